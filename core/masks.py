@@ -1,0 +1,231 @@
+"""Operations on masks: morphology (dilate, erode, gradient).
+
+Grey-scale morphology with a flat structuring element: a dilation takes the maximum of the mask over the
+element around each pixel, an erosion the minimum (Serra, *Image Analysis and Mathematical Morphology*, 1982).
+Outside the picture there is nothing: the border never wins a maximum or a minimum, as in OpenCV's
+``morphologyEx`` with its default border. An element of even size reaches one pixel further left and up than
+right and down, again as in OpenCV.
+
+All functions take and give float32 masks ``[B,H,W]``, on any device, and change nothing in place.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias
+
+import numpy as np
+import torch
+
+from . import tensors
+from .checks import check_choice, check_whole_number
+from .errors import InputError
+
+# The arithmetic below is written once for both: numpy on a CPU, torch on an accelerator. Numpy's threads, one a band,
+# keep their speed when other programs use the cores; torch's, which meet at a barrier after every operation, do not.
+_Array: TypeAlias = np.ndarray | torch.Tensor
+
+SHAPES = ("rectangle", "ellipse", "cross")
+EDGES = ("both", "inner", "outer")
+
+# How many pixels are worked on at a time, with three buffers of that size alive. On a CPU, so few that they stay in
+# the cache; on an accelerator, so many that a whole batch goes through each kernel launch.
+_CPU_PIXELS = 1 << 18
+_ACCELERATOR_PIXELS = 1 << 27
+
+
+def dilate(mask: torch.Tensor, size: int, shape: str = "rectangle") -> torch.Tensor:
+    """Grow what is selected: the maximum over an element of ``size`` x ``size``.
+
+    Args:
+        mask: ``[B,H,W]``.
+        size: Width of the element in pixels, 1 or more; 1 changes nothing.
+        shape: One of `SHAPES`.
+
+    Returns:
+        ``[B,H,W]``.
+
+    Raises:
+        InputError: ``size`` is not a whole number of 1 or more, ``shape`` is unknown.
+    """
+    return _morphology(mask, _Element(size, shape), lambda band: band.maximum())
+
+
+def erode(mask: torch.Tensor, size: int, shape: str = "rectangle") -> torch.Tensor:
+    """Shrink what is selected: the minimum over an element of ``size`` x ``size``. Otherwise as `dilate`."""
+    return _morphology(mask, _Element(size, shape), lambda band: band.minimum())
+
+
+def gradient(
+    mask: torch.Tensor, size: int | Sequence[int] = 3, shape: str = "rectangle", edge: str = "both"
+) -> torch.Tensor:
+    """Morphological gradient: a line along the edges of what is selected, as strong as the edge is steep.
+
+    ``both`` is dilation - erosion (the Beucher gradient), ``inner`` mask - erosion, ``outer`` dilation - mask
+    (Rivest, Soille and Beucher, *Morphological gradients*, 1993).
+
+    Args:
+        mask: ``[B,H,W]``.
+        size: Width of the element in pixels, 1 or more, for all masks; or a list, one a mask, its last entry
+            repeated. 1 gives an empty mask.
+        shape: One of `SHAPES`.
+        edge: One of `EDGES`: on which side of the edge the line lies.
+
+    Returns:
+        ``[B,H,W]``.
+
+    Raises:
+        InputError: A size is not a whole number of 1 or more, the list of sizes is empty or longer than the
+            batch, ``shape`` or ``edge`` is unknown.
+    """
+    check_choice(edge, "edge", EDGES)
+
+    def line(band: _Band) -> _Array:
+        inside = band.itself() if edge == "outer" else band.minimum()
+        outside = band.itself() if edge == "inner" else band.maximum()
+        return outside - inside
+
+    sizes = _one_size_a_mask(size, len(mask))
+    if len(set(sizes)) == 1:
+        return _morphology(mask, _Element(sizes[0], shape), line)
+    return torch.cat([_morphology(mask[i : i + 1], _Element(s, shape), line) for i, s in enumerate(sizes)])
+
+
+def _one_size_a_mask(size: int | Sequence[int], batch: int) -> list[int]:
+    name = "kernel_size"
+    if not isinstance(size, (list, tuple)):
+        return [check_whole_number(size, name, low=1)] * batch
+    sizes = [check_whole_number(entry, f"{name}[{i}]", low=1) for i, entry in enumerate(size)]
+    if not sizes or len(sizes) > batch:
+        raise InputError(
+            f"{name} is a list of {len(sizes)} sizes for {batch} masks",
+            "Give a single size, or a list of one size a mask (a shorter list repeats its last size)",
+        )
+    return sizes + [sizes[-1]] * (batch - len(sizes))
+
+
+class _Element:
+    """A flat structuring element: its rows, each a run of pixels around the anchor."""
+
+    def __init__(self, size: int, shape: str) -> None:
+        self.size = check_whole_number(size, "size", low=1)
+        self.shape = check_choice(shape, "shape", SHAPES)
+        self.before = self.size // 2  # pixels left of and above the anchor
+        self.after = self.size - 1 - self.before
+
+    def ellipse_runs(self) -> Iterator[tuple[int, int, int]]:
+        """For each row of the ellipse: its offset from the anchor, and the run's first offset and width.
+
+        The half-width at height y is r * sqrt(1 - (y / r)^2), rounded, as OpenCV's ``MORPH_ELLIPSE`` draws it.
+        """
+        radius = self.before
+        for y in range(-self.before, self.after + 1):
+            half = round(math.sqrt(radius**2 - y**2))
+            yield y, -half, min(half, self.after) + half + 1
+
+
+def _flat_buffer(like: _Array, length: int) -> _Array:
+    return np.zeros(length, np.float32) if isinstance(like, np.ndarray) else like.new_zeros(length)
+
+
+def _copy(array: _Array) -> _Array:
+    return array.copy() if isinstance(array, np.ndarray) else array.clone()
+
+
+class _Band:
+    """Some rows of some masks, with as many rows and columns around them as the element reaches.
+
+    A window of 2n pixels has the larger of the maxima of two windows of n pixels beside each other, so a run of k
+    pixels takes log2(k) passes over the memory and not k (Gil and Werman, *Computing 2-D min, median, and max
+    filters*, 1993). Each pass shifts the rows laid end to end: what it mixes across the end of a row are windows
+    that begin in the last columns, and no result reads those.
+    """
+
+    def __init__(self, source: _Array, top: int, bottom: int, element: _Element) -> None:
+        count, full_height, self._width = source.shape
+        self._source, self._top, self._height, self._element = source, top, bottom - top, element
+        self._grown = (count, self._height + element.size - 1, self._width + element.size - 1)
+        # What the element reaches, cut off at the picture's edge.
+        self._rows = slice(max(0, top - element.before), min(full_height, bottom + element.after))
+        self._inner = slice(self._rows.start - top + element.before, self._rows.stop - top + element.before)
+        self._padded, *scratch = (_flat_buffer(source, math.prod(self._grown)) for _ in range(3))
+        self._scratch = itertools.cycle(scratch)
+
+    def itself(self) -> _Array:
+        """The rows as they are, ``[b,h,W]``."""
+        return self._source[:, self._top : self._top + self._height]
+
+    def maximum(self) -> _Array:
+        """The maximum over the element, ``[b,h,W]``."""
+        return self._extreme(torch.maximum if isinstance(self._source, torch.Tensor) else np.maximum, -math.inf)
+
+    def minimum(self) -> _Array:
+        """The minimum over the element, ``[b,h,W]``."""
+        return self._extreme(torch.minimum if isinstance(self._source, torch.Tensor) else np.minimum, math.inf)
+
+    def _extreme(self, reduce: Callable, nothing: float) -> _Array:
+        element, row = self._element, self._grown[2]
+        padded = self._padded.reshape(self._grown)
+        padded[...] = nothing
+        padded[:, self._inner, element.before : element.before + self._width] = self._source[:, self._rows]
+
+        if element.shape == "rectangle":
+            across = self._slide(self._padded, 1, element.size, 1, reduce)
+            return _copy(self._pixels(self._slide(across, 1, element.size, row, reduce), 0, 0))
+        if element.shape == "cross":
+            across = _copy(self._pixels(self._slide(self._padded, 1, element.size, 1, reduce), element.before, 0))
+            down = self._pixels(self._slide(self._padded, 1, element.size, row, reduce), 0, element.before)
+            return reduce(across, down)
+        result = None
+        windows, have = self._padded, 1
+        for y, first, want in sorted(
+            element.ellipse_runs(), key=lambda run: run[2]
+        ):  # each as wide as the last or wider
+            windows, have = self._slide(windows, have, want, 1, reduce), want
+            run = self._pixels(windows, element.before + y, element.before + first)
+            result = _copy(run) if result is None else reduce(result, run, out=result)
+        return result
+
+    def _slide(self, windows: _Array, have: int, want: int, stride: int, reduce: Callable) -> _Array:
+        """From the extremes of windows of ``have`` pixels, each kept at its first pixel, those of ``want`` pixels.
+
+        ``stride`` is the distance between a window's pixels in memory: 1 along a row, the row's length down a column.
+        """
+        while have < want:
+            step = min(have, want - have)
+            length = len(windows) - step * stride
+            wider = next(self._scratch)  # never the one that `windows` is
+            reduce(windows[:length], windows[step * stride :], out=wider[:length])
+            windows, have = wider, have + step
+        return windows
+
+    def _pixels(self, windows: _Array, y: int, x: int) -> _Array:
+        """``[b,h,W]``, a view: for each pixel of the band the window that begins ``y`` down and ``x`` right of it."""
+        return windows.reshape(self._grown)[:, y : y + self._height, x : x + self._width]
+
+
+def _morphology(mask: torch.Tensor, element: _Element, operation: Callable[[_Band], _Array]) -> torch.Tensor:
+    """``operation`` on every band of the batch, put together again."""
+    result = tensors.empty(mask.shape, mask.device)
+    count, height, width = mask.shape
+    if mask.device.type != "cpu":
+        at_once = max(1, _ACCELERATOR_PIXELS // (height * width))
+        for source, out in zip(mask.split(at_once), result.split(at_once)):
+            out.copy_(operation(_Band(source, 0, height, element)))
+        return result
+
+    source, out = mask.numpy(), result.numpy()
+    rows = max(4 * element.size, _CPU_PIXELS // width)  # what is computed twice, at the seams, stays below a quarter
+
+    def one_band(i: int, top: int) -> None:
+        bottom = min(height, top + rows)
+        out[i : i + 1, top:bottom] = operation(_Band(source[i : i + 1], top, bottom, element))
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        bands = [threads.submit(one_band, i, top) for i in range(count) for top in range(0, height, rows)]
+        for band in bands:
+            band.result()
+    return result

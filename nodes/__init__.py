@@ -1,0 +1,1 @@
+"""The node classes: one file a node, widgets and one call into ``core``."""

@@ -1,0 +1,33 @@
+"""Loads the pack as ComfyUI does, once, under the name ``maskwright``, so that tests can import its modules."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TOOLS = ROOT / "tools"
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network behind our back
+if str(TOOLS) not in sys.path:
+    sys.path.insert(0, str(TOOLS))
+
+from pack import load_pack  # noqa: E402 - found through the line above
+
+load_pack(ROOT)
+
+
+class _RootIsNotATestPackage:
+    """The root's ``__init__.py`` is ComfyUI's entry; pytest would import it as a package of tests and fail."""
+
+    @staticmethod
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+        return pytest.Dir.from_parent(parent, path=path) if path == ROOT else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(_RootIsNotATestPackage())

@@ -1,0 +1,81 @@
+"""What nodes accept, and the words they refuse with."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from maskwright.core import checks
+from maskwright.core.errors import InputError, PackError
+
+
+@pytest.mark.parametrize("shape", [(4, 6), (1, 4, 6), (1, 1, 4, 6)])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_every_form_of_a_mask_becomes_one(shape: tuple, dtype: torch.dtype) -> None:
+    value = torch.full(shape, 0.5, dtype=dtype)
+    result = checks.as_mask_batch(value)
+    assert result.shape == (1, 4, 6)
+    assert result.dtype == torch.float32
+    assert torch.all(result == 0.5)
+
+
+def test_a_good_mask_is_not_copied_and_a_bad_range_is_clamped_in_a_copy() -> None:
+    good = torch.rand(2, 4, 6)
+    assert checks.as_mask_batch(good) is good
+    wild = torch.tensor([[[-0.5, 0.25, 1.5]]])
+    assert checks.as_mask_batch(wild).tolist() == [[[0.0, 0.25, 1.0]]]
+    assert wild.tolist() == [[[-0.5, 0.25, 1.5]]]
+
+
+BAD_MASKS = [
+    (None, "my mask is missing"),
+    ([[0.0, 1.0]], "my mask is a list"),
+    (torch.zeros(4), r"shape \[4\]"),
+    (torch.zeros(1, 3, 4, 5), r"shape \[1, 3, 4, 5\].*Convert Image to Mask"),
+    (torch.zeros(4, 4, dtype=torch.uint8), "uint8.*255"),
+    (torch.zeros(4, 4, dtype=torch.bool), "bool"),
+    (torch.zeros(4, 4, dtype=torch.complex64), "complex64"),
+    (torch.zeros(0, 4, 4), r"empty.*\[0, 4, 4\]"),
+    (torch.zeros(1, 0, 4), "empty"),
+    (torch.tensor([[0.0, float("nan")]]), "1 of 2 values that are NaN"),
+    (torch.tensor([[float("inf"), -float("inf")]]), "2 of 2 values that are NaN or infinite"),
+]
+
+
+@pytest.mark.parametrize(("value", "told"), BAD_MASKS)
+def test_a_bad_mask_is_refused_by_name_value_and_remedy(value: object, told: str) -> None:
+    with pytest.raises(InputError, match=told) as caught:
+        checks.as_mask_batch(value, "my mask")
+    assert isinstance(caught.value, PackError)
+    assert "my mask" in caught.value.problem
+    assert len(caught.value.remedy) > 10
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 3), (2, 4, 6, 3), (2, 4, 6, 4), (2, 4, 6, 1)])
+def test_every_form_of_an_image_becomes_one(shape: tuple) -> None:
+    result = checks.as_image_batch(torch.rand(shape, dtype=torch.float16))
+    assert result.dtype == torch.float32
+    assert result.ndim == 4
+    assert result.shape[-1] == {1: 3, 3: 3, 4: 4}[shape[-1]]
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (torch.zeros(1, 4, 6), r"shape \[1, 4, 6\]|shape \[1, 1, 4, 6\]"),
+        (torch.zeros(2, 4, 6, 2), r"shape \[2, 4, 6, 2\]"),
+        (torch.zeros(0, 4, 6, 3), "empty"),
+        (torch.full((1, 2, 2, 3), float("nan")), "12 of 12 values"),
+        ("picture", "is a str"),
+    ],
+)
+def test_a_bad_image_is_refused(value: object, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        checks.as_image_batch(value)
+
+
+def test_numbers() -> None:
+    assert checks.check_whole_number(3.0, "n", 1, 5) == 3
+    assert checks.check_number(0.25, "x", 0, 1) == 0.25
+    for value in (0.5, True, "3", None, float("inf"), 9):
+        with pytest.raises(InputError, match="n is .*from 1 to 5"):
+            checks.check_whole_number(value, "n", 1, 5)

@@ -1,0 +1,170 @@
+"""Morphology: the values of the earlier node, OpenCV's on float masks, and what holds for every mask."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from maskwright.core import masks
+from maskwright.core.errors import InputError
+
+cv2 = pytest.importorskip("cv2")
+GOLDEN = Path(__file__).parent / "golden"
+CV2_SHAPES = {"rectangle": cv2.MORPH_RECT, "ellipse": cv2.MORPH_ELLIPSE, "cross": cv2.MORPH_CROSS}
+SIZES = (1, 2, 3, 4, 5, 8, 15, 30, 31)
+
+
+def random_masks(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def opencv(mask: torch.Tensor, operation: int, size: int, shape: str) -> np.ndarray:
+    element = cv2.getStructuringElement(CV2_SHAPES[shape], (size, size))
+    return np.stack([cv2.morphologyEx(each.numpy(), operation, element) for each in mask])
+
+
+@pytest.mark.parametrize("case", range(6))
+def test_gradient_equals_the_earlier_node(case: int) -> None:
+    golden = np.load(GOLDEN / "gradient.npz")
+    mask = torch.from_numpy(golden[f"in{case}"].astype(np.float32) / 255)
+    result = masks.gradient(mask, int(golden[f"k{case}"]))
+    # The earlier node cut its input to 8 bits downwards, so it may be one level lower.
+    np.testing.assert_allclose(result.numpy() * 255, golden[f"out{case}"], atol=1.0 + 1e-4)
+
+
+@pytest.mark.parametrize("shape", masks.SHAPES)
+@pytest.mark.parametrize("size", SIZES)
+def test_equals_opencv_on_float_masks(size: int, shape: str) -> None:
+    mask = random_masks(3, 57, 83)
+    for function, operation in (
+        (masks.dilate, cv2.MORPH_DILATE),
+        (masks.erode, cv2.MORPH_ERODE),
+        (masks.gradient, cv2.MORPH_GRADIENT),
+    ):
+        expected = opencv(mask, operation, size, shape)
+        np.testing.assert_allclose(function(mask, size, shape=shape).numpy(), expected, atol=1e-6)
+
+
+def test_a_dilated_pixel_is_its_element() -> None:
+    mask = torch.zeros(1, 5, 5)
+    mask[0, 2, 2] = 1
+    drawn = {shape: masks.dilate(mask, 3, shape)[0].int().tolist() for shape in masks.SHAPES}
+    assert drawn["rectangle"] == [[0, 0, 0, 0, 0], [0, 1, 1, 1, 0], [0, 1, 1, 1, 0], [0, 1, 1, 1, 0], [0, 0, 0, 0, 0]]
+    assert drawn["cross"] == [[0, 0, 0, 0, 0], [0, 0, 1, 0, 0], [0, 1, 1, 1, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]]
+    five = masks.dilate(mask, 5, "ellipse")[0].int().tolist()
+    assert five == [[0, 0, 1, 0, 0], [1, 1, 1, 1, 1], [1, 1, 1, 1, 1], [1, 1, 1, 1, 1], [0, 0, 1, 0, 0]]
+
+
+def test_inner_and_outer_edges_of_a_square() -> None:
+    mask = torch.zeros(1, 8, 8)
+    mask[0, 2:6, 2:6] = 1
+    inner = masks.gradient(mask, 3, edge="inner")
+    outer = masks.gradient(mask, 3, edge="outer")
+    assert inner.sum() == 4 * 4 - 2 * 2
+    assert torch.all(inner <= mask)
+    assert outer.sum() == 6 * 6 - 4 * 4
+    assert torch.all(outer <= 1 - mask)
+    assert torch.equal(inner + outer, masks.gradient(mask, 3, edge="both"))
+
+
+def test_a_selection_that_reaches_the_picture_edge_has_no_line_there() -> None:
+    assert masks.gradient(torch.ones(1, 9, 7), 5).max() == 0
+
+
+def test_a_list_gives_each_mask_its_own_size_and_repeats_the_last() -> None:
+    mask = random_masks(4, 20, 30)
+    expected = torch.cat([masks.gradient(mask[i : i + 1], size) for i, size in enumerate((3, 7, 7, 7))])
+    assert torch.equal(masks.gradient(mask, [3, 7]), expected)
+    assert torch.equal(masks.gradient(mask, (3, 7, 7.0)), expected)
+
+
+@pytest.mark.parametrize(
+    ("size", "told"),
+    [
+        (0, "kernel_size is 0"),
+        (-3, "kernel_size is -3"),
+        (2.5, "2.5"),
+        (float("nan"), "nan"),
+        ("3", "'3'"),
+        (None, "None"),
+        (True, "True"),
+        ([], "list of 0 sizes for 2 masks"),
+        ([3, 3, 3], "list of 3 sizes for 2 masks"),
+        ([3, 0], r"kernel_size\[1\] is 0"),
+    ],
+)
+def test_an_impossible_size_is_named(size: object, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        masks.gradient(torch.zeros(2, 4, 4), size)
+
+
+def test_unknown_shape_and_edge_are_named_with_the_choices() -> None:
+    with pytest.raises(InputError, match="shape is 'disc'.*ellipse"):
+        masks.gradient(torch.zeros(1, 4, 4), 3, shape="disc")
+    with pytest.raises(InputError, match="edge is 'left'.*outer"):
+        masks.gradient(torch.zeros(1, 4, 4), 3, edge="left")
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    batch=st.integers(1, 3),
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    size=st.integers(1, 45),
+    shape=st.sampled_from(masks.SHAPES),
+    edge=st.sampled_from(masks.EDGES),
+    seed=st.integers(0, 1000),
+)
+def test_every_gradient(batch: int, height: int, width: int, size: int, shape: str, edge: str, seed: int) -> None:
+    mask = random_masks(batch, height, width, seed=seed)
+    before = mask.clone()
+    result = masks.gradient(mask, size, shape, edge)
+    assert result.shape == mask.shape
+    assert result.dtype == torch.float32
+    assert result.min() >= 0 and result.max() <= 1
+    assert torch.equal(mask, before), "changed in place"
+    singles = torch.cat([masks.gradient(mask[i : i + 1], size, shape, edge) for i in range(batch)])
+    assert torch.equal(result, singles)
+
+
+def test_seams_between_bands_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    mask = random_masks(2, 97, 41)
+    whole = {shape: masks.gradient(mask, 7, shape) for shape in masks.SHAPES}
+    monkeypatch.setattr(masks, "_CPU_PIXELS", 1)
+    for shape, expected in whole.items():
+        assert torch.equal(masks.gradient(mask, 7, shape), expected)
+
+
+def test_views_and_strided_masks_are_read_right() -> None:
+    wide = random_masks(2, 30, 40)
+    view = wide[:, ::2, 5:35].transpose(1, 2)  # [2,30,15], neither contiguous nor starting at 0
+    assert torch.equal(masks.gradient(view, 5), masks.gradient(view.contiguous(), 5))
+
+
+@pytest.mark.parametrize("shape", masks.SHAPES)
+@pytest.mark.parametrize("size", (1, 2, 5, 31))
+def test_torch_and_numpy_arithmetic_agree(size: int, shape: str) -> None:
+    mask = random_masks(3, 33, 47)
+    band = masks._Band(mask, 0, mask.shape[1], masks._Element(size, shape))  # as on an accelerator, here on the CPU
+    assert torch.equal(band.maximum() - band.minimum(), masks.gradient(mask, size, shape))
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_cuda_it_runs_there_with_launches_that_do_not_grow_with_the_batch() -> None:
+    mask = random_masks(4, 200, 300).cuda()
+    result = masks.gradient(mask, 15)
+    assert result.device == mask.device
+    assert torch.equal(result.cpu(), masks.gradient(mask.cpu(), 15))
+
+    def launches(batch: int) -> int:
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+            masks.gradient(mask[:batch], 15)
+            torch.cuda.synchronize()
+        return sum(event.count for event in profile.key_averages() if "kernel" in event.key.lower())
+
+    assert launches(4) == launches(1)
