@@ -23,7 +23,7 @@ def as_mask_batch(value: object, name: str = "mask") -> torch.Tensor:
         name: The input's name, for messages.
 
     Raises:
-        InputError: Not a tensor, not floating point, another rank, nothing in it, NaN or infinity.
+        InputError: Not a tensor, not floating point, another rank, empty, NaN or infinity.
     """
     tensor = _floating_tensor(value, name, "a mask")
     if tensor.ndim == 2:
@@ -48,7 +48,7 @@ def as_image_batch(value: object, name: str = "image") -> torch.Tensor:
         name: The input's name, for messages.
 
     Raises:
-        InputError: Not a tensor, not floating point, another rank or number of channels, nothing in it, NaN or infinity.
+        InputError: Not a tensor, not floating point, another rank or number of channels, empty, NaN or infinity.
     """
     tensor = _floating_tensor(value, name, "an image")
     if tensor.ndim == 3:
@@ -72,32 +72,34 @@ def check_choice(value: object, name: str, choices: Sequence[str]) -> str:
     return value
 
 
-def check_number(value: object, name: str, low: float = -math.inf, high: float = math.inf) -> float:
+def check_number(
+    value: object, name: str, low: float = -math.inf, high: float = math.inf, kind: str = "number"
+) -> float:
     """Return ``value`` as a float if it is a finite number within ``low``..``high`` (both included).
 
     Raises:
-        InputError: Not a number, NaN or infinite, or out of range.
+        InputError: Not a number, NaN or infinite, or out of range. The message calls what is wanted a ``kind``.
     """
+    remedy = f"Give a {kind} {_range(low, high)}"
     if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise InputError(f"{name} is {value!r}, which is not a finite number", f"Give a number {_range(low, high)}")
+        raise InputError(f"{name} is {value!r}, which is not a {kind}", remedy)
     if not low <= value <= high:
-        raise InputError(f"{name} is {value}, which is out of range", f"Give a number {_range(low, high)}")
+        raise InputError(f"{name} is {value}, which is out of range", remedy)
     return float(value)
 
 
 def check_whole_number(value: object, name: str, low: float = -math.inf, high: float = math.inf) -> int:
     """As `check_number`, for whole numbers; 3.0 counts as 3, since links may carry a FLOAT."""
-    number = check_number(value, name, low, high)
-    if number != int(number):
-        raise InputError(f"{name} is {value}, which is not a whole number", f"Give a whole number {_range(low, high)}")
+    kind = "whole number"
+    check_number(value, name, low, high, kind)
+    if value != int(value):
+        raise InputError(f"{name} is {value}, which is not a {kind}", f"Give a {kind} {_range(low, high)}")
     return int(value)
 
 
 def _range(low: float, high: float) -> str:
-    if math.isinf(low) and math.isinf(high):
-        return "of any size"
     if math.isinf(high):
-        return f"of {low:g} or more"
+        return "of any size" if math.isinf(low) else f"of {low:g} or more"
     return f"from {low:g} to {high:g}"
 
 
