@@ -270,6 +270,14 @@ def test_loop_is_named_in_both_formats(run: Callable) -> None:
     assert "feed each other in a loop" in err
 
 
+def test_input_fed_by_a_muted_node_names_that_node(run: Callable, photo: Path) -> None:
+    pytest.importorskip("comfy_cli")
+    data = change(load("edges_editor.json"), n3=lambda node: node.update(mode=workflow_files.MUTED))
+    code, _, err = run(data, "--input", photo)
+    assert code == run_workflow.WRONG
+    assert 'node 5 (GradientRegion "Edges"): input masks comes from node 3 (ImageToMask), which is muted' in err
+
+
 def test_long_chain_is_no_problem_for_the_loop_search() -> None:
     edges = [(str(index), str(index + 1)) for index in range(5000)]
     assert workflow_files._find_loop(edges) == []

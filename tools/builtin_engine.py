@@ -30,6 +30,7 @@ from pack import load_pack
 from workflow_files import (
     BadWorkflow,
     NodeFailed,
+    Progress,
     RunResult,
     copy_into,
     explain_node_errors,
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
     from typing_extensions import Self
-
-Progress = Callable[[str, "int | None", "int | None"], None]
 
 MAX_RESOLUTION = 16384  # the host's bound on sizes and positions
 HOW_TO_GET_COMFYUI = "install ComfyUI with `python3 tools/dev.py run --comfyui` or set COMFYUI_PATH"
@@ -613,7 +612,7 @@ def _error(fault: str, message: str, name: str, details: str = "", **extra: obje
 def _link_error(
     name: str, wanted: object, value: list, prompt: dict, info: dict, received: dict, skip: bool
 ) -> dict | None:
-    if len(value) != 2 or str(value[0]) not in prompt:
+    if len(value) != 2 or str(value[0]) not in prompt or not isinstance(value[1], int):
         return _error("bad_linked_input", "Bad linked input, it must be [node id, slot]", name, received_value=value)
     given = info[prompt[str(value[0])]["class_type"]]["output"][value[1]]
     received[name] = given

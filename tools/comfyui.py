@@ -21,7 +21,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +31,7 @@ from pack import ROOT
 from workflow_files import (
     BadWorkflow,
     NodeFailed,
+    Progress,
     RunResult,
     WorkflowError,
     copy_into,
@@ -40,9 +41,6 @@ from workflow_files import (
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-Progress = Callable[[str, "int | None", "int | None"], None]
-"""Told what goes on: a text, and where there is a count, how much is done of how much."""
 
 NEEDED_MODULES = ("torch", "torchvision", "aiohttp", "yaml", "safetensors", "transformers")
 LINK_NAME = "maskwright-linked"  # a dash, so that nothing can come to rely on an importable folder name

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -115,12 +116,23 @@ def set_up() -> None:
 def install_torch(python: Path, packages: list[str]) -> None:
     """Install PyTorch packages: builds for CPUs where there is no NVIDIA GPU, a tenth of the others' size."""
     if sys.platform != "darwin" and shutil.which("nvidia-smi") is None:
-        # Only the packages themselves come from that index: it may be out of reach, and holds little else.
-        options = ["--no-deps", "--index-url", TORCH_FOR_CPUS, "--timeout", "10", "--retries", "1"]
-        if pip(python, *options, *packages, check=False) == 0:
-            return pip(python, *packages)  # what they depend on
-        _say("the CPU builds of PyTorch are out of reach; taking the default ones")
+        builds = [_newest_cpu_build(python, package) for package in packages]
+        if all(builds):  # never some of each: they do not work together
+            # Only the packages themselves come from that index, which may hold little else.
+            pip(python, "--no-deps", "--index-url", TORCH_FOR_CPUS, "--timeout", "10", "--retries", "1", *builds)
+            pip(python, *builds)
+            return
+        _say("no builds of PyTorch for CPUs can be reached; taking the default ones")
     pip(python, *packages)
+
+
+def _newest_cpu_build(python: Path, package: str) -> str:
+    """Such as `torch==2.13.0+cpu`; empty where none is on offer."""
+    options = ["--index-url", TORCH_FOR_CPUS, "--timeout", "10", "--retries", "0", "--disable-pip-version-check"]
+    command = [str(python), "-m", "pip", "index", "versions", package, *options]
+    offered = subprocess.run(command, capture_output=True, text=True).stdout
+    builds = re.findall(r"[\d.]+\+cpu", offered)  # newest first
+    return f"{package}=={builds[0]}" if builds else ""
 
 
 def _install_comfyui() -> bool:
@@ -137,12 +149,11 @@ def make_venv(folder: Path) -> None:
         result.check_returncode()
 
 
-def pip(python: Path, *arguments: str, check: bool = True) -> int:
-    """`pip install` with that interpreter; its exit code, or `CalledProcessError` where ``check`` is set."""
+def pip(python: Path, *arguments: str) -> None:
+    """`pip install` with that interpreter; raises `CalledProcessError` where it fails."""
     quiet = [] if sys.stdout.isatty() else ["--quiet"]  # on a terminal pip's own progress bars are welcome
     command = [str(python), "-m", "pip", "install", "--disable-pip-version-check", "--no-input", *quiet, *arguments]
-    errors = None if check else subprocess.DEVNULL
-    return subprocess.run(command, check=check, cwd=ROOT, stderr=errors).returncode
+    subprocess.run(command, check=True, cwd=ROOT)
 
 
 def _python(*arguments: str, cwd: Path | None = ROOT) -> int:

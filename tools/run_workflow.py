@@ -81,6 +81,8 @@ def _report(options: argparse.Namespace, progress: ProgressLine) -> int:
         progress.end()
         for file in files:
             print(file)
+        if not files:
+            print("note: the run saved no files", file=sys.stderr)
         return OK
     except WorkflowError as error:
         return _fail(progress, options, error, WRONG)
@@ -127,6 +129,8 @@ def _fail(progress: ProgressLine, options: argparse.Namespace, error: Exception,
         if isinstance(error, NodeFailed) and error.trace:
             print(error.trace, file=sys.stderr)
     print(f"error: {error}", file=sys.stderr)
+    if isinstance(error, ServerError) and options.engine == "auto":
+        print("note: --engine builtin runs mask workflows without ComfyUI", file=sys.stderr)
     return code
 
 

@@ -51,7 +51,10 @@ class BadWorkflow(WorkflowError):
 
 
 # ---------------------------------------------------------------------------------------------------------------
-# What an engine gives back
+# What an engine is told, and gives back
+
+Progress = Callable[[str, "int | None", "int | None"], None]
+"""Told what goes on: a text, and where there is a count, how much is done of how much."""
 
 
 class NodeFailed(Exception):
@@ -251,14 +254,14 @@ def _editor_problems(data: dict) -> list[str]:
 
 def _definitions(data: dict) -> dict[str, dict]:
     holder = data.get("definitions")
-    found = holder.get("subgraphs") if isinstance(holder, dict) else None
-    return {sub["id"]: sub for sub in found or [] if isinstance(sub, dict) and isinstance(sub.get("id"), str)}
+    found = _entries(holder, "subgraphs") if isinstance(holder, dict) else []
+    return {sub["id"]: sub for sub in found if isinstance(sub, dict) and isinstance(sub.get("id"), str)}
 
 
 def _graph_problems(graph: dict, place: str) -> list[str]:
     nodes: dict[str, dict] = {}
     problems = []
-    for node in graph.get("nodes") or []:
+    for node in _entries(graph, "nodes"):
         if not isinstance(node, dict) or node.get("id") is None:
             problems.append(f"an entry of nodes{place} is not a node with an id: {_short(node)}")
         elif not isinstance(node.get("type"), str):
@@ -268,7 +271,7 @@ def _graph_problems(graph: dict, place: str) -> list[str]:
         else:
             nodes[str(node["id"])] = node
     links: dict[object, _Link] = {}
-    for entry in graph.get("links") or []:
+    for entry in _entries(graph, "links"):
         link = _read_link(entry)
         if link is None:
             problems.append(f"an entry of links{place} is not a link: {_short(entry)}")
@@ -315,12 +318,23 @@ def _in_use(link: _Link, nodes: dict[str, dict]) -> bool:
     for socket in _sockets(nodes.get(str(link.target)), "inputs"):
         if socket.get("link") == link.id:
             return True
-    return any(link.id in (socket.get("links") or []) for socket in _sockets(nodes.get(str(link.source)), "outputs"))
+    return any(link.id in _entries(socket, "links") for socket in _sockets(nodes.get(str(link.source)), "outputs"))
 
 
 def _sockets(node: dict | None, which: str) -> list[dict]:
-    found = (node or {}).get(which)
-    return [socket for socket in found if isinstance(socket, dict)] if isinstance(found, list) else []
+    return [socket for socket in _entries(node or {}, which) if isinstance(socket, dict)]
+
+
+def _input_name(node: dict, slot: object) -> str | None:
+    socket = _entries(node, "inputs")[slot] if _has_slot(node, "inputs", slot) else None
+    name = socket.get("name") if isinstance(socket, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def _entries(holder: dict, key: str) -> list:
+    """The list under a key, or an empty one where there is something else: files are edited by hand."""
+    found = holder.get(key)
+    return found if isinstance(found, list) else []
 
 
 def _link_faults(link: _Link, nodes: dict[str, dict], place: str) -> list[str]:
@@ -341,8 +355,7 @@ def _link_faults(link: _Link, nodes: dict[str, dict], place: str) -> list[str]:
 
 
 def _has_slot(node: dict, which: str, slot: object) -> bool:
-    sockets = node.get(which)
-    return isinstance(slot, int) and 0 <= slot < len(sockets if isinstance(sockets, list) else [])
+    return isinstance(slot, int) and 0 <= slot < len(_entries(node, which))
 
 
 def _dangling_inputs(nodes: dict[str, dict], links: dict[object, _Link], place: str) -> list[str]:
@@ -397,9 +410,15 @@ def _node_label(node: dict) -> str:
 
 def _prompt_label(node_id: str, node: dict, object_info: dict | None = None) -> str:
     kind = node.get("class_type", "unknown")
-    title = (node.get("_meta") or {}).get("title")
+    title = _saved_title(node)
     shown = ((object_info or {}).get(kind) or {}).get("display_name")
     return f"node {node_id} ({kind}{_title(None if title == shown else title, kind)})"
+
+
+def _saved_title(node: dict) -> str | None:
+    """The title that a prompt's node was saved with, or None."""
+    meta = node.get("_meta")
+    return meta.get("title") if isinstance(meta, dict) else None
 
 
 def _title(title: object, kind: str) -> str:
@@ -448,6 +467,8 @@ def to_prompt(
         if strange:
             raise BadWorkflow(f"{_prompt_label(key, node)} {unknown(node['class_type'])}" for key, node in strange)
     problems = _prompt_problems(prompt) + _slot_problems(prompt, object_info)
+    if workflow.is_editor and not problems:
+        problems = _muted_sources(data, prompt, object_info)
     if problems:
         raise BadWorkflow(problems)
     if not any(_schema(object_info, node).get("output_node") for node in prompt.values()):
@@ -471,7 +492,7 @@ def _drop_or_refuse_unknown(
     problems = []
     for graph, place in [(data, ""), *((sub, f' in subgraph "{sub.get("name")}"') for sub in _used(data, definitions))]:
         kept = []
-        for node in graph.get("nodes") or []:
+        for node in _entries(graph, "nodes"):
             known = node["type"] in object_info or node["type"] in EDITOR_ONLY_TYPES or node["type"] in definitions
             if known or node.get("mode") in (MUTED, BYPASSED):
                 kept.append(node)
@@ -489,7 +510,7 @@ def _used(graph: dict, definitions: dict[str, dict]) -> list[dict]:
     found: dict[str, dict] = {}
     todo = [graph]
     while todo:
-        for node in todo.pop().get("nodes") or []:
+        for node in _entries(todo.pop(), "nodes"):
             kind = node.get("type")
             if kind in definitions and kind not in found and node.get("mode") not in (MUTED, BYPASSED):
                 found[kind] = definitions[kind]
@@ -499,7 +520,7 @@ def _used(graph: dict, definitions: dict[str, dict]) -> list[dict]:
 
 def _is_wired(node: dict) -> bool:
     return any(socket.get("link") is not None for socket in _sockets(node, "inputs")) or any(
-        socket.get("links") for socket in _sockets(node, "outputs")
+        _entries(socket, "links") for socket in _sockets(node, "outputs")
     )
 
 
@@ -528,6 +549,8 @@ def _convert(data: dict, object_info: dict) -> dict:
         prompt = convert_ui_to_api(data, object_info)
     except WorkflowConversionError as error:
         raise BadWorkflow([str(error)]) from error
+    except Exception as error:  # it stumbles over malformed nodes in many ways; none of them is the user's to read
+        raise BadWorkflow([f"comfy-cli's converter cannot read it ({type(error).__name__}: {error})"]) from error
     finally:
         logger.removeHandler(heard)
         logger.propagate = propagate
@@ -552,13 +575,14 @@ def _let_primitives_rule(data: dict, prompt: dict) -> None:
     todo = [(data, "", 0)]
     while todo:
         graph, prefix, depth = todo.pop()
-        nodes = {str(node["id"]): node for node in graph.get("nodes") or []}
-        for link in filter(None, map(_read_link, graph.get("links") or [])):
+        nodes = {str(node["id"]): node for node in _entries(graph, "nodes")}
+        for link in filter(None, map(_read_link, _entries(graph, "links"))):
             source, target = nodes.get(str(link.source), {}), nodes.get(str(link.target), {})
             values = source.get("widgets_values")
             fed = prompt.get(f"{prefix}{link.target}")
-            if source.get("type") == "PrimitiveNode" and fed and isinstance(values, list) and values:
-                name = _sockets(target, "inputs")[link.target_slot].get("name")
+            is_primitive = source.get("type") == "PrimitiveNode" and isinstance(values, list) and values
+            if is_primitive and fed and _in_use(link, nodes):
+                name = _input_name(target, link.target_slot)
                 if name in fed["inputs"]:
                     fed["inputs"][name] = {"__value__": values[0]} if isinstance(values[0], list) else values[0]
         if depth < MAX_DEPTH:
@@ -591,6 +615,22 @@ def _slot_problems(prompt: dict, object_info: dict) -> list[str]:
                     f"{_prompt_label(node_id, node, object_info)}: input {name} is linked to output {slot} of "
                     f"{label}, which has {len(outputs)} (numbered from 0)"
                 )
+    return problems
+
+
+def _muted_sources(data: dict, prompt: dict, object_info: dict) -> list[str]:
+    """Required inputs that are wired to a muted node: the prompt cannot show why they are empty, the file can."""
+    nodes = {str(node["id"]): node for node in data["nodes"]}
+    needed = needed_nodes(prompt, object_info)
+    problems = []
+    for link in filter(None, map(_read_link, data["links"])):
+        source, target = nodes.get(str(link.source), {}), nodes.get(str(link.target), {})
+        if source.get("mode") != MUTED or str(link.target) not in needed or not _in_use(link, nodes):
+            continue
+        name = _input_name(target, link.target_slot)
+        required = (_schema(object_info, prompt[str(link.target)]).get("input") or {}).get("required") or {}
+        if name in required and name not in prompt[str(link.target)]["inputs"]:
+            problems.append(f"{_node_label(target)}: input {name} comes from {_node_label(source)}, which is muted")
     return problems
 
 
@@ -679,7 +719,7 @@ def _find_node(prompt: dict, name: str, setting: str, object_info: dict) -> str:
     if name in prompt:
         return name
     by_type = [key for key, node in prompt.items() if node["class_type"] == name]
-    by_title = [key for key, node in prompt.items() if (node.get("_meta") or {}).get("title") == name]
+    by_title = [key for key, node in prompt.items() if _saved_title(node) == name]
     found = by_type or by_title
     if len(found) == 1:
         return found[0]
@@ -731,7 +771,7 @@ def _fill_in(match: re.Match, prompt: dict, now: datetime) -> str:
         return re.sub("yyyy|yy|MM?|dd?|hh?|mm?|ss?", lambda m: parts[m.group()], inside[len("date:") :])
     name, dot, widget = inside.partition(".")
     for node in prompt.values() if dot else ():
-        if name in (node["class_type"], (node.get("_meta") or {}).get("title")) and widget in node["inputs"]:
+        if name in (node["class_type"], _saved_title(node)) and widget in node["inputs"]:
             return re.sub(r'[/?<>\\:*|"\x00-\x1f\x7f]', "_", str(node["inputs"][widget]))
     return match.group()
 

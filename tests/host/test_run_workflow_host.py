@@ -26,7 +26,7 @@ from builtin_engine import BuiltinEngine
 from PIL import Image
 
 FOUND = comfyui.find_comfyui()
-pytestmark = pytest.mark.skipif(not FOUND.usable, reason=FOUND.why)
+pytestmark = [pytest.mark.host, pytest.mark.skipif(not FOUND.usable, reason=FOUND.why)]
 
 WORKFLOWS = Path(__file__).parent.parent / "fixtures" / "workflows"
 TOOLS = Path(__file__).parent.parent.parent / "tools"
