@@ -36,7 +36,7 @@ class Loader:
 
 
 def ask_while_loading(threads: ThreadPoolExecutor, cache: ModelCache, load: Loader, ask, count: int) -> list[Future]:
-    """``ask()`` in one thread until its load has started, then in ``count - 1`` more; release the load once all wait."""
+    """``ask()`` in one thread, and once its load has started in ``count - 1`` more; the load ends when all wait."""
     answers = [threads.submit(ask)]
     assert load.started.wait(LONG)
     future, waiting = cache._loads["a"].future, threading.Semaphore(0)
