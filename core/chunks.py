@@ -16,7 +16,9 @@ def is_torch_out_of_memory(error: BaseException) -> bool:
         return True
     # The CPU's allocator and some accelerators have no exception of their own.
     told = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in told or "can't allocate memory" in told)
+    return isinstance(error, RuntimeError) and any(
+        words in told for words in ("out of memory", "can't allocate memory", "not enough memory")
+    )
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Chunks:
             at_once: How many of them a chunk has at first, 1 or more.
             work: Does the entries of one slice.
             shrink: Asked when memory runs out for a single entry. Makes ``work`` need less and says True, or
-                says False where it cannot; then the out-of-memory error is raised.
+                says False where it cannot; then it is tried once more, and the out-of-memory error is raised.
         """
         start = 0
         while start < total:

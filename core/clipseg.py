@@ -151,8 +151,10 @@ class Segmenter:
         pictures = processor.image_processor
         size = getattr(pictures, "size", None) or model.config.vision_config.image_size
         self.own_size = int(size if isinstance(size, (int, float)) else _first(size, "height", "shortest_edge"))
-        resample = int(getattr(pictures, "resample", None) or 0)  # Pillow's numbers
-        self._filter = {0: "nearest", 2: "bilinear"}.get(resample, "bicubic")
+        resample = getattr(pictures, "resample", 2)
+        # Pillow's numbers, or torchvision's names.
+        names = {0: "nearest", "nearest": "nearest", 2: "bilinear", "bilinear": "bilinear"}
+        self._filter = names.get(getattr(resample, "value", resample), "bicubic")
         self._rescale = 255.0 * (getattr(pictures, "rescale_factor", None) or 1 / 255)
         normalizes = getattr(pictures, "do_normalize", True)
         self._mean = torch.tensor(pictures.image_mean if normalizes else [0.0] * 3).view(3, 1, 1)

@@ -94,7 +94,7 @@ def resize_in_8_bits(values: torch.Tensor, height: int, width: int, mode: str = 
     after the pass down the columns.
 
     Args:
-        values: ``[B,H,W,C]`` with C = 3 or 4, or ``[B,H,W]``, 0..1.
+        values: Pictures ``[B,H,W,3]`` or masks ``[B,H,W]``, 0..1.
         height, width: The new size in pixels.
         mode: ``nearest``, ``bilinear`` or ``bicubic``.
 
@@ -104,7 +104,6 @@ def resize_in_8_bits(values: torch.Tensor, height: int, width: int, mode: str = 
         (1/255) here and there.
     """
     if values.device.type == "cpu":
-        # The two middle axes of [B,H,W,C], or of [B,H,W] with nothing after them: Pillow takes both.
         pictures = (Image.fromarray(to_8bit(each)) for each in values)
         return torch.stack([from_pil(picture.resize((width, height), _PILLOW_MODES[mode])) for picture in pictures])
     if values.ndim == 3:

@@ -8,8 +8,6 @@ from ..core import clipseg
 from ..models import clipseg as clipseg_models
 from . import _host as host
 
-DEFAULT_MODEL = "CIDAS/clipseg-rd64-refined"
-
 TEXT_TOOLTIP = (
     "What to select, in plain words. Several prompts are separated by | and all of them are selected; "
     "a comma stays part of a prompt. An empty text is a prompt too: it selects whatever the model makes of nothing. "
@@ -38,13 +36,13 @@ RESOLUTION = (
 )
 CLIPSEG_MODEL = (
     "CLIPSEG_MODEL",
-    {"tooltip": f"From 'CLIPSeg Model Loader'. Without it {DEFAULT_MODEL} is used, loaded once and kept."},
+    {"tooltip": f"From 'CLIPSeg Model Loader'. Without it {clipseg_models.DEFAULT} is used, loaded once and kept."},
 )
 
 
 def folders() -> list[Path]:
     """Where CLIPSeg models may lie."""
-    return [*host.model_folders("clipseg"), *host.model_folders("clip_seg")]
+    return [folder for kind in clipseg_models.FOLDER_KINDS for folder in host.model_folders(kind)]
 
 
 def load(name: str) -> tuple:
@@ -54,6 +52,6 @@ def load(name: str) -> tuple:
 
 def segmenter(clipseg_model: tuple | None) -> clipseg.Segmenter:
     """The model of a socket, or the default one, on the device where it runs."""
-    pair = load(DEFAULT_MODEL) if clipseg_model is None else clipseg_model
+    pair = load(clipseg_models.DEFAULT) if clipseg_model is None else clipseg_model
     processor, model = clipseg.check_pair(pair)
     return clipseg.Segmenter(processor, host.on_device(model, clipseg.copy_as))

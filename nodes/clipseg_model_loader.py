@@ -27,7 +27,7 @@ class CLIPSegModelLoader:
                 "model": (
                     clipseg_models.available(_clipseg.folders()),
                     {
-                        "default": _clipseg.DEFAULT_MODEL,
+                        "default": clipseg_models.DEFAULT,
                         "tooltip": "The published model, or one of the folders in models/clipseg.",
                     },
                 ),
