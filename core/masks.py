@@ -1,4 +1,4 @@
-"""Operations on masks: morphology (dilate, erode, gradient).
+"""Operations on masks: morphology (dilate, erode, gradient), threshold, Gaussian blur, combination.
 
 Grey-scale morphology with a flat structuring element: a dilation takes the maximum of the mask over the
 element around each pixel, an erosion the minimum (Serra, *Image Analysis and Mathematical Morphology*, 1982).
@@ -19,9 +19,10 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from . import tensors
-from .checks import check_choice, check_whole_number
+from .checks import check_choice, check_number, check_whole_number
 from .errors import InputError
 
 # The arithmetic below is written once for both: numpy on a CPU, torch on an accelerator. Numpy's threads, one a band,
@@ -30,6 +31,7 @@ _Array: TypeAlias = np.ndarray | torch.Tensor
 
 SHAPES = ("rectangle", "ellipse", "cross")
 EDGES = ("both", "inner", "outer")
+COMBINATIONS = ("union", "intersection", "difference", "sum")
 
 # How many pixels are worked on at a time, with three buffers of that size alive. On a CPU, so few that they stay in
 # the cache; on an accelerator, so many that a whole batch goes through each kernel launch.
@@ -92,6 +94,79 @@ def gradient(
     if len(set(sizes)) == 1:
         return _morphology(mask, _Element(sizes[0], shape), line)
     return torch.cat([_morphology(mask[i : i + 1], _Element(s, shape), line) for i, s in enumerate(sizes)])
+
+
+def threshold(mask: torch.Tensor, level: float) -> torch.Tensor:
+    """Keep the values above ``level`` as they are, and make the others 0.
+
+    Args:
+        mask: ``[B,H,W]``.
+        level: 0..1. A value equal to it is not above it.
+
+    Raises:
+        InputError: ``level`` is not a number in 0..1.
+    """
+    return torch.where(mask > check_number(level, "threshold", 0, 1), mask, torch.zeros((), device=mask.device))
+
+
+def gaussian_blur(mask: torch.Tensor, sigma: float) -> torch.Tensor:
+    """Convolve with a Gaussian, cut off at 4 sigma, the picture mirrored at its border (the border pixel repeated).
+
+    The same as ``scipy.ndimage.gaussian_filter`` with its defaults.
+
+    Args:
+        mask: ``[B,H,W]``.
+        sigma: Standard deviation in pixels, 0 or more; 0 changes nothing.
+
+    Returns:
+        ``[B,H,W]``.
+
+    Raises:
+        InputError: ``sigma`` is not a finite number of 0 or more.
+    """
+    sigma = check_number(sigma, "blur", low=0)
+    radius = int(4.0 * sigma + 0.5)
+    if radius == 0:
+        return mask
+    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    weights = (weights / weights.sum()).to(mask.device, torch.float32)
+
+    b1hw = mask.unsqueeze(1)  # [B,H,W] -> [B,1,H,W]
+    down = b1hw.index_select(2, _mirrored(mask.shape[1], radius, mask.device))
+    b1hw = F.conv2d(down, weights.view(1, 1, -1, 1))
+    across = b1hw.index_select(3, _mirrored(mask.shape[2], radius, mask.device))
+    return F.conv2d(across, weights.view(1, 1, 1, -1)).squeeze(1).clamp(0, 1)
+
+
+def _mirrored(length: int, reach: int, device: torch.device) -> torch.Tensor:
+    """Indices of a row of ``length`` pixels and ``reach`` more on both sides: ... 1 0 | 0 1 2 ... | n-1 n-2 ..."""
+    position = torch.arange(-reach, length + reach, device=device) % (2 * length)
+    return torch.where(position < length, position, 2 * length - 1 - position)
+
+
+def combine(first: torch.Tensor, second: torch.Tensor, combination: str) -> torch.Tensor:
+    """Two masks as one: the larger value (union), the smaller (intersection), ``first`` less ``second``
+    (difference) or both together (sum), cut to 0..1.
+
+    Args:
+        first, second: ``[B,H,W]``; a batch of one goes with every mask of the other.
+        combination: One of `COMBINATIONS`.
+
+    Raises:
+        InputError: The sizes differ, or ``combination`` is unknown.
+    """
+    check_choice(combination, "combination", COMBINATIONS)
+    if first.shape[1:] != second.shape[1:] or (len(first) != len(second) and 1 not in (len(first), len(second))):
+        raise InputError(
+            f"masks of shapes {list(first.shape)} and {list(second.shape)} cannot be combined",
+            "Give masks of one size, as many of one as of the other, or a single one",
+        )
+    if combination == "union":
+        return torch.maximum(first, second)
+    if combination == "intersection":
+        return torch.minimum(first, second)
+    return (first - second if combination == "difference" else first + second).clamp(0, 1)
 
 
 def _one_size_a_mask(size: int | Sequence[int], batch: int) -> list[int]:

@@ -1,4 +1,7 @@
-"""Morphology: the values of the earlier node, OpenCV's on float masks, and what holds for every mask."""
+"""Morphology: the values of the earlier node, OpenCV's on float masks, and what holds for every mask.
+
+Threshold, blur and combination: by their definitions, and scipy's blur.
+"""
 
 from __future__ import annotations
 
@@ -151,6 +154,53 @@ def test_torch_and_numpy_arithmetic_agree(size: int, shape: str) -> None:
     mask = random_masks(3, 33, 47)
     band = masks._Band(mask, 0, mask.shape[1], masks._Element(size, shape))  # as on an accelerator, here on the CPU
     assert torch.equal(band.maximum() - band.minimum(), masks.gradient(mask, size, shape))
+
+
+def test_threshold_keeps_what_is_above_as_it_is() -> None:
+    mask = torch.tensor([[[0.0, 0.25, 0.5, 0.75, 1.0]]])
+    assert masks.threshold(mask, 0.5).tolist() == [[[0, 0, 0, 0.75, 1]]]
+    assert masks.threshold(mask, 0).tolist() == mask.tolist()
+    assert masks.threshold(mask, 1).max() == 0
+    assert mask.sum() == 2.5, "changed in place"
+
+
+@pytest.mark.parametrize("sigma", (0, 0.1, 0.5, 3, 7.5, 40))
+@pytest.mark.parametrize("size", ((1, 1), (1, 30), (60, 81)))
+def test_gaussian_blur_is_scipys(size: tuple[int, int], sigma: float) -> None:
+    ndimage = pytest.importorskip("scipy.ndimage")
+    mask = random_masks(2, *size)
+    before = mask.clone()
+    expected = np.stack([ndimage.gaussian_filter(each.numpy(), sigma) for each in mask])
+    np.testing.assert_allclose(masks.gaussian_blur(mask, sigma).numpy(), expected, atol=1e-5)
+    assert torch.equal(mask, before)
+
+
+def test_combinations() -> None:
+    first, second = torch.tensor([[[0.2, 0.5, 0.9]]]), torch.tensor([[[0.6, 0.5, 0.3]]])
+    for combination, expected in {
+        "union": [0.6, 0.5, 0.9],
+        "intersection": [0.2, 0.5, 0.3],
+        "difference": [0.0, 0.0, 0.6],
+        "sum": [0.8, 1.0, 1.0],
+    }.items():
+        result = masks.combine(first, second, combination)
+        torch.testing.assert_close(result, torch.tensor([[expected]]))
+    many = first.expand(4, -1, -1)
+    assert torch.equal(masks.combine(many, second, "union"), masks.combine(first, second, "union").expand(4, -1, -1))
+
+
+def test_what_cannot_be_combined_thresholded_or_blurred_is_named() -> None:
+    mask = torch.zeros(2, 4, 4)
+    with pytest.raises(InputError, match=r"\[2, 4, 4\] and \[2, 4, 5\]"):
+        masks.combine(mask, torch.zeros(2, 4, 5), "union")
+    with pytest.raises(InputError, match=r"\[2, 4, 4\] and \[3, 4, 4\]"):
+        masks.combine(mask, torch.zeros(3, 4, 4), "union")
+    with pytest.raises(InputError, match=r"combination is 'xor'.*union"):
+        masks.combine(mask, mask, "xor")
+    with pytest.raises(InputError, match=r"threshold is 1\.5"):
+        masks.threshold(mask, 1.5)
+    with pytest.raises(InputError, match="blur is -1"):
+        masks.gaussian_blur(mask, -1)
 
 
 @pytest.mark.cuda
