@@ -5,6 +5,7 @@
     python3 tools/dev.py test [pytest arguments]   run all tests
     python3 tools/dev.py lint                      check style, and what the registry checks
     python3 tools/dev.py bench [names]             run the benchmarks
+    python3 tools/dev.py setup                     only set up the environment
 
 The first call makes a virtual environment in `.venv` and installs what is needed; later calls start at once.
 """
@@ -38,7 +39,7 @@ PYTHON = python_in(VENV)
 def main(arguments: list[str]) -> int:
     if sys.version_info < (3, 10):  # noqa: UP036 - an older Python should get this sentence
         return _fail(f"Python 3.10 or newer is needed; this is {sys.version.split()[0]} ({sys.executable})")
-    commands = {"run": run, "test": test, "lint": lint, "bench": bench}
+    commands = {"run": run, "test": test, "lint": lint, "bench": bench, "setup": lambda _: 0}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=commands)
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="passed on; `dev.py COMMAND --help` lists them")
