@@ -17,3 +17,6 @@ class NoProgress:
 
     def step(self, count: int = 1) -> None:
         return None
+
+
+WITHOUT_PROGRESS = NoProgress()
