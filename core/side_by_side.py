@@ -34,8 +34,12 @@ def side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> list[
         torch.set_num_threads(cores // workers)
         all_started.wait()
 
+    # Both modes hold for one thread only. ComfyUI runs its nodes in inference mode, and tensors that were made in it
+    # cannot be written to outside.
+    inference = torch.is_inference_mode_enabled()
+
     def without_gradients(item: Item) -> Result:
-        with torch.no_grad():  # which holds for one thread only
+        with torch.inference_mode(inference), torch.no_grad():
             return work(item)
 
     with ThreadPoolExecutor(workers, initializer=start) as pool:

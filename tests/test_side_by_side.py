@@ -45,3 +45,14 @@ def test_an_exception_passes_and_torch_has_its_threads_back(cores: int) -> None:
     with pytest.raises(Stopped):
         side_by_side(work, range(4))
     assert torch.get_num_threads() == cores
+
+
+def test_what_was_made_in_inference_mode_can_be_written_to(cores: int) -> None:
+    with torch.inference_mode():
+        result = torch.zeros(4)
+
+        def write(item: int) -> None:
+            result[item] = item
+
+        side_by_side(write, range(4))
+    assert result.tolist() == [0, 1, 2, 3]
