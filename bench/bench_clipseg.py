@@ -94,11 +94,12 @@ def write_vocabulary(folder: Path, size: int) -> int:
 
 
 def pictures(count: int, side: int = 1024) -> torch.Tensor:
-    """``[count,side,side,3]``: smooth, with some noise."""
+    """``[count,side,side,3]`` contiguous, as ComfyUI loads them: smooth, with some noise."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(count, 3, 16, 16, generator=generator)
     smooth = torch.nn.functional.interpolate(coarse, (side, side), mode="bicubic", align_corners=False)
-    return smooth.add_(torch.rand(1, 1, side, side, generator=generator), alpha=0.1).clamp_(0, 1).permute(0, 2, 3, 1)
+    smooth.add_(torch.rand(1, 1, side, side, generator=generator), alpha=0.1).clamp_(0, 1)
+    return smooth.permute(0, 2, 3, 1).contiguous()  # [B,C,H,W] -> [B,H,W,C]
 
 
 def earlier(images: torch.Tensor, text: str, folder: Path, device: str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
