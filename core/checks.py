@@ -141,7 +141,9 @@ def _not_empty(tensor: torch.Tensor, name: str) -> torch.Tensor:
 def _finite_unit_range(tensor: torch.Tensor, name: str) -> torch.Tensor:
     """float32, finite, 0..1. One pass over the memory tells both range and NaN; a copy is made only where needed."""
     tensor = tensor.to(torch.float32)
-    low, high = (bound.item() for bound in tensor.aminmax())  # NaN anywhere makes both NaN
+    # Picture by picture: of a batch that is not contiguous in memory this would copy the whole.
+    bounds = torch.stack([torch.stack(picture.aminmax()) for picture in tensor])
+    low, high = bounds[:, 0].amin().item(), bounds[:, 1].amax().item()  # NaN anywhere makes both NaN
     if not (math.isfinite(low) and math.isfinite(high)):
         bad = int((~torch.isfinite(tensor)).sum())
         raise InputError(

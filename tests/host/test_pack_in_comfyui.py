@@ -62,7 +62,11 @@ def test_loading_adds_under_a_tenth_of_a_second_and_nothing_heavy(found: comfyui
     assert spent[2] < 0.1
 
 
-@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.json")), ids=lambda path: path.stem)
+# Every example but those whose model has to be downloaded.
+DOWNLOADS = {EXAMPLES / "text_to_mask_photo.json"}
+
+
+@pytest.mark.parametrize("example", sorted({*EXAMPLES.glob("*.json")} - DOWNLOADS), ids=lambda path: path.stem)
 def test_both_engines_give_the_same_pixels_for_the_examples(
     example: Path, server: comfyui.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,6 +81,20 @@ def test_both_engines_give_the_same_pixels_for_the_examples(
     for name, pixels in written["builtin"].items():
         np.testing.assert_array_equal(pixels, written["comfyui"][name], err_msg=name)
         assert pixels.std() > 1, f"{name} is blank"
+
+
+def test_a_model_that_is_not_there_is_named_with_its_address_and_folder(
+    server: comfyui.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """The tests' ComfyUI is told to stay off the network, and its models folder is empty."""
+    monkeypatch.setattr(run_workflow, "Server", lambda *_, **__: _Borrowed(server))
+    (example,) = DOWNLOADS
+    assert run_workflow.main([str(example), "--engine", "comfyui", "--output", str(tmp_path)]) == 1
+    told = capsys.readouterr().err
+    assert "node 2 (CLIPSegModelLoader" in told
+    assert "huggingface.co/CIDAS/clipseg-rd64-refined" in told
+    assert "model.safetensors" in told
+    assert str(server.base / "models" / "clipseg") in told
 
 
 class _Borrowed:
