@@ -28,16 +28,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from pack import ROOT
-from workflow_files import (
-    BadWorkflow,
-    NodeFailed,
-    Progress,
-    RunResult,
-    WorkflowError,
-    copy_into,
-    explain_node_errors,
-    output_files,
-)
+from workflow.engine_interface import BadWorkflow, NodeFailed, Progress, RunResult, WorkflowError, output_files
+from workflow.input_files import copy_into
+from workflow.widgets import explain_node_errors
 
 if TYPE_CHECKING:
     from typing_extensions import Self

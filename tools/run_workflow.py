@@ -9,16 +9,12 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import re
-import shutil
 import signal
 import sys
 import threading
-import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
 
 if __name__ == "__main__":
     # The modules beside this file are found from any working directory, and under `python -P` too.
@@ -27,22 +23,14 @@ if __name__ == "__main__":
 from builtin_engine import BuiltinEngine
 from comfyui import ComfyUI, Server, ServerError, find_comfyui
 from pack import ROOT
-from workflow_files import (
-    CONVERTER_MISSING,
-    NodeFailed,
-    OutputFile,
-    WorkflowError,
-    apply_settings,
-    assign_inputs,
-    check_structure,
-    expand_prefixes,
-    provide_files,
-    read_workflow,
-    to_prompt,
-)
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from progress import ProgressLine
+from workflow.check_workflow import check_structure
+from workflow.engine_interface import NodeFailed, WorkflowError
+from workflow.input_files import assign_inputs, provide_files
+from workflow.read_workflow import read_workflow
+from workflow.results import is_result, save_results
+from workflow.to_prompt import CONVERTER_MISSING, to_prompt
+from workflow.widgets import apply_settings, expand_prefixes
 
 OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 
@@ -159,7 +147,7 @@ def _run(options: argparse.Namespace, progress: ProgressLine) -> list[Path]:
         expand_prefixes(prompt)
         extra = {"workflow": workflow.data} if workflow.is_editor else None
         result = engine.queue(prompt, extra_pnginfo=extra, progress=progress.show)
-        shown = [file for file in result.files if _is_result(file, prompt, info)]
+        shown = [file for file in result.files if is_result(file, prompt, info)]
         return save_results(shown, options.output)
 
 
@@ -223,161 +211,6 @@ def _bring_files(
 def _note(progress: ProgressLine, text: str) -> None:
     progress.end()
     print(f"note: {text}", file=sys.stderr)
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# Results
-
-
-def _is_result(file: OutputFile, prompt: dict, info: dict) -> bool:
-    """Saved files, and previews of preview nodes; not the thumbnails that other nodes show on themselves."""
-    kind = prompt.get(file.node_id, {}).get("class_type")
-    return file.kind == "output" or bool((info.get(kind) or {}).get("output_node"))
-
-
-def save_results(files: Sequence[OutputFile], folder: Path) -> list[Path]:
-    """Copy a run's files into `folder` under names that are free there, and give the paths.
-
-    `<prefix>_00001_.png` counts on from the highest number that the prefix has there; previews become
-    `preview-<node id>_00001_.png`. Raises: `OSError` when the folder cannot be written.
-    """
-    saved = []
-    for file in files:
-        target = folder / file.subfolder if file.kind == "output" else folder
-        target.mkdir(parents=True, exist_ok=True)
-        match = re.fullmatch(r"(.*)_(\d+)_?", file.path.stem)
-        prefix = match.group(1) if match else file.path.stem
-        if file.kind != "output":
-            prefix = "preview-" + re.sub(r"[^\w.-]", "-", file.node_id)
-        saved.append(_copy_numbered(file.path, target, prefix))
-    return saved
-
-
-def _copy_numbered(source: Path, folder: Path, prefix: str) -> Path:
-    taken = [re.fullmatch(re.escape(prefix) + r"_(\d+)_?", path.stem) for path in folder.iterdir()]
-    number = max((int(match.group(1)) for match in taken if match), default=0)
-    while True:
-        number += 1
-        target = folder / f"{prefix}_{number:05}_{source.suffix}"
-        try:
-            with open(target, "xb") as out, open(source, "rb") as data:  # x: never over a file that is there
-                shutil.copyfileobj(data, out)
-            return target
-        except FileExistsError:
-            continue  # another run took the number
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# Progress
-
-
-class ProgressLine:
-    """One line about what goes on, for anything that takes more than a second.
-
-    On a terminal the line is redrawn in place (by tqdm where it is installed and there is a count); elsewhere, such
-    as in a log file, a line is written for a step that takes more than a second, and then every ten seconds. Within
-    a `with` block the line keeps ticking by itself, also while nothing is reported.
-    """
-
-    PATIENCE = 1.0
-    REPEAT = 10.0
-
-    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
-        self._stream, self._clock = stream, clock
-        self._terminal = stream.isatty()
-        self._lock = threading.Lock()
-        self._finished = threading.Event()
-        self._began = self._since = clock()
-        self._step: tuple[str, int | None, int | None] | None = None
-        self._written = ("", 0.0)
-        self._drawn = 0
-        self._bar = None
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._keep_ticking, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.end()
-        self._finished.set()
-
-    def show(self, text: str, done: int | None = None, total: int | None = None) -> None:
-        """Tell what goes on now: a text, and `done` of `total` where there is a count."""
-        with self._lock:
-            if self._step is None or self._step[0] != text:
-                self._close_bar()
-                self._since = self._clock()
-            self._step = (text, done, total)
-        self.tick()
-
-    def tick(self) -> None:
-        """Bring the line up to date, once it is time to show one."""
-        with self._lock:
-            now = self._clock()
-            if self._step is None or now - (self._began if self._terminal else self._since) < self.PATIENCE:
-                return
-            text, done, total = self._step
-            if not self._terminal:
-                self._write_line(text, done, total, now)
-            elif total and _tqdm() is not None:
-                self._draw_bar(text, done or 0, total)
-            else:
-                self._draw(self._sentence(text, done, total, now))
-
-    def end(self) -> None:
-        """Leave a clean line behind, until something is shown again. Safe to call twice."""
-        with self._lock:
-            self._step = None
-            self._close_bar()
-            self._wipe()
-
-    def _keep_ticking(self) -> None:
-        while not self._finished.wait(0.25):
-            self.tick()
-
-    def _sentence(self, text: str, done: int | None, total: int | None, now: float) -> str:
-        count = f" {done or 0}/{total}" if total else ""
-        return f"{text}{count} ({now - self._since:.0f} s)"
-
-    def _write_line(self, text: str, done: int | None, total: int | None, now: float) -> None:
-        if self._written[0] == text and now - self._written[1] < self.REPEAT:
-            return
-        self._written = (text, now)
-        self._stream.write(self._sentence(text, done, total, now) + "\n")
-        self._stream.flush()
-
-    def _draw(self, line: str) -> None:
-        line = line[: shutil.get_terminal_size().columns - 1]
-        self._stream.write("\r" + line.ljust(self._drawn))
-        self._stream.flush()
-        self._drawn = len(line)
-
-    def _wipe(self) -> None:
-        if self._drawn:
-            self._stream.write("\r" + " " * self._drawn + "\r")
-            self._stream.flush()
-            self._drawn = 0
-
-    def _draw_bar(self, text: str, done: int, total: int) -> None:
-        if self._bar is None or self._bar.total != total:
-            self._close_bar()
-            self._wipe()
-            self._bar = _tqdm()(total=total, desc=text, file=self._stream, leave=False)
-        self._bar.n = done
-        self._bar.refresh()
-
-    def _close_bar(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-
-def _tqdm() -> type | None:
-    if importlib.util.find_spec("tqdm") is None:
-        return None
-    from tqdm import tqdm
-
-    return tqdm
 
 
 def _stop_on_sigterm() -> None:
