@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from host_nodes import HOST_NODES, HOST_TITLES, Folders, HostNode
 from pack import load_pack
-from workflow.engine_interface import BadWorkflow, NodeFailed, Progress, RunResult, id_order, output_files
+from workflow.engine_interface import BadWorkflow, NodeFailed, Progress, RunResult, id_order, node_label, output_files
 from workflow.graph import links_of, needed_nodes
 from workflow.input_files import copy_into
 from workflow.widgets import explain_node_errors
@@ -93,7 +93,7 @@ class BuiltinEngine:
         """
         unknown = [(key, node["class_type"]) for key, node in prompt.items() if node["class_type"] not in self._classes]
         if unknown:
-            raise BadWorkflow(f"node {key} ({kind}) {self.unknown(kind)}" for key, kind in unknown)
+            raise BadWorkflow(f"{node_label(key, kind)} {self.unknown(kind)}" for key, kind in unknown)
         prompt = json.loads(json.dumps(prompt))  # validation turns values into their widgets' types, in place
         info = self.object_info()
         needed = needed_nodes(prompt, info)
@@ -104,7 +104,7 @@ class BuiltinEngine:
         order = _run_order(prompt, needed)
         for number, node_id in enumerate(order):
             if progress:
-                progress(f"node {node_id} ({prompt[node_id]['class_type']})", number, len(order))
+                progress(node_label(node_id, prompt[node_id]["class_type"]), number, len(order))
             run.node(node_id)
         if progress:
             progress("done", len(order), len(order))

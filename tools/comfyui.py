@@ -28,7 +28,15 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from pack import ROOT
-from workflow.engine_interface import BadWorkflow, NodeFailed, Progress, RunResult, WorkflowError, output_files
+from workflow.engine_interface import (
+    BadWorkflow,
+    NodeFailed,
+    Progress,
+    RunResult,
+    WorkflowError,
+    node_label,
+    output_files,
+)
 from workflow.input_files import copy_into
 from workflow.widgets import explain_node_errors
 
@@ -548,15 +556,14 @@ class _Events:
 def _progress_of(event: dict, prompt: dict) -> tuple[str, int | None, int | None] | None:
     data = event.get("data") or {}
     if event.get("type") == "executing" and data.get("node"):
-        return _node_label(data["node"], prompt), None, None
+        return _label(data["node"], prompt), None, None
     if event.get("type") == "progress":
-        return _node_label(data.get("node"), prompt), data.get("value"), data.get("max")
+        return _label(data.get("node"), prompt), data.get("value"), data.get("max")
     return None
 
 
-def _node_label(node_id: object, prompt: dict) -> str:
-    node = prompt.get(str(node_id), {})
-    return f"node {node_id} ({node.get('class_type', 'unknown')})"
+def _label(node_id: object, prompt: dict) -> str:
+    return node_label(node_id, prompt.get(str(node_id), {}).get("class_type", "unknown"))
 
 
 def _raise_failure(entry: dict, prompt: dict) -> None:

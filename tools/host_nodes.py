@@ -5,6 +5,7 @@ They keep the host's arithmetic step by step, because saved workflows are compar
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import mimetypes
@@ -15,7 +16,11 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+from pack import load_pack
+from workflow.results import next_number
 
 if TYPE_CHECKING:
     import torch
@@ -71,7 +76,7 @@ class LoadImage(HostNode):
         images, masks = [], []
         for frame in _frames(_open_picture(self.folders.locate(image))):
             picture = frame.convert("RGB")
-            pixels = _to_tensor(picture)
+            pixels = _tensors().from_pil(picture)
             if images and pixels.shape != images[0].shape:
                 continue  # the host leaves out frames of another size
             images.append(pixels)
@@ -99,7 +104,7 @@ class LoadImageMask(HostNode):
         if picture.getbands() != ("R", "G", "B", "A"):
             picture = _from_sixteen_bits(picture).convert("RGBA")
         letter = channel[0].upper()
-        mask = _to_tensor(picture.getchannel(letter))
+        mask = _tensors().from_pil(picture.getchannel(letter))
         return ((1.0 - mask if letter == "A" else mask)[None],)
 
 
@@ -131,9 +136,6 @@ class SaveImage(HostNode):
         self, images: torch.Tensor, prefix: str, prompt: dict | None, extra_pnginfo: dict | None
     ) -> list[dict[str, str]]:
         """Write the images under the prefix, which may name a subfolder and hold %width%, %batch_num% and the like."""
-        import numpy as np
-        from PIL import Image
-
         base = getattr(self.folders, self.kind)
         prefix = _filled_prefix(prefix, images[0].shape[1], images[0].shape[0])
         subfolder, name = os.path.split(os.path.normpath(prefix))
@@ -141,14 +143,13 @@ class SaveImage(HostNode):
         if not folder.resolve().is_relative_to(base.resolve()):
             raise ValueError(f"saving outside the output folder is not allowed (filename_prefix is {prefix})")
         folder.mkdir(parents=True, exist_ok=True)
-        counter = _next_counter(folder, name)
+        counter = next_number(folder, name)
         metadata = _png_metadata(prompt, extra_pnginfo)
         saved = []
         for number, image in enumerate(images):
-            # Cut off, not rounded: the host's way.
-            pixels = np.clip(255.0 * image.cpu().numpy(), 0, 255).astype(np.uint8)
             file = f"{name.replace('%batch_num%', str(number))}_{counter + number:05}_.png"
-            Image.fromarray(pixels).save(folder / file, pnginfo=metadata, compress_level=self.compression)
+            picture = _tensors().to_pil(image)  # cut to 8 bits, not rounded: the host's way too
+            picture.save(folder / file, pnginfo=metadata, compress_level=self.compression)
             saved.append({"filename": file, "subfolder": subfolder, "type": self.kind})
         return saved
 
@@ -355,25 +356,23 @@ def _from_sixteen_bits(picture: Image.Image) -> Image.Image:
     return picture.point(lambda value: value * (1 / 255)) if picture.mode == "I" else picture
 
 
-def _to_tensor(picture: Image.Image) -> torch.Tensor:
-    import numpy as np
-    import torch
-
-    return torch.from_numpy(np.array(picture).astype(np.float32) / 255.0)
+def _tensors() -> ModuleType:
+    """The pack's core/tensors.py, where 8 bits and layouts are decided."""
+    return importlib.import_module(f"{load_pack().__name__}.core.tensors")
 
 
 def _inverted_alpha(picture: Image.Image) -> torch.Tensor:
     import torch
 
     if "A" in picture.getbands():
-        return 1.0 - _to_tensor(picture.getchannel("A"))
+        return 1.0 - _tensors().from_pil(picture.getchannel("A"))
     if picture.mode == "P" and "transparency" in picture.info:
-        return 1.0 - _to_tensor(picture.convert("RGBA").getchannel("A"))
+        return 1.0 - _tensors().from_pil(picture.convert("RGBA").getchannel("A"))
     return torch.zeros((64, 64), dtype=torch.float32)
 
 
 def _mask_to_image(mask: torch.Tensor) -> torch.Tensor:
-    return mask.reshape(-1, *mask.shape[-2:], 1).expand(-1, -1, -1, 3)
+    return _tensors().mask_to_image(mask.reshape(-1, *mask.shape[-2:]))
 
 
 def _repeated(batch: torch.Tensor, count: int) -> torch.Tensor:
@@ -390,17 +389,6 @@ def _filled_prefix(prefix: str, width: int, height: int) -> str:
     for key, value in values.items():
         prefix = prefix.replace(f"%{key}%", str(value))
     return prefix
-
-
-def _next_counter(folder: Path, name: str) -> int:
-    """One more than the highest number among the files `<name>_<number>_...` of the folder."""
-    highest = 0
-    for file in os.listdir(folder):
-        head, mark, rest = file[: len(name)], file[len(name) : len(name) + 1], file[len(name) + 1 :]
-        if mark == "_" and os.path.normcase(head) == os.path.normcase(name):
-            digits = rest.split("_")[0]
-            highest = max(highest, int(digits) if digits.isdecimal() else 0)
-    return highest + 1
 
 
 def _png_metadata(prompt: dict | None, extra_pnginfo: dict | None) -> Any:

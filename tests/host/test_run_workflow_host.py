@@ -1,7 +1,7 @@
 """The same workflows in a real ComfyUI and in the built-in engine: the same pixels, the same errors.
 
-Skipped, with the reason, where no ComfyUI is found. One server serves most of the tests; two more are started to see
-the command line through, and to see a real server end when its parent is killed.
+One server serves most of the tests; two more are started to see the command line through, and to see a real server end
+when its parent is killed.
 """
 
 from __future__ import annotations
@@ -29,17 +29,8 @@ from workflow.read_workflow import Workflow, read_workflow
 from workflow.to_prompt import to_prompt
 from workflow.widgets import input_specs
 
-FOUND = comfyui.find_comfyui()
-pytestmark = [pytest.mark.host, pytest.mark.skipif(not FOUND.usable, reason=FOUND.why)]
-
 WORKFLOWS = Path(__file__).parent.parent / "fixtures" / "workflows"
 TOOLS = Path(__file__).parent.parent.parent / "tools"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[comfyui.Server]:
-    with comfyui.Server(FOUND) as started:
-        yield started
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,8 @@ class NodeFailed(Exception):
         name = error_type.rsplit(".", 1)[-1]
         own = ".core.errors." in f".{error_type}"
         text = message or "no message"
-        super().__init__(f"node {node_id} ({node_type}) failed: {text if own or not name else f'{name}: {text}'}")
+        sentence = text if own or not name else f"{name}: {text}"
+        super().__init__(f"{node_label(node_id, node_type)} failed: {sentence}")
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,11 @@ def output_files(outputs: dict[str, dict], base: Path) -> list[OutputFile]:
                     kind, subfolder = item.get("type", "output"), item.get("subfolder", "")
                     files.append(OutputFile(node_id, base / kind / subfolder / item["filename"], kind, subfolder))
     return files
+
+
+def node_label(node_id: object, node_type: str, title: object = None) -> str:
+    """What every message calls a node: `node 7 (KSampler "Refine")`, or without a title that says nothing new."""
+    return f"node {node_id} ({node_type}" + (f' "{title}")' if title and title != node_type else ")")
 
 
 def id_order(node_id: str) -> tuple:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .engine_interface import node_label
+
 MUTED, BYPASSED = 2, 4  # the editor's node modes that matter here; every other one runs
 SUBGRAPH_INPUT, SUBGRAPH_OUTPUT = -10, -20  # ids of the two ends inside a subgraph definition
 
@@ -30,10 +32,12 @@ def needed_nodes(prompt: dict, object_info: dict) -> set[str]:
 
 
 def schema_of(object_info: dict, node: dict) -> dict:
+    """What an engine's object_info says of the type of a prompt's node; empty for a type that it does not know."""
     return object_info.get(node.get("class_type")) or {}
 
 
 def definitions_of(data: dict) -> dict[str, dict]:
+    """The subgraphs that a file of the editor's defines, by the type that nodes have which stand for them."""
     holder = data.get("definitions")
     found = entries(holder, "subgraphs") if isinstance(holder, dict) else []
     return {sub["id"]: sub for sub in found if isinstance(sub, dict) and isinstance(sub.get("id"), str)}
@@ -41,6 +45,8 @@ def definitions_of(data: dict) -> dict[str, dict]:
 
 @dataclass(frozen=True)
 class Link:
+    """A link of the editor's format, and in a message, with both its ends."""
+
     id: object
     source: object
     source_slot: object
@@ -74,10 +80,12 @@ def in_use(link: Link, nodes: dict[str, dict]) -> bool:
 
 
 def sockets(node: dict | None, which: str) -> list[dict]:
+    """The well-formed sockets of a node; `which` is "inputs" or "outputs"."""
     return [socket for socket in entries(node or {}, which) if isinstance(socket, dict)]
 
 
 def input_name(node: dict, slot: object) -> str | None:
+    """The name of the input at a slot, or None."""
     socket = entries(node, "inputs")[slot] if has_slot(node, "inputs", slot) else None
     name = socket.get("name") if isinstance(socket, dict) else None
     return name if isinstance(name, str) else None
@@ -90,10 +98,12 @@ def entries(holder: dict, key: str) -> list:
 
 
 def has_slot(node: dict, which: str, slot: object) -> bool:
+    """Whether `slot` numbers one of the node's sockets; `which` is "inputs" or "outputs"."""
     return isinstance(slot, int) and 0 <= slot < len(entries(node, which))
 
 
 def loop_problems(edges: list[tuple[str, str]], place: str = "") -> list[str]:
+    """A sentence about a loop in the graph, or nothing; `place` says which graph of the file it is."""
     loop = find_loop(edges)
     return (
         [f"the nodes {' -> '.join(loop)}{place} feed each other in a loop, so none of them can run first"]
@@ -128,23 +138,18 @@ def find_loop(edges: list[tuple[str, str]]) -> list[str]:
 
 
 def editor_label(node: dict) -> str:
-    title = node.get("title")
-    kind = node.get("type", "unknown")
-    return f"node {node.get('id')} ({kind}{_title(title, kind)})"
+    """What messages call a node of the editor's format."""
+    return node_label(node.get("id"), node.get("type", "unknown"), node.get("title"))
 
 
 def prompt_label(node_id: str, node: dict, object_info: dict | None = None) -> str:
-    kind = node.get("class_type", "unknown")
-    title = saved_title(node)
+    """What messages call a node of a prompt; with `object_info`, without the title that every node of its type has."""
+    kind, title = node.get("class_type", "unknown"), saved_title(node)
     shown = ((object_info or {}).get(kind) or {}).get("display_name")
-    return f"node {node_id} ({kind}{_title(None if title == shown else title, kind)})"
+    return node_label(node_id, kind, None if title == shown else title)
 
 
 def saved_title(node: dict) -> str | None:
     """The title that a prompt's node was saved with, or None."""
     meta = node.get("_meta")
     return meta.get("title") if isinstance(meta, dict) else None
-
-
-def _title(title: object, kind: str) -> str:
-    return f' "{title}"' if title and title != kind else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Sequence
@@ -35,14 +36,23 @@ def save_results(files: Sequence[OutputFile], folder: Path) -> list[Path]:
 
 
 def _copy_numbered(source: Path, folder: Path, prefix: str) -> Path:
-    taken = [re.fullmatch(re.escape(prefix) + r"_(\d+)_?", path.stem) for path in folder.iterdir()]
-    number = max((int(match.group(1)) for match in taken if match), default=0)
+    number = next_number(folder, prefix)
     while True:
-        number += 1
         target = folder / f"{prefix}_{number:05}_{source.suffix}"
         try:
             with open(target, "xb") as out, open(source, "rb") as data:  # x: never over a file that is there
                 shutil.copyfileobj(data, out)
             return target
         except FileExistsError:
-            continue  # another run took the number
+            number += 1  # another run took it
+
+
+def next_number(folder: Path, prefix: str) -> int:
+    """One more than the highest number among the files `<prefix>_<number>_...` of a folder, as ComfyUI counts."""
+    highest = 0
+    for file in os.listdir(folder):
+        head, mark, rest = file[: len(prefix)], file[len(prefix) : len(prefix) + 1], file[len(prefix) + 1 :]
+        if mark == "_" and os.path.normcase(head) == os.path.normcase(prefix):
+            digits = rest.split("_")[0]
+            highest = max(highest, int(digits) if digits.isdecimal() else 0)
+    return highest + 1
