@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from PIL import Image
 from workflow.graph import MUTED
 from workflow.read_workflow import Workflow, read_workflow
 from workflow.to_prompt import to_prompt
-from workflow_cases import WORKFLOWS, load, saved
+from workflow_cases import TOOLS, WORKFLOWS, load, saved
 
 
 def change(data: dict, **changes: Callable[[dict], None]) -> dict:
@@ -36,6 +39,19 @@ def test_editor_format_becomes_the_same_prompt_as_the_api_export() -> None:
     assert without_titles == {
         key: {k: v for k, v in node.items() if k != "_meta"} for key, node in load("edges_api.json").items()
     }
+
+
+def test_converting_leaves_nothing_in_the_home_of_the_user(tmp_path: Path) -> None:
+    """comfy-cli makes a folder for its settings when it is imported."""
+    pytest.importorskip("comfy_cli")
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from workflow import to_prompt\n"
+        "to_prompt._convert({'nodes': [{'id': 1, 'type': 'N', 'mode': 0}], 'links': []}, {'N': {'input': {}}})\n"
+    )
+    homes = {name: str(tmp_path) for name in ("HOME", "USERPROFILE")}
+    subprocess.run([sys.executable, "-c", script, str(TOOLS)], env={**os.environ, **homes}, check=True)
+    assert list(tmp_path.rglob("*comfy*")) == []
 
 
 def test_primitive_wins_over_the_value_saved_with_the_node_it_feeds() -> None:

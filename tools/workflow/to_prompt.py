@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 
 from .check_workflow import prompt_problems
 from .engine_interface import BadWorkflow
@@ -141,7 +143,8 @@ def _why_unknown(node: dict, unknown: Callable[[str], str]) -> str:
 
 
 def _convert(data: dict, object_info: dict) -> dict:
-    from comfy_cli.workflow_to_api import WorkflowConversionError, convert_ui_to_api
+    with _comfy_cli_without_traces():
+        from comfy_cli.workflow_to_api import WorkflowConversionError, convert_ui_to_api
 
     logger = logging.getLogger("comfy_cli.workflow_to_api")
     heard = _Listener()
@@ -165,6 +168,20 @@ def _convert(data: dict, object_info: dict) -> dict:
         raise BadWorkflow(problems)
     _let_primitives_rule(data, prompt)
     return prompt
+
+
+@contextlib.contextmanager
+def _comfy_cli_without_traces() -> Iterator[None]:
+    """Importing comfy-cli makes a folder for its settings in the user's home; in this block it makes one elsewhere."""
+    from comfy_cli import constants
+
+    with tempfile.TemporaryDirectory(prefix="maskwright-comfy-cli-") as folder:
+        real = getattr(constants, "DEFAULT_CONFIG", {})
+        constants.DEFAULT_CONFIG = dict.fromkeys(real, folder)
+        try:
+            yield
+        finally:
+            constants.DEFAULT_CONFIG = real
 
 
 def _let_primitives_rule(data: dict, prompt: dict) -> None:
