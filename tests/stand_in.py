@@ -25,7 +25,10 @@ if how == "dies":
     for number in range(40):
         print("line", number)
     sys.exit("no such option")
+def reached():
+    (pathlib.Path(__file__).parent / "reached").write_text(str(os.getpid()))
 if how == "hangs":
+    reached()
     time.sleep(60)
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
 (pathlib.Path(options.base_directory) / "child").write_text(str(child.pid))
@@ -41,11 +44,15 @@ class Answers(BaseHTTPRequestHandler):
         if self.path == "/system_stats":
             self.answer({"system": {"argv": sys.argv}})
         elif self.path == "/object_info":
-            self.answer({"N": {"input": {"required": {"n": ["INT", {"min": 1, "max": 3}]}}, "output": []}})
+            schema = {"input": {"required": {"n": ["INT", {"min": 1, "max": 3}]}}, "output": [], "output_node": True}
+            self.answer({"N": schema})
         elif self.path.startswith("/ws"):
             self.answer({}, 404)
         elif how == "dies in the run":
             os._exit(3)
+        elif how == "runs for ever":
+            reached()
+            self.answer({})
         else:
             status = {"status_str": "success", "messages": []}
             if how == "node fails":
@@ -57,6 +64,9 @@ class Answers(BaseHTTPRequestHandler):
         self.rfile.read(int(self.headers["Content-Length"]))
         errors = {"4": {"class_type": "N", "errors": [{"type": "value_bigger_than_max", "message": "",
             "details": "n", "extra_info": {"input_name": "n", "received_value": 9}}]}}
+        if how == "hangs when queueing" and self.path == "/prompt":
+            reached()
+            time.sleep(60)
         if how == "refuses":
             self.answer({"error": {"message": "bad"}, "node_errors": errors}, 400)
         elif how == "refuses a part":

@@ -291,8 +291,9 @@ class Server:
 
         Raises: `ServerError` when it ends early or does not answer within the time limit, with its last log lines.
         """
-        self.base = Path(tempfile.mkdtemp(prefix="maskwright-comfyui-")).resolve()
         try:
+            self.base = Path(tempfile.mkdtemp(prefix="maskwright-comfyui-"))
+            self.base = self.base.resolve()
             self._fill_scratch()
             if self._cpu is None:
                 self._cpu = not _has_accelerator(self.comfyui.python)
@@ -306,11 +307,13 @@ class Server:
 
     def stop(self) -> None:
         """End the server and its children, and remove the scratch folder. Safe to call twice."""
-        if self._process is not None:
-            _end(self._process)
-            self._process = None
-        if self.base is not None and not self._keep:
-            _remove(self.base)
+        try:
+            if self._process is not None:
+                _end(self._process)
+                self._process = None
+        finally:  # a second Ctrl-C must not leave the folder behind
+            if self.base is not None and not self._keep:
+                _remove(self.base)
 
     def _fill_scratch(self) -> None:
         for name in ("custom_nodes", "models", "input", "output", "temp", "user"):
@@ -442,7 +445,7 @@ class Server:
     def interrupt(self) -> None:
         """Ask the server to stop the run in progress; no error when it is gone already."""
         try:
-            self._post("/interrupt", {})
+            self._post("/interrupt", {}, timeout=5)
         except (OSError, ValueError):
             return
 
@@ -504,10 +507,10 @@ class Server:
         with self._opener.open(self.url + path, timeout=timeout) as answer:
             return json.load(answer)
 
-    def _post(self, path: str, body: dict) -> dict:
+    def _post(self, path: str, body: dict, timeout: float = 60) -> dict:
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(self.url + path, json.dumps(body).encode("utf-8"), headers)
-        with self._opener.open(request, timeout=60) as answer:
+        with self._opener.open(request, timeout=timeout) as answer:
             text = answer.read()
         return json.loads(text) if text else {}
 

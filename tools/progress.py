@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -74,6 +75,9 @@ class ProgressLine:
             self._wipe()
 
     def _keep_ticking(self) -> None:
+        if hasattr(signal, "pthread_sigmask"):
+            # Signals are the main thread's: one that is delivered to this thread does not wake that one as it waits.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         while not self._finished.wait(0.25):
             self.tick()
 

@@ -2,16 +2,18 @@
 
     python3 tools/run_workflow.py WORKFLOW.json [--input FILE ...] [--set NODE.WIDGET=VALUE ...] [--output DIR]
 
-Exit codes: 0 it ran; 1 the run failed; 2 the workflow or the command line is wrong; 130 stopped with Ctrl-C.
+The paths of the pictures go to stdout, everything else to stderr.
+Exit codes: 0 it ran; 1 the run failed; 2 the workflow or the command line is wrong; 130 stopped with Ctrl-C or SIGTERM.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
+import math
 import signal
 import sys
-import threading
+import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +21,8 @@ from pathlib import Path
 if __name__ == "__main__":
     # The modules beside this file are found from any working directory, and under `python -P` too.
     sys.path.insert(0, str(Path(__file__).absolute().parent))
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where Ctrl-C is to be ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until all is imported: no traceback out of an import
 
 from builtin_engine import BuiltinEngine
 from comfyui import ComfyUI, Server, ServerError, find_comfyui
@@ -33,6 +37,11 @@ from workflow.to_prompt import CONVERTER_MISSING, to_prompt
 from workflow.widgets import apply_settings, expand_prefixes
 
 OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+EXAMPLE = ROOT / "example_workflows" / "text_to_mask.json"
+if not EXAMPLE.is_file():
+    EXAMPLE = EXAMPLE.with_name("mask_edges.json")
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+REPEATED_WITHIN = 2.0  # seconds
 
 HELP = """\
 WORKFLOW is a file saved by the editor, or exported in the API format, or a PNG that ComfyUI saved.
@@ -49,7 +58,7 @@ workspace. COMFYUI_PYTHON names the Python to run it with.
 
 Saved pictures keep their names and count on from those in DIR; previews are named preview-<node id>.
 
-Exit codes: 0 it ran; 1 the run failed; 2 the workflow or the command line is wrong; 130 stopped with Ctrl-C.
+Exit codes: 0 it ran; 1 the run failed; 2 the workflow or the command line is wrong; 130 stopped with Ctrl-C or SIGTERM.
 """
 
 
@@ -213,18 +222,29 @@ def _note(progress: ProgressLine, text: str) -> None:
     print(f"note: {text}", file=sys.stderr)
 
 
-def _stop_on_sigterm() -> None:
-    """Turn SIGTERM into the same orderly end as Ctrl-C, so that ComfyUI and the scratch folder go with us."""
+def _stop_on_signals() -> None:
+    """Turn SIGINT (Ctrl-C) and SIGTERM into one orderly end, so that ComfyUI and the scratch folder go with us."""
+    last = -math.inf
 
     def stop(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
+        nonlocal last
+        now = time.monotonic()
+        if now - last > REPEATED_WITHIN:  # else it is the same one: the terminal's, passed on by a parent as well
+            last = now
+            raise KeyboardInterrupt
 
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, stop)
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
 
 
 if __name__ == "__main__":
-    _stop_on_sigterm()
-    code = main()
-    sys.stdout.flush()
+    _stop_on_signals()
+    try:
+        code = main()
+        sys.stdout.flush()
+    except KeyboardInterrupt:  # before the run began, or after it
+        code = INTERRUPTED
+    for number in STOP_SIGNALS:  # all is done: the exit code is to say how it went
+        signal.signal(number, signal.SIG_IGN)
     sys.exit(code)
