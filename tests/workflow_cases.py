@@ -14,10 +14,11 @@ def load(name: str) -> dict:
 
 
 def saved(out: str) -> list[Path]:
-    return [Path(line) for line in out.splitlines() if not line.startswith("engine:")]
+    """The files that a run named on stdout, which holds nothing else."""
+    return [Path(line) for line in out.splitlines()]
 
 
-def loaders(*names: str) -> dict:
+def loaders(*names: object) -> dict:
     """A prompt with a LoadImage for each file name, ids 1, 2, ..., each shown."""
     prompt = {}
     for number, name in enumerate(names, 1):

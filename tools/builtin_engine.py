@@ -5,7 +5,6 @@ It takes the prompts that ComfyUI takes, refuses what ComfyUI refuses, and compu
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import json
 import operator
@@ -52,9 +51,13 @@ class BuiltinEngine:
 
     def __enter__(self) -> Self:
         self.base = Path(tempfile.mkdtemp(prefix="maskwright-builtin-")).resolve()
-        for name in ("input", "output", "temp"):
-            (self.base / name).mkdir()
         folders = Folders(self.base / "input", self.base / "output", self.base / "temp")
+        try:
+            for folder in (folders.input, folders.output, folders.temp):
+                folder.mkdir()
+        except BaseException:
+            shutil.rmtree(self.base, ignore_errors=True)
+            raise
         host = {name: type(name, (kind,), {"folders": folders}) for name, kind in HOST_NODES.items()}
         self._classes = {**self._given, **host}  # ComfyUI does not let a pack replace its own nodes either
         return self
@@ -248,10 +251,13 @@ def _custom_errors(kind: type, inputs: dict, spec: inspect.FullArgSpec, received
         values["input_types"] = received
     if not values:
         return []
-    answer = kind.VALIDATE_INPUTS(**values)
+    first = next((name for name in spec.args if name in wanted), "")
+    try:
+        answer = kind.VALIDATE_INPUTS(**values)
+    except Exception as error:  # whatever a node raises is reported with the node's name
+        answer = f"{type(error).__name__}: {error}"
     if answer is True:
         return []
-    first = next((name for name in spec.args if name in wanted), "")
     reason = "" if answer is False else f" - {answer}"
     return [_error("custom_validation_failed", "The node refuses this value", first, f"{first}{reason}")]
 
@@ -314,7 +320,11 @@ def _call(node: object, kind: type, arguments: dict[str, list]) -> list:
 
 
 def _finished(result: Any) -> Any:
-    return asyncio.run(result) if inspect.iscoroutine(result) else result
+    if not inspect.iscoroutine(result):
+        return result
+    import asyncio  # here: it takes as long to import as all the rest
+
+    return asyncio.run(result)
 
 
 def _take_apart(results: list) -> tuple[dict, list[tuple]]:

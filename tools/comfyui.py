@@ -87,14 +87,15 @@ def find_comfyui(root: Path = ROOT) -> ComfyUI:
     if named:
         path = Path(named).expanduser().absolute()
         if not _is_comfyui(path):
-            return ComfyUI(None, None, "", f"COMFYUI_PATH is {named}, which is not a ComfyUI folder (no main.py there)")
+            why = f"COMFYUI_PATH is {named}, which is not a ComfyUI folder: there is no main.py in it"
+            return ComfyUI(None, None, "", why)
         return _with_python(path)
     places = _usual_places(root)
     for path in places:
         if _is_comfyui(path):
             return _with_python(path)
-    looked = ", ".join(str(path) for path in places)
-    return ComfyUI(None, None, "", f"no ComfyUI found (COMFYUI_PATH is not set; looked in {looked})")
+    looked = " or ".join(str(path) for path in places)
+    return ComfyUI(None, None, "", f"no ComfyUI found: COMFYUI_PATH is not set, and there is none in {looked}")
 
 
 def _usual_places(root: Path) -> list[Path]:
@@ -128,13 +129,11 @@ def _with_python(path: Path) -> ComfyUI:
         if not problem:
             return ComfyUI(path, python, version, "")
         tried.append(f"{python} {problem}")
-    return ComfyUI(
-        path,
-        None,
-        version,
-        f"ComfyUI {version} is in {path}, but no Python found can run it: {'; '.join(tried) or 'none was found'}. "
-        f"Install its requirements.txt into one of them, or set COMFYUI_PYTHON.",
-    )
+    problem, remedy = "no Python found can run it", "into one of them, or set COMFYUI_PYTHON"
+    if os.environ.get("COMFYUI_PYTHON"):
+        problem, remedy = "COMFYUI_PYTHON cannot run it", "there, or let COMFYUI_PYTHON name another Python"
+    why = f"{problem}: {'; '.join(tried) or 'none was found'}. Install ComfyUI's requirements.txt {remedy}"
+    return ComfyUI(path, None, version, f"ComfyUI {version} is in {path}, but {why}")
 
 
 def _pythons(path: Path) -> list[Path]:
@@ -179,7 +178,8 @@ def _python_problem(python: Path) -> str:
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         return f"does not run ({error})"
     if missing is None:
-        return f"does not run ({done.stderr.strip().splitlines()[-1:] or done.returncode})"
+        last = done.stderr.strip().splitlines()[-1:] or [f"exit {done.returncode}"]
+        return f"does not run ({last[0]})"
     return f"lacks {', '.join(missing)}" if missing else ""
 
 

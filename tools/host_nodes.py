@@ -67,7 +67,8 @@ class LoadImage(HostNode):
 
     @classmethod
     def VALIDATE_INPUTS(cls, image: str) -> bool | str:
-        return True if cls.folders.locate(image).exists() else f"Invalid image file: {image}"
+        found = isinstance(image, str) and cls.folders.locate(image).exists()
+        return True if found else f"Invalid image file: {image}"
 
     def run(self, image: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Give the frames [B,H,W,3] and the masks [B,H,W], or [1,64,64] of zeros where there is no alpha."""

@@ -1,6 +1,6 @@
 """Run a saved ComfyUI workflow file from the shell: in ComfyUI where there is one, else in a small built-in engine.
 
-    python3 tools/run_workflow.py WORKFLOW.json [--input FILE ...] [--set NODE.WIDGET=VALUE ...] [--output DIR]
+    python3 tools/run_workflow.py [WORKFLOW.json] [--input FILE ...] [--set NODE.WIDGET=VALUE ...] [--output DIR]
 
 The paths of the pictures go to stdout, everything else to stderr.
 Exit codes: 0 it ran; 1 the run failed; 2 the workflow or the command line is wrong; 130 stopped with Ctrl-C or SIGTERM.
@@ -32,9 +32,9 @@ from workflow.check_workflow import check_structure
 from workflow.engine_interface import NodeFailed, WorkflowError
 from workflow.input_files import assign_inputs, provide_files
 from workflow.read_workflow import read_workflow
-from workflow.results import is_result, save_results
+from workflow.results import is_result, prepare_folder, save_results
 from workflow.to_prompt import CONVERTER_MISSING, to_prompt
-from workflow.widgets import apply_settings, expand_prefixes
+from workflow.widgets import apply_settings, check_settings, expand_prefixes, parse_settings
 
 OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 EXAMPLE = ROOT / "example_workflows" / "text_to_mask.json"
@@ -44,14 +44,16 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 REPEATED_WITHIN = 2.0  # seconds
 
 HELP = """\
-WORKFLOW is a file saved by the editor, or exported in the API format, or a PNG that ComfyUI saved.
+WORKFLOW is a file saved by the editor, or exported in the API format, or a PNG that ComfyUI saved; without one, an
+example of this pack's runs.
 
 --input: each FILE is copied to where LoadImage looks. A node whose saved file name is that of a FILE takes that FILE.
 The other FILEs go to the other loading nodes in the order of their ids: one for each node when there are as many, or
 one for each distinct saved name when there are as many of those. Files that the workflow names and that are not given
 are looked for beside the workflow file, in the folder assets there, and then in ComfyUI's own input folder.
 
---set: NODE is a node's id, or its type or title where only one node has it. VALUE is read as JSON where it is JSON.
+--set: NODE is a node's id, or its type or title where only one node has it. VALUE is read as JSON where it is JSON, and
+must be of the widget's type.
 
 --engine auto takes ComfyUI where it finds it: COMFYUI_PATH, the folder above custom_nodes, comfy-cli's default
 workspace. COMFYUI_PYTHON names the Python to run it with.
@@ -99,7 +101,7 @@ def _read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("workflow", type=Path, metavar="WORKFLOW", help="the workflow file")
+    add("workflow", type=Path, nargs="?", metavar="WORKFLOW", help=f"the workflow file (default: {EXAMPLE.name})")
     # append and nargs: `--input a b` and `--input a --input b` both work.
     add("--input", type=Path, action="append", nargs="+", default=[], metavar="FILE", help="files for LoadImage nodes")
     add("--set", action="append", default=[], metavar="NODE.WIDGET=VALUE", help="change a widget's value; repeatable")
@@ -116,6 +118,10 @@ def _read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--debug", action="store_true", help="show tracebacks, and keep ComfyUI's scratch folder with its log")
     options = parser.parse_args(argv)
     options.input = [file for group in options.input for file in group]
+    if options.workflow is None:
+        if any(file.suffix == ".json" for file in options.input):  # --input takes all the names that follow it
+            parser.error("a workflow is among the files of --input; write WORKFLOW before --input")
+        options.workflow = EXAMPLE
     return options
 
 
@@ -136,28 +142,43 @@ def _fail(progress: ProgressLine, options: argparse.Namespace, error: Exception,
 
 
 def _run(options: argparse.Namespace, progress: ProgressLine) -> list[Path]:
+    # Whatever can be told to be wrong is told before an engine starts: ComfyUI takes its time.
+    settings = parse_settings(options.set)
     workflow = read_workflow(options.workflow)
     check_structure(workflow)
+    check_settings(settings, workflow)
     for file in options.input:
-        if not file.is_file():
-            raise WorkflowError(f"--input: there is no file {file}")
+        _check_readable(file)
     if workflow.is_editor and importlib.util.find_spec("comfy_cli") is None:
         raise WorkflowError(CONVERTER_MISSING.format(path=workflow.path, python=sys.executable))
 
     comfyui = find_comfyui() if options.engine != "builtin" else None
     engine = _choose_engine(options, comfyui, progress)
+    prepare_folder(options.output)
     with engine:
         if options.debug and isinstance(engine, Server):
-            print(f"ComfyUI's scratch folder is kept: {engine.base}", file=sys.stderr)
+            _say(progress, f"ComfyUI's scratch folder is kept: {engine.base}")
         info = engine.object_info()
-        prompt = to_prompt(workflow, info, engine.unknown, lambda text: _note(progress, text))
-        apply_settings(prompt, options.set, info)
+        prompt = to_prompt(workflow, info, engine.unknown, lambda text: _say(progress, f"note: {text}"))
+        apply_settings(prompt, settings, info)
         _bring_files(prompt, options, engine, info, comfyui)
         expand_prefixes(prompt)
         extra = {"workflow": workflow.data} if workflow.is_editor else None
         result = engine.queue(prompt, extra_pnginfo=extra, progress=progress.show)
         shown = [file for file in result.files if is_result(file, prompt, info)]
-        return save_results(shown, options.output)
+        try:
+            return save_results(shown, options.output)
+        except OSError as error:
+            raise OSError(f"--output {options.output}: {error}") from error
+
+
+def _check_readable(file: Path) -> None:
+    try:
+        open(file, "rb").close()
+    except FileNotFoundError:
+        raise WorkflowError(f"--input: there is no file {file}") from None
+    except OSError as error:
+        raise WorkflowError(f"--input {file}: cannot be read: {error.strerror or error}") from None
 
 
 def _choose_engine(
@@ -165,7 +186,7 @@ def _choose_engine(
 ) -> Server | BuiltinEngine:
     if comfyui is not None and comfyui.usable:
         why = "asked for" if options.engine == "comfyui" else "found"
-        print(f"engine: {comfyui} ({why})", flush=True)
+        _say(progress, f"engine: {comfyui} ({why})")
         packs = _other_packs(options.pack, comfyui.path)
         models = comfyui.path / "models"
         return Server(
@@ -173,8 +194,7 @@ def _choose_engine(
         )
     if options.engine == "comfyui":
         raise WorkflowError(f"--engine comfyui: {comfyui.why}")
-    why = "asked for" if comfyui is None else comfyui.why
-    print(f"engine: built-in ({why})", flush=True)
+    _say(progress, "engine: built-in (asked for)" if comfyui is None else f"engine: built-in; {comfyui.why}")
     try:
         return BuiltinEngine()
     except ImportError as error:
@@ -217,9 +237,9 @@ def _bring_files(
     provide_files(prompt, info, engine.input_folder, places)
 
 
-def _note(progress: ProgressLine, text: str) -> None:
+def _say(progress: ProgressLine, text: str) -> None:
     progress.end()
-    print(f"note: {text}", file=sys.stderr)
+    print(text, file=sys.stderr, flush=True)
 
 
 def _stop_on_signals() -> None:

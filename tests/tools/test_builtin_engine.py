@@ -111,6 +111,8 @@ def test_validate_inputs_replaces_the_checks_of_the_inputs_it_names() -> None:
         assert shown["1"] == {"mode": ["also"], "size": [2]}
         with pytest.raises(BadWorkflow, match="modes start with a"):
             engine.queue({"1": {"class_type": "Picky", "inputs": {"mode": "b", "size": 2}}})
+        with pytest.raises(BadWorkflow, match=r"node 1 \(Picky\), widget mode: .* no attribute 'startswith' .value 5"):
+            engine.queue({"1": {"class_type": "Picky", "inputs": {"mode": 5, "size": 2}}})
         with pytest.raises(BadWorkflow, match=r"size: 4 is too large; allowed: a whole number up to 3"):
             engine.queue({"1": {"class_type": "Picky", "inputs": {"mode": "a", "size": 4}}})
 

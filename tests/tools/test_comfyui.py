@@ -145,4 +145,8 @@ def test_comfyui_that_no_python_can_run_says_what_is_missing(
     assert not found.usable
     assert "ComfyUI 1.2.3 is in" in found.why
     assert "lacks surely_not_there" in found.why
-    assert "COMFYUI_PYTHON" in found.why
+    assert "or set COMFYUI_PYTHON" in found.why
+    monkeypatch.setenv("COMFYUI_PYTHON", str(tmp_path / "python"))
+    found = comfyui.find_comfyui()
+    assert f"but COMFYUI_PYTHON cannot run it: {tmp_path / 'python'} does not run" in found.why
+    assert "set COMFYUI_PYTHON" not in found.why

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,6 +39,17 @@ def test_input_files_go_to_the_loading_nodes(widgets: list[str], files: list[str
         info = engine.object_info()
     assign_inputs(prompt, [Path(file) for file in files], files, info)
     assert [prompt[str(number)]["inputs"]["image"] for number in range(1, len(widgets) + 1)] == expected
+
+
+@pytest.mark.parametrize("value", [5, None, True, {"a": 1}])
+def test_value_that_is_no_text_is_no_file_name(run: Callable, photo: Path, value: object) -> None:
+    shown = json.dumps(value)
+    said = f"node 1 (LoadImage), widget image: {shown} is not a file name in the input folder"
+    code, _, err = run(loaders(value))
+    assert (code, said in err) == (run_workflow.WRONG, True)
+    code, _, err = run(loaders("a.png"), "--set", f"1.image={shown}")
+    assert (code, said in err) == (run_workflow.WRONG, True)
+    assert run(loaders(value), "--input", photo)[0] == run_workflow.OK
 
 
 def test_input_files_that_fit_nowhere_are_an_error(run: Callable, photo: Path, tmp_path: Path) -> None:

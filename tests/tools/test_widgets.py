@@ -10,7 +10,8 @@ import builtin_engine
 import pytest
 import run_workflow
 from workflow.engine_interface import WorkflowError
-from workflow.widgets import apply_settings, expand_prefixes
+from workflow.read_workflow import Workflow
+from workflow.widgets import apply_settings, check_settings, expand_prefixes, parse_settings
 from workflow_cases import load
 
 
@@ -51,7 +52,7 @@ def test_every_fault_is_told_at_once(run: Callable, photo: Path) -> None:
 def test_set_finds_a_node_by_id_type_and_title(name: str) -> None:
     prompt = load("edges_api.json")
     with builtin_engine.BuiltinEngine() as engine:
-        apply_settings(prompt, [f"{name}.kernel_size=9"], engine.object_info())
+        apply_settings(prompt, parse_settings([f"{name}.kernel_size=9"]), engine.object_info())
     assert prompt["5"]["inputs"]["kernel_size"] == 9
 
 
@@ -60,24 +61,27 @@ def test_set_reads_json_but_leaves_text_and_choices_as_they_stand() -> None:
         "N": {
             "input": {
                 "required": {"s": ["STRING", {}], "c": [["true", "false"]], "b": ["BOOLEAN", {}], "f": ["FLOAT", {}]},
-                "optional": {"n": ["INT", {}], "m": ["MASK"]},
+                "optional": {"n": ["COMFY_X", {}], "i": ["INT", {}], "m": ["MASK"]},
             }
         }
     }
     prompt = {"1": {"class_type": "N", "inputs": {}}}
-    settings = ["1.s=1.50", "1.c=true", "1.b=true", "1.f=2.5", "1.n=[1, 2]"]
-    apply_settings(prompt, settings, info)
-    values = {"s": "1.50", "c": "true", "b": True, "f": 2.5, "n": {"__value__": [1, 2]}}
+    settings = ["1.s=1.50", "1.c=true", "1.b=true", "1.f=2.5", "1.n=[1, 2]", "1.i=3.0"]
+    apply_settings(prompt, parse_settings(settings), info)
+    values = {"s": "1.50", "c": "true", "b": True, "f": 2.5, "n": {"__value__": [1, 2]}, "i": 3}
     assert prompt["1"]["inputs"] == values
-    with pytest.raises(WorkflowError, match="m is a link that carries MASK.*Its widgets: s, c, b, f, n"):
-        apply_settings(prompt, ["1.m=3"], info)
+    with pytest.raises(WorkflowError, match="m is a link that carries MASK.*Its widgets: s, c, b, f, n, i"):
+        apply_settings(prompt, parse_settings(["1.m=3"]), info)
 
 
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
         ("5.width=3", 'width is not there in node 5 (GradientRegion "Edges"). Its widgets: kernel_size, shape, edge'),
-        ("Blur.width=3", "no node has the id, type or title Blur. There are: node 1 (LoadImage); node 3 (ImageToMask)"),
+        (
+            "Blur.width=3",
+            'no node has the id, type or title Blur. There are: node 1 (LoadImage "Load Image"); node 3 (',
+        ),
         ("kernel_size=3", "write it as NODE.WIDGET=VALUE"),
         ("5.kernel_size", "write it as NODE.WIDGET=VALUE"),
     ],
@@ -86,6 +90,48 @@ def test_setting_that_fits_nothing_lists_what_there_is(run: Callable, photo: Pat
     code, _, err = run(load("edges_api.json"), "--input", photo, "--set", setting)
     assert code == run_workflow.WRONG
     assert said in err
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("INT", "2.7"), ("INT", "true"), ("INT", '"5"'), ("INT", "1e999"), ("INT", "wide"), ("INT", "[1, 2]"),
+        ("FLOAT", "false"), ("FLOAT", "NaN"), ("FLOAT", "null"),
+        ("BOOLEAN", "no"), ("BOOLEAN", "True"), ("BOOLEAN", "1"),
+    ],
+)  # fmt: skip
+def test_set_refuses_what_an_engine_would_turn_into_something_else(kind: str, value: str) -> None:
+    info = {"N": {"input": {"required": {"w": [kind, {}]}}}}
+    prompt = {"1": {"class_type": "N", "inputs": {"w": 0}}}
+    allowed = {"INT": "a whole number", "FLOAT": "a number", "BOOLEAN": "true or false"}[kind]
+    with pytest.raises(WorkflowError) as caught:
+        apply_settings(prompt, parse_settings([f"1.w={value}"]), info)
+    assert f"--set 1.w={value}: node 1 (N), widget w: " in str(caught.value)
+    assert f"is of the wrong type; allowed: {allowed}" in str(caught.value)
+    assert prompt["1"]["inputs"] == {"w": 0}
+
+
+@pytest.mark.parametrize("file", ["edges_api.json", "edges_editor.json"])
+@pytest.mark.parametrize("setting", ["nonsense", "5.=3", "99.kernel_size=3", "5:1.kernel_size=3"])
+def test_mistake_in_a_setting_is_told_before_an_engine_is_looked_for(
+    run: Callable, monkeypatch: pytest.MonkeyPatch, file: str, setting: str
+) -> None:
+    monkeypatch.setattr(run_workflow, "find_comfyui", lambda: pytest.fail("too late"))
+    code, _, err = run(load(file), "--set", setting, engine="auto")
+    assert code == run_workflow.WRONG
+    assert f"error: --set {setting}: " in err
+
+
+@pytest.mark.parametrize("name", ["30:3", "3", "GradientRegion", "Whatever the engine calls it"])
+def test_node_that_may_be_in_a_file_of_the_editor_s_is_let_pass(name: str) -> None:
+    inner = {"nodes": [{"id": 3, "type": "GradientRegion"}], "links": []}
+    titled = {"id": 31, "type": "Other", "title": "3"}
+    data = {
+        "nodes": [{"id": 30, "type": "S"}, titled],
+        "links": [],
+        "definitions": {"subgraphs": [{"id": "S", **inner}]},
+    }
+    check_settings(parse_settings([f"{name}.kernel_size=3"]), Workflow(Path("w.json"), data, is_editor=True))
 
 
 def test_type_that_two_nodes_have_is_ambiguous(run: Callable, photo: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterable
@@ -15,11 +16,11 @@ from .widgets import input_specs
 
 @dataclass(frozen=True)
 class FileWidget:
-    """A widget that names a file in the input folder, such as LoadImage's."""
+    """A widget that names a file in the input folder, such as LoadImage's. `value` may be something else by mistake."""
 
     node_id: str
     widget: str
-    value: str
+    value: object
     label: str
 
 
@@ -29,9 +30,10 @@ def file_widgets(prompt: dict, object_info: dict) -> list[FileWidget]:
     for node_id in sorted(needed_nodes(prompt, object_info), key=id_order):
         node = prompt[node_id]
         for name, (_kind, options) in input_specs(schema_of(object_info, node)).items():
-            value = node["inputs"].get(name)
-            if isinstance(value, str) and any(key.endswith("_upload") and options[key] for key in options):
-                found.append(FileWidget(node_id, name, value, prompt_label(node_id, node, object_info)))
+            loads = any(key.endswith("_upload") and options[key] for key in options)
+            if loads and name in node["inputs"] and not isinstance(node["inputs"][name], list):  # a list is a link
+                label = prompt_label(node_id, node, object_info)
+                found.append(FileWidget(node_id, name, node["inputs"][name], label))
     return found
 
 
@@ -56,14 +58,14 @@ def assign_inputs(prompt: dict, files: list[Path], names: list[str], object_info
             left_files = [index for index in left_files if index != same]
     if not left_files:
         return
-    saved = list(dict.fromkeys(place.value for place in left_widgets))
+    saved = list(dict.fromkeys(str(place.value) for place in left_widgets))
     if len(left_files) == len(left_widgets):
-        chosen = dict(zip(left_widgets, left_files, strict=True))
+        chosen = zip(left_widgets, left_files, strict=True)
     elif len(left_files) == len(saved):
-        chosen = {place: left_files[saved.index(place.value)] for place in left_widgets}
+        chosen = [(place, left_files[saved.index(str(place.value))]) for place in left_widgets]
     else:
         raise WorkflowError(_misfit(files, left_files, left_widgets))
-    for place, index in chosen.items():
+    for place, index in chosen:
         prompt[place.node_id]["inputs"][place.widget] = names[index]
 
 
@@ -79,9 +81,9 @@ def _misfit(files: list[Path], left_files: list[int], left_widgets: list[FileWid
     )
 
 
-def _without_mark(value: str) -> str:
-    """A file widget's value without the folder mark that the editor may put behind it."""
-    return re.sub(r" \[(input|output|temp)\]$", "", value)
+def _without_mark(value: object) -> str:
+    """A file widget's value without the folder mark that the editor may put behind it; "" where it is not text."""
+    return re.sub(r" \[(input|output|temp)\]$", "", value) if isinstance(value, str) else ""
 
 
 def provide_files(prompt: dict, object_info: dict, folder: Path, elsewhere: Iterable[Path]) -> None:
@@ -96,14 +98,13 @@ def provide_files(prompt: dict, object_info: dict, folder: Path, elsewhere: Iter
         name = _without_mark(item.value)
         target = (folder / name).resolve()
         if not name or not target.is_relative_to(folder.resolve()):
-            problems.append(
-                f'{item.label}, widget {item.widget}: "{item.value}" is not a file name in the input folder'
-            )
+            shown = json.dumps(item.value, ensure_ascii=False)
+            problems.append(f"{item.label}, widget {item.widget}: {shown} is not a file name in the input folder")
             continue
         source = next((place / name for place in places if (place / name).is_file()), None)
         if not target.is_file() and source is not None:
             copy_into(folder, source, name)
-        if not target.is_file() or item.value.endswith((" [output]", " [temp]")):
+        if not target.is_file() or str(item.value).endswith((" [output]", " [temp]")):
             looked = ", ".join(map(str, places)) or "no folder"
             problems.append(
                 f'{item.label}, widget {item.widget}: there is no file "{item.value}" (looked in {looked}); '

@@ -5,16 +5,31 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from .engine_interface import OutputFile
+from .engine_interface import OutputFile, WorkflowError
 
 
 def is_result(file: OutputFile, prompt: dict, info: dict) -> bool:
     """Saved files, and previews of preview nodes; not the thumbnails that other nodes show on themselves."""
     kind = prompt.get(file.node_id, {}).get("class_type")
     return file.kind == "output" or bool((info.get(kind) or {}).get("output_node"))
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the folder for results, and see that files can be written there.
+
+    Raises: `WorkflowError` with the reason; asked before a run, so that its results are not lost after it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        in_the_way = next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), None)
+        reason = f"{in_the_way} is a file, not a folder" if in_the_way else error.strerror or error
+        raise WorkflowError(f"--output {folder}: {reason}") from error
 
 
 def save_results(files: Sequence[OutputFile], folder: Path) -> list[Path]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 
 from .engine_interface import WorkflowError, id_order
-from .graph import prompt_label, saved_title, schema_of
+from .graph import definitions_of, editor_label, entries, prompt_label, saved_title, schema_of
+from .read_workflow import Workflow
 
 MAX_SHOWN = 20  # entries of a list in an error
 
@@ -58,24 +61,82 @@ def allowed_text(kind: str, options: dict, value: object = None) -> str:
     return {"BOOLEAN": "true or false", "STRING": "text"}.get(kind, f"a link that carries {kind}")
 
 
-def apply_settings(prompt: dict, settings: Iterable[str], object_info: dict) -> None:
-    """Carry out `--set NODE.WIDGET=VALUE` on a prompt, in place.
+@dataclass(frozen=True)
+class Setting:
+    """One `--set NODE.WIDGET=VALUE`, as it was written (`text`) and taken apart."""
+
+    text: str
+    node: str
+    widget: str
+    value: str
+
+    def fault(self, what: str) -> WorkflowError:
+        """The error that says what is wrong with it."""
+        return WorkflowError(f"--set {self.text}: {what}")
+
+
+def parse_settings(texts: Iterable[str]) -> list[Setting]:
+    """Take each `NODE.WIDGET=VALUE` apart. Raises: `WorkflowError` for a text that is not of this form."""
+    settings = []
+    for text in texts:
+        target, equals, value = text.partition("=")
+        node, _dot, widget = target.rpartition(".")
+        setting = Setting(text, node, widget, value)
+        if not equals or not node or not widget:
+            raise setting.fault("write it as NODE.WIDGET=VALUE, for example 4.kernel_size=5")
+        settings.append(setting)
+    return settings
+
+
+def check_settings(settings: Iterable[Setting], workflow: Workflow) -> None:
+    """Check, while there is no engine yet, that the nodes of the settings are in the file.
+
+    In the editor's format only ids can be told to be missing: the titles that such a file leaves out come from the
+    engine. Raises: `WorkflowError`, listing the nodes there are.
+    """
+    for setting in settings:
+        if not workflow.is_editor:
+            _find_node(workflow.data, setting)
+        elif re.fullmatch(r"\d+(:\d+)*", setting.node) and not _in_editor_file(workflow.data, setting.node):
+            there = "; ".join(map(editor_label, workflow.data["nodes"]))
+            raise setting.fault(f"no node has the id or title {setting.node}. There are: {there}")
+
+
+def _in_editor_file(data: dict, name: str) -> bool:
+    graphs = [data, *definitions_of(data).values()]
+    if any(node.get("title") == name for graph in graphs for node in entries(graph, "nodes")):
+        return True
+    graph = data
+    for part in name.split(":"):  # 10:3 is node 3 in the subgraph that node 10 stands for
+        found = [node for node in entries(graph, "nodes") if str(node["id"]) == part]
+        if not found:
+            return False
+        graph = definitions_of(data).get(found[0]["type"], {})
+    return True
+
+
+def apply_settings(prompt: dict, settings: Iterable[Setting], object_info: dict) -> None:
+    """Carry out settings on a prompt, in place.
 
     NODE is an id, or a type or title that only one node has. VALUE is read as JSON where it is JSON, else as text;
     where the widget takes text, or lists the text as a choice, it is taken as it stands. Raises: `WorkflowError`
-    for a setting that cannot be read, and for an unknown node or widget, listing those there are.
+    for an unknown node or widget, listing those there are, and for a value that is not of the widget's type:
+    engines would cut 2.7 to 2, and take "no" for true.
     """
     for setting in settings:
-        target, equals, text = setting.partition("=")
-        name, dot, widget = target.rpartition(".")
-        if not equals or not dot or not name or not widget:
-            raise WorkflowError(f"--set {setting}: write it as NODE.WIDGET=VALUE, for example 4.kernel_size=5")
-        node_id = _find_node(prompt, name, setting, object_info)
-        kind, options = _find_widget(prompt, node_id, widget, setting, object_info)
-        prompt[node_id]["inputs"][widget] = _value(text, kind, options)
+        node_id = _find_node(prompt, setting, object_info)
+        label = prompt_label(node_id, prompt[node_id], object_info)
+        kind, options = _find_widget(prompt[node_id], label, setting, object_info)
+        value = _read_value(setting.value, kind, options)
+        if not _is_of_type(value, kind):
+            shown, allowed = json.dumps(value, ensure_ascii=False), allowed_text(kind, options)
+            raise setting.fault(f"{label}, widget {setting.widget}: {shown} is of the wrong type; allowed: {allowed}")
+        # A bare list in a prompt is a link; ComfyUI takes a list that is a value in this wrapping.
+        prompt[node_id]["inputs"][setting.widget] = {"__value__": value} if isinstance(value, list) else value
 
 
-def _find_node(prompt: dict, name: str, setting: str, object_info: dict) -> str:
+def _find_node(prompt: dict, setting: Setting, object_info: dict | None = None) -> str:
+    name = setting.node
     if name in prompt:
         return name
     by_type = [key for key, node in prompt.items() if node["class_type"] == name]
@@ -84,33 +145,40 @@ def _find_node(prompt: dict, name: str, setting: str, object_info: dict) -> str:
     if len(found) == 1:
         return found[0]
     if found:
-        raise WorkflowError(f"--set {setting}: {len(found)} nodes are called {name}; take an id: {', '.join(found)}")
+        raise setting.fault(f"{len(found)} nodes are called {name}; take an id: {', '.join(found)}")
     there = "; ".join(prompt_label(key, prompt[key], object_info) for key in sorted(prompt, key=id_order))
-    raise WorkflowError(f"--set {setting}: no node has the id, type or title {name}. There are: {there}")
+    raise setting.fault(f"no node has the id, type or title {name}. There are: {there}")
 
 
-def _find_widget(prompt: dict, node_id: str, widget: str, setting: str, object_info: dict) -> tuple[str, dict]:
-    node = prompt[node_id]
-    specs = input_specs(schema_of(object_info, node))
+def _find_widget(node: dict, label: str, setting: Setting, object_info: dict) -> tuple[str, dict]:
+    specs, widget = input_specs(schema_of(object_info, node)), setting.widget
     if widget in specs and is_widget(*specs[widget]):
         return specs[widget]
     if widget not in specs and widget in node["inputs"]:
         return "*", {}  # a sub-widget that exists only for the present choice of another
     there = ", ".join(name for name, spec in specs.items() if is_widget(*spec)) or "none"
-    label = prompt_label(node_id, node, object_info)
     kind = f"is a link that carries {specs[widget][0]}, not a widget" if widget in specs else "is not there"
-    raise WorkflowError(f"--set {setting}: {widget} {kind} in {label}. Its widgets: {there}")
+    raise setting.fault(f"{widget} {kind} in {label}. Its widgets: {there}")
 
 
-def _value(text: str, kind: str, options: dict) -> object:
+def _read_value(text: str, kind: str, options: dict) -> object:
     if kind == "STRING" or (kind == "COMBO" and text in (options.get("options") or [])):
         return text
     try:
         value = json.loads(text)
-    except json.JSONDecodeError:
+    except ValueError:
         return text
-    # A bare list in a prompt is a link; ComfyUI takes a list that is a value in this wrapping.
-    return {"__value__": value} if isinstance(value, list) else value
+    return int(value) if kind == "INT" and isinstance(value, float) and value.is_integer() else value
+
+
+def _is_of_type(value: object, kind: str) -> bool:
+    if kind == "BOOLEAN":
+        return isinstance(value, bool)
+    if kind == "INT":
+        return isinstance(value, int) and not isinstance(value, bool)
+    if kind == "FLOAT":
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return True
 
 
 def expand_prefixes(prompt: dict, now: datetime | None = None) -> None:
