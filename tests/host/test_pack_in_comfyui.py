@@ -12,9 +12,9 @@ import comfyui
 import numpy as np
 import pytest
 import run_workflow
-import workflow_files
 from maskwright import NODE_CLASS_MAPPINGS
 from PIL import Image
+from workflow.engine_interface import NodeFailed, WorkflowError
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "example_workflows"
@@ -136,7 +136,7 @@ def test_a_prompt_of_an_old_file_runs(server: comfyui.Server) -> None:
     ],
 )
 def test_a_wrong_input_is_refused_by_name(server: comfyui.Server, inputs: dict, told: str) -> None:
-    with pytest.raises(workflow_files.WorkflowError, match=told):
+    with pytest.raises(WorkflowError, match=told):
         server.queue(edges_of(server, **inputs))
 
 
@@ -144,7 +144,7 @@ def test_a_pack_error_reaches_the_user_in_its_own_words(server: comfyui.Server) 
     prompt = edges_of(server)
     prompt["4"] = {"class_type": "PrimitiveInt", "inputs": {"value": -7}}
     prompt["2"]["inputs"]["kernel_size"] = ["4", 0]  # a link is not checked by ComfyUI, so the node must
-    with pytest.raises(workflow_files.NodeFailed, match="kernel_size is -7.*whole number of 1 or more") as caught:
+    with pytest.raises(NodeFailed, match="kernel_size is -7.*whole number of 1 or more") as caught:
         server.queue(prompt)
     assert "GradientRegion" in str(caught.value)
     assert json.dumps(str(caught.value)).count("Traceback") == 0
