@@ -211,7 +211,7 @@ def bench_cuda(folder: Path, count: int, turns: int) -> None:
         segmenter = ours.core.Segmenter(processor, ours.core.copy_as(model, dtype).cuda())
         query = ours.core.Query(PROMPT)
         ours.core.masking(images, segmenter, query)
-        (taken,) = seconds(lambda: ours.core.masking(images, segmenter, query), turns=3 * turns)  # noqa: B023 - at once
+        (taken,) = seconds(lambda: ours.core.masking(images, segmenter, query), turns=3 * turns)
         name = str(dtype).removeprefix("torch.")
         row(f"CUDA, {name}", f"{count / taken:.1f} pictures/s", f"{count / taken / (len(few) / old):.0f} times")
 
