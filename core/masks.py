@@ -240,7 +240,10 @@ class Sides(NamedTuple):
     bottom: bool = False
 
 
-def feather(mask: torch.Tensor, width: int, fade: Sides = Sides()) -> torch.Tensor:
+NO_SIDE = Sides()
+
+
+def feather(mask: torch.Tensor, width: int, fade: Sides = NO_SIDE) -> torch.Tensor:
     """Blur the edge of a mask, for a blend about ``width`` pixels wide to both sides of it.
 
     The blur is a Gaussian over 2 x ``width`` + 1 pixels, the mask mirrored at its border. Its sigma is 10 up to a

@@ -51,8 +51,13 @@ class Box:
 
     def intersection(self, other: Box) -> Box | None:
         """What both have in common, None where that is nothing."""
-        x1, y1, x2, y2 = max(self.x1, other.x1), max(self.y1, other.y1), min(self.x2, other.x2), min(self.y2, other.y2)
-        return Box(x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
+        if not self.meets(other):
+            return None
+        return Box(max(self.x1, other.x1), max(self.y1, other.y1), min(self.x2, other.x2), min(self.y2, other.y2))
+
+    def meets(self, other: Box) -> bool:
+        """Whether they have a pixel in common."""
+        return self.x1 < other.x2 and other.x1 < self.x2 and self.y1 < other.y2 and other.y1 < self.y2
 
     def grown(self, pixels: int, within: Box) -> Box:
         """Larger by ``pixels`` on every side, cut off at ``within``, which it must touch."""
@@ -192,10 +197,6 @@ class Frame:
     window: Box
     width: int
     height: int
-
-    @property
-    def resized(self) -> bool:
-        return (self.width, self.height) != (self.window.width, self.window.height)
 
 
 def frame(
