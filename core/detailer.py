@@ -11,6 +11,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -272,7 +273,7 @@ def _batches(tasks: Sequence[_Task], at_once: Callable[[], int]) -> Iterator[lis
                 waiting += pending[i:]
                 break
             before = undone[task.version]
-            together = not batch or task.goes_with(batch[0]) and all(map(task.is_independent_of, before))
+            together = not batch or (task.goes_with(batch[0]) and all(map(task.is_independent_of, before)))
             (batch if together else waiting).append(task)
             before.append(task)
         pending = waiting
@@ -419,14 +420,11 @@ class _Detailer:
         vae = self.backend.vae
         if noise_masks[0] is not None and self.settings.inpaint_model:
             mask = _stacked(noise_masks, pixels.shape[1:3])
-            positive, negative, latent = self._tiled_if_needed(
-                lambda tiled: vae.encode_for_inpainting(pipe.positive, pipe.negative, pixels, mask, tiled), pixels
-            )
+            encode = partial(vae.encode_for_inpainting, pipe.positive, pipe.negative, pixels, mask)
+            positive, negative, latent = self._tiled_if_needed(encode)
             pipe, latent = replace(pipe, positive=positive, negative=negative), dict(latent)
         else:
-            rows = [
-                self._tiled_if_needed(lambda tiled, row=row: vae.encode(row, tiled), row) for row in pixels.split(1)
-            ]
+            rows = [self._tiled_if_needed(partial(vae.encode, row)) for row in pixels.split(1)]
             latent = {"samples": torch.cat(rows)}
             if noise_masks[0] is not None:
                 latent["noise_mask"] = _stacked(noise_masks, latent["samples"].shape[-2:])
@@ -492,7 +490,7 @@ class _Detailer:
         vae = self.backend.vae
         decoded = []
         for row in latent["samples"].split(1):
-            pixels = self._tiled_if_needed(lambda tiled, row=row: vae.decode(row, tiled), row)
+            pixels = self._tiled_if_needed(partial(vae.decode, row))
             _check_finite(pixels, "The VAE gave NaN or infinite values when it decoded a crop", _VAE_REMEDY)
             decoded.append(tensors.rgb(pixels.to(self.device, torch.float32)).clamp(0, 1))
         result = torch.cat(decoded)
@@ -538,7 +536,7 @@ class _Detailer:
         """``[1,H,W,C]``, a view of what is being made."""
         return self.pictures[task.version : task.version + 1]
 
-    def _tiled_if_needed(self, work: Callable[[bool], Any], pixels: torch.Tensor) -> Any:
+    def _tiled_if_needed(self, work: Callable[[bool], Any]) -> Any:
         """``work(tiled)``, in tiles once memory has run out without."""
         if not self.tiled:
             try:
@@ -583,13 +581,11 @@ def crop_conditioning(conditioning: Any, picture: Box, window: Box) -> Any:
         return conditioning
     if not any("mask" in details for _, details in conditioning):
         return conditioning
-    return [
-        [
-            condition,
-            {**details, "mask": _cut_scaled(details["mask"], picture, window)} if "mask" in details else details,
-        ]
-        for condition, details in conditioning
-    ]
+    return [[condition, _with_mask_cut(details, picture, window)] for condition, details in conditioning]
+
+
+def _with_mask_cut(details: dict, picture: Box, window: Box) -> dict:
+    return {**details, "mask": _cut_scaled(details["mask"], picture, window)} if "mask" in details else details
 
 
 def _cut_scaled(mask: torch.Tensor, picture: Box, window: Box) -> torch.Tensor:
