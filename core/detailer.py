@@ -377,10 +377,12 @@ class _Detailer:
                 raise _out_of_memory("Sampling", tasks[0].frame.width, tasks[0].frame.height) from error
         # Here the exception is gone, and with it the tensors that its frames held.
         self.backend.free_memory()
-        self.at_once = min(self.at_once, len(tasks)) // 2
+        self.at_once = len(tasks) // 2
         _log.warning("Memory ran out with %d regions at once; going on with %d", len(tasks), self.at_once)
-        chunks = [tasks[i : i + self.at_once] for i in range(0, len(tasks), self.at_once)]
-        return [refined for chunk in chunks for refined in self._refined(chunk)]
+        refined = []
+        while len(refined) < len(tasks):
+            refined += self._refined(tasks[len(refined) : len(refined) + self.at_once])
+        return refined
 
     def _refined_together(self, tasks: list[_Task]) -> list[torch.Tensor]:
         frames = [self._touched(task.frame) for task in tasks]

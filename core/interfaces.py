@@ -43,10 +43,11 @@ class Sampling:
         noise: Given by a hook, shaped as the samples; None for noise from ``seeds``.
         custom_sampler: A hook's sampler, to be used in place of ``sampler_name``; else None.
         leave_noise: The run stops in mid-schedule, with the noise of ``end_step`` left in.
-        resume: What an earlier run with ``leave_noise`` gave, of which ``end_step`` was this ``start_step``. The run
-            goes on from there, with no new noise: outside the noise mask the clean ``latent`` with the noise that
-            ``resume`` holds, scaled to the level of each step, as if one run had gone on. So both sides of a soft
-            noise mask are always at one noise level. None to begin with ``latent`` and fresh noise.
+        resume: What an earlier run with ``leave_noise`` gave, whose ``end_step`` was this ``start_step``; the sampler
+            alone looks into it. This run goes on from there, as if one run had only changed its model: no noise is
+            added, and outside the noise mask there is at each step the clean ``latent`` with the noise of the
+            earlier run (``seeds`` and ``noise`` are the same) at that step's level. So both sides of a soft noise
+            mask are always at one noise level. None to begin with ``latent`` and its noise.
     """
 
     model: Any
@@ -63,7 +64,7 @@ class Sampling:
     noise: torch.Tensor | None = None
     custom_sampler: Any = None
     leave_noise: bool = False
-    resume: torch.Tensor | None = None
+    resume: Any = None
 
 
 class Sampler(Protocol):
@@ -73,8 +74,9 @@ class Sampler(Protocol):
         """Called once, before anything is sampled: how many steps there will be in all, for a progress bar. A run of
         n steps over latents of k seeds counts n x k. Hooks may change the number on the way."""
 
-    def sample(self, run: Sampling) -> torch.Tensor:
-        """The samples after the run: without noise, or at the noise level of ``end_step`` if ``run.leave_noise``."""
+    def sample(self, run: Sampling) -> Any:
+        """The samples after the run, shaped as ``run.latent["samples"]``; with ``run.leave_noise`` whatever a later run
+        needs to `resume`."""
 
     def rows_are_independent(self, sampler_name: str) -> bool:
         """Whether rows sampled together come out as each would alone. False for samplers that draw noise while they
