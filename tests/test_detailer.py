@@ -31,6 +31,7 @@ from PIL import Image
 pytest.importorskip("cv2")
 RED = 0.9  # what the model of most tests wants everywhere, as a latent value
 RED_PIXEL = (RED + 1) / 2
+RED_MODEL = KnownTarget(RED)
 
 # A crop of 64 x 64 around a mask of 32 x 32, sampled in its own size.
 SIZE = 96
@@ -69,7 +70,7 @@ def run(
     image: torch.Tensor,
     mask: torch.Tensor = MIDDLE,
     options: DetailerSettings = PLAIN,
-    model: Any = KnownTarget(RED),
+    model: Any = RED_MODEL,
     sampler: EulerSampler | None = None,
     vae: SpaceToDepthVae | None = None,
     refiner: Pipe | None = None,
