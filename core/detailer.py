@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -387,7 +388,7 @@ class _Detailer:
     def _refined_together(self, tasks: list[_Task]) -> list[torch.Tensor]:
         frames = [self._touched(task.frame) for task in tasks]
         noise_masks = [self._noise_mask(task) for task in tasks]
-        pixels = torch.cat([self._enlarged_crop(task, shown) for task, shown in zip(tasks, frames)])
+        pixels = _joined([self._enlarged_crop(task, shown) for task, shown in zip(tasks, frames)])
         pixels = self.hooks.post_upscale(pixels, noise_masks[0])
         if not self.hooks.get_skip_sampling():
             pipe, latent = self._encoded(tasks[0].pipe, pixels, noise_masks)
@@ -407,8 +408,10 @@ class _Detailer:
         return Frame(shown.window, nearest_multiple(width, multiple), nearest_multiple(height, multiple))
 
     def _enlarged_crop(self, task: _Task, shown: Frame) -> torch.Tensor:
+        """``[1,H,W,3]`` on the device, never a view of the picture."""
         crop = tensors.rgb(shown.window.cut(self._picture(task))).to(self.device)
-        return tensors.resize_lanczos(crop, shown.height, shown.width)
+        enlarged = tensors.resize_lanczos(crop, shown.height, shown.width)
+        return crop.clone() if enlarged is crop else enlarged
 
     def _noise_mask(self, task: _Task) -> torch.Tensor | None:
         """``[1,y,x]`` in the window's own size, which the host scales to the latent's; None for the whole crop."""
@@ -427,7 +430,7 @@ class _Detailer:
             pipe, latent = replace(pipe, positive=positive, negative=negative), dict(latent)
         else:
             rows = [self._tiled_if_needed(partial(vae.encode, row)) for row in pixels.split(1)]
-            latent = {"samples": torch.cat(rows)}
+            latent = {"samples": _joined(rows)}
             if noise_masks[0] is not None:
                 latent["noise_mask"] = _stacked(noise_masks, latent["samples"].shape[-2:])
         _check_finite(latent["samples"], "The VAE gave NaN or infinite values when it encoded a crop", _VAE_REMEDY)
@@ -495,7 +498,7 @@ class _Detailer:
             pixels = self._tiled_if_needed(partial(vae.decode, row))
             _check_finite(pixels, "The VAE gave NaN or infinite values when it decoded a crop", _VAE_REMEDY)
             decoded.append(tensors.rgb(pixels.to(self.device, torch.float32)).clamp(0, 1))
-        result = torch.cat(decoded)
+        result = _joined(decoded)
         if len(result) != rows:
             raise PackError(
                 f"{len(result)} pictures were decoded for {rows} regions",
@@ -600,8 +603,8 @@ def _cut_scaled(mask: torch.Tensor, picture: Box, window: Box) -> torch.Tensor:
 
 def _selected(region: Region) -> Box | None:
     """The tight box of what is selected, None where nothing is."""
-    rows, columns = (region.mask[0].any(dim=axis).nonzero().flatten().tolist() for axis in (1, 0))
-    if not rows:
+    rows, columns = (np.flatnonzero(region.mask[0].numpy().any(axis=axis)) for axis in (1, 0))
+    if len(rows) == 0:
         return None
     x, y = region.crop.x1, region.crop.y1
     return Box(x + columns[0], y + rows[0], x + columns[-1] + 1, y + rows[-1] + 1)
@@ -618,11 +621,16 @@ def _stacked(noise_masks: list[torch.Tensor], size: Sequence[int]) -> torch.Tens
     if len({mask.shape for mask in noise_masks}) > 1:
         # [1,y,x] -> [1,1,y,x] -> [1,h,w]
         noise_masks = [F.interpolate(mask[None], tuple(size), mode="bilinear")[0] for mask in noise_masks]
-    return torch.cat(noise_masks)
+    return _joined(noise_masks)
+
+
+def _joined(rows: list[torch.Tensor]) -> torch.Tensor:
+    return rows[0] if len(rows) == 1 else torch.cat(rows)
 
 
 def _check_finite(values: torch.Tensor, problem: str, remedy: str) -> None:
-    if not torch.isfinite(values).all():
+    low, high = (bound.item() for bound in values.aminmax())  # one pass over the memory; NaN makes both NaN
+    if not (math.isfinite(low) and math.isfinite(high)):
         raise PackError(problem, remedy)
 
 

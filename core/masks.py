@@ -271,8 +271,8 @@ def feather(mask: torch.Tensor, width: int, fade: Sides = NO_SIDE) -> torch.Tens
         return mask
     sigma = max(10.0, width / 3)
     height, length = mask.shape[1:]
-    soft = separable.filter_lines(mask.contiguous(), separable.gaussian(height, radius, sigma, mask.device))
-    soft = soft.transpose(1, 2).contiguous()  # [B,H,W] -> [B,W,H]
+    soft = separable.filter_lines(mask, separable.gaussian(height, radius, sigma, mask.device))
+    soft = soft.transpose(1, 2)  # [B,H,W] -> [B,W,H]
     soft = separable.filter_lines(soft, separable.gaussian(length, radius, sigma, mask.device))
     return _fade(soft.transpose(1, 2), radius, fade).clamp(0, 1)  # back to [B,H,W]
 
@@ -293,10 +293,11 @@ def _fade(soft: torch.Tensor, radius: int, fade: Sides) -> torch.Tensor:
         (fade.right, 2, True),
         (fade.bottom, 1, True),
     ):
-        if wanted:
-            length = soft.shape[axis]
+        length = soft.shape[axis]
+        held = soft.narrow(axis, length - 1 if at_end else 0, 1)
+        if wanted and held.any():
             inside = torch.arange(1, length + 1, device=soft.device) / (radius + 1)
             nearness = 1 - (inside.flip(0) if at_end else inside).clamp(max=1)
             nearness = nearness.view((1, -1, 1) if axis == 1 else (1, 1, -1))
-            excess = torch.maximum(excess, nearness * soft.narrow(axis, length - 1 if at_end else 0, 1))
-    return soft - excess
+            excess = torch.maximum(excess, nearness * held)
+    return soft - excess if excess.ndim else soft

@@ -92,10 +92,9 @@ def resize_lanczos(image: torch.Tensor, height: int, width: int) -> torch.Tensor
     wide = height * before_width < before_height * width  # the pass that leaves the other one less to do goes first
     for along_rows in (not wide, wide):
         if along_rows and width != before_width:
-            columns = image.transpose(1, 2).contiguous()  # [B,H,W,C] -> [B,W,H,C]
+            columns = image.transpose(1, 2)  # [B,H,W,C] -> [B,W,H,C]
             columns = separable.filter_lines(columns, separable.lanczos(before_width, width, image.device))
             image = columns.transpose(1, 2)  # back to [B,H,W,C]
         elif not along_rows and height != before_height:
-            bands = separable.lanczos(before_height, height, image.device)
-            image = separable.filter_lines(image.contiguous(), bands)
+            image = separable.filter_lines(image, separable.lanczos(before_height, height, image.device))
     return image if image.shape[1:3] == (before_height, before_width) else image.clamp(0, 1)
