@@ -46,7 +46,7 @@ def filter_lines(values: torch.Tensor, bands: Bands) -> torch.Tensor:
         filtered = torch.matmul(bands.weights, read).flatten(1, 2)[:, : bands.after]
     else:
         flat = np.ascontiguousarray(values.detach().numpy()).reshape(count, before, -1)
-        filtered = torch.from_numpy(np.concatenate([bands @ each for each in flat]))
+        filtered = torch.from_numpy(np.concatenate([bands @ each for each in flat]) if count > 1 else bands @ flat[0])
     return filtered.reshape(count, -1, *rest)
 
 
@@ -111,9 +111,9 @@ def _blocks(lines: np.ndarray, weights: np.ndarray, before: int, device: torch.d
     first = np.array([lines[top : top + size].min() for top in tops])
     last = np.array([lines[top : top + size].max() for top in tops])
     span = int((last - first).max()) + 1
-    dense = np.zeros((len(tops) * size, span))
+    dense = np.zeros((len(tops) * size, span), np.float32)
     rows = np.arange(after)
     np.add.at(dense, (rows[:, None], lines - first[rows // size, None]), weights)
     read = (first[:, None] + np.arange(span)).clip(max=before - 1)  # what is cut off here has no weight
-    blocks = torch.from_numpy(dense.reshape(len(tops), size, span)).to(device, torch.float32)
+    blocks = torch.from_numpy(dense.reshape(len(tops), size, span)).to(device)
     return Blocks(torch.from_numpy(read.ravel()).to(device), blocks, after)
