@@ -135,7 +135,7 @@ def this_way(image: torch.Tensor, mask: torch.Tensor, size: int) -> torch.Tensor
 
 def main(arguments: list[str]) -> int:
     quick = "--quick" in arguments
-    side, steps, hidden, rounds = (512, 4, 64, 2) if quick else (1024, 20, 160, 3)
+    side, steps, hidden, rounds = (512, 4, 48, 2) if quick else (1024, 20, 64, 3)
     height, width = 512, side
     image = torch.rand(1, height, width, 3, generator=torch.Generator().manual_seed(0))
     model = convolutions(4, hidden)

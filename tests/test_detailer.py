@@ -374,6 +374,12 @@ def test_the_noise_mask_is_the_regions_mask_blurred() -> None:
         assert torch.equal(given, masks.feather(Box(16, 16, 80, 80).cut(MIDDLE), feather))
 
 
+def test_in_a_window_larger_than_its_crop_the_noise_mask_stays_where_it_is() -> None:
+    mask, sampler = squares((41, 30), side=27, size=(101, 99)), EulerSampler()
+    run(picture(101, 99), mask, replace(PLAIN, guide_size=54), sampler=sampler)
+    assert torch.equal(sampler.runs[0].latent["noise_mask"], Box(26, 15, 82, 71).cut(mask))
+
+
 def test_whole_crops_have_no_noise_mask() -> None:
     sampler = EulerSampler()
     run(picture(), options=replace(PLAIN, mask_mode=False, inpaint_model=True), sampler=sampler)
