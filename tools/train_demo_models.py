@@ -402,10 +402,10 @@ class Phase:
 
 # From one shape a picture to whole scenes: what a shape is, then which patches belong together, then words.
 PHASES = (
-    Phase("one shape", "single", 128, 32, 0, 1000, (2e-3, 2e-3)),
-    Phase("windows", "scenes", 176, 32, 0, 1000, (2e-3, 2e-3)),
-    Phase("windows and words", "scenes", 176, 16, 4, 2000, (2e-3, 1e-3)),
-    Phase("whole scenes", "scenes", SIDE, 8, 4, 700, (1e-3, 1e-5)),
+    Phase("one shape", "single", 128, 32, 0, 1200, (2e-3, 2e-3)),
+    Phase("windows", "scenes", 176, 32, 0, 1500, (2e-3, 1.5e-3)),
+    Phase("windows and words", "scenes", 176, 16, 4, 1500, (1.5e-3, 8e-4)),
+    Phase("whole scenes", "scenes", SIDE, 8, 4, 500, (8e-4, 2e-5)),
 )
 SINGLES, SCENES = 6000, 3000
 
