@@ -49,7 +49,8 @@ def rgb(image: torch.Tensor) -> torch.Tensor:
 def resize_image(image: torch.Tensor, height: int, width: int, mode: str = "bicubic") -> torch.Tensor:
     """Resize ``[B,H,W,C]`` in float on its device, antialiased when it gets smaller, clamped to 0..1.
 
-    ``mode`` is ``nearest``, ``bilinear`` or ``bicubic``. The very same tensor comes back where nothing changes.
+    ``mode`` is ``nearest``, ``bilinear``, ``bicubic``, or ``area``: the mean of all pixels that a new one covers, even
+    in part. The very same tensor comes back where nothing changes.
     """
     if image.shape[1:3] == (height, width):
         return image
@@ -66,6 +67,8 @@ def resize_mask(mask: torch.Tensor, height: int, width: int, mode: str = "biline
 def _resize(bchw: torch.Tensor, height: int, width: int, mode: str) -> torch.Tensor:
     if mode == "nearest":
         return F.interpolate(bchw, (height, width), mode="nearest-exact")
+    if mode == "area":
+        return F.interpolate(bchw, (height, width), mode="area")
     return F.interpolate(bchw, (height, width), mode=mode, antialias=True, align_corners=False).clamp(0, 1)
 
 
