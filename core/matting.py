@@ -404,25 +404,24 @@ def _closed_form_smaller(colours: np.ndarray, sure: np.ndarray, unknown: np.ndar
     in every small window; the guided filter carries just that function to the full size (He and Sun, *Fast Guided
     Filter*, 2015)."""
     height, width = sure.shape
-    image = torch.from_numpy(colours).permute(2, 0, 1).unsqueeze(0)  # [H,W,3] -> [1,3,H,W]
     share = math.sqrt(_SMALLER_UNKNOWNS / np.count_nonzero(unknown))
     while True:
         size = (max(3, int(height * share)), max(3, int(width * share)))
         small_sure = np.full(size, 0.5, np.float32)
         for value in (0, 1):  # known where most of the pixels that fall together are, and somewhere at least
-            known = torch.from_numpy((sure == value).astype(np.float32))[None, None]
-            part = F.interpolate(known, size, mode="area")[0, 0].numpy()
+            known = torch.from_numpy((sure == value).astype(np.float32)[None])  # [H,W] -> [1,H,W]
+            part = tensors.resize_mask(known, *size, mode="area")[0].numpy()
             small_sure[part >= min(0.5, part.max())] = value
         small_unknown = small_sure == 0.5
         if np.count_nonzero(small_unknown) <= _SMALLER_UNKNOWNS:
             break
         share *= 0.95
     log.info("Alpha matting of %d x %d pixels is solved at %d x %d.", width, height, size[1], size[0])
-    small = F.interpolate(image, size, mode="area")
-    guide = small[0].permute(1, 2, 0).contiguous().numpy()  # [1,3,h,w] -> [h,w,3]
+    image = torch.from_numpy(colours).unsqueeze(0)  # [H,W,3] -> [1,H,W,3]
+    small = tensors.resize_image(image, *size, mode="area")
     small_alpha = small_sure
-    small_alpha[small_unknown] = _closed_form(guide, small_sure, small_unknown, progress)
-    lines = _colour_lines(small, torch.from_numpy(small_alpha)[None, None])
+    small_alpha[small_unknown] = _closed_form(small[0].numpy(), small_sure, small_unknown, progress)
+    lines = _colour_lines(tensors.image_to_bchw(small), torch.from_numpy(small_alpha)[None, None])
     pixels, channels = np.flatnonzero(unknown), colours.reshape(-1, 3)
     result = np.empty(len(pixels))
     for part, at in _sampled(lines, pixels, unknown.shape):
@@ -507,9 +506,8 @@ def _foreground_smaller(colours: np.ndarray, alpha: np.ndarray, unknown: np.ndar
     ``alpha F + (1 - alpha) B`` the picture again (Forte, *Approximate Fast Foreground Colour Estimation*, 2021)."""
     share = math.sqrt(_MOST_FOREGROUND_PIXELS / alpha.size)
     size = (int(alpha.shape[0] * share), int(alpha.shape[1] * share))
-    image = torch.from_numpy(colours).permute(2, 0, 1).unsqueeze(0)  # [H,W,3] -> [1,3,H,W]
-    small = F.interpolate(image, size, mode="area")[0].permute(1, 2, 0)  # [1,3,h,w] -> [h,w,3]
-    small_alpha = F.interpolate(torch.from_numpy(alpha)[None, None], size, mode="area")[0, 0]
+    small = tensors.resize_image(torch.from_numpy(colours).unsqueeze(0), *size, mode="area")[0]
+    small_alpha = tensors.resize_mask(torch.from_numpy(alpha).unsqueeze(0), *size, mode="area")[0]
     both = np.concatenate(_multi_level(small.numpy(), small_alpha.numpy()), axis=-1)  # [h,w,6]
     both = torch.from_numpy(both).permute(2, 0, 1).unsqueeze(0)  # [h,w,6] -> [1,6,h,w]
     pixels, channels, alphas = np.flatnonzero(unknown), colours.reshape(-1, 3), alpha.reshape(-1, 1)

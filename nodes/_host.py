@@ -7,10 +7,14 @@ engine of ``tools/run_workflow.py``) each function has a plain answer.
 from __future__ import annotations
 
 import sys
+import threading
+import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
+from ..core.chunks import Chunks, is_torch_out_of_memory
 from ..core.interfaces import NoProgress, Progress
 
 
@@ -48,13 +52,83 @@ class _HostProgress:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` says that the device has no memory left."""
-    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
+    if is_torch_out_of_memory(error):
         return True
     if running():
         import comfy.model_management
 
-        return isinstance(error, comfy.model_management.OOM_EXCEPTION)
+        # Where torch has no such exception the host's is plain `Exception`, which tells nothing.
+        kind = getattr(comfy.model_management, "OOM_EXCEPTION", Exception)
+        return kind is not Exception and isinstance(error, kind)
     return False
+
+
+def release_memory() -> None:
+    """Give back the memory that torch keeps for later, so that a smaller try finds it in one piece."""
+    if running():
+        import comfy.model_management
+
+        comfy.model_management.soft_empty_cache()
+    elif torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def chunks(total: int) -> Chunks:
+    """How to work through a batch of ``total`` on this host: its progress bar, its interrupt, its memory."""
+    return Chunks(progress(total), is_out_of_memory, release_memory)
+
+
+class _Managed(torch.nn.Module):
+    """What ComfyUI moves: it sets ``device`` on it, which a transformers model does not allow."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+
+# For each model the copy on the device: ComfyUI's patcher of a `_Managed`, or without ComfyUI the copy itself.
+_ON_DEVICE: weakref.WeakKeyDictionary[torch.nn.Module, object] = weakref.WeakKeyDictionary()
+_ON_DEVICE_LOCK = threading.Lock()
+
+
+def on_device(
+    model: torch.nn.Module, copy_as: Callable[[torch.nn.Module, torch.dtype], torch.nn.Module]
+) -> torch.nn.Module:
+    """The model where models run, in half precision where ComfyUI would use that: ready until the next call.
+
+    The model that was given stays where it is and as it is, since other packs may hold and run it too. Where it
+    lies there already it comes back itself; otherwise a copy that lives as long as it does, which ComfyUI moves,
+    offloads and frees as it does with its own models.
+
+    Args:
+        copy_as: Makes the copy of a model in a dtype.
+    """
+    where = device()
+    if next(model.parameters()).device.type == where.type:
+        return model
+    with _ON_DEVICE_LOCK:
+        held = _ON_DEVICE.get(model)
+        if held is None:
+            held = _ON_DEVICE[model] = _placed(model, copy_as, where)
+    if not running():
+        return held
+    import comfy.model_management
+
+    comfy.model_management.load_models_gpu([held], force_full_load=True)
+    # Where memory is short the host moves only layers of its own kinds in full; everything must be there.
+    return held.model.to(where).model
+
+
+def _placed(model: torch.nn.Module, copy_as: Callable, where: torch.device) -> object:
+    if not running():
+        return copy_as(model, torch.float32).to(where)
+    import comfy.model_management
+    import comfy.model_patcher
+
+    half = comfy.model_management.should_use_fp16(where)
+    offload = comfy.model_management.unet_offload_device()
+    made = _Managed(copy_as(model, torch.float16 if half else torch.float32).to(offload))
+    return comfy.model_patcher.ModelPatcher(made, load_device=where, offload_device=offload)
 
 
 def model_folders(kind: str) -> list[Path]:

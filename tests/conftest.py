@@ -12,10 +12,11 @@ ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / "tools"
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network behind our back
-if str(TOOLS) not in sys.path:
-    sys.path.insert(0, str(TOOLS))
+for folder in (TOOLS, ROOT / "tests"):  # for `pack`, and for the helpers beside the tests
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
 
-from pack import load_pack  # noqa: E402 - found through the line above
+from pack import load_pack  # noqa: E402 - found through the lines above
 
 load_pack(ROOT)
 

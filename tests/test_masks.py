@@ -1,4 +1,7 @@
-"""Morphology: the values of the earlier node, OpenCV's on float masks, and what holds for every mask."""
+"""Morphology: the values of the earlier node, OpenCV's on float masks, and what holds for every mask.
+
+Threshold, blur and combination: by their definitions, and scipy's blur.
+"""
 
 from __future__ import annotations
 
@@ -92,6 +95,8 @@ def test_a_list_gives_each_mask_its_own_size_and_repeats_the_last() -> None:
         ("3", "'3'"),
         (None, "None"),
         (True, "True"),
+        (65536, "kernel_size is 65536, which is out of range. Give a whole number from 1 to 65535"),
+        (10**400, r"kernel_size is 1000.*\.\.\..*out of range"),
         ([], "list of 0 sizes for 2 masks"),
         ([3, 3, 3], "list of 3 sizes for 2 masks"),
         ([3, 0], r"kernel_size\[1\] is 0"),
@@ -100,6 +105,32 @@ def test_a_list_gives_each_mask_its_own_size_and_repeats_the_last() -> None:
 def test_an_impossible_size_is_named(size: object, told: str) -> None:
     with pytest.raises(InputError, match=told):
         masks.gradient(torch.zeros(2, 4, 4), size)
+
+
+@pytest.mark.parametrize("shape", masks.SHAPES)
+def test_an_element_larger_than_the_picture_costs_no_more_than_one_as_large(shape: str) -> None:
+    mask = random_masks(1, 9, 7)
+    for size in (masks.LARGEST_SIZE, 999.0):
+        assert torch.equal(masks.dilate(mask, size, shape), masks.dilate(mask, 41, shape))
+        assert torch.equal(masks.erode(mask, size, shape), masks.erode(mask, 41, shape))
+
+
+def test_progress_counts_masks_and_can_stop_the_work() -> None:
+    class Stop(BaseException):
+        pass
+
+    class UntilTwo:
+        seen = 0
+
+        def step(self, count: int = 1) -> None:
+            self.seen += count
+            if self.seen == 2:
+                raise Stop
+
+    progress = UntilTwo()
+    with pytest.raises(Stop):
+        masks.gradient(random_masks(5, 8, 8), 3, progress=progress)
+    assert progress.seen == 2
 
 
 def test_unknown_shape_and_edge_are_named_with_the_choices() -> None:
@@ -151,6 +182,53 @@ def test_torch_and_numpy_arithmetic_agree(size: int, shape: str) -> None:
     mask = random_masks(3, 33, 47)
     band = masks._Band(mask, 0, mask.shape[1], masks._Element(size, shape))  # as on an accelerator, here on the CPU
     assert torch.equal(band.maximum() - band.minimum(), masks.gradient(mask, size, shape))
+
+
+def test_threshold_keeps_what_is_above_as_it_is() -> None:
+    mask = torch.tensor([[[0.0, 0.25, 0.5, 0.75, 1.0]]])
+    assert masks.threshold(mask, 0.5).tolist() == [[[0, 0, 0, 0.75, 1]]]
+    assert masks.threshold(mask, 0).tolist() == mask.tolist()
+    assert masks.threshold(mask, 1).max() == 0
+    assert mask.sum() == 2.5, "changed in place"
+
+
+@pytest.mark.parametrize("sigma", (0, 0.1, 0.5, 3, 7.5, 40))
+@pytest.mark.parametrize("size", ((1, 1), (1, 30), (60, 81)))
+def test_gaussian_blur_is_scipys(size: tuple[int, int], sigma: float) -> None:
+    ndimage = pytest.importorskip("scipy.ndimage")
+    mask = random_masks(2, *size)
+    before = mask.clone()
+    expected = np.stack([ndimage.gaussian_filter(each.numpy(), sigma) for each in mask])
+    np.testing.assert_allclose(masks.gaussian_blur(mask, sigma).numpy(), expected, atol=1e-5)
+    assert torch.equal(mask, before)
+
+
+def test_combinations() -> None:
+    first, second = torch.tensor([[[0.2, 0.5, 0.9]]]), torch.tensor([[[0.6, 0.5, 0.3]]])
+    for combination, expected in {
+        "union": [0.6, 0.5, 0.9],
+        "intersection": [0.2, 0.5, 0.3],
+        "difference": [0.0, 0.0, 0.6],
+        "sum": [0.8, 1.0, 1.0],
+    }.items():
+        result = masks.combine(first, second, combination)
+        torch.testing.assert_close(result, torch.tensor([[expected]]))
+    many = first.expand(4, -1, -1)
+    assert torch.equal(masks.combine(many, second, "union"), masks.combine(first, second, "union").expand(4, -1, -1))
+
+
+def test_what_cannot_be_combined_thresholded_or_blurred_is_named() -> None:
+    mask = torch.zeros(2, 4, 4)
+    with pytest.raises(InputError, match=r"\[2, 4, 4\] and \[2, 4, 5\]"):
+        masks.combine(mask, torch.zeros(2, 4, 5), "union")
+    with pytest.raises(InputError, match=r"\[2, 4, 4\] and \[3, 4, 4\]"):
+        masks.combine(mask, torch.zeros(3, 4, 4), "union")
+    with pytest.raises(InputError, match=r"combination is 'xor'.*union"):
+        masks.combine(mask, mask, "xor")
+    with pytest.raises(InputError, match=r"threshold is 1\.5"):
+        masks.threshold(mask, 1.5)
+    with pytest.raises(InputError, match="blur is -1"):
+        masks.gaussian_blur(mask, -1)
 
 
 @pytest.mark.cuda

@@ -1,0 +1,32 @@
+"""One real ComfyUI for all tests in this folder; without one they are skipped, and say why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import comfyui
+import pytest
+
+FOUND = comfyui.find_comfyui()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.host)
+            if not FOUND.usable:
+                item.add_marker(pytest.mark.skip(reason=FOUND.why))
+
+
+@pytest.fixture(scope="session")
+def found() -> comfyui.ComfyUI:
+    return FOUND
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[comfyui.Server]:
+    """ComfyUI with the pack linked in under a folder name with a dash."""
+    with comfyui.Server(FOUND) as started:
+        yield started

@@ -1,0 +1,150 @@
+"""The pack in a real ComfyUI: it loads, shows its nodes as the editor wants them, works, and refuses what is wrong."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import comfyui
+import numpy as np
+import pytest
+import run_workflow
+from maskwright import NODE_CLASS_MAPPINGS
+from PIL import Image
+from workflow.engine_interface import NodeFailed, WorkflowError
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "example_workflows"
+
+
+def test_it_loads_from_a_folder_with_a_dash_without_a_warning(server: comfyui.Server) -> None:
+    assert "-" in comfyui.LINK_NAME
+    log = server.log.read_text(encoding="utf-8", errors="replace")
+    assert re.search(rf"{comfyui.LINK_NAME}$", log, re.MULTILINE), "not in ComfyUI's list of loaded packs"
+    about_us = [line for line in log.splitlines() if "maskwright" in line.lower()]
+    assert not [line for line in about_us if re.search(r"warn|error|fail|cannot", line, re.IGNORECASE)]
+
+
+def test_object_info_shows_every_node_with_all_its_words(server: comfyui.Server) -> None:
+    info = server.object_info()
+    for name, node in NODE_CLASS_MAPPINGS.items():
+        shown = info[name]
+        assert shown["description"] == node.DESCRIPTION
+        assert shown["python_module"] == f"custom_nodes.{comfyui.LINK_NAME}"
+        assert tuple(shown["output_name"]) == node.RETURN_NAMES
+        assert tuple(shown["output_tooltips"]) == node.OUTPUT_TOOLTIPS
+        for group in ("required", "optional"):
+            assert shown["input_order"].get(group, []) == list(node.INPUT_TYPES().get(group, {}))
+            for spec in shown["input"].get(group, {}).values():
+                assert spec[1]["tooltip"]
+
+
+def test_the_web_folder_is_served(server: comfyui.Server) -> None:
+    with urllib.request.urlopen(f"{server.url}/extensions/{comfyui.LINK_NAME}/icon.svg", timeout=10) as answer:
+        assert b"<svg" in answer.read()
+
+
+def test_loading_adds_under_a_tenth_of_a_second_and_nothing_heavy(found: comfyui.ComfyUI) -> None:
+    """Measured in ComfyUI's own Python, beyond torch; the median of five fresh processes."""
+    script = (
+        "import sys, time, torch, numpy, PIL.Image\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "import pack\n"
+        "start = time.process_time()\n"
+        "pack.load_pack()\n"
+        "print(time.process_time() - start)\n"
+    )
+    command = [str(found.python), "-c", script, str(ROOT / "tools")]
+    spent = sorted(float(subprocess.run(command, capture_output=True, check=True).stdout) for _ in range(5))
+    assert spent[2] < 0.1
+
+
+# Every example but those whose model has to be downloaded.
+DOWNLOADS = {EXAMPLES / "text_to_mask_photo.json"}
+
+
+@pytest.mark.parametrize("example", sorted({*EXAMPLES.glob("*.json")} - DOWNLOADS), ids=lambda path: path.stem)
+def test_both_engines_give_the_same_pixels_for_the_examples(
+    example: Path, server: comfyui.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = {}
+    for engine in ("comfyui", "builtin"):
+        if engine == "comfyui":  # the one that is running already, not another
+            monkeypatch.setattr(run_workflow, "Server", lambda *_, **__: _Borrowed(server))
+        assert run_workflow.main([str(example), "--engine", engine, "--output", str(tmp_path / engine)]) == 0
+        written[engine] = {path.name: np.array(Image.open(path)) for path in sorted((tmp_path / engine).iterdir())}
+    assert list(written["comfyui"]) == list(written["builtin"])
+    assert len(written["builtin"]) >= 2
+    for name, pixels in written["builtin"].items():
+        np.testing.assert_array_equal(pixels, written["comfyui"][name], err_msg=name)
+        assert pixels.std() > 1, f"{name} is blank"
+
+
+def test_a_model_that_is_not_there_is_named_with_its_address_and_folder(
+    server: comfyui.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """The tests' ComfyUI is told to stay off the network, and its models folder is empty."""
+    monkeypatch.setattr(run_workflow, "Server", lambda *_, **__: _Borrowed(server))
+    (example,) = DOWNLOADS
+    assert run_workflow.main([str(example), "--engine", "comfyui", "--output", str(tmp_path)]) == 1
+    told = capsys.readouterr().err
+    assert "node 2 (CLIPSegModelLoader" in told
+    assert "huggingface.co/CIDAS/clipseg-rd64-refined" in told
+    assert "model.safetensors" in told
+    assert str(server.base / "models" / "clipseg") in told
+
+
+class _Borrowed:
+    """A server that somebody else starts and stops."""
+
+    def __init__(self, server: comfyui.Server) -> None:
+        self._server = server
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._server, name)
+
+    def __enter__(self) -> comfyui.Server:
+        return self._server
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+def edges_of(server: comfyui.Server, **inputs: object) -> dict:
+    return {
+        "1": {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 32, "height": 24}},
+        "2": {"class_type": "GradientRegion", "inputs": {"masks": ["1", 0], "kernel_size": 3, **inputs}},
+        "3": {"class_type": "MaskPreview", "inputs": {"mask": ["2", 0]}},
+    }
+
+
+def test_a_prompt_of_an_old_file_runs(server: comfyui.Server) -> None:
+    result = server.queue(edges_of(server))
+    assert np.array(Image.open(result.files[0].path)).max() == 0  # a mask that is all selected has no edge
+
+
+@pytest.mark.parametrize(
+    ("inputs", "told"),
+    [
+        ({"kernel_size": 0}, "kernel_size"),
+        ({"kernel_size": "wide"}, "kernel_size"),
+        ({"shape": "disc"}, "shape"),
+        ({"masks": ["9", 0]}, "9"),
+    ],
+)
+def test_a_wrong_input_is_refused_by_name(server: comfyui.Server, inputs: dict, told: str) -> None:
+    with pytest.raises(WorkflowError, match=told):
+        server.queue(edges_of(server, **inputs))
+
+
+def test_a_pack_error_reaches_the_user_in_its_own_words(server: comfyui.Server) -> None:
+    prompt = edges_of(server)
+    prompt["4"] = {"class_type": "PrimitiveInt", "inputs": {"value": -7}}
+    prompt["2"]["inputs"]["kernel_size"] = ["4", 0]  # a link is not checked by ComfyUI, so the node must
+    with pytest.raises(NodeFailed, match="kernel_size is -7.*whole number from 1 to 65535") as caught:
+        server.queue(prompt)
+    assert "GradientRegion" in str(caught.value)
+    assert json.dumps(str(caught.value)).count("Traceback") == 0

@@ -1,0 +1,292 @@
+"""The same workflows in a real ComfyUI and in the built-in engine: the same pixels, the same errors.
+
+One server serves most of the tests; two more are started to see the command line through, and to see a real server end
+when its parent is killed.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import comfyui
+import numpy as np
+import pytest
+import run_workflow
+from builtin_engine import BuiltinEngine
+from PIL import Image
+from workflow.engine_interface import BadWorkflow, NodeFailed, RunResult
+from workflow.input_files import provide_files
+from workflow.read_workflow import Workflow, read_workflow
+from workflow.to_prompt import to_prompt
+from workflow.widgets import input_specs
+
+WORKFLOWS = Path(__file__).parent.parent / "fixtures" / "workflows"
+TOOLS = Path(__file__).parent.parent.parent / "tools"
+
+
+@pytest.fixture(scope="module")
+def builtin() -> Iterator[BuiltinEngine]:
+    with BuiltinEngine() as engine:
+        yield engine
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 256, shape, dtype=np.uint8)
+
+
+def turned() -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    return encoded(Image.fromarray(noise(30, 44, 3)), "JPEG", exif=exif)
+
+
+def encoded(picture: Image.Image, kind: str, **options: object) -> bytes:
+    data = io.BytesIO()
+    picture.save(data, kind, **options)
+    return data.getvalue()
+
+
+def palette_with_hole() -> bytes:
+    picture = Image.fromarray(noise(20, 31, 3)).quantize(16)
+    return encoded(picture, "PNG", transparency=3)
+
+
+def sixteen_bit(mode: str) -> bytes:
+    values = np.random.default_rng(4).integers(0, 65536, (26, 33)).astype(np.uint16)
+    picture = Image.fromarray(values)
+    return encoded(picture.convert(mode) if picture.mode != mode else picture, "TIFF" if mode == "I" else "PNG")
+
+
+def frames(kind: str) -> bytes:
+    pictures = [Image.fromarray(noise(18, 25, 4) // (index + 1)) for index in range(3)]
+    return encoded(pictures[0], kind, save_all=True, append_images=pictures[1:], duration=50)
+
+
+PICTURES: dict[str, Callable[[], bytes]] = {
+    "rgb.png": lambda: encoded(Image.fromarray(noise(40, 52, 3)), "PNG"),
+    "rgba.png": lambda: encoded(Image.fromarray(noise(41, 53, 4)), "PNG"),
+    "grey.png": lambda: encoded(Image.fromarray(noise(17, 19)), "PNG"),
+    "grey-alpha.png": lambda: encoded(Image.fromarray(noise(21, 29, 2), "LA"), "PNG"),
+    "palette.png": palette_with_hole,
+    "sixteen.png": lambda: sixteen_bit("I;16"),
+    "whole.tiff": lambda: sixteen_bit("I"),
+    "one-bit.png": lambda: encoded(Image.fromarray(noise(16, 24) > 127), "PNG"),
+    "turned.jpg": turned,
+    "cut-short.jpg": lambda: encoded(Image.fromarray(noise(64, 64, 3)), "JPEG")[:-700],
+    "moving.gif": lambda: frames("GIF"),
+    "moving.webp": lambda: frames("WEBP"),
+    "moving.png": lambda: frames("PNG"),
+}
+
+
+def save(prompt: dict, node: str, slot: int, prefix: str, is_mask: bool) -> None:
+    if is_mask:
+        prompt[f"m{prefix}"] = {"class_type": "MaskToImage", "inputs": {"mask": [node, slot]}}
+        node, slot = f"m{prefix}", 0
+    prompt[f"s{prefix}"] = {"class_type": "SaveImage", "inputs": {"images": [node, slot], "filename_prefix": prefix}}
+
+
+def every_node(picture: str) -> dict:
+    """A prompt that sends a picture through every node the built-in engine has."""
+    prompt = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": picture}},
+        "2": {"class_type": "ImageToMask", "inputs": {"image": ["1", 0], "channel": "blue"}},
+        "3": {"class_type": "InvertMask", "inputs": {"mask": ["2", 0]}},
+        "4": {"class_type": "GradientRegion", "inputs": {"masks": ["3", 0], "kernel_size": 5}},
+        "9": {"class_type": "MaskPreview", "inputs": {"mask": ["3", 0]}},
+        "10": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+    }
+    for channel in ("alpha", "red", "green"):
+        inputs = {"image": picture, "channel": channel}
+        prompt[channel] = {"class_type": "LoadImageMask", "inputs": inputs}
+        save(prompt, channel, 0, f"mask-{channel}", True)
+    second = {"class_type": "LoadImage", "inputs": {"image": "rgba.png"}}
+    common = {"destination": ["1", 0], "source": ["20", 0]}
+    pasted = [
+        {"x": 5, "y": 3, "resize_source": False, "mask": ["20", 1]},
+        {"x": 7, "y": 0, "resize_source": True, "mask": ["2", 0]},
+        {"x": 9000, "y": 2, "resize_source": False},
+        {"x": 0, "y": 0, "resize_source": True},
+    ]
+    prompt["20"] = second
+    for number, inputs in enumerate(pasted):
+        prompt[f"3{number}"] = {"class_type": "ImageCompositeMasked", "inputs": {**common, **inputs}}
+        save(prompt, f"3{number}", 0, f"pasted-{number}", False)
+    save(prompt, "1", 0, "picture", False)
+    save(prompt, "1", 1, "alpha", True)
+    save(prompt, "3", 0, "inverted", True)
+    save(prompt, "4", 0, "edges", True)
+    return prompt
+
+
+def pixels(result: RunResult) -> dict[tuple[str, int], np.ndarray]:
+    """The pictures of a run by node id and number in the batch."""
+    counts: dict[str, int] = {}
+    found = {}
+    for file in result.files:
+        number = counts.get(file.node_id, 0)
+        counts[file.node_id] = number + 1
+        found[file.node_id, number] = np.array(Image.open(file.path))
+    return found
+
+
+@pytest.mark.parametrize("picture", PICTURES)
+def test_both_engines_give_the_same_pixels(server: comfyui.Server, builtin: BuiltinEngine, picture: str) -> None:
+    for engine in (server, builtin):
+        for name in (picture, "rgba.png"):
+            (engine.input_folder / name).write_bytes(PICTURES[name]())
+    ours, theirs = pixels(builtin.queue(every_node(picture))), pixels(server.queue(every_node(picture)))
+    assert ours.keys() == theirs.keys()
+    for key, image in theirs.items():
+        assert image.shape == ours[key].shape, key
+        assert (image == ours[key]).all(), key
+    assert len(theirs) >= 13
+
+
+def test_both_engines_describe_the_host_nodes_alike(server: comfyui.Server, builtin: BuiltinEngine) -> None:
+    theirs = server.object_info()
+    for name, ours in builtin.object_info().items():
+        assert ours.keys() <= theirs[name].keys() | {"deprecated", "experimental"}
+        for key in ("output", "output_is_list", "output_name", "output_node", "category", "input_order"):
+            assert ours[key] == theirs[name][key], (name, key)
+        specs = input_specs(ours), input_specs(theirs[name])
+        assert [(n, kind) for n, (kind, _) in specs[0].items()] == [(n, kind) for n, (kind, _) in specs[1].items()]
+        for input_name, (_, options) in specs[0].items():
+            same = ("default", "min", "max", "step", "options", "image_upload")
+            if not options.get("image_upload"):
+                theirs_options = specs[1][input_name][1]
+                assert {k: options.get(k) for k in same} == {k: theirs_options.get(k) for k in same}, (name, input_name)
+
+
+def test_this_pack_s_nodes_are_described_by_both_engines_in_the_same_words(
+    server: comfyui.Server, builtin: BuiltinEngine
+) -> None:
+    theirs = server.object_info()
+    for name, ours in builtin.object_info().items():
+        if ours["python_module"].startswith("custom_nodes"):
+            assert {**ours, "python_module": ""} == {**theirs[name], "python_module": ""}
+
+
+def test_editor_file_converts_to_the_same_prompt_for_both(server: comfyui.Server, builtin: BuiltinEngine) -> None:
+    pytest.importorskip("comfy_cli")
+    for name in ("edges_editor.json", "subgraph_editor.json"):
+        workflow = read_workflow(WORKFLOWS / name)
+        prompts = [to_prompt(workflow, e.object_info(), e.unknown) for e in (server, builtin)]
+        for prompt in prompts:
+            for node in prompt.values():
+                node.pop("_meta")  # titles that the file leaves out come from the engine
+        assert prompts[0] == prompts[1]
+
+
+def bad(change: dict, remove: str | None = None) -> dict:
+    prompt = json.loads((WORKFLOWS / "edges_api.json").read_text(encoding="utf-8"))
+    for node_id, inputs in change.items():
+        prompt[node_id]["inputs"].update(inputs)
+    if remove:
+        del prompt[remove]["inputs"]["channel"]
+    return prompt
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        (bad({"5": {"kernel_size": 99}}), "kernel_size: 99 is too large; allowed: a whole number from 1 to 31"),
+        (bad({"5": {"kernel_size": "wide"}}), 'kernel_size: "wide" is of the wrong type'),
+        (
+            bad({"3": {"channel": "grey"}}),
+            'node 3 (ImageToMask), widget channel: "grey" is not in the list; allowed: red',
+        ),
+        (bad({}, remove="3"), "node 3 (ImageToMask), widget channel: it is required and not given; allowed: red"),
+        (bad({"7": {"mask": ["1", 0]}}), "input mask: it is linked to node 1, which gives IMAGE; it takes MASK"),
+    ],
+)
+def test_both_engines_refuse_the_same_values_in_the_same_words(
+    server: comfyui.Server, builtin: BuiltinEngine, prompt: dict, said: str
+) -> None:
+    texts = []
+    for engine in (server, builtin):
+        (engine.input_folder / "photo.png").write_bytes(PICTURES["rgb.png"]())
+        with pytest.raises(BadWorkflow) as caught:
+            engine.queue(prompt)
+        texts.append(str(caught.value))
+    assert texts[0] == texts[1]
+    assert said in texts[0]
+
+
+def test_failing_node_is_reported_alike(server: comfyui.Server, builtin: BuiltinEngine) -> None:
+    texts = []
+    for engine in (server, builtin):
+        (engine.input_folder / "photo.png").write_bytes(PICTURES["rgb.png"]())
+        with pytest.raises(NodeFailed) as caught:
+            engine.queue(bad({"3": {"channel": "alpha"}}))
+        texts.append(str(caught.value))
+    assert texts[0] == texts[1]
+    assert texts[0].startswith("node 3 (ImageToMask) failed: IndexError: index 3 is out of bounds")
+
+
+def test_node_unknown_to_comfyui_asks_for_its_pack(server: comfyui.Server) -> None:
+    prompt = bad({})
+    prompt["5"]["class_type"] = "NodeOfNobody"
+    workflow = Workflow(Path("w.json"), prompt, is_editor=False)
+    with pytest.raises(BadWorkflow, match="node 5 .NodeOfNobody .Edges.. is not a node of this ComfyUI"):
+        to_prompt(workflow, server.object_info(), server.unknown)
+    assert server.packs_that_failed() == []
+
+
+def test_missing_file_is_named_before_comfyui_is_asked(server: comfyui.Server, tmp_path: Path) -> None:
+    prompt = bad({"1": {"image": "nowhere.png"}})
+    with pytest.raises(BadWorkflow, match='node 1 .LoadImage., widget image: there is no file "nowhere.png"'):
+        provide_files(prompt, server.object_info(), server.input_folder, [tmp_path])
+
+
+def test_command_line_through_comfyui(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """The whole way from the editor's file to pictures, with the same pixels from both engines."""
+    pytest.importorskip("comfy_cli")
+    (tmp_path / "photo.png").write_bytes(PICTURES["rgb.png"]())
+    arguments = [
+        str(WORKFLOWS / "edges_editor.json"),
+        "--input",
+        str(tmp_path / "photo.png"),
+        "--set",
+        "Edges.edge=outer",
+    ]
+    pictures = []
+    for engine in ("comfyui", "builtin"):
+        output = tmp_path / engine
+        code = run_workflow.main([*arguments, "--engine", engine, "--output", str(output)])
+        captured = capsys.readouterr()
+        assert code == run_workflow.OK, captured.err
+        assert captured.out.splitlines() == [str(output / "edges_00001_.png")]
+        pictures.append(np.array(Image.open(output / "edges_00001_.png")))
+    assert pictures[0].any()
+    assert (pictures[0] == pictures[1]).all()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="SIGKILL exists on POSIX only")
+def test_real_server_is_gone_when_its_parent_is_killed() -> None:
+    script = (
+        "import sys, time; sys.path.insert(0, sys.argv[1]); import comfyui\n"
+        "with comfyui.Server(comfyui.find_comfyui(), root=None) as server:\n"
+        "    print(server.url, server.base, flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(TOOLS)], stdout=subprocess.PIPE, text=True) as parent:
+        url, base = parent.stdout.readline().split()
+        assert urllib.request.urlopen(url + "/system_stats", timeout=5).status == 200
+        parent.send_signal(signal.SIGKILL)
+        parent.wait(10)
+    until = time.monotonic() + 10
+    while Path(base).exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    with pytest.raises(OSError):
+        urllib.request.urlopen(url + "/system_stats", timeout=5)
+    assert not Path(base).exists()

@@ -1,0 +1,141 @@
+"""Who may import whom: nodes -> models -> core, and ComfyUI only in functions of nodes/_host.py; read off the code."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pack import ROOT
+
+LAYERS = ("core", "models", "nodes")  # each may import itself and those before it
+HOST_MODULES = {"comfy", "comfy_api", "comfy_execution", "comfy_extras", "execution", "folder_paths", "latent_preview"}
+HOST_MODULES |= {"node_helpers", "nodes", "server"}
+HEAVY = {"transformers", "rembg", "onnxruntime", "cv2", "scipy", "matplotlib", "pymatting", "numba", "huggingface_hub"}
+SOURCES = [ROOT / "__init__.py", *(path for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py")))]
+
+
+def imports(tree: ast.AST, path: Path) -> Iterator[tuple[str, bool, ast.stmt]]:
+    """Each import of a file: the module's full name (the pack's own begin with "."), and whether it runs at load."""
+
+    def walk(node: ast.AST, at_load: bool) -> Iterator[tuple[str, bool, ast.stmt]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                yield from ((alias.name, at_load, child) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                if child.level:
+                    package = path.parent.relative_to(ROOT).parts
+                    base = package[: len(package) - child.level + 1]
+                    module = [*base, *(child.module or "").split(".")]
+                    targets = [[*module, alias.name] for alias in child.names] if not child.module else [module]
+                    yield from (("." + ".".join(part for part in t if part), at_load, child) for t in targets)
+                else:
+                    yield child.module or "", at_load, child
+            else:
+                inside = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) or _type_checking(child)
+                yield from walk(child, at_load and not inside)
+
+    yield from walk(tree, True)
+
+
+def _type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+
+
+def faults(path: Path, source: str) -> list[str]:
+    """The imports of one file that the architecture forbids."""
+    layer = path.relative_to(ROOT).parts[0]
+    rank = LAYERS.index(layer) if layer in LAYERS else len(LAYERS)
+    found = []
+    for name, at_load, statement in imports(ast.parse(source), path):
+        top = name.lstrip(".").split(".")[0]
+        where = f"{path.relative_to(ROOT)}:{statement.lineno} imports {name}"
+        if name.startswith("."):
+            if top in LAYERS and LAYERS.index(top) > rank:
+                found.append(f"{where}: {layer} is below {top}")
+        elif top in HOST_MODULES and (path.name != "_host.py" or at_load):
+            found.append(f"{where}: only functions of nodes/_host.py import ComfyUI")
+        elif top in HEAVY and at_load:
+            found.append(f"{where} when the pack is loaded; import it where it is used")
+        elif top in LAYERS or top == "maskwright":
+            found.append(f"{where}: the pack's own modules are imported relatively")
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_follow_the_arrows(path: Path) -> None:
+    assert faults(path, path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        ("core/masks.py", "from ..nodes import _host"),
+        ("core/masks.py", "from ..models.catalog import MODELS"),
+        ("models/clipseg.py", "from ..nodes._host import device"),
+        ("core/masks.py", "def f():\n    import comfy.utils"),
+        ("nodes/gradient_region.py", "def f():\n    import folder_paths"),
+        ("nodes/_host.py", "import comfy.utils"),
+        ("nodes/clipseg.py", "import nodes"),
+        ("core/clipseg.py", "import transformers"),
+        ("nodes/clipseg.py", "from core import masks"),
+    ],
+)
+def test_a_wrong_arrow_would_be_seen(file: str, source: str) -> None:
+    assert len(faults(ROOT / file, source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        ("nodes/_host.py", "def f():\n    import comfy.utils"),
+        ("nodes/clipseg.py", "from ..core import masks\nfrom ..models import clipseg\nfrom . import _host"),
+        ("core/clipseg.py", "def f():\n    import transformers"),
+        ("models/rembg.py", "from ..core.errors import ModelError"),
+    ],
+)
+def test_right_arrows_pass(file: str, source: str) -> None:
+    assert faults(ROOT / file, source) == []
+
+
+def test_loading_the_pack_imports_nothing_heavy() -> None:
+    script = (
+        "import sys, torch\n"
+        "before = set(sys.modules)\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "import pack\n"
+        "pack.load_pack()\n"
+        f"heavy = {HEAVY!r} & ({{name.split('.')[0] for name in sys.modules}} - {{n.split('.')[0] for n in before}})\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(ROOT / "tools")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_folder_with_dashes_loads_and_sys_path_stays_as_it_is(tmp_path: Path) -> None:
+    import importlib.util
+    import shutil
+
+    folder = tmp_path / "comfyui-mask-wright.main"
+    folder.mkdir()
+    shutil.copy(ROOT / "__init__.py", folder)
+    for layer in LAYERS:
+        shutil.copytree(ROOT / layer, folder / layer, ignore=shutil.ignore_patterns("__pycache__"))
+    before = list(sys.path)
+    name = str(folder).replace(".", "_x_")  # as ComfyUI names the module
+    spec = importlib.util.spec_from_file_location(
+        name, folder / "__init__.py", submodule_search_locations=[str(folder)]
+    )
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+        assert "GradientRegion" in module.NODE_CLASS_MAPPINGS
+        assert module.NODE_CLASS_MAPPINGS["GradientRegion"].__module__.startswith(name)
+    finally:
+        for loaded in [key for key in sys.modules if key == name or key.startswith(name + ".")]:
+            del sys.modules[loaded]
+    assert sys.path == before

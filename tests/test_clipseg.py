@@ -1,0 +1,510 @@
+"""Text to mask: the earlier nodes' golden arrays, plain transformers, and what a query may hold.
+
+The model is tiny and random: what it selects means nothing, but every number must be that of plain transformers.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_clipseg
+import torch
+from maskwright.core import clipseg, tensors
+from maskwright.core.chunks import Chunks
+from maskwright.core.errors import InputError
+from PIL import Image
+
+GOLDEN = Path(__file__).parent / "golden"
+OWN = tiny_clipseg.IMAGE_SIZE
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple:
+    pytest.importorskip("transformers")
+    return tiny_clipseg.make(tmp_path_factory.mktemp("tiny clipseg"))
+
+
+@pytest.fixture(scope="module")
+def segmenter(pair: tuple) -> clipseg.Segmenter:
+    return clipseg.Segmenter(*pair)
+
+
+def random_image(*shape: int, seed: int = 0) -> torch.Tensor:
+    """Pictures with large and small structure, so that every filter has something to do."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(shape[0], 3, 4, 5, generator=generator)
+    fine = torch.rand(shape[0], shape[3], *shape[1:3], generator=generator)
+    fine[:, :3] = (
+        0.7 * torch.nn.functional.interpolate(coarse, shape[1:3], mode="bicubic").clamp(0, 1) + 0.3 * fine[:, :3]
+    )
+    return tensors.bchw_to_image(fine)
+
+
+def plain_logits(pair: tuple, image: torch.Tensor, text: str) -> torch.Tensor:
+    """Plain transformers on pictures cut to 8 bits, one at a time, as the earlier nodes did it."""
+    processor, model = pair
+    rows = []
+    for each in image:
+        picture = Image.fromarray((each[..., :3].numpy() * 255).astype(np.uint8))
+        inputs = processor(text=[text], images=picture, return_tensors="pt")
+        with torch.no_grad():
+            rows.append(model(**inputs).logits.reshape(1, *model_side(pair)))
+    return torch.cat(rows)
+
+
+def model_side(pair: tuple) -> tuple[int, int]:
+    side = OWN // tiny_clipseg.PATCH * (tiny_clipseg.PATCH // 4) ** 2  # the decoder's two transposed convolutions
+    return side, side
+
+
+class Counter:
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def step(self, count: int = 1) -> None:
+        self.steps += count
+
+
+# The arithmetic after the model
+
+
+@pytest.mark.parametrize("case", range(3))
+def test_stretched_equals_the_earlier_node(case: int) -> None:
+    golden = np.load(GOLDEN / "clipseg_masking.npz")
+    width, height = golden[f"size{case}"].tolist()
+    result = clipseg.stretched(torch.from_numpy(golden[f"logits{case}"]).sigmoid(), height, width)
+    np.testing.assert_allclose(result.numpy() * 255, golden[f"mask{case}"], atol=1.0)
+    np.testing.assert_allclose(tensors.mask_to_image(result).numpy() * 255, golden[f"mask_image{case}"], atol=1.0)
+
+
+@pytest.mark.parametrize("case", range(5))
+def test_selected_equals_the_earlier_node(case: int) -> None:
+    golden = np.load(GOLDEN / "clipseg.npz")
+    image = torch.from_numpy(golden[f"image{case}"]).unsqueeze(0) / 255
+    blur, threshold, dilation = golden[f"params{case}"].tolist()
+    probabilities = torch.from_numpy(golden[f"logits{case}"]).unsqueeze(0).sigmoid()
+    selection = clipseg.selected(probabilities, blur, threshold, int(dilation))
+    mask, heat_map = clipseg.pictures_of_selection(image, selection)
+    np.testing.assert_allclose(mask.numpy() * 255, golden[f"mask{case}"], atol=1.0)
+    np.testing.assert_allclose(tensors.mask_to_image(mask).numpy() * 255, golden[f"bw{case}"], atol=1.0)
+    if case == 2:  # nothing is above the threshold: the earlier node divided 0 by 0
+        assert mask.max() == 0
+        assert torch.equal(heat_map, image)
+    else:
+        np.testing.assert_allclose(heat_map.numpy() * 255, golden[f"heatmap{case}"], atol=1.0)
+
+
+def test_nothing_above_the_threshold_selects_nothing_and_everything_alike_selects_everything() -> None:
+    levels = torch.tensor([0.2, 0.9, 1.0]).view(3, 1, 1).expand(3, 30, 40)
+    selection = clipseg.selected(levels, blur=3.0, threshold=0.5, dilation_factor=4)
+    assert selection[0].max() == 0
+    assert selection[1:].min() == 1
+    assert clipseg.stretched(torch.zeros(1, 8, 8), 8, 8).max() == 0
+
+
+def test_blur_and_dilation_keep_their_size_in_the_picture_at_any_resolution() -> None:
+    small = torch.zeros(1, 88, 88)
+    small[:, 30:60, 20:50] = 0.9
+    large = small.repeat_interleave(2, 1).repeat_interleave(2, 2)
+    one = clipseg.selected(small, 2.0, 0.3, 3)
+    two = torch.nn.functional.avg_pool2d(clipseg.selected(large, 2.0, 0.3, 3, scale=2.0), 2)
+    assert (one - two).abs().max() < 0.05
+    assert (one - torch.nn.functional.avg_pool2d(clipseg.selected(large, 2.0, 0.3, 3), 2)).abs().max() > 0.3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ((-1, 0.3, 4), "blur is -1"),
+        ((float("nan"), 0.3, 4), "blur is nan"),
+        ((3, 1.5, 4), "threshold is 1.5"),
+        ((3, 0.3, -4), "dilation_factor is -4"),
+        ((3, 0.3, 4.5), "dilation_factor is 4.5"),
+    ],
+)
+def test_impossible_numbers_are_named(arguments: tuple, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        clipseg.selected(torch.zeros(1, 8, 8), *arguments)
+
+
+def test_a_dilation_wider_than_the_picture_selects_all_of_it() -> None:
+    mask = torch.zeros(1, 20, 30)
+    mask[0, 0, 0] = 1
+    assert clipseg.selected(mask, 0, 0.5, 100).min() == 1
+    assert clipseg.selected(mask, 0, 0.5, 10**9).min() == 1
+
+
+# The model
+
+
+@pytest.mark.parametrize("shape", [(1, OWN, OWN, 3), (2, 97, 140, 3), (1, 30, 200, 4), (1, 40, 33, 3)])
+@pytest.mark.parametrize("text", ["red circle", "", "a cat, two dogs"])
+def test_logits_are_those_of_plain_transformers(
+    pair: tuple, segmenter: clipseg.Segmenter, shape: tuple[int, ...], text: str
+) -> None:
+    image = random_image(*shape)
+    with torch.no_grad():
+        activations = segmenter.activations(segmenter.pixel_values(image, OWN))
+        logits = segmenter.logits(activations, segmenter.text_embedding(text))
+    torch.testing.assert_close(logits, plain_logits(pair, image, text), atol=1e-4, rtol=0)
+
+
+def test_masking_is_plain_transformers_and_the_earlier_arithmetic(pair: tuple, segmenter: clipseg.Segmenter) -> None:
+    image = random_image(3, 90, 70, 4)
+    result = clipseg.masking(image, segmenter, clipseg.Query("cat"))
+    for each, logits in zip(result, plain_logits(pair, image, "cat")):
+        p = logits.sigmoid()
+        grey = Image.fromarray((((p - p.min()) / p.max()).numpy() * 255).astype(np.uint8)).resize((70, 90))
+        np.testing.assert_allclose(each.numpy() * 255, np.asarray(grey), atol=2)
+
+
+def test_segment_is_plain_transformers_and_the_earlier_arithmetic(pair: tuple, segmenter: clipseg.Segmenter) -> None:
+    cv2, ndimage = pytest.importorskip("cv2"), pytest.importorskip("scipy.ndimage")
+    matplotlib = pytest.importorskip("matplotlib")
+    image = random_image(2, 90, 70, 3)
+    masks, heat_maps = clipseg.segment(image, segmenter, clipseg.Query("dog"), 1.5, 0.2, 2)
+    for picture, mask, heat_map, logits in zip(image, masks, heat_maps, plain_logits(pair, image, "dog")):
+        p = logits.sigmoid().numpy()
+        assert (p > 0.2).any() and (p <= 0.2).any()
+        smooth = ndimage.gaussian_filter(np.where(p > 0.2, p, 0), sigma=1.5)
+        smooth = (smooth - smooth.min()) / (smooth.max() - smooth.min())
+        grown = cv2.dilate(smooth, np.ones((5, 5), np.uint8))
+
+        def coloured(name: str, grown: np.ndarray = grown) -> np.ndarray:
+            return cv2.resize((matplotlib.colormaps[name](grown)[..., :3] * 255).astype(np.uint8), (70, 90))
+
+        np.testing.assert_allclose(mask.numpy() * 255, coloured("Greys_r")[..., 0], atol=2)
+        expected = cv2.addWeighted((picture.numpy() * 255).astype(np.uint8), 0.5, coloured("viridis"), 0.5, 0)
+        np.testing.assert_allclose(heat_map.numpy() * 255, expected, atol=2)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (7, 3), (200, 90)])
+def test_any_picture_size_gives_finite_masks_of_that_size(segmenter: clipseg.Segmenter, size: tuple[int, int]) -> None:
+    image = random_image(2, *size, 3)
+    for normalization in clipseg.NORMALIZATIONS:
+        result = clipseg.masking(image, segmenter, clipseg.Query("cat"), normalization)
+        assert result.shape == (2, *size)
+        assert result.isfinite().all() and result.min() >= 0 and result.max() <= 1
+    mask, heat_map = clipseg.segment(image, segmenter, clipseg.Query("cat"))
+    assert (mask.shape, heat_map.shape) == ((2, *size), (2, *size, 3))
+    for result in (mask, heat_map):
+        assert result.isfinite().all() and result.min() >= 0 and result.max() <= 1
+
+
+@pytest.mark.parametrize("resolution", [352, 704, 1056])
+def test_a_batch_is_its_pictures_and_nothing_changes_in_place(segmenter: clipseg.Segmenter, resolution: int) -> None:
+    image = random_image(3, 60, 80, 4)
+    before = image.clone()
+    query = clipseg.Query("cat|dog", "sky", resolution)
+    batch = (clipseg.masking(image, segmenter, query), *clipseg.segment(image, segmenter, query))
+    singles = [
+        (clipseg.masking(each, segmenter, query), *clipseg.segment(each, segmenter, query)) for each in image.split(1)
+    ]
+    for whole, parts in zip(batch, zip(*singles)):
+        assert torch.equal(whole, torch.cat(parts))
+    assert torch.equal(image, before)
+
+
+def test_inference_mode_in_which_comfyui_runs_nodes_changes_nothing(pair: tuple) -> None:
+    image = random_image(3, 30, 40, 3)
+    expected = clipseg.segment(image, clipseg.Segmenter(*pair), clipseg.Query("hair|face"))
+    clipseg._TEXTS.clear()
+    with torch.inference_mode():
+        segmenter = clipseg.Segmenter(pair[0], clipseg.copy_as(pair[1], torch.float32))
+        inside = clipseg.segment(image, segmenter, clipseg.Query("hair|face"))
+    for one, other in zip(inside, expected):
+        assert torch.equal(one, other)
+    assert torch.equal(clipseg.segment(image, segmenter, clipseg.Query("hair|face"))[0], expected[0])
+
+
+def test_alpha_is_ignored(segmenter: clipseg.Segmenter) -> None:
+    image = random_image(1, 50, 60, 4)
+    query = clipseg.Query("cat")
+    for rgba, opaque in zip(
+        clipseg.segment(image, segmenter, query), clipseg.segment(image[..., :3], segmenter, query)
+    ):
+        assert torch.equal(rgba, opaque)
+
+
+# Queries
+
+
+@pytest.mark.parametrize(
+    ("text", "prompts"),
+    [
+        ("cat", ["cat"]),
+        ("cat, dog", ["cat, dog"]),
+        ("cat | dog|  red hat ", ["cat", "dog", "red hat"]),
+        ("|cat||dog|", ["cat", "dog"]),
+        ("", [""]),
+        ("  ", [""]),
+        (" | |", [""]),
+        (None, [""]),
+    ],
+)
+def test_prompts_of_a_text(text: str | None, prompts: list[str]) -> None:
+    assert clipseg.split_prompts(text) == prompts
+
+
+def probabilities(segmenter: clipseg.Segmenter, image: torch.Tensor, *query: object) -> torch.Tensor:
+    return clipseg.masking(image, segmenter, clipseg.Query(*query), "none")
+
+
+def test_several_prompts_select_what_any_of_them_does(segmenter: clipseg.Segmenter) -> None:
+    image = random_image(1, *[OWN // 2] * 2, 3)  # the logits' own size, so that no resizing comes between
+    cat, dog = (probabilities(segmenter, image, text) for text in ("cat", "dog"))
+    both = probabilities(segmenter, image, "cat|dog")
+    assert ((cat > dog).any() and (dog > cat).any()) and not torch.equal(cat, dog)
+    torch.testing.assert_close(both, torch.maximum(cat, dog))
+    assert not torch.allclose(probabilities(segmenter, image, "cat, dog"), both)
+
+
+def test_a_negative_text_subtracts(segmenter: clipseg.Segmenter) -> None:
+    image = random_image(1, *[OWN // 2] * 2, 3)
+    cat, dog, sky = (probabilities(segmenter, image, text) for text in ("cat", "dog", "sky"))
+    torch.testing.assert_close(probabilities(segmenter, image, "cat", "dog"), (cat - dog).clamp(0))
+    torch.testing.assert_close(
+        probabilities(segmenter, image, "cat", "dog | sky"), (cat - torch.maximum(dog, sky)).clamp(0)
+    )
+    assert torch.equal(probabilities(segmenter, image, "cat", " | "), cat)
+    assert probabilities(segmenter, image, "cat", "cat").max() == 0
+    mask, heat_map = clipseg.segment(image, segmenter, clipseg.Query("cat", "cat"))
+    assert mask.max() == 0 and torch.equal(heat_map, image)
+
+
+def test_no_normalization_gives_the_probability_itself(pair: tuple, segmenter: clipseg.Segmenter) -> None:
+    image = random_image(1, *[OWN // 2] * 2, 3)
+    expected = plain_logits(pair, image, "cat").sigmoid()
+    torch.testing.assert_close(probabilities(segmenter, image, "cat"), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        (("cat", "", 360), "resolution is 360, which is not a multiple of 32.*Give 352"),
+        (("cat", "", 320), "resolution is 320"),
+        (("cat", "", 4096), "resolution is 4096"),
+        (("cat", "", 400.5), r"400\.5"),
+        ((3,), "text is a int"),
+        (("cat", ["dog"]), "negative_text is a list"),
+    ],
+)
+def test_impossible_queries_are_named(query: tuple, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        clipseg.Query(*query)
+
+
+def test_unknown_normalization_is_named_with_the_choices(segmenter: clipseg.Segmenter) -> None:
+    with pytest.raises(InputError, match=r"normalization is 'minmax'.*stretch, none"):
+        clipseg.masking(random_image(1, 8, 8, 3), segmenter, clipseg.Query("cat"), "minmax")
+
+
+# Work that is not done twice
+
+
+@pytest.fixture
+def encoded(pair: tuple, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Counts the runs of the text tower of a model that has encoded nothing yet."""
+    clipseg._TEXTS.clear()
+    calls: list[int] = []
+    text_model = pair[1].clip.text_model
+    forward = text_model.forward
+    monkeypatch.setattr(text_model, "forward", lambda *a, **k: (calls.append(1), forward(*a, **k))[1])
+    return calls
+
+
+def test_a_text_is_encoded_once(pair: tuple, encoded: list[int]) -> None:
+    image = random_image(3, 20, 20, 3)
+    for _ in range(2):
+        clipseg.masking(image, clipseg.Segmenter(*pair), clipseg.Query("cat | dog", "cat"))
+    assert len(encoded) == 2
+    clipseg.masking(image, clipseg.Segmenter(*pair), clipseg.Query("sky"))
+    assert len(encoded) == 3
+
+
+def test_few_texts_are_kept_and_none_without_its_model(pair: tuple, encoded: list[int], monkeypatch) -> None:
+    monkeypatch.setattr(clipseg, "_TEXTS_KEPT", 2)
+    model = clipseg.copy_as(pair[1], torch.float32)
+    segmenter = clipseg.Segmenter(pair[0], model)
+    with torch.no_grad():
+        for text in ("cat", "dog", "cat", "sky", "face"):
+            segmenter.text_embedding(text)
+    assert len(clipseg._TEXTS[model]) == 2
+    dead = weakref.ref(model)
+    del model, segmenter
+    gc.collect()
+    assert dead() is None
+    assert len(clipseg._TEXTS) == 0
+
+
+def test_the_vision_tower_runs_once_a_picture_however_many_prompts(pair: tuple, monkeypatch) -> None:
+    calls = []
+    embeddings = pair[1].clip.vision_model.embeddings
+    forward = embeddings.forward
+    monkeypatch.setattr(embeddings, "forward", lambda *a, **k: (calls.append(1), forward(*a, **k))[1])
+    clipseg.masking(random_image(2, 20, 20, 3), clipseg.Segmenter(*pair), clipseg.Query("cat|dog|sky", "face"))
+    assert len(calls) == 2
+
+
+def test_a_text_that_is_too_long_is_cut_and_the_log_says_where(
+    segmenter: clipseg.Segmenter, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = random_image(1, 16, 16, 3)
+    fits = " ".join(["red"] * (tiny_clipseg.MAX_TOKENS - 2))
+    with caplog.at_level(logging.WARNING):
+        expected = probabilities(segmenter, image, fits)
+        assert not caplog.records
+        assert torch.equal(probabilities(segmenter, image, fits + " green circle"), expected)
+    assert "'green circle'" in caplog.text and "77" in caplog.text
+
+
+# Resolution and tiles
+
+
+def test_resolution_is_relative_to_the_models_own_size(segmenter: clipseg.Segmenter) -> None:
+    assert segmenter.own_size == OWN
+    assert [segmenter.side(clipseg.Query("", "", r).scale) for r in (352, 704, 1056)] == [OWN, 2 * OWN, 3 * OWN]
+    assert segmenter.side(384 / 352) == 72  # 69.8 pixels are 8.7 patches: 9
+
+
+def test_a_higher_resolution_is_transformers_with_interpolated_positions(pair: tuple, segmenter) -> None:
+    image = random_image(1, 2 * OWN, 2 * OWN, 3)
+    query = clipseg.Query("cat", "", 704)
+    inputs = pair[0](text=["cat"], images=Image.new("RGB", (8, 8)), return_tensors="pt")
+    inputs["pixel_values"] = segmenter.pixel_values(image, 2 * OWN)
+    with torch.no_grad():
+        expected = pair[1](**inputs, interpolate_pos_encoding=True).logits.sigmoid()
+    result = clipseg._Answers(segmenter, query).probabilities(image)
+    torch.testing.assert_close(result.view_as(expected), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(("length", "tile"), [(3, 2), (6, 4), (66, 44), (128, 44), (23, 22), (44, 22)])
+def test_tiles_cover_everything_and_overlap(length: int, tile: int) -> None:
+    starts = clipseg._tile_starts(length, tile)
+    assert starts[0] == 0 and starts[-1] == length - tile
+    assert all(0 < step <= tile - tile // 4 + 1 for step in np.diff(starts))
+
+
+def test_tiles_see_the_picture_at_full_resolution_and_join_without_seams(
+    segmenter: clipseg.Segmenter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A model that says of every pixel how bright it is: tiles put together must be the whole.
+    def brightness(activations: list[torch.Tensor], embedding: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.avg_pool2d(activations[0], 2)
+
+    monkeypatch.setattr(segmenter, "activations", lambda pixel_values: [pixel_values.mean(1)])
+    monkeypatch.setattr(segmenter, "logits", brightness)
+    answers = clipseg._Answers(segmenter, clipseg.Query("cat", "", 1408))
+    image = random_image(2, 4 * OWN, 4 * OWN, 3)
+    assert (answers.side, answers.tile) == (4 * OWN, 2 * OWN)
+    tiled = answers.probabilities(image)
+    while answers.shrink_tiles():
+        torch.testing.assert_close(answers.probabilities(image), tiled)
+    assert answers.tile == OWN
+    whole = brightness([segmenter.pixel_values(image, 4 * OWN).mean(1)], None).sigmoid()
+    torch.testing.assert_close(tiled, whole)
+
+
+# Chunks
+
+
+def test_progress_a_picture_at_a_time(segmenter: clipseg.Segmenter) -> None:
+    counter = Counter()
+    clipseg.masking(random_image(5, 8, 8, 3), segmenter, clipseg.Query("cat|dog"), chunks=Chunks(counter))
+    assert counter.steps == 5
+    clipseg.segment(random_image(3, 8, 8, 3), segmenter, clipseg.Query("cat|dog"), chunks=Chunks(counter))
+    assert counter.steps == 8
+
+
+@pytest.mark.parametrize("fits", [1, 2, 3])
+def test_when_memory_runs_out_the_results_are_the_same(pair: tuple, monkeypatch, fits: int) -> None:
+    image = random_image(7, 20, 24, 3)
+    query = clipseg.Query("cat")
+    segmenter = clipseg.Segmenter(*pair)
+    expected = clipseg.masking(image, segmenter, query)
+    activations = segmenter.activations
+
+    def limited(pixel_values: torch.Tensor) -> list[torch.Tensor]:
+        if len(pixel_values) > fits:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+        return activations(pixel_values)
+
+    monkeypatch.setattr(segmenter, "activations", limited)
+    monkeypatch.setattr(segmenter, "at_once", lambda side: 8)
+    counter = Counter()
+    result = clipseg.masking(image, segmenter, query, chunks=Chunks(counter))
+    torch.testing.assert_close(result, expected, atol=1 / 255 + 1e-6, rtol=0)
+    assert counter.steps == 7
+
+
+def test_a_picture_that_does_not_fit_whole_goes_in_tiles(pair: tuple, monkeypatch) -> None:
+    segmenter = clipseg.Segmenter(*pair)
+    activations, sides = segmenter.activations, []
+
+    def limited(pixel_values: torch.Tensor) -> list[torch.Tensor]:
+        sides.append(pixel_values.shape[-1])
+        if sides[-1] > OWN:
+            raise MemoryError
+        return activations(pixel_values)
+
+    monkeypatch.setattr(segmenter, "activations", limited)
+    result = clipseg.masking(random_image(2, 30, 30, 3), segmenter, clipseg.Query("cat", "", 704))
+    assert sides[0] == 2 * OWN and set(sides[1:]) == {OWN}
+    assert result.isfinite().all() and result.max() > 0
+
+
+def test_an_interrupt_passes(segmenter: clipseg.Segmenter) -> None:
+    class Interrupted(BaseException):
+        pass
+
+    class Stops(Counter):
+        def step(self, count: int = 1) -> None:
+            super().step(count)
+            if self.steps == 2:
+                raise Interrupted
+
+    stops = Stops()
+    with pytest.raises(Interrupted):
+        clipseg.masking(random_image(9, 8, 8, 3), segmenter, clipseg.Query("cat"), chunks=Chunks(stops))
+    assert stops.steps == 2
+
+
+# The pair
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("CIDAS/clipseg-rd64-refined", "is a str, not a pair"),
+        ((1,), "is a tuple of 1, not a pair"),
+        ((1, 2), "holds a int where the CLIPSeg processor should be"),
+    ],
+)
+def test_what_is_no_clipseg_model_is_named(value: object, told: str) -> None:
+    with pytest.raises(InputError, match=f"clipseg_model {told}.*CLIPSeg Model Loader"):
+        clipseg.check_pair(value)
+
+
+def test_a_swapped_pair_is_named(pair: tuple) -> None:
+    with pytest.raises(InputError, match="holds a CLIPSegForImageSegmentation where the CLIPSeg processor should be"):
+        clipseg.check_pair(pair[::-1])
+    with pytest.raises(InputError, match="holds a CLIPSegProcessor where the CLIPSeg model should be"):
+        clipseg.check_pair((pair[0], pair[0]))
+    assert clipseg.check_pair(list(pair)) == pair
+
+
+def test_a_half_precision_copy_keeps_its_decoder_and_its_original(pair: tuple) -> None:
+    before = {name: value.clone() for name, value in pair[1].state_dict().items()}
+    half = clipseg.copy_as(pair[1], torch.bfloat16)
+    image = random_image(2, 40, 40, 3)
+    exact = clipseg.masking(image, clipseg.Segmenter(*pair), clipseg.Query("cat"), "none")
+    rough = clipseg.masking(image, clipseg.Segmenter(pair[0], half), clipseg.Query("cat"), "none")
+    assert rough.dtype == torch.float32
+    assert (exact - rough).abs().max() < 0.1
+    for name, value in pair[1].state_dict().items():
+        assert value.dtype == before[name].dtype and torch.equal(value, before[name])

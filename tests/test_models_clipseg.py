@@ -1,0 +1,490 @@
+"""models/clipseg.py: where a model is found, how it is built, and what is said of one that cannot be used."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tiny_clipseg
+import torch
+from maskwright.core.errors import InputError, ModelError
+from maskwright.core.model_cache import ModelCache
+from maskwright.models import catalog, clipseg, weights
+from PIL import Image
+
+REPOSITORY = "models--CIDAS--clipseg-rd64-refined"
+REVISION = catalog.CLIPSEG.revision
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole model; copy it, do not change it."""
+    return tiny_clipseg.write(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network, nothing cached, and none of this computer's own models."""
+    from huggingface_hub import constants
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user cache"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(clipseg, "_loaded", ModelCache(2))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """ComfyUI's models/clipseg."""
+    made = tmp_path / "models" / "clipseg"
+    made.mkdir(parents=True)
+    return made
+
+
+def copy(tiny: Path, target: Path) -> Path:
+    shutil.copytree(tiny, target, dirs_exist_ok=True)
+    return target
+
+
+def edit_config(folder: Path, **changes: object) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **changes}), encoding="utf-8")
+
+
+def as_published(folder: Path) -> Path:
+    """Give a copy the two numbers by which files without a folder of their own are recognised. It cannot be built."""
+    edit_config(folder, reduce_dim=64, use_complex_transposed_convolution=True)
+    return folder
+
+
+def inputs(processor, texts: tuple[str, ...] = ("red circle", "sky")) -> dict[str, torch.Tensor]:
+    noise = torch.rand(40, 60, 3, generator=torch.Generator().manual_seed(1))
+    image = Image.fromarray((noise * 255).byte().numpy())
+    return dict(processor(text=list(texts), images=[image] * len(texts), padding=True, return_tensors="pt"))
+
+
+def logits(model, values: dict[str, torch.Tensor]) -> torch.Tensor:
+    with torch.no_grad():
+        return model(**values).logits
+
+
+# What is built
+
+
+def test_the_pair_is_ready_to_use(tiny: Path, folder: Path) -> None:
+    copy(tiny, folder / "mine")
+    processor, model = clipseg.load("mine", [folder])
+    answer = logits(model, inputs(processor))
+    assert answer.shape == (2, answer.shape[1], answer.shape[1]) and answer.isfinite().all()
+    assert not model.training
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_it_answers_as_plain_transformers_does(tiny: Path, folder: Path) -> None:
+    from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor
+
+    copy(tiny, folder / "mine")
+    processor, model = clipseg.load("mine", [folder])
+    plain_processor = CLIPSegProcessor.from_pretrained(tiny, local_files_only=True)
+    plain = CLIPSegForImageSegmentation.from_pretrained(tiny, local_files_only=True).eval()
+
+    values, plain_values = inputs(processor), inputs(plain_processor)
+    assert torch.equal(values["input_ids"], plain_values["input_ids"])
+    # Where torchvision is installed, plain transformers resizes with it instead of Pillow: a rounding step apart.
+    torch.testing.assert_close(values["pixel_values"], plain_values["pixel_values"], rtol=0, atol=0.03)
+    assert torch.equal(logits(model, values), logits(plain, values))
+
+
+@pytest.mark.parametrize("extract_layers", [(0, 1, 2), (0,), (1, 3), (2, 0)])
+def test_the_layers_that_nobody_reads_are_dropped_and_nothing_changes(
+    tmp_path: Path, folder: Path, extract_layers: tuple[int, ...]
+) -> None:
+    from transformers import CLIPSegForImageSegmentation
+
+    made = tiny_clipseg.write(folder / "mine", extract_layers=extract_layers)
+    plain = CLIPSegForImageSegmentation.from_pretrained(made, local_files_only=True).eval()
+    processor, model = clipseg.load("mine", [folder])
+    assert len(plain.clip.vision_model.encoder.layers) == tiny_clipseg.VISION_LAYERS
+    assert len(model.clip.vision_model.encoder.layers) == max(extract_layers) + 1
+    values = inputs(processor)
+    assert torch.equal(logits(model, values), logits(plain, values))
+
+
+def test_a_model_without_its_last_layers_can_be_saved_and_read_again(tiny: Path, folder: Path) -> None:
+    copy(tiny, folder / "mine")
+    processor, model = clipseg.load("mine", [folder])
+    copy(tiny, folder / "saved")
+    model.save_pretrained(folder / "saved")
+    again = clipseg.load("saved", [folder])[1]
+    assert torch.equal(logits(model, inputs(processor)), logits(again, inputs(processor)))
+
+
+def test_weights_in_half_precision_become_float32(tiny: Path, folder: Path) -> None:
+    copy(tiny, folder / "half")
+    tiny_clipseg.model().half().save_pretrained(folder / "half", safe_serialization=True)
+    model = clipseg.load("half", [folder])[1]
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+
+
+def test_the_positions_that_the_published_file_still_holds_do_no_harm(tiny: Path, folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    copy(tiny, folder / "new")
+    tensors = load_file(copy(tiny, folder / "old") / "model.safetensors")
+    tensors["clip.text_model.embeddings.position_ids"] = torch.arange(tiny_clipseg.MAX_TOKENS).unsqueeze(0)
+    save_file(tensors, folder / "old" / "model.safetensors", metadata={"format": "pt"})
+    (processor, old), (_, new) = (clipseg.load(name, [folder]) for name in ("old", "new"))
+    values = inputs(processor)
+    assert torch.equal(logits(old, values), logits(new, values))
+
+
+def test_the_files_that_a_processor_saves_today_are_read(tiny: Path, folder: Path) -> None:
+    """transformers 5 writes tokenizer.json and processor_config.json instead of the published model's files."""
+    copy(tiny, folder / "old")
+    processor, model = clipseg.load("old", [folder])
+    processor.save_pretrained(folder / "new")
+    model.save_pretrained(folder / "new")
+    new_processor, new_model = clipseg.load("new", [folder])
+    values, new_values = inputs(processor), inputs(new_processor)
+    assert torch.equal(values["pixel_values"], new_values["pixel_values"])
+    assert torch.equal(values["input_ids"], new_values["input_ids"])
+    assert torch.equal(logits(model, values), logits(new_model, new_values))
+
+
+def test_settings_for_images_in_the_new_place_are_read_by_every_version(tiny: Path, folder: Path) -> None:
+    made = copy(tiny, folder / "mine")
+    settings = json.loads((made / "preprocessor_config.json").read_text(encoding="utf-8"))
+    (made / "preprocessor_config.json").unlink()
+    (made / "processor_config.json").write_text(json.dumps({"image_processor": settings}), encoding="utf-8")
+    side = inputs(clipseg.load("mine", [folder])[0])["pixel_values"].shape[-1]
+    assert side == tiny_clipseg.IMAGE_SIZE
+
+
+# Loaded once
+
+
+def test_a_second_load_gives_the_same_pair(tiny: Path, folder: Path) -> None:
+    copy(tiny, folder / "mine")
+    first, second = clipseg.load("mine", [folder]), clipseg.load("mine", [folder])
+    assert first[0] is second[0] and first[1] is second[1]
+
+
+def test_weights_that_were_replaced_are_loaded_anew(tiny: Path, folder: Path) -> None:
+    copy(tiny, folder / "mine")
+    before = clipseg.load("mine", [folder])[1]
+    tiny_clipseg.write(folder / "mine", seed=1)
+    os.utime(folder / "mine" / "model.safetensors", (1, 1))
+    after = clipseg.load("mine", [folder])[1]
+    assert not torch.equal(before.clip.text_projection.weight, after.clip.text_projection.weight)
+
+
+# Where it is found
+
+
+LAYOUTS: dict[str, str] = {
+    "org--model": "CIDAS--clipseg-rd64-refined",
+    "org-model": "CIDAS-clipseg-rd64-refined",
+    "org_model": "CIDAS_clipseg-rd64-refined",
+    "org/model": "CIDAS/clipseg-rd64-refined",
+    "model": "clipseg-rd64-refined",
+    "other case": "cidas--CLIPSeg-rd64-refined",
+    "cache, pinned": f"{REPOSITORY}/snapshots/{REVISION}",
+    "cache, another revision": f"{REPOSITORY}/snapshots/0123456789",
+}
+
+
+@pytest.mark.parametrize("place", LAYOUTS.values(), ids=LAYOUTS)
+def test_the_published_model_is_found_in_every_layout(tiny: Path, folder: Path, place: str) -> None:
+    copy(tiny, folder / place)
+    assert clipseg.find(clipseg.DEFAULT, [folder.parent / "none", folder]) == folder / place
+    assert clipseg.available([folder]) == [clipseg.DEFAULT]  # listed once, under its own name
+    clipseg.load(clipseg.DEFAULT, [folder])
+
+
+def test_files_that_lie_flat_are_the_published_model(tiny: Path, folder: Path) -> None:
+    as_published(copy(tiny, folder))
+    assert clipseg.find(clipseg.DEFAULT, [folder]) == folder
+
+
+def test_files_that_lie_flat_are_not_taken_for_it_if_they_are_another_model(tiny: Path, folder: Path) -> None:
+    copy(tiny, folder)  # reduce_dim 16
+    with pytest.raises(ModelError, match="is not on this computer"):
+        clipseg.find(clipseg.DEFAULT, [folder])
+    assert "clipseg" in clipseg.available([folder])
+    assert clipseg.find("clipseg", [folder]) == folder
+
+
+def test_the_users_hugging_face_cache_comes_last(tiny: Path, folder: Path, tmp_path: Path) -> None:
+    cached = copy(tiny, tmp_path / "hub" / REPOSITORY / "snapshots" / "abc")
+    assert clipseg.find(clipseg.DEFAULT, [folder]) == cached
+    own = copy(tiny, folder / "CIDAS--clipseg-rd64-refined")
+    assert clipseg.find(clipseg.DEFAULT, [folder]) == own
+
+
+def test_any_model_of_the_users_cache_is_found_by_its_name(tiny: Path, folder: Path, tmp_path: Path) -> None:
+    cached = copy(tiny, tmp_path / "hub" / "models--CIDAS--clipseg-rd16" / "snapshots" / "abc")
+    assert clipseg.find("CIDAS/clipseg-rd16", [folder]) == cached
+
+
+def test_of_several_snapshots_the_pinned_one_then_main_then_the_newest_is_taken(tiny: Path, folder: Path) -> None:
+    repository = folder / REPOSITORY
+    for age, name in enumerate(["newest", "newer", "old", "main-commit", REVISION]):
+        os.utime(copy(tiny, repository / "snapshots" / name), (1e9 - age, 1e9 - age))
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("main-commit\n", encoding="utf-8")
+    order = []
+    for _ in range(5):
+        order.append(clipseg.find(clipseg.DEFAULT, [folder]).name)
+        shutil.rmtree(repository / "snapshots" / order[-1])
+    assert order == [REVISION, "main-commit", "newest", "newer", "old"]
+
+
+def test_earlier_folders_come_first(tiny: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    copy(tiny, second / "mine")
+    assert clipseg.find("mine", [first, second]) == second / "mine"
+    copy(tiny, first / "mine")
+    assert clipseg.find("mine", [first, second]) == first / "mine"
+
+
+def test_what_is_incomplete_is_passed_over_for_what_is_whole(
+    tiny: Path, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    copy(tiny, folder / REPOSITORY / "snapshots" / REVISION)
+    (folder / REPOSITORY / "snapshots" / REVISION / "model.safetensors").unlink()
+    whole = copy(tiny, tmp_path / "hub" / REPOSITORY / "snapshots" / "abc")
+    assert clipseg.find(clipseg.DEFAULT, [folder]) == whole
+
+
+def test_the_list_has_the_published_model_then_what_is_there(tiny: Path, folder: Path, tmp_path: Path) -> None:
+    for place in ("Zebra", "mine", "org/model", "models--a--b/snapshots/abc", "CIDAS_clipseg-rd64-refined"):
+        copy(tiny, folder / place)
+    edit_config(copy(tiny, folder / "bert"), model_type="bert")
+    (folder / "notes").mkdir()
+    (folder / "broken").mkdir()
+    (folder / "broken" / "config.json").write_text("{", encoding="utf-8")
+    listed = clipseg.available([folder, tmp_path / "not there"])
+    assert [name for name in listed if name != clipseg.DEMO] == [clipseg.DEFAULT, "a/b", "mine", "org/model", "Zebra"]
+    for name in listed[1:]:
+        if name != clipseg.DEMO:
+            assert clipseg.find(name, [folder]).is_relative_to(folder)
+
+
+def test_the_demo_model_is_offered_where_it_is(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clipseg, "DEMO_FOLDER", tmp_path / "demo")
+    assert clipseg.available([]) == [clipseg.DEFAULT]
+    with pytest.raises(ModelError, match="Install this node pack again"):
+        clipseg.load(clipseg.DEMO)
+    copy(tiny, tmp_path / "demo")
+    assert clipseg.available([]) == [clipseg.DEFAULT, clipseg.DEMO]
+    assert clipseg.load(clipseg.DEMO)[1] is clipseg.load(clipseg.DEMO)[1]
+
+
+# What is not there
+
+
+def test_offline_the_error_says_address_folder_and_files(folder: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        clipseg.load(clipseg.DEFAULT, [folder])
+    text = str(caught.value)
+    assert f"https://huggingface.co/CIDAS/clipseg-rd64-refined/tree/{REVISION}" in text
+    assert f"into {folder / 'CIDAS--clipseg-rd64-refined'}:" in text
+    for file in catalog.CLIPSEG.files:
+        assert file.name in text
+    assert list(folder.iterdir()) == []
+
+
+def test_files_put_where_the_error_says_are_found(tiny: Path, folder: Path) -> None:
+    copy(tiny, folder / "CIDAS--clipseg-rd64-refined")
+    clipseg.load(clipseg.DEFAULT, [folder])
+
+
+def test_without_any_folder_there_is_one_of_the_users(tiny: Path, tmp_path: Path) -> None:
+    place = tmp_path / "user cache" / "maskwright" / "clipseg" / "CIDAS--clipseg-rd64-refined"
+    with pytest.raises(ModelError) as caught:
+        clipseg.load()
+    assert str(place) in str(caught.value)
+    copy(tiny, place)
+    assert clipseg.find() == place
+
+
+def test_an_unfinished_download_is_gone_on_with_where_it_is(
+    tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = copy(tiny, folder / "CIDAS--clipseg-rd64-refined")
+    (place / "model.safetensors").unlink()
+    asked = []
+
+    def finish(model: catalog.Model, target: Path, progress: object) -> None:
+        asked.append((model.name, target))
+        shutil.copy(tiny / "model.safetensors", target)
+
+    monkeypatch.setattr(weights, "download_missing", finish)
+    clipseg.load(clipseg.DEFAULT, [folder])
+    assert asked == [(clipseg.DEFAULT, place)]
+
+
+def test_what_was_passed_over_is_named_when_the_download_fails(tiny: Path, folder: Path) -> None:
+    snapshot = copy(tiny, folder / REPOSITORY / "snapshots" / "abc")
+    (snapshot / "merges.txt").unlink()
+    with pytest.raises(ModelError) as caught:
+        clipseg.load(clipseg.DEFAULT, [folder])
+    assert f"{snapshot} is incomplete: merges.txt missing" in str(caught.value)
+
+
+def test_a_model_that_nobody_has_is_an_error_with_the_choices(tiny: Path, folder: Path) -> None:
+    copy(tiny, folder / "mine")
+    with pytest.raises(ModelError, match=r"no CLIPSeg model 'org/other'.*Choose one of: CIDAS.*mine.*org--other"):
+        clipseg.load("org/other", [folder])
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc", "C:\\models", "D:x", "a\0b", "", "mine/../../secret", 7])
+def test_names_that_lead_elsewhere_are_refused(tiny: Path, folder: Path, name: object) -> None:
+    copy(tiny, folder.parent / "secret")
+    with pytest.raises(InputError, match="model is "):
+        clipseg.load(name, [folder])
+
+
+# What is broken
+
+
+def cut(path: Path, share: float) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+
+
+def other_shapes(folder: Path) -> None:
+    edit_config(folder, projection_dim=40)
+
+
+def pointer(folder: Path) -> None:
+    """What a git clone without LFS leaves."""
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n", encoding="utf-8")
+
+
+def other_tensors(folder: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"some.weight": torch.zeros(3)}, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def no_size(folder: Path) -> None:
+    (folder / "preprocessor_config.json").write_text("{}", encoding="utf-8")
+
+
+def bad_index(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    index = {"weight_map": {"a": "../model.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+
+
+BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), "incomplete: model.safetensors missing"),
+    "no config": (lambda folder: (folder / "config.json").unlink(), "incomplete: config.json missing"),
+    "no words": (lambda folder: (folder / "vocab.json").unlink(), "incomplete: vocab.json missing"),
+    "no image settings": (lambda folder: (folder / "preprocessor_config.json").unlink(), "preprocessor_config.json"),
+    "empty image settings": (no_size, "preprocessor_config.json cannot be used: it has no settings for images"),
+    "weights cut short": (lambda folder: cut(folder / "model.safetensors", 0.7), r"model.safetensors \(\d+ bytes\) is"),
+    "weights cut in the header": (lambda folder: cut(folder / "model.safetensors", 0.01), "cut short or is no"),
+    "weights empty": (lambda folder: cut(folder / "model.safetensors", 0), r"model.safetensors \(0 bytes\)"),
+    "a pointer": (pointer, "is no safetensors file"),
+    "weights of another model": (other_tensors, "model.safetensors lacks .* of the tensors"),
+    "other shapes": (other_shapes, "cannot be loaded"),
+    "config cut short": (lambda folder: cut(folder / "config.json", 0.5), "config.json cannot be used"),
+    "config of another kind": (lambda folder: edit_config(folder, model_type="bert"), "its config.json says 'bert'"),
+    "config is a list": (lambda folder: (folder / "config.json").write_text("[]"), "it is no JSON object"),
+    "words cut short": (lambda folder: cut(folder / "vocab.json", 0.5), "cannot be loaded"),
+    "parts that lie elsewhere": (bad_index, "does not name files beside it"),
+}
+
+
+@pytest.mark.parametrize(("damage", "message"), BROKEN.values(), ids=BROKEN)
+def test_broken_files_are_named(tiny: Path, folder: Path, damage: Callable[[Path], object], message: str) -> None:
+    damage(copy(tiny, folder / "mine"))
+    with pytest.raises(ModelError, match=message) as caught:
+        clipseg.load("mine", [folder])
+    assert str(folder / "mine") in str(caught.value)
+    shutil.rmtree(folder / "mine")
+    copy(tiny, folder / "mine")
+    clipseg.load("mine", [folder])  # nothing of the failure stays
+
+
+def test_broken_weights_of_the_published_model_are_named_too(tiny: Path, folder: Path) -> None:
+    place = copy(tiny, folder / "CIDAS--clipseg-rd64-refined")
+    cut(place / "model.safetensors", 0.5)
+    with pytest.raises(ModelError, match="603049496 bytes") as caught:
+        clipseg.load(clipseg.DEFAULT, [folder])
+    assert str(place / "model.safetensors") in str(caught.value)
+
+
+# Pickles
+
+
+def with_pickle(tiny: Path, folder: Path, content: object) -> Path:
+    made = copy(tiny, folder)
+    (made / "model.safetensors").unlink()
+    torch.save(content, made / "pytorch_model.bin")
+    return made
+
+
+def test_a_pickle_of_tensors_is_loaded(tiny: Path, folder: Path) -> None:
+    copy(tiny, folder / "safe")
+    with_pickle(tiny, folder / "pickled", tiny_clipseg.model().state_dict())
+    processor, safe = clipseg.load("safe", [folder])
+    values = inputs(processor)
+    assert torch.equal(logits(clipseg.load("pickled", [folder])[1], values), logits(safe, values))
+
+
+def test_safetensors_are_taken_where_there_are_both(tiny: Path, folder: Path) -> None:
+    copy(tiny, folder / "mine")
+    (folder / "mine" / "pytorch_model.bin").write_bytes(b"never read")
+    clipseg.load("mine", [folder])
+
+
+class Harmful:
+    """Makes a file when it is unpickled, as an attacker's file would do worse."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("form", ["torch", "plain"])
+def test_a_pickle_that_would_run_something_is_refused(tiny: Path, folder: Path, tmp_path: Path, form: str) -> None:
+    mark = tmp_path / "it ran"
+    made = with_pickle(tiny, folder / "mine", {"weight": Harmful(mark)})
+    if form == "plain":
+        (made / "pytorch_model.bin").write_bytes(pickle.dumps(Harmful(mark)))
+    with pytest.raises(ModelError, match="cannot be loaded") as caught:
+        clipseg.load("mine", [folder])
+    assert str(made) in str(caught.value)
+    assert not mark.exists()
+
+
+def test_an_old_torch_loads_no_pickle_at_all(tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_pickle(tiny, folder / "mine", tiny_clipseg.model().state_dict())
+    monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
+    with pytest.raises(ModelError, match=r"pytorch_model.bin is a pickle.*model.safetensors"):
+        clipseg.load("mine", [folder])
+
+
+def test_code_in_a_models_folder_never_runs(tiny: Path, folder: Path, tmp_path: Path) -> None:
+    mark = tmp_path / "it ran"
+    made = copy(tiny, folder / "mine")
+    (made / "code.py").write_text(f"open({str(mark)!r}, 'w')\n", encoding="utf-8")
+    edit_config(made, auto_map={"AutoModel": "code.Model", "AutoConfig": "code.Config", "AutoProcessor": "code.P"})
+    for name, key in (("tokenizer_config.json", "AutoTokenizer"), ("preprocessor_config.json", "AutoImageProcessor")):
+        content = json.loads((made / name).read_text(encoding="utf-8"))
+        reference = ["code.T", "code.T"] if key == "AutoTokenizer" else "code.I"
+        (made / name).write_text(json.dumps({**content, "auto_map": {key: reference}}), encoding="utf-8")
+    clipseg.load("mine", [folder])
+    assert not mark.exists()

@@ -1,0 +1,275 @@
+"""The nodes CLIPSeg, CLIPSegMasking and CLIPSegModelLoader, as ComfyUI, saved files and other packs call them."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import types
+import weakref
+
+import maskwright
+import pytest
+import tiny_clipseg
+import torch
+from maskwright.core import clipseg
+from maskwright.core.errors import InputError, PackError
+from maskwright.models import clipseg as clipseg_models
+from maskwright.nodes import _clipseg
+from maskwright.nodes import _host as host
+
+CLIPSeg, CLIPSegMasking, CLIPSegModelLoader = (
+    maskwright.NODE_CLASS_MAPPINGS[name] for name in ("CLIPSeg", "CLIPSegMasking", "CLIPSegModelLoader")
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory):
+    pytest.importorskip("transformers")
+    return tiny_clipseg.write(tmp_path_factory.mktemp("clipseg") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def pair(folder) -> tuple:
+    return clipseg_models.load("tiny", [folder.parent])
+
+
+@pytest.fixture
+def loads(pair: tuple, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names that are loaded; each gives the tiny model."""
+    names: list[str] = []
+
+    def load(name: str, folders: object, progress: object = None) -> tuple:
+        names.append(name)
+        return pair
+
+    monkeypatch.setattr(clipseg_models, "load", load)
+    return names
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(host, "device", lambda: torch.device("cpu"))
+
+
+def random_image(*shape: int) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0))
+
+
+def widgets(node: type) -> list[tuple[str, object]]:
+    """Names and defaults in the order in which saved files hold their values."""
+    inputs = node.INPUT_TYPES()
+    found = []
+    for name, (kind, *options) in [*inputs["required"].items(), *inputs.get("optional", {}).items()]:
+        if isinstance(kind, list) or kind in ("INT", "FLOAT", "STRING", "BOOLEAN"):
+            found.append((name, options[0].get("default")))
+    return found
+
+
+def test_widgets_are_in_the_order_of_saved_files_with_ours_after_them(loads: list[str]) -> None:
+    assert widgets(CLIPSegMasking) == [
+        ("text", ""),
+        ("negative_text", ""),
+        ("resolution", 352),
+        ("normalization", "stretch"),
+    ]
+    assert widgets(CLIPSeg) == [
+        ("text", ""),
+        ("blur", 3.0),
+        ("threshold", 0.3),
+        ("dilation_factor", 4),
+        ("negative_text", ""),
+        ("resolution", 352),
+    ]
+    assert widgets(CLIPSegModelLoader) == [("model", "CIDAS/clipseg-rd64-refined")]
+    assert CLIPSegMasking.RETURN_NAMES == ("masks", "mask_images")
+    assert CLIPSeg.RETURN_NAMES == ("Mask", "Heatmap Mask", "BW Mask")
+
+
+def test_other_packs_call_segment_image_by_hand_and_unpack_three_values(loads: list[str]) -> None:
+    image = random_image(1, 40, 50, 3)
+    mask, heat_map, black_and_white = CLIPSeg().segment_image(image, "cat", 7, 0.1, 30)
+    assert (mask.shape, heat_map.shape, black_and_white.shape) == ((1, 40, 50), (1, 40, 50, 3), (1, 40, 50, 3))
+    assert torch.equal(black_and_white, mask.unsqueeze(-1).expand(-1, -1, -1, 3))
+    assert loads == ["CIDAS/clipseg-rd64-refined"]
+    for one, other in zip(CLIPSeg().segment_image(image, "cat"), CLIPSeg().segment_image(image, "cat", 3.0, 0.3, 4)):
+        assert torch.equal(one, other)
+
+
+def test_masking_gives_masks_and_the_same_as_pictures(loads: list[str]) -> None:
+    image = random_image(3, 40, 50, 4)
+    masks, pictures = CLIPSegMasking().CLIPSeg_image(image, "cat")
+    assert (masks.shape, pictures.shape) == ((3, 40, 50), (3, 40, 50, 3))
+    assert masks.dtype == pictures.dtype == torch.float32
+    assert torch.equal(pictures, masks.unsqueeze(-1).expand(-1, -1, -1, 3))
+    assert torch.equal(CLIPSegMasking().CLIPSeg_image(image)[0], CLIPSegMasking().CLIPSeg_image(image, "")[0])
+    assert loads == ["CIDAS/clipseg-rd64-refined"] * 3
+
+
+def test_a_connected_model_is_used_and_none_is_loaded(pair: tuple, loads: list[str]) -> None:
+    image = random_image(1, 20, 30, 3)
+    expected = clipseg.masking(image, clipseg.Segmenter(*pair), clipseg.Query("cat"))
+    assert torch.equal(CLIPSegMasking().CLIPSeg_image(image, "cat", pair)[0], expected)
+    assert torch.equal(CLIPSegMasking().CLIPSeg_image(image, "cat", list(pair))[0], expected)
+    other = (pair[0], tiny_clipseg.model(seed=1))
+    assert not torch.allclose(CLIPSegMasking().CLIPSeg_image(image, "cat", other)[0], expected)
+    CLIPSeg().segment_image(image, "cat", clipseg_model=pair)
+    assert loads == []
+
+
+def test_half_precision_and_grey_pictures_are_taken(pair: tuple) -> None:
+    image = random_image(1, 20, 30, 1)
+    grey = CLIPSeg().segment_image(image, "cat", clipseg_model=pair)
+    colour = CLIPSeg().segment_image(image.expand(-1, -1, -1, 3), "cat", clipseg_model=pair)
+    half = CLIPSeg().segment_image(image.half(), "cat", clipseg_model=pair)
+    for one, other, rough in zip(grey, colour, half):
+        assert torch.equal(one, other)
+        assert rough.dtype == torch.float32 and rough.shape == one.shape
+
+
+@pytest.mark.parametrize(
+    ("image", "told"),
+    [
+        (torch.full((1, 4, 4, 3), float("nan")), "48 of 48 values that are NaN"),
+        (torch.zeros(0, 4, 4, 3), "is empty"),
+        (torch.zeros(1, 4, 5), "not an image"),
+        (None, "is missing"),
+    ],
+)
+def test_bad_pictures_are_named_before_a_model_is_loaded(image: object, told: str, loads: list[str]) -> None:
+    with pytest.raises(InputError, match=f"images.*{told}"):
+        CLIPSegMasking().CLIPSeg_image(image, "cat")
+    with pytest.raises(InputError, match=f"image .*{told}"):
+        CLIPSeg().segment_image(image, "cat")
+    assert loads == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"blur": -1}, "blur is -1"),
+        ({"threshold": 2}, "threshold is 2"),
+        ({"dilation_factor": -1}, "dilation_factor is -1"),
+        ({"resolution": 353}, "resolution is 353"),
+        ({"text": 5}, "text is a int"),
+        ({"negative_text": 5}, "negative_text is a int"),
+        ({"clipseg_model": "CIDAS"}, "clipseg_model is a str"),
+    ],
+)
+def test_bad_widgets_and_sockets_are_named(changed: dict, told: str, loads: list[str]) -> None:
+    arguments = {"image": random_image(1, 8, 8, 3), "text": "cat"} | changed
+    with pytest.raises(InputError, match=told):
+        CLIPSeg().segment_image(**arguments)
+    assert loads == []
+
+
+def test_the_loader_gives_the_pair_and_takes_any_name(folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_clipseg, "folders", lambda: [folder.parent])
+    names, _ = CLIPSegModelLoader.INPUT_TYPES()["required"]["model"]
+    assert names[0] == "CIDAS/clipseg-rd64-refined" and "tiny" in names
+    ((processor, model),) = CLIPSegModelLoader().clipseg_model("tiny")
+    clipseg.check_pair((processor, model))
+    assert CLIPSegModelLoader().clipseg_model("tiny")[0][1] is model
+    assert CLIPSegModelLoader.VALIDATE_INPUTS(model="a name that is not in the list") is True
+    with pytest.raises(PackError, match="nobody/nothing"):
+        CLIPSegModelLoader().clipseg_model("nobody/nothing")
+
+
+# On the device
+
+
+class _FakeManagement(types.SimpleNamespace):
+    """What of ComfyUI's model management the pack calls, with a device that holds no numbers."""
+
+    def __init__(self) -> None:
+        super().__init__(OOM_EXCEPTION=torch.cuda.OutOfMemoryError, loaded=[], emptied=0, half=True)
+
+    def should_use_fp16(self, device: torch.device) -> bool:
+        return self.half
+
+    def unet_offload_device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def load_models_gpu(self, patchers: list, force_full_load: bool = False) -> None:
+        assert force_full_load
+        for patcher in patchers:
+            patcher.model.device = patcher.load_device
+            patcher.model.to(patcher.load_device)
+            self.loaded.append(weakref.ref(patcher))
+
+    def soft_empty_cache(self) -> None:
+        self.emptied += 1
+
+
+class _FakePatcher:
+    def __init__(self, model: torch.nn.Module, load_device: torch.device, offload_device: torch.device) -> None:
+        self.model, self.load_device, self.offload_device = model, load_device, offload_device
+
+
+@pytest.fixture
+def comfyui(monkeypatch: pytest.MonkeyPatch) -> _FakeManagement:
+    management = _FakeManagement()
+    comfy = types.ModuleType("comfy")
+    comfy.model_management = management
+    comfy.model_patcher = types.SimpleNamespace(ModelPatcher=_FakePatcher)
+    for name in ("model_management", "model_patcher"):
+        monkeypatch.setitem(sys.modules, f"comfy.{name}", getattr(comfy, name))
+    monkeypatch.setitem(sys.modules, "comfy", comfy)
+    monkeypatch.setattr(host, "device", lambda: torch.device("meta"))
+    return management
+
+
+def test_the_host_moves_a_half_precision_copy_and_the_model_stays_as_it_is(pair: tuple, comfyui) -> None:
+    model = clipseg.copy_as(pair[1], torch.float32)
+    placed = host.on_device(model, clipseg.copy_as)
+    assert {parameter.device.type for parameter in placed.parameters()} == {"meta"}
+    assert next(placed.clip.parameters()).dtype == torch.float16
+    assert next(placed.decoder.parameters()).dtype == torch.float32
+    assert {(p.device.type, p.dtype) for p in model.parameters()} == {("cpu", torch.float32)}
+
+    assert host.on_device(model, clipseg.copy_as) is placed
+    assert len(comfyui.loaded) == 2 and comfyui.loaded[0]() is comfyui.loaded[1]()
+    copy_alive = weakref.ref(placed)
+    del model, placed
+    gc.collect()
+    assert copy_alive() is None and comfyui.loaded[0]() is None
+
+
+def test_where_the_host_uses_no_half_precision_the_copy_has_none(pair: tuple, comfyui) -> None:
+    comfyui.half = False
+    placed = host.on_device(clipseg.copy_as(pair[1], torch.float32), clipseg.copy_as)
+    assert {parameter.dtype for parameter in placed.parameters()} == {torch.float32}
+
+
+def test_a_model_that_is_already_there_is_used_itself(pair: tuple, comfyui, monkeypatch) -> None:
+    monkeypatch.setattr(host, "device", lambda: torch.device("cpu"))
+    assert host.on_device(pair[1], clipseg.copy_as) is pair[1]
+    assert comfyui.loaded == []
+
+
+def test_out_of_memory_is_told_from_other_errors_on_the_host(comfyui) -> None:
+    assert host.is_out_of_memory(torch.cuda.OutOfMemoryError("CUDA out of memory"))
+    assert not host.is_out_of_memory(ValueError())
+    comfyui.OOM_EXCEPTION = Exception  # what old hosts have where torch has no such exception
+    assert not host.is_out_of_memory(ValueError())
+    host.release_memory()
+    assert comfyui.emptied == 1
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_cuda_results_are_those_of_the_cpu(pair: tuple, monkeypatch) -> None:
+    image = random_image(5, 300, 200, 3)
+    monkeypatch.setattr(host, "device", lambda: torch.device("cuda"))
+    for call in (
+        lambda: CLIPSegMasking().CLIPSeg_image(image, "cat|dog", pair, "sky"),
+        lambda: CLIPSeg().segment_image(image, "cat", 3.0, 0.1, 4, clipseg_model=pair),
+    ):
+        on_cuda = call()
+        with monkeypatch.context() as patch:
+            patch.setattr(host, "device", lambda: torch.device("cpu"))
+            on_cpu = call()
+        for one, other in zip(on_cuda, on_cpu):
+            assert one.device.type == "cpu"
+            # A step of a colour map here and there: the mean tells whether they are the same.
+            assert (one - other).abs().mean() < 1e-3
+    assert next(pair[1].parameters()).device.type == "cpu"

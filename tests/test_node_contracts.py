@@ -1,0 +1,81 @@
+"""What holds for every node of the pack: what the editor needs is there, and agrees with the method that is called."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+
+import pytest
+from maskwright import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS, WEB_DIRECTORY
+from pack import ROOT
+
+NODES = sorted(NODE_CLASS_MAPPINGS.items())
+WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN"}
+
+
+def inputs_of(node: type) -> dict[str, tuple]:
+    groups = node.INPUT_TYPES()
+    return {**groups.get("required", {}), **groups.get("optional", {})}
+
+
+@pytest.mark.parametrize(("name", "node"), NODES)
+def test_inputs_are_the_parameters_of_the_method(name: str, node: type) -> None:
+    groups = node.INPUT_TYPES()
+    parameters = inspect.signature(getattr(node(), node.FUNCTION)).parameters
+    wanted = [*inputs_of(node), *groups.get("hidden", {})]
+    assert set(wanted) == set(parameters)
+    for optional in [*groups.get("optional", {}), *groups.get("hidden", {})]:
+        assert parameters[optional].default is not inspect.Parameter.empty, f"{optional} needs a default"
+
+
+@pytest.mark.parametrize(("name", "node"), NODES)
+def test_everything_is_explained(name: str, node: type) -> None:
+    assert NODE_DISPLAY_NAME_MAPPINGS[name]
+    assert len(node.DESCRIPTION) > 40
+    assert node.CATEGORY
+    assert len(node.SEARCH_ALIASES) >= 2
+    for input_name, spec in inputs_of(node).items():
+        assert len(spec) == 2 and len(spec[1]["tooltip"]) > 10, f"{input_name} has no tooltip"
+    assert len(node.OUTPUT_TOOLTIPS) == len(node.RETURN_NAMES) == len(node.RETURN_TYPES)
+    assert all(len(tooltip) > 10 for tooltip in node.OUTPUT_TOOLTIPS)
+
+
+@pytest.mark.parametrize(("name", "node"), NODES)
+def test_widget_defaults_are_allowed_values(name: str, node: type) -> None:
+    for input_name, (kind, options) in inputs_of(node).items():
+        if isinstance(kind, list):
+            assert options.get("default", kind[0]) in kind, input_name
+        elif kind in ("INT", "FLOAT"):
+            assert options["min"] <= options["default"] <= options["max"], input_name
+
+
+@pytest.mark.parametrize(("name", "node"), NODES)
+def test_the_method_has_the_widgets_defaults(name: str, node: type) -> None:
+    """Other packs call nodes by hand, and prompts leave optional inputs out: both must get what the editor shows."""
+    parameters = inspect.signature(getattr(node(), node.FUNCTION)).parameters
+    for input_name, (kind, options) in node.INPUT_TYPES().get("optional", {}).items():
+        if isinstance(kind, list) or kind in WIDGETS:
+            default = options.get("default", kind[0] if isinstance(kind, list) else None)
+            assert parameters[input_name].default == default, input_name
+
+
+def test_display_names_are_for_nodes_there_are() -> None:
+    assert set(NODE_DISPLAY_NAME_MAPPINGS) == set(NODE_CLASS_MAPPINGS)
+
+
+def test_scanners_can_read_the_mapping_as_text() -> None:
+    tree = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8"))
+    literals = {
+        target.id: statement.value
+        for statement in tree.body
+        if isinstance(statement, ast.Assign)
+        for target in statement.targets
+        if isinstance(target, ast.Name)
+    }
+    keys = [key.value for key in literals["NODE_CLASS_MAPPINGS"].keys]
+    assert sorted(keys) == sorted(NODE_CLASS_MAPPINGS)
+    assert sorted(ast.literal_eval(literals["NODE_DISPLAY_NAME_MAPPINGS"])) == sorted(keys)
+
+
+def test_the_web_folder_exists() -> None:
+    assert (ROOT / WEB_DIRECTORY).is_dir()

@@ -1,0 +1,49 @@
+"""The pack as ComfyUI's registry and ComfyUI-Manager expect it."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import pytest
+from pack import ROOT
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    tomllib = pytest.importorskip("tomli")
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def requirements() -> list[str]:
+    lines = (
+        line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    )
+    return [line for line in lines if line]
+
+
+def test_version_and_name_are_as_the_registry_wants_them() -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+", PROJECT["project"]["version"])
+    assert re.fullmatch(r"[a-z][a-z0-9_-]*", PROJECT["project"]["name"])
+    assert "comfyui" not in PROJECT["project"]["name"].lower()
+    assert re.fullmatch(r">=\d+\.\d+\.\d+", PROJECT["tool"]["comfy"]["requires-comfyui"])
+    assert PROJECT["project"]["license"] == {"file": "LICENSE"}
+
+
+def test_both_lists_of_requirements_are_one() -> None:
+    assert requirements() == PROJECT["project"]["dependencies"]
+
+
+def test_nothing_that_comfyui_brings_is_required_again() -> None:
+    names = {re.split(r"[\s<>=!~;\[]", line)[0].lower() for line in requirements()}
+    assert not names & {"torch", "torchvision", "torchaudio", "numpy", "pillow", "scipy", "safetensors", "transformers"}
+
+
+def test_pip_would_never_install_a_top_level_nodes() -> None:
+    assert "build-system" not in PROJECT
+    assert "web" not in PROJECT["tool"]["comfy"], "WEB_DIRECTORY says it"
+
+
+def test_the_changelog_speaks_of_this_version() -> None:
+    assert f"## {PROJECT['project']['version']}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

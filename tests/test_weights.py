@@ -1,0 +1,432 @@
+"""models/weights.py, against a small server on this computer: a file arrives whole and checked, or not at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import http.server
+import os
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from maskwright.core.errors import InputError, ModelError
+from maskwright.models import catalog, weights
+from maskwright.models.catalog import RemoteFile
+
+CONTENT = bytes(range(256)) * 12_000  # about 3 MB: several chunks
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Answers each path with what a test put there, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answers: dict[str, Callable[[_Handler], None]] = {}
+        self.asked: list[tuple[str, dict[str, str]]] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def paths(self) -> list[str]:
+        return [path for path, _ in self.asked]
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.asked.append((self.path, dict(self.headers)))
+        answer = self.server.answers.get(self.path)
+        if answer is None:
+            self.send_error(404)
+        else:
+            answer(self)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+    def give(self, content: bytes, status: int = 200, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(content)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        self.wfile.write(content)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as made:
+        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_ENDPOINT", "HF_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(weights, "RETRY_DELAYS", (0.0, 0.0))
+
+
+class Steps:
+    """A progress that adds up what it hears."""
+
+    def __init__(self) -> None:
+        self.done = 0
+
+    def step(self, count: int = 1) -> None:
+        assert count >= 0
+        self.done += count
+
+
+def remote(url: str, content: bytes = CONTENT, name: str = "model.bin") -> RemoteFile:
+    return RemoteFile(name, url, len(content), hashlib.sha256(content).hexdigest())
+
+
+def assert_fails(file: RemoteFile, folder: Path, reason: str) -> ModelError:
+    """The download fails, says ``reason``, the address and where to put the file, and leaves nothing."""
+    with pytest.raises(ModelError, match=reason) as caught:
+        weights.download(file, folder)
+    assert weights.address(file.url) in str(caught.value)
+    assert str(folder / file.name) in str(caught.value)
+    assert not folder.exists() or list(folder.iterdir()) == []
+    return caught.value
+
+
+def test_a_good_download_is_whole_and_its_progress_adds_up(server: Server, tmp_path: Path) -> None:
+    server.answers["/model.bin"] = lambda handler: handler.give(CONTENT)
+    steps = Steps()
+    path = weights.download(remote(f"{server.url}/model.bin"), tmp_path / "new" / "folder", steps)
+    assert path == tmp_path / "new" / "folder" / "model.bin"
+    assert path.read_bytes() == CONTENT
+    assert [file.name for file in path.parent.iterdir()] == ["model.bin"]
+    assert steps.done == len(CONTENT)
+
+
+def test_it_is_under_its_name_only_when_complete(server: Server, tmp_path: Path) -> None:
+    server.answers["/model.bin"] = lambda handler: handler.give(CONTENT)
+    seen: list[list[str]] = []
+
+    class Look:
+        def step(self, count: int = 1) -> None:
+            seen.append([file.name for file in tmp_path.iterdir()])
+
+    weights.download(remote(f"{server.url}/model.bin"), tmp_path, Look())
+    assert len(seen) > 1
+    for names in seen:
+        assert len(names) == 1 and re.fullmatch(r"model\.bin\..+\.part", names[0])
+
+
+def test_redirects_are_followed(server: Server, tmp_path: Path) -> None:
+    server.answers["/model.bin"] = lambda handler: handler.give(b"", 302, Location="/elsewhere/blob")
+    server.answers["/elsewhere/blob"] = lambda handler: handler.give(CONTENT)
+    assert weights.download(remote(f"{server.url}/model.bin"), tmp_path).read_bytes() == CONTENT
+
+
+def test_wrong_content_of_the_right_size_is_refused(server: Server, tmp_path: Path) -> None:
+    server.answers["/model.bin"] = lambda handler: handler.give(CONTENT[::-1])
+    error = assert_fails(remote(f"{server.url}/model.bin"), tmp_path, "SHA-256")
+    assert hashlib.sha256(CONTENT[::-1]).hexdigest() in str(error)
+    assert hashlib.sha256(CONTENT).hexdigest() in str(error)
+    assert server.paths() == ["/model.bin"]  # asking again would not help
+
+
+def test_a_page_instead_of_the_file_is_refused(server: Server, tmp_path: Path) -> None:
+    server.answers["/model.bin"] = lambda handler: handler.give(b"<html>Please log in</html>")
+    assert_fails(remote(f"{server.url}/model.bin"), tmp_path, f"it has 26 bytes, not {len(CONTENT)}")
+
+
+@pytest.mark.parametrize("content", [CONTENT[:-1], CONTENT + b"more"], ids=["too short", "too long"])
+def test_a_wrong_size_is_seen_where_the_server_does_not_announce_it(
+    server: Server, tmp_path: Path, content: bytes
+) -> None:
+    def answer(handler: _Handler) -> None:
+        handler.send_response(200)
+        handler.end_headers()  # HTTP/1.0 without a length: the end of the connection is the end of the file
+        handler.wfile.write(content)
+
+    server.answers["/model.bin"] = answer
+    assert_fails(remote(f"{server.url}/model.bin"), tmp_path, f"it has .*, not {len(CONTENT)}|more than {len(CONTENT)}")
+
+
+def test_a_connection_that_breaks_is_taken_up_where_it_broke(server: Server, tmp_path: Path) -> None:
+    def answer(handler: _Handler) -> None:
+        asked_from = handler.headers.get("Range")
+        if asked_from is None:
+            handler.send_response(200)
+            handler.send_header("Content-Length", str(len(CONTENT)))
+            handler.end_headers()
+            handler.wfile.write(CONTENT[:2_000_000])
+        else:
+            start = int(asked_from.removeprefix("bytes=").removesuffix("-"))
+            handler.give(CONTENT[start:], 206, Content_Range=f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
+
+    server.answers["/model.bin"] = answer
+    steps = Steps()
+    assert weights.download(remote(f"{server.url}/model.bin"), tmp_path, steps).read_bytes() == CONTENT
+    assert [headers.get("Range") for _, headers in server.asked] == [None, "bytes=2000000-"]
+    assert steps.done == len(CONTENT)
+
+
+def test_a_server_that_cannot_go_on_starts_again(server: Server, tmp_path: Path) -> None:
+    def answer(handler: _Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(CONTENT)))
+        handler.end_headers()
+        handler.wfile.write(CONTENT[: 2_000_000 if len(server.asked) == 1 else None])
+
+    server.answers["/model.bin"] = answer
+    steps = Steps()
+    assert weights.download(remote(f"{server.url}/model.bin"), tmp_path, steps).read_bytes() == CONTENT
+    assert steps.done == len(CONTENT)  # not more than all of it, though some came twice
+
+
+def test_a_connection_that_always_breaks_is_given_up(server: Server, tmp_path: Path) -> None:
+    def answer(handler: _Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(CONTENT)))
+        handler.end_headers()
+        handler.wfile.write(CONTENT[:1000])
+
+    server.answers["/model.bin"] = answer
+    assert_fails(remote(f"{server.url}/model.bin"), tmp_path, "ended before the last byte")
+    assert len(server.asked) == weights.ATTEMPTS
+
+
+def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:
+    server.answers["/model.bin"] = lambda handler: (
+        handler.send_error(503) if len(server.asked) == 1 else handler.give(CONTENT)
+    )
+    assert weights.download(remote(f"{server.url}/model.bin"), tmp_path).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"), [(404, "does not have it"), (403, "refused"), (401, "HF_TOKEN"), (410, "HTTP 410")]
+)
+def test_a_plain_no_is_final(server: Server, tmp_path: Path, status: int, reason: str) -> None:
+    server.answers["/model.bin"] = lambda handler: handler.send_error(status)
+    assert_fails(remote(f"{server.url}/model.bin"), tmp_path, reason)
+    assert len(server.asked) == 1
+
+
+def test_no_connection(server: Server, tmp_path: Path) -> None:
+    with Server() as gone:
+        url = gone.url  # nobody listens there any more
+    assert_fails(remote(f"{url}/model.bin"), tmp_path, "there is no connection")
+
+
+def test_a_silent_server_is_given_up(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    end = threading.Event()
+    server.answers["/model.bin"] = lambda handler: end.wait(20) and None
+    monkeypatch.setattr(weights, "TIMEOUT", 0.05)
+    try:
+        assert_fails(remote(f"{server.url}/model.bin"), tmp_path, "nothing came for")
+    finally:
+        end.set()
+
+
+@pytest.mark.parametrize("name", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
+def test_offline_means_no_network_at_all(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    server.answers["/model.bin"] = lambda handler: handler.give(CONTENT)
+    monkeypatch.setenv(name, "1")
+    assert_fails(remote(f"{server.url}/model.bin"), tmp_path / "folder", "HF_HUB_OFFLINE")
+    assert server.asked == []
+    assert not (tmp_path / "folder").exists()
+
+
+def test_offline_0_is_not_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    assert not weights.offline()
+
+
+def test_a_mirror_stands_in_for_the_hub_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert weights.address("https://huggingface.co/org/model") == "https://huggingface.co/org/model"
+    monkeypatch.setenv("HF_ENDPOINT", "https://mirror.example/hub/")
+    assert weights.address("https://huggingface.co/org/model") == "https://mirror.example/hub/org/model"
+    assert weights.address("https://other.example/file") == "https://other.example/file"
+    monkeypatch.setenv("HF_ENDPOINT", "mirror")
+    with pytest.raises(ModelError, match="HF_ENDPOINT is 'mirror'"):
+        weights.address("https://huggingface.co/org/model")
+
+
+def test_files_of_the_hub_come_from_the_mirror(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    server.answers["/org/model/resolve/abc/model.bin"] = lambda handler: handler.give(CONTENT)
+    weights.download(remote(f"{catalog.HUB}/org/model/resolve/abc/model.bin"), tmp_path)
+    assert (tmp_path / "model.bin").read_bytes() == CONTENT
+
+
+def test_the_token_is_shown_to_the_hub_and_to_nobody_else(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.setenv("HF_TOKEN", "not-a-real-one")
+    with Server() as store:
+        thread = threading.Thread(target=store.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        store.answers["/blob"] = lambda handler: handler.give(CONTENT)
+        server.answers["/org/model.bin"] = lambda handler: handler.give(b"", 302, Location=f"{store.url}/blob")
+        weights.download(remote(f"{catalog.HUB}/org/model.bin"), tmp_path / "hub")
+        weights.download(remote(f"{store.url}/blob"), tmp_path / "elsewhere")
+        store.shutdown()
+        thread.join()
+    assert [headers.get("Authorization") for _, headers in server.asked] == ["Bearer not-a-real-one"]
+    assert [headers.get("Authorization") for _, headers in store.asked] == [None, None]
+
+
+def test_the_proxy_of_the_environment_is_used(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", server.url)
+    server.answers["http://models.invalid/model.bin"] = lambda handler: handler.give(CONTENT)
+    assert weights.download(remote("http://models.invalid/model.bin"), tmp_path).read_bytes() == CONTENT
+
+
+class Interrupt(BaseException):
+    """As the host's own interrupt on new hosts: no Exception."""
+
+
+def test_an_interrupt_passes_through_and_leaves_nothing(server: Server, tmp_path: Path) -> None:
+    server.answers["/model.bin"] = lambda handler: handler.give(CONTENT)
+
+    class Stop:
+        def step(self, count: int = 1) -> None:
+            raise Interrupt
+
+    with pytest.raises(Interrupt):
+        weights.download(remote(f"{server.url}/model.bin"), tmp_path, Stop())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_said_so(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server.answers["/model.bin"] = lambda handler: handler.give(CONTENT)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(weights.os, "fsync", full)
+    assert_fails(remote(f"{server.url}/model.bin"), tmp_path, "no room left in")
+
+
+def test_a_folder_that_cannot_be_made_is_said_so(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder", encoding="utf-8")
+    with pytest.raises(ModelError, match="cannot be written to"):
+        weights.download(remote(f"{server.url}/model.bin"), tmp_path / "file" / "folder")
+    assert server.asked == []
+
+
+def test_what_a_killed_download_left_is_removed_when_it_is_old(server: Server, tmp_path: Path) -> None:
+    server.answers["/model.bin"] = lambda handler: handler.give(CONTENT)
+    old, young = tmp_path / "model.bin.1-aa.part", tmp_path / "model.bin.2-bb.part"
+    for part in (old, young):
+        part.write_bytes(b"x")
+    week_ago = time.time() - 7 * 24 * 3600
+    os.utime(old, (week_ago, week_ago))
+    weights.download(remote(f"{server.url}/model.bin"), tmp_path)
+    assert not old.exists() and young.exists()  # the young one may be another process at work
+
+
+def model_at(server: Server, contents: dict[str, bytes]) -> catalog.Model:
+    for name, content in contents.items():
+        server.answers[f"/{name}"] = lambda handler, content=content: handler.give(content)
+    files = tuple(remote(f"{server.url}/{name}", content, name) for name, content in contents.items())
+    return catalog.Model("org/model", f"{server.url}/page", "abc", "MIT", 8, (0, 0, 0), (1, 1, 1), files)
+
+
+def test_missing_files_are_fetched_and_those_that_are_there_stay(server: Server, tmp_path: Path) -> None:
+    model = model_at(server, {"config.json": b"{}", "model.bin": CONTENT})
+    (tmp_path / "config.json").write_text("the user's own", encoding="utf-8")
+    totals, steps = [], Steps()
+    weights.download_missing(model, tmp_path, lambda total: totals.append(total) or steps)
+    assert (tmp_path / "config.json").read_text(encoding="utf-8") == "the user's own"
+    assert (tmp_path / "model.bin").read_bytes() == CONTENT
+    assert totals == [len(CONTENT)] and steps.done == len(CONTENT)
+    weights.download_missing(model, tmp_path, lambda total: pytest.fail("a progress bar, and nothing to fetch"))
+    assert server.paths() == ["/model.bin"]
+
+
+def test_a_failure_names_page_folder_and_the_files_still_missing(server: Server, tmp_path: Path) -> None:
+    model = model_at(server, {"config.json": b"{}", "vocab.json": b"[]", "model.bin": CONTENT})
+    del server.answers["/vocab.json"]
+    with pytest.raises(ModelError) as caught:
+        weights.download_missing(model, tmp_path)
+    assert f"{server.url}/vocab.json" in caught.value.problem
+    assert "HTTP 404" in caught.value.problem
+    assert f"{server.url}/page" in caught.value.remedy
+    assert caught.value.remedy.endswith(f"put them into {tmp_path}: vocab.json, model.bin")
+    assert [file.name for file in tmp_path.iterdir()] == ["config.json"]  # whole, and not fetched a second time
+
+
+def test_two_threads_fetch_once(server: Server, tmp_path: Path) -> None:
+    model = model_at(server, {"model.bin": CONTENT})
+    threads = [threading.Thread(target=weights.download_missing, args=(model, tmp_path)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert server.paths() == ["/model.bin"]
+    assert (tmp_path / "model.bin").read_bytes() == CONTENT
+
+
+def test_too_little_room_is_seen_before_anything_is_fetched(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_at(server, {"model.bin": CONTENT})
+    usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
+    monkeypatch.setattr(weights.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(ModelError, match=r"3 MB are to be downloaded, 1 MB are free"):
+        weights.download_missing(model, tmp_path / "not" / "there")
+    assert server.asked == [] and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["model", "org/model", "My model (v2.1)", "模型"])
+def test_plain_names_pass(name: str) -> None:
+    assert weights.check_name(name, "model") == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "..",
+        "../x",
+        "a/../b",
+        "a/..",
+        "./a",
+        "a//b",
+        "a/",
+        "/etc",
+        "~/x",
+        "C:",
+        "C:\\x",
+        "a\\b",
+        "a\0b",
+        "a\n",
+        "",
+        " ",
+        None,
+        3,
+    ],
+)
+def test_names_that_lead_elsewhere_are_refused(name: object) -> None:
+    with pytest.raises(InputError, match="model is "):
+        weights.check_name(name, "model")
+
+
+def test_the_catalogue_is_pinned() -> None:
+    model = catalog.CLIPSEG
+    assert re.fullmatch(r"[0-9a-f]{40}", model.revision)
+    assert model.files[-1].name == "model.safetensors" and model.files[-1].size == max(f.size for f in model.files)
+    for file in model.files:
+        assert file.url == f"https://huggingface.co/{model.name}/resolve/{model.revision}/{file.name}"
+        assert re.fullmatch(r"[0-9a-f]{64}", file.sha256) and file.size > 0

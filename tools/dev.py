@@ -1,0 +1,140 @@
+#!/usr/bin/env python3
+"""One entry for people who work on the pack. Needs nothing but Python 3.10 or newer.
+
+    python3 tools/dev.py run [WORKFLOW.json] ...   run a workflow, the example if none is named; run --help tells more
+    python3 tools/dev.py test [pytest arguments]   run all tests
+    python3 tools/dev.py lint                      check style, and what the registry checks
+    python3 tools/dev.py bench [names]             run the benchmarks
+    python3 tools/dev.py setup                     only set up the environment
+
+The first call makes a virtual environment in `.venv` and installs what is needed; later calls start at once.
+`run --comfyui` installs ComfyUI first where none is found. `test` tries to, and goes on without; `test --no-comfyui`
+does not try.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import environment
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON = environment.python_in(VENV)
+REQUIREMENTS = (ROOT / "requirements.txt", ROOT / "tools" / "requirements-dev.txt")
+
+
+def main(arguments: list[str]) -> int:
+    if sys.version_info < (3, 10):  # noqa: UP036 - an older Python should get this sentence
+        return _fail(f"Python 3.10 or newer is needed; this is {sys.version.split()[0]} ({sys.executable})")
+    commands = {"run": run, "test": test, "lint": lint, "bench": bench, "setup": lambda _: 0}
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(__doc__)
+        return 0
+    if arguments[0] not in commands:
+        return _fail(f"there is no command {arguments[0]!r}; choose one of: {', '.join(commands)}")
+    try:
+        set_up()
+        return commands[arguments[0]](arguments[1:])
+    except subprocess.CalledProcessError as error:
+        return _fail(f"this command failed with exit code {error.returncode}: {' '.join(map(str, error.cmd))}")
+    except KeyboardInterrupt:
+        return 130
+
+
+def run(arguments: list[str]) -> int:
+    """`tools/run_workflow.py`, with ComfyUI installed before on request."""
+    if "--comfyui" in arguments:
+        arguments = [argument for argument in arguments if argument != "--comfyui"]
+        if _python(_tool("install_comfyui.py")):
+            return _fail("without --comfyui the built-in engine runs what it can")
+        arguments += ["--engine", "comfyui"]
+    return _become(_tool("run_workflow.py"), *arguments)
+
+
+def test(arguments: list[str]) -> int:
+    """All tests; a ComfyUI is installed for the host tests where none is found and one can be reached."""
+    if "--no-comfyui" in arguments:
+        arguments = [argument for argument in arguments if argument != "--no-comfyui"]
+    else:
+        _python(_tool("install_comfyui.py"))  # it says why, where it cannot; the tests that need it are skipped then
+    os.chdir(ROOT)
+    return _become("-m", "pytest", "-c", "tests/pytest.ini", "--rootdir", ".", *(arguments or ["tests"]))
+
+
+def lint(_: list[str]) -> int:
+    """ruff, the three rules that the registry runs (where no comment can silence them), and its validator."""
+    os.chdir(ROOT)
+    steps = (
+        ("-m", "ruff", "check", "."),
+        ("-m", "ruff", "format", "--check", "."),
+        ("-m", "ruff", "check", "--select", "S102,S307,E702", "--ignore-noqa", "."),
+        ("-m", "comfy_cli", "--skip-prompt", "--no-enable-telemetry", "node", "validate"),
+    )
+    return max(_python(*step) for step in steps)
+
+
+def bench(arguments: list[str]) -> int:
+    """Every `bench/bench_*.py`, or those whose names contain one of the arguments. Options are passed on."""
+    names = [argument for argument in arguments if not argument.startswith("-")]
+    options = [argument for argument in arguments if argument.startswith("-")]
+    scripts = sorted((ROOT / "bench").glob("bench_*.py"))
+    if names:
+        scripts = [script for script in scripts if any(name in script.stem for name in names)]
+    if not scripts:
+        return _fail(f"no benchmark is called like {', '.join(names)}")
+    return max(_python(str(script), *options) for script in scripts)
+
+
+def set_up() -> None:
+    """Make `.venv` and install the requirements, unless that was done for these very requirements already."""
+    wanted = hashlib.sha256(b"".join(path.read_bytes() for path in REQUIREMENTS)).hexdigest()
+    stamp = VENV / "installed-requirements.sha256"
+    if PYTHON.exists() and stamp.exists() and stamp.read_text() == wanted:
+        return
+    if not environment.is_whole(VENV):
+        _say(f"making a virtual environment in {VENV}")
+        environment.make_venv(VENV)
+    _say("installing what the pack needs; once, some minutes (PyTorch is the large one)")
+    environment.install_torch(PYTHON, ["torch"])
+    environment.pip(PYTHON, *(word for path in REQUIREMENTS for word in ("-r", str(path))))
+    stamp.write_text(wanted)
+
+
+def _tool(name: str) -> str:
+    return str(ROOT / "tools" / name)
+
+
+def _python(*arguments: str) -> int:
+    """Run the Python of `.venv` and give its exit code; Ctrl-C is the child's to handle."""
+    child = subprocess.Popen([str(PYTHON), *arguments])
+    while True:
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            continue
+
+
+def _become(*arguments: str) -> int:
+    """As `_python`, for the last step: where the system can, this very process goes on as it, and gets its signals."""
+    if os.name == "nt":
+        return _python(*arguments)
+    sys.stdout.flush()
+    os.execv(PYTHON, [str(PYTHON), *arguments])
+
+
+def _say(text: str) -> None:
+    print(f"dev.py: {text}", file=sys.stderr, flush=True)
+
+
+def _fail(text: str) -> int:
+    _say(text)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

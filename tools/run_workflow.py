@@ -1,0 +1,270 @@
+"""Run a saved ComfyUI workflow file from the shell: in ComfyUI where there is one, else in a small built-in engine.
+
+    python3 tools/run_workflow.py [WORKFLOW.json] [--input FILE ...] [--set NODE.WIDGET=VALUE ...] [--output DIR]
+
+The paths of the pictures go to stdout, everything else to stderr.
+Exit codes: 0 it ran; 1 the run failed; 2 the workflow or the command line is wrong; 130 stopped with Ctrl-C or SIGTERM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import math
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+if __name__ == "__main__":
+    # The modules beside this file are found from any working directory, and under `python -P` too.
+    sys.path.insert(0, str(Path(__file__).absolute().parent))
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where Ctrl-C is to be ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until all is imported: no traceback out of an import
+
+from builtin_engine import BuiltinEngine
+from comfyui import ComfyUI, Server, ServerError, find_comfyui
+from pack import ROOT
+from progress import ProgressLine
+from workflow.check_workflow import check_structure
+from workflow.engine_interface import NodeFailed, WorkflowError
+from workflow.input_files import assign_inputs, provide_files
+from workflow.read_workflow import read_workflow
+from workflow.results import is_result, prepare_folder, save_results
+from workflow.to_prompt import CONVERTER_MISSING, to_prompt
+from workflow.widgets import apply_settings, check_settings, expand_prefixes, parse_settings
+
+OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+EXAMPLE = ROOT / "example_workflows" / "text_to_mask.json"
+if not EXAMPLE.is_file():
+    EXAMPLE = EXAMPLE.with_name("mask_edges.json")
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+REPEATED_WITHIN = 2.0  # seconds
+
+HELP = """\
+WORKFLOW is a file saved by the editor, or exported in the API format, or a PNG that ComfyUI saved; without one, an
+example of this pack's runs.
+
+--input: each FILE is copied to where LoadImage looks. A node whose saved file name is that of a FILE takes that FILE.
+The other FILEs go to the other loading nodes in the order of their ids: one for each node when there are as many, or
+one for each distinct saved name when there are as many of those. Files that the workflow names and that are not given
+are looked for beside the workflow file, in the folder assets there, and then in ComfyUI's own input folder.
+
+--set: NODE is a node's id, or its type or title where only one node has it. VALUE is read as JSON where it is JSON, and
+must be of the widget's type.
+
+--engine auto takes ComfyUI where it finds it: COMFYUI_PATH, the folder above custom_nodes, comfy-cli's default
+workspace. COMFYUI_PYTHON names the Python to run it with.
+
+Saved pictures keep their names and count on from those in DIR; previews are named preview-<node id>.
+
+Exit codes: 0 it ran; 1 the run failed; 2 the workflow or the command line is wrong; 130 stopped with Ctrl-C or SIGTERM.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (None: this process's) and give the exit code; errors go to stderr in words.
+
+    Raises: `SystemExit` from argparse, for --help and for arguments it cannot read (code 2).
+    """
+    options = _read_arguments(argv)
+    with ProgressLine(sys.stderr) as progress:
+        return _report(options, progress)
+
+
+def _report(options: argparse.Namespace, progress: ProgressLine) -> int:
+    try:
+        files = _run(options, progress)
+        progress.end()
+        for file in files:
+            print(file)
+        if not files:
+            print("note: the run saved no files", file=sys.stderr)
+        return OK
+    except WorkflowError as error:
+        return _fail(progress, options, error, WRONG)
+    except (NodeFailed, ServerError, OSError) as error:
+        return _fail(progress, options, error, FAILED)
+    except KeyboardInterrupt:
+        progress.end()
+        print("stopped", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="run_workflow.py",
+        description="Run a saved ComfyUI workflow file, in ComfyUI or in a small built-in engine.",
+        epilog=HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("workflow", type=Path, nargs="?", metavar="WORKFLOW", help=f"the workflow file (default: {EXAMPLE.name})")
+    # append and nargs: `--input a b` and `--input a --input b` both work.
+    add("--input", type=Path, action="append", nargs="+", default=[], metavar="FILE", help="files for LoadImage nodes")
+    add("--set", action="append", default=[], metavar="NODE.WIDGET=VALUE", help="change a widget's value; repeatable")
+    add("--output", type=Path, default=Path("output"), metavar="DIR", help="where pictures go (default: ./output)")
+    add("--engine", choices=("auto", "comfyui", "builtin"), default="auto", help="what runs it (default: auto)")
+    add(
+        "--pack",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help='another node pack to load into ComfyUI; "all": every pack in its custom_nodes',
+    )
+    add("--cpu", action="store_true", help="have ComfyUI use the processor only")
+    add("--debug", action="store_true", help="show tracebacks, and keep ComfyUI's scratch folder with its log")
+    options = parser.parse_args(argv)
+    options.input = [file for group in options.input for file in group]
+    if options.workflow is None:
+        if any(file.suffix == ".json" for file in options.input):  # --input takes all the names that follow it
+            parser.error("a workflow is among the files of --input; write WORKFLOW before --input")
+        options.workflow = EXAMPLE
+    return options
+
+
+def _fail(progress: ProgressLine, options: argparse.Namespace, error: Exception, code: int) -> int:
+    progress.end()
+    if options.debug:
+        traceback.print_exception(error)
+        if isinstance(error, NodeFailed) and error.trace:
+            print(error.trace, file=sys.stderr)
+    print(f"error: {error}", file=sys.stderr)
+    if isinstance(error, ServerError) and options.engine == "auto":
+        print("note: --engine builtin runs mask workflows without ComfyUI", file=sys.stderr)
+    return code
+
+
+# ---------------------------------------------------------------------------------------------------------------
+# The run
+
+
+def _run(options: argparse.Namespace, progress: ProgressLine) -> list[Path]:
+    # Whatever can be told to be wrong is told before an engine starts: ComfyUI takes its time.
+    settings = parse_settings(options.set)
+    workflow = read_workflow(options.workflow)
+    check_structure(workflow)
+    check_settings(settings, workflow)
+    for file in options.input:
+        _check_readable(file)
+    if workflow.is_editor and importlib.util.find_spec("comfy_cli") is None:
+        raise WorkflowError(CONVERTER_MISSING.format(path=workflow.path, python=sys.executable))
+
+    comfyui = find_comfyui() if options.engine != "builtin" else None
+    engine = _choose_engine(options, comfyui, progress)
+    prepare_folder(options.output)
+    with engine:
+        if options.debug and isinstance(engine, Server):
+            _say(progress, f"ComfyUI's scratch folder is kept: {engine.base}")
+        info = engine.object_info()
+        prompt = to_prompt(workflow, info, engine.unknown, lambda text: _say(progress, f"note: {text}"))
+        apply_settings(prompt, settings, info)
+        _bring_files(prompt, options, engine, info, comfyui)
+        expand_prefixes(prompt)
+        extra = {"workflow": workflow.data} if workflow.is_editor else None
+        result = engine.queue(prompt, extra_pnginfo=extra, progress=progress.show)
+        shown = [file for file in result.files if is_result(file, prompt, info)]
+        try:
+            return save_results(shown, options.output)
+        except OSError as error:
+            raise OSError(f"--output {options.output}: {error}") from error
+
+
+def _check_readable(file: Path) -> None:
+    try:
+        open(file, "rb").close()
+    except FileNotFoundError:
+        raise WorkflowError(f"--input: there is no file {file}") from None
+    except OSError as error:
+        raise WorkflowError(f"--input {file}: cannot be read: {error.strerror or error}") from None
+
+
+def _choose_engine(
+    options: argparse.Namespace, comfyui: ComfyUI | None, progress: ProgressLine
+) -> Server | BuiltinEngine:
+    if comfyui is not None and comfyui.usable:
+        why = "asked for" if options.engine == "comfyui" else "found"
+        _say(progress, f"engine: {comfyui} ({why})")
+        packs = _other_packs(options.pack, comfyui.path)
+        models = comfyui.path / "models"
+        return Server(
+            comfyui, packs=packs, models=models, cpu=options.cpu or None, keep=options.debug, progress=progress.show
+        )
+    if options.engine == "comfyui":
+        raise WorkflowError(f"--engine comfyui: {comfyui.why}")
+    _say(progress, "engine: built-in (asked for)" if comfyui is None else f"engine: built-in; {comfyui.why}")
+    try:
+        return BuiltinEngine()
+    except ImportError as error:
+        raise WorkflowError(
+            f"the built-in engine cannot load this pack with {sys.executable}: {error}. `python3 tools/dev.py run` "
+            f"sets up an environment that has all it needs"
+        ) from error
+
+
+def _other_packs(wanted: list[str], comfyui: Path) -> list[Path]:
+    packs = []
+    for name in wanted:
+        if name == "all":
+            installed = sorted((comfyui / "custom_nodes").iterdir())
+            packs += [
+                path for path in installed if (path / "__init__.py").is_file() and path.resolve() != ROOT.resolve()
+            ]
+        elif (Path(name) / "__init__.py").is_file():
+            packs.append(Path(name).absolute())
+        else:
+            raise WorkflowError(f"--pack: {name} is not a node pack (a folder with an __init__.py)")
+    return list({path.name: path for path in packs}.values())
+
+
+def _bring_files(
+    prompt: dict, options: argparse.Namespace, engine: Server | BuiltinEngine, info: dict, comfyui: ComfyUI | None
+) -> None:
+    names = []
+    for file in options.input:
+        name, number = file.name, 1
+        while (engine.input_folder / name).exists():  # two files of one name, from two folders
+            number += 1
+            name = f"{file.stem}-{number}{file.suffix}"
+        names.append(engine.copy_input(file, name))
+    assign_inputs(prompt, options.input, names, info)
+    beside = options.workflow.absolute().parent
+    places = [beside, beside / "assets"]
+    if comfyui is not None and comfyui.path is not None:
+        places.append(comfyui.path / "input")
+    provide_files(prompt, info, engine.input_folder, places)
+
+
+def _say(progress: ProgressLine, text: str) -> None:
+    progress.end()
+    print(text, file=sys.stderr, flush=True)
+
+
+def _stop_on_signals() -> None:
+    """Turn SIGINT (Ctrl-C) and SIGTERM into one orderly end, so that ComfyUI and the scratch folder go with us."""
+    last = -math.inf
+
+    def stop(_number: int, _frame: object) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last > REPEATED_WITHIN:  # else it is the same one: the terminal's, passed on by a parent as well
+            last = now
+            raise KeyboardInterrupt
+
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
+
+
+if __name__ == "__main__":
+    _stop_on_signals()
+    try:
+        code = main()
+        sys.stdout.flush()
+    except KeyboardInterrupt:  # before the run began, or after it
+        code = INTERRUPTED
+    for number in STOP_SIGNALS:  # all is done: the exit code is to say how it went
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(code)
