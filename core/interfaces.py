@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import torch
 
 
 class Progress(Protocol):
@@ -17,3 +20,12 @@ class NoProgress:
 
     def step(self, count: int = 1) -> None:
         return None
+
+
+class MaskSource(Protocol):
+    """What selects something in a picture: a model that is ready to run."""
+
+    masks_per_picture: int
+
+    def masks(self, picture: torch.Tensor) -> torch.Tensor:
+        """``[H,W,3 or 4]`` in 0..1 -> ``[masks_per_picture,H,W]`` in 0..1, on any device; alpha is not looked at."""

@@ -18,6 +18,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -109,13 +110,25 @@ def set_up() -> None:
         make_venv(VENV)
     _say("installing what the pack needs (once; PyTorch is the large one)")
     install_torch(PYTHON, ["torch"])
-    pip(PYTHON, *(word for path in REQUIREMENTS for word in ("-r", str(path))))
+    pip(PYTHON, *requirements(REQUIREMENTS))
     stamp.write_text(wanted)
+
+
+def requirements(files: Sequence[Path]) -> list[str]:
+    """What requirement files list, for pip: ONNX Runtime for CPUs where there is no NVIDIA GPU, a tenth of the size."""
+    lines = [line.split("#")[0].strip() for path in files for line in path.read_text(encoding="utf-8").splitlines()]
+    if not _has_nvidia_gpu():
+        lines = [line.replace("onnxruntime-gpu", "onnxruntime", 1) for line in lines]
+    return [line for line in lines if line]
+
+
+def _has_nvidia_gpu() -> bool:
+    return shutil.which("nvidia-smi") is not None
 
 
 def install_torch(python: Path, packages: list[str]) -> None:
     """Install PyTorch packages: builds for CPUs where there is no NVIDIA GPU, a tenth of the others' size."""
-    if sys.platform != "darwin" and shutil.which("nvidia-smi") is None:
+    if sys.platform != "darwin" and not _has_nvidia_gpu():
         builds = [_newest_cpu_build(python, package) for package in packages]
         if all(builds):  # never some of each: they do not work together
             # Only the packages themselves come from that index, which may hold little else.

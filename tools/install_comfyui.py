@@ -60,7 +60,7 @@ def _install(target: Path) -> None:
     dev.make_venv(target / ".venv")
     python = dev.python_in(target / ".venv")
     dev.install_torch(python, ["torch", "torchvision", "torchaudio"])
-    dev.pip(python, "-r", str(target / "requirements.txt"), "-r", str(dev.ROOT / "requirements.txt"))
+    dev.pip(python, "-r", str(target / "requirements.txt"), *dev.requirements([dev.ROOT / "requirements.txt"]))
 
 
 def _give_up(reason: str) -> int:
