@@ -5,7 +5,7 @@ time (it compiles), and ends the process where onnxruntime is missing.
 
 rembg's own way to make a session also looks for the model's file, downloads it, and chooses where it runs. All that is
 done here before, so a session object is made around an ONNX Runtime session that is ready; `predict`, which is what
-rembg is for, then is its own. This needs of rembg only what every version since 2.0.41 has: `sessions_class`, `name`,
+rembg is for, then is its own. This needs of rembg only what every version since 2.0.50 has: `sessions_class`, `name`,
 `inner_session`, `normalize` and `predict`.
 """
 
@@ -113,11 +113,8 @@ def load(found: Callable[[], Found], model: catalog.Model | None, device: torch.
     """
     classes = _session_classes()
     name = None if model is None else catalog.rembg_name(model)
-    if name is not None and name not in classes:
-        raise DependencyError(
-            f"rembg {_version()} does not know the model {name}",
-            f"Update it: {onnx_runtime.pip_install('--upgrade', 'rembg')}; or choose another model",
-        )
+    if name is not None:
+        _class_of(name, classes)
     file = found()
     stat = file.path.stat()  # a file that is replaced on disk is loaded anew
     key = (file.path.resolve(), stat.st_mtime_ns, stat.st_size, name, str(device))
@@ -130,7 +127,7 @@ def _open(found: Found, name: str | None, classes: dict[str, type], device: torc
     size = _picture_size(inner, found.path, again)
     if name is None:
         name = _family(found.path, size)
-        kind = _of_any_size(classes[name], size)
+        kind = _of_any_size(_class_of(name, classes), size)
     else:
         side = found.model.input_size
         if any(length not in (None, side) for length in size):
@@ -139,7 +136,7 @@ def _open(found: Found, name: str | None, classes: dict[str, type], device: torc
                 f"it takes pictures of {size[1]} x {size[0]}, and {found.name} those of {side} x {side}",
                 again,
             )
-        kind = classes[name]
+        kind = _class_of(name, classes)
     session = kind.__new__(kind)
     session.model_name = name
     session.inner_session = inner
@@ -222,6 +219,15 @@ def _session_classes() -> dict[str, type]:
             f"the Python package rembg is missing or does not work ({told})",
             f"Install it: {onnx_runtime.pip_install('--upgrade', 'rembg', onnx_runtime.best_package())}",
         ) from error
+
+
+def _class_of(name: str, classes: dict[str, type]) -> type:
+    if name not in classes:
+        raise DependencyError(
+            f"rembg {_version()} does not know the model {name}",
+            f"Update it: {onnx_runtime.pip_install('--upgrade', 'rembg')}; or choose another model",
+        )
+    return classes[name]
 
 
 def _version() -> str:

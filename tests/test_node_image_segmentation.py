@@ -245,6 +245,8 @@ def as_rembg(plain: types.ModuleType, images: torch.Tensor, *values: object) -> 
 def test_the_plain_cutout_has_rembgs_alpha_and_straight_colours(
     plain: types.ModuleType, folder: Path, clean: str
 ) -> None:
+    if clean == "true" and not hasattr(plain.bg, "gaussian_filter"):
+        pytest.skip("this rembg is of the time when it cleaned masks in another way")
     tiny_onnx.write(folder / "u2net.onnx")
     images = portrait()
     cutouts, _ = run("u2net", "false", 240, 20, 10, clean, images=images)
