@@ -45,7 +45,7 @@ def onnxruntime() -> ModuleType:
     except ImportError as error:
         raise DependencyError(
             f"the Python package onnxruntime is missing or does not work ({error})",
-            f"Install it: {pip_install(best_package())}",
+            f"Install it, and rembg which runs on it: {pip_install('rembg', best_package())}",
         ) from error
     if not hasattr(onnxruntime, "InferenceSession"):
         # One of two packages that share the folder was uninstalled, and what is left is an empty one.

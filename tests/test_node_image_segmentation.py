@@ -302,3 +302,11 @@ def test_a_batch_is_its_pictures_one_by_one_and_the_session_is_made_once(
     for whole, parts in zip(together, zip(*alone)):
         assert torch.equal(whole, torch.cat(parts))
     assert made == ["u2net"]
+
+
+def test_the_help_page_tells_every_model_with_its_licence() -> None:
+    page = (Path(maskwright.__file__).parent / "web" / "docs" / "ImageSegmentation.md").read_text(encoding="utf-8")
+    for model in catalog.BACKGROUND.values():
+        (row,) = (line for line in page.splitlines() if line.startswith(f"| `{model.name}` |"))
+        assert f"[{model.licence}]({model.source})" in row
+    assert "Not free for commercial use" in page

@@ -200,7 +200,7 @@ def test_without_onnxruntime_the_error_says_what_to_install(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as if it could not be imported
     with pytest.raises(DependencyError) as caught:
         open_it()
-    assert f"/comfy/python -m pip install {FOR_12}" in caught.value.remedy
+    assert f"/comfy/python -m pip install rembg {FOR_12}" in caught.value.remedy
 
 
 @pytest.mark.parametrize(
