@@ -1,12 +1,13 @@
 """What every node does with its inputs first: check them, and bring masks and images to one shape and dtype.
 
-The contracts (see ``docs``): a *mask* is float32 ``[B,H,W]`` in 0..1, an *image* is float32 ``[B,H,W,C]`` in 0..1.
+The contracts: a *mask* is float32 ``[B,H,W]`` in 0..1, an *image* is float32 ``[B,H,W,C]`` in 0..1.
 Nothing here changes a tensor in place; where a tensor already is as it should be, the very same one comes back.
 """
 
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Sequence
 from numbers import Real
 
@@ -67,8 +68,8 @@ def as_image_batch(value: object, name: str = "image") -> torch.Tensor:
 
 def check_choice(value: object, name: str, choices: Sequence[str]) -> str:
     """Return ``value`` if it is one of ``choices``, else raise ``InputError`` that lists them."""
-    if value not in choices:
-        raise InputError(f"{name} is {value!r}", f"Choose one of: {', '.join(choices)}")
+    if not isinstance(value, str) or value not in choices:
+        raise InputError(f"{name} is {_shown(value)}", f"Choose one of: {', '.join(choices)}")
     return value
 
 
@@ -81,10 +82,11 @@ def check_number(
         InputError: Not a number, NaN or infinite, or out of range. The message calls what is wanted a ``kind``.
     """
     remedy = f"Give a {kind} {_range(low, high)}"
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
-        raise InputError(f"{name} is {value!r}, which is not a {kind}", remedy)
+    # Compared, not converted: a whole number may be too large for a float.
+    if isinstance(value, bool) or not isinstance(value, Real) or not -math.inf < value < math.inf:
+        raise InputError(f"{name} is {_shown(value)}, which is not a {kind}", remedy)
     if not low <= value <= high:
-        raise InputError(f"{name} is {value}, which is out of range", remedy)
+        raise InputError(f"{name} is {_shown(value)}, which is out of range", remedy)
     return float(value)
 
 
@@ -93,8 +95,13 @@ def check_whole_number(value: object, name: str, low: float = -math.inf, high: f
     kind = "whole number"
     check_number(value, name, low, high, kind)
     if value != int(value):
-        raise InputError(f"{name} is {value}, which is not a {kind}", f"Give a {kind} {_range(low, high)}")
+        raise InputError(f"{name} is {_shown(value)}, which is not a {kind}", f"Give a {kind} {_range(low, high)}")
     return int(value)
+
+
+def _shown(value: object) -> str:
+    """The value as messages show it: not all of a long one."""
+    return reprlib.repr(value)
 
 
 def _range(low: float, high: float) -> str:
@@ -114,7 +121,12 @@ def _floating_tensor(value: object, name: str, kind: str) -> torch.Tensor:
             f"{name} holds {str(value.dtype).removeprefix('torch.')} values, not floating point ones",
             "Convert it to float with values from 0 to 1 (8-bit values: divide by 255)",
         )
-    return value
+    if value.layout != torch.strided or value.is_meta:
+        raise InputError(
+            f"{name} is a {'meta' if value.is_meta else str(value.layout).removeprefix('torch.')} tensor",
+            "Give an ordinary one: .to_dense() makes it of a sparse tensor",
+        )
+    return value.detach() if value.requires_grad else value  # nothing here is trained
 
 
 def _not_empty(tensor: torch.Tensor, name: str) -> torch.Tensor:
@@ -129,7 +141,9 @@ def _not_empty(tensor: torch.Tensor, name: str) -> torch.Tensor:
 def _finite_unit_range(tensor: torch.Tensor, name: str) -> torch.Tensor:
     """float32, finite, 0..1. One pass over the memory tells both range and NaN; a copy is made only where needed."""
     tensor = tensor.to(torch.float32)
-    low, high = (bound.item() for bound in tensor.aminmax())  # NaN anywhere makes both NaN
+    # Picture by picture: of a batch that is not contiguous in memory this would copy the whole.
+    bounds = torch.stack([torch.stack(picture.aminmax()) for picture in tensor])
+    low, high = bounds[:, 0].amin().item(), bounds[:, 1].amax().item()  # NaN anywhere makes both NaN
     if not (math.isfinite(low) and math.isfinite(high)):
         bad = int((~torch.isfinite(tensor)).sum())
         raise InputError(

@@ -10,6 +10,7 @@ encoded once for as long as its model lives. What differs between versions of tr
 from __future__ import annotations
 
 import copy
+import inspect
 import itertools
 import logging
 import math
@@ -25,6 +26,7 @@ from . import masks, previews, tensors
 from .checks import check_choice, check_number, check_whole_number
 from .chunks import WITHOUT_HOST, Chunks
 from .errors import InputError
+from .side_by_side import side_by_side
 
 NORMALIZATIONS = ("stretch", "none")
 
@@ -39,8 +41,8 @@ _LARGEST_WHOLE = 2
 # The part of a tile that the next one sees as well.
 _OVERLAP = 1 / 4
 
-# A chunk on an accelerator, in pictures of the model's own size. On a CPU a single picture already fills the cores.
-_ACCELERATOR_PICTURES = 8
+# The most that a chunk has, in pictures of the model's own size. On a CPU, one for each core.
+_PICTURES_AT_ONCE = 8
 
 _TEXTS_KEPT = 256
 
@@ -143,6 +145,7 @@ class Segmenter:
     def __init__(self, processor: object, model: torch.nn.Module) -> None:
         self._processor, self._model = processor, model
         self._model_device = next(model.parameters()).device
+        self.on_cpu = self._model_device.type == "cpu"
         # Not every accelerator has the filters that resizing needs; what is done around the model is cheap on a CPU.
         self.device = self._model_device if self._model_device.type == "cuda" else torch.device("cpu")
         self._vision = model.clip.vision_model
@@ -166,9 +169,8 @@ class Segmenter:
 
     def at_once(self, side: int) -> int:
         """How many pictures of ``side`` pixels a chunk has at first."""
-        if self._model_device.type == "cpu":
-            return 1
-        return max(1, _ACCELERATOR_PICTURES * self.own_size**2 // side**2)
+        pictures = min(_PICTURES_AT_ONCE, torch.get_num_threads()) if self.on_cpu else _PICTURES_AT_ONCE
+        return max(1, pictures * self.own_size**2 // side**2)
 
     def pixel_values(self, image: torch.Tensor, side: int) -> torch.Tensor:
         """Pictures as the model sees them: ``[B,H,W,C]`` 0..1 -> ``[B,3,side,side]``, normalised.
@@ -221,15 +223,17 @@ class Segmenter:
 
     def activations(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
         """What the decoder reads of the vision tower, ``[B,1 + patches,hidden]`` for each of its extract layers."""
-        seen = self._vision(
-            pixel_values.to(self._model_device, self._vision.embeddings.patch_embedding.weight.dtype),
-            output_hidden_states=True,
-            interpolate_pos_encoding=True,
-            return_dict=True,
-        ).hidden_states
-        # The first hidden state is the embedded patches, before any layer.
-        wanted = next(self._model.decoder.parameters()).dtype
-        return [seen[layer + 1].to(wanted) for layer in self._model.extract_layers]
+        dtype = self._vision.embeddings.patch_embedding.weight.dtype
+        seen = self._vision.embeddings(pixel_values.to(self._model_device, dtype), interpolate_pos_encoding=True)
+        seen = self._vision.pre_layrnorm(seen)
+        # Layer by layer, not through the tower's own forward: nothing is run or kept that the decoder does not read,
+        # and several threads may do it at once, whatever a version of transformers does to record hidden states.
+        read = {}
+        for number, layer in enumerate(self._vision.encoder.layers[: max(self._model.extract_layers) + 1]):
+            seen = _through(layer, seen)
+            if number in self._model.extract_layers:
+                read[number] = seen.to(next(self._model.decoder.parameters()).dtype)
+        return [read[number] for number in self._model.extract_layers]
 
     def logits(self, activations: list[torch.Tensor], embedding: torch.Tensor) -> torch.Tensor:
         """The decoder's answer to one prompt, ``[B,side,side]`` float32, on `device`."""
@@ -241,6 +245,13 @@ _TEXTS: weakref.WeakKeyDictionary[torch.nn.Module, OrderedDict[tuple[int, ...], 
     weakref.WeakKeyDictionary()
 )
 _TEXTS_LOCK = threading.Lock()
+
+
+def _through(layer: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+    """One layer of the vision tower. Before transformers 5 it wants a second mask, and gives a tuple."""
+    masks_wanted = {"attention_mask", "causal_attention_mask"} & inspect.signature(layer.forward).parameters.keys()
+    result = layer(hidden, **dict.fromkeys(masks_wanted))
+    return result[0] if isinstance(result, tuple) else result
 
 
 def _first(size: object, *names: str) -> int:
@@ -390,13 +401,20 @@ def _for_each_chunk(
     chunks: Chunks,
     finish: Callable[[slice, torch.Tensor], None],
 ) -> None:
-    """Call ``finish`` with the probabilities ``[b,side,side]`` of the pictures of each slice of the batch."""
+    """Call ``finish`` with the probabilities ``[b,r,r]`` of the pictures of each slice of the batch, in any order."""
     with torch.no_grad():
         answers = _Answers(segmenter, query)
+
+        def work(entries: slice) -> None:
+            finish(entries, answers.probabilities(image[entries]))
+
+        def work_on_cores(entries: slice) -> None:
+            side_by_side(work, [slice(i, i + 1) for i in range(entries.start, entries.stop)])
+
         chunks.run(
             len(image),
             segmenter.at_once(answers.side),
-            lambda entries: finish(entries, answers.probabilities(image[entries])),
+            work_on_cores if segmenter.on_cpu else work,
             answers.shrink_tiles,
         )
 

@@ -22,6 +22,9 @@ class NoProgress:
         return None
 
 
+WITHOUT_PROGRESS = NoProgress()
+
+
 class MaskSource(Protocol):
     """What selects something in a picture: a model that is ready to run."""
 

@@ -15,6 +15,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -24,6 +25,7 @@ import torch.nn.functional as F
 from . import tensors
 from .checks import check_choice, check_number, check_whole_number
 from .errors import InputError
+from .interfaces import WITHOUT_PROGRESS, Progress
 
 # The arithmetic below is written once for both: numpy on a CPU, torch on an accelerator. Numpy's threads, one a band,
 # keep their speed when other programs use the cores; torch's, which meet at a barrier after every operation, do not.
@@ -31,6 +33,7 @@ _Array: TypeAlias = np.ndarray | torch.Tensor
 
 SHAPES = ("rectangle", "ellipse", "cross")
 EDGES = ("both", "inner", "outer")
+LARGEST_SIZE = 65535  # of an element, in pixels; what reaches out of the picture costs nothing
 COMBINATIONS = ("union", "intersection", "difference", "sum")
 
 # How many pixels are worked on at a time, with three buffers of that size alive. On a CPU, so few that they stay in
@@ -39,30 +42,39 @@ _CPU_PIXELS = 1 << 18
 _ACCELERATOR_PIXELS = 1 << 27
 
 
-def dilate(mask: torch.Tensor, size: int, shape: str = "rectangle") -> torch.Tensor:
+def dilate(
+    mask: torch.Tensor, size: int, shape: str = "rectangle", progress: Progress = WITHOUT_PROGRESS
+) -> torch.Tensor:
     """Grow what is selected: the maximum over an element of ``size`` x ``size``.
 
     Args:
         mask: ``[B,H,W]``.
         size: Width of the element in pixels, 1 or more; 1 changes nothing.
         shape: One of `SHAPES`.
+        progress: Gets one step a mask.
 
     Returns:
         ``[B,H,W]``.
 
     Raises:
-        InputError: ``size`` is not a whole number of 1 or more, ``shape`` is unknown.
+        InputError: ``size`` is not a whole number from 1 to `LARGEST_SIZE`, ``shape`` is unknown.
     """
-    return _morphology(mask, _Element(size, shape), lambda band: band.maximum())
+    return _morphology(mask, _Element(size, shape), lambda band: band.maximum(), progress)
 
 
-def erode(mask: torch.Tensor, size: int, shape: str = "rectangle") -> torch.Tensor:
+def erode(
+    mask: torch.Tensor, size: int, shape: str = "rectangle", progress: Progress = WITHOUT_PROGRESS
+) -> torch.Tensor:
     """Shrink what is selected: the minimum over an element of ``size`` x ``size``. Otherwise as `dilate`."""
-    return _morphology(mask, _Element(size, shape), lambda band: band.minimum())
+    return _morphology(mask, _Element(size, shape), lambda band: band.minimum(), progress)
 
 
 def gradient(
-    mask: torch.Tensor, size: int | Sequence[int] = 3, shape: str = "rectangle", edge: str = "both"
+    mask: torch.Tensor,
+    size: int | Sequence[int] = 3,
+    shape: str = "rectangle",
+    edge: str = "both",
+    progress: Progress = WITHOUT_PROGRESS,
 ) -> torch.Tensor:
     """Morphological gradient: a line along the edges of what is selected, as strong as the edge is steep.
 
@@ -75,13 +87,14 @@ def gradient(
             repeated. 1 gives an empty mask.
         shape: One of `SHAPES`.
         edge: One of `EDGES`: on which side of the edge the line lies.
+        progress: Gets one step a mask.
 
     Returns:
         ``[B,H,W]``.
 
     Raises:
-        InputError: A size is not a whole number of 1 or more, the list of sizes is empty or longer than the
-            batch, ``shape`` or ``edge`` is unknown.
+        InputError: A size is not a whole number from 1 to `LARGEST_SIZE`, the list of sizes is empty or longer than
+            the batch, ``shape`` or ``edge`` is unknown.
     """
     check_choice(edge, "edge", EDGES)
 
@@ -92,8 +105,8 @@ def gradient(
 
     sizes = _one_size_a_mask(size, len(mask))
     if len(set(sizes)) == 1:
-        return _morphology(mask, _Element(sizes[0], shape), line)
-    return torch.cat([_morphology(mask[i : i + 1], _Element(s, shape), line) for i, s in enumerate(sizes)])
+        return _morphology(mask, _Element(sizes[0], shape), line, progress)
+    return torch.cat([_morphology(mask[i : i + 1], _Element(s, shape), line, progress) for i, s in enumerate(sizes)])
 
 
 def threshold(mask: torch.Tensor, level: float) -> torch.Tensor:
@@ -172,8 +185,8 @@ def combine(first: torch.Tensor, second: torch.Tensor, combination: str) -> torc
 def _one_size_a_mask(size: int | Sequence[int], batch: int) -> list[int]:
     name = "kernel_size"
     if not isinstance(size, (list, tuple)):
-        return [check_whole_number(size, name, low=1)] * batch
-    sizes = [check_whole_number(entry, f"{name}[{i}]", low=1) for i, entry in enumerate(size)]
+        return [check_whole_number(size, name, 1, LARGEST_SIZE)] * batch
+    sizes = [check_whole_number(entry, f"{name}[{i}]", 1, LARGEST_SIZE) for i, entry in enumerate(size)]
     if not sizes or len(sizes) > batch:
         raise InputError(
             f"{name} is a list of {len(sizes)} sizes for {batch} masks",
@@ -182,24 +195,33 @@ def _one_size_a_mask(size: int | Sequence[int], batch: int) -> list[int]:
     return sizes + [sizes[-1]] * (batch - len(sizes))
 
 
+@dataclass(frozen=True)
 class _Element:
     """A flat structuring element: its rows, each a run of pixels around the anchor."""
 
-    def __init__(self, size: int, shape: str) -> None:
-        self.size = check_whole_number(size, "size", low=1)
-        self.shape = check_choice(shape, "shape", SHAPES)
-        self.before = self.size // 2  # pixels left of and above the anchor
-        self.after = self.size - 1 - self.before
+    size: int
+    shape: str
 
-    def ellipse_runs(self) -> Iterator[tuple[int, int, int]]:
-        """For each row of the ellipse: its offset from the anchor, and the run's first offset and width.
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "size", check_whole_number(self.size, "size", 1, LARGEST_SIZE))
+        check_choice(self.shape, "shape", SHAPES)
+
+    def reach(self, length: int) -> tuple[int, int]:
+        """How far it reaches before and behind the anchor, in a picture of ``length`` pixels: never out of it."""
+        before = self.size // 2
+        return min(before, length - 1), min(self.size - 1 - before, length - 1)
+
+    def ellipse_runs(self, height: int, width: int) -> Iterator[tuple[int, int, int]]:
+        """For each row of the ellipse, in a picture of that size: its offset from the anchor, and how far its run
+        reaches to the left and to the right.
 
         The half-width at height y is r * sqrt(1 - (y / r)^2), rounded, as OpenCV's ``MORPH_ELLIPSE`` draws it.
         """
-        radius = self.before
-        for y in range(-self.before, self.after + 1):
+        radius = self.size // 2
+        (up, down), (left, right) = self.reach(height), self.reach(width)
+        for y in range(-up, down + 1):
             half = round(math.sqrt(radius**2 - y**2))
-            yield y, -half, min(half, self.after) + half + 1
+            yield y, min(half, left), min(half, right)
 
 
 def _flat_buffer(like: _Array, length: int) -> _Array:
@@ -220,12 +242,14 @@ class _Band:
     """
 
     def __init__(self, source: _Array, top: int, bottom: int, element: _Element) -> None:
-        count, full_height, self._width = source.shape
+        count, self._full_height, self._width = source.shape
         self._source, self._top, self._height, self._element = source, top, bottom - top, element
-        self._grown = (count, self._height + element.size - 1, self._width + element.size - 1)
+        (self._up, down), (self._left, right) = element.reach(self._full_height), element.reach(self._width)
+        self._down_window, self._across_window = self._up + down + 1, self._left + right + 1
+        self._grown = (count, self._height + self._down_window - 1, self._width + self._across_window - 1)
         # What the element reaches, cut off at the picture's edge.
-        self._rows = slice(max(0, top - element.before), min(full_height, bottom + element.after))
-        self._inner = slice(self._rows.start - top + element.before, self._rows.stop - top + element.before)
+        self._rows = slice(max(0, top - self._up), min(self._full_height, bottom + down))
+        self._inner = slice(self._rows.start - top + self._up, self._rows.stop - top + self._up)
         self._padded, *scratch = (_flat_buffer(source, math.prod(self._grown)) for _ in range(3))
         self._scratch = itertools.cycle(scratch)
 
@@ -242,25 +266,24 @@ class _Band:
         return self._extreme(torch.minimum if isinstance(self._source, torch.Tensor) else np.minimum, math.inf)
 
     def _extreme(self, reduce: Callable, nothing: float) -> _Array:
-        element, row = self._element, self._grown[2]
+        row = self._grown[2]  # the length of a row in memory
         padded = self._padded.reshape(self._grown)
         padded[...] = nothing
-        padded[:, self._inner, element.before : element.before + self._width] = self._source[:, self._rows]
+        padded[:, self._inner, self._left : self._left + self._width] = self._source[:, self._rows]
 
-        if element.shape == "rectangle":
-            across = self._slide(self._padded, 1, element.size, 1, reduce)
-            return _copy(self._pixels(self._slide(across, 1, element.size, row, reduce), 0, 0))
-        if element.shape == "cross":
-            across = _copy(self._pixels(self._slide(self._padded, 1, element.size, 1, reduce), element.before, 0))
-            down = self._pixels(self._slide(self._padded, 1, element.size, row, reduce), 0, element.before)
+        if self._element.shape == "rectangle":
+            across = self._slide(self._padded, 1, self._across_window, 1, reduce)
+            return _copy(self._pixels(self._slide(across, 1, self._down_window, row, reduce), 0, 0))
+        if self._element.shape == "cross":
+            across = _copy(self._pixels(self._slide(self._padded, 1, self._across_window, 1, reduce), self._up, 0))
+            down = self._pixels(self._slide(self._padded, 1, self._down_window, row, reduce), 0, self._left)
             return reduce(across, down)
         result = None
         windows, have = self._padded, 1
-        for y, first, want in sorted(
-            element.ellipse_runs(), key=lambda run: run[2]
-        ):  # each as wide as the last or wider
-            windows, have = self._slide(windows, have, want, 1, reduce), want
-            run = self._pixels(windows, element.before + y, element.before + first)
+        runs = self._element.ellipse_runs(self._full_height, self._width)
+        for y, left, right in sorted(runs, key=lambda run: run[1] + run[2]):  # ever wider
+            windows, have = self._slide(windows, have, left + right + 1, 1, reduce), left + right + 1
+            run = self._pixels(windows, self._up + y, self._left - left)
             result = _copy(run) if result is None else reduce(result, run, out=result)
         return result
 
@@ -282,25 +305,35 @@ class _Band:
         return windows.reshape(self._grown)[:, y : y + self._height, x : x + self._width]
 
 
-def _morphology(mask: torch.Tensor, element: _Element, operation: Callable[[_Band], _Array]) -> torch.Tensor:
-    """``operation`` on every band of the batch, put together again."""
+def _morphology(
+    mask: torch.Tensor, element: _Element, operation: Callable[[_Band], _Array], progress: Progress
+) -> torch.Tensor:
+    """``operation`` on every band of the batch, put together again; one step of ``progress`` a mask."""
     result = tensors.empty(mask.shape, mask.device)
     count, height, width = mask.shape
     if mask.device.type != "cpu":
         at_once = max(1, _ACCELERATOR_PIXELS // (height * width))
         for source, out in zip(mask.split(at_once), result.split(at_once)):
             out.copy_(operation(_Band(source, 0, height, element)))
+            progress.step(len(source))
         return result
 
     source, out = mask.numpy(), result.numpy()
-    rows = max(4 * element.size, _CPU_PIXELS // width)  # what is computed twice, at the seams, stays below a quarter
+    # What is computed twice, at the seams, stays below a quarter.
+    rows = max(4 * sum(element.reach(height)), _CPU_PIXELS // width, 1)
 
     def one_band(i: int, top: int) -> None:
         bottom = min(height, top + rows)
         out[i : i + 1, top:bottom] = operation(_Band(source[i : i + 1], top, bottom, element))
 
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        bands = [threads.submit(one_band, i, top) for i in range(count) for top in range(0, height, rows)]
-        for band in bands:
-            band.result()
+        bands = [[threads.submit(one_band, i, top) for top in range(0, height, rows)] for i in range(count)]
+        try:
+            for bands_of_one in bands:
+                for band in bands_of_one:
+                    band.result()
+                progress.step()
+        except BaseException:
+            threads.shutdown(wait=False, cancel_futures=True)  # whoever stops us waits for no more than is begun
+            raise
     return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..core import checks
 from ..core import masks as mask_ops
+from . import _host as host
 
 
 class GradientRegion:
@@ -58,4 +59,5 @@ class GradientRegion:
         }
 
     def gradient_region(self, masks, kernel_size=3, shape="rectangle", edge="both"):
-        return (mask_ops.gradient(checks.as_mask_batch(masks, "masks"), kernel_size, shape, edge),)
+        masks = checks.as_mask_batch(masks, "masks")
+        return (mask_ops.gradient(masks, kernel_size, shape, edge, host.progress(len(masks))),)

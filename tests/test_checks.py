@@ -36,6 +36,8 @@ BAD_MASKS = [
     (torch.zeros(4, 4, dtype=torch.complex64), "complex64"),
     (torch.zeros(0, 4, 4), r"empty.*\[0, 4, 4\]"),
     (torch.zeros(1, 0, 4), "empty"),
+    (torch.eye(3).to_sparse(), "sparse_coo tensor.*to_dense"),
+    (torch.zeros(4, 4, device="meta"), "meta tensor"),
     (torch.tensor([[0.0, float("nan")]]), "1 of 2 values that are NaN"),
     (torch.tensor([[float("inf"), -float("inf")]]), "2 of 2 values that are NaN or infinite"),
 ]
@@ -71,6 +73,20 @@ def test_every_form_of_an_image_becomes_one(shape: tuple) -> None:
 def test_a_bad_image_is_refused(value: object, told: str) -> None:
     with pytest.raises(InputError, match=told):
         checks.as_image_batch(value)
+
+
+def test_a_mask_that_is_being_trained_is_taken_as_it_is() -> None:
+    assert not checks.as_mask_batch(torch.rand(1, 4, 4, requires_grad=True)).requires_grad
+
+
+def test_a_choice_is_a_text_of_the_list() -> None:
+    assert checks.check_choice("b", "letter", ("a", "b")) == "b"
+    for value in ("c", None, ["a"], 3, torch.zeros(3)):
+        with pytest.raises(InputError, match="letter is .*Choose one of: a, b"):
+            checks.check_choice(value, "letter", ("a", "b"))
+    with pytest.raises(InputError) as caught:
+        checks.check_choice(list(range(10_000)), "letter", ("a", "b"))
+    assert len(str(caught.value)) < 200
 
 
 def test_numbers() -> None:

@@ -210,6 +210,18 @@ def test_a_batch_is_its_pictures_and_nothing_changes_in_place(segmenter: clipseg
     assert torch.equal(image, before)
 
 
+def test_inference_mode_in_which_comfyui_runs_nodes_changes_nothing(pair: tuple) -> None:
+    image = random_image(3, 30, 40, 3)
+    expected = clipseg.segment(image, clipseg.Segmenter(*pair), clipseg.Query("hair|face"))
+    clipseg._TEXTS.clear()
+    with torch.inference_mode():
+        segmenter = clipseg.Segmenter(pair[0], clipseg.copy_as(pair[1], torch.float32))
+        inside = clipseg.segment(image, segmenter, clipseg.Query("hair|face"))
+    for one, other in zip(inside, expected):
+        assert torch.equal(one, other)
+    assert torch.equal(clipseg.segment(image, segmenter, clipseg.Query("hair|face"))[0], expected[0])
+
+
 def test_alpha_is_ignored(segmenter: clipseg.Segmenter) -> None:
     image = random_image(1, 50, 60, 4)
     query = clipseg.Query("cat")

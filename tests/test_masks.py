@@ -95,6 +95,8 @@ def test_a_list_gives_each_mask_its_own_size_and_repeats_the_last() -> None:
         ("3", "'3'"),
         (None, "None"),
         (True, "True"),
+        (65536, "kernel_size is 65536, which is out of range. Give a whole number from 1 to 65535"),
+        (10**400, r"kernel_size is 1000.*\.\.\..*out of range"),
         ([], "list of 0 sizes for 2 masks"),
         ([3, 3, 3], "list of 3 sizes for 2 masks"),
         ([3, 0], r"kernel_size\[1\] is 0"),
@@ -103,6 +105,32 @@ def test_a_list_gives_each_mask_its_own_size_and_repeats_the_last() -> None:
 def test_an_impossible_size_is_named(size: object, told: str) -> None:
     with pytest.raises(InputError, match=told):
         masks.gradient(torch.zeros(2, 4, 4), size)
+
+
+@pytest.mark.parametrize("shape", masks.SHAPES)
+def test_an_element_larger_than_the_picture_costs_no_more_than_one_as_large(shape: str) -> None:
+    mask = random_masks(1, 9, 7)
+    for size in (masks.LARGEST_SIZE, 999.0):
+        assert torch.equal(masks.dilate(mask, size, shape), masks.dilate(mask, 41, shape))
+        assert torch.equal(masks.erode(mask, size, shape), masks.erode(mask, 41, shape))
+
+
+def test_progress_counts_masks_and_can_stop_the_work() -> None:
+    class Stop(BaseException):
+        pass
+
+    class UntilTwo:
+        seen = 0
+
+        def step(self, count: int = 1) -> None:
+            self.seen += count
+            if self.seen == 2:
+                raise Stop
+
+    progress = UntilTwo()
+    with pytest.raises(Stop):
+        masks.gradient(random_masks(5, 8, 8), 3, progress=progress)
+    assert progress.seen == 2
 
 
 def test_unknown_shape_and_edge_are_named_with_the_choices() -> None:

@@ -133,6 +133,18 @@ def test_weights_in_half_precision_become_float32(tiny: Path, folder: Path) -> N
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
+def test_the_positions_that_the_published_file_still_holds_do_no_harm(tiny: Path, folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    copy(tiny, folder / "new")
+    tensors = load_file(copy(tiny, folder / "old") / "model.safetensors")
+    tensors["clip.text_model.embeddings.position_ids"] = torch.arange(tiny_clipseg.MAX_TOKENS).unsqueeze(0)
+    save_file(tensors, folder / "old" / "model.safetensors", metadata={"format": "pt"})
+    (processor, old), (_, new) = (clipseg.load(name, [folder]) for name in ("old", "new"))
+    values = inputs(processor)
+    assert torch.equal(logits(old, values), logits(new, values))
+
+
 def test_the_files_that_a_processor_saves_today_are_read(tiny: Path, folder: Path) -> None:
     """transformers 5 writes tokenizer.json and processor_config.json instead of the published model's files."""
     copy(tiny, folder / "old")

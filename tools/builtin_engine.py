@@ -1,450 +1,31 @@
 """A small engine that runs mask workflows without ComfyUI: this pack's nodes and a few of ComfyUI's own.
 
-It takes the prompts that ComfyUI takes, refuses what ComfyUI refuses, and computes the same pixels. The host's nodes
-that it knows are written anew here, after their documented behaviour; they keep its arithmetic step by step, because
-saved workflows are compared pixel by pixel between the two engines.
+It takes the prompts that ComfyUI takes, refuses what ComfyUI refuses, and computes the same pixels.
 """
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import json
-import math
-import mimetypes
 import operator
-import os
-import random
 import shutil
-import string
 import tempfile
-import time
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from host_nodes import HOST_NODES, HOST_TITLES, Folders, HostNode
 from pack import load_pack
-from workflow_files import (
-    BadWorkflow,
-    NodeFailed,
-    Progress,
-    RunResult,
-    copy_into,
-    explain_node_errors,
-    id_order,
-    links_of,
-    needed_nodes,
-    output_files,
-)
+from workflow.engine_interface import BadWorkflow, NodeFailed, Progress, RunResult, id_order, node_label, output_files
+from workflow.graph import links_of, needed_nodes
+from workflow.input_files import copy_into
+from workflow.widgets import explain_node_errors
 
 if TYPE_CHECKING:
-    import torch
-    from PIL import Image
     from typing_extensions import Self
 
-MAX_RESOLUTION = 16384  # the host's bound on sizes and positions
 HOW_TO_GET_COMFYUI = "install ComfyUI with `python3 tools/dev.py run --comfyui` or set COMFYUI_PATH"
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# The host's nodes
-
-
-@dataclass(frozen=True)
-class Folders:
-    """Where the nodes read and write."""
-
-    input: Path
-    output: Path
-    temp: Path
-
-    def locate(self, name: str) -> Path:
-        """The file that a widget's value names; a mark behind it, such as " [output]", chooses the folder."""
-        for mark in ("output", "input", "temp"):
-            if name.endswith(f"[{mark}]"):
-                return getattr(self, mark) / name[: -len(f" [{mark}]")]
-        return self.input / name
-
-
-class HostNode:
-    """What the host's nodes share: the folders, which the engine sets on a subclass of its own."""
-
-    folders: Folders
-    RETURN_TYPES: tuple[str, ...] = ()
-    FUNCTION = "run"
-    CATEGORY = "mask"
-
-
-class LoadImage(HostNode):
-    """A picture, or every frame of an animated one, and its inverted alpha."""
-
-    RETURN_TYPES = ("IMAGE", "MASK")
-    CATEGORY = "image"
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        files = [file for file in _files_in(cls.folders.input) if _is_picture(file)]
-        return {"required": {"image": (files, {"image_upload": True})}}
-
-    @classmethod
-    def VALIDATE_INPUTS(cls, image: str) -> bool | str:
-        return True if cls.folders.locate(image).exists() else f"Invalid image file: {image}"
-
-    def run(self, image: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Give the frames [B,H,W,3] and the masks [B,H,W], or [1,64,64] of zeros where there is no alpha."""
-        import torch
-
-        images, masks = [], []
-        for frame in _frames(_open_picture(self.folders.locate(image))):
-            picture = frame.convert("RGB")
-            pixels = _to_tensor(picture)
-            if images and pixels.shape != images[0].shape:
-                continue  # the host leaves out frames of another size
-            images.append(pixels)
-            masks.append(_inverted_alpha(frame))
-        return torch.stack(images), torch.stack(masks)
-
-
-class LoadImageMask(HostNode):
-    """One channel of a picture as a mask; alpha comes inverted, the colours as they are."""
-
-    RETURN_TYPES = ("MASK",)
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        channels = ["alpha", "red", "green", "blue"]
-        return {"required": {"image": (_files_in(cls.folders.input), {"image_upload": True}), "channel": (channels,)}}
-
-    @classmethod
-    def VALIDATE_INPUTS(cls, image: str) -> bool | str:
-        return LoadImage.VALIDATE_INPUTS.__func__(cls, image)
-
-    def run(self, image: str, channel: str) -> tuple[torch.Tensor]:
-        """Give the mask [1,H,W]."""
-        picture = _upright(_open_picture(self.folders.locate(image)))
-        if picture.getbands() != ("R", "G", "B", "A"):
-            picture = _from_sixteen_bits(picture).convert("RGBA")
-        letter = channel[0].upper()
-        mask = _to_tensor(picture.getchannel(letter))
-        return ((1.0 - mask if letter == "A" else mask)[None],)
-
-
-class SaveImage(HostNode):
-    """Writes a batch as PNG files, numbered on from those there are."""
-
-    OUTPUT_NODE = True
-    CATEGORY = "image"
-    kind, compression = "output", 4
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        return {
-            "required": {"images": ("IMAGE",), "filename_prefix": ("STRING", {"default": "ComfyUI"})},
-            "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"},
-        }
-
-    def run(
-        self,
-        images: torch.Tensor,
-        filename_prefix: str = "ComfyUI",
-        prompt: dict | None = None,
-        extra_pnginfo: dict | None = None,
-    ) -> dict:
-        """Write the images [B,H,W,C] and name the files."""
-        return {"ui": {"images": self.write(images, filename_prefix, prompt, extra_pnginfo)}}
-
-    def write(
-        self, images: torch.Tensor, prefix: str, prompt: dict | None, extra_pnginfo: dict | None
-    ) -> list[dict[str, str]]:
-        """Write the images under the prefix, which may name a subfolder and hold %width%, %batch_num% and the like."""
-        import numpy as np
-        from PIL import Image
-
-        base = getattr(self.folders, self.kind)
-        prefix = _filled_prefix(prefix, images[0].shape[1], images[0].shape[0])
-        subfolder, name = os.path.split(os.path.normpath(prefix))
-        folder = base / subfolder
-        if not folder.resolve().is_relative_to(base.resolve()):
-            raise ValueError(f"saving outside the output folder is not allowed (filename_prefix is {prefix})")
-        folder.mkdir(parents=True, exist_ok=True)
-        counter = _next_counter(folder, name)
-        metadata = _png_metadata(prompt, extra_pnginfo)
-        saved = []
-        for number, image in enumerate(images):
-            # Cut off, not rounded: the host's way.
-            pixels = np.clip(255.0 * image.cpu().numpy(), 0, 255).astype(np.uint8)
-            file = f"{name.replace('%batch_num%', str(number))}_{counter + number:05}_.png"
-            Image.fromarray(pixels).save(folder / file, pnginfo=metadata, compress_level=self.compression)
-            saved.append({"filename": file, "subfolder": subfolder, "type": self.kind})
-        return saved
-
-
-class PreviewImage(SaveImage):
-    """Writes a batch as temporary PNG files."""
-
-    kind, compression = "temp", 1
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        return {
-            "required": {"images": ("IMAGE",)},
-            "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"},
-        }
-
-    def run(self, images: torch.Tensor, prompt: dict | None = None, extra_pnginfo: dict | None = None) -> dict:
-        """Write the images [B,H,W,C] under a name of their own and name the files."""
-        prefix = "ComfyUI_temp_" + "".join(random.choice(string.ascii_lowercase) for _ in range(5))
-        return {"ui": {"images": self.write(images, prefix, prompt, extra_pnginfo)}}
-
-
-class MaskPreview(PreviewImage):
-    """Writes masks as temporary PNG files."""
-
-    CATEGORY = "mask"
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        return {**super().INPUT_TYPES(), "required": {"mask": ("MASK",)}}
-
-    def run(self, mask: torch.Tensor, prompt: dict | None = None, extra_pnginfo: dict | None = None) -> dict:
-        """Write the masks as grey pictures and name the files."""
-        return super().run(_mask_to_image(mask), prompt, extra_pnginfo)
-
-
-class MaskToImage(HostNode):
-    """A mask as a grey picture."""
-
-    RETURN_TYPES = ("IMAGE",)
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        return {"required": {"mask": ("MASK",)}}
-
-    def run(self, mask: torch.Tensor) -> tuple[torch.Tensor]:
-        """Give the image [B,H,W,3]."""
-        return (_mask_to_image(mask),)
-
-
-class ImageToMask(HostNode):
-    """One channel of a picture as a mask, as it is."""
-
-    RETURN_TYPES = ("MASK",)
-    CHANNELS = ("red", "green", "blue", "alpha")
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        return {"required": {"image": ("IMAGE",), "channel": (list(cls.CHANNELS),)}}
-
-    def run(self, image: torch.Tensor, channel: str) -> tuple[torch.Tensor]:
-        """Give the mask [B,H,W]."""
-        return (image[:, :, :, self.CHANNELS.index(channel)],)
-
-
-class InvertMask(HostNode):
-    """1 minus the mask."""
-
-    RETURN_TYPES = ("MASK",)
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        return {"required": {"mask": ("MASK",)}}
-
-    def run(self, mask: torch.Tensor) -> tuple[torch.Tensor]:
-        """Give the inverted mask."""
-        return (1.0 - mask,)
-
-
-class ImageCompositeMasked(HostNode):
-    """Pastes one picture into another, blended by a mask."""
-
-    RETURN_TYPES = ("IMAGE",)
-    CATEGORY = "image"
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        position = {"default": 0, "min": 0, "max": MAX_RESOLUTION, "step": 1}
-        return {
-            "required": {
-                "destination": ("IMAGE",),
-                "source": ("IMAGE",),
-                "x": ("INT", position),
-                "y": ("INT", position),
-                "resize_source": ("BOOLEAN", {"default": False}),
-            },
-            "optional": {"mask": ("MASK",)},
-        }
-
-    def run(
-        self,
-        destination: torch.Tensor,
-        source: torch.Tensor,
-        x: int,
-        y: int,
-        resize_source: bool,
-        mask: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor]:
-        """Give the destination [B,H,W,C] with the source over it at (x, y); what falls outside is cut off."""
-        import torch
-
-        interpolate = torch.nn.functional.interpolate
-        if destination.shape[-1] < source.shape[-1]:
-            source = source[..., : destination.shape[-1]]
-        elif destination.shape[-1] > source.shape[-1]:
-            # Opaque. Some hosts widen the destination by mistake and then fail; those that work do this.
-            source = torch.nn.functional.pad(source, (0, 1), value=1.0)
-        result = destination.clone().movedim(-1, 1)  # bchw from here on
-        source = source.movedim(-1, 1).to(result.device)
-        count, _, height, width = result.shape
-        if resize_source:
-            source = interpolate(source, size=(height, width), mode="bilinear")
-        source = _repeated(source, count)
-        if mask is None:
-            mask = torch.ones_like(source)
-        else:
-            mask = mask.to(result.device).reshape(-1, 1, *mask.shape[-2:])
-            mask = _repeated(interpolate(mask, size=source.shape[-2:], mode="bilinear"), count)
-
-        left, top = min(x, width), min(y, height)
-        inside = (..., slice(0, height - top), slice(0, width - left))
-        target = (..., slice(top, top + source.shape[-2]), slice(left, left + source.shape[-1]))
-        mask = mask[inside]
-        result[target] = mask * source[inside] + (torch.ones_like(mask) - mask) * result[target]
-        return (result.movedim(1, -1),)
-
-
-HOST_NODES: dict[str, type[HostNode]] = {
-    kind.__name__: kind
-    for kind in (
-        LoadImage, LoadImageMask, SaveImage, PreviewImage, MaskPreview, MaskToImage, ImageToMask, InvertMask,
-        ImageCompositeMasked,
-    )
-}  # fmt: skip
-HOST_TITLES = {
-    "LoadImage": "Load Image",
-    "LoadImageMask": "Load Image (as Mask)",
-    "SaveImage": "Save Image",
-    "PreviewImage": "Preview Image",
-    "MaskPreview": "Preview Mask",
-    "MaskToImage": "Convert Mask to Image",
-    "ImageToMask": "Convert Image to Mask",
-}
-
-
-def _files_in(folder: Path) -> list[str]:
-    return sorted(child.name for child in folder.iterdir() if child.is_file()) if folder.is_dir() else []
-
-
-def _is_picture(name: str) -> bool:
-    return (mimetypes.guess_type(name, strict=False)[0] or "").startswith("image/")
-
-
-def _open_picture(path: Path) -> Image.Image:
-    from PIL import Image
-
-    return _leniently(Image.open, path)
-
-
-def _leniently(step: Callable, argument: Any) -> Any:
-    """Do a step of Pillow's; where it fails, once more with files that are cut short allowed, as the host does."""
-    from PIL import ImageFile, UnidentifiedImageError
-
-    try:
-        return step(argument)
-    except (OSError, UnidentifiedImageError, ValueError):
-        before = ImageFile.LOAD_TRUNCATED_IMAGES
-        ImageFile.LOAD_TRUNCATED_IMAGES = True
-        try:
-            return step(argument)
-        finally:
-            ImageFile.LOAD_TRUNCATED_IMAGES = before
-
-
-def _frames(picture: Image.Image) -> Iterator[Image.Image]:
-    """The frames, upright and with at most 8 bits; of an MPO file (a stereo photo) only the first."""
-    from PIL import ImageSequence
-
-    for frame in ImageSequence.Iterator(picture):
-        yield _from_sixteen_bits(_upright(frame))
-        if picture.format == "MPO":
-            return
-
-
-def _upright(picture: Image.Image) -> Image.Image:
-    """Turned as the camera's EXIF note says."""
-    from PIL import ImageOps
-
-    return _leniently(ImageOps.exif_transpose, picture)
-
-
-def _from_sixteen_bits(picture: Image.Image) -> Image.Image:
-    """Mode I scaled down by 255. 65535 / 255 is 257, not 255, and Pillow bounds it: the host's arithmetic, kept."""
-    return picture.point(lambda value: value * (1 / 255)) if picture.mode == "I" else picture
-
-
-def _to_tensor(picture: Image.Image) -> torch.Tensor:
-    import numpy as np
-    import torch
-
-    return torch.from_numpy(np.array(picture).astype(np.float32) / 255.0)
-
-
-def _inverted_alpha(picture: Image.Image) -> torch.Tensor:
-    import torch
-
-    if "A" in picture.getbands():
-        return 1.0 - _to_tensor(picture.getchannel("A"))
-    if picture.mode == "P" and "transparency" in picture.info:
-        return 1.0 - _to_tensor(picture.convert("RGBA").getchannel("A"))
-    return torch.zeros((64, 64), dtype=torch.float32)
-
-
-def _mask_to_image(mask: torch.Tensor) -> torch.Tensor:
-    return mask.reshape(-1, *mask.shape[-2:], 1).expand(-1, -1, -1, 3)
-
-
-def _repeated(batch: torch.Tensor, count: int) -> torch.Tensor:
-    """A batch cut, or repeated from its beginning, to `count` entries."""
-    times = math.ceil(count / batch.shape[0])
-    return batch.repeat(times, *[1] * (batch.dim() - 1))[:count] if times > 1 else batch[:count]
-
-
-def _filled_prefix(prefix: str, width: int, height: int) -> str:
-    now = time.localtime()
-    values = {"width": width, "height": height, "year": now.tm_year, "month": f"{now.tm_mon:02}"}
-    values |= {"day": f"{now.tm_mday:02}", "hour": f"{now.tm_hour:02}"}
-    values |= {"minute": f"{now.tm_min:02}", "second": f"{now.tm_sec:02}"}
-    for key, value in values.items():
-        prefix = prefix.replace(f"%{key}%", str(value))
-    return prefix
-
-
-def _next_counter(folder: Path, name: str) -> int:
-    """One more than the highest number among the files `<name>_<number>_...` of the folder."""
-    highest = 0
-    for file in os.listdir(folder):
-        head, mark, rest = file[: len(name)], file[len(name) : len(name) + 1], file[len(name) + 1 :]
-        if mark == "_" and os.path.normcase(head) == os.path.normcase(name):
-            digits = rest.split("_")[0]
-            highest = max(highest, int(digits) if digits.isdecimal() else 0)
-    return highest + 1
-
-
-def _png_metadata(prompt: dict | None, extra_pnginfo: dict | None) -> Any:
-    from PIL.PngImagePlugin import PngInfo
-
-    metadata = PngInfo()
-    if prompt is not None:
-        metadata.add_text("prompt", json.dumps(prompt))
-    for key, value in (extra_pnginfo or {}).items():
-        metadata.add_text(key, json.dumps(value))
-    return metadata
-
-
-# ---------------------------------------------------------------------------------------------------------------
-# The engine
 
 
 class BuiltinEngine:
@@ -470,9 +51,13 @@ class BuiltinEngine:
 
     def __enter__(self) -> Self:
         self.base = Path(tempfile.mkdtemp(prefix="maskwright-builtin-")).resolve()
-        for name in ("input", "output", "temp"):
-            (self.base / name).mkdir()
         folders = Folders(self.base / "input", self.base / "output", self.base / "temp")
+        try:
+            for folder in (folders.input, folders.output, folders.temp):
+                folder.mkdir()
+        except BaseException:
+            shutil.rmtree(self.base, ignore_errors=True)
+            raise
         host = {name: type(name, (kind,), {"folders": folders}) for name, kind in HOST_NODES.items()}
         self._classes = {**self._given, **host}  # ComfyUI does not let a pack replace its own nodes either
         return self
@@ -511,7 +96,7 @@ class BuiltinEngine:
         """
         unknown = [(key, node["class_type"]) for key, node in prompt.items() if node["class_type"] not in self._classes]
         if unknown:
-            raise BadWorkflow(f"node {key} ({kind}) {self.unknown(kind)}" for key, kind in unknown)
+            raise BadWorkflow(f"{node_label(key, kind)} {self.unknown(kind)}" for key, kind in unknown)
         prompt = json.loads(json.dumps(prompt))  # validation turns values into their widgets' types, in place
         info = self.object_info()
         needed = needed_nodes(prompt, info)
@@ -522,7 +107,7 @@ class BuiltinEngine:
         order = _run_order(prompt, needed)
         for number, node_id in enumerate(order):
             if progress:
-                progress(f"node {node_id} ({prompt[node_id]['class_type']})", number, len(order))
+                progress(node_label(node_id, prompt[node_id]["class_type"]), number, len(order))
             run.node(node_id)
         if progress:
             progress("done", len(order), len(order))
@@ -666,10 +251,13 @@ def _custom_errors(kind: type, inputs: dict, spec: inspect.FullArgSpec, received
         values["input_types"] = received
     if not values:
         return []
-    answer = kind.VALIDATE_INPUTS(**values)
+    first = next((name for name in spec.args if name in wanted), "")
+    try:
+        answer = kind.VALIDATE_INPUTS(**values)
+    except Exception as error:  # whatever a node raises is reported with the node's name
+        answer = f"{type(error).__name__}: {error}"
     if answer is True:
         return []
-    first = next((name for name in spec.args if name in wanted), "")
     reason = "" if answer is False else f" - {answer}"
     return [_error("custom_validation_failed", "The node refuses this value", first, f"{first}{reason}")]
 
@@ -732,7 +320,11 @@ def _call(node: object, kind: type, arguments: dict[str, list]) -> list:
 
 
 def _finished(result: Any) -> Any:
-    return asyncio.run(result) if inspect.iscoroutine(result) else result
+    if not inspect.iscoroutine(result):
+        return result
+    import asyncio  # here: it takes as long to import as all the rest
+
+    return asyncio.run(result)
 
 
 def _take_apart(results: list) -> tuple[dict, list[tuple]]:

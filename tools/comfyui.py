@@ -28,16 +28,17 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from pack import ROOT
-from workflow_files import (
+from workflow.engine_interface import (
     BadWorkflow,
     NodeFailed,
     Progress,
     RunResult,
     WorkflowError,
-    copy_into,
-    explain_node_errors,
+    node_label,
     output_files,
 )
+from workflow.input_files import copy_into
+from workflow.widgets import explain_node_errors
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -86,14 +87,15 @@ def find_comfyui(root: Path = ROOT) -> ComfyUI:
     if named:
         path = Path(named).expanduser().absolute()
         if not _is_comfyui(path):
-            return ComfyUI(None, None, "", f"COMFYUI_PATH is {named}, which is not a ComfyUI folder (no main.py there)")
+            why = f"COMFYUI_PATH is {named}, which is not a ComfyUI folder: there is no main.py in it"
+            return ComfyUI(None, None, "", why)
         return _with_python(path)
     places = _usual_places(root)
     for path in places:
         if _is_comfyui(path):
             return _with_python(path)
-    looked = ", ".join(str(path) for path in places)
-    return ComfyUI(None, None, "", f"no ComfyUI found (COMFYUI_PATH is not set; looked in {looked})")
+    looked = " or ".join(str(path) for path in places)
+    return ComfyUI(None, None, "", f"no ComfyUI found: COMFYUI_PATH is not set, and there is none in {looked}")
 
 
 def _usual_places(root: Path) -> list[Path]:
@@ -127,13 +129,11 @@ def _with_python(path: Path) -> ComfyUI:
         if not problem:
             return ComfyUI(path, python, version, "")
         tried.append(f"{python} {problem}")
-    return ComfyUI(
-        path,
-        None,
-        version,
-        f"ComfyUI {version} is in {path}, but no Python found can run it: {'; '.join(tried) or 'none was found'}. "
-        f"Install its requirements.txt into one of them, or set COMFYUI_PYTHON.",
-    )
+    problem, remedy = "no Python found can run it", "into one of them, or set COMFYUI_PYTHON"
+    if os.environ.get("COMFYUI_PYTHON"):
+        problem, remedy = "COMFYUI_PYTHON cannot run it", "there, or let COMFYUI_PYTHON name another Python"
+    why = f"{problem}: {'; '.join(tried) or 'none was found'}. Install ComfyUI's requirements.txt {remedy}"
+    return ComfyUI(path, None, version, f"ComfyUI {version} is in {path}, but {why}")
 
 
 def _pythons(path: Path) -> list[Path]:
@@ -178,7 +178,8 @@ def _python_problem(python: Path) -> str:
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         return f"does not run ({error})"
     if missing is None:
-        return f"does not run ({done.stderr.strip().splitlines()[-1:] or done.returncode})"
+        last = done.stderr.strip().splitlines()[-1:] or [f"exit {done.returncode}"]
+        return f"does not run ({last[0]})"
     return f"lacks {', '.join(missing)}" if missing else ""
 
 
@@ -290,8 +291,9 @@ class Server:
 
         Raises: `ServerError` when it ends early or does not answer within the time limit, with its last log lines.
         """
-        self.base = Path(tempfile.mkdtemp(prefix="maskwright-comfyui-")).resolve()
         try:
+            self.base = Path(tempfile.mkdtemp(prefix="maskwright-comfyui-"))
+            self.base = self.base.resolve()
             self._fill_scratch()
             if self._cpu is None:
                 self._cpu = not _has_accelerator(self.comfyui.python)
@@ -305,11 +307,13 @@ class Server:
 
     def stop(self) -> None:
         """End the server and its children, and remove the scratch folder. Safe to call twice."""
-        if self._process is not None:
-            _end(self._process)
-            self._process = None
-        if self.base is not None and not self._keep:
-            _remove(self.base)
+        try:
+            if self._process is not None:
+                _end(self._process)
+                self._process = None
+        finally:  # a second Ctrl-C must not leave the folder behind
+            if self.base is not None and not self._keep:
+                _remove(self.base)
 
     def _fill_scratch(self) -> None:
         for name in ("custom_nodes", "models", "input", "output", "temp", "user"):
@@ -441,7 +445,7 @@ class Server:
     def interrupt(self) -> None:
         """Ask the server to stop the run in progress; no error when it is gone already."""
         try:
-            self._post("/interrupt", {})
+            self._post("/interrupt", {}, timeout=5)
         except (OSError, ValueError):
             return
 
@@ -503,10 +507,10 @@ class Server:
         with self._opener.open(self.url + path, timeout=timeout) as answer:
             return json.load(answer)
 
-    def _post(self, path: str, body: dict) -> dict:
+    def _post(self, path: str, body: dict, timeout: float = 60) -> dict:
         headers = {"Content-Type": "application/json"}
         request = urllib.request.Request(self.url + path, json.dumps(body).encode("utf-8"), headers)
-        with self._opener.open(request, timeout=60) as answer:
+        with self._opener.open(request, timeout=timeout) as answer:
             text = answer.read()
         return json.loads(text) if text else {}
 
@@ -555,15 +559,14 @@ class _Events:
 def _progress_of(event: dict, prompt: dict) -> tuple[str, int | None, int | None] | None:
     data = event.get("data") or {}
     if event.get("type") == "executing" and data.get("node"):
-        return _node_label(data["node"], prompt), None, None
+        return _label(data["node"], prompt), None, None
     if event.get("type") == "progress":
-        return _node_label(data.get("node"), prompt), data.get("value"), data.get("max")
+        return _label(data.get("node"), prompt), data.get("value"), data.get("max")
     return None
 
 
-def _node_label(node_id: object, prompt: dict) -> str:
-    node = prompt.get(str(node_id), {})
-    return f"node {node_id} ({node.get('class_type', 'unknown')})"
+def _label(node_id: object, prompt: dict) -> str:
+    return node_label(node_id, prompt.get(str(node_id), {}).get("class_type", "unknown"))
 
 
 def _raise_failure(entry: dict, prompt: dict) -> None:

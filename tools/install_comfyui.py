@@ -12,9 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import dev
+import environment
 from comfyui import find_comfyui
 
+ROOT = Path(__file__).resolve().parent.parent
 SOURCE = os.environ.get("COMFYUI_SOURCE", "https://github.com/Comfy-Org/ComfyUI.git")
 REF = os.environ.get("COMFYUI_REF", "")
 TARGET = Path.home() / "comfy" / "ComfyUI"
@@ -24,28 +25,35 @@ def main() -> int:
     found = find_comfyui()
     if found.usable:
         return 0
-    if found.path is not None:
-        return _give_up(found.why)
-    if shutil.which("git") is None:
-        return _give_up("git is needed to fetch it")
-    if not _reachable():
-        return _give_up(f"{SOURCE} cannot be reached")
-    if TARGET.exists():
-        return _give_up(f"{TARGET} is in the way: it is there, but is no ComfyUI")
+    why_not = _why_not(found)
+    if why_not:
+        return _give_up(why_not)
     try:
         _install(TARGET)
-    except (subprocess.CalledProcessError, KeyboardInterrupt):
+    except BaseException:
         shutil.rmtree(TARGET, ignore_errors=True)  # half an installation would be taken for a whole one
         raise
     print(f"ComfyUI is installed in {TARGET}", flush=True)
     return 0
 
 
+def _why_not(found) -> str:
+    if os.environ.get("COMFYUI_PATH") or found.path is not None:
+        return found.why  # one was named, or is there; another beside it would not be found
+    if TARGET.exists():
+        return f"{TARGET} is in the way: it is there, but is no ComfyUI"
+    if shutil.which("git") is None:
+        return "git is needed to fetch it"
+    return "" if _reachable() else f"{SOURCE} cannot be reached"
+
+
 def _reachable() -> bool:
-    environment = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
     try:
         asked = subprocess.run(
-            ["git", "ls-remote", "--exit-code", SOURCE, "HEAD"], capture_output=True, timeout=15, env=environment
+            ["git", "ls-remote", "--exit-code", SOURCE, "HEAD"],
+            capture_output=True,
+            timeout=15,
+            env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},
         )
     except subprocess.TimeoutExpired:
         return False
@@ -57,10 +65,11 @@ def _install(target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     branch = ["--branch", REF] if REF else []
     subprocess.run(["git", "clone", "--depth", "1", *branch, SOURCE, str(target)], check=True)
-    dev.make_venv(target / ".venv")
-    python = dev.python_in(target / ".venv")
-    dev.install_torch(python, ["torch", "torchvision", "torchaudio"])
-    dev.pip(python, "-r", str(target / "requirements.txt"), *dev.requirements([dev.ROOT / "requirements.txt"]))
+    environment.make_venv(target / ".venv")
+    python = environment.python_in(target / ".venv")
+    environment.install_torch(python, ["torch", "torchvision", "torchaudio"])
+    ours = environment.requirements(ROOT / "requirements.txt")
+    environment.pip(python, "-r", str(target / "requirements.txt"), *ours)
 
 
 def _give_up(reason: str) -> int:
@@ -72,4 +81,6 @@ if __name__ == "__main__":
     try:
         sys.exit(main())
     except subprocess.CalledProcessError as error:
-        sys.exit(_give_up(f"`{' '.join(error.cmd)}` failed with exit code {error.returncode}"))
+        sys.exit(_give_up(f"`{' '.join(map(str, error.cmd))}` failed with exit code {error.returncode}"))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -12,9 +12,9 @@ import comfyui
 import numpy as np
 import pytest
 import run_workflow
-import workflow_files
 from maskwright import NODE_CLASS_MAPPINGS
 from PIL import Image
+from workflow.engine_interface import NodeFailed, WorkflowError
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "example_workflows"
@@ -62,7 +62,11 @@ def test_loading_adds_under_a_tenth_of_a_second_and_nothing_heavy(found: comfyui
     assert spent[2] < 0.1
 
 
-@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.json")), ids=lambda path: path.stem)
+# Every example but those whose model has to be downloaded.
+DOWNLOADS = {EXAMPLES / "text_to_mask_photo.json"}
+
+
+@pytest.mark.parametrize("example", sorted({*EXAMPLES.glob("*.json")} - DOWNLOADS), ids=lambda path: path.stem)
 def test_both_engines_give_the_same_pixels_for_the_examples(
     example: Path, server: comfyui.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,6 +81,20 @@ def test_both_engines_give_the_same_pixels_for_the_examples(
     for name, pixels in written["builtin"].items():
         np.testing.assert_array_equal(pixels, written["comfyui"][name], err_msg=name)
         assert pixels.std() > 1, f"{name} is blank"
+
+
+def test_a_model_that_is_not_there_is_named_with_its_address_and_folder(
+    server: comfyui.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """The tests' ComfyUI is told to stay off the network, and its models folder is empty."""
+    monkeypatch.setattr(run_workflow, "Server", lambda *_, **__: _Borrowed(server))
+    (example,) = DOWNLOADS
+    assert run_workflow.main([str(example), "--engine", "comfyui", "--output", str(tmp_path)]) == 1
+    told = capsys.readouterr().err
+    assert "node 2 (CLIPSegModelLoader" in told
+    assert "huggingface.co/CIDAS/clipseg-rd64-refined" in told
+    assert "model.safetensors" in told
+    assert str(server.base / "models" / "clipseg") in told
 
 
 class _Borrowed:
@@ -118,7 +136,7 @@ def test_a_prompt_of_an_old_file_runs(server: comfyui.Server) -> None:
     ],
 )
 def test_a_wrong_input_is_refused_by_name(server: comfyui.Server, inputs: dict, told: str) -> None:
-    with pytest.raises(workflow_files.WorkflowError, match=told):
+    with pytest.raises(WorkflowError, match=told):
         server.queue(edges_of(server, **inputs))
 
 
@@ -126,7 +144,7 @@ def test_a_pack_error_reaches_the_user_in_its_own_words(server: comfyui.Server) 
     prompt = edges_of(server)
     prompt["4"] = {"class_type": "PrimitiveInt", "inputs": {"value": -7}}
     prompt["2"]["inputs"]["kernel_size"] = ["4", 0]  # a link is not checked by ComfyUI, so the node must
-    with pytest.raises(workflow_files.NodeFailed, match="kernel_size is -7.*whole number of 1 or more") as caught:
+    with pytest.raises(NodeFailed, match="kernel_size is -7.*whole number from 1 to 65535") as caught:
         server.queue(prompt)
     assert "GradientRegion" in str(caught.value)
     assert json.dumps(str(caught.value)).count("Traceback") == 0

@@ -1,0 +1,57 @@
+"""The demo models do what they are for, on scenes they were not trained on, through the nodes that users run."""
+
+from __future__ import annotations
+
+import demo_scenes
+import numpy as np
+import pytest
+import torch
+from maskwright import NODE_CLASS_MAPPINGS
+from maskwright.models import clipseg
+from pack import ROOT
+
+SCENES = range(demo_scenes.HELD_OUT, demo_scenes.HELD_OUT + 20)
+
+
+@pytest.fixture(scope="module")
+def demo_clipseg() -> tuple:
+    return clipseg.load(clipseg.DEMO)
+
+
+def selected(image: np.ndarray, prompts: list[str], model: tuple) -> np.ndarray:
+    """What the CLIPSeg node selects for each prompt at threshold .5, bool `[prompts,H,W]`."""
+    node = NODE_CLASS_MAPPINGS["CLIPSeg"]()
+    picture = torch.from_numpy(image).float().div(255).unsqueeze(0)
+    masks = [
+        node.segment_image(picture, prompt, blur=0.0, threshold=0.5, dilation_factor=0, clipseg_model=model)[0]
+        for prompt in prompts
+    ]
+    return torch.cat(masks).numpy() > 0.5
+
+
+def test_demo_clipseg_finds_what_is_there_and_nothing_else(demo_clipseg: tuple) -> None:
+    overlaps, absent = [], []
+    for seed in SCENES:
+        scene = demo_scenes.draw_scene(seed, (352, 352))
+        there = demo_scenes.present_prompts(scene)
+        missing = demo_scenes.absent_prompts(scene)[:6]  # the hard ones first
+        found = selected(scene.image, [*there, *missing], demo_clipseg)
+        for mask, true in zip(found, there.values()):
+            overlaps.append((mask & true).sum() / (mask | true).sum())
+        absent += [mask.mean() for mask in found[len(there) :]]
+    assert len(overlaps) > 60
+    assert np.mean(overlaps) >= 0.8
+    assert np.mean(absent) < 0.005
+
+
+def test_demo_clipseg_is_in_the_list_and_small(demo_clipseg: tuple) -> None:
+    assert clipseg.DEMO in clipseg.available([])
+    assert sum(file.stat().st_size for file in clipseg.DEMO_FOLDER.iterdir()) < 3_000_000
+    assert (clipseg.DEMO_FOLDER / "model.safetensors").is_file()
+    processor, model = demo_clipseg
+    assert type(processor).__name__ == "CLIPSegProcessor" and type(model).__name__ == "CLIPSegForImageSegmentation"
+
+
+def test_the_demo_models_say_where_they_come_from() -> None:
+    text = (ROOT / "models" / "demo" / "README.md").read_text(encoding="utf-8")
+    assert "train_demo_models.py" in text and "GPL-3.0-or-later" in text

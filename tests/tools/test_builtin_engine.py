@@ -1,0 +1,151 @@
+"""The built-in engine: how nodes are called, checked and described."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import builtin_engine
+import pytest
+import run_workflow
+from workflow.engine_interface import BadWorkflow, NodeFailed
+from workflow_cases import load
+
+
+class Doubled:
+    """A node that gives its inputs back, so that a test sees how it was called."""
+
+    INPUT_TYPES = classmethod(lambda cls: {"required": {"value": ("*",), "other": ("*",)}})
+    RETURN_TYPES, FUNCTION = ("*", "*"), "run"
+    OUTPUT_IS_LIST = (False, True)
+
+    def run(self, value: object, other: object) -> tuple:
+        return ((value, other), [value, value])
+
+
+class Listing:
+    INPUT_TYPES = classmethod(lambda cls: {"required": {}})
+    RETURN_TYPES, FUNCTION, OUTPUT_IS_LIST = ("*",), "run", (True,)
+
+    def run(self) -> tuple:
+        return ([1, 2, 3],)
+
+
+class Show:
+    INPUT_TYPES = classmethod(
+        lambda cls: {
+            "required": {"value": ("*",)},
+            "optional": {"extra": ("INT", {"default": 4})},
+            "hidden": {"me": "UNIQUE_ID", "whole": "PROMPT", "png": "EXTRA_PNGINFO"},
+        }
+    )
+    RETURN_TYPES, FUNCTION, OUTPUT_NODE, INPUT_IS_LIST = (), "run", True, True
+
+    def run(self, value: list, me: list, whole: list, png: list, extra: object = "not given") -> dict:
+        return {"ui": {"seen": [value, me, sorted(whole[0]), png, extra]}}
+
+
+class Failing:
+    INPUT_TYPES = classmethod(lambda cls: {"required": {}})
+    RETURN_TYPES, FUNCTION, OUTPUT_NODE = (), "run", True
+    error: Exception
+
+    def run(self) -> tuple:
+        raise self.error
+
+
+class Picky:
+    INPUT_TYPES = classmethod(lambda cls: {"required": {"mode": (["a"],), "size": ("INT", {"max": 3})}})
+    RETURN_TYPES, FUNCTION, OUTPUT_NODE = (), "run", True
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, mode: str) -> bool | str:
+        return True if mode.startswith("a") else "modes start with a"
+
+    def run(self, mode: str, size: int) -> dict:
+        return {"ui": {"mode": [mode], "size": [size]}}
+
+
+def engine_of(**classes: type) -> builtin_engine.BuiltinEngine:
+    return builtin_engine.BuiltinEngine(classes, {})
+
+
+def test_lists_are_mapped_as_comfyui_maps_them() -> None:
+    prompt = {
+        "1": {"class_type": "Listing", "inputs": {}},
+        "2": {"class_type": "Doubled", "inputs": {"value": ["1", 0], "other": "x"}},
+        "3": {"class_type": "Show", "inputs": {"value": ["2", 0]}},
+        "4": {"class_type": "Show", "inputs": {"value": ["2", 1]}},
+    }
+    with engine_of(Listing=Listing, Doubled=Doubled, Show=Show) as engine:
+        shown = engine.queue(prompt, extra_pnginfo={"workflow": 1}).outputs
+    assert shown["3"]["seen"] == [
+        [(1, "x"), (2, "x"), (3, "x")],
+        ["3"],
+        ["1", "2", "3", "4"],
+        [{"workflow": 1}],
+        "not given",
+    ]
+    assert shown["4"]["seen"][0] == [1, 1, 2, 2, 3, 3]
+
+
+def test_node_runs_once_however_many_draw_on_it() -> None:
+    calls = []
+
+    class Counting(Listing):
+        def run(self) -> tuple:
+            calls.append(1)
+            return ([1],)
+
+    prompt = {"1": {"class_type": "Counting", "inputs": {}}}
+    prompt |= {str(n): {"class_type": "Show", "inputs": {"value": ["1", 0]}} for n in (2, 3)}
+    prompt["9"] = {"class_type": "Counting", "inputs": {}}  # drawn on by nothing, so never run
+    with engine_of(Counting=Counting, Show=Show) as engine:
+        engine.queue(prompt)
+    assert len(calls) == 1
+
+
+def test_validate_inputs_replaces_the_checks_of_the_inputs_it_names() -> None:
+    with engine_of(Picky=Picky) as engine:
+        shown = engine.queue({"1": {"class_type": "Picky", "inputs": {"mode": "also", "size": "2"}}}).outputs
+        assert shown["1"] == {"mode": ["also"], "size": [2]}
+        with pytest.raises(BadWorkflow, match="modes start with a"):
+            engine.queue({"1": {"class_type": "Picky", "inputs": {"mode": "b", "size": 2}}})
+        with pytest.raises(BadWorkflow, match=r"node 1 \(Picky\), widget mode: .* no attribute 'startswith' .value 5"):
+            engine.queue({"1": {"class_type": "Picky", "inputs": {"mode": 5, "size": 2}}})
+        with pytest.raises(BadWorkflow, match=r"size: 4 is too large; allowed: a whole number up to 3"):
+            engine.queue({"1": {"class_type": "Picky", "inputs": {"mode": "a", "size": 4}}})
+
+
+def test_failing_node_is_named_and_own_errors_are_shown_without_their_type() -> None:
+    from maskwright.core.errors import InputError
+
+    with engine_of(Failing=Failing) as engine:
+        for error, said in (
+            (InputError("mask is empty", "Draw one"), "node 7 (Failing) failed: mask is empty. Draw one."),
+            (KeyError("x"), "node 7 (Failing) failed: KeyError: 'x'"),
+        ):
+            Failing.error = error
+            with pytest.raises(NodeFailed) as caught:
+                engine.queue({"7": {"class_type": "Failing", "inputs": {}}})
+            assert str(caught.value) == said
+            assert "Traceback" in caught.value.trace
+
+
+def test_failed_run_exits_with_1_and_shows_a_traceback_only_on_demand(run: Callable, photo: Path) -> None:
+    prompt = load("edges_api.json")
+    code, _, err = run(prompt, "--input", photo, "--set", "3.channel=alpha")  # the picture has no alpha
+    assert code == run_workflow.FAILED
+    assert "node 3 (ImageToMask) failed: IndexError" in err
+    assert "Traceback" not in err
+    assert "Traceback" in run(prompt, "--input", photo, "--set", "3.channel=alpha", "--debug")[2]
+
+
+def test_object_info_has_the_shape_of_the_servers() -> None:
+    with builtin_engine.BuiltinEngine() as engine:
+        info = engine.object_info()
+    keys = {"input", "input_order", "output", "output_is_list", "output_name", "name", "display_name", "description"}
+    for schema in info.values():
+        assert keys | {"category", "output_node", "python_module"} <= schema.keys()
+    assert info["GradientRegion"]["display_name"] == "Gradient Region"
+    assert info["SaveImage"]["output_node"] is True

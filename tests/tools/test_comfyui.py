@@ -1,0 +1,152 @@
+"""Finding ComfyUI, and the life of a server, against a stand-in."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import comfyui
+import pytest
+from stand_in import gone, posix_only, runs
+from workflow.engine_interface import BadWorkflow, NodeFailed, OutputFile
+from workflow_cases import TOOLS
+
+
+def test_server_runs_a_prompt_and_is_gone_after_the_block(stand_in: Callable) -> None:
+    with comfyui.Server(stand_in("works"), cpu=True) as server:
+        linked = server.base / "custom_nodes" / comfyui.LINK_NAME
+        assert (linked / "__init__.py").is_file()
+        result = server.queue({"4": {"class_type": "N", "inputs": {}}})
+        assert result.files == [OutputFile("4", server.base / "output/s/a.png", "output", "s")]
+    assert gone(server.port)
+    assert not server.base.exists()
+    assert (comfyui.ROOT / "__init__.py").is_file()  # the link was removed, not what it points at
+
+
+@posix_only
+def test_server_and_its_children_are_gone_after_an_exception(stand_in: Callable) -> None:
+    with pytest.raises(ZeroDivisionError), comfyui.Server(stand_in("works"), cpu=True) as server:
+        child = int((server.base / "child").read_text())
+        assert runs(child)
+        raise ZeroDivisionError
+    assert gone(server.port)
+    assert not runs(server_child := child), server_child
+
+
+@posix_only
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGKILL", 9)])
+def test_server_is_gone_when_its_parent_is_killed(stand_in: Callable, tmp_path: Path, number: int) -> None:
+    place = stand_in("works")
+    script = (
+        "import sys, time; sys.path.insert(0, sys.argv[1]); import comfyui, pathlib\n"
+        "found = comfyui.ComfyUI(pathlib.Path(sys.argv[2]), pathlib.Path(sys.executable), '', '')\n"
+        "with comfyui.Server(found, cpu=True) as server:\n"
+        "    print(server.port, server.pid, server.base, flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(TOOLS), str(place.path)], stdout=subprocess.PIPE, text=True,
+        stderr=subprocess.DEVNULL,
+    ) as parent:  # fmt: skip
+        port, pid, base = parent.stdout.readline().split()
+        child = int((Path(base) / "child").read_text())
+        parent.send_signal(number)
+        parent.wait(20)
+    assert gone(int(port))
+    until = time.monotonic() + 10
+    while (runs(int(pid)) or runs(child) or Path(base).exists()) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert (runs(int(pid)), runs(child), Path(base).exists()) == (False, False, False)
+
+
+def test_server_that_dies_early_shows_the_end_of_its_log(stand_in: Callable) -> None:
+    with pytest.raises(comfyui.ServerError) as caught:
+        comfyui.Server(stand_in("dies"), cpu=True).start()
+    text = str(caught.value)
+    assert "ended before it answered (exit 1)" in text
+    assert "no such option" in text
+    assert "line 39" in text
+    assert "line 9\n" not in text
+
+
+def test_server_that_never_answers_runs_into_the_time_limit(stand_in: Callable) -> None:
+    server = comfyui.Server(stand_in("hangs"), cpu=True, time_limit=0.8)
+    with pytest.raises(comfyui.ServerError, match="did not answer within 1 seconds"):
+        server.start()
+    assert not server.base.exists()
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "said"),
+    [
+        ("refuses", BadWorkflow, "node 4 .N., widget n: 9 is too large; allowed: a whole number from 1"),
+        ("refuses a part", BadWorkflow, "widget n: 9 is too large"),
+        ("node fails", NodeFailed, "node 4 .N. failed: ValueError: no"),
+        ("dies in the run", comfyui.ServerError, "ComfyUI ended in the middle of the run"),
+    ],
+)
+def test_what_the_server_reports_becomes_a_sentence(stand_in: Callable, how: str, error: type, said: str) -> None:
+    with comfyui.Server(stand_in(how), cpu=True) as server, pytest.raises(error, match=said):
+        server.queue({"4": {"class_type": "N", "inputs": {"n": 9}}})
+
+
+def test_models_folder_is_handed_to_comfyui_with_places_for_downloads(tmp_path: Path) -> None:
+    (tmp_path / "models" / "checkpoints").mkdir(parents=True)
+    found = comfyui.ComfyUI(tmp_path, Path(sys.executable), "", "")
+    server = comfyui.Server(found, models=tmp_path / "models")
+    server.base = tmp_path
+    section = json.loads(server._write_model_paths().read_text())["models"]
+    assert section["base_path"] == str(tmp_path / "models")
+    assert section["is_default"] is True
+    assert section["checkpoints"] == "checkpoints"
+    assert section["clipseg"] == "clipseg"
+
+
+def make_comfyui(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    for name in ("main.py", "folder_paths.py"):
+        (folder / name).touch()
+    (folder / "comfyui_version.py").write_text('__version__ = "1.2.3"\n')
+    return folder
+
+
+def test_comfyui_is_looked_for_in_the_named_places_in_order(
+    no_comfyui: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comfyui, "_python_problem", lambda python: "")
+    pack = tmp_path / "other" / "custom_nodes" / "maskwright"
+    none = comfyui.find_comfyui(pack)
+    assert not none.usable
+    assert "COMFYUI_PATH is not set" in none.why
+    documents = [] if sys.platform.startswith("linux") else ["Documents"]
+    default = make_comfyui(tmp_path.joinpath("home", *documents, "comfy", "ComfyUI"))
+    assert comfyui.find_comfyui(pack).path == default
+    around = make_comfyui(tmp_path / "other")
+    assert comfyui.find_comfyui(pack).path == around
+    named = make_comfyui(tmp_path / "named")
+    monkeypatch.setenv("COMFYUI_PATH", str(named))
+    found = comfyui.find_comfyui(pack)
+    assert (found.path, found.version, found.usable) == (named, "1.2.3", True)
+    monkeypatch.setenv("COMFYUI_PATH", str(tmp_path / "nothing"))
+    assert "not a ComfyUI folder" in comfyui.find_comfyui(pack).why
+
+
+def test_comfyui_that_no_python_can_run_says_what_is_missing(
+    no_comfyui: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMFYUI_PATH", str(make_comfyui(tmp_path / "ComfyUI")))
+    monkeypatch.setattr(comfyui, "NEEDED_MODULES", ("json", "surely_not_there"))
+    found = comfyui.find_comfyui()
+    assert not found.usable
+    assert "ComfyUI 1.2.3 is in" in found.why
+    assert "lacks surely_not_there" in found.why
+    assert "or set COMFYUI_PYTHON" in found.why
+    monkeypatch.setenv("COMFYUI_PYTHON", str(tmp_path / "python"))
+    found = comfyui.find_comfyui()
+    assert f"but COMFYUI_PYTHON cannot run it: {tmp_path / 'python'} does not run" in found.why
+    assert "set COMFYUI_PYTHON" not in found.why

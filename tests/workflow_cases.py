@@ -1,0 +1,27 @@
+"""What the tests of `tools/` share: the workflow files among the fixtures, and prompts made of a few nodes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+WORKFLOWS = Path(__file__).parent / "fixtures" / "workflows"
+TOOLS = Path(__file__).parent.parent / "tools"
+
+
+def load(name: str) -> dict:
+    return json.loads((WORKFLOWS / name).read_text(encoding="utf-8"))
+
+
+def saved(out: str) -> list[Path]:
+    """The files that a run named on stdout, which holds nothing else."""
+    return [Path(line) for line in out.splitlines()]
+
+
+def loaders(*names: object) -> dict:
+    """A prompt with a LoadImage for each file name, ids 1, 2, ..., each shown."""
+    prompt = {}
+    for number, name in enumerate(names, 1):
+        prompt[str(number)] = {"class_type": "LoadImage", "inputs": {"image": name}}
+        prompt[str(100 + number)] = {"class_type": "PreviewImage", "inputs": {"images": [str(number), 0]}}
+    return prompt

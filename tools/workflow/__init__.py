@@ -1,0 +1,17 @@
+"""Saved workflow files: reading and checking them, and turning them into the prompt that an engine runs.
+
+Two formats are in use: the editor's (`nodes` and `links`, what "Save" writes) and the API format (`{id: {class_type,
+inputs}}`, what "Export (API)" writes and engines take). comfy-cli's converter leads from one to the other; it leaves
+out what it does not understand, so everything is checked before it, and its result after it.
+
+Each module imports only those above it:
+
+engine_interface  what an engine is told and gives back, and the errors
+graph             nodes and links of both formats: following and naming them
+read_workflow     a file becomes a `Workflow`
+check_workflow    links and loops: what can be checked without an engine
+to_prompt         either format becomes a prompt
+widgets           what a schema says of widgets, and --set
+input_files       the files that LoadImage and its like read
+results           the files that a run leaves to the user
+"""

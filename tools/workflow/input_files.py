@@ -1,0 +1,128 @@
+"""Input files: the widgets that name them, and bringing them into an engine's input folder."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from .engine_interface import BadWorkflow, WorkflowError, id_order
+from .graph import needed_nodes, prompt_label, schema_of
+from .widgets import input_specs
+
+
+@dataclass(frozen=True)
+class FileWidget:
+    """A widget that names a file in the input folder, such as LoadImage's. `value` may be something else by mistake."""
+
+    node_id: str
+    widget: str
+    value: object
+    label: str
+
+
+def file_widgets(prompt: dict, object_info: dict) -> list[FileWidget]:
+    """The file widgets of the nodes that take part, in order of node id."""
+    found = []
+    for node_id in sorted(needed_nodes(prompt, object_info), key=id_order):
+        node = prompt[node_id]
+        for name, (_kind, options) in input_specs(schema_of(object_info, node)).items():
+            loads = any(key.endswith("_upload") and options[key] for key in options)
+            if loads and name in node["inputs"] and not isinstance(node["inputs"][name], list):  # a list is a link
+                label = prompt_label(node_id, node, object_info)
+                found.append(FileWidget(node_id, name, node["inputs"][name], label))
+    return found
+
+
+def assign_inputs(prompt: dict, files: list[Path], names: list[str], object_info: dict) -> None:
+    """Put the files given with `--input` into the file widgets of a prompt, in place.
+
+    Takes: `files`, as the user gave them; `names`, what each is called in the input folder. A widget whose saved
+    file name is that of a given file takes that file. The other files go to the other widgets in order of node id:
+    one each when there are as many, or one for each distinct file name when there are as many of those.
+    Raises: `WorkflowError` when neither fits, listing the widgets.
+    """
+    widgets = file_widgets(prompt, object_info)
+    left_files = list(range(len(files)))
+    left_widgets = []
+    for place in widgets:
+        wanted = PurePosixPath(_without_mark(place.value)).name
+        same = next((index for index, file in enumerate(files) if file.name == wanted), None)
+        if same is None:
+            left_widgets.append(place)
+        else:
+            prompt[place.node_id]["inputs"][place.widget] = names[same]
+            left_files = [index for index in left_files if index != same]
+    if not left_files:
+        return
+    saved = list(dict.fromkeys(str(place.value) for place in left_widgets))
+    if len(left_files) == len(left_widgets):
+        chosen = zip(left_widgets, left_files, strict=True)
+    elif len(left_files) == len(saved):
+        chosen = [(place, left_files[saved.index(str(place.value))]) for place in left_widgets]
+    else:
+        raise WorkflowError(_misfit(files, left_files, left_widgets))
+    for place, index in chosen:
+        prompt[place.node_id]["inputs"][place.widget] = names[index]
+
+
+def _misfit(files: list[Path], left_files: list[int], left_widgets: list[FileWidget]) -> str:
+    names = ", ".join(files[index].name for index in left_files)
+    if not left_widgets:
+        return f"--input: there is no node left that loads a file, so nothing can take {names}"
+    there = "; ".join(f"{place.label} {place.widget}={place.value}" for place in left_widgets)
+    return (
+        f"--input: {len(left_files)} file(s) ({names}) for {len(left_widgets)} nodes that load a file: {there}. "
+        f"Give as many files as nodes, or name a node's file with --set, for example "
+        f"--set {left_widgets[0].node_id}.{left_widgets[0].widget}={files[left_files[0]].name}"
+    )
+
+
+def _without_mark(value: object) -> str:
+    """A file widget's value without the folder mark that the editor may put behind it; "" where it is not text."""
+    return re.sub(r" \[(input|output|temp)\]$", "", value) if isinstance(value, str) else ""
+
+
+def provide_files(prompt: dict, object_info: dict, folder: Path, elsewhere: Iterable[Path]) -> None:
+    """See that every file that a prompt names lies in the input folder, copying it from `elsewhere` where need be.
+
+    Takes: `folder`, the engine's input folder; `elsewhere`, folders to look in, in order. Raises: `BadWorkflow`
+    naming each file that is in none of them.
+    """
+    places = list(elsewhere)
+    problems = []
+    for item in file_widgets(prompt, object_info):
+        name = _without_mark(item.value)
+        target = (folder / name).resolve()
+        if not name or not target.is_relative_to(folder.resolve()):
+            shown = json.dumps(item.value, ensure_ascii=False)
+            problems.append(f"{item.label}, widget {item.widget}: {shown} is not a file name in the input folder")
+            continue
+        source = next((place / name for place in places if (place / name).is_file()), None)
+        if not target.is_file() and source is not None:
+            copy_into(folder, source, name)
+        if not target.is_file() or str(item.value).endswith((" [output]", " [temp]")):
+            looked = ", ".join(map(str, places)) or "no folder"
+            problems.append(
+                f'{item.label}, widget {item.widget}: there is no file "{item.value}" (looked in {looked}); '
+                f"give the file to use with --input FILE"
+            )
+    if problems:
+        raise BadWorkflow(problems)
+
+
+def copy_into(folder: Path, file: Path, name: str | None = None) -> str:
+    """Copy `file` to `folder`/`name` (default: its own name) and give that name with forward slashes.
+
+    Raises: `OSError` when `file` cannot be read; `ValueError` when `name` leads out of the folder.
+    """
+    folder = folder.resolve()
+    target = (folder / (name or file.name)).resolve()
+    if not target.is_relative_to(folder):
+        raise ValueError(f"{name} leads out of the folder {folder}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(file, target)
+    return target.relative_to(folder).as_posix()

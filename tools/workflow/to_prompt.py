@@ -1,0 +1,253 @@
+"""From either format to a prompt, with the converter of comfy-cli and with what it gets wrong put right."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+
+from .check_workflow import prompt_problems
+from .engine_interface import BadWorkflow
+from .graph import (
+    BYPASSED,
+    MUTED,
+    definitions_of,
+    editor_label,
+    entries,
+    in_use,
+    input_name,
+    links_of,
+    needed_nodes,
+    prompt_label,
+    read_link,
+    schema_of,
+    sockets,
+)
+from .read_workflow import Workflow
+
+EDITOR_ONLY_TYPES = frozenset({"Note", "MarkdownNote", "PrimitiveNode", "GetNode", "SetNode", "Reroute"})
+CONVERTER_MISSING = (
+    "{path} is in the editor's format, and the converter for it is not installed: run `{python} -m pip install "
+    "comfy-cli`, or export the workflow with Workflow > Export (API) and run that file"
+)
+MAX_DEPTH = 10  # of subgraphs in subgraphs, the converter's own bound
+
+
+def to_prompt(
+    workflow: Workflow,
+    object_info: dict,
+    unknown: Callable[[str], str],
+    note: Callable[[str], None] = lambda text: None,
+) -> dict:
+    """Turn a workflow into the API format that an engine takes; the result is the caller's own copy.
+
+    Takes: `workflow`, checked by `check_structure`; `object_info` of the engine; `unknown`, which gives a type the
+    engine does not know the end of the sentence "node 7 (KSampler) ..."; `note`, told about nodes left out.
+    Raises: `BadWorkflow` for unknown nodes, slots that do not exist and loops; `ModuleNotFoundError` (comfy_cli)
+    when the editor's format is given and comfy-cli is not installed.
+    """
+    if workflow.is_editor:
+        data = _for_converter(workflow.data)
+        _drop_or_refuse_unknown(data, object_info, unknown, note)
+        prompt = _convert(data, object_info)
+    else:
+        prompt = json.loads(json.dumps(workflow.data))
+        for node in prompt.values():
+            node.setdefault("inputs", {})
+            for name, value in node["inputs"].items():  # ids typed as numbers, as people do by hand
+                if (
+                    isinstance(value, list)
+                    and len(value) == 2
+                    and isinstance(value[0], int)
+                    and str(value[0]) in prompt
+                ):
+                    node["inputs"][name] = [str(value[0]), value[1]]
+        strange = [(key, node) for key, node in prompt.items() if node["class_type"] not in object_info]
+        if strange:
+            raise BadWorkflow(f"{prompt_label(key, node)} {unknown(node['class_type'])}" for key, node in strange)
+    problems = prompt_problems(prompt) + _slot_problems(prompt, object_info)
+    if workflow.is_editor and not problems:
+        problems = _muted_sources(data, prompt, object_info)
+    if problems:
+        raise BadWorkflow(problems)
+    if not any(schema_of(object_info, node).get("output_node") for node in prompt.values()):
+        raise BadWorkflow(["it has no active node that saves or shows anything, such as SaveImage"])
+    return prompt
+
+
+def _for_converter(data: dict) -> dict:
+    """A copy in the older form that the converter reads: links as lists of six."""
+    copy = json.loads(json.dumps(data))
+    links = [read_link(entry) for entry in copy["links"]]
+    copy["links"] = [[k.id, k.source, k.source_slot, k.target, k.target_slot, k.type] for k in links]
+    return copy
+
+
+def _drop_or_refuse_unknown(
+    data: dict, object_info: dict, unknown: Callable[[str], str], note: Callable[[str], None]
+) -> None:
+    """Refuse active nodes of unknown type, but for those wired to nothing: labels and switches of editor add-ons."""
+    definitions = definitions_of(data)
+    problems = []
+    for graph, place in [(data, ""), *((sub, f' in subgraph "{sub.get("name")}"') for sub in _used(data, definitions))]:
+        kept = []
+        for node in entries(graph, "nodes"):
+            known = node["type"] in object_info or node["type"] in EDITOR_ONLY_TYPES or node["type"] in definitions
+            if known or node.get("mode") in (MUTED, BYPASSED):
+                kept.append(node)
+            elif not _is_wired(node):
+                note(
+                    f"{editor_label(node)}{place} is left out: it is connected to nothing, and {unknown(node['type'])}"
+                )
+            else:
+                problems.append(f"{editor_label(node)}{place} {_why_unknown(node, unknown)}")
+        graph["nodes"] = kept
+    if problems:
+        raise BadWorkflow(problems)
+
+
+def _used(graph: dict, definitions: dict[str, dict]) -> list[dict]:
+    """The subgraph definitions that active nodes of a graph use, and those that these use in turn."""
+    found: dict[str, dict] = {}
+    todo = [graph]
+    while todo:
+        for node in entries(todo.pop(), "nodes"):
+            kind = node.get("type")
+            if kind in definitions and kind not in found and node.get("mode") not in (MUTED, BYPASSED):
+                found[kind] = definitions[kind]
+                todo.append(definitions[kind])
+    return list(found.values())
+
+
+def _is_wired(node: dict) -> bool:
+    return any(socket.get("link") is not None for socket in sockets(node, "inputs")) or any(
+        entries(socket, "links") for socket in sockets(node, "outputs")
+    )
+
+
+def _why_unknown(node: dict, unknown: Callable[[str], str]) -> str:
+    kind = node["type"]
+    if kind.startswith(("workflow>", "workflow/")):
+        return (
+            "is a group node of the old kind; open the workflow in the editor, convert it to a subgraph and save again"
+        )
+    if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", kind):
+        return "is a subgraph whose definition is missing from the file; save the workflow again in the editor"
+    properties = node.get("properties") if isinstance(node.get("properties"), dict) else {}
+    source = properties.get("aux_id") or properties.get("cnr_id")
+    hint = f" (the file says that it comes from {source})" if source and source != "comfy-core" else ""
+    return unknown(kind) + hint
+
+
+def _convert(data: dict, object_info: dict) -> dict:
+    with _comfy_cli_without_traces():
+        from comfy_cli.workflow_to_api import WorkflowConversionError, convert_ui_to_api
+
+    logger = logging.getLogger("comfy_cli.workflow_to_api")
+    heard = _Listener()
+    logger.addHandler(heard)
+    propagate, logger.propagate = logger.propagate, False  # it logs tracebacks; ours are sentences
+    try:
+        prompt = convert_ui_to_api(data, object_info)
+    except WorkflowConversionError as error:
+        raise BadWorkflow([str(error)]) from error
+    except Exception as error:  # it stumbles over malformed nodes in many ways; none of them is the user's to read
+        raise BadWorkflow([f"comfy-cli's converter cannot read it ({type(error).__name__}: {error})"]) from error
+    finally:
+        logger.removeHandler(heard)
+        logger.propagate = propagate
+    problems = list(heard.errors)
+    for node in data["nodes"]:
+        active = node.get("mode") not in (MUTED, BYPASSED) and node["type"] in object_info
+        if active and str(node["id"]) not in prompt and not problems:
+            problems.append(f"{editor_label(node)} was left out by comfy-cli's converter, which cannot convert it")
+    if problems:
+        raise BadWorkflow(problems)
+    _let_primitives_rule(data, prompt)
+    return prompt
+
+
+@contextlib.contextmanager
+def _comfy_cli_without_traces() -> Iterator[None]:
+    """Importing comfy-cli makes a folder for its settings in the user's home; in this block it makes one elsewhere."""
+    from comfy_cli import constants
+
+    with tempfile.TemporaryDirectory(prefix="maskwright-comfy-cli-") as folder:
+        real = getattr(constants, "DEFAULT_CONFIG", {})
+        constants.DEFAULT_CONFIG = dict.fromkeys(real, folder)
+        try:
+            yield
+        finally:
+            constants.DEFAULT_CONFIG = real
+
+
+def _let_primitives_rule(data: dict, prompt: dict) -> None:
+    """Give widgets fed by a PrimitiveNode its value, in place, as the editor does when it queues.
+
+    The converter prefers the value saved with the fed node, which is out of date when the file was saved, or edited
+    by hand, after the primitive's value had changed.
+    """
+    definitions = definitions_of(data)
+    todo = [(data, "", 0)]
+    while todo:
+        graph, prefix, depth = todo.pop()
+        nodes = {str(node["id"]): node for node in entries(graph, "nodes")}
+        for link in filter(None, map(read_link, entries(graph, "links"))):
+            source, target = nodes.get(str(link.source), {}), nodes.get(str(link.target), {})
+            values = source.get("widgets_values")
+            fed = prompt.get(f"{prefix}{link.target}")
+            is_primitive = source.get("type") == "PrimitiveNode" and isinstance(values, list) and values
+            if is_primitive and fed and in_use(link, nodes):
+                name = input_name(target, link.target_slot)
+                if name in fed["inputs"]:
+                    fed["inputs"][name] = {"__value__": values[0]} if isinstance(values[0], list) else values[0]
+        if depth < MAX_DEPTH:
+            inner = [
+                (definitions[n["type"]], f"{prefix}{n['id']}:") for n in nodes.values() if n["type"] in definitions
+            ]
+            todo += [(definition, path, depth + 1) for definition, path in inner]
+
+
+class _Listener(logging.Handler):
+    """Collects what the converter skipped: it logs an error for a node it could not convert, and goes on."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.errors: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        cause = f" ({record.exc_info[1]})" if record.exc_info else ""
+        self.errors.append(f"comfy-cli's converter: {record.getMessage()}{cause}")
+
+
+def _slot_problems(prompt: dict, object_info: dict) -> list[str]:
+    problems = []
+    for node_id, node in prompt.items():
+        for name, (source, slot) in links_of(node):
+            outputs = schema_of(object_info, prompt.get(source, {})).get("output")
+            if outputs is not None and not 0 <= slot < len(outputs):
+                label = prompt_label(source, prompt[source], object_info)
+                problems.append(
+                    f"{prompt_label(node_id, node, object_info)}: input {name} is linked to output {slot} of "
+                    f"{label}, which has {len(outputs)} (numbered from 0)"
+                )
+    return problems
+
+
+def _muted_sources(data: dict, prompt: dict, object_info: dict) -> list[str]:
+    """Required inputs that are wired to a muted node: the prompt cannot show why they are empty, the file can."""
+    nodes = {str(node["id"]): node for node in data["nodes"]}
+    needed = needed_nodes(prompt, object_info)
+    problems = []
+    for link in filter(None, map(read_link, data["links"])):
+        source, target = nodes.get(str(link.source), {}), nodes.get(str(link.target), {})
+        if source.get("mode") != MUTED or str(link.target) not in needed or not in_use(link, nodes):
+            continue
+        name = input_name(target, link.target_slot)
+        required = (schema_of(object_info, prompt[str(link.target)]).get("input") or {}).get("required") or {}
+        if name in required and name not in prompt[str(link.target)]["inputs"]:
+            problems.append(f"{editor_label(target)}: input {name} comes from {editor_label(source)}, which is muted")
+    return problems
