@@ -4,6 +4,7 @@ from .nodes.clipseg import CLIPSeg
 from .nodes.clipseg_masking import CLIPSegMasking
 from .nodes.clipseg_model_loader import CLIPSegModelLoader
 from .nodes.gradient_region import GradientRegion
+from .nodes.image_segmentation import ImageSegmentation
 
 # Plain literal dicts: ComfyUI-Manager's and the registry's scanners read them as text.
 NODE_CLASS_MAPPINGS = {
@@ -11,6 +12,7 @@ NODE_CLASS_MAPPINGS = {
     "CLIPSegMasking": CLIPSegMasking,
     "CLIPSegModelLoader": CLIPSegModelLoader,
     "GradientRegion": GradientRegion,
+    "ImageSegmentation": ImageSegmentation,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
@@ -18,6 +20,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "CLIPSegMasking": "CLIPSeg Masking (batch)",
     "CLIPSegModelLoader": "CLIPSeg Model Loader",
     "GradientRegion": "Gradient Region",
+    "ImageSegmentation": "Image Segmentation (rembg)",
 }
 
 WEB_DIRECTORY = "./web"

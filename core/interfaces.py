@@ -26,6 +26,15 @@ class NoProgress:
 WITHOUT_PROGRESS = NoProgress()
 
 
+class MaskSource(Protocol):
+    """What selects something in a picture: a model that is ready to run."""
+
+    masks_per_picture: int
+
+    def masks(self, picture: torch.Tensor) -> torch.Tensor:
+        """``[H,W,3 or 4]`` in 0..1 -> ``[masks_per_picture,H,W]`` in 0..1, on any device; alpha is not looked at."""
+
+
 @dataclass(frozen=True)
 class Sampling:
     """One run of a sampler over a part of its schedule: all that `Sampler.sample` needs.

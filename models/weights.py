@@ -92,8 +92,8 @@ def download_missing(model: Model, folder: Path, progress: Callable[[int], Progr
 
     Args:
         folder: Made if missing.
-        progress: Called with the bytes to fetch, and only where there are any; the answer's ``step`` gets the bytes
-            as they arrive, and may raise to stop.
+        progress: Called with the bytes to fetch (those that are known, and 1 at least), and only where there are any;
+            the answer's ``step`` gets the bytes as they arrive, and may raise to stop.
 
     Raises:
         ModelError: It cannot be done; says why, and how to do it by hand.
@@ -105,7 +105,7 @@ def download_missing(model: Model, folder: Path, progress: Callable[[int], Progr
         if not offline():
             _check_space(folder, missing)
         try:
-            bar = NoProgress() if progress is None or offline() else progress(sum(file.size for file in missing))
+            bar = NoProgress() if progress is None or offline() else progress(max(1, _known_bytes(missing)))
             for file in missing:
                 download(file, folder, bar)
         except ModelError as error:
@@ -120,7 +120,7 @@ def download_missing(model: Model, folder: Path, progress: Callable[[int], Progr
 def download(file: RemoteFile, folder: Path, progress: Progress | None = None) -> Path:
     """Fetch one file into ``folder`` and return its path. It appears there whole and checked, or not at all.
 
-    It is written beside its place under a name that ends in ``.part``, and renamed when size and SHA-256 are right.
+    It is written beside its place under a name that ends in ``.part``, and renamed when size and checksums are right.
     A connection that breaks is taken up again where it broke, twice; one that cannot be made is not tried again.
 
     Args:
@@ -136,18 +136,21 @@ def download(file: RemoteFile, folder: Path, progress: Progress | None = None) -
         raise ModelError(f"{url} was not fetched, since HF_HUB_OFFLINE forbids the network", by_hand)
 
     part = folder / f"{file.name}.{os.getpid()}-{secrets.token_hex(4)}.part"
-    logger.info("Downloading %s to %s (%.1f MB)", url, target, file.size / 1e6)
+    logger.info("Downloading %s to %s (%s)", url, target, f"{file.size / 1e6:.1f} MB" if file.size else "size unknown")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_stale_parts(folder, file.name)
         with part.open("xb") as out:
-            received = _receive(url, out, file.size, progress or NoProgress())
+            received = _receive(url, out, file, progress or NoProgress())
             out.flush()
             os.fsync(out.fileno())
-        if received != file.sha256:
-            raise ModelError(
-                f"{url} is not the file that was expected: its SHA-256 is {received}, not {file.sha256}", by_hand
-            )
+        for algorithm, digest in file.checksums.items():
+            if received[algorithm] != digest:
+                kind = {"sha256": "SHA-256", "md5": "MD5"}[algorithm]
+                raise ModelError(
+                    f"{url} is not the file that was expected: its {kind} is {received[algorithm]}, not {digest}",
+                    by_hand,
+                )
         os.replace(part, target)
     except _WrongSize as error:
         raise ModelError(f"{url} is not the file that was expected: {error}", by_hand) from error
@@ -159,38 +162,47 @@ def download(file: RemoteFile, folder: Path, progress: Progress | None = None) -
     return target
 
 
-def _receive(url: str, out: BinaryIO, size: int, progress: Progress) -> str:
-    """Write the ``size`` bytes at ``url`` to ``out``, in several attempts if need be, and return their SHA-256."""
-    digest, done, reported = hashlib.sha256(), 0, 0
+def _receive(url: str, out: BinaryIO, file: RemoteFile, progress: Progress) -> dict[str, str]:
+    """Write the bytes at ``url`` to ``out``, in several attempts if need be, and return the checksums that are known
+    of ``file``. Where its size is not known, the server's word is taken for it."""
+    digests, done, reported, size = _digests(file), 0, 0, file.size
     for attempt in range(1, ATTEMPTS + 1):
         try:
             with _open(url, done) as response:
                 if done and response.status != http.HTTPStatus.PARTIAL_CONTENT:
                     out.seek(0)  # a server that always sends all of it
                     out.truncate()
-                    digest, done = hashlib.sha256(), 0
+                    digests, done = _digests(file), 0
                 announced = response.length  # None where the server does not say
+                if size is None and announced is not None:
+                    size = done + announced
                 if announced is not None and done + announced != size:
                     raise _WrongSize(f"it has {done + announced} bytes, not {size}")
                 while chunk := response.read(_CHUNK):
                     done += len(chunk)
-                    if done > size:
+                    if size is not None and done > size:
                         raise _WrongSize(f"it has more than {size} bytes")
                     out.write(chunk)
-                    digest.update(chunk)
+                    for digest in digests.values():
+                        digest.update(chunk)
                     progress.step(max(0, done - reported))
                     reported = max(done, reported)
-            if done == size:
-                return digest.hexdigest()
+            if size is None or done == size:
+                return {algorithm: digest.hexdigest() for algorithm, digest in digests.items()}
             if announced is None:
                 raise _WrongSize(f"it has {done} bytes, not {size}")
             raise http.client.IncompleteRead(b"", size - done)
         except (OSError, http.client.HTTPException) as error:
             if attempt == ATTEMPTS or not _may_go_better(error):
                 raise
-            logger.warning("%s: %s after %d of %d bytes; trying again", url, _reason(error), done, size)
+            logger.warning("%s: %s after %d of %s bytes; trying again", url, _reason(error), done, size or "unknown")
             time.sleep(RETRY_DELAYS[attempt - 1])
     raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _digests(file: RemoteFile) -> dict[str, hashlib._Hash]:
+    # MD5 tells a wrong file from the right one here and guards no secret; Pythons built for FIPS want to hear that.
+    return {algorithm: hashlib.new(algorithm, usedforsecurity=False) for algorithm in file.checksums}
 
 
 def _open(url: str, start: int) -> http.client.HTTPResponse:
@@ -246,12 +258,16 @@ def _reason(error: Exception, folder: Path | None = None) -> str:
     return f"{folder} cannot be written to ({error})"
 
 
+def _known_bytes(files: list[RemoteFile]) -> int:
+    return sum(file.size or 0 for file in files)
+
+
 def _check_space(folder: Path, files: list[RemoteFile]) -> None:
     """Say that there is no room before 600 MB are fetched, not after."""
     existing = next((parent for parent in (folder, *folder.absolute().parents) if parent.is_dir()), None)
     if existing is None:
         return  # a drive that is not there; making the folder will say so
-    free, needed = shutil.disk_usage(existing).free, sum(file.size for file in files)
+    free, needed = shutil.disk_usage(existing).free, _known_bytes(files)
     if free < needed:
         raise ModelError(
             f"there is no room in {folder}: {needed / 1e6:.0f} MB are to be downloaded, {free / 1e6:.0f} MB are free",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import hashlib
 import http.server
@@ -143,6 +144,44 @@ def test_wrong_content_of_the_right_size_is_refused(server: Server, tmp_path: Pa
 def test_a_page_instead_of_the_file_is_refused(server: Server, tmp_path: Path) -> None:
     server.answers["/model.bin"] = lambda handler: handler.give(b"<html>Please log in</html>")
     assert_fails(remote(f"{server.url}/model.bin"), tmp_path, f"it has 26 bytes, not {len(CONTENT)}")
+
+
+def test_an_md5_will_do_where_no_sha256_is_known(server: Server, tmp_path: Path) -> None:
+    server.answers["/model.bin"] = lambda handler: handler.give(CONTENT)
+    url, right = f"{server.url}/model.bin", hashlib.md5(CONTENT).hexdigest()
+    path = weights.download(RemoteFile("model.bin", url, len(CONTENT), md5=right), tmp_path / "right")
+    assert path.read_bytes() == CONTENT
+    assert_fails(RemoteFile("model.bin", url, len(CONTENT), md5="0" * 32), tmp_path / "wrong", "its MD5 is .*, not 000")
+
+
+def test_of_two_checksums_both_must_be_right(server: Server, tmp_path: Path) -> None:
+    server.answers["/model.bin"] = lambda handler: handler.give(CONTENT)
+    file = remote(f"{server.url}/model.bin")
+    assert_fails(dataclasses.replace(file, md5="0" * 32), tmp_path, "its MD5 is")
+    weights.download(dataclasses.replace(file, md5=hashlib.md5(CONTENT).hexdigest()), tmp_path)
+
+
+def test_a_file_without_a_checksum_is_not_for_the_catalogue() -> None:
+    with pytest.raises(ValueError, match=r"model\.bin has no checksum"):
+        RemoteFile("model.bin", "https://example.com/model.bin", 3)
+
+
+@pytest.mark.parametrize("announced", [True, False], ids=["the server knows it", "nobody knows it"])
+def test_a_file_of_unknown_size_is_fetched_whole(server: Server, tmp_path: Path, announced: bool) -> None:
+    def answer(handler: _Handler) -> None:
+        handler.send_response(200)
+        if announced:
+            handler.send_header("Content-Length", str(len(CONTENT)))
+        handler.end_headers()
+        handler.wfile.write(CONTENT[: 2_000_000 if announced and len(server.asked) == 1 else None])
+
+    server.answers["/model.bin"] = answer
+    file = dataclasses.replace(remote(f"{server.url}/model.bin"), size=None)
+    model = dataclasses.replace(model_at(server, {}), files=(file,))
+    totals, steps = [], Steps()
+    weights.download_missing(model, tmp_path, lambda total: totals.append(total) or steps)
+    assert (tmp_path / "model.bin").read_bytes() == CONTENT
+    assert totals == [1] and steps.done == len(CONTENT)
 
 
 @pytest.mark.parametrize("content", [CONTENT[:-1], CONTENT + b"more"], ids=["too short", "too long"])

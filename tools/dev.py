@@ -101,7 +101,7 @@ def set_up() -> None:
         environment.make_venv(VENV)
     _say("installing what the pack needs; once, some minutes (PyTorch is the large one)")
     environment.install_torch(PYTHON, ["torch"])
-    environment.pip(PYTHON, *(word for path in REQUIREMENTS for word in ("-r", str(path))))
+    environment.pip(PYTHON, *environment.requirements(*REQUIREMENTS))
     stamp.write_text(wanted)
 
 

@@ -46,9 +46,17 @@ def pip(python: Path, *arguments: str) -> None:
     subprocess.run(command, check=True)
 
 
+def requirements(*files: Path) -> list[str]:
+    """What the files list, for `pip`; ONNX Runtime for CPUs where there is no NVIDIA GPU, a tenth of the size."""
+    lines = [line.split("#")[0].strip() for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+    if not _has_nvidia_gpu():
+        lines = [line.replace("onnxruntime-gpu", "onnxruntime", 1) for line in lines]
+    return [line for line in lines if line]
+
+
 def install_torch(python: Path, packages: list[str]) -> None:
     """Install PyTorch packages: builds for CPUs where there is no NVIDIA GPU, a tenth of the others' size."""
-    if sys.platform != "darwin" and shutil.which("nvidia-smi") is None:
+    if sys.platform != "darwin" and not _has_nvidia_gpu():
         builds = [_newest_cpu_build(python, package) for package in packages]
         if all(builds):  # never some of each: they do not work together
             # Only the packages themselves come from that index, which may hold little else.
@@ -58,6 +66,10 @@ def install_torch(python: Path, packages: list[str]) -> None:
             return
         print(f"{TORCH_FOR_CPUS} offers nothing; taking PyTorch's default builds, which are larger", flush=True)
     pip(python, *packages)
+
+
+def _has_nvidia_gpu() -> bool:
+    return shutil.which("nvidia-smi") is not None
 
 
 def _newest_cpu_build(python: Path, package: str) -> str:

@@ -68,7 +68,8 @@ def _install(target: Path) -> None:
     environment.make_venv(target / ".venv")
     python = environment.python_in(target / ".venv")
     environment.install_torch(python, ["torch", "torchvision", "torchaudio"])
-    environment.pip(python, "-r", str(target / "requirements.txt"), "-r", str(ROOT / "requirements.txt"))
+    ours = environment.requirements(ROOT / "requirements.txt")
+    environment.pip(python, "-r", str(target / "requirements.txt"), *ours)
 
 
 def _give_up(reason: str) -> int:

@@ -1,0 +1,71 @@
+"""A model for background removal, by its name, ready to run: on ONNX Runtime with rembg, or on PyTorch (MODNet)."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from ..core.interfaces import MaskSource, Progress
+from ..core.model_cache import ModelCache
+from . import background_files, catalog, modnet, rembg
+
+_modnets: ModelCache[modnet.MODNet] = ModelCache(capacity=2)
+
+Place = Callable[[torch.nn.Module, Callable[[torch.nn.Module, torch.dtype], torch.nn.Module]], torch.nn.Module]
+
+
+class ModnetMasks:
+    """MODNet as a `core.interfaces.MaskSource`."""
+
+    masks_per_picture = 1
+
+    def __init__(self, model: modnet.MODNet) -> None:
+        self._model = model
+
+    def masks(self, picture: torch.Tensor) -> torch.Tensor:
+        """``[H,W,3 or 4]`` -> ``[1,H,W]``, soft."""
+        return modnet.predict(self._model, picture.unsqueeze(0))  # [H,W,C] -> [1,H,W,C]
+
+
+def load(
+    name: str,
+    folders: Sequence[Path] = (),
+    elsewhere: Sequence[Path] = (),
+    device: torch.device | str = "cpu",
+    place: Place | None = None,
+    progress: Callable[[int], Progress] | None = None,
+) -> MaskSource:
+    """The model called ``name`` as a source of masks. It is loaded once and kept while it is among the last ones used.
+
+    Args:
+        name, folders, elsewhere, progress: As `background_files.find` takes them.
+        device: Where models run.
+        place: Gives a PyTorch model, and a function that copies one in a dtype, a place on the device; None leaves it
+            on the CPU.
+
+    Raises:
+        InputError: There is no model of that name.
+        ModelError: Its file is not here and cannot be downloaded, or is broken.
+        DependencyError: rembg or onnxruntime is missing, too old or does not work.
+    """
+
+    def find() -> background_files.Found:
+        return background_files.find(name, folders, elsewhere, progress)
+
+    model = background_files.known(name)
+    if model is None or model.name not in catalog.MODNET:
+        if model is None:
+            find()  # what does not exist is told before rembg is imported
+        return rembg.load(find, model, torch.device(device))
+    path = find().path
+    stat = path.stat()  # a file that is replaced on disk is loaded anew
+    loaded = _modnets.get((path.resolve(), stat.st_mtime_ns, stat.st_size), lambda: modnet.load_modnet(path))
+    return ModnetMasks(loaded if place is None else place(loaded, _copy))
+
+
+def _copy(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    """Whatever dtype the host prefers: MODNet is small, and its normalisation wants float32."""
+    return copy.deepcopy(model)

@@ -1,0 +1,140 @@
+"""Models for background removal: which there are, and where their files lie. What loads them is `background`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..core.errors import InputError, ModelError
+from ..core.interfaces import Progress
+from . import catalog, weights
+
+DEMO = "demo: salient object (bundled)"
+DEMO_FILE = Path(__file__).resolve().parent / "demo" / "salient.onnx"
+FOLDER_KIND = "rembg"  # ComfyUI's models folder for these: listed, searched first, and where downloads go
+OTHER_FOLDER_KINDS = ("onnx",)  # folders that hold models of all sorts: only known names are looked for
+
+
+@dataclass(frozen=True)
+class Found:
+    """A model's file on this computer.
+
+    Attributes:
+        name: What the user chose.
+        path: Where the file is.
+        model: What the catalogue says of it; None for a file of the user's own.
+    """
+
+    name: str
+    path: Path
+    model: catalog.Model | None
+
+
+def available(folders: Sequence[Path]) -> list[str]:
+    """Names for a list to choose from: the known models, the user's own ONNX files in ``folders``, the demo model.
+
+    Reads only the names of files; loads and fetches nothing.
+    """
+    known = {name for model in catalog.BACKGROUND.values() for name in _names_of(model)}
+    own = {name for name in _own_files(folders) if name not in known}
+    return [*catalog.BACKGROUND, *sorted(own, key=str.casefold), *([DEMO] if DEMO_FILE.is_file() else [])]
+
+
+def known(name: object) -> catalog.Model | None:
+    """The catalogue's model of that name, whether the name is ours or rembg's; None where it has none."""
+    if not isinstance(name, str):
+        return None
+    if name in catalog.BACKGROUND:
+        return catalog.BACKGROUND[name]
+    return next((model for model in catalog.REMBG.values() if catalog.rembg_name(model) == name), None)
+
+
+def find(
+    name: str,
+    folders: Sequence[Path] = (),
+    elsewhere: Sequence[Path] = (),
+    progress: Callable[[int], Progress] | None = None,
+) -> Found:
+    """The file of the model called ``name``, downloaded where it is nowhere.
+
+    Known models are looked for in ``folders``, in ``elsewhere``, and where rembg keeps its own (``U2NET_HOME``,
+    ``REMBG_HOME``, ``~/.u2net``, ``~/.rembg``), under rembg's name and under the name of the published file.
+
+    Args:
+        name: One of `available`.
+        folders: ComfyUI's ``models/rembg``. A download goes into the first, and into the user's cache folder where
+            there are none.
+        elsewhere: More folders to look in.
+        progress: Called with the bytes of a download, where there is one. See `weights.download_missing`.
+
+    Raises:
+        InputError: There is no model of that name.
+        ModelError: It is not on this computer and cannot be downloaded.
+    """
+    if name == DEMO:
+        if not DEMO_FILE.is_file():
+            raise ModelError(f"{DEMO} is not there: {DEMO_FILE} is missing", "Install this node pack again")
+        return Found(name, DEMO_FILE, None)
+    folders = [Path(folder) for folder in folders] or [weights.default_folder(FOLDER_KIND)]
+    model = known(name)
+    if model is None:
+        return Found(name, _own_file(name, folders), None)
+    for path in _candidates(model, folders, elsewhere):
+        if path.is_file():
+            return Found(name, path, model)
+    weights.download_missing(model, folders[0], progress)
+    return Found(name, folders[0] / model.files[0].name, model)
+
+
+def _own_file(name: object, folders: Sequence[Path]) -> Path:
+    # Compared with what is there, never joined to a path, so no name leads out of the folders.
+    for found, path in _own_files(folders).items():
+        if name in (found, found.removesuffix(".onnx")):
+            return path
+    raise InputError(
+        f"model is {name!r}, which is none of the models for background removal",
+        f"Choose one of: {', '.join(available(folders))}; or put an ONNX file of that name into {folders[0]}",
+    )
+
+
+def _own_files(folders: Sequence[Path]) -> dict[str, Path]:
+    """The ONNX files in ``folders`` and below, by their names there, written with ``/``; the first of a name counts."""
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for path in sorted(folder.rglob("*.onnx")):
+            if path.is_file():
+                found.setdefault(path.relative_to(folder).as_posix(), path)
+    return found
+
+
+def _names_of(model: catalog.Model) -> list[str]:
+    """The names under which a model's file may lie in a folder, best first."""
+    file = model.files[0].name
+    stem, dot, suffix = file.rpartition(".")
+    published = model.files[0].url.rpartition("/")[2]
+    names = [file, f"{stem}/{file}", published, f"{model.name}{dot}{suffix}"]
+    return list(dict.fromkeys(names))
+
+
+def _candidates(model: catalog.Model, folders: Sequence[Path], elsewhere: Sequence[Path]) -> Iterator[Path]:
+    for folder in (*folders, *elsewhere):
+        yield from (Path(folder) / name for name in _names_of(model))
+    file = model.files[0].name
+    for home in _rembg_homes():
+        yield home / file
+        yield home / "models" / Path(file).stem / file
+
+
+def _rembg_homes() -> list[Path]:
+    """Where the versions of rembg keep their files, as its ``BaseSession`` works it out."""
+    data = os.environ.get("XDG_DATA_HOME")
+    homes = [
+        os.environ.get("U2NET_HOME"),
+        os.environ.get("REMBG_HOME"),
+        *([os.path.join(data, "rembg"), os.path.join(data, ".u2net")] if data else []),
+        os.path.join("~", ".u2net"),
+        os.path.join("~", ".rembg"),
+    ]
+    return [Path(home).expanduser() for home in homes if home]

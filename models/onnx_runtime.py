@@ -1,0 +1,205 @@
+"""ONNX Runtime: a session for a file, on the GPU where that works, with a plain answer where it does not.
+
+ONNX Runtime falls back to the CPU without a word that users see, for half a dozen reasons. So what a session really
+got is asked of the session, and one warning a cause says what is wrong and which command mends it.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import os
+import platform
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import torch
+
+from ..core.errors import DependencyError, ModelError
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+logger = logging.getLogger(__name__)
+
+_CPU = "CPUExecutionProvider"
+_CUDA = "CUDAExecutionProvider"
+_ACCELERATORS = (_CUDA, "ROCMExecutionProvider", "DmlExecutionProvider")
+
+# Which onnxruntime-gpu on PyPI was built for which CUDA, as its own list of NVIDIA packages says.
+_GPU_PACKAGE_FOR_CUDA = {11: "onnxruntime-gpu<1.19", 12: "onnxruntime-gpu>=1.19.2,<1.27", 13: "onnxruntime-gpu>=1.27"}
+
+_warned: set[str] = set()
+
+
+def onnxruntime() -> ModuleType:
+    """The package, imported.
+
+    Raises:
+        DependencyError: It is missing or does not work; says what to install.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise DependencyError(
+            f"the Python package onnxruntime is missing or does not work ({error})",
+            f"Install it, and rembg which runs on it: {pip_install('rembg', best_package())}",
+        ) from error
+    if not hasattr(onnxruntime, "InferenceSession"):
+        # One of two packages that share the folder was uninstalled, and what is left is an empty one.
+        raise DependencyError(
+            "the Python package onnxruntime is broken: some of its files are gone",
+            f"Install it again: {_reinstall(best_package())}",
+        )
+    return onnxruntime
+
+
+def best_package() -> str:
+    """What to give pip on this computer."""
+    if sys.platform == "darwin" or platform.machine().lower() not in ("x86_64", "amd64"):
+        return "onnxruntime"
+    cuda = _cuda_of_torch()
+    return _GPU_PACKAGE_FOR_CUDA.get(cuda, "onnxruntime-gpu") if cuda else "onnxruntime"
+
+
+def pip_install(*packages: str) -> str:
+    """The command that installs packages into the Python that runs this."""
+    quoted = (f'"{package}"' if set(package) & set("<>=[") else package for package in packages)
+    return f"{_python()} -m pip install {' '.join(quoted)}"
+
+
+def open_session(path: Path, device: torch.device, again: str) -> InferenceSession:
+    """A session for the ONNX file ``path``, on ``device`` if ONNX Runtime can use it, else on the CPU.
+
+    A GPU that is there and not used is told in the log, once a cause.
+
+    Args:
+        device: Where models run.
+        again: How the user gets a good file, for the error's remedy.
+
+    Raises:
+        ModelError: The file is no ONNX model, is cut short, or cannot be run.
+        DependencyError: As `onnxruntime`.
+    """
+    ort = onnxruntime()
+    options = ort.SessionOptions()
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    if threads.isdigit():  # as rembg and torch do
+        options.intra_op_num_threads = options.inter_op_num_threads = int(threads)
+    wanted = [] if device.type == "cpu" else [name for name in ort.get_available_providers() if name in _ACCELERATORS]
+    try:
+        try:
+            session = ort.InferenceSession(str(path), options, providers=[*_with_options(wanted, device), _CPU])
+        except Exception as error:
+            if not wanted:
+                raise
+            # Some versions raise where others fall back.
+            session = ort.InferenceSession(str(path), options, providers=[_CPU])
+            logger.info("ONNX Runtime with %s: %s", ", ".join(wanted), error)
+    except Exception as error:  # of a dozen kinds, which have no base of their own
+        size = path.stat().st_size if path.is_file() else 0
+        raise ModelError(
+            f"{path} ({size} bytes) cannot be loaded: it is no ONNX model, or is cut short ({_first_line(error)})",
+            again,
+        ) from error
+    if device.type == "cuda" and not any(name in _ACCELERATORS for name in session.get_providers()):
+        _warn(*_why_not_on_gpu(ort))
+    return session
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ONNX Runtime says by ``error`` that memory ran out."""
+    told = str(error).lower()
+    return any(words in told for words in ("failed to allocate memory", "bad allocation", "bad_alloc", "out of memory"))
+
+
+def _with_options(providers: list[str], device: torch.device) -> list:
+    # Without "kSameAsRequested" the memory that CUDA's arena holds doubles whenever it grows, and ComfyUI's own models
+    # need what is left.
+    options = {"device_id": str(device.index or 0), "arena_extend_strategy": "kSameAsRequested"}
+    return [(name, options) if name == _CUDA else name for name in providers]
+
+
+def _warn(cause: str, text: str) -> None:
+    if cause not in _warned:
+        _warned.add(cause)
+        logger.warning("%s", text)
+
+
+def _why_not_on_gpu(ort: ModuleType) -> tuple[str, str]:
+    """Why a session is on the CPU of a computer with a GPU: a name for the cause, and what to tell the user."""
+    slow = "Background removal runs on the CPU, several times as slow as on the GPU"
+    if torch.version.hip:
+        package = "onnxruntime-directml" if sys.platform == "win32" else "onnxruntime-rocm"
+        return "amd", (
+            f"{slow}: the installed onnxruntime was not built for AMD GPUs. Where there is a build for yours, this "
+            f"brings it: {_replace(package)}"
+        )
+    cpu, gpu = _version("onnxruntime"), _version("onnxruntime-gpu")
+    cuda = _cuda_of_torch()
+    wanted = _GPU_PACKAGE_FOR_CUDA.get(cuda, "onnxruntime-gpu")
+    if _CUDA not in ort.get_available_providers():
+        if cpu and gpu:
+            return "both installed", (
+                f"{slow}: the packages onnxruntime {cpu} and onnxruntime-gpu {gpu} are both installed, share one "
+                f"folder, and the files there are those of the one for CPUs. This mends it: {_replace(wanted)}"
+            )
+        if gpu:
+            return "gpu broken", (
+                f"{slow}: onnxruntime-gpu {gpu} is installed, but the files in its folder know no CUDA. "
+                f"This mends it: {_reinstall(wanted)}"
+            )
+        return "cpu only", (
+            f"{slow}: the installed onnxruntime {cpu or ort.__version__} is the one for CPUs. "
+            f"This mends it: {_replace(wanted)}"
+        )
+    built_for = _cuda_of_onnxruntime(ort)
+    if built_for != cuda:
+        return "cuda mismatch", (
+            f"{slow}: onnxruntime {ort.__version__} was built for CUDA {built_for}, and PyTorch here brings "
+            f"CUDA {torch.version.cuda}. This mends it: {_replace(wanted)}"
+        )
+    return "cuda failed", (
+        f"{slow}: onnxruntime {ort.__version__} was built for the CUDA {built_for} that PyTorch brings, but could not "
+        "start it; the lines above that begin with a date name the library it missed (cuDNN 9 is the usual one; on "
+        f"Windows also the Microsoft Visual C++ runtime). This may mend it: {_reinstall(wanted)}"
+    )
+
+
+def _cuda_of_torch() -> int | None:
+    """The major version of CUDA that PyTorch was built for."""
+    return int(torch.version.cuda.split(".")[0]) if torch.version.cuda else None
+
+
+def _cuda_of_onnxruntime(ort: ModuleType) -> int:
+    told = str(getattr(ort, "cuda_version", "") or "").split(".")[0]
+    if told.isdigit():
+        return int(told)
+    version = tuple(int(part) for part in ort.__version__.split(".")[:2])
+    return 13 if version >= (1, 27) else 12 if version >= (1, 19) else 11
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _replace(package: str) -> str:
+    """The commands that leave ``package`` as the only one of its kind. Both are removed: they share their files."""
+    return f"{_python()} -m pip uninstall -y onnxruntime onnxruntime-gpu, then {pip_install(package)}"
+
+
+def _reinstall(package: str) -> str:
+    return pip_install("--force-reinstall", "--no-deps", package)
+
+
+def _python() -> str:
+    return f'"{sys.executable}"' if " " in sys.executable else sys.executable or "python"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

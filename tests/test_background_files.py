@@ -1,0 +1,233 @@
+"""models/background_files.py: which models there are, and where their files are found."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import re
+from pathlib import Path
+
+import pytest
+from maskwright.core.errors import InputError, ModelError
+from maskwright.models import background_files, catalog, weights
+from maskwright.models.catalog import RemoteFile
+from test_weights import CONTENT, Server, server  # noqa: F401 - the fixture
+
+OLD_NAMES = [
+    "u2net",
+    "u2netp",
+    "u2net_human_seg",
+    "u2net_cloth_seg",
+    "silueta",
+    "isnet-general-use",
+    "isnetis",
+    "modnet-p",
+    "modnet-w",
+]
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network, and none of this computer's own models."""
+    for name in ("U2NET_HOME", "REMBG_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(background_files, "DEMO_FILE", tmp_path / "demo" / "salient.onnx")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """ComfyUI's models/rembg."""
+    made = tmp_path / "models" / "rembg"
+    made.mkdir(parents=True)
+    return made
+
+
+def touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+    return path
+
+
+# Names
+
+
+def test_saved_files_find_their_names_first() -> None:
+    listed = background_files.available([])
+    assert listed[:9] == OLD_NAMES
+    assert listed[9:] == [
+        "birefnet-general",
+        "birefnet-general-lite",
+        "birefnet-portrait",
+        "birefnet-dis",
+        "birefnet-hrsod",
+        "birefnet-cod",
+        "birefnet-massive",
+        "bria-rmbg",
+    ]
+
+
+def test_files_of_the_users_own_are_listed_and_found(folder: Path, tmp_path: Path) -> None:
+    second = tmp_path / "second"
+    files = {name: touch(folder / name) for name in ("mine.onnx", "sub/other.onnx", "Zebra.onnx")}
+    files["late.onnx"] = touch(second / "late.onnx")
+    touch(second / "mine.onnx")  # of the same name as one before it
+    touch(folder / "notes.txt")
+    folders = [folder, second, tmp_path / "not there"]
+    listed = background_files.available(folders)
+    assert listed[len(catalog.BACKGROUND) :] == ["late.onnx", "mine.onnx", "sub/other.onnx", "Zebra.onnx"]
+    for name, path in files.items():
+        assert background_files.find(name, folders) == background_files.Found(name, path, None)
+    assert background_files.find("mine", folders).path == files["mine.onnx"]
+
+
+def test_files_of_known_models_are_not_listed_a_second_time(folder: Path) -> None:
+    for name in ("u2net.onnx", "isnet-anime.onnx", "isnetis.onnx", "BiRefNet-DIS-epoch_590.onnx", "u2net/u2net.onnx"):
+        touch(folder / name)
+    assert background_files.available([folder]) == list(catalog.BACKGROUND)
+
+
+def test_the_demo_model_is_offered_where_it_is(folder: Path) -> None:
+    assert background_files.DEMO not in background_files.available([folder])
+    with pytest.raises(ModelError, match="Install this node pack again"):
+        background_files.find(background_files.DEMO, [folder])
+    touch(background_files.DEMO_FILE)
+    assert background_files.available([folder])[-1] == background_files.DEMO
+    assert background_files.find(background_files.DEMO).path == background_files.DEMO_FILE
+
+
+@pytest.mark.parametrize("name", ["sam", "withoutbg", "atlascloud", "u2net_custom", "../secret", "", None, 3])
+def test_other_names_are_refused_with_a_list(folder: Path, name: object) -> None:
+    touch(folder.parent / "secret.onnx")
+    touch(folder / "mine.onnx")
+    with pytest.raises(InputError) as caught:
+        background_files.find(name, [folder])
+    text = str(caught.value)
+    assert f"model is {name!r}" in text and str(folder) in text
+    assert "u2net, " in text and "mine.onnx" in text
+
+
+# Places
+
+PLACES: dict[str, tuple[str, str]] = {
+    "models/rembg": ("isnetis", "models/rembg/isnet-anime.onnx"),
+    "models/rembg, a folder": ("isnetis", "models/rembg/isnet-anime/isnet-anime.onnx"),
+    "models/rembg, our name": ("isnetis", "models/rembg/isnetis.onnx"),
+    "models/rembg, downloaded by hand": ("birefnet-cod", "models/rembg/BiRefNet-COD-epoch_125.onnx"),
+    "models/onnx": ("u2net", "models/onnx/u2net.onnx"),
+    "U2NET_HOME": ("u2net", "u2net home/u2net.onnx"),
+    "U2NET_HOME, new": ("u2net", "u2net home/models/u2net/u2net.onnx"),
+    "REMBG_HOME": ("u2net", "rembg home/models/u2net/u2net.onnx"),
+    "~/.u2net": ("u2net", "home/.u2net/u2net.onnx"),
+    "~/.u2net, new": ("u2net", "home/.u2net/models/u2net/u2net.onnx"),
+    "~/.rembg": ("u2net", "home/.rembg/models/u2net/u2net.onnx"),
+    "MODNet": ("modnet-p", "models/rembg/modnet_photographic_portrait_matting.ckpt"),
+    "MODNet, ~/.u2net": ("modnet-w", "home/.u2net/modnet_webcam_portrait_matting.ckpt"),
+}
+
+
+@pytest.mark.parametrize(("name", "place"), PLACES.values(), ids=PLACES)
+def test_a_known_model_is_found_wherever_it_may_lie(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, place: str
+) -> None:
+    monkeypatch.setenv("U2NET_HOME", str(tmp_path / "u2net home"))
+    monkeypatch.setenv("REMBG_HOME", str(tmp_path / "rembg home"))
+    environment = dict(os.environ)
+    path = touch(tmp_path / place)
+    found = background_files.find(name, [folder], [folder.parent / "onnx"])
+    assert found == background_files.Found(name, path, catalog.BACKGROUND[name])
+    assert dict(os.environ) == environment
+
+
+def test_the_order_of_places(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("U2NET_HOME", str(tmp_path / "u2net home"))
+    wanted = [
+        "models/rembg/u2net.onnx",
+        "second/u2net.onnx",
+        "models/onnx/u2net.onnx",
+        "u2net home/u2net.onnx",
+        "home/.u2net/u2net.onnx",
+        "home/.rembg/models/u2net/u2net.onnx",
+    ]
+    paths = [touch(tmp_path / place) for place in wanted]
+    for path in paths:
+        found = background_files.find("u2net", [folder, tmp_path / "second"], [folder.parent / "onnx"])
+        assert found.path == path
+        path.unlink()
+
+
+def test_rembgs_name_means_ours(folder: Path) -> None:
+    path = touch(folder / "isnet-anime.onnx")
+    assert background_files.find("isnet-anime", [folder]).path == path
+    assert background_files.known("isnet-anime") is background_files.known("isnetis")
+
+
+# What is not there
+
+
+@pytest.mark.parametrize("name", ["u2net", "birefnet-dis", "modnet-w"])
+def test_offline_the_error_names_address_folder_and_file(folder: Path, name: str) -> None:
+    with pytest.raises(ModelError) as caught:
+        background_files.find(name, [folder])
+    file = catalog.BACKGROUND[name].files[0]
+    assert str(caught.value).startswith(f"{name} is not on this computer")
+    assert file.url in caught.value.problem and "HF_HUB_OFFLINE" in caught.value.problem
+    assert file.url in caught.value.remedy
+    assert caught.value.remedy.endswith(f"put them into {folder}: {file.name}")
+    assert list(folder.iterdir()) == []
+
+
+def test_a_missing_model_is_downloaded_into_the_first_folder(
+    server: Server,  # noqa: F811
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    server.answers["/u2net.onnx"] = lambda handler: handler.give(CONTENT)
+    file = RemoteFile("u2net.onnx", f"{server.url}/u2net.onnx", None, md5=hashlib.md5(CONTENT).hexdigest())
+    monkeypatch.setitem(catalog.BACKGROUND, "u2net", dataclasses.replace(catalog.BACKGROUND["u2net"], files=(file,)))
+    found = background_files.find("u2net", [folder, tmp_path / "second"])
+    assert found.path == folder / "u2net.onnx" and found.path.read_bytes() == CONTENT
+    assert background_files.find("u2net", [folder]).path == found.path
+    assert server.paths() == ["/u2net.onnx"]
+
+
+def test_without_any_folder_there_is_one_of_the_users(tmp_path: Path) -> None:
+    with pytest.raises(ModelError) as caught:
+        background_files.find("u2netp")
+    place = tmp_path / "user cache" / "maskwright" / "rembg"
+    assert str(place) in caught.value.remedy
+    touch(place / "u2netp.onnx")
+    assert background_files.find("u2netp").path == place / "u2netp.onnx"
+
+
+# Facts
+
+
+def test_every_model_has_an_address_a_checksum_and_a_licence() -> None:
+    digits = {"sha256": 64, "md5": 32}
+    for name, model in catalog.BACKGROUND.items():
+        assert model.name == name and model.licence and model.note and model.source.startswith("https://")
+        (file,) = model.files
+        assert file.url.startswith("https://") and model.page == file.url
+        assert file.checksums
+        for algorithm, digest in file.checksums.items():
+            assert re.fullmatch(rf"[0-9a-f]{{{digits[algorithm]}}}", digest)
+    assert "commercial" in catalog.BACKGROUND["bria-rmbg"].note
+    assert catalog.rembg_name(catalog.BACKGROUND["isnetis"]) == "isnet-anime"
+
+
+def test_the_checkpoints_of_modnet_are_those_of_the_open_model_zoo() -> None:
+    base = "https://storage.openvinotoolkit.org/repositories/open_model_zoo/public/2022.2"
+    for name, model in (
+        ("modnet-p", "modnet-photographic-portrait-matting"),
+        ("modnet-w", "modnet-webcam-portrait-matting"),
+    ):
+        assert catalog.MODNET[name].files[0].url == f"{base}/{model}/{model.replace('-', '_')}.ckpt"
+        assert catalog.MODNET[name].files[0].sha256
+    assert weights.address(catalog.MODNET["modnet-p"].page).startswith(base)

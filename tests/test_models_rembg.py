@@ -1,0 +1,418 @@
+"""models/rembg.py and models/background.py: the same masks as rembg's own, from sessions that are made once.
+
+Most of this needs rembg, onnxruntime and onnx, and is skipped where one of them is missing. The models are tiny ones
+that the tests make; nothing is downloaded.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shutil
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_onnx
+import torch
+from maskwright.core import tensors
+from maskwright.core.errors import DependencyError, InputError, ModelError
+from maskwright.core.model_cache import ModelCache
+from maskwright.models import background, background_files, catalog, onnx_runtime, rembg
+from PIL import Image
+
+CPU = torch.device("cpu")
+# A model that sees four classes: nothing, red, green and blue, whichever is the strongest.
+CLASSES = {"weights": [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]], "bias": [0.5, 0, 0, 0]}
+
+
+@pytest.fixture(scope="session")
+def plain() -> types.ModuleType:
+    """rembg itself. Importing it takes a second, and once for each installation up to a minute."""
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    return pytest.importorskip("rembg")
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network, no sessions from other tests, and none of this computer's own models."""
+    for name in ("REMBG_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("U2NET_HOME", str(tmp_path / "u2net home"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("MODEL_CHECKSUM_DISABLED", "1")  # for rembg's own way, which checks what it finds
+    monkeypatch.setattr(rembg, "_sessions", ModelCache(2))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """ComfyUI's models/rembg."""
+    made = tmp_path / "models" / "rembg"
+    made.mkdir(parents=True)
+    return made
+
+
+def picture(height: int = 60, width: int = 90, channels: int = 3) -> torch.Tensor:
+    """Smooth colours, with a bright square."""
+    small = torch.rand((1, 4, 5, channels), generator=torch.Generator().manual_seed(0))
+    image = tensors.resize_image(small, height, width)[0].clone()
+    image[height // 3 : height // 2, width // 3 : width // 2] = 1
+    return image
+
+
+def load(name: str, folder: Path) -> rembg.RembgMasks:
+    return background.load(name, [folder])
+
+
+def needs(name: str) -> None:
+    """Skip where the installed rembg is too old for a model."""
+    if name not in rembg._session_classes():
+        pytest.skip(f"the installed rembg does not know {name}")
+
+
+def levels(masks: torch.Tensor) -> np.ndarray:
+    return (masks * 255).round().numpy().astype(np.uint8)
+
+
+# The same as rembg's
+
+
+@pytest.mark.parametrize("name", [name for name in catalog.REMBG if name != rembg.CLOTHES])
+def test_masks_are_those_of_rembg(
+    plain: types.ModuleType, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    import pooch
+
+    model = catalog.REMBG[name]
+    known_as = catalog.rembg_name(model)
+    needs(known_as)
+    file = tiny_onnx.write(folder / f"{known_as}.onnx", model.input_size)
+    shutil.copy(file, tmp_path / "copy.onnx")
+    (tmp_path / "u2net home").mkdir()
+    shutil.copy(file, tmp_path / "u2net home")
+    image = picture()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pooch, "retrieve", lambda *_, **__: pytest.fail("rembg downloads behind our back"))
+        found = load(name, folder).masks(image)
+    session = plain.new_session(known_as)  # the long way, through its own folders
+    expected = plain.remove(tensors.to_pil(image), session=session, only_mask=True)
+    assert found.shape == (1, 60, 90)
+    assert np.array_equal(levels(found[0]), np.array(expected))
+    assert found.max() == 1 and found.std() > 0.1
+
+
+def test_clothes_are_classes_that_nothing_mixes(plain: types.ModuleType, folder: Path) -> None:
+    tiny_onnx.write(folder / "u2net_cloth_seg.onnx", 768, **CLASSES)
+    image = torch.zeros(90, 300, 3)
+    for part in range(3):  # red, green and blue beside each other, on black
+        image[20:70, 60 + 60 * part : 120 + 60 * part, part] = 1
+    source = load("u2net_cloth_seg", folder)
+    assert source.masks_per_picture == 3
+    masks = source.masks(image)
+    assert masks.shape == (3, 90, 300)
+    assert set(masks.unique().tolist()) == {0.0, 1.0}
+    assert (masks.sum(0) <= 1).all()
+    # Where the picture is even, they are the colours; rembg's own invents other clothes between blue ones and nothing.
+    for part in range(3):
+        assert torch.equal(masks[part, 25:65, 65:235], image[25:65, 65:235, part])
+    theirs = source._session.predict(tensors.to_pil(image))
+    assert any(np.array(mask)[:, 190:].any() for mask in theirs[:2])
+    assert not masks[:2, :, 190:].any()
+
+
+def test_a_model_that_answers_the_same_everywhere_selects_nothing(
+    plain: types.ModuleType, folder: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    tiny_onnx.write(folder / "u2net.onnx", weights=[[0.0, 0.0, 0.0]])
+    masks = load("u2net", folder).masks(picture())
+    assert (masks == 0).all()
+    assert not [warning for warning in recwarn if warning.category is RuntimeWarning]
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 500), (700, 3)])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_pictures_of_any_size(plain: types.ModuleType, folder: Path, height: int, width: int, channels: int) -> None:
+    tiny_onnx.write(folder / "u2net.onnx")
+    image = torch.rand(height, width, channels, generator=torch.Generator().manual_seed(1))
+    masks = load("u2net", folder).masks(image)
+    assert masks.shape == (1, height, width) and masks.isfinite().all()
+    assert torch.equal(masks, load("u2net", folder).masks(image[..., :3]))
+
+
+def test_black_pictures_are_no_trouble(plain: types.ModuleType, folder: Path) -> None:
+    tiny_onnx.write(folder / "u2net.onnx")
+    assert (load("u2net", folder).masks(torch.zeros(5, 5, 3)) == 0).all()
+
+
+# What rembg knows
+
+
+def test_the_catalogue_says_what_rembgs_source_says(plain: types.ModuleType) -> None:
+    kinds = rembg._session_classes()
+    for name, model in catalog.REMBG.items():
+        kind = kinds.get(catalog.rembg_name(model))
+        if kind is None:
+            continue  # an older rembg
+        source = inspect.getsource(kind.download_models)
+        assert re.search(r'"(https://[^"]+)"', source)[1] == model.files[0].url, name
+        algorithm, digest = re.search(r'"(md5|sha256):([0-9a-f]+)"', source).groups()
+        assert model.files[0].checksums[algorithm] == digest, name
+
+
+def test_every_local_model_of_rembg_is_offered_and_no_remote_one(plain: types.ModuleType) -> None:
+    kinds = rembg._session_classes()
+    ours = {catalog.rembg_name(model) for model in catalog.REMBG.values()}
+    local = {name for name, kind in kinds.items() if getattr(kind, "is_local", lambda: True)()}
+    # Needs a point to be told where to look; files of the user's own; is made from another one by extra packages.
+    not_for_us = {"sam", "u2net_custom", "dis_custom", "ben_custom", "birefnet-general-fp16"}
+    assert local - not_for_us <= ours
+    assert not ours & (set(kinds) - local)
+
+
+def test_a_model_that_this_rembg_does_not_know_is_not_downloaded(
+    plain: types.ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kinds = rembg._session_classes()
+    monkeypatch.setattr(rembg, "_session_classes", lambda: {"u2net": kinds["u2net"]})
+    with pytest.raises(DependencyError, match="does not know the model birefnet-general.*--upgrade rembg"):
+        load("birefnet-general", folder)
+
+
+# Files of the user's own
+
+OWN: dict[str, tuple[str, int | str, str, int]] = {
+    "u2net's size": ("mine", 320, "u2net", 320),
+    "another size": ("mine", 256, "u2net", 256),
+    "IS-Net's size": ("mine", 1024, "isnet-general-use", 1024),
+    "any size": ("mine", "side", "u2net", 320),
+    "BiRefNet by name": ("my_BiRefNet_v3", 64, "birefnet-general", 64),
+    "IS-Net by name": ("isnet-finetuned", 64, "isnet-general-use", 64),
+    "the start of a known name": ("u2netp-quantized", 320, "u2netp", 320),
+    "half precision of BiRefNet": ("birefnet-general-fp16", 1024, "birefnet-general", 1024),
+}
+
+
+@pytest.mark.parametrize(("name", "side", "like", "seen"), OWN.values(), ids=OWN)
+def test_a_file_of_the_users_own_runs_like_its_next_of_kin_at_its_own_size(
+    plain: types.ModuleType, folder: Path, name: str, side: int | str, like: str, seen: int
+) -> None:
+    needs(like)
+    tiny_onnx.write(folder / f"{name}.onnx", side)
+    image = picture(50, 40)
+    found = load(f"{name}.onnx", folder).masks(image)
+
+    model = catalog.REMBG[like]
+    shown = np.array(tensors.to_pil(image).resize((seen, seen), Image.Resampling.LANCZOS)) / 255.0
+    red = (shown[..., 0] - model.mean[0]) / model.std[0]
+    if like.startswith("birefnet"):
+        red = 1 / (1 + np.exp(-red))
+    expected = (255 * (red - red.min()) / (red.max() - red.min())).astype(np.uint8)
+    expected = Image.fromarray(expected).resize((40, 50), Image.Resampling.LANCZOS)
+    assert np.abs(levels(found[0]).astype(int) - np.array(expected).astype(int)).max() <= 2
+
+
+def test_clothes_by_name(plain: types.ModuleType, folder: Path) -> None:
+    tiny_onnx.write(folder / "my cloth model.onnx", 64, **CLASSES)
+    assert load("my cloth model.onnx", folder).masks(picture()).shape == (3, 60, 90)
+
+
+def test_what_does_not_exist_is_told_without_importing_rembg(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rembg, "_session_classes", lambda: pytest.fail("rembg was imported"))
+    with pytest.raises(InputError, match="model is 'withoutbg'"):
+        load("withoutbg", folder)
+
+
+# Sessions
+
+
+def test_a_session_is_made_once(plain: types.ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    opened = onnx_runtime.open_session
+    monkeypatch.setattr(onnx_runtime, "open_session", lambda *args: made.append(args[0].name) or opened(*args))
+    for name in ("u2net", "u2netp", "silueta"):
+        tiny_onnx.write(folder / f"{name}.onnx")
+    first = load("u2net", folder)
+    assert load("u2net", folder) is first
+    load("u2netp", folder)
+    assert load("u2net", folder) is first
+    load("silueta", folder)
+    assert load("u2net", folder) is first
+    load("u2netp", folder)  # was dropped: two are kept
+    assert made == ["u2net.onnx", "u2netp.onnx", "silueta.onnx", "u2netp.onnx"]
+
+
+def test_a_file_that_was_replaced_is_loaded_anew(plain: types.ModuleType, folder: Path) -> None:
+    tiny_onnx.write(folder / "u2net.onnx")
+    before = load("u2net", folder).masks(picture())
+    tiny_onnx.write(folder / "u2net.onnx", weights=[[0.0, 0.0, -1.0]])
+    import os
+
+    os.utime(folder / "u2net.onnx", (1, 1))
+    assert not torch.equal(load("u2net", folder).masks(picture()), before)
+
+
+def test_the_session_tells_where_it_runs(plain: types.ModuleType, folder: Path) -> None:
+    tiny_onnx.write(folder / "u2net.onnx")
+    assert load("u2net", folder).providers == ["CPUExecutionProvider"]
+
+
+# Files that cannot be used
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(tiny_onnx.write(path).read_bytes()[:-60])
+
+
+FAULTY: dict[str, tuple[Callable[[Path], object], str]] = {
+    "not ONNX": (lambda path: path.write_bytes(b"<html>Please log in</html>"), "no ONNX model, or is cut short"),
+    "cut short": (cut_short, "no ONNX model, or is cut short"),
+    "empty": (lambda path: path.write_bytes(b""), r"\(0 bytes\)"),
+    "another size": (lambda path: tiny_onnx.write(path, 256), "it takes pictures of 256 x 256, and u2net those of 320"),
+    "five channels": (lambda path: tiny_onnx.write(path, 320, [[1.0] * 5]), r"its input is \[1, 5, 320, 320\]"),
+    "half precision": (lambda path: tiny_onnx.write(path, half=True), r"its input holds tensor\(float16\)"),
+}
+
+
+@pytest.mark.parametrize(("make", "reason"), FAULTY.values(), ids=FAULTY)
+def test_a_file_that_cannot_be_used_is_named_with_the_address_of_a_good_one(
+    plain: types.ModuleType, folder: Path, make: Callable[[Path], object], reason: str
+) -> None:
+    path = folder / "u2net.onnx"
+    make(path)
+    with pytest.raises(ModelError, match=reason) as caught:
+        load("u2net", folder)
+    assert str(path) in caught.value.problem
+    assert "Delete it and run again" in caught.value.remedy
+    assert "releases/download/v0.0.0/u2net.onnx, 175997641 bytes" in caught.value.remedy
+
+
+@pytest.mark.parametrize(("make", "reason"), [FAULTY["not ONNX"], FAULTY["five channels"]])
+def test_a_file_of_the_users_own_that_cannot_be_used_has_no_address(
+    plain: types.ModuleType, folder: Path, make: Callable[[Path], object], reason: str
+) -> None:
+    make(folder / "mine.onnx")
+    with pytest.raises(ModelError, match=reason) as caught:
+        load("mine.onnx", folder)
+    assert "Put a whole ONNX model" in caught.value.remedy and "https" not in str(caught.value)
+
+
+def test_a_model_that_fails_while_it_runs_is_named(
+    plain: types.ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_onnx.write(folder / "u2net.onnx")
+    source = load("u2net", folder)
+
+    def fail(image: Image.Image) -> None:
+        raise ValueError("shapes do not fit")
+
+    monkeypatch.setattr(source._session, "predict", fail, raising=False)
+    with pytest.raises(ModelError, match=r"u2net\.onnx failed on a picture of 90 x 60 \(shapes do not fit\)"):
+        source.masks(picture())
+
+    def no_memory(image: Image.Image) -> None:
+        raise RuntimeError("Failed to allocate memory for requested buffer of size 1234")
+
+    monkeypatch.setattr(source._session, "predict", no_memory, raising=False)
+    with pytest.raises(MemoryError):
+        source.masks(picture())
+
+
+# Without rembg
+
+
+@pytest.fixture
+def broken_rembg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Puts a package `rembg` before the real one, and an onnxruntime that is never asked."""
+
+    def install(source: str) -> None:
+        package = tmp_path / "packages" / "rembg"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text(source, encoding="utf-8")
+        for name in [name for name in sys.modules if name.split(".")[0] == "rembg"]:
+            monkeypatch.delitem(sys.modules, name)
+        runtime = types.ModuleType("onnxruntime")
+        runtime.InferenceSession = object
+        monkeypatch.setitem(sys.modules, "onnxruntime", runtime)
+        monkeypatch.syspath_prepend(package.parent)
+
+    return install
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("import sys\nsys.exit(1)", "it ended the import"),
+        ("import no_such_package", "ModuleNotFoundError: No module named 'no_such_package'"),
+        ("raise AttributeError('_ARRAY_API not found')", "_ARRAY_API not found"),
+    ],
+    ids=["it exits", "it lacks something", "it is broken"],
+)
+def test_a_rembg_that_does_not_work_is_an_error_that_says_what_to_install(
+    broken_rembg: Callable[[str], None], folder: Path, source: str, reason: str
+) -> None:
+    broken_rembg(source)
+    with pytest.raises(DependencyError, match=re.escape(reason)) as caught:
+        load("u2net", folder)
+    assert "-m pip install --upgrade rembg " in caught.value.remedy and "onnxruntime" in caught.value.remedy
+
+
+def test_an_interrupt_during_the_import_passes(broken_rembg: Callable[[str], None], folder: Path) -> None:
+    broken_rembg("raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        load("u2net", folder)
+
+
+# MODNet
+
+
+def test_modnet_needs_no_rembg_and_is_loaded_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from maskwright.models import modnet
+
+    monkeypatch.setattr(rembg, "_session_classes", lambda: pytest.fail("rembg was imported"))
+    monkeypatch.setattr(background, "_modnets", ModelCache(2))
+    torch.manual_seed(0)
+    model = modnet.MODNet().eval()
+    file = catalog.MODNET["modnet-p"].files[0].name
+    torch.save({f"module.{name}": weight for name, weight in model.state_dict().items()}, folder / file)
+    image = picture()
+    placed, shown = [], []
+
+    def place(loaded: torch.nn.Module, copy_as: Callable) -> torch.nn.Module:
+        placed.append(loaded)
+        return copy_as(loaded, torch.float16)
+
+    def predict(used: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
+        shown.append(used)
+        return images[..., 0]
+
+    monkeypatch.setattr(modnet, "predict", predict)  # what it does has tests of its own
+    source = background.load("modnet-p", [folder], place=place)
+    assert source.masks_per_picture == 1
+    assert torch.equal(source.masks(image), image[..., 0].unsqueeze(0))
+    background.load("modnet-p", [folder], place=place)
+    assert placed[0] is placed[1]
+    for (name, weight), used in zip(model.state_dict().items(), shown[0].state_dict().values()):
+        assert torch.equal(weight, used), name  # in full precision
+
+
+def test_a_missing_checkpoint_is_named(folder: Path) -> None:
+    with pytest.raises(ModelError, match=r"modnet_webcam_portrait_matting\.ckpt"):
+        load("modnet-w", folder)
+
+
+def test_the_demo_model_finds_a_bright_thing(plain: types.ModuleType) -> None:
+    if not background_files.DEMO_FILE.is_file():
+        pytest.skip("the demo model is not there")
+    image = torch.full((200, 200, 3), 0.1)
+    image[60:140, 60:140] = torch.tensor([0.9, 0.3, 0.2])
+    source = background.load(background_files.DEMO)
+    mask = source.masks(image)[0]
+    inside = mask[70:130, 70:130].mean()
+    assert inside > 0.8 and mask[:40].mean() < 0.2

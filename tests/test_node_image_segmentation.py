@@ -1,0 +1,312 @@
+"""The node ImageSegmentation, as ComfyUI and saved files call it; the models are tiny ones that the tests make."""
+
+from __future__ import annotations
+
+import sys
+import types
+from pathlib import Path
+
+import maskwright
+import numpy as np
+import pytest
+import tiny_onnx
+import torch
+from maskwright.core import background as background_ops
+from maskwright.core import matting, tensors
+from maskwright.core.errors import DependencyError, InputError, ModelError, PackError
+from maskwright.core.model_cache import ModelCache
+from maskwright.models import background, background_files, catalog, rembg
+from maskwright.nodes import _host as host
+
+ImageSegmentation = maskwright.NODE_CLASS_MAPPINGS["ImageSegmentation"]
+SAVED = ["isnet-general-use", "true", 230, 20, 10, "false"]  # as files in the wild hold it
+PLAIN = ["false", 240, 20, 10, "false"]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """ComfyUI's models/rembg, and nothing else where models could be."""
+    for name in ("U2NET_HOME", "REMBG_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(host, "device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(host, "model_folders", lambda kind: [tmp_path / "models" / kind])
+    monkeypatch.setattr(rembg, "_sessions", ModelCache(2))
+    return tmp_path / "models" / "rembg"
+
+
+@pytest.fixture
+def plain() -> types.ModuleType:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    return pytest.importorskip("rembg")
+
+
+class Red:
+    """Selects each pixel as much as it is red."""
+
+    masks_per_picture = 1
+
+    def masks(self, picture: torch.Tensor) -> torch.Tensor:
+        return picture[..., 0].unsqueeze(0)  # [H,W] -> [1,H,W]
+
+
+@pytest.fixture
+def red(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every model selects red; the names that were asked for."""
+    names: list[str] = []
+    monkeypatch.setattr(background, "load", lambda name, *_: names.append(name) or Red())
+    return names
+
+
+def run(*values: object, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return ImageSegmentation().node(images, *values)
+
+
+def portrait(height: int = 48, width: int = 40, batch: int = 1, channels: int = 3) -> torch.Tensor:
+    """A red disc with a soft rim before a blue wall."""
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    distance = ((y - height / 2) ** 2 + (x - width / 2) ** 2).sqrt()
+    disc = ((min(height, width) / 3 - distance) / 4).clamp(0, 1)
+    noise = torch.rand(batch, height, width, channels, generator=torch.Generator().manual_seed(0)) * 0.1
+    images = noise + 0.05
+    images[..., 0] += 0.8 * disc
+    images[..., 2] += 0.5 * (1 - disc)
+    return images
+
+
+# What saved files rely on
+
+
+def test_widgets_are_in_the_order_of_saved_files() -> None:
+    widgets = [(name, spec) for name, spec in ImageSegmentation.INPUT_TYPES()["required"].items() if name != "images"]
+    assert [name for name, _ in widgets] == [
+        "model",
+        "alpha_matting",
+        "alpha_matting_foreground_threshold",
+        "alpha_matting_background_threshold",
+        "alpha_matting_erode_size",
+        "post_process_mask",
+    ]
+    assert [spec[1]["default"] for _, spec in widgets] == ["u2net", "true", 240, 20, 10, "false"]
+    options = dict(widgets)
+    assert options["alpha_matting"][0] == ["true", "false"]
+    assert options["post_process_mask"][0] == ["false", "true"]
+    for name in ("alpha_matting_foreground_threshold", "alpha_matting_background_threshold"):
+        assert (options[name][1]["min"], options[name][1]["max"], options[name][1]["step"]) == (0, 250, 5)
+    assert (options["alpha_matting_erode_size"][1]["min"], options["alpha_matting_erode_size"][1]["step"]) == (0, 1)
+    assert options["model"][0] == background_files.available([])
+    assert ImageSegmentation.RETURN_NAMES == ("IMAGE", "MASK") == ImageSegmentation.RETURN_TYPES
+    assert ImageSegmentation.FUNCTION == "node"
+
+
+def test_the_list_holds_the_users_own_files(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / "mine.onnx").write_bytes(b"x")
+    assert "mine.onnx" in ImageSegmentation.INPUT_TYPES()["required"]["model"][0]
+
+
+def test_the_help_tells_every_licence_and_that_one_model_is_not_free() -> None:
+    tooltip = ImageSegmentation.INPUT_TYPES()["required"]["model"][1]["tooltip"]
+    for model in catalog.BACKGROUND.values():
+        assert f"{model.name}: " in tooltip and model.licence in tooltip
+    assert "not free for commercial use" in tooltip
+
+
+def test_names_that_are_not_listed_reach_the_node_and_are_told_there() -> None:
+    assert ImageSegmentation.VALIDATE_INPUTS("an old name") is True
+    with pytest.raises(InputError, match="model is 'an old name'.*Choose one of: u2net, "):
+        run("an old name", *PLAIN, images=portrait())
+
+
+def test_values_of_a_saved_file_run(red: list[str]) -> None:
+    pytest.importorskip("pymatting")
+    cutouts, masks = run(*SAVED, images=portrait(batch=2))
+    assert cutouts.shape == (2, 48, 40, 4) and masks.shape == (2, 48, 40)
+    assert red == ["isnet-general-use"]
+    expected = background_ops.remove(portrait(batch=2), Red(), matting.MattingSettings(230, 20, 10))
+    assert torch.equal(cutouts, expected[0]) and torch.equal(masks, expected[1])
+    assert torch.equal(cutouts[..., 3], masks)
+
+
+def test_switches_are_text_and_a_bool_will_do(red: list[str]) -> None:
+    images = portrait()
+    off = run("u2net", "false", 240, 20, 10, "false", images=images)
+    assert torch.equal(off[1], images[..., 0])
+    hard = run("u2net", "false", 240, 20, 10, "true", images=images)
+    assert torch.equal(hard[1], matting.post_process(images[..., 0]))
+    for value, result in ((False, off), (True, hard)):
+        assert torch.equal(run("u2net", False, 240, 20, 10, value, images=images)[0], result[0])
+    with pytest.raises(InputError, match="post_process_mask is 'yes'"):
+        run("u2net", "false", 240, 20, 10, "yes", images=images)
+
+
+# Bad input
+
+
+def test_grey_half_precision_and_transparent_pictures_are_taken(red: list[str]) -> None:
+    grey = torch.rand(1, 5, 6, 1, generator=torch.Generator().manual_seed(0))
+    cutouts, masks = run("u2net", *PLAIN, images=grey.half())
+    assert cutouts.dtype == masks.dtype == torch.float32
+    assert torch.equal(masks, grey.half().float()[..., 0])
+    see_through = portrait(channels=4)
+    assert torch.equal(run("u2net", *PLAIN, images=see_through)[1], see_through[..., 0] * see_through[..., 3])
+
+
+def test_one_pixel_with_everything_switched_on(red: list[str]) -> None:
+    cutouts, masks = run("u2net", "true", 240, 20, 10, "true", images=torch.ones(1, 1, 1, 3))
+    assert cutouts.shape == (1, 1, 1, 4) and masks.shape == (1, 1, 1) and cutouts.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("values", "images", "reason"),
+    [
+        (["u2net", *PLAIN], torch.full((1, 2, 2, 3), torch.nan), "images holds 12 of 12 values that are NaN"),
+        (["u2net", *PLAIN], torch.zeros(1, 2, 2), "images has shape"),
+        (["u2net", *PLAIN], torch.zeros(0, 2, 2, 3), "images is empty"),
+        (["u2net", "true", 20, 240, 10, "false"], torch.zeros(1, 2, 2, 3), "cross"),
+        (["u2net", "true", 240, 20, -1, "false"], torch.zeros(1, 2, 2, 3), "alpha_matting_erode_size is -1"),
+        (["u2net", "maybe", 240, 20, 10, "false"], torch.zeros(1, 2, 2, 3), "alpha_matting is 'maybe'"),
+    ],
+)
+def test_bad_values_are_told(red: list[str], values: list, images: torch.Tensor, reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        run(*values, images=images)
+
+
+def test_thresholds_that_nobody_uses_may_cross(red: list[str]) -> None:
+    run("u2net", "false", 20, 240, 10, "false", images=portrait())
+
+
+def test_offline_without_weights_the_error_names_file_folder_and_address(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rembg, "_session_classes", lambda: {"isnet-anime": object})
+    with pytest.raises(ModelError) as caught:
+        run("isnetis", *PLAIN, images=portrait())
+    for words in ("releases/download/v0.0.0/isnet-anime.onnx", str(folder), "isnet-anime.onnx"):
+        assert words in str(caught.value)
+
+
+def test_without_rembg_only_this_node_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as if it could not be imported
+    with pytest.raises(DependencyError, match="pip install") as caught:
+        run("u2net", *PLAIN, images=portrait())
+    assert isinstance(caught.value, PackError)
+    maskwright.NODE_CLASS_MAPPINGS["GradientRegion"]().gradient_region(torch.zeros(1, 4, 4))
+
+
+# Progress
+
+
+class Interrupt(BaseException):
+    """As the host's own interrupt on new hosts: no Exception."""
+
+
+def test_progress_counts_pictures_and_an_interrupt_ends_the_batch(
+    red: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    totals, steps = [], []
+
+    class Bar:
+        def step(self, count: int = 1) -> None:
+            steps.append(count)
+            if len(steps) == 2:
+                raise Interrupt
+
+    monkeypatch.setattr(host, "progress", lambda total, *_: totals.append(total) or Bar())
+    with pytest.raises(Interrupt):
+        run("u2net", *PLAIN, images=portrait(batch=4))
+    assert totals == [4] and steps == [1, 1]
+
+
+# Beside rembg
+
+
+def as_rembg(plain: types.ModuleType, images: torch.Tensor, *values: object) -> np.ndarray:
+    """What the earlier node made of the first picture, as numbers 0..255."""
+    matting_on, foreground, background_level, erode, clean = values
+    session = rembg._sessions.get(next(iter(rembg._sessions._values)), lambda: None)._session
+    cutout = plain.remove(
+        tensors.to_pil(images[0]),
+        matting_on == "true",
+        foreground,
+        background_level,
+        erode,
+        session=session,
+        post_process_mask=clean == "true",
+    )
+    return np.array(cutout).astype(int)
+
+
+@pytest.mark.parametrize("clean", ["false", "true"])
+def test_the_plain_cutout_has_rembgs_alpha_and_straight_colours(
+    plain: types.ModuleType, folder: Path, clean: str
+) -> None:
+    if clean == "true" and not hasattr(plain.bg, "gaussian_filter"):
+        pytest.skip("this rembg is of the time when it cleaned masks in another way")
+    tiny_onnx.write(folder / "u2net.onnx")
+    images = portrait()
+    cutouts, _ = run("u2net", "false", 240, 20, 10, clean, images=images)
+    theirs = as_rembg(plain, images, "false", 240, 20, 10, clean)
+    ours = (cutouts[0] * 255).round().int().numpy()
+    assert np.array_equal(ours[..., 3], theirs[..., 3])
+    # Theirs are multiplied by alpha, which makes the dark rim.
+    alpha = ours[..., 3:] / 255
+    assert np.abs(ours[..., :3] * alpha - theirs[..., :3]).max() <= 2
+    visible = ours[..., 3] > 0
+    assert torch.equal(cutouts[0][torch.from_numpy(visible)][:, :3], images[0][torch.from_numpy(visible)])
+
+
+def test_alpha_matting_is_rembgs(plain: types.ModuleType, folder: Path) -> None:
+    tiny_onnx.write(folder / "u2net.onnx")
+    images = tensors.from_8bit(tensors.to_8bit(portrait()))  # as rembg sees it
+    values = ("true", 200, 30, 4, "false")
+    cutouts, masks = run("u2net", *values, images=images)
+    theirs = as_rembg(plain, images, *values)
+    ours = cutouts[0].numpy() * 255
+    assert 0 < (masks > 0.5).float().mean() < 1
+    assert np.abs(ours[..., 3] - theirs[..., 3]).max() <= 2
+    seen = theirs[..., 3] > 0
+    assert np.abs(ours[..., :3] - theirs[..., :3])[seen].max() <= 2
+
+
+def test_clothes_are_stacked_as_rembg_stacks_them_and_a_batch_of_masks(plain: types.ModuleType, folder: Path) -> None:
+    weights = [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
+    tiny_onnx.write(folder / "u2net_cloth_seg.onnx", 768, weights, [0.5, 0, 0, 0])
+    images = torch.zeros(2, 60, 90, 3)
+    for part in range(3):
+        images[:, 10:50, 30 * part : 30 * part + 30, part] = 1
+    images[1] = images[1].flip(0)
+    cutouts, masks = run("u2net_cloth_seg", *PLAIN, images=images)
+    assert cutouts.shape == (2, 180, 90, 4) and masks.shape == (6, 60, 90)
+    assert torch.equal(cutouts[..., 3].reshape(6, 60, 90), masks)
+    theirs = as_rembg(plain, images, *PLAIN)
+    assert theirs.shape == (180, 90, 4)
+    # The same but at borders, where theirs mixes classes.
+    assert (np.abs((cutouts[0] * 255).numpy() - theirs).max(-1) > 2).mean() < 0.03
+    assert masks.sum((1, 2)).min() > 800
+
+
+def test_a_batch_is_its_pictures_one_by_one_and_the_session_is_made_once(
+    plain: types.ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_onnx.write(folder / "u2net.onnx")
+    images = torch.cat([portrait(), portrait().flip(2), portrait() * 0.5])
+    opened, made = rembg._open, []
+    monkeypatch.setattr(rembg, "_open", lambda *args: made.append(args[0].name) or opened(*args))
+    together = run("u2net", *PLAIN, images=images)
+    alone = [run("u2net", *PLAIN, images=image) for image in images.split(1)]
+    for whole, parts in zip(together, zip(*alone)):
+        assert torch.equal(whole, torch.cat(parts))
+    assert made == ["u2net"]
+
+
+def test_the_help_page_tells_every_model_with_its_licence() -> None:
+    page = (Path(maskwright.__file__).parent / "web" / "docs" / "ImageSegmentation.md").read_text(encoding="utf-8")
+    for model in catalog.BACKGROUND.values():
+        (row,) = (line for line in page.splitlines() if line.startswith(f"| `{model.name}` |"))
+        assert f"[{model.licence}]({model.source})" in row
+    assert "Not free for commercial use" in page

@@ -1,0 +1,229 @@
+"""models/onnx_runtime.py: sessions on the GPU or the CPU, and what is said of it. ONNX Runtime is a fake here."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from maskwright.core.errors import DependencyError, ModelError
+from maskwright.models import onnx_runtime
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+GPU_THERE, NO_GPU = torch.device("cuda", 0), torch.device("cpu")
+
+
+class FakeRuntime(types.ModuleType):
+    """ONNX Runtime with the providers that it has, and those that really start."""
+
+    def __init__(self, has: list[str], starts: list[str], version: str = "1.26.0", cuda: str = "12.9") -> None:
+        super().__init__("onnxruntime")
+        self.has, self.starts, self.__version__, self.cuda_version = has, starts, version, cuda
+        self.asked: list[list] = []
+        self.fault: Callable[[list], None] = lambda providers: None
+        self.SessionOptions = types.SimpleNamespace
+        runtime = self
+
+        class InferenceSession:
+            def __init__(self, path: str, options: object, providers: list) -> None:
+                runtime.asked.append(providers)
+                runtime.fault(providers)
+                names = [each if isinstance(each, str) else each[0] for each in providers]
+                self._providers = [name for name in names if name in runtime.starts]
+
+            def get_providers(self) -> list[str]:
+                return self._providers
+
+        self.InferenceSession = InferenceSession
+
+    def get_available_providers(self) -> list[str]:
+        return self.has
+
+
+@pytest.fixture
+def computer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeRuntime]:
+    """Sets up what is installed: packages with their versions, and the CUDA of PyTorch."""
+
+    def set_up(packages: dict[str, str], torch_cuda: str | None = "12.8", **runtime: object) -> FakeRuntime:
+        fake = FakeRuntime(**runtime)
+        monkeypatch.setitem(sys.modules, "onnxruntime", fake)
+        monkeypatch.setattr(onnx_runtime, "_version", packages.get)
+        monkeypatch.setattr(torch.version, "cuda", torch_cuda)
+        monkeypatch.setattr(torch.version, "hip", None)
+        monkeypatch.setattr(onnx_runtime, "_warned", set())
+        monkeypatch.setattr(sys, "platform", "linux")
+        monkeypatch.setattr(sys, "executable", "/comfy/python")
+        monkeypatch.setattr(onnx_runtime.platform, "machine", lambda: "x86_64")
+        return fake
+
+    return set_up
+
+
+def open_it(device: torch.device = GPU_THERE) -> object:
+    return onnx_runtime.open_session(Path("model.onnx"), device, "Get it again")
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_cuda_is_used_where_it_starts(computer: Callable, caplog: pytest.LogCaptureFixture) -> None:
+    runtime = computer({"onnxruntime-gpu": "1.26.0"}, has=[CUDA, CPU], starts=[CUDA, CPU])
+    assert open_it(torch.device("cuda", 1)).get_providers() == [CUDA, CPU]
+    (asked,) = runtime.asked
+    assert asked[0][0] == CUDA and asked[0][1]["device_id"] == "1" and asked[1] == CPU
+    assert warnings(caplog) == []
+
+
+def test_a_host_on_the_cpu_stays_there_in_silence(computer: Callable, caplog: pytest.LogCaptureFixture) -> None:
+    runtime = computer({"onnxruntime-gpu": "1.26.0"}, has=[CUDA, CPU], starts=[CUDA, CPU])
+    assert open_it(NO_GPU).get_providers() == [CPU]
+    assert runtime.asked == [[CPU]] and warnings(caplog) == []
+
+
+BOTH = {"onnxruntime": "1.25.0", "onnxruntime-gpu": "1.26.0"}
+GPU_ONLY = {"onnxruntime-gpu": "1.26.0"}
+UNINSTALL = "/comfy/python -m pip uninstall -y onnxruntime onnxruntime-gpu, then /comfy/python -m pip install "
+FOR_12, FOR_13 = '"onnxruntime-gpu>=1.19.2,<1.27"', '"onnxruntime-gpu>=1.27"'
+CAUSES: dict[str, tuple[dict, dict, list[str]]] = {
+    "both installed": (
+        BOTH,
+        {"has": [CPU], "starts": [CPU]},
+        ["onnxruntime 1.25.0 and onnxruntime-gpu 1.26.0 are both installed", UNINSTALL + FOR_12],
+    ),
+    "only the one for CPUs": (
+        {"onnxruntime": "1.26.0"},
+        {"has": [CPU], "starts": [CPU]},
+        ["onnxruntime 1.26.0 is the one for CPUs", UNINSTALL + FOR_12],
+    ),
+    "from elsewhere than pip": (
+        {},
+        {"has": [CPU], "starts": [CPU], "version": "1.26.0"},
+        ["onnxruntime 1.26.0 is the one for CPUs"],
+    ),
+    "made for a newer CUDA": (
+        {"onnxruntime-gpu": "1.30.0"},
+        {"has": [CUDA, CPU], "starts": [CPU], "version": "1.30.0", "cuda": "13.0"},
+        ["built for CUDA 13, and PyTorch here brings CUDA 12.8", UNINSTALL + FOR_12],
+    ),
+    "made for an older CUDA": (
+        GPU_ONLY,
+        {"has": [CUDA, CPU], "starts": [CPU], "torch_cuda": "13.0"},
+        ["built for CUDA 12, and PyTorch here brings CUDA 13.0", UNINSTALL + FOR_13],
+    ),
+    "an old one that does not tell its CUDA": (
+        {"onnxruntime-gpu": "1.18.1"},
+        {"has": [CUDA, CPU], "starts": [CPU], "version": "1.18.1", "cuda": ""},
+        ["built for CUDA 11", FOR_12],
+    ),
+    "a library is missing": (
+        GPU_ONLY,
+        {"has": [CUDA, CPU], "starts": [CPU]},
+        ["could not start it", "cuDNN", "--force-reinstall"],
+    ),
+    "files of the GPU's package are gone": (
+        GPU_ONLY,
+        {"has": [CPU], "starts": [CPU]},
+        ["onnxruntime-gpu 1.26.0 is installed, but", "--force-reinstall"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("packages", "runtime", "told"), CAUSES.values(), ids=CAUSES)
+def test_one_warning_says_why_the_gpu_is_not_used_and_what_mends_it(
+    computer: Callable, caplog: pytest.LogCaptureFixture, packages: dict, runtime: dict, told: list[str]
+) -> None:
+    computer(packages, **runtime)
+    assert open_it().get_providers() == [CPU]
+    open_it()
+    (warning,) = warnings(caplog)
+    for words in told:
+        assert words in warning
+
+
+def test_another_cause_is_told_too(computer: Callable, caplog: pytest.LogCaptureFixture) -> None:
+    runtime = computer(GPU_ONLY, has=[CPU], starts=[CPU])
+    open_it()
+    runtime.has = [CUDA, CPU]
+    open_it()
+    assert len(warnings(caplog)) == 2
+
+
+def test_versions_that_raise_instead_of_falling_back_fall_back(
+    computer: Callable, caplog: pytest.LogCaptureFixture
+) -> None:
+    runtime = computer(GPU_ONLY, has=[CUDA, CPU], starts=[CPU])
+
+    def fault(providers: list) -> None:
+        if providers != [CPU]:
+            raise RuntimeError("CUDA_PATH is set but CUDA wasn't able to be loaded")
+
+    runtime.fault = fault
+    assert open_it().get_providers() == [CPU]
+    assert len(warnings(caplog)) == 1
+
+
+def test_an_amd_gpu_is_not_told_of_cuda(
+    computer: Callable, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computer({"onnxruntime": "1.26.0"}, torch_cuda=None, has=[CPU], starts=[CPU])
+    monkeypatch.setattr(torch.version, "hip", "6.4")
+    open_it()
+    (warning,) = warnings(caplog)
+    assert "AMD" in warning and "onnxruntime-rocm" in warning
+
+
+def test_a_broken_file_is_named_with_its_size_and_the_reason(computer: Callable, tmp_path: Path) -> None:
+    runtime = computer(GPU_ONLY, has=[CUDA, CPU], starts=[CPU])
+
+    def fault(providers: list) -> None:
+        raise RuntimeError("[ONNXRuntimeError] : 7 : INVALID_PROTOBUF : Protobuf parsing failed.\nsecond line")
+
+    runtime.fault = fault
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"<html>")
+    with pytest.raises(ModelError) as caught:
+        onnx_runtime.open_session(path, GPU_THERE, "Get it again")
+    assert f"{path} (6 bytes)" in caught.value.problem and "INVALID_PROTOBUF" in caught.value.problem
+    assert "second line" not in caught.value.problem
+    assert caught.value.remedy == "Get it again"
+
+
+def test_without_onnxruntime_the_error_says_what_to_install(
+    computer: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computer({}, has=[CPU], starts=[CPU])
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as if it could not be imported
+    with pytest.raises(DependencyError) as caught:
+        open_it()
+    assert f"/comfy/python -m pip install rembg {FOR_12}" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("platform", "machine", "cuda", "package"),
+    [
+        ("darwin", "arm64", None, "onnxruntime"),
+        ("linux", "aarch64", "12.8", "onnxruntime"),
+        ("linux", "x86_64", None, "onnxruntime"),
+        ("win32", "AMD64", "13.0", "onnxruntime-gpu>=1.27"),
+        ("linux", "x86_64", "14.0", "onnxruntime-gpu"),
+    ],
+)
+def test_the_package_to_install_fits_the_computer(
+    computer: Callable, monkeypatch: pytest.MonkeyPatch, platform: str, machine: str, cuda: str | None, package: str
+) -> None:
+    computer({}, torch_cuda=cuda, has=[CPU], starts=[CPU])
+    monkeypatch.setattr(sys, "platform", platform)
+    monkeypatch.setattr(onnx_runtime.platform, "machine", lambda: machine)
+    assert onnx_runtime.best_package() == package
+
+
+def test_an_empty_folder_that_an_uninstall_left_is_told(computer: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    computer({}, has=[CPU], starts=[CPU])
+    monkeypatch.setitem(sys.modules, "onnxruntime", types.ModuleType("onnxruntime"))
+    with pytest.raises(DependencyError, match="broken.*--force-reinstall"):
+        open_it()
