@@ -104,6 +104,26 @@ def _shown(value: object) -> str:
     return reprlib.repr(value)
 
 
+PIPE_PARTS = ("model", "clip", "vae", "positive", "negative")
+
+
+def check_basic_pipe(value: object, name: str = "basic_pipe", needed: Sequence[str] = PIPE_PARTS) -> tuple:
+    """Return ``value`` if it is a pipe: a tuple of `PIPE_PARTS`, of which those that are ``needed`` are not None.
+
+    Raises:
+        InputError: Not five long, or a needed part is None. The message names the part.
+    """
+    remedy = "Connect the output of 'ToBasicPipe' or 'EditBasicPipe', with all its parts connected"
+    if not isinstance(value, (tuple, list)):
+        raise InputError(f"{name} is {'missing' if value is None else f'a {type(value).__name__}'}, not a pipe", remedy)
+    if len(value) != len(PIPE_PARTS):
+        raise InputError(f"{name} has {len(value)} parts, not the {len(PIPE_PARTS)} of a basic pipe", remedy)
+    missing = [part for part, held in zip(PIPE_PARTS, value) if held is None and part in needed]
+    if missing:
+        raise InputError(f"{name} holds no {', no '.join(missing)}", remedy)
+    return tuple(value)
+
+
 def _range(low: float, high: float) -> str:
     if math.isinf(high):
         return "of any size" if math.isinf(low) else f"of {low:g} or more"

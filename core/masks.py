@@ -1,4 +1,4 @@
-"""Operations on masks: morphology (dilate, erode, gradient), threshold, Gaussian blur, combination.
+"""Operations on masks: morphology (dilate, erode, gradient), threshold, Gaussian blur, combination, feathering.
 
 Grey-scale morphology with a flat structuring element: a dilation takes the maximum of the mask over the
 element around each pixel, an erosion the minimum (Serra, *Image Analysis and Mathematical Morphology*, 1982).
@@ -16,13 +16,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from . import tensors
+from . import separable, tensors
 from .checks import check_choice, check_number, check_whole_number
 from .errors import InputError
 from .interfaces import WITHOUT_PROGRESS, Progress
@@ -337,3 +337,75 @@ def _morphology(
             threads.shutdown(wait=False, cancel_futures=True)  # whoever stops us waits for no more than is begun
             raise
     return result
+
+
+class Sides(NamedTuple):
+    """The four sides of a crop, each true or false for something."""
+
+    left: bool = False
+    top: bool = False
+    right: bool = False
+    bottom: bool = False
+
+
+NO_SIDE = Sides()
+
+
+def feather(mask: torch.Tensor, width: int, fade: Sides = NO_SIDE) -> torch.Tensor:
+    """Blur the edge of a mask, for a blend about ``width`` pixels wide to both sides of it.
+
+    The blur is a Gaussian over 2 x ``width`` + 1 pixels, the mask mirrored at its border. Its sigma is 10 up to a
+    ``width`` of 30, where the window ends at three sigma, and ``width`` / 3 above, so that it grows on. In a mask
+    whose shorter side is not longer than the window, the window is half that side (and odd).
+
+    Outside the window around every selected pixel the result is exactly 0.
+
+    Args:
+        mask: ``[B,H,W]``.
+        width: In pixels, 0 or more; 0 changes nothing.
+        fade: The sides of the mask beyond which the picture goes on though the mask ends. There the blend is made to
+            reach 0: what the blur left at that side is taken off, falling linearly to nothing at the blur's radius
+            inside. A mask that comes nowhere near its sides is not changed by this.
+
+    Returns:
+        ``[B,H,W]``.
+
+    Raises:
+        InputError: ``width`` is not a whole number of 0 or more.
+    """
+    width = check_whole_number(width, "feather", low=0)
+    radius = _blur_radius(width, min(mask.shape[1:]))
+    if radius == 0:
+        return mask
+    sigma = max(10.0, width / 3)
+    height, length = mask.shape[1:]
+    soft = separable.filter_lines(mask, separable.gaussian(height, radius, sigma, mask.device))
+    soft = soft.transpose(1, 2)  # [B,H,W] -> [B,W,H]
+    soft = separable.filter_lines(soft, separable.gaussian(length, radius, sigma, mask.device))
+    return _fade(soft.transpose(1, 2), radius, fade).clamp(0, 1)  # back to [B,H,W]
+
+
+def _blur_radius(width: int, shorter_side: int) -> int:
+    window = 2 * width + 1
+    if shorter_side <= window:
+        window = shorter_side // 2
+    return window // 2
+
+
+def _fade(soft: torch.Tensor, radius: int, fade: Sides) -> torch.Tensor:
+    """``soft`` ``[B,H,W]`` less what it holds at the sides of ``fade``, the more the nearer to that side."""
+    excess = soft.new_zeros(())
+    for wanted, axis, at_end in (
+        (fade.left, 2, False),
+        (fade.top, 1, False),
+        (fade.right, 2, True),
+        (fade.bottom, 1, True),
+    ):
+        length = soft.shape[axis]
+        held = soft.narrow(axis, length - 1 if at_end else 0, 1)
+        if wanted and held.any():
+            inside = torch.arange(1, length + 1, device=soft.device) / (radius + 1)
+            nearness = 1 - (inside.flip(0) if at_end else inside).clamp(max=1)
+            nearness = nearness.view((1, -1, 1) if axis == 1 else (1, 1, -1))
+            excess = torch.maximum(excess, nearness * held)
+    return soft - excess if excess.ndim else soft

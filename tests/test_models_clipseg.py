@@ -74,6 +74,12 @@ def logits(model, values: dict[str, torch.Tensor]) -> torch.Tensor:
         return model(**values).logits
 
 
+@pytest.fixture(autouse=True)
+def without_the_demo_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bundled model would be one more in every list; tests/test_demo_models.py is about that one."""
+    monkeypatch.setattr(clipseg, "DEMO_FOLDER", tmp_path / "no demo model")
+
+
 # What is built
 
 

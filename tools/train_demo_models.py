@@ -402,10 +402,10 @@ class Phase:
 
 # From one shape a picture to whole scenes: what a shape is, then which patches belong together, then words.
 PHASES = (
-    Phase("one shape", "single", 128, 32, 0, 1200, (2e-3, 2e-3)),
-    Phase("windows", "scenes", 176, 32, 0, 1500, (2e-3, 1.5e-3)),
-    Phase("windows and words", "scenes", 176, 16, 4, 1500, (1.5e-3, 8e-4)),
-    Phase("whole scenes", "scenes", SIDE, 8, 4, 500, (8e-4, 2e-5)),
+    Phase("one shape", "single", 128, 32, 0, 1000, (2e-3, 2e-3)),
+    Phase("windows", "scenes", 176, 32, 0, 1000, (2e-3, 2e-3)),
+    Phase("windows and words", "scenes", 176, 16, 4, 2000, (2e-3, 1e-3)),
+    Phase("whole scenes", "scenes", SIDE, 8, 4, 700, (1e-3, 1e-5)),
 )
 SINGLES, SCENES = 6000, 3000
 
@@ -634,16 +634,16 @@ def check_clipseg(scenes: int) -> bool:
 
         hard = demo_scenes.absent_prompts(scene, hard_only=True)
         other = demo_scenes.absent_prompts(scene)[len(hard) :]
-        asked = [("hard", str(prompt)) for prompt in rng.choice(hard, 10, replace=False)]
-        asked += [("other", str(prompt)) for prompt in rng.choice(other, 4, replace=False)]
-        asked += [("unknown words", str(prompt)) for prompt in rng.choice(OTHER_WORDS, 2, replace=False)]
+        asked = [("hard", str(prompt)) for prompt in rng.permutation(hard)[:10]]
+        asked += [("other", str(prompt)) for prompt in rng.permutation(other)[:4]]
+        asked += [("unknown words", str(prompt)) for prompt in rng.permutation(OTHER_WORDS)[:2]]
         found = ask(processor, model, scene.image, [prompt for _, prompt in asked]) > 0.5
         for (group, _), mask in zip(asked, found, strict=True):
             shares[group].append(float(mask.mean()))
 
     print(f"\n{scenes} held-out scenes of 256 to 512 pixels\n\nthere          asked  mean IoU  lowest")
     for group in ("<colour> <shape>", *SHAPES, *COLOURS, "general prompts"):
-        values = overlaps[group]
+        values = overlaps.get(group, [float("nan")])
         print(f"{group:16} {len(values):4}    {np.mean(values):.3f}    {min(values):.3f}")
     print("\nnot there      asked  mean share  any pixel")
     for group, values in shares.items():

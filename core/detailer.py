@@ -1,0 +1,662 @@
+"""Detail every masked region: crop, enlarge, encode, sample, decode, reduce, blend.
+
+Knows no ComfyUI: what the host does (sampling, encoding) it asks for through `interfaces.Sampler` and
+`interfaces.Vae`, and models and conditionings pass through as they are.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from . import colors, masks, tensors
+from .checks import as_image_batch, as_mask_batch, check_number, check_whole_number
+from .errors import InputError, PackError
+from .hooks import Hooks
+from .interfaces import Sampler, Sampling, Vae
+from .regions import Box, Frame, Region, find_regions, frame, nearest_multiple, placed, scaled
+
+_log = logging.getLogger(__name__)
+
+_SEEDS = 1 << 64  # seeds are 0 .. 2^64 - 1, and begin again at 0
+
+
+@dataclass(frozen=True)
+class DetailerSettings:
+    """The node's widgets, by their names, with their defaults.
+
+    Attributes:
+        guide_size: Wanted shorter side before sampling, pixels.
+        guide_size_for: Measured on the bbox (true) or on the crop region (false).
+        max_size: Bound on the longer side before sampling, pixels.
+        mask_mode: Noise acts where the mask is (true), or in the whole crop (false).
+        seed: 0 .. 2^64 - 1. Region ``i`` of repeat ``r`` takes ``seed + r + i``, and each further cycle 1 more.
+        steps: Real steps that are run.
+        cfg: Scale of the guidance.
+        sampler_name, scheduler: As in the host's lists.
+        denoise: Share of the schedule that is run, above 0 and up to 1.
+        feather: Width of the blend from the refined crop to the picture, pixels.
+        crop_factor: How many times its bbox a crop is wide and high, 1 or more.
+        drop_size: Regions not wider or not higher than this are left out, pixels of the mask.
+        refiner_ratio: The refiner's share of the steps, 0..1.
+        batch_size: How many versions of each picture are made.
+        cycle: How many times each region is sampled.
+        inpaint_model: The model is one for inpainting.
+        noise_mask_feather: Blur of the noise mask, pixels.
+        bbox_fill, contour_fill: See `regions.find_regions`.
+        region_batch: How many regions are sampled together at most.
+        color_match: How far the refined crop's colours move towards those of the ring around the mask, 0..1.
+        tiled_vae: Encode and decode in tiles.
+        region_prompts: Text that is added to the positive prompt of each region, by its number.
+
+    Raises:
+        InputError: A value is out of range.
+    """
+
+    guide_size: float = 384.0
+    guide_size_for: bool = True
+    max_size: float = 1024.0
+    mask_mode: bool = True
+    seed: int = 0
+    steps: int = 20
+    cfg: float = 8.0
+    sampler_name: str = "euler"
+    scheduler: str = "normal"
+    denoise: float = 0.5
+    feather: int = 5
+    crop_factor: float = 3.0
+    drop_size: int = 10
+    refiner_ratio: float = 0.2
+    batch_size: int = 1
+    cycle: int = 1
+    inpaint_model: bool = False
+    noise_mask_feather: int = 20
+    bbox_fill: bool = False
+    contour_fill: bool = True
+    region_batch: int = 4
+    color_match: float = 0.0
+    tiled_vae: bool = False
+    region_prompts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        whole = {"seed": 0, "steps": 1, "feather": 0, "drop_size": 1, "batch_size": 1, "cycle": 1}
+        whole |= {"noise_mask_feather": 0, "region_batch": 1}
+        numbers = {"guide_size": (1, math.inf), "max_size": (1, math.inf), "cfg": (0, math.inf)}
+        numbers |= {"denoise": (1e-4, 1), "crop_factor": (1, math.inf), "refiner_ratio": (0, 1), "color_match": (0, 1)}
+        for name, low in whole.items():
+            high = _SEEDS - 1 if name == "seed" else math.inf
+            object.__setattr__(self, name, check_whole_number(getattr(self, name), name, low, high))
+        for name, (low, high) in numbers.items():
+            object.__setattr__(self, name, check_number(getattr(self, name), name, low, high))
+
+
+@dataclass(frozen=True)
+class Pipe:
+    """What samples: a model and its conditionings, the host's own objects.
+
+    Attributes:
+        add_text: ``(positive, text) -> positive`` with the text added; None where there is no text encoder.
+    """
+
+    model: Any
+    positive: Any
+    negative: Any
+    add_text: Callable[[Any, str], Any] | None = None
+
+
+def _torch_says_out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError))
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What the world around the detailer does for it.
+
+    Attributes:
+        sampler, vae: See `interfaces`.
+        hook: A detailer hook (see `interfaces.Hook`), or None.
+        device: Where crops are resized and blended; None for the picture's own device.
+        is_out_of_memory: Says of an exception whether memory ran out.
+        is_interrupt: Says of an exception whether it is the user's wish to stop, which passes through everything.
+        free_memory: Gives back memory that is only held for later, before the next try.
+    """
+
+    sampler: Sampler
+    vae: Vae
+    hook: object | None = None
+    device: torch.device | None = None
+    is_out_of_memory: Callable[[BaseException], bool] = _torch_says_out_of_memory
+    is_interrupt: Callable[[BaseException], bool] = lambda error: False
+    free_memory: Callable[[], None] = lambda: None
+
+
+@dataclass(frozen=True)
+class DetailerResult:
+    """What came out.
+
+    Attributes:
+        image: The pictures ``[B x batch_size,H,W,C]``: all versions of the first picture, then those of the next.
+        crops: The refined crops ``[1,h,w,3]`` as large as their crop regions, in the order of pictures, versions,
+            regions. A picture without a region has one black picture of 64 x 64 there.
+        alpha_crops: The same with the feathered mask as alpha, ``[1,h,w,4]``; black and transparent for none.
+    """
+
+    image: torch.Tensor
+    crops: list[torch.Tensor]
+    alpha_crops: list[torch.Tensor]
+
+
+@torch.no_grad()
+def detail(
+    image: torch.Tensor,
+    mask: torch.Tensor,
+    pipe: Pipe,
+    backend: Backend,
+    settings: DetailerSettings,
+    refiner: Pipe | None = None,
+) -> DetailerResult:
+    """Sample every masked region anew, enlarged, and blend it in.
+
+    Outside the feathered masks, and in the alpha of RGBA pictures, the result is the input bit for bit. A crop is
+    always cut from the picture as refined so far.
+
+    Args:
+        image: ``[B,H,W,C]``.
+        mask: ``[B,h,w]``, one for each picture, or one for all. Of another size it is scaled to the picture.
+        pipe: What samples.
+        backend: Sampler, VAE, hook, device.
+        settings: The node's widgets.
+        refiner: What runs the last steps, ``settings.refiner_ratio`` of them; None for no refiner.
+
+    Raises:
+        InputError: An input cannot be used.
+        PackError: A hook failed, NaN came out of the VAE or the sampler, or memory ran out.
+    """
+    image = as_image_batch(image)
+    regions = _regions_of_pictures(image, as_mask_batch(mask), settings)
+    # The one copy of the pictures, into which everything is blended.
+    pictures = image.repeat_interleave(settings.batch_size, dim=0)
+    crops = _Detailer(pictures, pipe, refiner, backend, settings).run(regions)
+    return _result(pictures, crops, settings.batch_size)
+
+
+def _regions_of_pictures(image: torch.Tensor, mask: torch.Tensor, settings: DetailerSettings) -> list[list[Region]]:
+    """For each picture its regions, in its own pixels."""
+    if len(mask) not in (1, len(image)):
+        raise InputError(
+            f"image holds {len(image)} pictures and mask {len(mask)} masks",
+            "Give one mask for all pictures, or one for each; several masks for one picture can be combined into one",
+        )
+    height, width = image.shape[1:3]
+    picture = Box(0, 0, width, height)
+    mask_height, mask_width = mask.shape[1:]
+    x_scale, y_scale = width / mask_width, height / mask_height
+    if abs(mask_height * x_scale - height) >= max(1.0, x_scale):  # more than a pixel of rounding, of either size
+        _log.warning(
+            "The mask is %d x %d and the picture %d x %d: the mask is stretched to the picture's proportions",
+            mask_width, mask_height, width, height,
+        )  # fmt: skip
+
+    found = []
+    for one in mask.split(1):
+        regions = find_regions(one, settings.crop_factor, settings.drop_size, settings.bbox_fill, settings.contour_fill)
+        if (mask_width, mask_height) != (width, height):
+            regions = [scaled(region, x_scale, y_scale, picture) for region in regions]
+        found.append(regions)
+    return found * len(image) if len(found) < len(image) else found
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """One region of one version of one picture.
+
+    Attributes:
+        number: Its place in the lists of results.
+        version: Which of the pictures that are being made it belongs to.
+        seed: Of its first cycle.
+        pipe, refiner: With the conditionings for this region.
+        reads: The parts of the picture that its result depends on.
+        writes: The part of the picture that it changes.
+    """
+
+    number: int
+    version: int
+    region: Region
+    frame: Frame
+    seed: int
+    pipe: Pipe
+    refiner: Pipe | None
+    reads: tuple[Box, ...]
+    writes: Box
+
+    def goes_with(self, other: _Task) -> bool:
+        """Whether both can be rows of one batch: the same size, and the very same conditionings."""
+        return (
+            (self.frame.width, self.frame.height) == (other.frame.width, other.frame.height)
+            and _same_conditionings(self.pipe, other.pipe)
+            and _same_conditionings(self.refiner, other.refiner)
+        )
+
+    def is_independent_of(self, other: _Task) -> bool:
+        """Whether it makes no difference which of the two is done first: neither reads what the other writes."""
+        return self.version != other.version or not (
+            any(box.meets(other.writes) for box in self.reads) or any(box.meets(self.writes) for box in other.reads)
+        )
+
+
+def _same_conditionings(one: Pipe | None, other: Pipe | None) -> bool:
+    if one is None or other is None:
+        return one is other
+    return one.positive is other.positive and one.negative is other.negative
+
+
+def _batches(tasks: Sequence[_Task], at_once: Callable[[], int]) -> Iterator[list[_Task]]:
+    """The tasks in order, some of them together: up to ``at_once()`` that go with each other.
+
+    A task is taken out of turn only if it is independent of all those before it that are not done yet, so that the
+    results are those of one task at a time.
+    """
+    pending = list(tasks)
+    while pending:
+        batch, waiting, limit = [], [], at_once()
+        undone = defaultdict(list)  # of each version, the tasks before the one looked at
+        for i, task in enumerate(pending):
+            if len(batch) == limit:
+                waiting += pending[i:]
+                break
+            before = undone[task.version]
+            together = not batch or (task.goes_with(batch[0]) and all(map(task.is_independent_of, before)))
+            (batch if together else waiting).append(task)
+            before.append(task)
+        pending = waiting
+        yield batch
+
+
+class _Detailer:
+    """One call of `detail`: what stays the same for all its regions, and one method a step."""
+
+    def __init__(
+        self, pictures: torch.Tensor, pipe: Pipe, refiner: Pipe | None, backend: Backend, settings: DetailerSettings
+    ) -> None:
+        self.pictures, self.settings, self.backend = pictures, settings, backend
+        self.picture = Box(0, 0, pictures.shape[2], pictures.shape[1])
+        self.device = backend.device or pictures.device
+        self.hooks = Hooks(
+            backend.hook, passes=lambda error: backend.is_interrupt(error) or backend.is_out_of_memory(error)
+        )
+        if any(text.strip() for text in settings.region_prompts) and pipe.add_text is None:
+            raise InputError("region_prompts has text, but the pipe has no CLIP to encode it", "Give the pipe a CLIP")
+        self.soft = settings.mask_mode and settings.noise_mask_feather > 0
+        self.pipe, self.refiner = self._prepared(pipe), self._prepared(refiner) if refiner else None
+        together = not self.hooks and backend.sampler.rows_are_independent(settings.sampler_name)
+        self.at_once = settings.region_batch if together else 1
+        self.tiled = settings.tiled_vae
+
+    def run(self, regions: list[list[Region]]) -> list[list[tuple[torch.Tensor, torch.Tensor]]]:
+        """Refine all regions, in place in ``pictures``. For each version the refined crop and mask of each region."""
+        tasks = self._tasks(regions)
+        self.backend.sampler.expect(len(tasks) * self.settings.cycle * self.settings.steps)
+        results = {}
+        for batch in _batches(tasks, lambda: self.at_once):
+            for task, refined in zip(batch, self._refined(batch)):
+                results[task.number] = self._paste(task, refined)
+        crops = [[] for _ in self.pictures]
+        for task in tasks:
+            crops[task.version].append(results[task.number])
+        return crops
+
+    def _tasks(self, regions: list[list[Region]]) -> list[_Task]:
+        settings, tasks, made = self.settings, [], {}
+        for version in range(len(self.pictures)):
+            of_picture, repeat = divmod(version, settings.batch_size)
+            for i, region in enumerate(regions[of_picture]):
+                selected = _selected(region)
+                if selected is None:
+                    continue
+                shown = frame(
+                    region, self.picture, settings.guide_size, settings.guide_size_for, settings.max_size,
+                    self.backend.vae.multiple,
+                )  # fmt: skip
+                ring = (region.bbox.grown(_ring_width(region), self.picture),) if settings.color_match else ()
+                task = _Task(
+                    number=len(tasks),
+                    version=version,
+                    region=region,
+                    frame=shown,
+                    seed=(settings.seed + repeat + i) % _SEEDS,
+                    pipe=self._for_region(self.pipe, i, shown.window, made),
+                    refiner=self._for_region(self.refiner, i, shown.window, made) if self.refiner else None,
+                    reads=(shown.window, *ring),
+                    writes=selected.grown(settings.feather, region.crop),
+                )
+                tasks.append(task)
+        return tasks
+
+    # Conditionings.
+
+    def _prepared(self, pipe: Pipe) -> Pipe:
+        model = self.backend.sampler.with_soft_noise_mask(pipe.model) if self.soft else pipe.model
+        return replace(pipe, model=model)
+
+    def _for_region(self, pipe: Pipe, index: int, window: Box, made: dict) -> Pipe:
+        """``pipe`` with the conditionings of region ``index``: its own text, and masks cut to its window.
+
+        What was made before is taken from ``made``: no text is encoded twice, and regions go together only where
+        their conditionings are the very same objects.
+        """
+        prompts = self.settings.region_prompts
+        text = prompts[index].strip() if index < len(prompts) else ""
+        positive = pipe.positive
+        if text and pipe.add_text is not None:
+            positive = _made_once(made, (id(pipe), text), lambda: pipe.add_text(positive, text))
+
+        def cropped(conditioning: Any) -> Any:
+            cut = lambda: crop_conditioning(conditioning, self.picture, window)  # noqa: E731
+            return _made_once(made, (id(conditioning), window), cut)
+
+        return replace(pipe, positive=cropped(positive), negative=cropped(pipe.negative))
+
+    # The steps of a region, for some regions of one size together.
+
+    def _refined(self, tasks: list[_Task]) -> list[torch.Tensor]:
+        """For each task its refined crop ``[1,h,w,3]``. Where memory runs out, fewer at a time."""
+        try:
+            return self._refined_together(tasks)
+        except Exception as error:
+            if not self.backend.is_out_of_memory(error):
+                raise
+            if len(tasks) == 1:
+                raise _out_of_memory("Sampling", tasks[0].frame.width, tasks[0].frame.height) from error
+        # Here the exception is gone, and with it the tensors that its frames held.
+        self.backend.free_memory()
+        self.at_once = len(tasks) // 2
+        _log.warning("Memory ran out with %d regions at once; going on with %d", len(tasks), self.at_once)
+        refined = []
+        while len(refined) < len(tasks):
+            refined += self._refined(tasks[len(refined) : len(refined) + self.at_once])
+        return refined
+
+    def _refined_together(self, tasks: list[_Task]) -> list[torch.Tensor]:
+        frames = [self._touched(task.frame) for task in tasks]
+        noise_masks = [self._noise_mask(task) for task in tasks]
+        pixels = _joined([self._enlarged_crop(task, shown) for task, shown in zip(tasks, frames)])
+        pixels = self.hooks.post_upscale(pixels, noise_masks[0])
+        if not self.hooks.get_skip_sampling():
+            pipe, latent = self._encoded(tasks[0].pipe, pixels, noise_masks)
+            latent = self.hooks.post_encode(latent)
+            custom_sampler = self.hooks.get_custom_sampler()
+            for cycle in range(self.settings.cycle):
+                latent = self._sampled(tasks, cycle, pipe, latent, custom_sampler)
+            pixels = self._decoded(self.hooks.pre_decode(latent), len(tasks))
+        pixels = self.hooks.post_decode(pixels)
+        return [self._reduced_crop(task, row) for task, row in zip(tasks, pixels.split(1))]
+
+    def _touched(self, shown: Frame) -> Frame:
+        width, height = self.hooks.touch_scaled_size(shown.width, shown.height)
+        if (width, height) == (shown.width, shown.height):
+            return shown
+        multiple = self.backend.vae.multiple
+        return Frame(shown.window, nearest_multiple(width, multiple), nearest_multiple(height, multiple))
+
+    def _enlarged_crop(self, task: _Task, shown: Frame) -> torch.Tensor:
+        """``[1,H,W,3]`` on the device, never a view of the picture."""
+        crop = tensors.rgb(shown.window.cut(self._picture(task))).to(self.device)
+        enlarged = tensors.resize_lanczos(crop, shown.height, shown.width)
+        return crop.clone() if enlarged is crop else enlarged
+
+    def _noise_mask(self, task: _Task) -> torch.Tensor | None:
+        """``[1,y,x]`` in the window's own size, which the host scales to the latent's; None for the whole crop."""
+        if not self.settings.mask_mode:
+            return None
+        mask = placed(task.region.mask.to(self.device), task.region.crop, task.frame.window)
+        return masks.feather(mask, self.settings.noise_mask_feather).clone()  # hooks may write into it
+
+    def _encoded(self, pipe: Pipe, pixels: torch.Tensor, noise_masks: list) -> tuple[Pipe, dict[str, Any]]:
+        """The latent, and the pipe, whose conditionings an inpainting model needs changed."""
+        vae = self.backend.vae
+        if noise_masks[0] is not None and self.settings.inpaint_model:
+            mask = _stacked(noise_masks, pixels.shape[1:3])
+            encode = partial(vae.encode_for_inpainting, pipe.positive, pipe.negative, pixels, mask)
+            positive, negative, latent = self._tiled_if_needed(encode)
+            pipe, latent = replace(pipe, positive=positive, negative=negative), dict(latent)
+        else:
+            rows = [self._tiled_if_needed(partial(vae.encode, row)) for row in pixels.split(1)]
+            latent = {"samples": _joined(rows)}
+            if noise_masks[0] is not None:
+                latent["noise_mask"] = _stacked(noise_masks, latent["samples"].shape[-2:])
+        _check_finite(latent["samples"], "The VAE gave NaN or infinite values when it encoded a crop", _VAE_REMEDY)
+        return pipe, latent
+
+    def _sampled(
+        self, tasks: list[_Task], cycle: int, pipe: Pipe, latent: dict[str, Any], custom_sampler: Any
+    ) -> dict[str, Any]:
+        """The latent after one more cycle."""
+        settings = self.settings
+        self.hooks.set_steps(cycle, settings.cycle)
+        latent = self.hooks.cycle_latent(latent)
+        first, *others = ((task.seed + cycle) % _SEEDS for task in tasks)
+        model, seed, steps, cfg, sampler_name, scheduler, positive, negative, _, denoise = self.hooks.pre_ksample(
+            pipe.model, first, settings.steps, settings.cfg, settings.sampler_name, settings.scheduler,
+            pipe.positive, pipe.negative, latent, settings.denoise,
+        )  # fmt: skip
+        noise = self.hooks.get_custom_noise(first, latent["samples"])
+        if denoise <= 0:  # a hook's wish: this cycle changes nothing
+            return latent
+
+        refiner = tasks[0].refiner
+        start, switch, total = schedule(steps, denoise, settings.refiner_ratio if refiner else 0)
+        run = Sampling(
+            model=model,
+            positive=positive,
+            negative=negative,
+            cfg=cfg,
+            sampler_name=sampler_name,
+            scheduler=scheduler,
+            total_steps=total,
+            start_step=start,
+            end_step=switch,
+            seeds=(seed % _SEEDS, *others),
+            latent=latent,
+            noise=noise,
+            custom_sampler=custom_sampler,
+            leave_noise=switch < total,
+        )
+        samples = self.backend.sampler.sample(run) if start < switch else None
+        if switch < total:
+            run = replace(
+                run,
+                model=refiner.model,
+                positive=refiner.positive,
+                negative=refiner.negative,
+                start_step=switch,
+                end_step=total,
+                leave_noise=False,
+                resume=samples,
+            )
+            samples = self.backend.sampler.sample(run)
+        _check_finite(
+            samples,
+            f"The sampler {sampler_name!r} gave NaN or infinite values",
+            "Look at the model, its precision and cfg; another sampler or scheduler may do",
+        )
+        return {**latent, "samples": samples}
+
+    def _decoded(self, latent: dict[str, Any], rows: int) -> torch.Tensor:
+        """``[B,H,W,3]`` in 0..1 on the device."""
+        vae = self.backend.vae
+        decoded = []
+        for row in latent["samples"].split(1):
+            pixels = self._tiled_if_needed(partial(vae.decode, row))
+            _check_finite(pixels, "The VAE gave NaN or infinite values when it decoded a crop", _VAE_REMEDY)
+            decoded.append(tensors.rgb(pixels.to(self.device, torch.float32)).clamp(0, 1))
+        result = _joined(decoded)
+        if len(result) != rows:
+            raise PackError(
+                f"{len(result)} pictures were decoded for {rows} regions",
+                "A hook may have changed the number of latents, or the VAE may be one for video",
+            )
+        return result
+
+    def _reduced_crop(self, task: _Task, pixels: torch.Tensor) -> torch.Tensor:
+        """``[1,H,W,3]`` as sampled -> as large as the crop region, with matched colours."""
+        window, crop = task.frame.window, task.region.crop
+        refined = tensors.resize_lanczos(pixels, window.height, window.width)
+        refined = crop.seen_from(window).cut(refined)
+        if self.settings.color_match:
+            region = task.region
+            around = region.bbox.grown(_ring_width(region), self.picture)
+            inside = placed(region.mask.to(self.device), crop, around)
+            ring = masks.gradient((inside > 0).float(), 2 * _ring_width(region) + 1, edge="outer")
+            picture = tensors.rgb(around.cut(self._picture(task))).to(self.device)
+            where = region.mask.to(self.device)
+            refined = colors.match(refined, where, picture, ring, self.settings.color_match)
+        return refined
+
+    def _paste(self, task: _Task, refined: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Blend a refined crop into its picture. Gives back crop and feathered mask."""
+        crop = task.region.crop
+        fade = crop.sides_inside(self.picture)
+        soft = masks.feather(task.region.mask.to(self.device), self.settings.feather, fade)
+        there, here = tensors.rgb(task.writes.cut(self._picture(task))), task.writes.seen_from(crop)
+        # torch.lerp is exact at both ends: where the mask is 0 the picture keeps its very bits.
+        blended = torch.lerp(there.to(self.device), here.cut(refined), here.cut(soft).unsqueeze(-1))
+        there.copy_(blended)
+
+        picture = self._picture(task)
+        changed = self.hooks.post_paste(picture)
+        if changed is not picture:
+            picture[..., : changed.shape[-1]].copy_(changed).clamp_(0, 1)
+        return refined.to(picture.device).clone(), soft.to(picture.device)  # no view that keeps a whole batch alive
+
+    def _picture(self, task: _Task) -> torch.Tensor:
+        """``[1,H,W,C]``, a view of what is being made."""
+        return self.pictures[task.version : task.version + 1]
+
+    def _tiled_if_needed(self, work: Callable[[bool], Any]) -> Any:
+        """``work(tiled)``, in tiles once memory has run out without."""
+        if not self.tiled:
+            try:
+                return work(False)
+            except Exception as error:
+                if not self.backend.is_out_of_memory(error):
+                    raise
+            self.backend.free_memory()
+            self.tiled = True
+            _log.warning("The VAE ran out of memory; going on in tiles")
+        try:
+            return work(True)
+        except Exception as error:
+            if not self.backend.is_out_of_memory(error):
+                raise
+            raise PackError(
+                "The VAE ran out of memory, in tiles too", "Lower max_size or guide_size, or free memory elsewhere"
+            ) from error
+
+
+_VAE_REMEDY = "Run the VAE in full precision (ComfyUI's --fp32-vae) or take another VAE"
+
+
+def schedule(steps: int, denoise: float, refiner_ratio: float) -> tuple[int, int, int]:
+    """Which steps are run: from the first to the second number with the base model, on to the third, which is the
+    length of the whole schedule, with the refiner.
+
+    The schedule is as long as makes ``steps`` real steps out of the share ``denoise`` of it.
+    """
+    total = math.floor(steps / min(denoise, 1.0))
+    start = total - steps
+    return start, start + math.floor(steps * (1.0 - refiner_ratio)), total
+
+
+def crop_conditioning(conditioning: Any, picture: Box, window: Box) -> Any:
+    """A conditioning with its masks cut to ``window``: a list of pairs (tensor, details), of which ``mask`` is a mask
+    ``[B,h,w]`` of the whole picture, of any size.
+
+    The very same object comes back where it holds no mask, or is something else (a placeholder).
+    """
+    if not isinstance(conditioning, (list, tuple)) or window == picture:
+        return conditioning
+    if not any("mask" in details for _, details in conditioning):
+        return conditioning
+    return [[condition, _with_mask_cut(details, picture, window)] for condition, details in conditioning]
+
+
+def _with_mask_cut(details: dict, picture: Box, window: Box) -> dict:
+    return {**details, "mask": _cut_scaled(details["mask"], picture, window)} if "mask" in details else details
+
+
+def _cut_scaled(mask: torch.Tensor, picture: Box, window: Box) -> torch.Tensor:
+    """``window`` of a mask ``[...,h,w]`` whose size is another than the picture's."""
+    height, width = mask.shape[-2:]
+    x1, y1 = (window.x1 * width) // picture.width, (window.y1 * height) // picture.height
+    x2, y2 = -(-window.x2 * width // picture.width), -(-window.y2 * height // picture.height)
+    return mask[..., y1:y2, x1:x2]
+
+
+def _selected(region: Region) -> Box | None:
+    """The tight box of what is selected, None where nothing is."""
+    rows, columns = (np.flatnonzero(region.mask[0].numpy().any(axis=axis)) for axis in (1, 0))
+    if len(rows) == 0:
+        return None
+    x, y = region.crop.x1, region.crop.y1
+    return Box(x + columns[0], y + rows[0], x + columns[-1] + 1, y + rows[-1] + 1)
+
+
+def _ring_width(region: Region) -> int:
+    """How wide the ring around a region is from which colours are taken, in pixels."""
+    return max(8, min(region.bbox.width, region.bbox.height) // 4)
+
+
+def _stacked(noise_masks: list[torch.Tensor], size: Sequence[int]) -> torch.Tensor:
+    """Noise masks ``[1,y,x]`` as one batch. Those of different sizes are brought to ``size`` (height, width) in the
+    way in which the host does it for each, so that regions come out as alone."""
+    if len({mask.shape for mask in noise_masks}) > 1:
+        # [1,y,x] -> [1,1,y,x] -> [1,h,w]
+        noise_masks = [F.interpolate(mask[None], tuple(size), mode="bilinear")[0] for mask in noise_masks]
+    return _joined(noise_masks)
+
+
+def _joined(rows: list[torch.Tensor]) -> torch.Tensor:
+    return rows[0] if len(rows) == 1 else torch.cat(rows)
+
+
+def _check_finite(values: torch.Tensor, problem: str, remedy: str) -> None:
+    low, high = (bound.item() for bound in values.aminmax())  # one pass over the memory; NaN makes both NaN
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise PackError(problem, remedy)
+
+
+def _out_of_memory(work: str, width: int, height: int) -> PackError:
+    return PackError(
+        f"{work} ran out of memory with a single crop of {width} x {height}",
+        "Lower max_size or guide_size, or free memory elsewhere",
+    )
+
+
+def _made_once(made: dict, key: Any, make: Callable[[], Any]) -> Any:
+    if key not in made:
+        made[key] = make()
+    return made[key]
+
+
+def _result(
+    pictures: torch.Tensor, crops: list[list[tuple[torch.Tensor, torch.Tensor]]], versions: int
+) -> DetailerResult:
+    """``crops`` of every version; each picture has as many ``versions``."""
+    refined, with_alpha = [], []
+    for first in range(0, len(crops), versions):
+        of_picture = [pair for version in crops[first : first + versions] for pair in version]
+        if not of_picture:  # an empty list would end the workflow
+            of_picture = [(pictures.new_zeros(1, 64, 64, 3), pictures.new_zeros(1, 64, 64))]
+        for crop, soft in of_picture:
+            refined.append(crop)
+            with_alpha.append(torch.cat([crop, soft.unsqueeze(-1)], dim=-1))
+    return DetailerResult(pictures, refined, with_alpha)

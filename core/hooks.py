@@ -1,0 +1,160 @@
+"""Calls the hooks that other packs plug into the detailer: what is there is called, what is missing changes nothing."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from .checks import check_number, check_whole_number
+from .errors import PackError
+
+
+class Hooks:
+    """The methods of `interfaces.Hook`, each with an answer where the hook lacks it, and their results checked.
+
+    Args:
+        hook: A hook object, or None.
+        passes: Says of an exception whether it is to pass as it is (the user's interrupt, memory that ran out).
+            Others become a `PackError` that names the hook's class and method.
+    """
+
+    def __init__(self, hook: object | None, passes: Callable[[BaseException], bool]) -> None:
+        self._hook, self._passes = hook, passes
+
+    def __bool__(self) -> bool:
+        return self._hook is not None
+
+    def touch_scaled_size(self, width: int, height: int) -> tuple[int, int]:
+        size = self._call("touch_scaled_size", width, height, missing=(width, height))
+        try:
+            width, height = (check_whole_number(length, "size", low=1) for length in size)
+        except (TypeError, ValueError):
+            raise self._wrong("touch_scaled_size", size, "a width and a height in whole pixels") from None
+        return width, height
+
+    def post_upscale(self, pixels: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        method = self._method("post_upscale")
+        if method is None:
+            return pixels
+        given = (pixels, mask) if _takes(method, pixels, mask) else (pixels,)
+        return self._pixels("post_upscale", self._call("post_upscale", *given)).clamp(0, 1)
+
+    def get_skip_sampling(self) -> bool:
+        return bool(self._call("get_skip_sampling", missing=False))
+
+    def post_encode(self, latent: dict[str, Any]) -> dict[str, Any]:
+        return self._latent("post_encode", latent)
+
+    def get_custom_sampler(self) -> Any:
+        return self._call("get_custom_sampler", missing=None)
+
+    def set_steps(self, cycle: int, cycles: int) -> None:
+        self._call("set_steps", (cycle, cycles), missing=None)
+
+    def cycle_latent(self, latent: dict[str, Any]) -> dict[str, Any]:
+        return self._latent("cycle_latent", latent)
+
+    def pre_ksample(self, *ten: Any) -> tuple[Any, ...]:
+        """The ten values, checked; a ``denoise`` of 0 may come back, for a cycle that changes nothing."""
+        given = self._call("pre_ksample", *ten, missing=ten)
+        try:
+            model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise = given
+            steps = check_whole_number(int(steps), "steps", low=1)
+            cfg, denoise = check_number(cfg, "cfg"), check_number(denoise, "denoise")
+            seed = int(seed)
+        except (TypeError, ValueError):
+            wanted = "model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent and denoise"
+            raise self._wrong("pre_ksample", given, wanted) from None
+        return model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise
+
+    def get_custom_noise(self, seed: int, samples: torch.Tensor) -> torch.Tensor | None:
+        """The hook's noise for ``samples``, None for the usual one."""
+        if self._method("get_custom_noise") is None:
+            return None
+        zeros = torch.zeros(samples.shape)  # on the CPU, where the host makes its noise
+        given = self._call("get_custom_noise", seed, zeros, is_touched=False)
+        try:
+            noise, touched = given
+            if not touched or not noise.any():  # a combined hook may say that its zeros are touched
+                return None
+            right = noise.shape == samples.shape
+        except (TypeError, ValueError, AttributeError):
+            right = False
+        if not right:
+            wanted = f"noise of the shape {list(samples.shape)}, and whether it is touched"
+            raise self._wrong("get_custom_noise", given, wanted)
+        return noise
+
+    def pre_decode(self, latent: dict[str, Any]) -> dict[str, Any]:
+        return self._latent("pre_decode", latent)
+
+    def post_decode(self, pixels: torch.Tensor) -> torch.Tensor:
+        if self._method("post_decode") is None:
+            return pixels
+        return self._pixels("post_decode", self._call("post_decode", pixels)).clamp(0, 1)
+
+    def post_paste(self, picture: torch.Tensor) -> torch.Tensor:
+        """``[1,H,W,C]`` -> the same shape, or without alpha; not cut to 0..1."""
+        changed = self._call("post_paste", picture, missing=picture)
+        if changed is picture:
+            return picture
+        changed = self._pixels("post_paste", changed, channels=picture.shape[-1])
+        if changed.shape[:3] != picture.shape[:3]:
+            raise self._wrong("post_paste", changed, f"a picture of the shape {list(picture.shape)}")
+        return changed
+
+    def _method(self, name: str) -> Callable | None:
+        method = getattr(self._hook, name, None)
+        return method if callable(method) else None
+
+    def _call(self, name: str, *given: Any, missing: Any = None, **named: Any) -> Any:
+        method = self._method(name)
+        if method is None:
+            return missing
+        try:
+            return method(*given, **named)
+        except Exception as error:
+            if self._passes(error):
+                raise
+            raise PackError(
+                f"The detailer hook {self._called(name)} failed: {type(error).__name__}: {error}",
+                "Take the hook off, or look at the settings of the node that makes it",
+            ) from error
+
+    def _latent(self, name: str, latent: dict[str, Any]) -> dict[str, Any]:
+        changed = self._call(name, latent, missing=latent)
+        if not isinstance(changed, Mapping) or not isinstance(changed.get("samples"), torch.Tensor):
+            raise self._wrong(name, changed, "a latent")
+        return dict(changed)
+
+    def _pixels(self, name: str, changed: Any, channels: int = 3) -> torch.Tensor:
+        if not isinstance(changed, torch.Tensor) or changed.ndim != 4 or len(changed) != 1 or changed.shape[-1] < 3:
+            raise self._wrong(name, changed, "one picture [1, height, width, channels]")
+        changed = changed[..., :channels].float()
+        if not torch.isfinite(changed).all():
+            raise self._wrong(name, changed, "a picture without NaN and infinite values")
+        return changed
+
+    def _called(self, method: str) -> str:
+        return f"{type(self._hook).__name__}.{method}"
+
+    def _wrong(self, method: str, given: Any, wanted: str) -> PackError:
+        what = f"a tensor of shape {list(given.shape)}" if isinstance(given, torch.Tensor) else f"{given!r:.200}"
+        return PackError(
+            f"The detailer hook {self._called(method)} gave {what}, not {wanted}",
+            "Take the hook off, or ask its author",
+        )
+
+
+def _takes(method: Callable, *arguments: Any) -> bool:
+    """Whether ``method`` can be called with ``arguments``, as far as its signature tells."""
+    try:
+        inspect.signature(method).bind(*arguments)
+    except TypeError:
+        return False
+    except ValueError:  # no signature to be had
+        return True
+    return True

@@ -1,0 +1,119 @@
+"""Linear filters along the rows and the columns of a picture, each as a banded matrix: resizing, blurring.
+
+Every output line is a weighted sum of a few neighbouring input lines, so the matrix from input to output lines is
+zero but for a band around its diagonal. Multiplying by it keeps the values in float (Pillow resizes pictures in 8
+bits), and gives exact zeros where all inputs are zero (a convolution through Fourier transforms does not).
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+# Output lines of a block on an accelerator: larger blocks multiply more zeros, smaller ones read more lines twice.
+_BLOCK = 64
+
+
+class Blocks(NamedTuple):
+    """A banded matrix for accelerators: dense blocks of some output lines, multiplied all at once.
+
+    Attributes:
+        lines: For each block the input lines it reads, ``[blocks x span]``.
+        weights: ``[blocks, size, span]``: from those to its output lines.
+        after: How many output lines there are in all; the last block may have more.
+    """
+
+    lines: torch.Tensor
+    weights: torch.Tensor
+    after: int
+
+
+# For a CPU the matrix is a sparse one of scipy's: one thread and no zeros, which is several times as fast there as
+# dense blocks, above all where other programs use the cores too.
+Bands = Any
+
+
+def filter_lines(values: torch.Tensor, bands: Bands) -> torch.Tensor:
+    """Apply ``bands`` along the second axis: ``[B,lines,...]`` float32 -> ``[B,their lines,...]``."""
+    count, before, *rest = values.shape
+    if isinstance(bands, Blocks):
+        # [B,lines,...] -> [B,lines,rest] -> [B,blocks,span,rest] -> [B,blocks,size,rest]
+        read = values.reshape(count, before, -1).index_select(1, bands.lines)
+        read = read.view(count, len(bands.weights), -1, read.shape[-1])
+        filtered = torch.matmul(bands.weights, read).flatten(1, 2)[:, : bands.after]
+    else:
+        flat = np.ascontiguousarray(values.detach().numpy()).reshape(count, before, -1)
+        filtered = torch.from_numpy(np.concatenate([bands @ each for each in flat]) if count > 1 else bands @ flat[0])
+    return filtered.reshape(count, -1, *rest)
+
+
+@functools.lru_cache(maxsize=64)
+def lanczos(before: int, after: int, device: torch.device) -> Bands:
+    """The matrix that resizes ``before`` lines to ``after`` with a Lanczos window of 3 lobes.
+
+    The kernel is sinc(x) sinc(x / 3) (Duchon, *Lanczos Filtering in One and Two Dimensions*, 1979); where lines get
+    fewer it widens with the scale, so that nothing aliases. Positions, support and normalisation are Pillow's, so
+    that the values are those of Pillow's float resize.
+    """
+    return _banded(*_lanczos_weights(before, after), before, device)
+
+
+def _lanczos_weights(before: int, after: int) -> tuple[np.ndarray, np.ndarray]:
+    """For every output line the input lines it reads and their weights, both ``[after, taps]``."""
+    scale = before / after
+    widened = max(scale, 1.0)
+    support = 3 * widened
+    centres = (np.arange(after) + 0.5) * scale
+    first = np.floor(centres - support + 0.5).clip(min=0).astype(np.int64)
+    last = np.floor(centres + support + 0.5).clip(max=before).astype(np.int64)
+    lines = first[:, None] + np.arange((last - first).max())  # [after, taps]
+    x = (lines + 0.5 - centres[:, None]) / widened
+    weights = np.sinc(x) * np.sinc(x / 3) * ((np.abs(x) < 3) & (lines < last[:, None]))
+    return lines.clip(max=before - 1), weights / weights.sum(axis=1, keepdims=True)
+
+
+@functools.lru_cache(maxsize=64)
+def gaussian(length: int, radius: int, sigma: float, device: torch.device) -> Bands:
+    """The matrix that blurs ``length`` lines with a Gaussian cut off at ``radius`` lines, the lines mirrored at both
+    ends (2 1 | 0 1 2 ... without the first line twice); ``radius`` is less than ``length``."""
+    return _banded(*_gaussian_weights(length, radius, sigma), length, device)
+
+
+def _gaussian_weights(length: int, radius: int, sigma: float) -> tuple[np.ndarray, np.ndarray]:
+    """As `_lanczos_weights`; near the ends a line may be given twice."""
+    offsets = np.arange(-radius, radius + 1)
+    lines = np.abs(np.arange(length)[:, None] + offsets)
+    lines = np.where(lines < length, lines, 2 * (length - 1) - lines)
+    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
+    return lines, np.broadcast_to(weights / weights.sum(), lines.shape)
+
+
+def _banded(lines: np.ndarray, weights: np.ndarray, before: int, device: torch.device) -> Bands:
+    """The matrix from ``before`` input lines; the weights of a line given twice are added."""
+    return _sparse(lines, weights, before) if device.type == "cpu" else _blocks(lines, weights, before, device)
+
+
+def _sparse(lines: np.ndarray, weights: np.ndarray, before: int) -> Bands:
+    from scipy.sparse import csr_matrix
+
+    after, taps = lines.shape
+    rows = np.repeat(np.arange(after), taps)
+    return csr_matrix((weights.ravel().astype(np.float32), (rows, lines.ravel())), shape=(after, before))
+
+
+def _blocks(lines: np.ndarray, weights: np.ndarray, before: int, device: torch.device) -> Blocks:
+    after = len(lines)
+    size = min(_BLOCK, after)
+    tops = range(0, after, size)
+    first = np.array([lines[top : top + size].min() for top in tops])
+    last = np.array([lines[top : top + size].max() for top in tops])
+    span = int((last - first).max()) + 1
+    dense = np.zeros((len(tops) * size, span), np.float32)
+    rows = np.arange(after)
+    np.add.at(dense, (rows[:, None], lines - first[rows // size, None]), weights)
+    read = (first[:, None] + np.arange(span)).clip(max=before - 1)  # what is cut off here has no weight
+    blocks = torch.from_numpy(dense.reshape(len(tops), size, span)).to(device)
+    return Blocks(torch.from_numpy(read.ravel()).to(device), blocks, after)

@@ -1,0 +1,983 @@
+"""The detailer with a VAE and a model whose right results are known; see `exact_diffusion`."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from exact_diffusion import EulerSampler, IdleSampler, KnownTarget, SpaceToDepthVae, noise_for, sigmas
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from maskwright.core import masks, tensors
+from maskwright.core.checks import check_basic_pipe
+from maskwright.core.detailer import (
+    Backend,
+    DetailerResult,
+    DetailerSettings,
+    Pipe,
+    crop_conditioning,
+    detail,
+    schedule,
+)
+from maskwright.core.errors import InputError, PackError
+from maskwright.core.regions import Box, find_regions
+from PIL import Image
+
+pytest.importorskip("cv2")
+RED = 0.9  # what the model of most tests wants everywhere, as a latent value
+RED_PIXEL = (RED + 1) / 2
+RED_MODEL = KnownTarget(RED)
+
+# A crop of 64 x 64 around a mask of 32 x 32, sampled in its own size.
+SIZE = 96
+PLAIN = DetailerSettings(
+    guide_size=64, guide_size_for=False, crop_factor=2, feather=0, noise_mask_feather=0, steps=4, denoise=1.0
+)
+
+
+def picture(*size: int, batch: int = 1, channels: int = 3, seed: int = 0) -> torch.Tensor:
+    """Smooth random colours."""
+    height, width = size or (SIZE, SIZE)
+    coarse = torch.rand(batch, channels, 7, 9, generator=torch.Generator().manual_seed(seed))
+    fine = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic")
+    return fine.clamp(0, 1).permute(0, 2, 3, 1).contiguous()  # [B,C,H,W] -> [B,H,W,C]
+
+
+@functools.cache
+def photograph() -> torch.Tensor:
+    from pack import ROOT
+
+    shot = Image.open(ROOT / "example_workflows" / "assets" / "astronaut.jpg").convert("RGB")
+    return tensors.from_pil(shot).unsqueeze(0)
+
+
+def squares(*corners: tuple[int, int], side: int = 32, size: tuple[int, int] = (SIZE, SIZE)) -> torch.Tensor:
+    mask = torch.zeros(1, *size)
+    for x, y in corners:
+        mask[:, y : y + side, x : x + side] = 1
+    return mask
+
+
+MIDDLE = squares((32, 32))
+
+
+def run(
+    image: torch.Tensor,
+    mask: torch.Tensor = MIDDLE,
+    options: DetailerSettings = PLAIN,
+    model: Any = RED_MODEL,
+    sampler: EulerSampler | None = None,
+    vae: SpaceToDepthVae | None = None,
+    refiner: Pipe | None = None,
+    pipe: Pipe | None = None,
+    **backend: Any,
+) -> DetailerResult:
+    backend = Backend(sampler or EulerSampler(), vae or SpaceToDepthVae(), **backend)
+    return detail(image, mask, pipe or Pipe(model, "positive", "negative"), backend, options, refiner)
+
+
+def feathered(image: torch.Tensor, mask: torch.Tensor, options: DetailerSettings) -> torch.Tensor:
+    """The blend of all regions over the picture, ``[1,H,W]``."""
+    whole = Box(0, 0, image.shape[2], image.shape[1])
+    total = torch.zeros(1, *image.shape[1:3])
+    for region in find_regions(
+        mask, options.crop_factor, options.drop_size, options.bbox_fill, options.contour_fill
+    ):  # fmt: skip
+        soft = masks.feather(region.mask, options.feather, region.crop.sides_inside(whole))
+        region.crop.cut(total).copy_(torch.maximum(region.crop.cut(total), soft))
+    return total
+
+
+# The right picture comes out.
+
+
+@pytest.mark.parametrize("feather", (0, 5, 12))
+def test_the_known_picture_comes_out_blended_with_the_feathered_mask(feather: int) -> None:
+    image, options = picture(), replace(PLAIN, feather=feather)
+    soft = feathered(image, MIDDLE, options).unsqueeze(-1)
+    expected = (1 - soft) * image + soft * RED_PIXEL
+    if feather:  # the noise mask is hard, so the blend's outer half has the picture itself
+        inside = MIDDLE.unsqueeze(-1)
+        expected = torch.where(inside > 0, expected, image)
+    torch.testing.assert_close(run(image, options=options).image, expected, atol=1e-5, rtol=0)
+
+
+def test_without_a_noise_mask_the_whole_crop_is_sampled() -> None:
+    image, options = picture(), replace(PLAIN, feather=9, mask_mode=False)
+    result = run(image, options=options)
+    soft = feathered(image, MIDDLE, options).unsqueeze(-1)
+    torch.testing.assert_close(result.image, (1 - soft) * image + soft * RED_PIXEL, atol=1e-5, rtol=0)
+    torch.testing.assert_close(result.crops[0], torch.full((1, 64, 64, 3), RED_PIXEL))
+    assert torch.equal(result.alpha_crops[0][..., 3], Box(16, 16, 80, 80).cut(soft[..., 0]))
+
+
+@pytest.mark.parametrize("denoise", (0.3, 0.6, 1.0))
+@pytest.mark.parametrize("cycle", (1, 3))
+def test_pictures_with_a_spread_end_where_the_probability_flow_ends(denoise: float, cycle: int) -> None:
+    """Crop, noise of the seed, share of the schedule, cycles: all must be right for this to come out."""
+    image = picture()
+    model = KnownTarget(0.2, spread=0.5)
+    options = replace(PLAIN, steps=400, denoise=denoise, mask_mode=False, seed=11, cycle=cycle)
+    result = run(image, options=options, model=model)
+
+    vae = SpaceToDepthVae()
+    x = vae.encode(Box(16, 16, 80, 80).cut(image))
+    start, _, total = schedule(400, denoise, 0)
+    sigma = sigmas(total)[start].item()
+    for i in range(cycle):
+        x = model.ends_at(x + sigma * noise_for(x, (11 + i,)), sigma)
+    expected = vae.decode(x).clamp(0, 1)
+    assert (result.crops[0] - expected).abs().max() < 0.03
+    assert (result.crops[0] - expected).abs().mean() < 0.004
+
+
+def test_each_step_count_is_run_at_the_end_of_a_longer_schedule() -> None:
+    assert schedule(20, 1.0, 0) == (0, 20, 20)
+    assert schedule(20, 0.5, 0) == (20, 40, 40)
+    assert schedule(20, 0.75, 0) == (6, 26, 26)
+    assert schedule(20, 0.3, 0) == (46, 66, 66)
+    assert schedule(20, 0.5, 0.2) == (20, 36, 40)
+    assert schedule(20, 0.5, 1.0) == (20, 20, 40)
+    assert schedule(1, 0.0001, 0) == (9999, 10000, 10000)
+
+
+# Nothing is lost.
+
+
+def test_an_idle_sampler_gives_the_picture_back_exactly_where_nothing_is_resized() -> None:
+    image = picture()
+    for options in (PLAIN, replace(PLAIN, feather=7), replace(PLAIN, mask_mode=False, cycle=2)):
+        result = run(image, options=options, sampler=IdleSampler())
+        torch.testing.assert_close(result.image, image, atol=1e-5, rtol=0)
+
+
+def test_a_crop_that_is_no_multiple_is_not_resized_either() -> None:
+    image, mask = picture(101, 99), squares((41, 30), side=27, size=(101, 99))
+    result = run(image, mask, replace(PLAIN, guide_size=54), sampler=IdleSampler())
+    torch.testing.assert_close(result.image, image, atol=1e-5, rtol=0)
+    assert result.crops[0].shape == (1, 54, 54, 3), "the crops are those of the crop region all the same"
+    torch.testing.assert_close(result.crops[0], image[:, 16:70, 27:81], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("guide_size", "side"), [(384, 97), (512, 131), (640, 64), (100, 64), (1024, 300)])
+def test_enlarging_and_reducing_costs_about_a_level(guide_size: int, side: int) -> None:
+    image = photograph()[:, :480, :500]
+    mask = squares((120, 90), side=side, size=(480, 500))
+    options = DetailerSettings(guide_size=guide_size, crop_factor=1.5, max_size=1024)
+    result = run(image, mask, options, sampler=IdleSampler())
+    changed = Box(120, 90, 120 + side, 90 + side).cut((result.image - image).abs())
+    assert changed.mean() * 255 < 1
+    assert changed.max() * 255 < 40
+
+
+def test_reducing_a_large_region_to_max_size_does_not_move_it() -> None:
+    """The earlier node cut and stretched crops whose size was no multiple: a ramp then comes back shifted."""
+    ramp = torch.linspace(0, 1, 300).view(1, 1, -1, 1).expand(1, 200, 300, 3)
+    mask = squares((30, 30), side=130, size=(200, 300))
+    for guide_size, max_size in ((64, 101), (211, 1024), (333, 1024)):
+        options = DetailerSettings(guide_size=guide_size, max_size=max_size, crop_factor=1.3)
+        result = run(ramp, mask, options, sampler=IdleSampler())
+        assert (result.image - ramp)[:, 40:150, 40:150].abs().max() < 1e-3
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    size=st.tuples(st.integers(20, 90), st.integers(20, 90)),
+    options=st.builds(
+        DetailerSettings,
+        guide_size=st.floats(8, 90),
+        guide_size_for=st.booleans(),
+        max_size=st.floats(16, 128),
+        mask_mode=st.booleans(),
+        steps=st.integers(1, 3),
+        denoise=st.floats(0.1, 1),
+        feather=st.integers(0, 40),
+        crop_factor=st.floats(1, 4),
+        drop_size=st.integers(1, 5),
+        batch_size=st.integers(1, 2),
+        inpaint_model=st.booleans(),
+        noise_mask_feather=st.integers(0, 40),
+        bbox_fill=st.booleans(),
+        contour_fill=st.booleans(),
+        region_batch=st.integers(1, 4),
+        color_match=st.sampled_from((0.0, 0.7)),
+    ),
+    channels=st.sampled_from((3, 4)),
+    multiple=st.sampled_from((8, 16)),
+    seed=st.integers(0, 1000),
+)
+def test_every_picture(
+    size: tuple[int, int], options: DetailerSettings, channels: int, multiple: int, seed: int
+) -> None:
+    random = torch.Generator().manual_seed(seed)
+    image = picture(*size, channels=channels, seed=seed)
+    mask = masks.dilate((torch.rand(1, *size, generator=random) > 0.998).float(), 7, "ellipse")
+    mask = mask * torch.rand(1, *size, generator=random).clamp(min=0.2)
+    images, masks_before = image.clone(), mask.clone()
+    result = run(image, mask, options, vae=SpaceToDepthVae(multiple))
+    assert torch.equal(image, images) and torch.equal(mask, masks_before), "changed in place"
+    assert result.image.shape == (options.batch_size, *size, channels)
+    assert result.image.dtype == torch.float32
+    assert result.image.min() >= 0 and result.image.max() <= 1
+    soft = feathered(image, mask, options)
+    untouched = (soft == 0).expand(options.batch_size, -1, -1)
+    repeated = image.expand_as(result.image)
+    assert torch.equal(result.image[untouched], repeated[untouched]), "outside the feathered mask: bit for bit"
+    assert torch.equal(result.image[..., 3:], repeated[..., 3:]), "alpha is kept"
+    found = find_regions(mask, options.crop_factor, options.drop_size, options.bbox_fill, options.contour_fill)
+    if found:
+        assert [crop.shape[1:3] for crop in result.crops] == [
+            (region.crop.height, region.crop.width) for region in found
+        ] * options.batch_size
+
+
+# Seeds, versions, batches.
+
+
+def test_seeds_are_those_of_region_version_and_cycle() -> None:
+    sampler = EulerSampler()
+    options = replace(PLAIN, guide_size=16, crop_factor=1, seed=100, batch_size=2, cycle=3, region_batch=1)
+    mask = squares((4, 60), (50, 10), side=16)
+    run(picture(), mask, options, sampler=sampler)
+    assert [one.seeds for one in sampler.runs] == [
+        (seed + i,) for seed in (100, 101, 101, 102) for i in range(3)
+    ]  # fmt: skip
+    assert sampler.expected == [2 * 2 * 3 * options.steps]
+
+
+def test_the_largest_seed_is_followed_by_0() -> None:
+    sampler = EulerSampler()
+    run(picture(), options=replace(PLAIN, seed=2**64 - 1, cycle=2), sampler=sampler)
+    assert [one.seeds for one in sampler.runs] == [(2**64 - 1,), (0,)]
+
+
+SOFT_MODEL = KnownTarget(0.1, spread=0.7)  # what comes out depends on picture and noise
+
+
+@pytest.mark.parametrize("own_masks", (True, False))
+def test_a_batch_equals_its_pictures_one_by_one(own_masks: bool) -> None:
+    images = picture(80, 96, batch=3)
+    each = torch.cat([squares((32 - 8 * i, 24), side=20 + 2 * i, size=(80, 96)) for i in range(3)])
+    each[1] = 0 if own_masks else each[1]
+    options = replace(PLAIN, guide_size=40, feather=4, batch_size=2, seed=5)
+    together = run(images, each if own_masks else each[:1], options, SOFT_MODEL)
+    singles = [
+        run(images[i : i + 1], each[i : i + 1] if own_masks else each[:1], options, SOFT_MODEL) for i in range(3)
+    ]
+    torch.testing.assert_close(together.image, torch.cat([one.image for one in singles]), atol=1e-5, rtol=0)
+    for name in ("crops", "alpha_crops"):
+        lists = [crop for one in singles for crop in getattr(one, name)]
+        assert len(getattr(together, name)) == len(lists)
+        for got, wanted in zip(getattr(together, name), lists):
+            torch.testing.assert_close(got, wanted, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("options", [{}, {"inpaint_model": True}, {"mask_mode": False}, {"color_match": 0.5}])
+def test_regions_sampled_together_come_out_as_one_at_a_time(options: dict) -> None:
+    # Eight of several sizes; two so near that the second is cut from what the first made.
+    mask = torch.zeros(1, 200, 300)
+    for x, y, side in ((10, 10, 24), (90, 12, 24), (123, 20, 24), (200, 15, 30), (20, 90, 24), (90, 100, 27),
+                       (180, 100, 24), (250, 150, 24)):  # fmt: skip
+        mask[:, y : y + side, x : x + side] = 1
+    settings = replace(PLAIN, guide_size=32, guide_size_for=True, feather=6, noise_mask_feather=3, seed=3, **options)
+    results, calls = [], []
+    for region_batch in (1, 4):
+        sampler = EulerSampler()
+        results.append(run(picture(200, 300), mask, replace(settings, region_batch=region_batch), SOFT_MODEL, sampler))
+        calls.append([len(one.seeds) for one in sampler.runs])
+    torch.testing.assert_close(results[0].image, results[1].image, atol=2e-5, rtol=0)
+    for one, other in zip(results[0].crops, results[1].crops):
+        torch.testing.assert_close(one, other, atol=2e-5, rtol=0)
+    assert calls[0] == [1] * 8
+    assert sum(calls[1]) == 8 and max(calls[1]) > 1, "some were sampled together"
+
+
+def test_two_regions_that_need_each_other_are_not_sampled_together() -> None:
+    sampler = EulerSampler()
+    near = squares((10, 30), (46, 30), side=16, size=(96, 200))
+    near[:, 30:46, 150:166] = 1
+    options = replace(PLAIN, guide_size=32, crop_factor=4, feather=3)
+    assert len(find_regions(near)) == 3
+    run(picture(96, 200), near, options, sampler=sampler)
+    assert sorted(len(one.seeds) for one in sampler.runs) == [1, 2]
+
+
+def test_regions_that_overlap_are_cut_from_the_picture_as_refined_so_far() -> None:
+    mask = squares((10, 30), (46, 30), side=32)
+    options = replace(PLAIN, crop_factor=2, guide_size=64)
+    vae = SpaceToDepthVae()
+    seen = []
+    vae.trouble = lambda work, values, tiled: seen.append(values.clone()) if work == "encode" else None
+    run(picture(), mask, options, vae=vae)
+    first, second = find_regions(mask, 2)
+    common = first.bbox.intersection(second.crop)
+    in_second = common.seen_from(second.crop).cut(seen[1])
+    torch.testing.assert_close(in_second, torch.full_like(in_second, RED_PIXEL), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("sampler_name", ("euler", "ancestral"))
+def test_samplers_whose_rows_are_not_independent_run_one_at_a_time(sampler_name: str) -> None:
+    sampler = EulerSampler()
+    mask = squares((4, 4), (60, 60), side=16)
+    options = replace(PLAIN, guide_size=16, crop_factor=1, sampler_name=sampler_name)
+    run(picture(), mask, options, sampler=sampler)
+    assert [len(one.seeds) for one in sampler.runs] == ([2] if sampler_name == "euler" else [1, 1])
+
+
+# The refiner.
+
+
+@pytest.mark.parametrize("ratio", (0.0, 0.25, 0.5, 1.0))
+@pytest.mark.parametrize("noise_mask_feather", (0, 12))
+def test_a_refiner_equal_to_the_model_changes_nothing(ratio: float, noise_mask_feather: int) -> None:
+    """Only if both sides of a soft noise mask are at one noise level when it takes over."""
+    options = replace(
+        PLAIN, steps=8, denoise=0.8, refiner_ratio=ratio, noise_mask_feather=noise_mask_feather, feather=5
+    )
+    sampler = EulerSampler()
+    alone = run(picture(), options=options, model=SOFT_MODEL)
+    refiner = Pipe(SOFT_MODEL, "refiner positive", "refiner negative")
+    refined = run(picture(), options=options, model=SOFT_MODEL, sampler=sampler, refiner=refiner)
+    torch.testing.assert_close(refined.image, alone.image, atol=1e-4, rtol=0)
+    steps = [(one.positive, one.start_step, one.end_step, one.total_steps, one.leave_noise) for one in sampler.runs]
+    base = 2 + int(8 * (1 - ratio))
+    assert steps == [
+        one
+        for one in (
+            ("positive", 2, base, 10, base < 10),
+            ("refiner positive", base, 10, 10, False),
+        )
+        if one[1] < one[2]
+    ]
+
+
+def test_the_refiner_has_the_last_word() -> None:
+    refiner = Pipe(KnownTarget(-0.4), "positive", "negative")
+    options = replace(PLAIN, refiner_ratio=0.5)
+    result = run(picture(), options=options, refiner=refiner)
+    torch.testing.assert_close(result.image[:, 32:64, 32:64], torch.full((1, 32, 32, 3), 0.3), atol=1e-5, rtol=0)
+
+
+# Noise masks.
+
+
+def test_the_noise_mask_is_the_regions_mask_blurred() -> None:
+    for feather in (0, 9):
+        sampler = EulerSampler()
+        run(picture(), options=replace(PLAIN, noise_mask_feather=feather), sampler=sampler)
+        given = sampler.runs[0].latent["noise_mask"]
+        assert torch.equal(given, masks.feather(Box(16, 16, 80, 80).cut(MIDDLE), feather))
+
+
+def test_in_a_window_larger_than_its_crop_the_noise_mask_stays_where_it_is() -> None:
+    mask, sampler = squares((41, 30), side=27, size=(101, 99)), EulerSampler()
+    run(picture(101, 99), mask, replace(PLAIN, guide_size=54), sampler=sampler)
+    assert torch.equal(sampler.runs[0].latent["noise_mask"], Box(26, 15, 82, 71).cut(mask))
+
+
+def test_whole_crops_have_no_noise_mask() -> None:
+    sampler = EulerSampler()
+    run(picture(), options=replace(PLAIN, mask_mode=False, inpaint_model=True), sampler=sampler)
+    assert "noise_mask" not in sampler.runs[0].latent
+    assert sampler.runs[0].positive == "positive", "nothing to inpaint without a mask"
+
+
+@pytest.mark.parametrize(("mask_mode", "feather", "soft"), [(True, 20, True), (True, 0, False), (False, 20, False)])
+def test_differential_diffusion_is_on_for_blurred_noise_masks(mask_mode: bool, feather: int, soft: bool) -> None:
+    class Sampler(IdleSampler):
+        def with_soft_noise_mask(self, model):
+            return ("soft", model)
+
+    sampler = Sampler()
+    options = replace(PLAIN, mask_mode=mask_mode, noise_mask_feather=feather)
+    run(picture(), options=options, model="model", sampler=sampler)
+    assert sampler.runs[0].model == (("soft", "model") if soft else "model")
+
+
+def test_an_inpainting_model_gets_its_conditionings() -> None:
+    sampler = EulerSampler()
+    run(picture(), options=replace(PLAIN, inpaint_model=True), sampler=sampler)
+    assert sampler.runs[0].positive == ("inpaint", "positive")
+    assert sampler.runs[0].negative == ("inpaint", "negative")
+
+
+# Conditionings.
+
+
+def test_conditioning_masks_are_cut_with_the_window_on_each_axis() -> None:
+    window, whole = Box(20, 10, 60, 40), Box(0, 0, 100, 80)
+    mask = torch.arange(100 * 80).reshape(1, 80, 100).float()
+    half = torch.arange(50 * 20).reshape(20, 50).float()
+    conditioning = [["a", {"mask": mask, "strength": 2}], ["b", {"mask": half}], ["c", {"other": 1}]]
+    cut = crop_conditioning(conditioning, whole, window)
+    assert torch.equal(cut[0][1]["mask"], mask[:, 10:40, 20:60])
+    assert torch.equal(cut[1][1]["mask"], half[2:10, 10:30])
+    assert cut[0][1]["strength"] == 2 and cut[2] == ["c", {"other": 1}]
+    assert conditioning[0][1]["mask"] is mask, "changed in place"
+
+
+@pytest.mark.parametrize("conditioning", ["NegativePlaceholder", [["a", {}]], [], None])
+def test_conditionings_without_masks_pass_as_they_are(conditioning: Any) -> None:
+    assert crop_conditioning(conditioning, Box(0, 0, 9, 9), Box(2, 2, 5, 5)) is conditioning
+
+
+def test_each_region_gets_its_own_line_of_the_prompts() -> None:
+    sampler, asked = EulerSampler(), []
+
+    def add_text(positive: str, text: str) -> str:
+        asked.append(text)
+        return f"{positive} + {text}"
+
+    mask = squares((4, 4), (60, 4), (4, 60), (60, 60), side=16)
+    options = replace(PLAIN, guide_size=16, crop_factor=1, region_prompts=("a hat", " ", "a hat"), batch_size=2)
+    pipe = Pipe(KnownTarget(RED), "positive", "negative", add_text)
+    run(picture(), mask, options, sampler=sampler, pipe=pipe)
+    given = {seed - version: one.positive for one in sampler.runs for version, seed in enumerate(one.seeds[:1])}
+    assert asked == ["a hat"], "encoded once"
+    assert {one.positive for one in sampler.runs} == {"positive + a hat", "positive"}
+    assert given[0] == "positive + a hat"
+    for one in sampler.runs:
+        if one.positive == "positive + a hat":
+            assert set(one.seeds) <= {0, 2, 1, 3}
+
+
+def test_prompts_without_a_clip_are_an_error() -> None:
+    with pytest.raises(InputError, match="region_prompts.*CLIP"):
+        run(picture(), options=replace(PLAIN, region_prompts=("", "a hat")))
+
+
+# Hooks.
+
+
+class RecordingHook:
+    """Has every method, notes every call, changes nothing."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple] = []
+
+    def touch_scaled_size(self, w, h):
+        self.calls.append(("touch_scaled_size", w, h))
+        return w, h
+
+    def post_upscale(self, pixels, mask=None):
+        self.calls.append(("post_upscale", tuple(pixels.shape), tuple(mask.shape)))
+        return pixels
+
+    def get_skip_sampling(self):
+        self.calls.append(("get_skip_sampling",))
+        return False
+
+    def post_encode(self, latent):
+        self.calls.append(("post_encode", sorted(latent)))
+        return latent
+
+    def get_custom_sampler(self):
+        self.calls.append(("get_custom_sampler",))
+
+    def set_steps(self, info):
+        self.calls.append(("set_steps", info))
+
+    def cycle_latent(self, latent):
+        self.calls.append(("cycle_latent", sorted(latent)))
+        return latent
+
+    def pre_ksample(self, model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise):
+        self.calls.append(("pre_ksample", seed, steps, cfg, sampler_name, scheduler, positive, negative, denoise))
+        return model, seed, steps, cfg, sampler_name, scheduler, positive, negative, "ignored", denoise
+
+    def get_custom_noise(self, seed, noise, is_touched):
+        self.calls.append(("get_custom_noise", seed, tuple(noise.shape), noise.any().item(), is_touched))
+        return noise, is_touched
+
+    def pre_decode(self, latent):
+        self.calls.append(("pre_decode", sorted(latent)))
+        return latent
+
+    def post_decode(self, pixels):
+        self.calls.append(("post_decode", tuple(pixels.shape)))
+        return pixels
+
+    def post_paste(self, image):
+        self.calls.append(("post_paste", tuple(image.shape)))
+        return image
+
+
+def test_hooks_are_called_as_the_protocol_says() -> None:
+    hook = RecordingHook()
+    mask = squares((4, 60), (60, 4), side=16)
+    options = replace(PLAIN, guide_size=32, crop_factor=1, seed=7, cycle=2, cfg=3.5)
+    result = run(picture(), mask, options, hook=hook)
+
+    expected = []
+    for i in range(2):
+        expected += [
+            ("touch_scaled_size", 32, 32),
+            ("post_upscale", (1, 32, 32, 3), (1, 16, 16)),
+            ("get_skip_sampling",),
+            ("post_encode", ["noise_mask", "samples"]),
+            ("get_custom_sampler",),
+        ]
+        for cycle in range(2):
+            expected += [
+                ("set_steps", (cycle, 2)),
+                ("cycle_latent", ["noise_mask", "samples"]),
+                ("pre_ksample", 7 + i + cycle, 4, 3.5, "euler", "normal", "positive", "negative", 1.0),
+                ("get_custom_noise", 7 + i + cycle, (1, 192, 4, 4), False, False),
+            ]
+        expected += [
+            ("pre_decode", ["noise_mask", "samples"]),
+            ("post_decode", (1, 32, 32, 3)),
+            ("post_paste", (1, 96, 96, 3)),
+        ]
+    assert hook.calls == expected
+    torch.testing.assert_close(result.image, run(picture(), mask, options).image, atol=1e-6, rtol=0)
+
+
+def test_a_hook_may_lack_any_method() -> None:
+    class Empty:
+        set_steps = "not a method"
+
+    torch.testing.assert_close(run(picture(), hook=Empty()).image, run(picture()).image, atol=1e-6, rtol=0)
+
+
+def test_older_hooks_take_the_pixels_alone() -> None:
+    class Older:
+        def post_upscale(self, pixels):
+            return 1 - pixels
+
+    image = picture()
+    result = run(image, hook=Older(), sampler=IdleSampler())
+    torch.testing.assert_close(result.crops[0], 1 - image[:, 16:80, 16:80], atol=1e-5, rtol=0)
+
+
+def test_a_hook_sets_the_size_and_gets_the_nearest_the_vae_takes() -> None:
+    class Resizes:
+        def touch_scaled_size(self, w, h):
+            return 100, 49.0
+
+    vae = SpaceToDepthVae()
+    run(picture(), vae=vae, hook=Resizes())
+    assert vae.encoded == [(1, 48, 104, 3)]
+
+
+def test_skipped_sampling_pastes_the_crop_as_the_hook_left_it() -> None:
+    class Skips(RecordingHook):
+        def get_skip_sampling(self):
+            return True
+
+        def post_upscale(self, pixels, mask):
+            return torch.full_like(pixels, 0.25)
+
+        def post_decode(self, pixels):
+            self.calls.append(("post_decode",))
+            return pixels * 2
+
+    hook, sampler, vae = Skips(), EulerSampler(), SpaceToDepthVae()
+    result = run(picture(), sampler=sampler, vae=vae, hook=hook)
+    assert sampler.runs == [] and vae.encoded == []
+    assert [call[0] for call in hook.calls] == ["touch_scaled_size", "post_decode", "post_paste"]
+    assert torch.all(result.image[:, 32:64, 32:64] == 0.5)
+
+
+def test_what_hooks_change_is_used() -> None:
+    class Changes:
+        def get_custom_sampler(self):
+            return "own sampler"
+
+        def pre_ksample(self, model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise):
+            return KnownTarget(-0.2), 77, 3, 1.5, "heun", "karras", "other", "another", None, 0.5
+
+        def get_custom_noise(self, seed, noise, is_touched):
+            return noise + 1, True
+
+    sampler = EulerSampler()
+    run(picture(), sampler=sampler, hook=Changes())
+    (one,) = sampler.runs
+    assert (one.model.target, one.seeds, one.cfg, one.sampler_name, one.scheduler) == (
+        -0.2,
+        (77,),
+        1.5,
+        "heun",
+        "karras",
+    )
+    assert (one.positive, one.negative, one.custom_sampler) == ("other", "another", "own sampler")
+    assert (one.start_step, one.end_step, one.total_steps) == (3, 6, 6)
+    assert one.noise.min() == one.noise.max() == 1
+
+
+@pytest.mark.parametrize("answer", [(0.0, True), (1.0, False)])
+def test_noise_that_is_all_zero_or_untouched_is_the_usual_one(answer: tuple[float, bool]) -> None:
+    class Noise:
+        def get_custom_noise(self, seed, noise, is_touched):
+            return noise + answer[0], answer[1]
+
+    sampler = EulerSampler()
+    run(picture(), sampler=sampler, hook=Noise())
+    assert sampler.runs[0].noise is None
+
+
+def test_a_hook_may_make_several_rows_of_one_latent() -> None:
+    class TwoRows:
+        def post_encode(self, latent):
+            return {**latent, "samples": latent["samples"].repeat(2, 1, 1, 1)}
+
+        def pre_decode(self, latent):
+            return {**latent, "samples": latent["samples"][:1]}
+
+    torch.testing.assert_close(run(picture(), hook=TwoRows()).image, run(picture()).image, atol=1e-5, rtol=0)
+
+
+def test_a_denoise_of_0_from_a_hook_skips_that_cycle() -> None:
+    class Fades:
+        cycle = 0
+
+        def set_steps(self, info):
+            self.cycle = info[0]
+
+        def pre_ksample(self, *ten):
+            return (*ten[:9], 0.5 if self.cycle == 0 else 0.0)
+
+    sampler = EulerSampler()
+    run(picture(), options=replace(PLAIN, cycle=2), sampler=sampler, hook=Fades())
+    assert len(sampler.runs) == 1
+
+
+def test_a_pasted_picture_that_a_hook_changes_is_what_goes_on() -> None:
+    class Brightens:
+        def post_paste(self, image):
+            return image * 0 + 0.75
+
+    image = picture()
+    result = run(image, hook=Brightens())
+    assert torch.all(result.image == 0.75)
+    rgba = run(picture(channels=4), hook=Brightens())
+    assert rgba.image.shape == (1, SIZE, SIZE, 4)
+
+
+METHODS = [name for name in vars(RecordingHook) if not name.startswith("_")]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_hook_that_raises_is_named(method: str) -> None:
+    class BrokenHook(RecordingHook):
+        pass
+
+    def fails(self, *given, **named):
+        raise KeyError("no such thing")
+
+    setattr(BrokenHook, method, fails)
+    with pytest.raises(PackError, match=rf"BrokenHook\.{method} failed: KeyError: 'no such thing'") as caught:
+        run(picture(), hook=BrokenHook())
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+@pytest.mark.parametrize("method", [name for name in METHODS if name not in ("set_steps", "get_skip_sampling")])
+def test_a_hook_that_gives_something_useless_is_named(method: str) -> None:
+    class OddHook(RecordingHook):
+        pass
+
+    setattr(OddHook, method, lambda self, *given, **named: 5)
+    if method == "get_custom_sampler":
+        sampler = EulerSampler()
+        run(picture(), sampler=sampler, hook=OddHook())
+        assert sampler.runs[0].custom_sampler == 5, "whatever it is, the host must take it"
+        return
+    with pytest.raises(PackError, match=rf"OddHook\.{method} gave 5"):
+        run(picture(), hook=OddHook())
+
+
+class Stop(Exception):
+    """As the interrupt of older hosts."""
+
+
+@pytest.mark.parametrize("wish", [Stop, KeyboardInterrupt, MemoryError])
+def test_the_users_wish_to_stop_passes_through_hooks(wish: type[BaseException]) -> None:
+    class Interrupted:
+        def cycle_latent(self, latent):
+            raise wish
+
+    expected = PackError if wish is MemoryError else wish
+    with pytest.raises(expected) as caught:
+        run(picture(), hook=Interrupted(), is_interrupt=lambda error: isinstance(error, Stop))
+    assert "Interrupted" not in str(caught.value)
+
+
+# Memory.
+
+
+def test_out_of_memory_halves_the_batch_and_changes_nothing() -> None:
+    def too_much(one) -> None:
+        if len(one.seeds) > 1:
+            raise torch.cuda.OutOfMemoryError("no memory left")
+
+    freed = []
+    mask = squares(*((x, y) for x in (4, 34, 64) for y in (4, 64)), side=16)
+    options = replace(PLAIN, guide_size=16, crop_factor=1, region_batch=6)
+    small, ample = EulerSampler(trouble=too_much), EulerSampler()
+    result = run(picture(), mask, options, SOFT_MODEL, small, free_memory=lambda: freed.append(1))
+    wanted = run(picture(), mask, options, SOFT_MODEL, ample)
+    torch.testing.assert_close(result.image, wanted.image, atol=1e-5, rtol=0)
+    assert [len(one.seeds) for one in ample.runs] == [6]
+    assert [len(one.seeds) for one in small.runs] == [6, 3, 1, 1, 1, 1, 1, 1]
+    assert len(freed) == 2
+
+
+def test_out_of_memory_with_a_single_crop_is_a_clear_error() -> None:
+    def never(one) -> None:
+        raise RuntimeError("the host's own out of memory")
+
+    with pytest.raises(PackError, match="out of memory with a single crop of 64 x 64.*max_size"):
+        run(picture(), sampler=EulerSampler(trouble=never), is_out_of_memory=lambda e: "out of memory" in str(e))
+
+
+@pytest.mark.parametrize("work", ("encode", "decode"))
+@pytest.mark.parametrize("inpaint_model", (False, True))
+def test_a_vae_that_runs_out_of_memory_goes_on_in_tiles(work: str, inpaint_model: bool, caplog) -> None:
+    def too_much(now: str, values: torch.Tensor, tiled: bool) -> None:
+        if now == work and not tiled:
+            raise MemoryError
+
+    vae = SpaceToDepthVae(trouble=too_much)
+    options = replace(PLAIN, inpaint_model=inpaint_model)
+    result = run(picture(), options=options, vae=vae)
+    torch.testing.assert_close(result.image, run(picture(), options=options).image)
+    assert vae.tiled == ([False, True, True] if work == "encode" else [False, False, True])
+    assert "tiles" in caplog.text
+
+
+def test_a_vae_without_memory_for_tiles_is_a_clear_error() -> None:
+    def never(now: str, values: torch.Tensor, tiled: bool) -> None:
+        raise MemoryError
+
+    with pytest.raises(PackError, match="VAE ran out of memory, in tiles too"):
+        run(picture(), vae=SpaceToDepthVae(trouble=never))
+
+
+def test_tiles_from_the_start() -> None:
+    vae = SpaceToDepthVae()
+    run(picture(), options=replace(PLAIN, tiled_vae=True), vae=vae)
+    assert vae.tiled == [True, True]
+
+
+def test_a_picture_is_copied_once_and_not_once_a_region() -> None:
+    """Blending goes into the crop's rectangle of the one copy."""
+    image = picture(64, 64)
+    storages = set()
+
+    class Looks:
+        def post_paste(self, whole):
+            storages.add(whole.data_ptr())
+            return whole
+
+    result = run(image, squares((4, 4), (40, 40), side=16, size=(64, 64)), replace(PLAIN, guide_size=16), hook=Looks())
+    assert storages == {result.image.data_ptr()}
+
+
+# Colours.
+
+
+def test_full_colour_match_gives_the_ring_its_mean_and_spread() -> None:
+    image = torch.zeros(1, SIZE, SIZE, 3)
+    image[:] = torch.tensor([0.2, 0.5, 0.3])
+    image[:, ::2] += 0.1
+    model = KnownTarget(RED)
+    plain = run(image, model=model)
+    half = run(image, options=replace(PLAIN, color_match=0.5), model=model)
+    full = run(image, options=replace(PLAIN, color_match=1.0), model=model)
+    inside = Box(32, 32, 64, 64)
+    wanted = image.mean(dim=(1, 2))
+    torch.testing.assert_close(inside.cut(full.image).mean(dim=(1, 2)), wanted, atol=5e-3, rtol=0)
+    between = (inside.cut(plain.image) + inside.cut(full.image)) / 2
+    torch.testing.assert_close(inside.cut(half.image), between, atol=1e-5, rtol=0)
+
+
+def test_colour_match_keeps_colours_that_match() -> None:
+    random = torch.rand(1, SIZE, SIZE, 3, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.2
+    result = run(random, options=replace(PLAIN, color_match=1.0), sampler=IdleSampler())
+    assert (result.image - random).abs().mean() < 5e-3
+
+
+def test_a_mask_over_everything_has_no_ring_and_keeps_its_colours() -> None:
+    options = replace(PLAIN, color_match=1.0)
+    result = run(picture(), torch.ones(1, SIZE, SIZE), options)
+    torch.testing.assert_close(result.image, torch.full((1, SIZE, SIZE, 3), RED_PIXEL), atol=1e-5, rtol=0)
+
+
+# Inputs.
+
+
+def test_no_region_leaves_the_picture_and_gives_black_pictures_in_the_lists() -> None:
+    image = picture()
+    sampler = EulerSampler()
+    dot = torch.zeros(1, SIZE, SIZE)
+    dot[0, 5, 5] = 1
+    for mask in (torch.zeros(1, SIZE, SIZE), dot):
+        result = run(image, mask, replace(PLAIN, batch_size=2), sampler=sampler)
+        assert torch.equal(result.image, image.expand(2, -1, -1, -1))
+        assert [crop.shape for crop in result.crops] == [(1, 64, 64, 3)]
+        assert [crop.shape for crop in result.alpha_crops] == [(1, 64, 64, 4)]
+        assert result.crops[0].max() == result.alpha_crops[0].max() == 0
+    assert sampler.runs == []
+
+
+def test_crops_are_in_the_order_of_regions() -> None:
+    """The earlier node sorted them by shape."""
+    mask = torch.zeros(1, 200, 200)
+    for x, y, side in ((10, 10, 20), (100, 20, 50), (20, 100, 30), (120, 120, 40)):
+        mask[:, y : y + side, x : x + side] = 1
+    result = run(picture(200, 200), mask, replace(PLAIN, guide_size=32, max_size=96))
+    found = find_regions(mask, 2)
+    assert len({region.crop.width for region in found}) == 4
+    assert [crop.shape[1] for crop in result.crops] == [region.crop.height for region in found]
+    for crop, alpha, region in zip(result.crops, result.alpha_crops, found):
+        assert torch.equal(crop, alpha[..., :3])
+        assert torch.equal(alpha[..., 3], region.mask)
+
+
+def test_as_many_masks_as_pictures_or_one() -> None:
+    with pytest.raises(InputError, match="image holds 3 pictures and mask 2 masks"):
+        run(picture(batch=3), torch.ones(2, SIZE, SIZE))
+    with pytest.raises(InputError, match="image holds 1 pictures and mask 2 masks"):
+        run(picture(), torch.ones(2, SIZE, SIZE))
+
+
+def test_a_mask_of_another_size_is_scaled_to_the_picture(caplog: pytest.LogCaptureFixture) -> None:
+    image = picture(96, 192)
+    small = squares((16, 32), side=16, size=(48, 96))
+    result = run(image, small, replace(PLAIN, mask_mode=False))
+    changed = (result.image != image).any(dim=-1)[0]
+    assert changed[64:95, 32:64].all()
+    assert caplog.text == ""
+    outside = changed.clone()
+    outside[62:96, 30:66] = False
+    assert not outside.any()
+
+
+def test_a_mask_of_another_aspect_is_scaled_for_each_axis(caplog: pytest.LogCaptureFixture) -> None:
+    image = picture(96, 192)
+    square = squares((16, 32), side=16, size=(96, 96))
+    with caplog.at_level(logging.WARNING):
+        result = run(image, square, replace(PLAIN, mask_mode=False))
+    changed = (result.image != image).any(dim=-1)[0]
+    assert changed[33:47, 33:63].all()
+    assert "96 x 96" in caplog.text and "192 x 96" in caplog.text
+    outside = changed.clone()
+    outside[31:49, 30:66] = False
+    assert not outside.any()
+
+
+def test_soft_masks_blend_softly() -> None:
+    image = picture()
+    result = run(image, MIDDLE * 0.5, replace(PLAIN, contour_fill=False, mask_mode=False))
+    expected = torch.where(MIDDLE.unsqueeze(-1) > 0, (image + RED_PIXEL) / 2, image)
+    torch.testing.assert_close(result.image, expected, atol=1e-5, rtol=0)
+
+
+def test_max_size_bounds_regions_that_are_larger_than_it() -> None:
+    vae = SpaceToDepthVae()
+    run(picture(300, 500), torch.ones(1, 300, 500), replace(PLAIN, max_size=200), vae=vae)
+    assert vae.encoded == [(1, 120, 200, 3)]
+
+
+@pytest.mark.parametrize("feather", (0, 8))
+def test_a_mask_that_fills_its_crop_is_blended_at_the_crops_edge(feather: int) -> None:
+    image = torch.zeros(1, SIZE, SIZE, 3)
+    result = run(image, options=replace(PLAIN, crop_factor=1, feather=feather, guide_size=32))
+    across = result.image[0, 48, 28:68, 0]
+    steps = (across[1:] - across[:-1]).abs().max()
+    assert steps > 0.9 if feather == 0 else steps < 0.15
+    assert across[20] > 0.9
+
+
+def test_a_mask_at_the_pictures_edge_is_not_blended_away_there() -> None:
+    image = torch.zeros(1, SIZE, SIZE, 3)
+    result = run(image, torch.ones(1, SIZE, SIZE), replace(PLAIN, feather=8))
+    assert result.image.min() > 0.94
+
+
+def test_values_are_not_rounded_to_8_bits() -> None:
+    image = torch.full((1, SIZE, SIZE, 3), 0.5 + 1 / 1024)
+    result = run(image, options=replace(PLAIN, guide_size=200), sampler=IdleSampler())
+    torch.testing.assert_close(result.image, image, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("work", ("encode", "decode"))
+def test_nan_from_the_vae_is_an_error(work: str) -> None:
+    class Broken(SpaceToDepthVae):
+        def encode(self, image, tiled=False):
+            return super().encode(image, tiled) * (np.nan if work == "encode" else 1)
+
+        def decode(self, samples, tiled=False):
+            return super().decode(samples, tiled) * (np.nan if work == "decode" else 1)
+
+    with pytest.raises(PackError, match=f"VAE gave NaN or infinite values when it {work}d a crop.*fp32"):
+        run(picture(), vae=Broken())
+
+
+def test_nan_from_the_sampler_is_an_error() -> None:
+    with pytest.raises(PackError, match="sampler 'euler' gave NaN"):
+        run(picture(), model=KnownTarget(float("nan")))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"guide_size": 0}, "guide_size is 0"),
+        ({"max_size": float("nan")}, "max_size is nan"),
+        ({"seed": -1}, "seed is -1"),
+        ({"seed": 2**64}, "seed is 18446744073709551616"),
+        ({"steps": 0}, "steps is 0"),
+        ({"steps": 2.5}, "steps is 2.5"),
+        ({"cfg": "8"}, "cfg is '8'"),
+        ({"denoise": 0}, "denoise is 0"),
+        ({"denoise": 1.5}, "denoise is 1.5"),
+        ({"feather": -1}, "feather is -1"),
+        ({"crop_factor": 0.5}, "crop_factor is 0.5"),
+        ({"drop_size": 0}, "drop_size is 0"),
+        ({"refiner_ratio": 2}, "refiner_ratio is 2"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"cycle": 0}, "cycle is 0"),
+        ({"noise_mask_feather": None}, "noise_mask_feather is None"),
+        ({"region_batch": 0}, "region_batch is 0"),
+        ({"color_match": -0.5}, "color_match is -0.5"),
+    ],
+)
+def test_settings_out_of_range_are_named(options: dict, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        DetailerSettings(**options)
+
+
+def test_settings_take_whole_numbers_that_links_carry_as_floats() -> None:
+    taken = DetailerSettings(guide_size=512, steps=20.0, seed=2**64 - 1)
+    assert (taken.guide_size, taken.steps, taken.seed) == (512.0, 20, 2**64 - 1)
+    assert isinstance(taken.steps, int)
+
+
+@pytest.mark.parametrize(
+    ("pipe", "told"),
+    [
+        (None, "basic_pipe is missing"),
+        ("model", "basic_pipe is a str"),
+        ((1, 2, 3), "basic_pipe has 3 parts, not the 5"),
+        ((1, 2, None, 4, None), "basic_pipe holds no vae, no negative"),
+    ],
+)
+def test_a_pipe_with_a_part_missing_is_named(pipe: Any, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        check_basic_pipe(pipe)
+    assert check_basic_pipe((1, None, 3, 4, 5), needed=("model", "vae")) == (1, None, 3, 4, 5)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_crops_are_worked_on_on_the_device_and_the_picture_stays_where_it_is() -> None:
+    image, options = picture(), replace(PLAIN, guide_size=200, feather=5)
+    there = run(image, options=options, sampler=IdleSampler(), device=torch.device("cuda"))
+    here = run(image, options=options, sampler=IdleSampler())
+    assert there.image.device == there.crops[0].device == image.device
+    torch.testing.assert_close(there.image, here.image, atol=1e-5, rtol=0)

@@ -1,0 +1,282 @@
+"""Regions: the earlier node's boxes and masks exactly, and the size arithmetic as tables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from maskwright.core.errors import InputError
+from maskwright.core.regions import (
+    Box,
+    Region,
+    crop_region,
+    find_regions,
+    frame,
+    nearest_multiple,
+    placed,
+    scaled,
+    upscale,
+)
+
+cv2 = pytest.importorskip("cv2")
+FOLDER = Path(__file__).parent / "golden"
+GOLDEN = np.load(FOLDER / "regions.npz")
+CASES = json.loads((FOLDER / "regions.json").read_text())
+
+
+def corners(box: Box) -> list[int]:
+    return [box.x1, box.y1, box.x2, box.y2]
+
+
+def drawn(*rows: str) -> torch.Tensor:
+    """A mask from rows of digits: 0 for nothing, 9 for fully selected."""
+    return torch.tensor([[int(pixel) / 9 for pixel in row] for row in rows]).unsqueeze(0)
+
+
+@pytest.mark.parametrize("number", range(len(CASES)))
+def test_equals_the_earlier_node(number: int) -> None:
+    case = CASES[number]
+    mask = torch.from_numpy(GOLDEN[case["mask"]].astype(np.float32) / 255)
+    regions = find_regions(
+        mask, case["crop_factor"], case["drop_size"], case["bbox_fill"], case["contour_fill"]
+    )  # fmt: skip
+    assert [corners(region.bbox) for region in regions] == [wanted["bbox"] for wanted in case["regions"]]
+    assert [corners(region.crop) for region in regions] == [wanted["crop_region"] for wanted in case["regions"]]
+    for i, region in enumerate(regions):
+        np.testing.assert_allclose(region.mask[0].numpy() * 255, GOLDEN[f"crop_{number}_{i}"], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "sides", [(3, 0, 3, 5), (0, 5, 4, 5), (5, 0, 3, 4), (-1, 0, 3, 4), (0, 0, 2.5, 4), (0, 0, "3", 4), (0, 0, None, 4)]
+)
+def test_a_box_cannot_be_invalid(sides: tuple) -> None:
+    with pytest.raises(InputError):
+        Box(*sides)
+
+
+def test_boxes() -> None:
+    box = Box(2, 3, 7, 5)
+    assert (box.width, box.height) == (5, 2)
+    assert box.intersection(Box(0, 0, 3, 4)) == Box(2, 3, 3, 4)
+    assert box.intersection(Box(7, 3, 9, 5)) is None, "half-open: they only touch"
+    assert not box.meets(Box(7, 3, 9, 5))
+    assert box.grown(3, Box(0, 0, 9, 9)) == Box(0, 0, 9, 8)
+    assert box.seen_from(Box(1, 1, 9, 9)) == Box(1, 2, 6, 4)
+    assert box.cut(torch.zeros(2, 9, 9, 3)).shape == (2, 2, 5, 3)
+    assert box.sides_inside(Box(0, 0, 7, 9)) == (True, True, False, True)
+
+
+def test_a_hole_is_filled_or_kept() -> None:
+    mask = drawn(
+        "0000000",
+        "0599900",
+        "0900900",
+        "0900900",
+        "0999900",
+        "0000000",
+    )
+    (filled,) = find_regions(mask, 1, 1)
+    assert filled.mask.tolist() == torch.ones(1, 4, 4).tolist()
+    (kept,) = find_regions(mask, 1, 1, contour_fill=False)
+    assert torch.equal(kept.mask, mask[:, 1:5, 1:5])
+    (whole,) = find_regions(mask, 1, 1, contour_fill=False, bbox_fill=True)
+    assert whole.mask.min() == 1
+
+
+def test_an_island_in_a_hole_belongs_to_the_region_around_it() -> None:
+    mask = torch.zeros(30, 30)
+    mask[2:28, 2:28] = 1
+    mask[6:24, 6:24] = 0
+    mask[12:18, 12:18] = 1
+    assert len(find_regions(mask, 1, 1)) == 1
+
+
+@pytest.mark.parametrize(("drop_size", "kept"), [(1, 3), (5, 2), (6, 1), (11, 1), (12, 0)])
+def test_regions_not_above_drop_size_in_both_directions_are_dropped(drop_size: int, kept: int) -> None:
+    mask = torch.zeros(60, 60)
+    mask[5:11, 5:35] = 1  # 30 x 6
+    mask[20:25, 20:25] = 1  # 5 x 5
+    mask[40:52, 10:22] = 1  # 12 x 12
+    assert len(find_regions(mask, 3, drop_size)) == kept
+
+
+@pytest.mark.parametrize("mask", [torch.zeros(40, 40), torch.full((40, 40), 0.003)])
+def test_what_is_below_a_255th_is_not_selected(mask: torch.Tensor) -> None:
+    assert find_regions(mask) == []
+
+
+def test_a_single_pixel_is_dropped_and_a_full_mask_is_one_region() -> None:
+    mask = torch.zeros(20, 20)
+    mask[10, 10] = 1
+    assert find_regions(mask, drop_size=1) == []
+    (region,) = find_regions(torch.ones(20, 30))
+    assert region.bbox == region.crop == Box(0, 0, 30, 20)
+    assert region.mask.min() == 1
+
+
+@pytest.mark.parametrize(
+    ("bbox", "factor", "picture", "crop"),
+    [
+        ((40, 40, 60, 50), 1, (100, 100), (40, 40, 60, 50)),
+        ((40, 40, 60, 50), 3, (100, 100), (20, 30, 80, 60)),
+        ((0, 0, 20, 20), 3, (100, 100), (0, 0, 60, 60)),
+        ((80, 90, 100, 100), 3, (100, 100), (40, 70, 100, 100)),
+        ((10, 10, 60, 60), 3, (100, 80), (0, 0, 100, 80)),
+        ((40, 40, 51, 51), 1.1, (100, 100), (39, 39, 51, 51)),
+        ((10, 10, 12, 12), 1.1, (100, 100), (9, 9, 11, 11)),  # rounding leaves a column of the bbox outside
+    ],
+)
+def test_crop_regions(bbox: tuple, factor: float, picture: tuple, crop: tuple) -> None:
+    assert crop_region(Box(*bbox), factor, *picture) == Box(*crop)
+
+
+@pytest.mark.parametrize(
+    ("bbox", "crop", "guide_size", "for_bbox", "max_size", "scale"),
+    [
+        ((100, 50), (300, 150), 384, True, 4096, 7.68),  # the bbox's shorter side, 50, becomes 384
+        ((100, 50), (300, 150), 384, False, 4096, 2.56),  # the crop's, 150
+        ((100, 50), (300, 150), 384, True, 1024, 1024 / 300),  # 2304 wide is too much
+        ((400, 400), (500, 500), 384, True, 1024, 1),  # large enough already
+        ((400, 400), (1024, 900), 384, True, 1024, 1),
+        ((400, 400), (2048, 900), 384, True, 1024, 0.5),  # the earlier node sampled all of it
+        ((30, 30), (2048, 900), 384, True, 1024, 0.5),
+        ((10, 10), (64, 64), 64, False, 64, 1),
+    ],
+)
+def test_upscale(bbox: tuple, crop: tuple, guide_size: float, for_bbox: bool, max_size: float, scale: float) -> None:
+    given = upscale(Box(0, 0, *bbox), Box(0, 0, *crop), guide_size, for_bbox, max_size)
+    assert given == pytest.approx(scale, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("length", "multiple", "max_size", "wanted"),
+    [(512, 8, 1024, 512), (515, 8, 1024, 512), (516, 8, 1024, 520), (3, 8, 1024, 8), (1023, 64, 1000, 960),
+     (1020, 8, 1020, 1016), (40, 64, 50, 64)],
+)  # fmt: skip
+def test_nearest_multiple(length: int, multiple: int, max_size: float, wanted: int) -> None:
+    assert nearest_multiple(length, multiple, max_size) == wanted
+
+
+def region_of(crop: tuple[int, int, int, int]) -> Region:
+    box = Box(*crop)
+    return Region(box, box, torch.ones(1, box.height, box.width))
+
+
+PICTURE = (0, 0, 400, 300)
+
+
+@pytest.mark.parametrize(
+    ("crop", "guide_size", "max_size", "multiple", "window", "size"),
+    [
+        # Scaled: the earlier node's size where that is a multiple, and the nearest multiple where it is not.
+        ((10, 10, 74, 74), 128, 1024, 8, (10, 10, 74, 74), (128, 128)),
+        ((10, 10, 74, 110), 128, 1024, 8, (10, 10, 74, 110), (128, 200)),
+        ((10, 10, 74, 111), 128, 1024, 8, (10, 10, 74, 111), (128, 200)),
+        ((10, 10, 74, 110), 128, 1024, 64, (10, 10, 74, 110), (128, 192)),
+        ((0, 0, 400, 300), 64, 200, 8, (0, 0, 400, 300), (200, 152)),
+        # Not scaled, a multiple: nothing is resized.
+        ((10, 20, 74, 100), 64, 1024, 8, (10, 20, 74, 100), (64, 80)),
+        # Not scaled and no multiple: more of the picture is taken in, on both sides or where there is room.
+        ((10, 20, 73, 99), 63, 1024, 8, (10, 20, 74, 100), (64, 80)),
+        ((10, 20, 71, 97), 61, 1024, 8, (9, 19, 73, 99), (64, 80)),
+        ((0, 230, 61, 300), 61, 1024, 8, (0, 228, 64, 300), (64, 72)),
+        ((10, 20, 110, 120), 64, 1024, 32, (0, 6, 128, 134), (128, 128)),
+        # No room in the picture (400 x 300), or not within max_size: resized in that axis alone.
+        ((0, 0, 400, 300), 64, 1024, 8, (0, 0, 400, 300), (400, 304)),
+        ((100, 0, 161, 299), 61, 1024, 8, (99, 0, 163, 299), (64, 296)),
+        ((10, 20, 73, 120), 63, 100, 8, (10, 20, 74, 120), (64, 96)),
+    ],
+)
+def test_frames(
+    crop: tuple, guide_size: float, max_size: float, multiple: int, window: tuple, size: tuple[int, int]
+) -> None:
+    shown = frame(region_of(crop), Box(*PICTURE), guide_size, True, max_size, multiple)
+    assert corners(shown.window) == list(window)
+    assert (shown.width, shown.height) == size
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.data(), multiple=st.sampled_from((8, 16, 32, 64)), for_bbox=st.booleans())
+def test_every_frame(data: st.DataObject, multiple: int, for_bbox: bool) -> None:
+    width, height = data.draw(st.integers(2, 3000)), data.draw(st.integers(2, 3000))
+    x1, y1 = data.draw(st.integers(0, width - 2)), data.draw(st.integers(0, height - 2))
+    x2, y2 = data.draw(st.integers(x1 + 2, width)), data.draw(st.integers(y1 + 2, height))
+    bbox, picture = Box(x1, y1, x2, y2), Box(0, 0, width, height)
+    crop = crop_region(bbox, data.draw(st.floats(1, 10)), width, height)
+    guide_size, max_size = data.draw(st.floats(64, 2048)), data.draw(st.floats(64, 2048))
+    shown = frame(Region(bbox, crop, torch.ones(1, 1, 1)), picture, guide_size, for_bbox, max_size, multiple)
+    assert shown.width % multiple == shown.height % multiple == 0
+    assert max(shown.width, shown.height) <= max(max_size, multiple)
+    assert shown.window.intersection(picture) == shown.window
+    assert shown.window.intersection(crop) == crop
+    for size, window, cropped in (
+        (shown.width, shown.window.width, crop.width),
+        (shown.height, shown.window.height, crop.height),
+    ):
+        assert window == cropped or size == window, "where the window is larger than the crop, nothing is resized"
+
+    # The earlier node's arithmetic, for crops that max_size does not bound: its sizes wherever the VAE takes them.
+    if max(crop.width, crop.height) <= max_size:
+        measured = bbox if for_bbox else crop
+        scale = guide_size / min(measured.width, measured.height)
+        earlier = int(crop.width * scale), int(crop.height * scale)
+        if max(earlier) > max_size:
+            scale *= max_size / max(earlier)
+            earlier = int(crop.width * scale), int(crop.height * scale)
+        if scale <= 1 or 0 in earlier:
+            earlier = crop.width, crop.height
+        if earlier[0] % multiple == earlier[1] % multiple == 0:
+            assert (shown.width, shown.height) == earlier
+            assert shown.window == crop
+
+
+def test_a_mask_of_another_size_is_scaled_for_each_axis() -> None:
+    mask = torch.zeros(50, 100)
+    mask[10:20, 30:60] = 1
+    (region,) = find_regions(mask, 1, 1)
+    larger = scaled(region, 4.0, 2.0, Box(0, 0, 400, 100))
+    assert larger.bbox == larger.crop == Box(120, 20, 240, 40)
+    assert larger.mask.shape == (1, 20, 120) and larger.mask.min() == 1
+    tiny = scaled(region, 0.01, 0.01, Box(0, 0, 1, 1))
+    assert tiny.bbox == tiny.crop == Box(0, 0, 1, 1)
+
+
+def test_a_mask_is_placed_in_another_box() -> None:
+    mask = torch.ones(1, 3, 3)
+    assert placed(mask, Box(2, 2, 5, 5), Box(0, 0, 6, 6)).sum() == 9
+    assert placed(mask, Box(2, 2, 5, 5), Box(4, 0, 8, 8)).nonzero().tolist() == [[0, 2, 0], [0, 3, 0], [0, 4, 0]]
+    assert placed(mask, Box(2, 2, 5, 5), Box(6, 6, 8, 8)).sum() == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    size=st.tuples(st.integers(2, 60), st.integers(2, 60)),
+    crop_factor=st.floats(1, 5),
+    fills=st.tuples(st.booleans(), st.booleans()),
+    level=st.floats(0.3, 0.9),
+    seed=st.integers(0, 1000),
+)
+def test_every_region(size: tuple, crop_factor: float, fills: tuple, level: float, seed: int) -> None:
+    mask = (torch.rand(size, generator=torch.Generator().manual_seed(seed)) > level).float()
+    before = mask.clone()
+    picture = Box(0, 0, size[1], size[0])
+    for region in find_regions(mask, crop_factor, 1, *fills):
+        assert region.bbox.intersection(picture) == region.bbox
+        assert region.crop.intersection(picture) == region.crop
+        assert region.mask.shape == (1, region.crop.height, region.crop.width)
+        outside = placed(region.mask, region.crop, picture)[0].clone()
+        region.bbox.cut(outside.unsqueeze(0)).zero_()
+        assert not outside.any(), "nothing outside its bbox is selected"
+        if not any(fills):
+            assert torch.all(region.mask <= region.crop.cut(mask.unsqueeze(0)))
+    assert torch.equal(mask, before), "changed in place"
+
+
+def test_a_batch_is_not_one_mask() -> None:
+    with pytest.raises(InputError, match="holds 2 masks"):
+        find_regions(torch.ones(2, 8, 8))

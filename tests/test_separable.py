@@ -1,0 +1,77 @@
+"""Filters as banded matrices: Pillow's float resize, the same values on every device, and resizing as a whole."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from maskwright.core import separable, tensors
+from PIL import Image
+
+CPU = torch.device("cpu")
+
+
+def random_image(*shape: int) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0))
+
+
+def pillow(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Each channel resized by Pillow in float."""
+    resized = [
+        np.array(Image.fromarray(channel.contiguous().numpy()).resize((width, height), Image.Resampling.LANCZOS))
+        for channel in image[0].permute(2, 0, 1)  # [H,W,C] -> [C,H,W]
+    ]
+    return torch.from_numpy(np.stack(resized, axis=-1)).clamp(0, 1).unsqueeze(0)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [((40, 30), (97, 64)), ((97, 64), (40, 30)), ((50, 50), (50, 31)), ((33, 90), (120, 17)), ((1, 5), (8, 8)),
+     ((8, 8), (1, 1)), ((200, 3), (7, 300))],
+)  # fmt: skip
+def test_lanczos_equals_pillow(before: tuple[int, int], after: tuple[int, int]) -> None:
+    image = random_image(1, *before, 3)
+    torch.testing.assert_close(tensors.resize_lanczos(image, *after), pillow(image, *after), atol=1e-5, rtol=0)
+
+
+def test_the_same_size_is_the_very_same_tensor() -> None:
+    image = random_image(2, 9, 7, 3)
+    assert tensors.resize_lanczos(image, 9, 7) is image
+
+
+def test_views_are_read_right_and_a_batch_equals_its_pictures() -> None:
+    view = random_image(3, 40, 60, 4)[:, 3:30, 5:40, :3]
+    result = tensors.resize_lanczos(view, 50, 20)
+    assert torch.equal(result, tensors.resize_lanczos(view.contiguous(), 50, 20))
+    assert torch.equal(result, torch.cat([tensors.resize_lanczos(each, 50, 20) for each in view.split(1)]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(before=st.integers(1, 300), after=st.integers(1, 300), radius=st.integers(1, 40))
+def test_the_arithmetic_for_accelerators_is_that_for_the_cpu(before: int, after: int, radius: int) -> None:
+    values = random_image(2, before, 3, 2)
+    for lines, weights in (
+        separable._lanczos_weights(before, after),
+        separable._gaussian_weights(before, min(radius, before - 1), 10.0),
+    ):
+        blocks = separable.filter_lines(values, separable._blocks(lines, weights, before, CPU))
+        sparse = separable.filter_lines(values, separable._sparse(lines, weights, before))
+        torch.testing.assert_close(blocks, sparse, atol=1e-5, rtol=0)
+
+
+def test_zeros_stay_exactly_zero() -> None:
+    lines = torch.zeros(1, 100, 4)
+    lines[:, 40] = 1
+    blurred = separable.filter_lines(lines, separable.gaussian(100, 7, 3.0, CPU))
+    assert blurred[:, :33].eq(0).all() and blurred[:, 48:].eq(0).all() and blurred[:, 33:48].gt(0).all()
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_cuda_it_runs_there() -> None:
+    image = random_image(2, 90, 70, 3)
+    result = tensors.resize_lanczos(image.cuda(), 200, 33)
+    assert result.is_cuda
+    torch.testing.assert_close(result.cpu(), tensors.resize_lanczos(image, 200, 33), atol=1e-5, rtol=0)
