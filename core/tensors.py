@@ -58,8 +58,9 @@ def resize_image(
 ) -> torch.Tensor:
     """Resize ``[B,H,W,C]`` in float on its device, antialiased when it gets smaller, clamped to 0..1.
 
-    ``mode`` is ``nearest``, ``bilinear`` or ``bicubic``. Without ``antialias`` the picture is sampled, as OpenCV's
-    ``resize`` does. The very same tensor comes back where nothing changes.
+    ``mode`` is ``nearest``, ``bilinear``, ``bicubic``, or ``area``: the mean of all pixels that a new one covers, even
+    in part. Without ``antialias`` the picture is sampled, as OpenCV's ``resize`` does. The very same tensor comes back
+    where nothing changes.
     """
     if image.shape[1:3] == (height, width):
         return image
@@ -79,6 +80,8 @@ def resize_mask(
 def _resize(bchw: torch.Tensor, height: int, width: int, mode: str, antialias: bool) -> torch.Tensor:
     if mode == "nearest":
         return F.interpolate(bchw, (height, width), mode="nearest-exact")
+    if mode == "area":
+        return F.interpolate(bchw, (height, width), mode="area")
     return F.interpolate(bchw, (height, width), mode=mode, antialias=antialias, align_corners=False).clamp(0, 1)
 
 

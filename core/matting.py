@@ -1,0 +1,534 @@
+"""Alpha matting and cutouts: a picture and a mask become a picture with soft, clean edges.
+
+A mask from a segmentation network is sure about most of a picture and unsure along the edges. The *trimap* says so: 1
+is foreground, 0 background, 0.5 unknown. *Alpha matting* finds, for every unknown pixel, how much of it is foreground
+(alpha), and what colour that foreground has once the background's share is taken out.
+
+- Alpha: closed-form matting (Levin, Lischinski and Weiss, *A Closed-Form Solution to Natural Image Matting*, 2008).
+- Foreground colours: multi-level estimation (Germer et al., *Fast Multi-Level Foreground Estimation*, 2020).
+
+The results are those of ``rembg.remove(alpha_matting=True)``, which builds the equations of the whole picture to solve
+the few of the unknown pixels. Here only those few are built. Where they are so many that memory would run out, alpha
+is solved on a smaller picture and carried back by the guided filter.
+
+Pictures are single ones here, ``[H,W,C]`` and ``[H,W]``, since each has its own equations. The work is done on the CPU.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from . import masks, tensors
+from .checks import check_number, check_whole_number
+from .errors import DependencyError, InputError
+from .interfaces import NoProgress, Progress
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
+log = logging.getLogger(__name__)
+
+_Preconditioner: TypeAlias = Callable[[np.ndarray], np.ndarray]
+_Slices: TypeAlias = tuple[slice, slice]
+
+# More unknown pixels than `_MOST_UNKNOWNS` are solved on a smaller picture with at most `_SMALLER_UNKNOWNS` of them. An
+# unknown pixel costs about 1 kB, and some ten microseconds.
+_MOST_UNKNOWNS = 1 << 21
+_SMALLER_UNKNOWNS = 1 << 19
+# Foreground colours of a larger picture are estimated on the part around the unknown pixels, and on a smaller copy of
+# it where that part is larger too. A pixel costs about 64 bytes.
+_MOST_FOREGROUND_PIXELS = 1 << 24
+
+_EPSILON = 1e-7  # regularises the colour lines; pymatting's and so rembg's value
+_REACH = 2  # two pixels share a 3x3 window if they are at most this far apart in x and in y
+
+
+@dataclass(frozen=True)
+class MattingSettings:
+    """Which pixels of a mask are sure. Thresholds are in 8-bit levels.
+
+    Raises:
+        InputError: A value is not a number or out of range, or the thresholds cross.
+    """
+
+    foreground_threshold: float = 240  # 0..255: above it a pixel is foreground
+    background_threshold: float = 20  # 0..255: below it a pixel is background
+    erode_size: int = 10  # pixels, 0 or more: width of the square by which both sure parts shrink
+
+    def __post_init__(self) -> None:
+        foreground = check_number(self.foreground_threshold, "alpha_matting_foreground_threshold", 0, 255)
+        background = check_number(self.background_threshold, "alpha_matting_background_threshold", 0, 255)
+        check_whole_number(self.erode_size, "alpha_matting_erode_size", 0)
+        if background > foreground:
+            raise InputError(
+                f"alpha_matting_background_threshold is {self.background_threshold:g} and "
+                f"alpha_matting_foreground_threshold is {self.foreground_threshold:g}, so they cross",
+                "Set the background threshold below the foreground threshold, for example 20 and 240",
+            )
+
+
+def trimap(
+    mask: torch.Tensor, foreground_threshold: float = 240, background_threshold: float = 20, erode_size: int = 10
+) -> torch.Tensor:
+    """Which pixels are surely foreground (1), surely background (0), or unknown (0.5).
+
+    Both sure parts are eroded by a square, as rembg does it: foreground also from the picture's edge inwards,
+    background not. An ``erode_size`` of 0 still erodes by a cross of 3 x 3, again as rembg does it.
+
+    Args:
+        mask: ``[H,W]`` in 0..1, rounded down to 8-bit levels.
+        foreground_threshold: 0..255; levels above it are foreground.
+        background_threshold: 0..255; levels below it are background.
+        erode_size: Width of the square in pixels, 0 or more.
+
+    Returns:
+        ``[H,W]`` of 0, 0.5 and 1.
+
+    Raises:
+        InputError: As `MattingSettings`.
+    """
+    settings = MattingSettings(foreground_threshold, background_threshold, erode_size)
+    levels = tensors.to_8bit(mask)
+    height, width = levels.shape
+    if settings.erode_size == 0:
+        size, shape = 3, "cross"
+    else:
+        # Larger squares than this one erode no more.
+        size, shape = min(int(settings.erode_size), 2 * max(height, width) + 1), "rectangle"
+
+    def eroded(selected: np.ndarray) -> np.ndarray:
+        batch = torch.from_numpy(selected.astype(np.float32)[None])  # [H,W] -> [1,H,W]
+        return masks.erode(batch, size, shape)[0].numpy()
+
+    background = eroded(levels < settings.background_threshold)
+    foreground = eroded(levels > settings.foreground_threshold)
+    before, after = size // 2, size - 1 - size // 2  # how far the square reaches over the picture's edge
+    foreground[:before] = 0
+    foreground[:, :before] = 0
+    foreground[max(0, height - after) :] = 0
+    foreground[:, max(0, width - after) :] = 0
+    return torch.from_numpy((1 + foreground - background) / 2).to(mask.device)
+
+
+def matte(
+    image: torch.Tensor,
+    mask: torch.Tensor,
+    settings: MattingSettings | None = None,
+    progress: Progress | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Alpha and foreground colours of a picture, by closed-form matting along the edges of a mask.
+
+    Args:
+        image: ``[H,W,C]``, RGB in 0..1; a fourth channel is not looked at.
+        mask: ``[H,W]`` in 0..1.
+        settings: How the trimap is made.
+        progress: Asked now and then, with a step of 0, whether to go on.
+
+    Returns:
+        Alpha ``[H,W]`` and foreground ``[H,W,3]``, both in 0..1, on the image's device. Where the trimap gives
+        nothing to solve (no sure foreground, or no sure background), they are the mask and the image's colours, and
+        the log says why.
+
+    Raises:
+        InputError: The mask is not of the image's size.
+        DependencyError: pymatting is missing or does not work.
+    """
+    settings = settings or MattingSettings()
+    progress = progress or NoProgress()
+    if image.ndim != 3 or mask.shape != image.shape[:2]:
+        raise InputError(
+            f"mask is {list(mask.shape)} and image is {list(image.shape)}",
+            "Give a mask [height, width] of the size of the image [height, width, channels]",
+        )
+    device = image.device
+    colours = tensors.rgb(image).detach().to("cpu", torch.float32)
+    mask = mask.detach().to("cpu", torch.float32)
+    sure = trimap(mask, settings.foreground_threshold, settings.background_threshold, settings.erode_size).numpy()
+
+    reason = _why_not(sure, settings)
+    if reason:
+        log.warning("Alpha matting was skipped and the plain mask is used: %s.", reason)
+        return mask.to(device, copy=True), colours.to(device, copy=True)
+    unknown = sure == 0.5
+    if not unknown.any():  # a mask with hard edges, every pixel of which is sure
+        return torch.from_numpy(sure).to(device), colours.to(device, copy=True)
+
+    alpha = _alpha(colours.numpy(), sure, unknown, progress)
+    progress.step(0)
+    foreground = _foreground(colours.numpy(), alpha, unknown)
+    return torch.from_numpy(alpha).to(device), torch.from_numpy(foreground).to(device)
+
+
+def cutout(image: torch.Tensor, alpha: torch.Tensor, foreground: torch.Tensor | None = None) -> torch.Tensor:
+    """A picture with alpha, in straight colours: not multiplied by alpha, so no dark halo on a new background.
+
+    Args:
+        image: ``[...,H,W,C]``, RGB in 0..1; a fourth channel is dropped.
+        alpha: ``[...,H,W]`` in 0..1.
+        foreground: ``[...,H,W,3]``, colours to use in place of the image's.
+
+    Returns:
+        ``[...,H,W,4]``; all four channels are 0 where alpha is 0.
+    """
+    colours = tensors.rgb(image if foreground is None else foreground).float()
+    alpha = alpha.to(colours).unsqueeze(-1)
+    return torch.cat((torch.where(alpha > 0, colours, 0), alpha), dim=-1)
+
+
+def post_process(mask: torch.Tensor) -> torch.Tensor:
+    """Clean a mask and make it hard, as rembg (2.0.67 and later) does with ``post_process_mask``.
+
+    Opening by a cross of 3 x 3 removes specks, a Gaussian of sigma 2 rounds the edges, levels of 127 and more become 1.
+
+    Args:
+        mask: ``[B,H,W]`` in 0..1, rounded down to 8-bit levels.
+
+    Returns:
+        ``[B,H,W]`` of 0 and 1.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    levels = torch.from_numpy(tensors.to_8bit(mask)).float()
+    opened = masks.dilate(masks.erode(levels, 3, "cross"), 3, "cross")
+    hard = [gaussian_filter(each.numpy().astype(np.float64), sigma=2) >= 127 for each in opened]
+    return torch.from_numpy(np.stack(hard).astype(np.float32)).to(mask.device)
+
+
+def _why_not(sure: np.ndarray, settings: MattingSettings) -> str | None:
+    """Why a trimap cannot be solved, or None."""
+    height, width = sure.shape
+    if not (sure == 1).any():
+        return (
+            f"no pixel of the mask is surely foreground (above {settings.foreground_threshold:g} "
+            f"after eroding by {settings.erode_size})"
+        )
+    if not (sure == 0).any():
+        return (
+            f"no pixel of the mask is surely background (below {settings.background_threshold:g} "
+            f"after eroding by {settings.erode_size})"
+        )
+    if min(height, width) < 3:
+        return f"the picture is {width} x {height}, and its colours are compared in windows of 3 x 3"
+    return None
+
+
+# --- alpha ------------------------------------------------------------------------------------------------------------
+
+
+def _alpha(colours: np.ndarray, sure: np.ndarray, unknown: np.ndarray, progress: Progress) -> np.ndarray:
+    """Alpha ``[H,W]``, float32, from colours ``[H,W,3]`` and a trimap: solved where unknown, the trimap elsewhere."""
+    part = _box(unknown, _REACH)
+    alpha = sure.copy()
+    if np.count_nonzero(unknown) <= _MOST_UNKNOWNS:
+        alpha[unknown] = _closed_form(colours[part], sure[part], unknown[part], progress)
+    else:
+        alpha[unknown] = _closed_form_smaller(colours[part], sure[part], unknown[part], progress)
+    return alpha
+
+
+def _box(selected: np.ndarray, margin: int) -> _Slices:
+    """The rows and columns around what is selected, ``margin`` pixels more on each side where the picture has them."""
+    rows, columns = np.flatnonzero(selected.any(axis=1)), np.flatnonzero(selected.any(axis=0))
+    return (
+        slice(max(0, rows[0] - margin), rows[-1] + margin + 1),
+        slice(max(0, columns[0] - margin), columns[-1] + margin + 1),
+    )
+
+
+def _closed_form(colours: np.ndarray, sure: np.ndarray, unknown: np.ndarray, progress: Progress) -> np.ndarray:
+    """Alpha of the unknown pixels, in raster order, float64 in 0..1."""
+    if not unknown.any():
+        return np.empty(0)
+    matrix, right = _equations(colours, sure == 1, unknown)
+    precondition = _preconditioner(matrix)
+    progress.step(0)
+    return _conjugate_gradient(matrix, right, precondition, progress).clip(0, 1)
+
+
+def _equations(colours: np.ndarray, foreground: np.ndarray, unknown: np.ndarray) -> tuple[csr_matrix, np.ndarray]:
+    """The linear equations of closed-form matting for the unknown pixels alone: ``matrix @ alpha = right``.
+
+    The matting Laplacian of the whole picture splits into ``[[L_U, R], [R^T, L_K]]`` for unknown and known pixels.
+    Alpha of the known ones, m, is given, so ``L_U x = -R m`` remains. Its rows need only the windows that hold an
+    unknown pixel, and each row has at most 5 x 5 entries: the pixels with which this one shares a window.
+    """
+    from scipy.sparse import csr_matrix
+
+    count = np.count_nonzero(unknown)
+    width = unknown.shape[1] + 2 * _REACH  # a frame of known pixels, so that every pixel has 5 x 5 around it
+    framed = np.pad(unknown, _REACH)
+    row_of = np.full(framed.size, count, np.int32)  # row of a pixel's equation; known pixels share one that is not used
+    pixels = np.flatnonzero(framed)
+    row_of[pixels] = np.arange(count, dtype=np.int32)
+
+    # stencil[k] holds L(i, j) of every pixel i with j = the k-th of the 5 x 5 pixels around it, in raster order.
+    stencil = np.zeros((25, count + 1))
+    for rows, laplacian in _windows(colours, unknown, row_of, width):
+        for (i, j), value in laplacian:
+            stencil[_PLACE[i][j]][rows[i]] += value
+            if i != j:
+                stencil[_PLACE[j][i]][rows[j]] += value
+    stencil = stencil[:, :count]
+
+    given = np.pad(foreground, _REACH).ravel()
+    right = np.zeros(count)
+    columns = np.empty((count, 25), np.int32)
+    for k, (dy, dx) in enumerate(itertools.product(range(-_REACH, _REACH + 1), repeat=2)):
+        around = pixels + (dy * width + dx)
+        columns[:, k] = row_of[around]
+        right -= stencil[k] * given[around]
+    solved = columns < count
+    starts = np.concatenate(([0], np.cumsum(np.count_nonzero(solved, axis=1))))
+    return csr_matrix((stencil.T[solved], columns[solved], starts), (count, count)), right
+
+
+# The nine pixels of a window in raster order, as (dy, dx) from its centre, and for each pair of them the place of the
+# second in the 5 x 5 around the first.
+_WINDOW = tuple(itertools.product((-1, 0, 1), repeat=2))
+_PLACE = [[(yj - yi + 2) * 5 + (xj - xi + 2) for yj, xj in _WINDOW] for yi, xi in _WINDOW]
+
+_Entry: TypeAlias = tuple[tuple[int, int], np.ndarray]
+
+
+def _windows(
+    colours: np.ndarray, unknown: np.ndarray, row_of: np.ndarray, framed_width: int, chunk: int = 1 << 15
+) -> Iterator[tuple[np.ndarray, Iterator[_Entry]]]:
+    """The 3 x 3 windows that hold an unknown pixel, some thousand (n) at a time.
+
+    Yields:
+        ``rows [9,n]``, the rows of the windows' pixels, and for each pair (i, j >= i) of the nine what the windows add
+        to the matting Laplacian, ``[n]``.
+    """
+    from scipy.ndimage import binary_dilation
+
+    near = binary_dilation(unknown, np.ones((3, 3), bool))
+    y, x = np.nonzero(near[1:-1, 1:-1])  # centres whose window lies within the picture
+    dy, dx = np.array(_WINDOW).T[:, :, None]
+    for start in range(0, len(y), chunk):
+        ys, xs = y[start : start + chunk] + 1 + dy, x[start : start + chunk] + 1 + dx  # both [9,n]
+        values = np.stack([channel[ys, xs] for channel in np.moveaxis(colours, -1, 0)]).astype(np.float64)  # [3,9,n]
+        yield row_of[(ys + _REACH) * framed_width + xs + _REACH], _window_laplacian(values)
+
+
+def _window_laplacian(colours: np.ndarray) -> Iterator[_Entry]:
+    """Levin et al., equation 12, for windows of nine pixels ``[3,9,n]``.
+
+    ``delta_ij - (1 + (c_i - mean)^T (covariance + epsilon / 9)^-1 (c_j - mean)) / 9``
+    """
+    c = colours - colours.mean(axis=1, keepdims=True)
+    covariance = np.einsum("pin,qin->pqn", c, c) / 9
+    covariance[(0, 1, 2), (0, 1, 2)] += _EPSILON / 9
+    # The inverse of a symmetric 3 x 3 matrix: cross products of its rows over its determinant.
+    cofactors = np.cross(covariance[[1, 2, 0]], covariance[[2, 0, 1]], axis=1)
+    inverse = cofactors / np.einsum("qn,qn->n", covariance[0], cofactors[0])
+    whitened = np.einsum("pqn,qin->pin", inverse, c)
+    for i in range(9):
+        affinity = (1 + np.einsum("pn,pjn->jn", whitened[:, i], c[:, i:])) / 9
+        for j in range(i, 9):
+            yield (i, j), (i == j) - affinity[j - i]
+
+
+def _preconditioner(matrix: csr_matrix) -> _Preconditioner:
+    """An incomplete Cholesky factorisation, or the diagonal where that fails."""
+    ichol = _pymatting("preconditioner.ichol", "ichol")
+    count = matrix.shape[0]
+    # The more of the factor is dropped, the less memory it takes and the more steps the solver needs. For small
+    # systems 1e-3 was measured fastest, for large ones only less of it fits.
+    for threshold in (1e-3, 1e-2) if count <= 1 << 18 else (1e-2,):
+        try:
+            return ichol(matrix, discard_threshold=threshold, max_nnz=128 * (count + 1))
+        except ValueError as error:  # too many entries, or not positive definite
+            log.info("Incomplete Cholesky with a threshold of %g failed: %s", threshold, error)
+    inverse = 1 / matrix.diagonal()
+    return lambda vector: inverse * vector
+
+
+def _conjugate_gradient(
+    matrix: csr_matrix,
+    right: np.ndarray,
+    precondition: _Preconditioner,
+    progress: Progress,
+    tolerance: float = 1e-6,
+    most_steps: int = 2000,
+) -> np.ndarray:
+    """Preconditioned conjugate gradients (Hestenes and Stiefel, 1952).
+
+    They end when the residual is ``tolerance`` of ``right``: at 1e-6 alpha was measured to be within 0.1 / 255.
+    """
+
+    def inner(a: np.ndarray, b: np.ndarray) -> float:
+        return float(np.einsum("i,i", a, b))  # on one thread: a step is too short to share, and waits for the slowest
+
+    solution = np.zeros_like(right)
+    residual = right.copy()
+    size = math.sqrt(inner(right, right))
+    goal = tolerance * size
+    if goal == 0:
+        return solution  # nothing unknown touches foreground
+    towards = precondition(residual)
+    direction = towards.copy()
+    energy = inner(residual, towards)
+    for _ in range(most_steps):
+        product = matrix @ direction
+        curvature = inner(direction, product)
+        if not (curvature > 0 and math.isfinite(energy)):  # rounding has used up what the equations say
+            break
+        step = energy / curvature
+        solution += step * direction
+        residual -= step * product
+        if inner(residual, residual) <= goal * goal:
+            return solution
+        progress.step(0)
+        towards = precondition(residual)
+        energy, before = inner(residual, towards), energy
+        direction *= energy / before
+        direction += towards
+    log.warning(
+        "Alpha matting ended early, with a residual of %.1e of the equations' right side.",
+        math.sqrt(inner(residual, residual)) / size,
+    )
+    return solution
+
+
+def _closed_form_smaller(colours: np.ndarray, sure: np.ndarray, unknown: np.ndarray, progress: Progress) -> np.ndarray:
+    """As `_closed_form`, solved on a smaller picture. Closed-form matting takes alpha for a linear function of colour
+    in every small window; the guided filter carries just that function to the full size (He and Sun, *Fast Guided
+    Filter*, 2015)."""
+    height, width = sure.shape
+    share = math.sqrt(_SMALLER_UNKNOWNS / np.count_nonzero(unknown))
+    while True:
+        size = (max(3, int(height * share)), max(3, int(width * share)))
+        small_sure = np.full(size, 0.5, np.float32)
+        for value in (0, 1):  # known where most of the pixels that fall together are, and somewhere at least
+            known = torch.from_numpy((sure == value).astype(np.float32)[None])  # [H,W] -> [1,H,W]
+            part = tensors.resize_mask(known, *size, mode="area")[0].numpy()
+            small_sure[part >= min(0.5, part.max())] = value
+        small_unknown = small_sure == 0.5
+        if np.count_nonzero(small_unknown) <= _SMALLER_UNKNOWNS:
+            break
+        share *= 0.95
+    log.info("Alpha matting of %d x %d pixels is solved at %d x %d.", width, height, size[1], size[0])
+    image = torch.from_numpy(colours).unsqueeze(0)  # [H,W,3] -> [1,H,W,3]
+    small = tensors.resize_image(image, *size, mode="area")
+    small_alpha = small_sure
+    small_alpha[small_unknown] = _closed_form(small[0].numpy(), small_sure, small_unknown, progress)
+    lines = _colour_lines(tensors.image_to_bchw(small), torch.from_numpy(small_alpha)[None, None])
+    pixels, channels = np.flatnonzero(unknown), colours.reshape(-1, 3)
+    result = np.empty(len(pixels))
+    for part, at in _sampled(lines, pixels, unknown.shape):
+        line = at.numpy()
+        result[part] = (line[:3] * channels[pixels[part]].T).sum(axis=0) + line[3]
+    return result.clip(0, 1)
+
+
+def _colour_lines(image: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+    """For every pixel of ``[1,3,h,w]`` the a (3) and b (1) of ``alpha = a . colour + b`` around it: ``[1,4,h,w]``."""
+    height, width = alpha.shape[-2:]
+    lines = torch.empty(1, 4, height, width)
+    rows = max(1, (1 << 20) // width)  # in strips, since the arithmetic takes 200 bytes a pixel
+    for top in range(0, height, rows):
+        start, stop = max(0, top - 2), min(height, top + rows + 2)  # two means of radius 1 look two rows further
+        strip = _colour_lines_of_strip(image[:, :, start:stop].double(), alpha[:, :, start:stop].double())
+        lines[:, :, top : top + rows] = strip[:, :, top - start : top - start + rows]
+    return lines
+
+
+def _colour_lines_of_strip(image: torch.Tensor, alpha: torch.Tensor, epsilon: float = 1e-5) -> torch.Tensor:
+    def mean(values: torch.Tensor) -> torch.Tensor:
+        return F.avg_pool2d(values, 3, stride=1, padding=1, count_include_pad=False)
+
+    height, width = alpha.shape[-2:]
+    m, m_alpha = mean(image), mean(alpha)
+    pairs = mean((image[:, :, None] * image[:, None]).flatten(1, 2)).view(3, 3, height, width)
+    covariance = (pairs - m[0, :, None] * m[0, None]).permute(2, 3, 0, 1)  # [3,3,h,w] -> [h,w,3,3]
+    covariance = covariance + epsilon * torch.eye(3, dtype=covariance.dtype)
+    shared = (mean(image * alpha) - m * m_alpha)[0].permute(1, 2, 0)  # [1,3,h,w] -> [h,w,3]
+    a = torch.linalg.solve(covariance, shared).permute(2, 0, 1)  # [h,w,3] -> [3,h,w]
+    b = m_alpha[0] - (a * m[0]).sum(dim=0, keepdim=True)
+    return mean(torch.cat((a, b)).unsqueeze(0))
+
+
+def _sampled(
+    values: torch.Tensor, pixels: np.ndarray, shape: tuple[int, int], chunk: int = 1 << 20
+) -> Iterator[tuple[slice, torch.Tensor]]:
+    """``values [1,C,h,w]`` bilinearly at the full-size ``pixels`` (raster indices in ``shape``), as ``[C,n]`` each."""
+    height, width = shape
+    for start in range(0, len(pixels), chunk):
+        part = slice(start, start + chunk)
+        y, x = np.divmod(pixels[part], width)
+        grid = torch.from_numpy(np.stack(((2 * x + 1) / width - 1, (2 * y + 1) / height - 1), axis=-1)).to(values)
+        at = F.grid_sample(values, grid[None, None], mode="bilinear", padding_mode="border", align_corners=False)
+        yield part, at[0, :, 0]  # [1,C,1,n] -> [C,n]
+
+
+# --- foreground colours -----------------------------------------------------------------------------------------------
+
+
+def _foreground(colours: np.ndarray, alpha: np.ndarray, unknown: np.ndarray) -> np.ndarray:
+    """Foreground colours ``[H,W,3]``, float32, from colours ``[H,W,3]`` and alpha ``[H,W]``."""
+    if alpha.size <= _MOST_FOREGROUND_PIXELS:
+        return _multi_level(colours, alpha)[0]
+    # Far from the unknown pixels alpha is 0 or 1, and the foreground is the picture itself.
+    foreground = colours.copy()
+    part = _box(unknown, 16)
+    if alpha[part].size <= _MOST_FOREGROUND_PIXELS:
+        foreground[part] = _multi_level(colours[part], alpha[part])[0]
+    else:
+        foreground[part][unknown[part]] = _foreground_smaller(colours[part], alpha[part], unknown[part])
+    return foreground
+
+
+def _multi_level(colours: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Foreground and background colours, ``[H,W,3]`` each."""
+    estimate = _pymatting("foreground.estimate_foreground_ml", "estimate_foreground_ml")
+    import numba  # which pymatting brings
+
+    # Its many short parallel steps wait for each other longer than they work: one thread is up to ten times as fast.
+    threads = numba.get_num_threads()
+    numba.set_num_threads(1)  # for the calling thread alone
+    try:
+        return estimate(colours, alpha, return_background=True)
+    finally:
+        numba.set_num_threads(threads)
+
+
+def _foreground_smaller(colours: np.ndarray, alpha: np.ndarray, unknown: np.ndarray) -> np.ndarray:
+    """Foreground of the unknown pixels ``[n,3]``: estimated on a smaller picture, then moved as little as makes
+    ``alpha F + (1 - alpha) B`` the picture again (Forte, *Approximate Fast Foreground Colour Estimation*, 2021)."""
+    share = math.sqrt(_MOST_FOREGROUND_PIXELS / alpha.size)
+    size = (int(alpha.shape[0] * share), int(alpha.shape[1] * share))
+    small = tensors.resize_image(torch.from_numpy(colours).unsqueeze(0), *size, mode="area")[0]
+    small_alpha = tensors.resize_mask(torch.from_numpy(alpha).unsqueeze(0), *size, mode="area")[0]
+    both = np.concatenate(_multi_level(small.numpy(), small_alpha.numpy()), axis=-1)  # [h,w,6]
+    both = torch.from_numpy(both).permute(2, 0, 1).unsqueeze(0)  # [h,w,6] -> [1,6,h,w]
+    pixels, channels, alphas = np.flatnonzero(unknown), colours.reshape(-1, 3), alpha.reshape(-1, 1)
+    result = np.empty((len(pixels), 3), np.float32)
+    for part, at in _sampled(both, pixels, unknown.shape):
+        foreground, background = at.numpy().T[:, :3], at.numpy().T[:, 3:]
+        a = alphas[pixels[part]]
+        missing = channels[pixels[part]] - a * foreground - (1 - a) * background
+        result[part] = foreground + a * missing / (a * a + (1 - a) * (1 - a))
+    return result.clip(0, 1)
+
+
+def _pymatting(module: str, name: str) -> Callable:
+    """A function of pymatting. Its import compiles machine code: up to a minute the first time, a second later."""
+    import importlib
+
+    try:
+        return getattr(importlib.import_module(f"pymatting.{module}"), name)
+    except ImportError as error:
+        raise DependencyError(
+            f"Alpha matting needs the package pymatting, which cannot be imported ({error})",
+            'Install it into the Python that runs ComfyUI with "python -m pip install pymatting", '
+            "or turn alpha_matting off",
+        ) from error
