@@ -52,7 +52,7 @@ def remove(
                     alpha, foreground = matting.matte(picture, mask, settings, chunks.progress)
                 if channels == 4:
                     alpha = alpha * picture[..., 3]
-                cutouts[index, part] = matting.cutout(picture, alpha, foreground)
+                matting.cutout(picture, alpha, foreground, out=cutouts[index, part])
                 alphas[index, part] = alpha
 
     chunks.run(batch, 1, work)

@@ -168,20 +168,31 @@ def matte(
     return torch.from_numpy(alpha).to(device), torch.from_numpy(foreground).to(device)
 
 
-def cutout(image: torch.Tensor, alpha: torch.Tensor, foreground: torch.Tensor | None = None) -> torch.Tensor:
+def cutout(
+    image: torch.Tensor,
+    alpha: torch.Tensor,
+    foreground: torch.Tensor | None = None,
+    out: torch.Tensor | None = None,
+) -> torch.Tensor:
     """A picture with alpha, in straight colours: not multiplied by alpha, so no dark halo on a new background.
 
     Args:
         image: ``[...,H,W,C]``, RGB in 0..1; a fourth channel is dropped.
         alpha: ``[...,H,W]`` in 0..1.
         foreground: ``[...,H,W,3]``, colours to use in place of the image's.
+        out: ``[...,H,W,4]``, float32, where to write the result; a new tensor if None.
 
     Returns:
         ``[...,H,W,4]``; all four channels are 0 where alpha is 0.
     """
     colours = tensors.rgb(image if foreground is None else foreground).float()
-    alpha = alpha.to(colours).unsqueeze(-1)
-    return torch.cat((torch.where(alpha > 0, colours, 0), alpha), dim=-1)
+    alpha = alpha.to(colours)
+    if out is None:
+        out = colours.new_empty((*colours.shape[:-1], 4))
+    # A product in place takes a fifth of the time of a choice and a join.
+    torch.mul(colours, (alpha > 0).to(colours).unsqueeze(-1), out=out[..., :3])
+    out[..., 3] = alpha
+    return out
 
 
 def post_process(mask: torch.Tensor) -> torch.Tensor:

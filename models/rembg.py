@@ -85,7 +85,8 @@ class RembgMasks:
                 "If it is a file of your own, it may be no model for background removal: it must take one picture "
                 "[1,3,height,width] and give a map [1,1,height,width]; otherwise delete it and run again",
             ) from error
-        return torch.stack([tensors.from_pil(mask) for mask in found])
+        masks = [tensors.from_pil(mask).unsqueeze(0) for mask in found]  # [H,W] -> [1,H,W]
+        return masks[0] if len(masks) == 1 else torch.cat(masks)
 
     def _clothes(self, image: Image.Image, side: int) -> list[Image.Image]:
         """rembg resizes the map of classes (0, 1, 2, 3) as if it were a picture, so that between a 3 and a 0 there is
