@@ -33,12 +33,12 @@ COLOURS: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, 
     "blue": ((208, 236), (0.70, 1.00), (0.60, 0.97)),
     "purple": ((270, 292), (0.55, 0.90), (0.48, 0.80)),
     "white": ((0, 360), (0.00, 0.05), (0.94, 1.00)),
-    "black": ((0, 360), (0.00, 0.40), (0.02, 0.08)),
+    "black": ((0, 360), (0.00, 0.40), (0.02, 0.10)),
 }
 SHAPES: tuple[str, ...] = ("circle", "square", "triangle", "star", "cross", "ring")
 
 MUTED_SATURATION = 0.35
-MUTED_VALUES = (0.34, 0.74)
+MUTED_VALUES = (0.30, 0.80)
 
 # Shapes stand upright, but for this many degrees either way.
 MOST_TILT = 15.0
