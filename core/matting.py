@@ -49,6 +49,7 @@ _SMALLER_UNKNOWNS = 1 << 19
 _MOST_FOREGROUND_PIXELS = 1 << 24
 
 _EPSILON = 1e-7  # regularises the colour lines; pymatting's and so rembg's value
+_WINDOWS_AT_ONCE = 1 << 15  # as many as the cache holds
 _REACH = 2  # two pixels share a 3x3 window if they are at most this far apart in x and in y
 
 
@@ -311,7 +312,7 @@ _Entry: TypeAlias = tuple[tuple[int, int], np.ndarray]
 
 
 def _windows(
-    colours: np.ndarray, unknown: np.ndarray, row_of: np.ndarray, framed_width: int, chunk: int = 1 << 15
+    colours: np.ndarray, unknown: np.ndarray, row_of: np.ndarray, framed_width: int
 ) -> Iterator[tuple[np.ndarray, Iterator[_Entry]]]:
     """The 3 x 3 windows that hold an unknown pixel, some thousand (n) at a time.
 
@@ -324,8 +325,9 @@ def _windows(
     near = binary_dilation(unknown, np.ones((3, 3), bool))
     y, x = np.nonzero(near[1:-1, 1:-1])  # centres whose window lies within the picture
     dy, dx = np.array(_WINDOW).T[:, :, None]
-    for start in range(0, len(y), chunk):
-        ys, xs = y[start : start + chunk] + 1 + dy, x[start : start + chunk] + 1 + dx  # both [9,n]
+    for start in range(0, len(y), _WINDOWS_AT_ONCE):
+        part = slice(start, start + _WINDOWS_AT_ONCE)
+        ys, xs = y[part] + 1 + dy, x[part] + 1 + dx  # both [9,n]
         values = np.stack([channel[ys, xs] for channel in np.moveaxis(colours, -1, 0)]).astype(np.float64)  # [3,9,n]
         yield row_of[(ys + _REACH) * framed_width + xs + _REACH], _window_laplacian(values)
 
