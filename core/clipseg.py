@@ -25,7 +25,8 @@ import torch
 from . import masks, previews, tensors
 from .checks import check_choice, check_number, check_whole_number
 from .chunks import WITHOUT_HOST, Chunks
-from .errors import InputError
+from .errors import InputError, ModelError
+from .interfaces import WITHOUT_PROGRESS, Progress
 from .side_by_side import side_by_side
 
 NORMALIZATIONS = ("stretch", "none")
@@ -60,7 +61,13 @@ def split_prompts(text: str | None, name: str = "text") -> list[str]:
     if text is None:
         return [""]
     if not isinstance(text, str):
-        raise InputError(f"{name} is a {type(text).__name__}, not a text", "Write a text, or connect a STRING")
+        raise InputError(f"{name} is of type {type(text).__name__}, not a text", "Write a text, or connect a STRING")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:  # half of a pair of code units, which JSON can carry
+        raise InputError(
+            f"{name} holds {text[error.start]!r}, which is no character", "Write the text anew without it"
+        ) from error
     return [part.strip() for part in text.split("|") if part.strip()] or [""]
 
 
@@ -264,10 +271,13 @@ def _first(size: object, *names: str) -> int:
 
 
 class _Answers:
-    """A query put to a model: probabilities for pictures, whole or tile by tile."""
+    """A query put to a model: probabilities for pictures, whole or tile by tile.
 
-    def __init__(self, segmenter: Segmenter, query: Query) -> None:
-        self._segmenter = segmenter
+    ``progress`` is asked after every tile and every prompt whether to stop; its steps are the caller's.
+    """
+
+    def __init__(self, segmenter: Segmenter, query: Query, progress: Progress = WITHOUT_PROGRESS) -> None:
+        self._segmenter, self._progress = segmenter, progress
         self._wanted = [segmenter.text_embedding(prompt) for prompt in query.prompts]
         self._unwanted = [segmenter.text_embedding(prompt) for prompt in query.negative_prompts]
         self.side = segmenter.side(query.scale)
@@ -288,6 +298,12 @@ class _Answers:
             wanted, unwanted = self._logits(pixel_values)
         else:
             wanted, unwanted = self._tiled_logits(pixel_values)
+        if not all(logits.isfinite().all() for logits in (wanted, unwanted) if logits is not None):
+            raise ModelError(
+                "the CLIPSeg model answered with NaN or infinite values",
+                "Its weights may be damaged, or too large for half precision: start ComfyUI with --force-fp32, or "
+                "fetch the model again",
+            )
         if unwanted is None:
             return wanted.sigmoid()
         return masks.combine(wanted.sigmoid(), unwanted.sigmoid(), "difference")
@@ -304,6 +320,7 @@ class _Answers:
             for embedding in embeddings:
                 logits = self._segmenter.logits(activations, embedding)
                 result = logits if result is None else torch.maximum(result, logits)
+                self._progress.step(0)
             return result
 
         return largest(self._wanted), largest(self._unwanted)
@@ -403,7 +420,7 @@ def _for_each_chunk(
 ) -> None:
     """Call ``finish`` with the probabilities ``[b,r,r]`` of the pictures of each slice of the batch, in any order."""
     with torch.no_grad():
-        answers = _Answers(segmenter, query)
+        answers = _Answers(segmenter, query, chunks.progress)
 
         def work(entries: slice) -> None:
             finish(entries, answers.probabilities(image[entries]))

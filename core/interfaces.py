@@ -13,7 +13,7 @@ class Progress(Protocol):
     """Where long work reports itself, and where it learns that it should stop."""
 
     def step(self, count: int = 1) -> None:
-        """``count`` more units are done. Raises whatever the host raises to stop the work; let that pass."""
+        """``count`` more units are done; 0 asks whether to go on. What the host raises to stop the work must pass."""
 
 
 class NoProgress:

@@ -6,6 +6,7 @@ differs between transformers 4.50 and 5.x is in `_read_processor` and `_read_mod
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -334,13 +335,22 @@ def _read_model(transformers, folder: Path, file: Path) -> CLIPSegForImageSegmen
     else:
         for name in [file.name] if file.name == _SAFE else _shards(folder):
             _check_whole(folder / name)
-    model, report = transformers.CLIPSegForImageSegmentation.from_pretrained(
-        str(folder),
-        local_files_only=True,
-        use_safetensors=not is_pickle,
-        weights_only=True,  # of a pickle: tensors, and nothing that runs
-        output_loading_info=True,
-    )
+    try:
+        with _without_progress_bar(transformers):
+            model, report = transformers.CLIPSegForImageSegmentation.from_pretrained(
+                str(folder),
+                local_files_only=True,
+                use_safetensors=not is_pickle,
+                weights_only=True,  # of a pickle: tensors, and nothing that runs
+                output_loading_info=True,
+            )
+    except Exception as error:
+        if is_pickle and "weights_only" in str(error):  # torch's own words tell how to load it all the same
+            raise ModelError(
+                f"{file} is a pickle that holds more than tensors, so it cannot be loaded and was not",
+                f"Use {_SAFE} in its place; the published model's is at {catalog.CLIPSEG.page}",
+            ) from None
+        raise
     if report["missing_keys"]:
         # transformers would go on with random numbers in their place.
         some = sorted(report["missing_keys"])
@@ -350,6 +360,19 @@ def _read_model(transformers, folder: Path, file: Path) -> CLIPSegForImageSegmen
         )
     _drop_unread_vision_layers(model)
     return model.float().eval().requires_grad_(False)  # since 5.0 the numbers stay as the file has them, maybe half
+
+
+@contextlib.contextmanager
+def _without_progress_bar(transformers) -> Iterator[None]:
+    """It takes a third of a second, and would leave a line in the user's log."""
+    shown = getattr(transformers.logging, "is_progress_bar_enabled", lambda: False)()
+    if shown:
+        transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers.logging.enable_progress_bar()
 
 
 def _check_pickles_are_safe(file: Path) -> None:

@@ -19,7 +19,8 @@ NEGATIVE_TEXT = (
         "default": "",
         "multiline": False,
         "tooltip": "What not to select: its probability is subtracted from that of the text. Several prompts are "
-        "separated by |. Empty: nothing is subtracted.",
+        "separated by |. What remains may fall below the threshold: lower that if the mask breaks up. Empty: nothing "
+        "is subtracted.",
     },
 )
 RESOLUTION = (

@@ -46,7 +46,8 @@ class _HostProgress:
     def step(self, count: int = 1) -> None:
         import comfy.model_management
 
-        self._bar.update(count)
+        if count:
+            self._bar.update(count)
         comfy.model_management.throw_exception_if_processing_interrupted()
 
 

@@ -5,6 +5,7 @@ The model is tiny and random: what it selects means nothing, but every number mu
 
 from __future__ import annotations
 
+import copy
 import gc
 import logging
 import weakref
@@ -16,7 +17,7 @@ import tiny_clipseg
 import torch
 from maskwright.core import clipseg, tensors
 from maskwright.core.chunks import Chunks
-from maskwright.core.errors import InputError
+from maskwright.core.errors import InputError, ModelError
 from PIL import Image
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -508,3 +509,39 @@ def test_a_half_precision_copy_keeps_its_decoder_and_its_original(pair: tuple) -
     assert (exact - rough).abs().max() < 0.1
     for name, value in pair[1].state_dict().items():
         assert value.dtype == before[name].dtype and torch.equal(value, before[name])
+
+
+# What must not pass in silence, or go on unasked
+
+
+def test_a_model_that_answers_nan_is_an_error_and_no_black_picture(pair: tuple) -> None:
+    processor, model = pair[0], copy.deepcopy(pair[1])
+    model.clip.vision_model.embeddings.patch_embedding.weight.data.fill_(float("nan"))
+    broken = clipseg.Segmenter(processor, model)
+    for run in (clipseg.masking, clipseg.segment):
+        with pytest.raises(ModelError, match="NaN"):
+            run(random_image(1, 40, 40, 3), broken, clipseg.Query("cat"))
+
+
+def test_half_a_character_is_named() -> None:
+    with pytest.raises(InputError, match="no character"):
+        clipseg.Query("a \ud800 cat")
+
+
+def test_an_interrupt_is_obeyed_between_tiles(segmenter: clipseg.Segmenter) -> None:
+    class Stop(BaseException):
+        pass
+
+    class Asked:
+        times = 0
+
+        def step(self, count: int = 1) -> None:
+            assert count == 0, "no picture is done yet"
+            self.times += 1
+            if self.times == 3:
+                raise Stop
+
+    asked = Asked()
+    with pytest.raises(Stop):
+        clipseg.masking(random_image(1, 40, 40, 3), segmenter, clipseg.Query("cat", "", 1056), chunks=Chunks(asked))
+    assert asked.times == 3

@@ -41,6 +41,14 @@ def test_everything_is_explained(name: str, node: type) -> None:
 
 
 @pytest.mark.parametrize(("name", "node"), NODES)
+def test_every_node_has_a_help_page_that_names_its_inputs(name: str, node: type) -> None:
+    page = (ROOT / "web" / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    assert page.startswith("# ")
+    for input_name in inputs_of(node):
+        assert input_name in page, f"{input_name} is not explained"
+
+
+@pytest.mark.parametrize(("name", "node"), NODES)
 def test_widget_defaults_are_allowed_values(name: str, node: type) -> None:
     for input_name, (kind, options) in inputs_of(node).items():
         if isinstance(kind, list):
