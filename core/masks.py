@@ -59,14 +59,14 @@ def dilate(
     Raises:
         InputError: ``size`` is not a whole number from 1 to `LARGEST_SIZE`, ``shape`` is unknown.
     """
-    return _morphology(mask, _Element(size, shape), lambda band: band.maximum(), progress)
+    return _morphology(mask, _Element(size, shape), _write_maximum, progress)
 
 
 def erode(
     mask: torch.Tensor, size: int, shape: str = "rectangle", progress: Progress = WITHOUT_PROGRESS
 ) -> torch.Tensor:
     """Shrink what is selected: the minimum over an element of ``size`` x ``size``. Otherwise as `dilate`."""
-    return _morphology(mask, _Element(size, shape), lambda band: band.minimum(), progress)
+    return _morphology(mask, _Element(size, shape), _write_minimum, progress)
 
 
 def gradient(
@@ -98,10 +98,9 @@ def gradient(
     """
     check_choice(edge, "edge", EDGES)
 
-    def line(band: _Band) -> _Array:
-        inside = band.itself() if edge == "outer" else band.minimum()
-        outside = band.itself() if edge == "inner" else band.maximum()
-        return outside - inside
+    def line(band: _Band, out: _Array) -> None:
+        out[...] = band.itself() if edge == "inner" else band.maximum()
+        out -= band.itself() if edge == "outer" else band.minimum()
 
     sizes = _one_size_a_mask(size, len(mask))
     if len(set(sizes)) == 1:
@@ -258,22 +257,23 @@ class _Band:
         return self._source[:, self._top : self._top + self._height]
 
     def maximum(self) -> _Array:
-        """The maximum over the element, ``[b,h,W]``."""
+        """The maximum over the element, ``[b,h,W]``, valid until the next call."""
         return self._extreme(torch.maximum if isinstance(self._source, torch.Tensor) else np.maximum, -math.inf)
 
     def minimum(self) -> _Array:
-        """The minimum over the element, ``[b,h,W]``."""
+        """The minimum over the element, ``[b,h,W]``, valid until the next call."""
         return self._extreme(torch.minimum if isinstance(self._source, torch.Tensor) else np.minimum, math.inf)
 
     def _extreme(self, reduce: Callable, nothing: float) -> _Array:
         row = self._grown[2]  # the length of a row in memory
         padded = self._padded.reshape(self._grown)
-        padded[...] = nothing
+        padded[:, : self._inner.start] = padded[:, self._inner.stop :] = nothing
+        padded[:, :, : self._left] = padded[:, :, self._left + self._width :] = nothing
         padded[:, self._inner, self._left : self._left + self._width] = self._source[:, self._rows]
 
         if self._element.shape == "rectangle":
             across = self._slide(self._padded, 1, self._across_window, 1, reduce)
-            return _copy(self._pixels(self._slide(across, 1, self._down_window, row, reduce), 0, 0))
+            return self._pixels(self._slide(across, 1, self._down_window, row, reduce), 0, 0)
         if self._element.shape == "cross":
             across = _copy(self._pixels(self._slide(self._padded, 1, self._across_window, 1, reduce), self._up, 0))
             down = self._pixels(self._slide(self._padded, 1, self._down_window, row, reduce), 0, self._left)
@@ -305,16 +305,24 @@ class _Band:
         return windows.reshape(self._grown)[:, y : y + self._height, x : x + self._width]
 
 
+def _write_maximum(band: _Band, out: _Array) -> None:
+    out[...] = band.maximum()
+
+
+def _write_minimum(band: _Band, out: _Array) -> None:
+    out[...] = band.minimum()
+
+
 def _morphology(
-    mask: torch.Tensor, element: _Element, operation: Callable[[_Band], _Array], progress: Progress
+    mask: torch.Tensor, element: _Element, write: Callable[[_Band, _Array], None], progress: Progress
 ) -> torch.Tensor:
-    """``operation`` on every band of the batch, put together again; one step of ``progress`` a mask."""
+    """What ``write(band, out)`` writes for every band of the batch; one step of ``progress`` a mask."""
     result = tensors.empty(mask.shape, mask.device)
     count, height, width = mask.shape
     if mask.device.type != "cpu":
         at_once = max(1, _ACCELERATOR_PIXELS // (height * width))
         for source, out in zip(mask.split(at_once), result.split(at_once)):
-            out.copy_(operation(_Band(source, 0, height, element)))
+            write(_Band(source, 0, height, element), out)
             progress.step(len(source))
         return result
 
@@ -324,7 +332,7 @@ def _morphology(
 
     def one_band(i: int, top: int) -> None:
         bottom = min(height, top + rows)
-        out[i : i + 1, top:bottom] = operation(_Band(source[i : i + 1], top, bottom, element))
+        write(_Band(source[i : i + 1], top, bottom, element), out[i : i + 1, top:bottom])
 
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         bands = [[threads.submit(one_band, i, top) for top in range(0, height, rows)] for i in range(count)]

@@ -291,8 +291,8 @@ def test_no_normalization_gives_the_probability_itself(pair: tuple, segmenter: c
         (("cat", "", 320), "resolution is 320"),
         (("cat", "", 4096), "resolution is 4096"),
         (("cat", "", 400.5), r"400\.5"),
-        ((3,), "text is a int"),
-        (("cat", ["dog"]), "negative_text is a list"),
+        ((3,), "text is of type int"),
+        (("cat", ["dog"]), "negative_text is of type list"),
     ],
 )
 def test_impossible_queries_are_named(query: tuple, told: str) -> None:

@@ -181,7 +181,7 @@ def test_views_and_strided_masks_are_read_right() -> None:
 def test_torch_and_numpy_arithmetic_agree(size: int, shape: str) -> None:
     mask = random_masks(3, 33, 47)
     band = masks._Band(mask, 0, mask.shape[1], masks._Element(size, shape))  # as on an accelerator, here on the CPU
-    assert torch.equal(band.maximum() - band.minimum(), masks.gradient(mask, size, shape))
+    assert torch.equal(band.maximum().clone() - band.minimum(), masks.gradient(mask, size, shape))
 
 
 def test_threshold_keeps_what_is_above_as_it_is() -> None:

@@ -150,8 +150,8 @@ def test_bad_pictures_are_named_before_a_model_is_loaded(image: object, told: st
         ({"threshold": 2}, "threshold is 2"),
         ({"dilation_factor": -1}, "dilation_factor is -1"),
         ({"resolution": 353}, "resolution is 353"),
-        ({"text": 5}, "text is a int"),
-        ({"negative_text": 5}, "negative_text is a int"),
+        ({"text": 5}, "text is of type int"),
+        ({"negative_text": 5}, "negative_text is of type int"),
         ({"clipseg_model": "CIDAS"}, "clipseg_model is a str"),
     ],
 )
