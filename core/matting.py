@@ -197,7 +197,7 @@ def cutout(
 
 
 def post_process(mask: torch.Tensor) -> torch.Tensor:
-    """Clean a mask and make it hard, as rembg (2.0.67 and later) does with ``post_process_mask``.
+    """Clean a mask and make it hard, as rembg (2.0.75 and later) does with ``post_process_mask``.
 
     Opening by a cross of 3 x 3 removes specks, a Gaussian of sigma 2 rounds the edges, levels of 127 and more become 1.
 
