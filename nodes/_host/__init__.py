@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from ..core.chunks import Chunks, is_torch_out_of_memory
-from ..core.interfaces import NoProgress, Progress
+from ...core.chunks import Chunks, is_torch_out_of_memory
+from ...core.interfaces import NoProgress, Progress
 
 
 def running() -> bool:
