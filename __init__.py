@@ -3,24 +3,36 @@
 from .nodes.clipseg import CLIPSeg
 from .nodes.clipseg_masking import CLIPSegMasking
 from .nodes.clipseg_model_loader import CLIPSegModelLoader
+from .nodes.edit_basic_pipe import EditBasicPipe
+from .nodes.from_basic_pipe import FromBasicPipe
 from .nodes.gradient_region import GradientRegion
 from .nodes.image_segmentation import ImageSegmentation
+from .nodes.mask_detailer_pipe import MaskDetailerPipe
+from .nodes.to_basic_pipe import ToBasicPipe
 
 # Plain literal dicts: ComfyUI-Manager's and the registry's scanners read them as text.
 NODE_CLASS_MAPPINGS = {
     "CLIPSeg": CLIPSeg,
     "CLIPSegMasking": CLIPSegMasking,
     "CLIPSegModelLoader": CLIPSegModelLoader,
+    "EditBasicPipe": EditBasicPipe,
+    "FromBasicPipe": FromBasicPipe,
     "GradientRegion": GradientRegion,
     "ImageSegmentation": ImageSegmentation,
+    "MaskDetailerPipe": MaskDetailerPipe,
+    "ToBasicPipe": ToBasicPipe,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
     "CLIPSeg": "CLIPSeg",
     "CLIPSegMasking": "CLIPSeg Masking (batch)",
     "CLIPSegModelLoader": "CLIPSeg Model Loader",
+    "EditBasicPipe": "Edit Basic Pipe",
+    "FromBasicPipe": "From Basic Pipe",
     "GradientRegion": "Gradient Region",
     "ImageSegmentation": "Image Segmentation (rembg)",
+    "MaskDetailerPipe": "Mask Detailer (pipe)",
+    "ToBasicPipe": "To Basic Pipe",
 }
 
 WEB_DIRECTORY = "./web"

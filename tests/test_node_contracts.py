@@ -11,6 +11,8 @@ from pack import ROOT
 
 NODES = sorted(NODE_CLASS_MAPPINGS.items())
 WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN"}
+# Prompts of the earlier node that leave these out mean something else than what the editor begins with.
+LEFT_OUT = {("MaskDetailerPipe", "noise_mask_feather"): 0}
 
 
 def inputs_of(node: type) -> dict[str, tuple]:
@@ -64,7 +66,7 @@ def test_the_method_has_the_widgets_defaults(name: str, node: type) -> None:
     for input_name, (kind, options) in node.INPUT_TYPES().get("optional", {}).items():
         if isinstance(kind, list) or kind in WIDGETS:
             default = options.get("default", kind[0] if isinstance(kind, list) else None)
-            assert parameters[input_name].default == default, input_name
+            assert parameters[input_name].default == LEFT_OUT.get((name, input_name), default), input_name
 
 
 def test_display_names_are_for_nodes_there_are() -> None:

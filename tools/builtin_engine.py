@@ -44,7 +44,7 @@ class BuiltinEngine:
             pack = load_pack()
             node_classes = pack.NODE_CLASS_MAPPINGS
             display_names = getattr(pack, "NODE_DISPLAY_NAME_MAPPINGS", {})
-        self._given = node_classes
+        self._given = {name: kind for name, kind in node_classes.items() if not getattr(kind, "NEEDS_COMFYUI", False)}
         self._titles = {**HOST_TITLES, **(display_names or {})}
         self._classes: dict[str, type] = {}
         self.base: Path | None = None
