@@ -76,12 +76,14 @@ class Detailer:
         negative: int = 1,
         spoil: str = "",
         spoil_refiner: str = "",
-        scheduler: str | None = None,
+        levels: str | None = None,
         soften: bool = False,
         whose: str | None = None,
         **widgets: Any,
     ) -> tuple[dict, str]:
-        """A prompt, and the name of the file that it writes. ``whose``: through FixtureDetailWith."""
+        """A prompt, and the name of the file that it writes.
+
+        ``levels``: from FixtureScheduler; ``whose``: through FixtureDetailWith."""
         number = next(_numbers)
         for name, values in (("image", image), ("mask", mask)):
             np.save(self.server.input_folder / f"{name}{number}.npy", values.numpy())
@@ -126,8 +128,8 @@ class Detailer:
         if hook is not None:
             prompt["hook"] = {"class_type": "FixtureHook", "inputs": {"changes": hook, "tag": number}}
             linked["detailer_hook"] = ["hook", 0]
-        if scheduler is not None:
-            prompt["scheduler"] = {"class_type": "FixtureScheduler", "inputs": {"kind": scheduler}}
+        if levels is not None:
+            prompt["scheduler"] = {"class_type": "FixtureScheduler", "inputs": {"kind": levels}}
             linked["scheduler_func_opt"] = ["scheduler", 0]
         inputs = {**WIDGETS, **widgets}
         if whose is None:
@@ -156,14 +158,14 @@ def _numbered(saved: Any, key: str) -> list[torch.Tensor]:
     return [torch.from_numpy(saved[name]) for name in found]
 
 
-def picture(height: int = 96, width: int = 160, count: int = 1) -> torch.Tensor:
+def picture(height: int = 128, width: int = 192, count: int = 1) -> torch.Tensor:
     """Soft shapes in colour: ``[B,H,W,3]``, 0.2..0.8."""
     y, x = torch.meshgrid(torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij")
     waves = [torch.sin(9 * x + 4 * y), torch.cos(7 * y - 5 * x), torch.sin(11 * x * y)]
     return (0.5 + 0.3 * torch.stack(waves, dim=-1)).expand(count, height, width, 3).clone()
 
 
-def squares(image: torch.Tensor, *corners: tuple[int, int], side: int = 32) -> torch.Tensor:
+def squares(image: torch.Tensor, *corners: tuple[int, int], side: int = 64) -> torch.Tensor:
     """A mask ``[1,H,W]`` of squares with these upper left corners (x, y)."""
     mask = torch.zeros(1, *image.shape[1:3])
     for x, y in corners:

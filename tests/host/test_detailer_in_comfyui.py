@@ -22,8 +22,8 @@ def detailer(server: comfyui.Server) -> Detailer:
 
 IMAGE = picture()
 ONE = squares(IMAGE, (64, 32))
-CROP = (slice(None), slice(32, 64), slice(64, 96))  # what is selected, and with crop_factor 1 the crop as well
-DEFAULTS = {"guide_size": 32, "noise_mask_feather": 0}  # no enlarging
+CROP = (slice(None), slice(32, 96), slice(64, 128))  # what is selected, and with crop_factor 1 the crop as well
+DEFAULTS = {"guide_size": 64, "noise_mask_feather": 0}  # no enlarging
 
 
 def latent(pixels: torch.Tensor) -> torch.Tensor:
@@ -36,7 +36,7 @@ def pixels(samples: torch.Tensor) -> torch.Tensor:
 
 
 def noise_of(seed: int) -> torch.Tensor:
-    return torch.randn(1, 192, 4, 4, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(1, 192, 8, 8, generator=torch.Generator().manual_seed(seed))
 
 
 def flowed(x: torch.Tensor, level: float, spread: float, sigma: float, end: float = 0.0, flow: bool = False):
@@ -67,7 +67,7 @@ def test_every_sampler_and_scheduler_that_is_offered_makes_the_known_picture(det
             IMAGE, ONE, model={"level": 0.25}, **DEFAULTS, sampler_name=sampler_name, scheduler=scheduler, denoise=0.8
         )
         what = f"{sampler_name}, {scheduler}"
-        torch.testing.assert_close(result.image[CROP], torch.full((1, 32, 32, 3), 0.25), atol=2e-3, rtol=0, msg=what)
+        torch.testing.assert_close(result.image[CROP], torch.full((1, 64, 64, 3), 0.25), atol=2e-3, rtol=0, msg=what)
         assert torch.equal(result.image[:, :32], IMAGE[:, :32]), what
 
 
@@ -171,13 +171,13 @@ def test_models_for_inpainting_see_the_picture_around_the_mask(detailer: Detaile
     model = {"kind": "inpaint", "level": 0.3}
     shown = detailer(IMAGE, ONE, **DEFAULTS, model=model, inpaint_model=True)
     assert all(call[3] for call in shown.calls)
-    torch.testing.assert_close(shown.image[CROP], torch.full((1, 32, 32, 3), 0.3), atol=2e-3, rtol=0)
+    torch.testing.assert_close(shown.image[CROP], torch.full((1, 64, 64, 3), 0.3), atol=2e-3, rtol=0)
 
 
 def test_a_placeholder_in_place_of_the_negative_prompt(detailer: Detailer) -> None:
     options = {**DEFAULTS, "model": {"level": 0.25}, "cfg": 3.5}
     result = detailer(IMAGE, ONE, **options, negative=-1)
-    torch.testing.assert_close(result.image[CROP], torch.full((1, 32, 32, 3), 0.25), atol=2e-3, rtol=0)
+    torch.testing.assert_close(result.image[CROP], torch.full((1, 64, 64, 3), 0.25), atol=2e-3, rtol=0)
     assert {call[0] for call in result.calls} == {1}  # nothing negative is computed
     inpainted = detailer(IMAGE, ONE, **options | {"model": {"kind": "inpaint"}}, negative=-1, inpaint_model=True)
     assert {tuple(call[::3]) for call in inpainted.calls} == {(1, True)}
@@ -185,17 +185,17 @@ def test_a_placeholder_in_place_of_the_negative_prompt(detailer: Detailer) -> No
 
 @pytest.mark.parametrize("ratio", [4, 8, 16, 32])
 def test_sizes_fit_the_vae_whatever_its_ratio(detailer: Detailer, ratio: int) -> None:
-    image = picture(101, 155)
+    image = picture(131, 155)
     model, vae = {"level": 0.25, "channels": 3 * ratio**2}, {"ratio": ratio}
-    mask = squares(image, (61, 23), side=37)
+    mask = squares(image, (61, 23), side=67)
     result = detailer(image, mask, **DEFAULTS | {"crop_factor": 1.7}, model=model, vae=vae)
     assert result.image.shape == image.shape
-    torch.testing.assert_close(result.image[:, 23:60, 61:98], torch.full((1, 37, 37, 3), 0.25), atol=2e-3, rtol=0)
+    torch.testing.assert_close(result.image[:, 23:90, 61:128], torch.full((1, 67, 67, 3), 0.25), atol=2e-3, rtol=0)
     assert torch.equal(result.image[mask == 0], image[mask == 0])
 
 
 def test_a_small_unet_of_comfyui_s_own_classes(detailer: Detailer) -> None:
-    options = {**DEFAULTS, "guide_size": 64, "vae": {"kind": "means"}, "cfg": 4.0}
+    options = {**DEFAULTS, "guide_size": 128, "vae": {"kind": "means"}, "cfg": 4.0}
     plain, unet = (
         detailer(IMAGE, ONE, **options, model={"channels": 4, "spread": 0.1, "unet": share}) for share in (0.0, 0.1)
     )
@@ -206,14 +206,15 @@ def test_a_small_unet_of_comfyui_s_own_classes(detailer: Detailer) -> None:
 # -- batches of regions
 
 
-FOUR = squares(IMAGE, (0, 0), (64, 0), (128, 0), (64, 64))
+WIDE = picture(144, 304)
+FOUR = squares(WIDE, (0, 0), (72, 0), (240, 0), (72, 72))
 
 
 @pytest.mark.parametrize("sampler_name", ["euler", "dpmpp_2m", "lms", "uni_pc", "dpm_fast", "gradient_estimation"])
 def test_regions_together_come_out_as_one_at_a_time(detailer: Detailer, sampler_name: str) -> None:
     model = {"channels": 4, "spread": 0.1, "unet": 0.1}
     options = {**DEFAULTS, "vae": {"kind": "means"}, "model": model, "cfg": 4.0, "sampler_name": sampler_name}
-    one, all_ = (detailer(IMAGE, FOUR, **options, region_batch=n) for n in (1, 4))
+    one, all_ = (detailer(WIDE, FOUR, **options, region_batch=n) for n in (1, 4))
     assert max(call[0] for call in all_.calls) == 4 * max(call[0] for call in one.calls)
     assert len(all_.calls) * 4 == len(one.calls)
     torch.testing.assert_close(all_.image, one.image, atol=1e-4, rtol=0)
@@ -221,21 +222,21 @@ def test_regions_together_come_out_as_one_at_a_time(detailer: Detailer, sampler_
 
 @pytest.mark.parametrize("sampler_name", ["euler_ancestral", "dpmpp_sde", "dpm_adaptive", "ddim", "lcm", "sa_solver"])
 def test_samplers_whose_rows_depend_on_each_other_get_one_at_a_time(detailer: Detailer, sampler_name: str) -> None:
-    result = detailer(IMAGE, FOUR, **DEFAULTS, sampler_name=sampler_name, region_batch=4)
+    result = detailer(WIDE, FOUR, **DEFAULTS, sampler_name=sampler_name, region_batch=4)
     assert {call[0] for call in result.calls} == {1}
 
 
 def test_an_inpainting_model_sees_each_region_of_a_batch(detailer: Detailer) -> None:
     model = {"kind": "inpaint", "channels": 4, "spread": 0.1, "unet": 0.2}
     options = {**DEFAULTS, "vae": {"kind": "means"}, "model": model, "inpaint_model": True}
-    one, all_ = (detailer(IMAGE, FOUR, **options, region_batch=n) for n in (1, 4))
+    one, all_ = (detailer(WIDE, FOUR, **options, region_batch=n) for n in (1, 4))
     assert {call[0] for call in all_.calls} == {4}
     torch.testing.assert_close(all_.image, one.image, atol=1e-4, rtol=0)
 
 
 def test_region_prompts_reach_their_regions(detailer: Detailer) -> None:
     # The first region is the lowest: regions come in the order in which contours are found.
-    result = detailer(IMAGE, FOUR, **DEFAULTS, region_prompts="four\n\n  \nlonger text", steps=1)
+    result = detailer(WIDE, FOUR, **DEFAULTS, region_prompts="four\n\n  \nlonger text", steps=1)
     assert sorted(call[2] for call in result.calls) == [8, 8 + len("four"), 8 + len("longer text")]
     assert sum(call[0] for call in result.calls) == 4
 
@@ -264,17 +265,17 @@ def test_an_empty_mask_changes_nothing(detailer: Detailer) -> None:
 
 
 def test_a_prompt_that_leaves_the_blur_of_the_noise_mask_out_means_none(detailer: Detailer) -> None:
-    options = {"guide_size": 32, "model": {"spread": 0.1}, "crop_factor": 2.0}
+    options = {"guide_size": 64, "model": {"spread": 0.1}, "crop_factor": 2.0}
     left_out, none = (detailer(IMAGE, ONE, **options, **more).image for more in ({}, {"noise_mask_feather": 0}))
     assert torch.equal(left_out, none)
 
 
 def test_one_progress_bar_with_previews_for_the_whole_node(detailer: Detailer) -> None:
-    mask = squares(IMAGE, (0, 0), (64, 0), (128, 0), (64, 64))
-    mask[:, 40:56, 0:48] = 1  # of another size
+    mask = FOUR.clone()
+    mask[:, 80:140, 0:48] = 1  # of another size
     options = {**DEFAULTS, "vae": {"kind": "means"}, "steps": 6, "cycle": 2, "region_batch": 4}
     model = {"channels": 4}
-    result = detailer(IMAGE, mask, **options, model=model, refiner=model)
+    result = detailer(WIDE, mask, **options, model=model, refiner=model)
     values = [value for value, _, _ in result.progress]
     assert {total for _, total, _ in result.progress} == {5 * 2 * 6}
     assert values == sorted(values) and values[-1] == 60
@@ -294,14 +295,14 @@ def test_a_run_that_is_cancelled_stops_within_a_step(detailer: Detailer) -> None
 
 
 def test_a_hook_is_called_as_the_protocol_says(detailer: Detailer) -> None:
-    mask = squares(IMAGE, (0, 0), (64, 64))
+    mask = squares(IMAGE, (0, 0), (72, 64))
     result = detailer(IMAGE, mask, **DEFAULTS, model={"spread": 0.1}, hook="", cycle=2, seed=2**64 - 1)
-    pixels_, samples, image = [1, 32, 32, 3], [1, 192, 4, 4], [1, 96, 160, 3]
+    pixels_, samples, image = [1, 64, 64, 3], [1, 192, 8, 8], [1, 128, 192, 3]
     expected = []
     for region in range(2):
         expected += [
-            ["touch_scaled_size", 32, 32],
-            ["post_upscale", pixels_, [1, 32, 32]],
+            ["touch_scaled_size", 64, 64],
+            ["post_upscale", pixels_, [1, 64, 64]],
             ["get_skip_sampling"],
             ["post_encode", samples],
             ["get_custom_sampler"],
@@ -328,14 +329,14 @@ def test_a_hook_can_bring_its_own_sampler_noise_and_size(detailer: Detailer) -> 
     noise = detailer(IMAGE, ONE, **options, hook="noise")
     assert (noise.image - usual.image).abs().max() > 2 / 255
     size = detailer(IMAGE, ONE, **options, hook="size")
-    assert ["post_encode", [1, 192, 6, 4]] in size.hook
+    assert ["post_encode", [1, 192, 10, 8]] in size.hook
     assert detailer(IMAGE, ONE, **options, hook="skip").calls == []
     refined = detailer(IMAGE, ONE, **options, hook="sampler", refiner=options["model"])
     torch.testing.assert_close(refined.image, heun.image, atol=1e-4, rtol=0)
 
 
 def test_a_scheduler_from_another_pack(detailer: Detailer) -> None:
-    result = detailer(IMAGE, ONE, **DEFAULTS, scheduler="straight", steps=4, denoise=0.4)
+    result = detailer(IMAGE, ONE, **DEFAULTS, levels="straight", steps=4, denoise=0.4)
     assert [round(call[1], 3) for call in result.calls] == [4, 3, 2, 1]
 
 
@@ -363,7 +364,7 @@ def test_crops_too_large_for_the_vae_s_memory_go_through_it_in_tiles(detailer: D
         ({"vae": {"trouble": "encode"}}, "The VAE ran out of memory, in tiles too"),
         ({"hook": "fails"}, "The detailer hook RecordingHook.pre_ksample failed: ValueError: on purpose"),
         ({"hook": "sampler_name"}, "sampler_name is 'nobody's'|sampler_name is \"nobody's\""),
-        ({"scheduler": "nothing"}, "scheduler_func_opt gave None"),
+        ({"levels": "nothing"}, "scheduler_func_opt gave None"),
     ],
 )
 def test_what_cannot_be_done_is_told(detailer: Detailer, options: dict, told: str) -> None:
