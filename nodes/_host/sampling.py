@@ -6,7 +6,7 @@ import copy
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -42,18 +42,32 @@ def names() -> list[str]:
     return list(comfy.samplers.KSampler.SAMPLERS)
 
 
+class _Levels(NamedTuple):
+    """Of noise, from much to none: ``[n]`` each.
+
+    Attributes:
+        whole: All of the schedule.
+        part: Those of this run.
+        span: Those of this run and of the others that share the work with it.
+    """
+
+    whole: torch.Tensor
+    part: torch.Tensor
+    span: torch.Tensor
+
+
 @dataclass(frozen=True)
 class _Midway:
     """A run that stopped in mid-schedule.
 
     Attributes:
         x: ``[B,C,h,w]`` as the sampler left it: in the model's own scale, with the noise of the level reached.
-        levels: Of the whole schedule.
+        levels: Of its schedule.
         draw: Where the sampler takes its noise from; None where it draws none.
     """
 
     x: torch.Tensor
-    levels: torch.Tensor
+    levels: _Levels
     draw: Callable | None
 
 
@@ -99,9 +113,9 @@ class HostSampler:
         import comfy.samplers
 
         comfy.model_management.throw_exception_if_processing_interrupted()
-        levels, part = self._levels(run)
+        levels = self._levels(run)
         given = run.latent["samples"]
-        if len(part) < 2:
+        if len(levels.part) < 2:
             return given
         sampler = run.custom_sampler
         if sampler is None:
@@ -109,8 +123,10 @@ class HostSampler:
             sampler = comfy.samplers.sampler_object(run.sampler_name)
         clean = comfy.sample.fix_empty_latent_channels(run.model, given)
         steered = _Steered(sampler, run, levels)
-        steps = _Steps(self._bar or _Bar(len(part) - 1), len(run.seeds), len(part) - 1, self._previewer(run.model))
-        samples = _denoised(run, _noise(run, clean), steered.sampler, part, clean, steps)
+        steps = _Steps(
+            self._bar or _Bar(len(levels.part) - 1), len(run.seeds), len(levels.part) - 1, self._previewer(run.model)
+        )
+        samples = _denoised(run, _noise(run, clean), steered.sampler, levels.part, clean, steps)
         steps.finish()
         if run.leave_noise:
             return steered.midway
@@ -118,10 +134,9 @@ class HostSampler:
             samples = run.model.model.process_latent_out(steps.x0.float()).to(samples.device)
         return samples.reshape(given.shape) if samples.numel() == given.numel() else samples
 
-    def _levels(self, run: Sampling) -> tuple[torch.Tensor, torch.Tensor]:
-        """The levels of the whole schedule, and of the part of it that is run."""
+    def _levels(self, run: Sampling) -> _Levels:
         if run.resume is not None:
-            levels = run.resume.levels
+            levels = run.resume.levels.whole
         else:
             name = run.sampler_name if run.custom_sampler is None else ""
             function = self.scheduler_function
@@ -131,7 +146,7 @@ class HostSampler:
         part = levels[start : end + 1].clone()
         if not run.leave_noise and end + 1 < len(levels):  # it made more than it was asked for
             part[-1] = 0
-        return levels, part
+        return _Levels(levels, part, levels[start:] if run.resume is None else run.resume.levels.span)
 
     def _previewer(self, model: Any) -> Any:
         """ComfyUI's latent preview. Kept, for making one may mean to load a model."""
@@ -191,12 +206,12 @@ class _Steered:
         midway: Where it stopped.
     """
 
-    def __init__(self, sampler: Any, run: Sampling, levels: torch.Tensor) -> None:
+    def __init__(self, sampler: Any, run: Sampling, levels: _Levels) -> None:
         self.sampler, self._run, self._levels = sampler, run, levels
         self.midway: _Midway | None = None
-        divided = run.leave_noise or run.resume is not None
+        self._divided = run.leave_noise or run.resume is not None
         brownian = run.custom_sampler is None and run.sampler_name in _BROWNIAN
-        if not (divided or brownian):
+        if not (self._divided or brownian):
             return
         self._function = getattr(sampler, "sampler_function", None)
         if not callable(self._function):
@@ -212,6 +227,10 @@ class _Steered:
         run = self._run
         if run.resume is not None:
             x = run.resume.x.to(x, copy=True)
+        if self._divided and hasattr(model, "sigmas"):
+            model.sigmas = self._levels.span.to(
+                sigmas
+            )  # from these differential diffusion finds which share of the steps is done
         if self._draws and options.get("noise_sampler") is None:
             options["noise_sampler"] = self._draw(x, options.get("extra_args") or {})
         x = self._function(model, x, sigmas, **options)
@@ -230,7 +249,7 @@ class _Steered:
             return None
         if name not in _BROWNIAN:
             return sampling.default_noise_sampler(x, seed=seed)
-        levels = self._levels.to(x.device)
+        levels = self._levels.whole.to(x.device)
         low, high = levels[levels > 0].min(), levels.max()
         return sampling.BrownianTreeNoiseSampler(x, low, high, seed=seed, cpu=_BROWNIAN[name])
 

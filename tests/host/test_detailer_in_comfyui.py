@@ -72,12 +72,13 @@ def test_every_sampler_and_scheduler_that_is_offered_makes_the_known_picture(det
 
 
 @pytest.mark.parametrize("kind", ["eps", "flow"])
-@pytest.mark.parametrize(("sampler_name", "scheduler"), [("euler", "normal"), ("dpmpp_2m", "karras")])
+@pytest.mark.parametrize("sampler_name", ["euler", "dpmpp_2m"])
 @pytest.mark.parametrize("denoise", [0.3, 0.6, 1.0])
 def test_the_picture_is_the_one_that_theory_says(
-    detailer: Detailer, kind: str, sampler_name: str, scheduler: str, denoise: float
+    detailer: Detailer, kind: str, sampler_name: str, denoise: float
 ) -> None:
-    options = {"sampler_name": sampler_name, "scheduler": scheduler, "denoise": denoise, "steps": 60}
+    steps = 60 if sampler_name == "dpmpp_2m" else 200  # Euler's method needs more for the same error
+    options = {"sampler_name": sampler_name, "scheduler": "karras", "denoise": denoise, "steps": steps}
     level, spread = 0.6, 0.1
     model = {"kind": kind, "level": level, "spread": spread}
     result = detailer(IMAGE, ONE, model=model, **DEFAULTS, **options)
@@ -101,7 +102,13 @@ def test_samplers_that_draw_noise_give_the_same_picture_for_the_same_seed(
 
 
 def test_each_cycle_begins_with_what_the_one_before_made(detailer: Detailer) -> None:
-    options = {**DEFAULTS, "model": {"level": 0.6, "spread": 0.1}, "steps": 40, "denoise": 0.3}
+    options = {
+        **DEFAULTS,
+        "model": {"level": 0.6, "spread": 0.1},
+        "steps": 40,
+        "denoise": 0.3,
+        "sampler_name": "dpmpp_2m",
+    }
     result = detailer(IMAGE, ONE, **options, cycle=3)
     x = latent(IMAGE[CROP])
     for seed in (7, 8, 9):
@@ -113,42 +120,35 @@ def test_each_cycle_begins_with_what_the_one_before_made(detailer: Detailer) -> 
 @pytest.mark.parametrize("kind", ["eps", "flow"])
 def test_the_refiner_goes_on_from_the_noise_that_is_left(detailer: Detailer, kind: str) -> None:
     flow = kind == "flow"
-    base, second = {"level": 0.7, "spread": 0.05}, {"level": 0.4, "spread": 0.12}
+    base, second = {"level": 0.8, "spread": 0.05}, {"level": 0.2, "spread": 0.12}
     result = detailer(
-        IMAGE, ONE, **DEFAULTS, model={"kind": kind, **base}, refiner={"kind": kind, **second}, steps=80, denoise=0.7,
-        refiner_ratio=0.5,
+        IMAGE, ONE, **DEFAULTS, model={"kind": kind, **base}, refiner={"kind": kind, **second}, steps=160, denoise=0.7,
+        refiner_ratio=0.5, scheduler="karras",
     )  # fmt: skip
-    alone = detailer(IMAGE, ONE, **DEFAULTS, model={"kind": kind, **base}, steps=80, denoise=0.7)
-    assert len(result.calls) == 40 and len(alone.calls) == 80
-    first, switch = alone.calls[0][1], alone.calls[40][1]
-    x = flowed(noised(latent(IMAGE[CROP]), 7, first, flow), 0.7, 0.05, first, switch, flow)
-    right = pixels(flowed(x, 0.4, 0.12, switch, flow=flow))
+    alone = detailer(IMAGE, ONE, **DEFAULTS, model={"kind": kind, **base}, steps=160, denoise=0.7, scheduler="karras")
+    assert len(result.calls) == 80 and len(alone.calls) == 160
+    first, switch = alone.calls[0][1], alone.calls[80][1]
+    x = flowed(noised(latent(IMAGE[CROP]), 7, first, flow), 0.8, 0.05, first, switch, flow)
+    right = pixels(flowed(x, 0.2, 0.12, switch, flow=flow))
     assert (result.image[CROP] - right).abs().mean() < 4 / 255
     assert (alone.image[CROP] - right).abs().mean() > 8 / 255
 
 
 @pytest.mark.parametrize("kind", ["eps", "flow"])
 @pytest.mark.parametrize("noise_mask_feather", [0, 20])
-@pytest.mark.parametrize("sampler_name", ["euler", "euler_ancestral", "dpmpp_sde", "uni_pc"])
+@pytest.mark.parametrize("sampler_name", ["euler", "euler_ancestral", "dpmpp_sde"])
 def test_a_refiner_that_is_the_same_model_changes_nothing(
     detailer: Detailer, kind: str, noise_mask_feather: int, sampler_name: str
 ) -> None:
-    """Along a blurred mask too: what lies on both sides of it is always at one noise level."""
-    if sampler_name == "uni_pc":
-        pytest.skip("uni_pc remembers earlier steps, which another model's run begins without")
-    if noise_mask_feather and kind == "eps" and sampler_name != "euler":
-        pytest.skip("one of each is enough")
+    """With samplers that do not remember earlier steps: they begin without any at the refiner's first. Along a blurred
+    mask too: what lies on both sides of it is always at one noise level."""
     model = {"kind": kind, "spread": 0.1}
     options = {**DEFAULTS, "crop_factor": 2.0, "steps": 6, "denoise": 0.6, "sampler_name": sampler_name}
     options |= {"noise_mask_feather": noise_mask_feather, "model": model}
     alone = detailer(IMAGE, ONE, **options)
     for refiner_ratio in (0.4, 1.0):
         result = detailer(IMAGE, ONE, **options, refiner=model, refiner_ratio=refiner_ratio)
-        if noise_mask_feather and refiner_ratio < 1:
-            # Differential diffusion counts its thresholds over the steps of a run, so two runs have others.
-            assert (result.image - alone.image).abs().mean() < 1 / 255
-        else:
-            torch.testing.assert_close(result.image, alone.image, atol=1e-4, rtol=0)
+        torch.testing.assert_close(result.image, alone.image, atol=1e-4, rtol=0)
 
 
 def test_a_pipe_that_holds_only_a_vae_is_no_refiner(detailer: Detailer) -> None:
@@ -190,7 +190,9 @@ def test_sizes_fit_the_vae_whatever_its_ratio(detailer: Detailer, ratio: int) ->
     mask = squares(image, (61, 23), side=67)
     result = detailer(image, mask, **DEFAULTS | {"crop_factor": 1.7}, model=model, vae=vae)
     assert result.image.shape == image.shape
-    torch.testing.assert_close(result.image[:, 23:90, 61:128], torch.full((1, 67, 67, 3), 0.25), atol=2e-3, rtol=0)
+    # Where a latent's pixel is only partly masked, the picture is only partly changed.
+    inside = result.image[:, 23 + ratio : 90 - ratio, 61 + ratio : 128 - ratio]
+    torch.testing.assert_close(inside, torch.full_like(inside, 0.25), atol=2e-3, rtol=0)
     assert torch.equal(result.image[mask == 0], image[mask == 0])
 
 

@@ -28,6 +28,9 @@ class Denoiser:
         self.flow = isinstance(model.model_sampling, comfy.model_sampling.CONST)
         self.calls = []
 
+    def __deepcopy__(self, memo):
+        return self  # clones of a MODEL share it, and so the list of its calls
+
     def __call__(self, apply_model, given):
         x, sigma = given["input"], given["timestep"]
         context = given["c"]["c_crossattn"]
@@ -103,8 +106,8 @@ class SpaceToDepth(torch.nn.Module):
         return pixels * float("nan") if self.trouble == "nan" else pixels
 
     def make_trouble(self, work: str, values) -> None:
-        longest = max(values.shape[-2:]) * (self.ratio if work == "decode" else 1)
-        if self.trouble == work or (self.trouble == "large" and longest > 512):
+        pixels = values.shape[-2] * values.shape[-1] * (self.ratio**2 if work == "decode" else 1)
+        if self.trouble == work or (self.trouble == "large" and pixels > 512 * 512):
             raise comfy.model_management.OOM_EXCEPTION("made up: out of memory")
 
 
