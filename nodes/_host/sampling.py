@@ -25,7 +25,8 @@ ROW_BY_ROW = frozenset({
     "gradient_estimation_cfg_pp", "uni_pc", "uni_pc_bh2",
 })
 # fmt: on
-# Those that draw the path of a Brownian motion over the levels, and whether they do so on the CPU.
+# Those that draw the path of a Brownian motion over the levels, and whether they do so on the CPU. Saved workflows
+# expect one path over the whole schedule, but for the "heun" kind one over the levels that are run.
 _BROWNIAN = {
     name + suffix: suffix == ""
     for name in ("dpmpp_sde", "dpmpp_2m_sde", "dpmpp_2m_sde_heun", "dpmpp_3m_sde")
@@ -116,7 +117,7 @@ class HostSampler:
         levels = self._levels(run)
         given = run.latent["samples"]
         if len(levels.part) < 2:
-            return given
+            return None if run.leave_noise else given
         sampler = run.custom_sampler
         if sampler is None:
             check_choice(run.sampler_name, "sampler_name", names())
@@ -210,8 +211,8 @@ class _Steered:
         self.sampler, self._run, self._levels = sampler, run, levels
         self.midway: _Midway | None = None
         self._divided = run.leave_noise or run.resume is not None
-        brownian = run.custom_sampler is None and run.sampler_name in _BROWNIAN
-        if not (self._divided or brownian):
+        path = run.custom_sampler is None and run.sampler_name in _BROWNIAN and "heun" not in run.sampler_name
+        if not (self._divided or path):
             return
         self._function = getattr(sampler, "sampler_function", None)
         if not callable(self._function):

@@ -131,7 +131,7 @@ def make_scheduler(kind):
         "inputs": ("STRING", {}),
         "image": ("IMAGE",),
     },
-    {"mask": ("MASK",), "refiner_basic_pipe_opt": ("BASIC_PIPE",)},
+    {"mask": ("MASK",), "refiner_basic_pipe_opt": ("BASIC_PIPE",), "scheduler_func_opt": ("SCHEDULER_FUNC",)},
     OUTPUT_IS_LIST=(False, True, True, False, False),
 )
 def detail_with(whose, inputs, **linked):
