@@ -14,6 +14,7 @@ import inspect
 import itertools
 import logging
 import math
+import textwrap
 import threading
 import weakref
 from collections import OrderedDict
@@ -111,6 +112,26 @@ class Query:
         return self.resolution / RESOLUTION
 
 
+@dataclass(frozen=True)
+class Selection:
+    """How probabilities become a soft selection.
+
+    Attributes:
+        blur: Sigma of the Gaussian, 0 to 100, in pixels of the model's own size.
+        threshold: 0 to 1. Probabilities that are not above it count as 0.
+        dilation_factor: By how many pixels of the model's own size the selection grows to every side, 0 or more.
+    """
+
+    blur: float = 3.0
+    threshold: float = 0.3
+    dilation_factor: int = 4
+
+    def __post_init__(self) -> None:
+        check_number(self.blur, "blur", 0, 100)
+        check_number(self.threshold, "threshold", 0, 1)
+        check_whole_number(self.dilation_factor, "dilation_factor", 0)
+
+
 def check_pair(value: object, name: str = "clipseg_model") -> tuple:
     """Return ``value`` if it is a CLIPSEG_MODEL, the pair ``(processor, model)``.
 
@@ -156,6 +177,12 @@ class Segmenter:
         # Not every accelerator has the filters that resizing needs; what is done around the model is cheap on a CPU.
         self.device = self._model_device if self._model_device.type == "cuda" else torch.device("cpu")
         self._vision = model.clip.vision_model
+        layers = len(self._vision.encoder.layers)
+        if not all(0 <= layer < layers for layer in model.extract_layers):
+            raise InputError(
+                f"clipseg_model reads the vision layers {list(model.extract_layers)}, counted from 0, and has {layers}",
+                "Connect the output of 'CLIPSeg Model Loader'",
+            )
         self.patch = int(self._vision.embeddings.patch_embedding.stride[0])
 
         pictures = processor.image_processor
@@ -218,7 +245,7 @@ class Segmenter:
         tokens = list(tokenizer(prompt, verbose=False)["input_ids"])
         longest = self._model.config.text_config.max_position_embeddings
         if len(tokens) > longest:
-            cut = tokenizer.decode(tokens[longest - 1 : -1])
+            cut = textwrap.shorten(tokenizer.decode(tokens[longest - 1 : -1]), 200, placeholder=" ...")
             _log.warning(
                 "CLIPSeg reads %d tokens of a text and this one has %d: cut at the end, without %r",
                 longest,
@@ -376,39 +403,23 @@ def stretched(probabilities: torch.Tensor, height: int, width: int) -> torch.Ten
     return tensors.resize_in_8_bits(mask, height, width, "bicubic")
 
 
-def selected(
-    probabilities: torch.Tensor, blur: float, threshold: float, dilation_factor: int, scale: float = 1.0
-) -> torch.Tensor:
+def selected(probabilities: torch.Tensor, selection: Selection, scale: float = 1.0) -> torch.Tensor:
     """Probabilities as a soft selection, in their own resolution: threshold, blur, stretch to 0..1, dilate.
 
     Args:
         probabilities: ``[B,h,w]``.
-        blur: Sigma of the Gaussian, in pixels of the model's own size, 0 or more.
-        threshold: Probabilities that are not above it count as 0.
-        dilation_factor: By how many pixels of the model's own size the selection grows to every side, 0 or more.
         scale: How many times the model's own size ``probabilities`` have.
 
     Returns:
         ``[B,h,w]``. All zero where nothing is above the threshold, and all one where everything is alike above it.
-
-    Raises:
-        InputError: A number is out of range.
     """
-    check_selection(blur, threshold, dilation_factor)
-    mask = masks.gaussian_blur(masks.threshold(probabilities, threshold), blur * scale)
+    mask = masks.gaussian_blur(masks.threshold(probabilities, selection.threshold), selection.blur * scale)
     low, high = mask.amin((1, 2), keepdim=True), mask.amax((1, 2), keepdim=True)
     # A blur of equal values differs in the last bit from pixel to pixel, and that is nothing to be stretched.
     alike = high - low <= 1e-5 * high
     mask = torch.where(alike, (high > 0).to(mask.dtype), (mask - low) / torch.where(alike, 1, high - low))
-    grow = min(round(dilation_factor * scale), max(mask.shape[1:]))
+    grow = min(round(selection.dilation_factor * scale), max(mask.shape[1:]))
     return masks.dilate(mask, 2 * grow + 1)
-
-
-def check_selection(blur: float, threshold: float, dilation_factor: int) -> None:
-    """Raise ``InputError`` where one of the arguments of `selected` is out of range."""
-    check_number(blur, "blur", 0, 100)
-    check_number(threshold, "threshold", 0, 1)
-    check_whole_number(dilation_factor, "dilation_factor", 0)
 
 
 def _for_each_chunk(
@@ -477,9 +488,7 @@ def segment(
     image: torch.Tensor,
     segmenter: Segmenter,
     query: Query,
-    blur: float = 3.0,
-    threshold: float = 0.3,
-    dilation_factor: int = 4,
+    selection: Selection = Selection(),
     chunks: Chunks = WITHOUT_HOST,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """A soft selection of what the query names, and the picture under its heat map.
@@ -489,23 +498,17 @@ def segment(
 
     Args:
         image: ``[B,H,W,3 or 4]``; alpha is left out.
-        blur, threshold, dilation_factor: As `selected` takes them.
-
     Returns:
         Mask ``[B,H,W]`` and heat map ``[B,H,W,3]``, on the image's device. Where nothing is above the threshold the
         mask is zero and the heat map is the picture.
-
-    Raises:
-        InputError: A number is out of range.
     """
-    check_selection(blur, threshold, dilation_factor)
     mask = tensors.empty(image.shape[:3], image.device)
     heat_map = tensors.empty((*image.shape[:3], 3), image.device)
 
     def finish(entries: slice, probabilities: torch.Tensor) -> None:
         mask[entries], heat_map[entries] = pictures_of_selection(
             image[entries].to(probabilities.device),
-            selected(probabilities, blur, threshold, dilation_factor, query.scale),
+            selected(probabilities, selection, query.scale),
         )
 
     _for_each_chunk(image, segmenter, query, chunks, finish)

@@ -135,6 +135,7 @@ def download(file: RemoteFile, folder: Path, progress: Progress | None = None) -
     if offline():
         raise ModelError(f"{url} was not fetched, since HF_HUB_OFFLINE forbids the network", by_hand)
 
+    is_new = not folder.exists()
     part = folder / f"{file.name}.{os.getpid()}-{secrets.token_hex(4)}.part"
     logger.info("Downloading %s to %s (%s)", url, target, f"{file.size / 1e6:.1f} MB" if file.size else "size unknown")
     try:
@@ -159,6 +160,9 @@ def download(file: RemoteFile, folder: Path, progress: Progress | None = None) -
     finally:
         with contextlib.suppress(OSError):  # is gone already where all went well
             part.unlink()
+        if is_new:
+            with contextlib.suppress(OSError):  # holds something, as it should
+                folder.rmdir()
     return target
 
 

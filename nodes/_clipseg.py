@@ -8,10 +8,16 @@ from ..core import clipseg
 from ..models import clipseg as clipseg_models
 from . import _host as host
 
-TEXT_TOOLTIP = (
-    "What to select, in plain words. Several prompts are separated by | and all of them are selected; "
-    "a comma stays part of a prompt. An empty text is a prompt too: it selects whatever the model makes of nothing. "
-    "The model reads 77 tokens, about 50 words; more is cut, and the log says what."
+TEXT = (
+    "STRING",
+    {
+        "default": "",
+        "multiline": False,
+        "dynamicPrompts": False,
+        "tooltip": "What to select, in plain words. Several prompts are separated by | and all of them are selected; "
+        "a comma stays part of a prompt. An empty text is a prompt too: it selects whatever the model makes of "
+        "nothing. The model reads 77 tokens, about 50 words; more is cut, and the log says what.",
+    },
 )
 NEGATIVE_TEXT = (
     "STRING",

@@ -31,10 +31,7 @@ class CLIPSeg:
         return {
             "required": {
                 "image": ("IMAGE", {"tooltip": "The pictures to search, of any size. Transparency is ignored."}),
-                "text": (
-                    "STRING",
-                    {"default": "", "multiline": False, "dynamicPrompts": False, "tooltip": _clipseg.TEXT_TOOLTIP},
-                ),
+                "text": _clipseg.TEXT,
             },
             "optional": {
                 "blur": (
@@ -89,9 +86,7 @@ class CLIPSeg:
     ):
         image = checks.as_image_batch(image, "image")
         query = clipseg_ops.Query(text, negative_text, resolution)
-        clipseg_ops.check_selection(blur, threshold, dilation_factor)
+        selection = clipseg_ops.Selection(blur, threshold, dilation_factor)
         segmenter = _clipseg.segmenter(clipseg_model)
-        mask, heat_map = clipseg_ops.segment(
-            image, segmenter, query, blur, threshold, dilation_factor, host.chunks(len(image))
-        )
+        mask, heat_map = clipseg_ops.segment(image, segmenter, query, selection, host.chunks(len(image)))
         return (mask, heat_map, tensors.mask_to_image(mask))

@@ -30,7 +30,7 @@ class CLIPSegMasking:
         return {
             "required": {
                 "images": ("IMAGE", {"tooltip": "The pictures to search, of any size. Transparency is ignored."}),
-                "text": ("STRING", {"default": "", "multiline": False, "tooltip": _clipseg.TEXT_TOOLTIP}),
+                "text": _clipseg.TEXT,
             },
             "optional": {
                 "clipseg_model": _clipseg.CLIPSEG_MODEL,

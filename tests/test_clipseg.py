@@ -89,7 +89,7 @@ def test_selected_equals_the_earlier_node(case: int) -> None:
     image = torch.from_numpy(golden[f"image{case}"]).unsqueeze(0) / 255
     blur, threshold, dilation = golden[f"params{case}"].tolist()
     probabilities = torch.from_numpy(golden[f"logits{case}"]).unsqueeze(0).sigmoid()
-    selection = clipseg.selected(probabilities, blur, threshold, int(dilation))
+    selection = clipseg.selected(probabilities, clipseg.Selection(blur, threshold, int(dilation)))
     mask, heat_map = clipseg.pictures_of_selection(image, selection)
     np.testing.assert_allclose(mask.numpy() * 255, golden[f"mask{case}"], atol=1.0)
     np.testing.assert_allclose(tensors.mask_to_image(mask).numpy() * 255, golden[f"bw{case}"], atol=1.0)
@@ -102,7 +102,7 @@ def test_selected_equals_the_earlier_node(case: int) -> None:
 
 def test_nothing_above_the_threshold_selects_nothing_and_everything_alike_selects_everything() -> None:
     levels = torch.tensor([0.2, 0.9, 1.0]).view(3, 1, 1).expand(3, 30, 40)
-    selection = clipseg.selected(levels, blur=3.0, threshold=0.5, dilation_factor=4)
+    selection = clipseg.selected(levels, clipseg.Selection(blur=3.0, threshold=0.5, dilation_factor=4))
     assert selection[0].max() == 0
     assert selection[1:].min() == 1
     assert clipseg.stretched(torch.zeros(1, 8, 8), 8, 8).max() == 0
@@ -112,10 +112,11 @@ def test_blur_and_dilation_keep_their_size_in_the_picture_at_any_resolution() ->
     small = torch.zeros(1, 88, 88)
     small[:, 30:60, 20:50] = 0.9
     large = small.repeat_interleave(2, 1).repeat_interleave(2, 2)
-    one = clipseg.selected(small, 2.0, 0.3, 3)
-    two = torch.nn.functional.avg_pool2d(clipseg.selected(large, 2.0, 0.3, 3, scale=2.0), 2)
+    selection = clipseg.Selection(2.0, 0.3, 3)
+    one = clipseg.selected(small, selection)
+    two = torch.nn.functional.avg_pool2d(clipseg.selected(large, selection, scale=2.0), 2)
     assert (one - two).abs().max() < 0.05
-    assert (one - torch.nn.functional.avg_pool2d(clipseg.selected(large, 2.0, 0.3, 3), 2)).abs().max() > 0.3
+    assert (one - torch.nn.functional.avg_pool2d(clipseg.selected(large, selection), 2)).abs().max() > 0.3
 
 
 @pytest.mark.parametrize(
@@ -130,14 +131,14 @@ def test_blur_and_dilation_keep_their_size_in_the_picture_at_any_resolution() ->
 )
 def test_impossible_numbers_are_named(arguments: tuple, told: str) -> None:
     with pytest.raises(InputError, match=told):
-        clipseg.selected(torch.zeros(1, 8, 8), *arguments)
+        clipseg.Selection(*arguments)
 
 
 def test_a_dilation_wider_than_the_picture_selects_all_of_it() -> None:
     mask = torch.zeros(1, 20, 30)
     mask[0, 0, 0] = 1
-    assert clipseg.selected(mask, 0, 0.5, 100).min() == 1
-    assert clipseg.selected(mask, 0, 0.5, 10**9).min() == 1
+    assert clipseg.selected(mask, clipseg.Selection(0, 0.5, 100)).min() == 1
+    assert clipseg.selected(mask, clipseg.Selection(0, 0.5, 10**9)).min() == 1
 
 
 # The model
@@ -168,7 +169,7 @@ def test_segment_is_plain_transformers_and_the_earlier_arithmetic(pair: tuple, s
     cv2, ndimage = pytest.importorskip("cv2"), pytest.importorskip("scipy.ndimage")
     matplotlib = pytest.importorskip("matplotlib")
     image = random_image(2, 90, 70, 3)
-    masks, heat_maps = clipseg.segment(image, segmenter, clipseg.Query("dog"), 1.5, 0.2, 2)
+    masks, heat_maps = clipseg.segment(image, segmenter, clipseg.Query("dog"), clipseg.Selection(1.5, 0.2, 2))
     for picture, mask, heat_map, logits in zip(image, masks, heat_maps, plain_logits(pair, image, "dog")):
         p = logits.sigmoid().numpy()
         assert (p > 0.2).any() and (p <= 0.2).any()
@@ -350,6 +351,16 @@ def test_the_vision_tower_runs_once_a_picture_however_many_prompts(pair: tuple, 
     monkeypatch.setattr(embeddings, "forward", lambda *a, **k: (calls.append(1), forward(*a, **k))[1])
     clipseg.masking(random_image(2, 20, 20, 3), clipseg.Segmenter(*pair), clipseg.Query("cat|dog|sky", "face"))
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize(("layers", "extract_layers"), [(1, (0, 1, 2)), (4, (-2, 0, 1))])
+def test_a_model_without_the_layers_that_it_reads_is_refused(
+    pair: tuple, layers: int, extract_layers: tuple[int, ...]
+) -> None:
+    model = tiny_clipseg.model(extract_layers=extract_layers)
+    model.clip.vision_model.encoder.layers = model.clip.vision_model.encoder.layers[:layers]
+    with pytest.raises(InputError, match=rf"reads the vision layers .*, and has {layers}"):
+        clipseg.Segmenter(pair[0], model)
 
 
 def test_a_text_that_is_too_long_is_cut_and_the_log_says_where(

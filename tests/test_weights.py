@@ -253,8 +253,9 @@ def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:
 )
 def test_a_plain_no_is_final(server: Server, tmp_path: Path, status: int, reason: str) -> None:
     server.answers["/model.bin"] = lambda handler: handler.send_error(status)
-    assert_fails(remote(f"{server.url}/model.bin"), tmp_path, reason)
+    assert_fails(remote(f"{server.url}/model.bin"), tmp_path / "new", reason)
     assert len(server.asked) == 1
+    assert not (tmp_path / "new").exists()  # an empty folder would be taken for a model that is broken
 
 
 def test_no_connection(server: Server, tmp_path: Path) -> None:
