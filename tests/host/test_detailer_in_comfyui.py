@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import threading
 import time
+from pathlib import Path
 
 import comfyui
+import numpy as np
 import pytest
+import run_workflow
 import torch
 import torch.nn.functional as F
 from detailer_prompts import LATENT_SCALE, Detailer, picture, squares
+from PIL import Image
 from workflow.engine_interface import NodeFailed, WorkflowError
+from workflow.read_workflow import read_workflow
+from workflow.to_prompt import to_prompt
+from workflow_cases import Borrowed
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -349,6 +359,87 @@ def test_crops_too_large_for_the_vae_s_memory_go_through_it_in_tiles(detailer: D
     for tiled_vae in (False, True):
         result = detailer(image, mask, **options, tiled_vae=tiled_vae)
         torch.testing.assert_close(result.image[:, 8:592, 8:592], torch.full((1, 584, 584, 3), 0.25), atol=2e-3, rtol=0)
+
+
+# -- saved files
+
+
+def test_the_example_runs_from_text_to_the_detailed_picture(
+    server: comfyui.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is in the file, but for the models: the tests' checkpoint, and the demo model with its picture."""
+    pytest.importorskip("comfy_cli")
+    saved = json.loads((ROOT / "example_workflows" / "detail_masked_regions.json").read_text(encoding="utf-8"))
+    nodes = {node["type"]: node for node in saved["nodes"]}
+    nodes["CheckpointLoaderSimple"].update(type="FixtureCheckpoint", widgets_values=[])
+    nodes["LoadImage"]["widgets_values"] = ["shapes.png", "image"]
+    nodes["CLIPSegModelLoader"]["widgets_values"] = ["demo: coloured shapes (bundled)"]
+    nodes["CLIPSeg"]["widgets_values"][0] = "red star"
+    (tmp_path / "example.json").write_text(json.dumps(saved), encoding="utf-8")
+    shapes = ROOT / "example_workflows" / "assets" / "shapes.png"
+    monkeypatch.setattr(run_workflow, "Server", lambda *_, **__: Borrowed(server))
+    command = [str(tmp_path / "example.json"), "--engine", "comfyui", "--output", str(tmp_path / "out")]
+    assert run_workflow.main([*command, "--input", str(shapes)]) == 0
+    before = np.array(Image.open(shapes).convert("RGB")).astype(int)
+    after = np.array(Image.open(tmp_path / "out" / "detail_masked_regions_00001_.png")).astype(int)
+    changed = np.abs(after - before).max(axis=-1) > 1
+    assert 0.002 < changed.mean() < 0.2
+    assert before[changed].std() > 20 + after[changed].std()  # it was coloured, and is nearly grey
+    assert (tmp_path / "out" / "detail_masked_regions_crop_00001_.png").exists()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [512, True, 1024, True, 1003, "fixed", 20, 8, "euler", "normal", 0.75, 5, 3, 10, 0.2, 1, 1, False, 20, False,
+         False],
+        [512, True, 1024, True, 0, "randomize", 20, 8, "euler", "normal", 0.5, 5, 3, 10, 0.2, 1, 1, False, 20, False,
+         True],
+        [384, False, 768, True, 5, "fixed", 12, 7.5, "dpmpp_2m", "karras", 0.4, 5, 3, 10, 0.2, 1],
+    ],
+    ids=["all of them", "randomize", "an older file"],
+)  # fmt: skip
+def test_widgets_of_saved_files_are_read_by_position(server: comfyui.Server, tmp_path: Path, values: list) -> None:
+    pytest.importorskip("comfy_cli")
+    saved = json.loads((ROOT / "example_workflows" / "detail_masked_regions.json").read_text(encoding="utf-8"))
+    node = next(node for node in saved["nodes"] if node["type"] == "MaskDetailerPipe")
+    node["widgets_values"] = values
+    (tmp_path / "saved.json").write_text(json.dumps(saved), encoding="utf-8")
+    prompt = to_prompt(read_workflow(tmp_path / "saved.json"), server.object_info(), server.unknown)
+    names = [
+        "guide_size", "guide_size_for", "max_size", "mask_mode", "seed", None, "steps", "cfg", "sampler_name",
+        "scheduler", "denoise", "feather", "crop_factor", "drop_size", "refiner_ratio", "batch_size", "cycle",
+        "inpaint_model", "noise_mask_feather", "bbox_fill", "contour_fill",
+    ]  # fmt: skip
+    inputs = prompt[str(node["id"])]["inputs"]
+    for name, value in zip(names, values):
+        if name not in (None, "seed") or (name == "seed" and "fixed" in values):
+            assert inputs[name] == value, name
+
+
+def test_a_pipe_is_put_together_changed_and_taken_apart(server: comfyui.Server) -> None:
+    prompt = {
+        "all": {"class_type": "FixtureCheckpoint", "inputs": {}},
+        "one": {"class_type": "FixtureConditioning", "inputs": {"seed": 0}},
+        "two": {"class_type": "FixtureConditioning", "inputs": {"seed": -1}},
+    }
+    parts = {"model": ["all", 0], "clip": ["all", 1], "vae": ["all", 2], "positive": ["one", 0], "negative": ["one", 0]}
+    prompt["pipe"] = {"class_type": "ToBasicPipe", "inputs": parts}
+    changed = {"basic_pipe": ["pipe", 0], "negative": ["two", 0]}
+    prompt["edited"] = {"class_type": "EditBasicPipe", "inputs": changed}
+    prompt["apart"] = {"class_type": "FromBasicPipe", "inputs": {"basic_pipe": ["edited", 0]}}
+    again = {name: ["apart", slot] for slot, name in enumerate(parts)}
+    prompt["again"] = {"class_type": "ToBasicPipe", "inputs": again}
+    for number, source in enumerate(("pipe", "edited", "again")):
+        inputs = {"name": f"pipe{number}.npz", "basic_pipe": [source, 0]}
+        prompt[f"save{number}"] = {"class_type": "FixtureSave", "inputs": inputs}
+    server.queue(prompt)
+    kinds = []
+    for number in range(3):
+        with np.load(server.base / "output" / f"pipe{number}.npz") as saved:
+            kinds += json.loads(str(saved["told"]))["pipe"]
+    assert kinds[0] == ["ModelPatcher", "Clip", "VAE", "list", "list"]
+    assert kinds[1] == kinds[2] == ["ModelPatcher", "Clip", "VAE", "list", "str"]
 
 
 # -- what cannot be done

@@ -103,6 +103,13 @@ def make_clip():
     return (models.Clip(),)
 
 
+@node("MODEL CLIP VAE", {})
+def make_checkpoint():
+    """In the place of a real one: it turns all it may change to grey."""
+    model = models.model("eps", channels=4, level=0.5, spread=0.0, unet=0.0, delay=0.0)
+    return model, models.Clip(), models.vae("means", 8, "none")
+
+
 @node("BASIC_PIPE", {"basic_pipe": ("BASIC_PIPE",), "how": ("STRING", {})})
 def spoil_pipe(basic_pipe, how):
     """``short``; or the names of the parts to take out."""
@@ -176,6 +183,7 @@ NODE_CLASS_MAPPINGS = {
     "FixtureVae": make_vae,
     "FixtureConditioning": make_conditioning,
     "FixtureClip": make_clip,
+    "FixtureCheckpoint": make_checkpoint,
     "FixtureSpoilPipe": spoil_pipe,
     "FixtureHook": make_hook,
     "FixtureScheduler": make_scheduler,
