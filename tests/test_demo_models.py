@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from demo_models import HELD_OUT, overlap_of, shape_scenes
 import numpy as np
 import pytest
 import torch
+from demo_models import HELD_OUT, overlap_of, shape_scenes
 from maskwright import NODE_CLASS_MAPPINGS
 from maskwright.models import clipseg
 from pack import ROOT
