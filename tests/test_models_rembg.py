@@ -408,8 +408,6 @@ def test_a_missing_checkpoint_is_named(folder: Path) -> None:
 
 
 def test_the_demo_model_finds_a_bright_thing(plain: types.ModuleType) -> None:
-    if not background_files.DEMO_FILE.is_file():
-        pytest.skip("the demo model is not there")
     image = torch.full((200, 200, 3), 0.1)
     image[60:140, 60:140] = torch.tensor([0.9, 0.3, 0.2])
     source = background.load(background_files.DEMO)
