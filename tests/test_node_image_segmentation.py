@@ -334,4 +334,7 @@ def test_the_help_page_tells_every_model_with_its_licence() -> None:
     for model in catalog.BACKGROUND.values():
         (row,) = (line for line in page.splitlines() if line.startswith(f"| `{model.name}` |"))
         assert f"[{model.licence}]({model.source})" in row
+        (file,) = model.files
+        assert f"]({file.url})" in row
+        assert file.size is None or f"[{round(file.size / 1e6)} MB]" in row
     assert "Not free for commercial use" in page
