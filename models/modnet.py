@@ -96,12 +96,17 @@ def predict(model: MODNet, image: torch.Tensor) -> torch.Tensor:
 
     Returns:
         ``[B,H,W]`` in 0..1, not stretched, on the model's device.
+
+    Raises:
+        ModelError: The model answered with NaN.
     """
     height, width = image.shape[1:3]
     device = next(model.parameters()).device
     shown = tensors.resize_image(tensors.rgb(image).to(device, torch.float32), *shown_size(height, width), mode="area")
     with torch.no_grad():
         matte = model(tensors.image_to_bchw(shown) * 2 - 1)
+    if matte.isnan().any():
+        raise ModelError("MODNet answered with NaN", "Its file may be damaged; delete it and download it again")
     matte = matte.squeeze(1)  # [B,1,h,w] -> [B,h,w]
     # Smaller by area, as the reference; larger it would show steps by area.
     smaller = height <= matte.shape[1] and width <= matte.shape[2]

@@ -135,7 +135,7 @@ class ImageSegmentation:
             host.on_device,
             host.progress,
         )
-        return background.remove(images, source, settings, clean, host.chunks(len(images)))
+        return background.remove(images, source, settings, clean, host.chunks(len(images), host.make_room))
 
 
 def _is_on(value: object, name: str) -> bool:
