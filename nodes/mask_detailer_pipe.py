@@ -245,8 +245,8 @@ class MaskDetailerPipe:
                         "default": 4,
                         "min": 1,
                         "max": 64,
-                        "tooltip": "How many regions of one size that do not touch are sampled together: faster on a "
-                        "GPU, for more memory. The result is that of one at a time. Hooks and samplers that draw "
+                        "tooltip": "How many regions of one size that do not touch are sampled together: faster, for "
+                        "more memory. The result is that of one at a time. Hooks and samplers that draw "
                         "noise on the way get one at a time.",
                     },
                 ),

@@ -14,7 +14,7 @@ import folder_paths
 import numpy as np
 import torch
 
-from . import models
+from . import models, timing
 
 TAG = ("INT", {"default": 0})
 
@@ -53,6 +53,7 @@ def load_tensor(file):
         "delay": ("FLOAT", {"default": 0.0}),
         "tag": TAG,
     },
+    {"shape": (["tiny", "real"],)},
 )
 def make_model(tag, **options):
     return (models.model(**options),)
@@ -61,7 +62,7 @@ def make_model(tag, **options):
 @node(
     "VAE",
     {
-        "kind": (["exact", "means"],),
+        "kind": (["exact", "means", "real"],),
         "ratio": ("INT", {"default": 8}),
         "trouble": (["none", "nan", "encode", "decode", "large"],),
         "tag": TAG,
@@ -72,6 +73,7 @@ def make_vae(tag, **options):
 
 
 PROGRESS: list[tuple] = []
+TIMES: list[dict] = []  # of the last FixtureDetailWith
 
 
 @node("MODEL", {"model": ("MODEL",), "tag": TAG})
@@ -89,13 +91,13 @@ def watch_progress(model, tag):
     return (model,)
 
 
-@node("CONDITIONING", {"seed": ("INT", {"default": 0})})
-def make_conditioning(seed):
+@node("CONDITIONING", {"seed": ("INT", {"default": 0})}, {"width": ("INT", {"default": models.CONTEXT})})
+def make_conditioning(seed, width=models.CONTEXT):
     """The placeholder for seed -1."""
     if seed < 0:
         return ("NegativePlaceholder",)
     generator = torch.Generator().manual_seed(seed)
-    return ([[torch.randn(1, 8, models.CONTEXT, generator=generator), {}]],)
+    return ([[torch.randn(1, 8, width, generator=generator), {}]],)
 
 
 @node("CLIP", {})
@@ -146,7 +148,10 @@ def detail_with(whose, inputs, **linked):
     for name, module in list(sys.modules.items()):
         kind = (vars(module).get("NODE_CLASS_MAPPINGS") or {}).get("MaskDetailerPipe")
         if kind is not None and name != "nodes" and ("impact" in name.lower()) == (whose == "Impact"):
-            return kind().doit(**json.loads(inputs), **linked)
+            with timing.Watch() as watch:
+                made = kind().doit(**json.loads(inputs), **linked)
+            TIMES[:] = [watch.told()]
+            return made
     raise ValueError(f"{whose} is not loaded")
 
 
@@ -165,7 +170,7 @@ def save_all(name, image=(), crops=(), alpha_crops=(), model=(), detailer_hook=(
         arrays |= {f"{key}{i}": tensor.cpu().numpy() for i, tensor in enumerate(tensors)}
     hook = comfy.utils.PROGRESS_BAR_HOOK
     comfy.utils.set_progress_bar_global_hook(getattr(hook, "inner", hook))
-    told = {"calls": [], "hook": [], "progress": list(PROGRESS)}
+    told = {"calls": [], "hook": [], "progress": list(PROGRESS), "times": list(TIMES)}
     for each in model:
         told["calls"] = each.model_options["model_function_wrapper"].calls
     for each in detailer_hook:

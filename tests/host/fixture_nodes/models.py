@@ -47,8 +47,33 @@ class Denoiser:
         return x0
 
 
-def model(kind: str, channels: int, level: float, spread: float, unet: float, delay: float):
-    """A MODEL shaped as Stable Diffusion 1.5, only tiny and with random weights, under a `Denoiser`."""
+# Of the UNet: as it is, and as most tests have it.
+SHAPES = {
+    "real": {
+        "model_channels": 320,
+        "num_res_blocks": [2, 2, 2, 2],
+        "channel_mult": [1, 2, 4, 4],
+        "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+        "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
+        "context_dim": 768,
+        "num_heads": 8,
+    },
+    "tiny": {
+        "model_channels": 32,
+        "num_res_blocks": [1, 1, 1, 1],
+        "channel_mult": [1, 2, 2, 2],
+        "transformer_depth": [1, 1, 1, 0],
+        "transformer_depth_output": [1, 1, 1, 1, 1, 1, 0, 0],
+        "context_dim": CONTEXT,
+        "num_heads": 4,
+    },
+}
+
+
+def model(kind: str, channels: int, level: float, spread: float, unet: float, delay: float, shape: str = "tiny"):
+    """A MODEL shaped as Stable Diffusion 1.5, with random weights, under a `Denoiser`."""
+    management = comfy.model_management
+    half = shape == "real" and management.should_use_fp16()
     config = comfy.supported_models.SD15(
         {
             "image_size": 32,
@@ -57,15 +82,9 @@ def model(kind: str, channels: int, level: float, spread: float, unet: float, de
             "legacy": False,
             "in_channels": channels + (5 if kind == "inpaint" else 0),
             "out_channels": channels,
-            "model_channels": 32,
-            "num_res_blocks": [1, 1, 1, 1],
-            "channel_mult": [1, 2, 2, 2],
-            "transformer_depth": [1, 1, 1, 0],
             "transformer_depth_middle": 1,
-            "transformer_depth_output": [1, 1, 1, 1, 1, 1, 0, 0],
-            "context_dim": CONTEXT,
-            "num_heads": 4,
-            "dtype": torch.float32,
+            "dtype": torch.float16 if half else torch.float32,
+            **SHAPES[shape],
         }
     )
     config.latent_format = comfy.latent_formats.SD15()
@@ -79,14 +98,28 @@ def model(kind: str, channels: int, level: float, spread: float, unet: float, de
     generator = torch.Generator().manual_seed(1)
     for name, values in base.diffusion_model.named_parameters():
         if values.ndim > 1:
-            values.data = torch.randn(values.shape, generator=generator) / values[0].numel() ** 0.5
+            noise = torch.randn(values.shape, generator=generator) / values[0].numel() ** 0.5
+            values.data = noise.to(values.dtype)
         else:
             values.data = torch.full_like(values, float("weight" in name))
     base.requires_grad_(False)
-    management = comfy.model_management
     patcher = comfy.model_patcher.ModelPatcher(base, management.get_torch_device(), management.unet_offload_device())
     patcher.set_model_unet_function_wrapper(Denoiser(base, level, spread, unet, delay))
     return patcher
+
+
+def real_vae():
+    """As large as that of Stable Diffusion 1.5, with random weights."""
+    layers = {"z_channels": 4, "resolution": 256, "in_channels": 3, "out_ch": 3, "ch": 128, "ch_mult": [1, 2, 4, 4]}
+    layers |= {"double_z": True, "num_res_blocks": 2, "attn_resolutions": [], "dropout": 0.0}
+    made = comfy.sd.VAE(sd={}, config={"params": {"ddconfig": layers, "embed_dim": 4}})
+    for name, values in made.first_stage_model.named_parameters():
+        values.data = (
+            torch.randn_like(values) / values[0].numel() ** 0.5
+            if values.ndim > 1
+            else (torch.full_like(values, float("weight" in name)))
+        )
+    return made
 
 
 class SpaceToDepth(torch.nn.Module):
@@ -124,6 +157,8 @@ class BlockMeans(SpaceToDepth):
 
 def vae(kind: str, ratio: int, trouble: str):
     """A VAE of ComfyUI's own class around one of the above."""
+    if kind == "real":
+        return real_vae()
     made = comfy.sd.VAE(sd={"taesd_decoder.1.weight": torch.zeros(64, 4, 3, 3)}, dtype=torch.float32)
     made.first_stage_model = (BlockMeans if kind == "means" else SpaceToDepth)(ratio, trouble)
     made.latent_channels = 4 if kind == "means" else 3 * ratio**2
