@@ -45,7 +45,7 @@ def test_an_unknown_node_does_not_hide_the_others(run: Callable, name: str) -> N
     text = json.dumps(load(name)).replace("ImageToMask", "TheirNode")
     code, out, _ = run(text, "--check")
     assert code == run_workflow.WRONG
-    assert f"problem: node 3 (TheirNode) {NEEDS}" in out
+    assert "problem: node 3 (TheirNode" in out and NEEDS in out
     assert 'node 5 (GradientRegion "Edges"): its values are fine' in out
     assert out.count("problem:") == 1
 
