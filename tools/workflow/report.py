@@ -10,7 +10,7 @@ from .engine_interface import BadWorkflow, id_order
 from .graph import MUTED, definitions_of, editor_label, entries, prompt_label, schema_of
 from .models import model_notes
 from .read_workflow import Workflow
-from .to_prompt import EDITOR_ONLY_TYPES, converted, to_prompt
+from .to_prompt import EDITOR_ONLY_TYPES, converted, misfits
 from .values import convert, fault, range_fault
 from .widgets import explain_node_errors, input_specs
 
@@ -26,11 +26,11 @@ def report(
     known, strangers = _without_unknown(workflow, object_info)
     problems += [f"{label} {unknown(kind)}" for label, kind in strangers]
     try:
-        # Beside an unknown node much is missing, which is no news.
-        convert_to_prompt = converted if strangers else to_prompt
-        prompt = convert_to_prompt(known, object_info, unknown, notes.append)
+        prompt = converted(known, object_info, unknown, notes.append)
     except BadWorkflow as error:
         return notes, [*problems, *error.problems]
+    if not strangers:  # beside an unknown node much is missing, which is no news
+        problems += misfits(known, prompt, object_info)
     for node_id in sorted(prompt, key=id_order):
         node = prompt[node_id]
         changed, wrong = _values(node_id, prompt, object_info, complete=not strangers)

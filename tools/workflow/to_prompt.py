@@ -50,14 +50,20 @@ def to_prompt(
     when the editor's format is given and comfy-cli is not installed.
     """
     prompt = converted(workflow, object_info, unknown, note)
+    problems = misfits(workflow, prompt, object_info)
+    if problems:
+        raise BadWorkflow(problems)
+    return prompt
+
+
+def misfits(workflow: Workflow, prompt: dict, object_info: dict) -> list[str]:
+    """What keeps the nodes of a converted prompt from running together: links, slots, loops, nothing to show."""
     problems = prompt_problems(prompt) + _slot_problems(prompt, object_info)
     if workflow.is_editor and not problems:
         problems = _muted_sources(_for_converter(workflow.data), prompt, object_info)
-    if problems:
-        raise BadWorkflow(problems)
-    if not any(schema_of(object_info, node).get("output_node") for node in prompt.values()):
-        raise BadWorkflow(["it has no active node that saves or shows anything, such as SaveImage"])
-    return prompt
+    if not problems and not any(schema_of(object_info, node).get("output_node") for node in prompt.values()):
+        problems = ["it has no active node that saves or shows anything, such as SaveImage"]
+    return problems
 
 
 def converted(
