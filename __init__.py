@@ -1,5 +1,6 @@
 """Maskwright: text to mask, mask edges, background removal and masked-region detailing for ComfyUI."""
 
+from .nodes import _compat
 from .nodes.clipseg import CLIPSeg
 from .nodes.clipseg_masking import CLIPSegMasking
 from .nodes.clipseg_model_loader import CLIPSegModelLoader
@@ -34,6 +35,8 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "MaskDetailerPipe": "Mask Detailer (pipe)",
     "ToBasicPipe": "To Basic Pipe",
 }
+
+_compat.register(NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS)
 
 WEB_DIRECTORY = "./web"
 
