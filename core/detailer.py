@@ -20,6 +20,7 @@ import torch.nn.functional as F
 
 from . import colors, masks, tensors
 from .checks import as_image_batch, as_mask_batch, check_number, check_whole_number
+from .chunks import is_torch_out_of_memory
 from .errors import InputError, PackError
 from .hooks import Hooks
 from .interfaces import Sampler, Sampling, Vae
@@ -113,10 +114,6 @@ class Pipe:
     add_text: Callable[[Any, str], Any] | None = None
 
 
-def _torch_says_out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError))
-
-
 @dataclass(frozen=True)
 class Backend:
     """What the world around the detailer does for it.
@@ -134,7 +131,7 @@ class Backend:
     vae: Vae
     hook: object | None = None
     device: torch.device | None = None
-    is_out_of_memory: Callable[[BaseException], bool] = _torch_says_out_of_memory
+    is_out_of_memory: Callable[[BaseException], bool] = is_torch_out_of_memory
     is_interrupt: Callable[[BaseException], bool] = lambda error: False
     free_memory: Callable[[], None] = lambda: None
 
@@ -534,7 +531,7 @@ class _Detailer:
         picture = self._picture(task)
         changed = self.hooks.post_paste(picture)
         if changed is not picture:
-            picture[..., : changed.shape[-1]].copy_(changed).clamp_(0, 1)
+            picture[..., : changed.shape[-1]].copy_(changed)
         return refined.to(picture.device).clone(), soft.to(picture.device)  # no view that keeps a whole batch alive
 
     def _picture(self, task: _Task) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -40,7 +41,7 @@ class Hooks:
         if method is None:
             return pixels
         given = (pixels, mask) if _takes(method, pixels, mask) else (pixels,)
-        return self._pixels("post_upscale", self._call("post_upscale", *given)).clamp(0, 1)
+        return self._pixels("post_upscale", self._call("post_upscale", *given))
 
     def get_skip_sampling(self) -> bool:
         return bool(self._call("get_skip_sampling", missing=False))
@@ -94,14 +95,13 @@ class Hooks:
     def post_decode(self, pixels: torch.Tensor) -> torch.Tensor:
         if self._method("post_decode") is None:
             return pixels
-        return self._pixels("post_decode", self._call("post_decode", pixels)).clamp(0, 1)
+        return self._pixels("post_decode", self._call("post_decode", pixels))
 
     def post_paste(self, picture: torch.Tensor) -> torch.Tensor:
-        """``[1,H,W,C]`` -> the same shape, or without alpha; not cut to 0..1."""
-        changed = self._call("post_paste", picture, missing=picture)
-        if changed is picture:
+        """``[1,H,W,C]`` -> the same shape, or without alpha. A hook may write into the picture that it is given."""
+        if self._method("post_paste") is None:
             return picture
-        changed = self._pixels("post_paste", changed, channels=picture.shape[-1])
+        changed = self._pixels("post_paste", self._call("post_paste", picture), channels=picture.shape[-1])
         if changed.shape[:3] != picture.shape[:3]:
             raise self._wrong("post_paste", changed, f"a picture of the shape {list(picture.shape)}")
         return changed
@@ -128,15 +128,20 @@ class Hooks:
         changed = self._call(name, latent, missing=latent)
         if not isinstance(changed, Mapping) or not isinstance(changed.get("samples"), torch.Tensor):
             raise self._wrong(name, changed, "a latent")
+        if not torch.isfinite(changed["samples"]).all():  # or the sampler or the VAE would be blamed for it
+            raise self._wrong(name, changed["samples"], "a latent without NaN and infinite values")
         return dict(changed)
 
     def _pixels(self, name: str, changed: Any, channels: int = 3) -> torch.Tensor:
-        if not isinstance(changed, torch.Tensor) or changed.ndim != 4 or len(changed) != 1 or changed.shape[-1] < 3:
+        """What a hook gave, in 0..1 and with ``channels`` at most; the very same tensor where it is so already."""
+        shape = changed.shape if isinstance(changed, torch.Tensor) else ()
+        if len(shape) != 4 or shape[0] != 1 or shape[-1] < 3 or 0 in shape:
             raise self._wrong(name, changed, "one picture [1, height, width, channels]")
-        changed = changed[..., :channels].float()
-        if not torch.isfinite(changed).all():
+        changed = (changed[..., :channels] if shape[-1] > channels else changed).float()
+        low, high = (bound.item() for bound in changed.aminmax())  # NaN makes both NaN
+        if not (math.isfinite(low) and math.isfinite(high)):
             raise self._wrong(name, changed, "a picture without NaN and infinite values")
-        return changed
+        return changed if low >= 0 and high <= 1 else changed.clamp(0, 1)
 
     def _called(self, method: str) -> str:
         return f"{type(self._hook).__name__}.{method}"

@@ -199,6 +199,7 @@ def test_reducing_a_large_region_to_max_size_does_not_move_it() -> None:
         crop_factor=st.floats(1, 4),
         drop_size=st.integers(1, 5),
         batch_size=st.integers(1, 2),
+        cycle=st.integers(1, 2),
         inpaint_model=st.booleans(),
         noise_mask_feather=st.integers(0, 40),
         bbox_fill=st.booleans(),
@@ -207,14 +208,15 @@ def test_reducing_a_large_region_to_max_size_does_not_move_it() -> None:
         color_match=st.sampled_from((0.0, 0.7)),
     ),
     channels=st.sampled_from((3, 4)),
+    dtype=st.sampled_from((torch.float32, torch.float16)),
     multiple=st.sampled_from((8, 16)),
     seed=st.integers(0, 1000),
 )
 def test_every_picture(
-    size: tuple[int, int], options: DetailerSettings, channels: int, multiple: int, seed: int
+    size: tuple[int, int], options: DetailerSettings, channels: int, dtype: torch.dtype, multiple: int, seed: int
 ) -> None:
     random = torch.Generator().manual_seed(seed)
-    image = picture(*size, channels=channels, seed=seed)
+    image = picture(*size, channels=channels, seed=seed).to(dtype)
     mask = masks.dilate((torch.rand(1, *size, generator=random) > 0.998).float(), 7, "ellipse")
     mask = mask * torch.rand(1, *size, generator=random).clamp(min=0.2)
     images, masks_before = image.clone(), mask.clone()
@@ -225,7 +227,7 @@ def test_every_picture(
     assert result.image.min() >= 0 and result.image.max() <= 1
     soft = feathered(image, mask, options)
     untouched = (soft == 0).expand(options.batch_size, -1, -1)
-    repeated = image.expand_as(result.image)
+    repeated = image.float().expand_as(result.image)
     assert torch.equal(result.image[untouched], repeated[untouched]), "outside the feathered mask: bit for bit"
     assert torch.equal(result.image[..., 3:], repeated[..., 3:]), "alpha is kept"
     found = find_regions(mask, options.crop_factor, options.drop_size, options.bbox_fill, options.contour_fill)
@@ -658,6 +660,36 @@ def test_a_pasted_picture_that_a_hook_changes_is_what_goes_on() -> None:
     assert rgba.image.shape == (1, SIZE, SIZE, 4)
 
 
+def test_what_a_hook_writes_into_the_pasted_picture_is_held_to_0_and_1() -> None:
+    class Writes:
+        def __init__(self, factor: float) -> None:
+            self.factor = factor
+
+        def post_paste(self, image):
+            image.mul_(self.factor)
+            return image
+
+    image = picture()
+    before = image.clone()
+    result = run(image, hook=Writes(2))
+    assert torch.equal(image, before)
+    torch.testing.assert_close(result.image, (run(image).image * 2).clamp(max=1))
+    with pytest.raises(PackError, match=r"Writes\.post_paste gave .*NaN"):
+        run(image, hook=Writes(float("nan")))
+
+
+@pytest.mark.parametrize("method", ["post_encode", "cycle_latent", "pre_decode"])
+def test_a_hook_that_spoils_the_latent_is_named(method: str) -> None:
+    """Not the sampler or the VAE, which cannot help it."""
+
+    class Spoils:
+        pass
+
+    setattr(Spoils, method, lambda self, latent: {**latent, "samples": latent["samples"] / 0})
+    with pytest.raises(PackError, match=rf"Spoils\.{method} gave .*NaN"):
+        run(picture(), hook=Spoils())
+
+
 METHODS = [name for name in vars(RecordingHook) if not name.startswith("_")]
 
 
@@ -734,12 +766,18 @@ def test_out_of_memory_with_a_single_crop_is_a_clear_error() -> None:
         run(picture(), sampler=EulerSampler(trouble=never), is_out_of_memory=lambda e: "out of memory" in str(e))
 
 
+MEMORY_RAN_OUT = (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory"))
+
+
+@pytest.mark.parametrize("error", MEMORY_RAN_OUT, ids=repr)
 @pytest.mark.parametrize("work", ("encode", "decode"))
 @pytest.mark.parametrize("inpaint_model", (False, True))
-def test_a_vae_that_runs_out_of_memory_goes_on_in_tiles(work: str, inpaint_model: bool, caplog) -> None:
+def test_a_vae_that_runs_out_of_memory_goes_on_in_tiles(
+    work: str, inpaint_model: bool, error: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
     def too_much(now: str, values: torch.Tensor, tiled: bool) -> None:
         if now == work and not tiled:
-            raise MemoryError
+            raise error
 
     vae = SpaceToDepthVae(trouble=too_much)
     options = replace(PLAIN, inpaint_model=inpaint_model)
