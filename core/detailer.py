@@ -291,7 +291,10 @@ class _Detailer:
             backend.hook, passes=lambda error: backend.is_interrupt(error) or backend.is_out_of_memory(error)
         )
         if any(text.strip() for text in settings.region_prompts) and pipe.add_text is None:
-            raise InputError("region_prompts has text, but the pipe has no CLIP to encode it", "Give the pipe a CLIP")
+            raise InputError(
+                "region_prompts has text, but the pipe has no CLIP to encode it",
+                "Put one into the pipe with 'EditBasicPipe', or leave region_prompts empty",
+            )
         self.soft = settings.mask_mode and settings.noise_mask_feather > 0
         self.pipe, self.refiner = self._prepared(pipe), self._prepared(refiner) if refiner else None
         together = not self.hooks and backend.sampler.rows_are_independent(settings.sampler_name)
