@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 from _side_by_side import seconds
 from maskwright.core import masks, regions, tensors
-from maskwright.core.detailer import Backend, DetailerSettings, Pipe, detail
-from maskwright.core.interfaces import Sampling
+from maskwright.core.detailer import Backend, DetailerSettings, detail
+from maskwright.core.interfaces import Pipe, Sampling
 from PIL import Image
 
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -21,9 +20,11 @@ import torch.nn.functional as F
 from . import colors, masks, tensors
 from .checks import as_image_batch, as_mask_batch, check_number, check_whole_number
 from .chunks import is_torch_out_of_memory
+from .conditionings import crop_conditioning
 from .errors import InputError, PackError
 from .hooks import Hooks
-from .interfaces import Sampler, Sampling, Vae
+from .interfaces import Pipe, Sampler, Sampling, Vae
+from .region_batches import Task, batches
 from .regions import Box, Frame, Region, find_regions, frame, nearest_multiple, placed, scaled
 
 _log = logging.getLogger(__name__)
@@ -98,20 +99,6 @@ class DetailerSettings:
             object.__setattr__(self, name, check_whole_number(getattr(self, name), name, low, high))
         for name, (low, high) in numbers.items():
             object.__setattr__(self, name, check_number(getattr(self, name), name, low, high))
-
-
-@dataclass(frozen=True)
-class Pipe:
-    """What samples: a model and its conditionings, the host's own objects.
-
-    Attributes:
-        add_text: ``(positive, text) -> positive`` with the text added; None where there is no text encoder.
-    """
-
-    model: Any
-    positive: Any
-    negative: Any
-    add_text: Callable[[Any, str], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -212,72 +199,6 @@ def _regions_of_pictures(image: torch.Tensor, mask: torch.Tensor, settings: Deta
     return found * len(image) if len(found) < len(image) else found
 
 
-@dataclass(frozen=True, eq=False)
-class _Task:
-    """One region of one version of one picture.
-
-    Attributes:
-        number: Its place in the lists of results.
-        version: Which of the pictures that are being made it belongs to.
-        seed: Of its first cycle.
-        pipe, refiner: With the conditionings for this region.
-        reads: The parts of the picture that its result depends on.
-        writes: The part of the picture that it changes.
-    """
-
-    number: int
-    version: int
-    region: Region
-    frame: Frame
-    seed: int
-    pipe: Pipe
-    refiner: Pipe | None
-    reads: tuple[Box, ...]
-    writes: Box
-
-    def goes_with(self, other: _Task) -> bool:
-        """Whether both can be rows of one batch: the same size, and the very same conditionings."""
-        return (
-            (self.frame.width, self.frame.height) == (other.frame.width, other.frame.height)
-            and _same_conditionings(self.pipe, other.pipe)
-            and _same_conditionings(self.refiner, other.refiner)
-        )
-
-    def is_independent_of(self, other: _Task) -> bool:
-        """Whether it makes no difference which of the two is done first: neither reads what the other writes."""
-        return self.version != other.version or not (
-            any(box.meets(other.writes) for box in self.reads) or any(box.meets(self.writes) for box in other.reads)
-        )
-
-
-def _same_conditionings(one: Pipe | None, other: Pipe | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return one.positive is other.positive and one.negative is other.negative
-
-
-def _batches(tasks: Sequence[_Task], at_once: Callable[[], int]) -> Iterator[list[_Task]]:
-    """The tasks in order, some of them together: up to ``at_once()`` that go with each other.
-
-    A task is taken out of turn only if it is independent of all those before it that are not done yet, so that the
-    results are those of one task at a time.
-    """
-    pending = list(tasks)
-    while pending:
-        batch, waiting, limit = [], [], at_once()
-        undone = defaultdict(list)  # of each version, the tasks before the one looked at
-        for i, task in enumerate(pending):
-            if len(batch) == limit:
-                waiting += pending[i:]
-                break
-            before = undone[task.version]
-            together = not batch or (task.goes_with(batch[0]) and all(map(task.is_independent_of, before)))
-            (batch if together else waiting).append(task)
-            before.append(task)
-        pending = waiting
-        yield batch
-
-
 class _Detailer:
     """One call of `detail`: what stays the same for all its regions, and one method a step."""
 
@@ -306,7 +227,7 @@ class _Detailer:
         tasks = self._tasks(regions)
         self.backend.sampler.expect(len(tasks) * self.settings.cycle * self.settings.steps)
         results = {}
-        for batch in _batches(tasks, lambda: self.at_once):
+        for batch in batches(tasks, lambda: self.at_once):
             for task, refined in zip(batch, self._refined(batch)):
                 results[task.number] = self._paste(task, refined)
         crops = [[] for _ in self.pictures]
@@ -314,7 +235,7 @@ class _Detailer:
             crops[task.version].append(results[task.number])
         return crops
 
-    def _tasks(self, regions: list[list[Region]]) -> list[_Task]:
+    def _tasks(self, regions: list[list[Region]]) -> list[Task]:
         settings, tasks, made = self.settings, [], {}
         for version in range(len(self.pictures)):
             of_picture, repeat = divmod(version, settings.batch_size)
@@ -327,7 +248,7 @@ class _Detailer:
                     self.backend.vae.multiple,
                 )  # fmt: skip
                 ring = (region.bbox.grown(_ring_width(region), self.picture),) if settings.color_match else ()
-                task = _Task(
+                task = Task(
                     number=len(tasks),
                     version=version,
                     region=region,
@@ -360,14 +281,14 @@ class _Detailer:
             positive = _made_once(made, (id(pipe), text), lambda: pipe.add_text(positive, text))
 
         def cropped(conditioning: Any) -> Any:
-            cut = lambda: crop_conditioning(conditioning, self.picture, window)  # noqa: E731
-            return _made_once(made, (id(conditioning), window), cut)
+            crop = partial(crop_conditioning, conditioning, self.picture, window)
+            return _made_once(made, (id(conditioning), window), crop)
 
         return replace(pipe, positive=cropped(positive), negative=cropped(pipe.negative))
 
     # The steps of a region, for some regions of one size together.
 
-    def _refined(self, tasks: list[_Task]) -> list[torch.Tensor]:
+    def _refined(self, tasks: list[Task]) -> list[torch.Tensor]:
         """For each task its refined crop ``[1,h,w,3]``. Where memory runs out, fewer at a time."""
         try:
             return self._refined_together(tasks)
@@ -385,7 +306,7 @@ class _Detailer:
             refined += self._refined(tasks[len(refined) : len(refined) + self.at_once])
         return refined
 
-    def _refined_together(self, tasks: list[_Task]) -> list[torch.Tensor]:
+    def _refined_together(self, tasks: list[Task]) -> list[torch.Tensor]:
         frames = [self._touched(task.frame) for task in tasks]
         noise_masks = [self._noise_mask(task) for task in tasks]
         pixels = _joined([self._enlarged_crop(task, shown) for task, shown in zip(tasks, frames)])
@@ -407,13 +328,13 @@ class _Detailer:
         multiple = self.backend.vae.multiple
         return Frame(shown.window, nearest_multiple(width, multiple), nearest_multiple(height, multiple))
 
-    def _enlarged_crop(self, task: _Task, shown: Frame) -> torch.Tensor:
+    def _enlarged_crop(self, task: Task, shown: Frame) -> torch.Tensor:
         """``[1,H,W,3]`` on the device, never a view of the picture."""
         crop = tensors.rgb(shown.window.cut(self._picture(task))).to(self.device)
         enlarged = tensors.resize_lanczos(crop, shown.height, shown.width)
         return crop.clone() if enlarged is crop else enlarged
 
-    def _noise_mask(self, task: _Task) -> torch.Tensor | None:
+    def _noise_mask(self, task: Task) -> torch.Tensor | None:
         """``[1,y,x]`` in the window's own size, which the host scales to the latent's; None for the whole crop."""
         if not self.settings.mask_mode:
             return None
@@ -437,7 +358,7 @@ class _Detailer:
         return pipe, latent
 
     def _sampled(
-        self, tasks: list[_Task], cycle: int, pipe: Pipe, latent: dict[str, Any], custom_sampler: Any
+        self, tasks: list[Task], cycle: int, pipe: Pipe, latent: dict[str, Any], custom_sampler: Any
     ) -> dict[str, Any]:
         """The latent after one more cycle."""
         settings = self.settings
@@ -506,7 +427,7 @@ class _Detailer:
             )
         return result
 
-    def _reduced_crop(self, task: _Task, pixels: torch.Tensor) -> torch.Tensor:
+    def _reduced_crop(self, task: Task, pixels: torch.Tensor) -> torch.Tensor:
         """``[1,H,W,3]`` as sampled -> as large as the crop region, with matched colours."""
         window, crop = task.frame.window, task.region.crop
         refined = tensors.resize_lanczos(pixels, window.height, window.width)
@@ -521,7 +442,7 @@ class _Detailer:
             refined = colors.match(refined, where, picture, ring, self.settings.color_match)
         return refined
 
-    def _paste(self, task: _Task, refined: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _paste(self, task: Task, refined: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Blend a refined crop into its picture. Gives back crop and feathered mask."""
         crop = task.region.crop
         fade = crop.sides_inside(self.picture)
@@ -537,7 +458,7 @@ class _Detailer:
             picture[..., : changed.shape[-1]].copy_(changed)
         return refined.to(picture.device).clone(), soft.to(picture.device)  # no view that keeps a whole batch alive
 
-    def _picture(self, task: _Task) -> torch.Tensor:
+    def _picture(self, task: Task) -> torch.Tensor:
         """``[1,H,W,C]``, a view of what is being made."""
         return self.pictures[task.version : task.version + 1]
 
@@ -574,31 +495,6 @@ def schedule(steps: int, denoise: float, refiner_ratio: float) -> tuple[int, int
     total = math.floor(steps / min(denoise, 1.0))
     start = total - steps
     return start, start + math.floor(steps * (1.0 - refiner_ratio)), total
-
-
-def crop_conditioning(conditioning: Any, picture: Box, window: Box) -> Any:
-    """A conditioning with its masks cut to ``window``: a list of pairs (tensor, details), of which ``mask`` is a mask
-    ``[B,h,w]`` of the whole picture, of any size.
-
-    The very same object comes back where it holds no mask, or is something else (a placeholder).
-    """
-    if not isinstance(conditioning, (list, tuple)) or window == picture:
-        return conditioning
-    if not any("mask" in details for _, details in conditioning):
-        return conditioning
-    return [[condition, _with_mask_cut(details, picture, window)] for condition, details in conditioning]
-
-
-def _with_mask_cut(details: dict, picture: Box, window: Box) -> dict:
-    return {**details, "mask": _cut_scaled(details["mask"], picture, window)} if "mask" in details else details
-
-
-def _cut_scaled(mask: torch.Tensor, picture: Box, window: Box) -> torch.Tensor:
-    """``window`` of a mask ``[...,h,w]`` whose size is another than the picture's."""
-    height, width = mask.shape[-2:]
-    x1, y1 = (window.x1 * width) // picture.width, (window.y1 * height) // picture.height
-    x2, y2 = -(-window.x2 * width // picture.width), -(-window.y2 * height // picture.height)
-    return mask[..., y1:y2, x1:x2]
 
 
 def _selected(region: Region) -> Box | None:

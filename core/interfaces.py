@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -33,6 +33,20 @@ class MaskSource(Protocol):
 
     def masks(self, picture: torch.Tensor) -> torch.Tensor:
         """``[H,W,3 or 4]`` in 0..1 -> ``[masks_per_picture,H,W]`` in 0..1, on any device; alpha is not looked at."""
+
+
+@dataclass(frozen=True)
+class Pipe:
+    """What samples: a model and its conditionings, the host's own objects.
+
+    Attributes:
+        add_text: ``(positive, text) -> positive`` with the text added; None where there is no text encoder.
+    """
+
+    model: Any
+    positive: Any
+    negative: Any
+    add_text: Callable[[Any, str], Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from ..core.checks import PIPE_PARTS, check_basic_pipe
-from ..core.detailer import DetailerSettings, Pipe, detail
+from ..core.detailer import DetailerSettings, detail
+from ..core.interfaces import Pipe
 from ._host import detailing, sampling, schedulers
 
 SAMPLED_WITH = ("model", "positive", "negative")  # the parts of a pipe without which nothing can be sampled

@@ -15,16 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from maskwright.core import masks, tensors
 from maskwright.core.checks import check_basic_pipe
-from maskwright.core.detailer import (
-    Backend,
-    DetailerResult,
-    DetailerSettings,
-    Pipe,
-    crop_conditioning,
-    detail,
-    schedule,
-)
+from maskwright.core.detailer import Backend, DetailerResult, DetailerSettings, detail, schedule
 from maskwright.core.errors import InputError, PackError
+from maskwright.core.interfaces import Pipe
 from maskwright.core.regions import Box, find_regions
 from PIL import Image
 
@@ -408,23 +401,6 @@ def test_an_inpainting_model_gets_its_conditionings() -> None:
 
 
 # Conditionings.
-
-
-def test_conditioning_masks_are_cut_with_the_window_on_each_axis() -> None:
-    window, whole = Box(20, 10, 60, 40), Box(0, 0, 100, 80)
-    mask = torch.arange(100 * 80).reshape(1, 80, 100).float()
-    half = torch.arange(50 * 20).reshape(20, 50).float()
-    conditioning = [["a", {"mask": mask, "strength": 2}], ["b", {"mask": half}], ["c", {"other": 1}]]
-    cut = crop_conditioning(conditioning, whole, window)
-    assert torch.equal(cut[0][1]["mask"], mask[:, 10:40, 20:60])
-    assert torch.equal(cut[1][1]["mask"], half[2:10, 10:30])
-    assert cut[0][1]["strength"] == 2 and cut[2] == ["c", {"other": 1}]
-    assert conditioning[0][1]["mask"] is mask, "changed in place"
-
-
-@pytest.mark.parametrize("conditioning", ["NegativePlaceholder", [["a", {}]], [], None])
-def test_conditionings_without_masks_pass_as_they_are(conditioning: Any) -> None:
-    assert crop_conditioning(conditioning, Box(0, 0, 9, 9), Box(2, 2, 5, 5)) is conditioning
 
 
 def test_each_region_gets_its_own_line_of_the_prompts() -> None:
