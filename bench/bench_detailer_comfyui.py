@@ -9,10 +9,8 @@ VAE take. ``IMPACT_PACK_PATH`` names the other pack's folder where it lies elsew
 
 from __future__ import annotations
 
-import os
 import statistics
 import sys
-from pathlib import Path
 from typing import Any
 
 import _side_by_side  # noqa: F401 - puts the tools where they are found
@@ -21,16 +19,9 @@ from pack import ROOT
 
 sys.path.insert(0, str(ROOT / "tests"))
 
-from detailer_prompts import Detailer, picture, squares
+from detailer_prompts import Detailer, impact_pack, picture, squares
 
 FIXTURES = ROOT / "tests" / "host" / "fixture_nodes"
-
-
-def impact_pack(found: comfyui.ComfyUI) -> Path | None:
-    named = os.environ.get("IMPACT_PACK_PATH")
-    packs = found.path / "custom_nodes"
-    places = ([Path(named)] if named else []) + (sorted(packs.iterdir()) if packs.is_dir() else [])
-    return next((place for place in places if (place / "modules" / "impact" / "impact_pack.py").is_file()), None)
 
 
 def on_cuda(server: comfyui.Server) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import comfyui
@@ -159,6 +161,14 @@ class Detailer:
 def _numbered(saved: Any, key: str) -> list[torch.Tensor]:
     found = itertools.takewhile(lambda name: name in saved, (f"{key}{i}" for i in itertools.count()))
     return [torch.from_numpy(saved[name]) for name in found]
+
+
+def impact_pack(found: comfyui.ComfyUI) -> Path | None:
+    """Where the pack is whose node this one replaces: what ``IMPACT_PACK_PATH`` names, or in the ComfyUI found."""
+    places = [Path(os.environ["IMPACT_PACK_PATH"])] if os.environ.get("IMPACT_PACK_PATH") else []
+    if found.path is not None and (found.path / "custom_nodes").is_dir():
+        places += sorted((found.path / "custom_nodes").iterdir())
+    return next((place for place in places if (place / "modules" / "impact" / "impact_pack.py").is_file()), None)
 
 
 def picture(height: int = 128, width: int = 192, count: int = 1) -> torch.Tensor:

@@ -168,3 +168,44 @@ def test_parts_go_into_a_pipe_are_exchanged_and_come_out() -> None:
     assert pipe == (1, 2, 3, 4, 5)
     assert from_.doit(pipe) == pipe
     assert edit.doit((1, None, 3, 4, 5), clip=2) == (pipe,), "a part that a pipe lacks can be given"
+
+
+class Clip:
+    """In ComfyUI's shape: a token a character, all of them the number of characters."""
+
+    def __init__(self, width: int = 4, **about: torch.Tensor) -> None:
+        self.width, self.about = width, about
+
+    def tokenize(self, text: str) -> str:
+        return text
+
+    def encode_from_tokens_scheduled(self, text: str) -> list:
+        return [[torch.full((1, len(text), self.width), float(len(text))), {"pooled_output": None, **self.about}]]
+
+
+def test_text_is_added_after_the_tokens_that_are_there() -> None:
+    positive = [[torch.zeros(1, 3, 4), {"strength": 2}], [torch.zeros(2, 5, 4), {}]]
+    first, second = detailing.with_text(Clip(), positive, "hat")
+    assert first[0][0, :, 0].tolist() == [0, 0, 0, 3, 3, 3]
+    assert first[1] == {"strength": 2}
+    assert second[0].shape == (2, 8, 4)
+    assert [tokens.shape[1] for tokens, _ in positive] == [3, 5], "changed in place"
+
+
+@pytest.mark.parametrize(
+    ("before", "added", "joined"),
+    [
+        ([[1, 1, 0]], None, [1, 1, 0, 1, 1]),
+        (None, [[1, 0]], [1, 1, 1, 1, 0]),
+        ([[1, 1, 1]], [[0, 1]], [1, 1, 1, 0, 1]),
+    ],
+)
+def test_added_tokens_count_where_models_are_told_which_do(before: list, added: list, joined: list) -> None:
+    told = [{} if mask is None else {"attention_mask": torch.tensor(mask)} for mask in (before, added)]
+    ((_, details),) = detailing.with_text(Clip(**told[1]), [[torch.zeros(1, 3, 4), told[0]]], "me")
+    assert details["attention_mask"].tolist() == [joined]
+
+
+def test_text_of_another_clip_is_refused() -> None:
+    with pytest.raises(InputError, match="region_prompts cannot be added.*4 wide.*6"):
+        detailing.with_text(Clip(width=6), [[torch.zeros(1, 3, 4), {}]], "hat")

@@ -57,7 +57,7 @@ def with_text(clip: Any, conditioning: Any, text: str) -> Any:
     Raises:
         InputError: The pipe's CLIP is not the one that the conditioning comes from.
     """
-    added = clip.encode_from_tokens_scheduled(clip.tokenize(text))[0][0]  # [1,tokens,width]
+    added, about = clip.encode_from_tokens_scheduled(clip.tokenize(text))[0][:2]  # [1,tokens,width]
     joined = []
     for tokens, details in conditioning:
         if tokens.ndim != added.ndim or tokens.shape[-1] != added.shape[-1]:
@@ -67,5 +67,18 @@ def with_text(clip: Any, conditioning: Any, text: str) -> Any:
                 "Give the pipe the CLIP that the positive prompt was made with",
             )
         rows = added.to(tokens).expand(len(tokens), *added.shape[1:])
-        joined.append([torch.cat([tokens, rows], dim=1), dict(details)])
+        details = dict(details)
+        if "attention_mask" in details or "attention_mask" in about:
+            counted = torch.cat([_which_count(tokens, details), _which_count(rows, about)], dim=1)
+            details["attention_mask"] = counted
+        joined.append([torch.cat([tokens, rows], dim=1), details])
     return joined
+
+
+def _which_count(tokens: torch.Tensor, details: dict[str, Any]) -> torch.Tensor:
+    """Which of ``tokens`` ``[B,tokens,width]`` the model looks at, as some text encoders tell it: ``[B,tokens]``. All
+    of them where nothing is told that fits."""
+    told = details.get("attention_mask")
+    if told is None or told.ndim != 2 or told.shape[1] != tokens.shape[1]:
+        return torch.ones(tokens.shape[:2])
+    return told.float().cpu().expand(tokens.shape[:2])

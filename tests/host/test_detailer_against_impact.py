@@ -6,26 +6,18 @@ earlier node's 8 bits. ``IMPACT_PACK_PATH`` names the pack's folder where it lie
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import comfyui
 import pytest
 import torch
-from detailer_prompts import Detailer, picture, squares
+from detailer_prompts import Detailer, impact_pack, picture, squares
 
 IMAGE = picture()
 MASK = squares(IMAGE, (64, 32))
 # No blur that reaches the edge of the crop, where this node blends and the earlier one does not.
 OPTIONS = {"crop_factor": 1.5, "feather": 5, "noise_mask_feather": 0, "denoise": 0.6, "steps": 6, "scheduler": "karras"}
-
-
-def impact_pack(found: comfyui.ComfyUI) -> Path | None:
-    places = [Path(os.environ["IMPACT_PACK_PATH"])] if os.environ.get("IMPACT_PACK_PATH") else []
-    if found.path is not None and (found.path / "custom_nodes").is_dir():
-        places += sorted((found.path / "custom_nodes").iterdir())
-    return next((place for place in places if (place / "modules" / "impact" / "impact_pack.py").is_file()), None)
 
 
 @pytest.fixture(scope="module")
