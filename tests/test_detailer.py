@@ -891,6 +891,27 @@ def test_soft_masks_blend_softly() -> None:
     torch.testing.assert_close(result.image, expected, atol=1e-5, rtol=0)
 
 
+def test_a_hole_is_filled_or_keeps_the_picture() -> None:
+    image, mask = picture(), MIDDLE.clone()
+    mask[:, 40:56, 40:56] = 0
+    filled = run(image, mask)
+    torch.testing.assert_close(filled.image[:, 32:64, 32:64], torch.full((1, 32, 32, 3), RED_PIXEL), atol=1e-5, rtol=0)
+    kept = run(image, mask, replace(PLAIN, contour_fill=False, mask_mode=False)).image
+    assert torch.equal(kept[:, 40:56, 40:56], image[:, 40:56, 40:56])
+    assert not torch.equal(kept[:, 32:40, 32:64], image[:, 32:40, 32:64])
+
+
+@pytest.mark.parametrize("mask_size", [1, 2, 3])
+def test_masks_of_a_few_pixels_and_pictures_of_one(mask_size: int) -> None:
+    options = replace(PLAIN, drop_size=1, color_match=0.5)
+    for image in (picture(), picture(1, 1), picture(1, 90)):
+        result = run(image, torch.ones(1, mask_size, mask_size), options)
+        if mask_size == 1:  # not above drop_size
+            assert torch.equal(result.image, image)
+        else:
+            assert [crop.shape for crop in result.crops] == [image.shape]
+
+
 def test_max_size_bounds_regions_that_are_larger_than_it() -> None:
     vae = SpaceToDepthVae()
     run(picture(300, 500), torch.ones(1, 300, 500), replace(PLAIN, max_size=200), vae=vae)
