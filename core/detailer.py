@@ -150,11 +150,11 @@ def detail(
 ) -> DetailerResult:
     """Sample every masked region anew, enlarged, and blend it in.
 
-    Outside the feathered masks, and in the alpha of RGBA pictures, the result is the input bit for bit. A crop is
-    always cut from the picture as refined so far.
+    Outside the feathered masks, and in the alpha of RGBA pictures, the result is the input bit for bit, but for what a
+    hook does to the whole picture. A crop is always cut from the picture as refined so far.
 
     Args:
-        image: ``[B,H,W,C]``.
+        image: ``[B,H,W,C]``, clamped to 0..1.
         mask: ``[B,h,w]``, one for each picture, or one for all. Of another size it is scaled to the picture.
         pipe: What samples.
         backend: Sampler, VAE, hook, device.
@@ -184,18 +184,18 @@ def _regions_of_pictures(image: torch.Tensor, mask: torch.Tensor, settings: Deta
     picture = Box(0, 0, width, height)
     mask_height, mask_width = mask.shape[1:]
     x_scale, y_scale = width / mask_width, height / mask_height
-    if abs(mask_height * x_scale - height) >= max(1.0, x_scale):  # more than a pixel of rounding, of either size
-        _log.warning(
-            "The mask is %d x %d and the picture %d x %d: the mask is stretched to the picture's proportions",
-            mask_width, mask_height, width, height,
-        )  # fmt: skip
-
     found = []
     for one in mask.split(1):
         regions = find_regions(one, settings.crop_factor, settings.drop_size, settings.bbox_fill, settings.contour_fill)
         if (mask_width, mask_height) != (width, height):
             regions = [scaled(region, x_scale, y_scale, picture) for region in regions]
         found.append(regions)
+    # More than a pixel of rounding, of either size; ComfyUI's own empty masks, which are square, need no warning.
+    if any(found) and abs(mask_height * x_scale - height) >= max(1.0, x_scale):
+        _log.warning(
+            "The mask is %d x %d and the picture %d x %d: the mask is stretched to the picture's proportions",
+            mask_width, mask_height, width, height,
+        )  # fmt: skip
     return found * len(image) if len(found) < len(image) else found
 
 

@@ -883,6 +883,10 @@ def test_a_mask_of_another_aspect_is_scaled_for_each_axis(caplog: pytest.LogCapt
     outside[31:49, 30:66] = False
     assert not outside.any()
 
+    caplog.clear()
+    run(image, torch.zeros(1, 64, 64))  # what LoadImage gives for a picture without transparency
+    assert caplog.text == ""
+
 
 def test_soft_masks_blend_softly() -> None:
     image = picture()

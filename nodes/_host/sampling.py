@@ -229,9 +229,8 @@ class _Steered:
         if run.resume is not None:
             x = run.resume.x.to(x, copy=True)
         if self._divided and hasattr(model, "sigmas"):
-            model.sigmas = self._levels.span.to(
-                sigmas
-            )  # from these differential diffusion finds which share of the steps is done
+            # From these differential diffusion finds which share of the steps is done.
+            model.sigmas = self._levels.span.to(sigmas)
         if self._draws and options.get("noise_sampler") is None:
             options["noise_sampler"] = self._draw(x, options.get("extra_args") or {})
         x = self._function(model, x, sigmas, **options)

@@ -276,6 +276,16 @@ def test_an_empty_mask_changes_nothing(detailer: Detailer) -> None:
     assert result.calls == []
 
 
+@pytest.mark.parametrize("inpaint", [False, True])
+def test_pictures_with_transparency_keep_it(detailer: Detailer, inpaint: bool) -> None:
+    alpha = torch.linspace(0, 1, IMAGE.shape[2]).expand(IMAGE.shape[:3])
+    options = {**DEFAULTS, "model": {"kind": "inpaint" if inpaint else "eps", "spread": 0.1}, "inpaint_model": inpaint}
+    result = detailer(torch.cat([IMAGE, alpha.unsqueeze(-1)], dim=-1), ONE, **options)
+    assert torch.equal(result.image[..., 3], alpha)
+    assert torch.equal(result.image[..., :3], detailer(IMAGE, ONE, **options).image)
+    assert [crop.shape[-1] for crop in (*result.crops, *result.alphas)] == [3, 4]
+
+
 def test_a_prompt_that_leaves_the_blur_of_the_noise_mask_out_means_none(detailer: Detailer) -> None:
     options = {"guide_size": 64, "model": {"spread": 0.1}, "crop_factor": 2.0}
     left_out, none = (detailer(IMAGE, ONE, **options, **more).image for more in ({}, {"noise_mask_feather": 0}))
