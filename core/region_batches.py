@@ -42,8 +42,9 @@ class Task:
         )
 
     def is_independent_of(self, other: Task) -> bool:
-        """Whether it makes no difference which of the two is done first: neither reads what the other writes."""
-        return self.version != other.version or not (
+        """Whether it makes no difference which of two tasks of one version is done first: neither reads what the other
+        writes."""
+        return not (
             any(box.meets(other.writes) for box in self.reads) or any(box.meets(self.writes) for box in other.reads)
         )
 

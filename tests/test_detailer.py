@@ -301,6 +301,41 @@ def test_two_regions_that_need_each_other_are_not_sampled_together() -> None:
     assert sorted(len(one.seeds) for one in sampler.runs) == [1, 2]
 
 
+def both_ways(image: torch.Tensor, mask: torch.Tensor, options: DetailerSettings) -> list[int]:
+    """How many regions are sampled together at a time; the result must be that of one at a time."""
+    sampler = EulerSampler()
+    one = run(image, mask, replace(options, region_batch=1), SOFT_MODEL)
+    all_ = run(image, mask, replace(options, region_batch=4), SOFT_MODEL, sampler)
+    torch.testing.assert_close(all_.image, one.image, atol=2e-5, rtol=0)
+    return [len(each.seeds) for each in sampler.runs]
+
+
+def test_colours_are_taken_from_a_ring_that_the_regions_before_have_changed() -> None:
+    mask = squares((20, 30), (56, 30))  # crops that do not meet, 4 pixels apart
+    options = replace(PLAIN, crop_factor=1, guide_size=32, mask_mode=False)
+    assert both_ways(picture(), mask, replace(options, color_match=1.0)) == [1, 1]
+    assert both_ways(picture(), mask, options) == [2]
+
+
+def test_a_region_is_not_taken_before_one_that_sees_it() -> None:
+    mask = squares((250, 100), (96, 20), side=16, size=(130, 300))
+    mask[:, 45:85, 40:80] = 1  # its crop has the second of these in it, and comes before it
+    _, wide, last = find_regions(mask, 3)
+    assert wide.crop.meets(last.bbox) and not last.crop.meets(wide.bbox)
+    options = replace(PLAIN, crop_factor=3, guide_size=1, mask_mode=False)
+    assert both_ways(picture(130, 300), mask, options) == [1, 1, 1]
+
+
+def test_versions_are_sampled_together() -> None:
+    assert both_ways(picture(), MIDDLE, replace(PLAIN, batch_size=3)) == [3]
+
+
+def test_crops_of_a_batch_do_not_keep_each_other_in_memory() -> None:
+    mask = squares((4, 4), (60, 60))
+    result = run(picture(), mask, replace(PLAIN, crop_factor=1, guide_size=32))
+    assert [crop.untyped_storage().nbytes() for crop in result.crops] == [32 * 32 * 3 * 4] * 2
+
+
 def test_regions_that_overlap_are_cut_from_the_picture_as_refined_so_far() -> None:
     mask = squares((10, 30), (46, 30), side=32)
     options = replace(PLAIN, crop_factor=2, guide_size=64)
@@ -357,6 +392,19 @@ def test_the_refiner_has_the_last_word() -> None:
     torch.testing.assert_close(result.image[:, 32:64, 32:64], torch.full((1, 32, 32, 3), 0.3), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("masked", ["pipe", "refiner"])
+def test_each_region_has_its_part_of_the_prompts_masks(masked: str) -> None:
+    sampler, whole = EulerSampler(), torch.arange(SIZE * SIZE).reshape(1, SIZE, SIZE).float()
+    pipe = Pipe(SOFT_MODEL, "positive", "negative")
+    with_masks = replace(pipe, positive=[["tokens", {"mask": whole}]])
+    pipe, refiner = (with_masks, pipe) if masked == "pipe" else (pipe, with_masks)
+    options = replace(PLAIN, crop_factor=1, guide_size=32, refiner_ratio=0.5)
+    run(picture(), squares((4, 4), (60, 60)), options, sampler=sampler, pipe=pipe, refiner=refiner)
+    assert [len(one.seeds) for one in sampler.runs] == [1] * 4, "their conditionings differ"
+    given = [one.positive[0][1]["mask"] for one in sampler.runs if one.positive != "positive"]
+    assert torch.equal(given[0], whole[:, 60:92, 60:92]) and torch.equal(given[1], whole[:, 4:36, 4:36])
+
+
 # Noise masks.
 
 
@@ -388,9 +436,11 @@ def test_differential_diffusion_is_on_for_blurred_noise_masks(mask_mode: bool, f
             return ("soft", model)
 
     sampler = Sampler()
-    options = replace(PLAIN, mask_mode=mask_mode, noise_mask_feather=feather)
-    run(picture(), options=options, model="model", sampler=sampler)
-    assert sampler.runs[0].model == (("soft", "model") if soft else "model")
+    options = replace(PLAIN, mask_mode=mask_mode, noise_mask_feather=feather, refiner_ratio=0.5)
+    refiner = Pipe("refiner", "positive", "negative")
+    run(picture(), options=options, model="model", sampler=sampler, refiner=refiner)
+    wanted = ["model", "refiner"]
+    assert [one.model for one in sampler.runs] == ([("soft", name) for name in wanted] if soft else wanted)
 
 
 def test_an_inpainting_model_gets_its_conditionings() -> None:
@@ -530,6 +580,33 @@ def test_older_hooks_take_the_pixels_alone() -> None:
     image = picture()
     result = run(image, hook=Older(), sampler=IdleSampler())
     torch.testing.assert_close(result.crops[0], 1 - image[:, 16:80, 16:80], atol=1e-5, rtol=0)
+
+
+def test_a_hook_may_write_into_what_it_is_given() -> None:
+    """Neither the picture around the mask nor the mask of later pictures changes with it."""
+
+    class Writes:
+        def post_upscale(self, pixels, mask):
+            pixels.zero_()
+            mask.fill_(1)
+            return pixels
+
+    images = picture(batch=2)
+    result = run(images, hook=Writes())
+    outside = (MIDDLE == 0).expand(2, -1, -1)
+    assert torch.equal(result.image[outside], images[outside])
+    for alpha in result.alpha_crops:
+        assert torch.equal(alpha[..., 3], Box(16, 16, 80, 80).cut(MIDDLE))
+
+
+def test_a_seed_from_a_hook_is_brought_into_range() -> None:
+    class Below:
+        def pre_ksample(self, *ten):
+            return (ten[0], -5, *ten[2:])
+
+    sampler = EulerSampler()
+    run(picture(), sampler=sampler, hook=Below())
+    assert sampler.runs[0].seeds == (2**64 - 5,)
 
 
 def test_a_hook_sets_the_size_and_gets_the_nearest_the_vae_takes() -> None:
