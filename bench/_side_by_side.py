@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
@@ -23,6 +25,8 @@ def seconds(ways: dict[str, Callable[[], object]], rounds: int) -> dict[str, flo
         for name, way in ways.items():
             start = time.perf_counter()
             way()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
             if number:
                 times[name].append(time.perf_counter() - start)
     return {name: statistics.median(spent) for name, spent in times.items()}

@@ -15,26 +15,25 @@ import argparse
 import itertools
 import json
 import platform
-import statistics
 import string
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from _side_by_side import ROOT, seconds
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
-for folder in (ROOT / "tools", ROOT / "tests"):
-    sys.path.insert(0, str(folder))
+sys.path.insert(0, str(ROOT / "tests"))
 
-import tiny_clipseg  # noqa: E402 - found through the lines above
-from pack import load_pack  # noqa: E402
+import tiny_clipseg
+from maskwright import NODE_CLASS_MAPPINGS
+from maskwright.core import clipseg
+from maskwright.models import clipseg as models
 
 NAME = "real size"
 PROMPT = "red circle"
@@ -124,19 +123,6 @@ def earlier(images: torch.Tensor, text: str, folder: Path, device: str = "cpu") 
     return torch.stack(masks), torch.stack(rows)
 
 
-def seconds(*ways: Callable[[], object], turns: int) -> list[float]:
-    """The median time of each way, run in turns, so that what else the machine does falls on all of them."""
-    times: list[list[float]] = [[] for _ in ways]
-    for _ in range(turns):
-        for way, taken in zip(ways, times):
-            start = time.perf_counter()
-            way()
-            if torch.cuda.is_available():
-                torch.cuda.synchronize()
-            taken.append(time.perf_counter() - start)
-    return [statistics.median(taken) for taken in times]
-
-
 def row(what: str, value: str, target: str = "") -> None:
     print(f"{what:<64}{value:>18}  {target}", flush=True)
 
@@ -145,19 +131,14 @@ class Pack:
     """The pack's node with the model in ``folder``."""
 
     def __init__(self, folder: Path) -> None:
-        pack = load_pack(ROOT)
-        from maskwright.core import clipseg
-        from maskwright.models import clipseg as models
-
-        self.core = clipseg
         self.pair = models.load(folder.name, [folder.parent])
-        self._node = pack.NODE_CLASS_MAPPINGS["CLIPSegMasking"]()
+        self._node = NODE_CLASS_MAPPINGS["CLIPSegMasking"]()
 
     def masks(self, images: torch.Tensor, text: str) -> torch.Tensor:
         return self._node.CLIPSeg_image(images, text, self.pair)[0]
 
     def logits(self, images: torch.Tensor, text: str) -> torch.Tensor:
-        segmenter = self.core.Segmenter(*self.pair)
+        segmenter = clipseg.Segmenter(*self.pair)
         with torch.no_grad():
             embedding = segmenter.text_embedding(text)
             return torch.cat(
@@ -168,7 +149,8 @@ class Pack:
             )
 
 
-def bench_cpu(folder: Path, count: int, turns: int) -> None:
+def bench_node(folder: Path, count: int, turns: int) -> None:
+    """The node where it runs by itself: on CUDA where there is one, else on the CPU. The earlier way is on the CPU."""
     ours = Pack(folder)
     images = pictures(count)
     new, (old, old_logits) = ours.masks(images, PROMPT), earlier(images, PROMPT, folder)
@@ -176,21 +158,18 @@ def bench_cpu(folder: Path, count: int, turns: int) -> None:
     row("largest difference of logits", f"{difference:.1e}", f"at most 1e-4; their deviation is {old_logits.std():.2f}")
     row("largest difference of masks, in 1/255", f"{(new - old).abs().max().item() * 255:.2f}", "at most 2")
 
-    batch, one_by_one = seconds(
-        lambda: ours.masks(images, PROMPT), lambda: earlier(images, PROMPT, folder), turns=turns
-    )
-    row(f"{count} pictures of 1024 x 1024, earlier way", f"{one_by_one:.2f} s")
-    row(f"{count} pictures of 1024 x 1024, CLIPSegMasking", f"{batch:.2f} s")
-    row("times as fast", f"{one_by_one / batch:.2f}", "at least 2")
+    ways = {"now": lambda: ours.masks(images, PROMPT), "earlier": lambda: earlier(images, PROMPT, folder)}
+    taken = seconds(ways, turns)
+    row(f"{count} pictures of 1024 x 1024, earlier way", f"{taken['earlier']:.2f} s")
+    row(f"{count} pictures of 1024 x 1024, CLIPSegMasking", f"{taken['now']:.2f} s")
+    row("times as fast", f"{taken['earlier'] / taken['now']:.2f}", "at least 2")
 
     single = images[:1]
-    ours.masks(single, FOUR_PROMPTS)
-    one, four = seconds(
-        lambda: ours.masks(single, PROMPT), lambda: ours.masks(single, FOUR_PROMPTS), turns=max(3, 3 * turns)
-    )
-    row("1 picture, 1 prompt", f"{one:.3f} s")
-    row("1 picture, 4 prompts", f"{four:.3f} s")
-    row("times as long", f"{four / one:.2f}", "under 1.3")
+    ways = {"one": lambda: ours.masks(single, PROMPT), "four": lambda: ours.masks(single, FOUR_PROMPTS)}
+    taken = seconds(ways, 3 * turns)
+    row("1 picture, 1 prompt", f"{taken['one']:.3f} s")
+    row("1 picture, 4 prompts", f"{taken['four']:.3f} s")
+    row("times as long", f"{taken['four'] / taken['one']:.2f}", "under 1.3")
 
     text_model, calls = ours.pair[1].clip.text_model, []
     hook = text_model.register_forward_hook(lambda *_: calls.append(1))
@@ -201,19 +180,20 @@ def bench_cpu(folder: Path, count: int, turns: int) -> None:
 
 def bench_cuda(folder: Path, count: int, turns: int) -> None:
     """Pictures a second on the GPU, from pictures in main memory to masks in main memory."""
-    ours = Pack(folder)
+    processor, model = Pack(folder).pair
     images = pictures(count)
     few = images[:4]
-    (old,) = seconds(lambda: earlier(few, PROMPT, folder, "cuda"), turns=turns)
-    row("CUDA, earlier way (model on the GPU)", f"{len(few) / old:.1f} pictures/s")
+    query = clipseg.Query(PROMPT)
+    ways = {"earlier": lambda: earlier(few, PROMPT, folder, "cuda")}
     for dtype in (torch.float32, torch.float16):
-        processor, model = ours.pair
-        segmenter = ours.core.Segmenter(processor, ours.core.copy_as(model, dtype).cuda())
-        query = ours.core.Query(PROMPT)
-        ours.core.masking(images, segmenter, query)
-        (taken,) = seconds(lambda: ours.core.masking(images, segmenter, query), turns=3 * turns)
+        segmenter = clipseg.Segmenter(processor, clipseg.copy_as(model, dtype).cuda())
         name = str(dtype).removeprefix("torch.")
-        row(f"CUDA, {name}", f"{count / taken:.1f} pictures/s", f"{count / taken / (len(few) / old):.0f} times")
+        ways[name] = lambda segmenter=segmenter: clipseg.masking(images, segmenter, query)
+    taken = seconds(ways, turns)
+    before = len(few) / taken.pop("earlier")
+    row("CUDA, earlier way (model on the GPU)", f"{before:.1f} pictures/s")
+    for name, spent in taken.items():
+        row(f"CUDA, {name}", f"{count / spent:.1f} pictures/s", f"{count / spent / before:.0f} times")
 
 
 def peak_of(folder: Path, count: int) -> None:
@@ -271,10 +251,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = write_model(Path(scratch) / NAME)
         turns = 1 if options.quick else 3
+        bench_node(folder, 2 if options.quick else 8, turns)
         if torch.cuda.is_available():
             bench_cuda(folder, 8 if options.quick else 64, turns)
-        else:
-            bench_cpu(folder, 2 if options.quick else 8, turns)
         bench_memory(folder, (2, 6) if options.quick else (8, 64))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import demo_scenes
+from demo_models import HELD_OUT, overlap_of, shape_scenes
 import numpy as np
 import pytest
 import torch
@@ -10,7 +10,7 @@ from maskwright import NODE_CLASS_MAPPINGS
 from maskwright.models import clipseg
 from pack import ROOT
 
-SCENES = range(demo_scenes.HELD_OUT, demo_scenes.HELD_OUT + 20)
+SCENES = range(HELD_OUT, HELD_OUT + 20)
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +32,12 @@ def selected(image: np.ndarray, prompts: list[str], model: tuple) -> np.ndarray:
 def test_demo_clipseg_finds_what_is_there_and_nothing_else(demo_clipseg: tuple) -> None:
     overlaps, absent = [], []
     for seed in SCENES:
-        scene = demo_scenes.draw_scene(seed, (352, 352))
-        there = demo_scenes.present_prompts(scene)
-        missing = demo_scenes.absent_prompts(scene)[:6]  # the hard ones first
+        scene = shape_scenes.draw_scene(seed, (352, 352))
+        there = shape_scenes.present_prompts(scene)
+        missing = shape_scenes.absent_prompts(scene)[:6]  # the hard ones first
         found = selected(scene.image, [*there, *missing], demo_clipseg)
         for mask, true in zip(found, there.values()):
-            overlaps.append((mask & true).sum() / (mask | true).sum())
+            overlaps.append(overlap_of(mask, true))
         absent += [mask.mean() for mask in found[len(there) :]]
     assert len(overlaps) > 60
     assert np.mean(overlaps) >= 0.8

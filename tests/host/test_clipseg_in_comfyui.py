@@ -1,0 +1,125 @@
+"""Text to mask on ComfyUI's terms: saved prompts, its memory management, its models folders, its interrupt."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from pathlib import Path
+
+import comfyui
+import numpy as np
+import pytest
+from maskwright.models.clipseg import DEMO
+from PIL import Image
+from workflow.engine_interface import NodeFailed
+
+ROOT = Path(__file__).resolve().parents[2]
+SHAPES = ROOT / "example_workflows" / "assets" / "shapes.png"
+
+
+def text_to_mask(server: comfyui.Server, node: str, picture: Path = SHAPES, repeat: int = 1, **inputs: object) -> dict:
+    """A prompt that shows the masks of ``repeat`` copies of a picture, by the demo model."""
+    images = "images" if node == "CLIPSegMasking" else "image"
+    return {
+        "1": {"class_type": "LoadImage", "inputs": {"image": server.copy_input(picture)}},
+        "2": {"class_type": "RepeatImageBatch", "inputs": {"image": ["1", 0], "amount": repeat}},
+        "3": {"class_type": "CLIPSegModelLoader", "inputs": {"model": DEMO}},
+        "4": {"class_type": node, "inputs": {images: ["2", 0], "clipseg_model": ["3", 0], **inputs}},
+        "5": {"class_type": "MaskPreview", "inputs": {"mask": ["4", 0]}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("node", "saved"),
+    [
+        ("CLIPSeg", {"text": "red star", "blur": 7, "threshold": 0.4, "dilation_factor": 5}),
+        ("CLIPSeg", {"text": "red star", "blur": 7.0, "threshold": 0.35000000000000003, "dilation_factor": 30}),
+        ("CLIPSeg", {"text": "red star"}),
+        ("CLIPSegMasking", {"text": "red star"}),
+    ],
+)
+def test_prompts_of_the_earlier_nodes_run(server: comfyui.Server, node: str, saved: dict) -> None:
+    result = server.queue(text_to_mask(server, node, **saved))
+    mask = np.array(Image.open(result.files[-1].path).convert("L"))
+    assert mask.shape == np.array(Image.open(SHAPES)).shape[:2]
+    assert mask.min() == 0 and mask.max() > 200
+
+
+def test_an_interrupt_ends_a_long_batch_early(server: comfyui.Server, tmp_path: Path) -> None:
+    generator = np.random.default_rng()  # never the same picture, or ComfyUI would answer from its cache
+    picture = tmp_path / "noise.png"
+    Image.fromarray(generator.integers(0, 256, (352, 352, 3), np.uint8)).save(picture)
+    steps: list[int] = []
+    total = 400
+
+    def watch(_: str, done: int | None, of: int | None) -> None:
+        if of == total:
+            steps.append(done)
+            if len(steps) == 1:
+                threading.Thread(target=server.interrupt).start()
+
+    prompt = text_to_mask(server, "CLIPSegMasking", picture, total, text="red star")
+    with pytest.raises(NodeFailed, match="interrupted"):
+        server.queue(prompt, progress=watch)
+    assert steps and steps[-1] < total
+
+
+def in_comfyuis_python(found: comfyui.ComfyUI, script: str, *arguments: str) -> str:
+    """What ``script`` prints, with ComfyUI's modules and the pack loaded as ``maskwright``, without a server."""
+    start = (
+        "import sys\n"
+        "sys.path[:0] = sys.argv[1:4]\n"
+        "import comfy.cli_args\n"
+        "comfy.cli_args.args.cpu = True\n"
+        "import comfy.model_management, folder_paths\n"
+        "import pack\n"
+        "pack.load_pack()\n"
+        "from maskwright.nodes import _host as host\n"
+    )
+    paths = [str(found.path), str(ROOT / "tools"), str(ROOT / "tests")]
+    command = [str(found.python), "-c", start + script, *paths, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=found.path)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_models_lie_where_extra_model_paths_says(found: comfyui.ComfyUI, tmp_path: Path) -> None:
+    config = tmp_path / "extra_model_paths.yaml"
+    config.write_text("theirs:\n  base_path: BASE\n  clipseg: segmenters\n".replace("BASE", tmp_path.as_posix()))
+    script = (
+        "import tiny_clipseg\n"
+        "from pathlib import Path\n"
+        "from utils.extra_config import load_extra_path_config\n"
+        "load_extra_path_config(sys.argv[4])\n"
+        "tiny_clipseg.write(Path(sys.argv[5]) / 'my model')\n"
+        "from maskwright import NODE_CLASS_MAPPINGS\n"
+        "loader = NODE_CLASS_MAPPINGS['CLIPSegModelLoader']\n"
+        "names = loader.INPUT_TYPES()['required']['model'][0]\n"
+        "print('my model' in names)\n"
+        "processor, model = getattr(loader(), loader.FUNCTION)('my model')[0]\n"
+        "print(type(model).__name__)\n"
+    )
+    told = in_comfyuis_python(found, script, str(config), str(tmp_path / "segmenters"))
+    assert told.split() == ["True", "CLIPSegForImageSegmentation"]
+
+
+def test_comfyui_moves_and_frees_the_model_with_its_own(found: comfyui.ComfyUI, tmp_path: Path) -> None:
+    """A real ModelPatcher on ComfyUI's CPU; where models run on the CPU the node itself makes no copy."""
+    script = (
+        "import torch, tiny_clipseg\n"
+        "from pathlib import Path\n"
+        "from maskwright.core import clipseg\n"
+        "processor, model = tiny_clipseg.make(Path(sys.argv[4]))\n"
+        "held = host._placed(model, clipseg.copy_as, torch.device('cpu'))\n"
+        "management = comfy.model_management\n"
+        "management.load_models_gpu([held], force_full_load=True)\n"
+        "print(any(loaded.model is held for loaded in management.current_loaded_models))\n"
+        "image, query = torch.rand(1, 40, 40, 3), clipseg.Query('red star')\n"
+        "one, two = (clipseg.masking(image, clipseg.Segmenter(processor, each), query)\n"
+        "            for each in (model, held.model.to('cpu').model))\n"
+        "print(bool((one - two).abs().max() < 1e-3))\n"
+        "print(all(a.data_ptr() != b.data_ptr() for a, b in zip(model.parameters(), held.model.parameters())))\n"
+        "management.unload_all_models()\n"
+        "print(any(loaded.model is held for loaded in management.current_loaded_models))\n"
+    )
+    assert in_comfyuis_python(found, script, str(tmp_path)).split() == ["True", "True", "True", "False"]

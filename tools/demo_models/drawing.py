@@ -1,0 +1,85 @@
+"""Outlines, textures and paint: what the scenes of both demo models are drawn with.
+
+Colours and pictures are float32 in 0..1 until `to_uint8`, a picture `[H, W, 3]`, a plane or a cover `[H, W]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+# Shapes are filled at this many times the picture's resolution and averaged down, which is what antialiases them.
+OVERSAMPLING = 4
+
+
+def coverage(outlines: Sequence[np.ndarray], height: int, width: int) -> tuple[tuple[slice, slice], np.ndarray]:
+    """How much of each pixel lies inside the first outline and outside the others.
+
+    Returns the window of the picture that holds the outline, (rows, columns), and the cover there, float32, 0..1.
+    """
+    low = np.clip(np.floor(outlines[0].min(axis=0)).astype(int) - 1, 0, (width, height))
+    high = np.clip(np.ceil(outlines[0].max(axis=0)).astype(int) + 1, 0, (width, height))
+    high = np.maximum(low, high)
+    columns, rows = (slice(*ends) for ends in zip(low.tolist(), high.tolist(), strict=True))
+    if (high == low).any():  # outside the picture
+        return (rows, columns), np.zeros((rows.stop - rows.start, columns.stop - columns.start), dtype=np.float32)
+    # Only the window is oversampled: the whole picture would cost twenty times as much.
+    patch = Image.new("L", tuple(((high - low) * OVERSAMPLING).tolist()), 0)
+    pen = ImageDraw.Draw(patch)
+    for index, outline in enumerate(outlines):
+        points = (outline - low) * OVERSAMPLING - 0.5  # Pillow puts pixel centres at whole numbers
+        pen.polygon([tuple(point) for point in points.tolist()], fill=0 if index else 255)
+    return (rows, columns), np.asarray(patch.reduce(OVERSAMPLING), dtype=np.float32) / 255
+
+
+def ramp(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """A plane `[H, W]` from -1 to 1 in a random direction."""
+    angle = rng.uniform(0, 2 * np.pi)
+    reach = abs(np.sin(angle)) + abs(np.cos(angle))
+    y = np.linspace(-1, 1, height, dtype=np.float32)[:, None] * np.float32(np.sin(angle) / reach)
+    x = np.linspace(-1, 1, width, dtype=np.float32)[None, :] * np.float32(np.cos(angle) / reach)
+    return x + y
+
+
+def _cloud(rng: np.random.Generator, height: int, width: int, cells: int) -> np.ndarray:
+    """Smooth noise `[H, W]` within about -1..1 whose bumps are 1/cells of the picture wide."""
+    grid = rng.uniform(-1, 1, (cells, cells)).astype(np.float32)
+    return np.asarray(Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def pattern(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """A texture, float32 `[H, W]`, 0..1: noise of one or several widths, stripes, checks or speckles."""
+    kind = rng.integers(5)
+    if kind == 0:
+        return 0.5 + 0.5 * np.clip(_cloud(rng, height, width, int(rng.integers(3, 12))), -1, 1)
+    if kind == 1:
+        octaves = sum(_cloud(rng, height, width, cells) / np.float32(cells**0.5) for cells in (4, 8, 16, 32, 64))
+        return np.clip(0.5 + 0.5 * octaves, 0, 1)
+    if kind == 2:
+        phase, waves = rng.uniform(0, 6), rng.uniform(8, 50)
+        wave = np.sin(ramp(rng, height, width) * np.float32(waves) + np.float32(phase))
+        return 0.5 + 0.5 * (np.clip(wave * 4, -1, 1) if rng.random() < 0.5 else wave)
+    if kind == 3:
+        cell = rng.uniform(0.05, 0.2) * min(height, width)
+        rows, columns = np.arange(height) // cell, np.arange(width) // cell
+        return ((rows[:, None] + columns) % 2).astype(np.float32)
+    return (rng.random((height, width), dtype=np.float32) < rng.uniform(0.02, 0.3)).astype(np.float32)
+
+
+def shaded(rng: np.random.Generator, colour: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The colour as a plane `[H, W, 3]` that is lit a little unevenly."""
+    light = 1 + np.float32(rng.uniform(0, 0.10)) * ramp(rng, height, width)
+    return colour * light[..., None]
+
+
+def paint(image: np.ndarray, window: tuple[slice, slice], cover: np.ndarray, colours: np.ndarray) -> None:
+    """Lays `colours` over a window of `image`, in place, where `cover` is 1."""
+    under = image[window]
+    under += cover[..., None] * (colours - under)
+
+
+def to_uint8(image: np.ndarray) -> np.ndarray:
+    """Float `[H, W, 3]`, 0..1, to uint8, rounded to the nearest."""
+    return (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
