@@ -28,7 +28,7 @@ LONGEST_SIDE = 1024  # pixels of a picture in the view
 _PICTURE = 330_000
 _ALPHA = 300_000
 _PROBABILITIES = 600_000
-_QUALITIES = (85, 70, 50, 30)
+_QUALITIES = (90, 75, 50, 30)
 
 # Asked for by a node as a hidden input: the editor sends the workflow with every run, a script need not.
 HIDDEN = {"extra_pnginfo": "EXTRA_PNGINFO"}
@@ -141,7 +141,7 @@ def _encode(image: Image.Image, budget: int, lossless: bool = False) -> tuple[by
     if lossless and len(data := _saved(image, "PNG", compress_level=1)) <= budget:
         return data, "png"
     for quality in _QUALITIES:
-        data = _saved(image, "JPEG", quality=quality)
+        data = _saved(image, "JPEG", quality=quality, subsampling=0)
         if len(data) <= budget:
             break
     return data, "jpg"

@@ -81,7 +81,9 @@ class Editor:
 
     def load(self, workflow: dict, name: str = "test") -> None:
         """Open a workflow in the editor's format, as opening its file does."""
-        self.call("await app.loadGraphData(given.workflow, true, true, given.name)", {"workflow": workflow, "name": name})
+        self.call(
+            "await app.loadGraphData(given.workflow, true, true, given.name)", {"workflow": workflow, "name": name}
+        )
         self.page.wait_for_timeout(700)
 
     def serialized(self) -> dict:
@@ -116,8 +118,8 @@ class Editor:
     def view(self, node_id: int):
         """The element of a node's view."""
         handle = self.page.evaluate_handle(
-            "(id) => { const {app} = window.comfyAPI.app;"
-            "return (app.rootGraph ?? app.graph).getNodeById(id).widgets.find((w) => w.name === 'maskwright_view')?.element }",
+            "(id) => { const {app} = window.comfyAPI.app; const node = (app.rootGraph ?? app.graph).getNodeById(id);"
+            "return node.widgets.find((w) => w.name === 'maskwright_view')?.element }",
             node_id,
         )
         return handle.as_element()

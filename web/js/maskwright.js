@@ -10,6 +10,9 @@ const DEFAULTS = { "Maskwright.View.Show": true, "Maskwright.View.Mode": MODES[0
 const setting = (id) => app.extensionManager?.setting?.get(id) ?? DEFAULTS[id];
 const views = new NodeViews(app, api, folderOf(import.meta.url), setting);
 
+// The editor tells of a change before it makes it.
+const refresh = () => queueMicrotask(() => views.refresh());
+
 const style = document.createElement("link");
 style.rel = "stylesheet";
 style.href = new URL("view.css", import.meta.url).href;
@@ -25,7 +28,7 @@ app.registerExtension({
       tooltip: "Off: the nodes are as high as their widgets, and nothing is fetched or drawn.",
       type: "boolean",
       defaultValue: DEFAULTS["Maskwright.View.Show"],
-      onChange: () => views.refresh(),
+      onChange: refresh,
     },
     {
       id: "Maskwright.View.Mode",
@@ -49,7 +52,7 @@ app.registerExtension({
       type: "slider",
       attrs: { min: 120, max: 800, step: 20 },
       defaultValue: DEFAULTS["Maskwright.View.Size"],
-      onChange: () => views.refresh(),
+      onChange: refresh,
     },
   ],
   setup: () => views.start(),
