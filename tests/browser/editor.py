@@ -15,7 +15,17 @@ NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--force-color-profile=srgb")
 
 # Console errors that the bare editor has too: what a server without network, models or news cannot answer.
-NOT_OURS = ("favicon", "Failed to load resource", "net::ERR", "[GTM]", "Error fetching", "comfy.org", "ERR_CONNECTION")
+# "Attempted to cleanup" is what the editor says of itself when a subgraph that was open is left by loading a file.
+NOT_OURS = (
+    "Attempted to cleanup event listeners",
+    "favicon",
+    "Failed to load resource",
+    "net::ERR",
+    "[GTM]",
+    "Error fetching",
+    "comfy.org",
+    "ERR_CONNECTION",
+)
 
 
 def chromium() -> str:

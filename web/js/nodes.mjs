@@ -33,6 +33,7 @@ export class NodeViews {
     Object.assign(this, { app, api, folder, settings });
     this.views = new Map(); // node -> its view, of all nodes that are in a graph
     this.texts = textsIn("en", {});
+    this.cached = new Set(); // paths of the nodes that the run in progress has the results of
   }
 
   /** Learn the editor's language, and listen. */
@@ -41,6 +42,7 @@ export class NodeViews {
     const on = (name, act) => this.api.addEventListener(name, ({ detail }) => act(detail ?? {}));
     on("execution_start", () => this.started());
     on("execution_cached", ({ nodes }) => this.reached(nodes ?? []));
+    on("execution_success", ({ prompt_id: id }) => this.succeeded(id));
     on("execution_error", (detail) => this.ended(detail, true));
     on("execution_interrupted", (detail) => this.ended(detail, false));
     on("maskwright.regions", (detail) => this.working(detail));
@@ -152,29 +154,40 @@ export class NodeViews {
   /** A workflow was loaded: show what the editor remembers, else what the server does, as after a reload of the page. */
   async restore() {
     this.remembered(this.app.nodeOutputs);
-    const empty = [...nodesOf(this.root)].filter(([node]) => this.views.get(node)?.entries.length === 0);
     const id = this.root?.id;
-    if (!empty.length || !id || /^[0-]+$/.test(id)) return;
+    if (!id || /^[0-]+$/.test(id)) return;
+    await this.recall((run, path, node) => {
+      const [, , prompt, extra] = run.prompt;
+      return extra?.extra_pnginfo?.workflow?.id === id && prompt[path]?.class_type === node.comfyClass;
+    });
+  }
+
+  /** Fill empty views with what the server remembers of the newest run that `fits`. */
+  async recall(fits, among = () => true) {
+    const empty = [...nodesOf(this.root)].filter(([node, path]) => {
+      return this.views.get(node)?.entries.length === 0 && among(path);
+    });
+    if (!empty.length) return;
     let runs;
     try {
       const answer = await this.api.fetchApi(`/history?max_items=${RUNS_SEARCHED}`);
-      runs = Object.values(await answer.json());
+      runs = Object.entries(await answer.json());
     } catch {
       return; // nothing to show is no fault
     }
-    runs = runs.filter((run) => run?.prompt?.[3]?.extra_pnginfo?.workflow?.id === id);
-    runs.sort((one, other) => other.prompt[0] - one.prompt[0]);
+    runs.sort(([, one], [, other]) => other.prompt[0] - one.prompt[0]);
+    const byId = Object.fromEntries(runs);
     for (const [node, path] of empty) {
       const view = this.views.get(node);
-      const ofNode = (run) => run.outputs?.[path]?.[KEY] && run.prompt[2]?.[path]?.class_type === node.comfyClass;
-      const run = runs.find(ofNode);
-      if (run && view?.entries.length === 0) view.received(run.outputs[path][KEY]);
+      const found = runs.find(([, run]) => run.outputs?.[path]?.[KEY] && fits(run, path, node, byId));
+      if (found && view?.entries.length === 0) view.received(found[1].outputs[path][KEY]);
     }
   }
 
   // -- a run ----------------------------------------------------------------------------------------------------------
 
   started() {
+    this.cached = new Set();
     for (const [node, view] of this.views) {
       view.isDue = true;
       const { texts } = this;
@@ -184,10 +197,21 @@ export class NodeViews {
 
   /** These nodes have their results already. */
   reached(paths) {
+    this.cached = new Set(paths);
     for (const [node, path] of nodesOf(this.root)) {
       const view = this.views.get(node);
       if (view && paths.includes(path)) view.isDue = false;
     }
+  }
+
+  /**
+   * Some hosts do not send again what a node shows that did not have to run. A view that has nothing then shows what
+   * the run sent that did the same.
+   */
+  succeeded(id) {
+    const { cached } = this;
+    const fits = (run, path, node, byId) => byId[id] && isSame(byId[id].prompt[2], run.prompt[2], path);
+    return this.recall(fits, (path) => cached.has(path));
   }
 
   ended(detail, failed) {
@@ -211,6 +235,18 @@ export class NodeViews {
       if (path === String(detail.node) && view?.working) view.working(detail);
     }
   }
+}
+
+/** Whether a node gets the same values in two prompts, from nodes of which the same is true. */
+function isSame(prompt, other, path) {
+  const [node, twin] = [prompt[path], other[path]];
+  if (!node || node.class_type !== twin?.class_type) return false;
+  const names = Object.keys(node.inputs);
+  return names.length === Object.keys(twin.inputs).length && names.every((name) => {
+    const [value, second] = [node.inputs[name], twin.inputs[name]];
+    if (JSON.stringify(value) !== JSON.stringify(second)) return false;
+    return !Array.isArray(value) || isSame(prompt, other, String(value[0]));
+  });
 }
 
 /** A function that does what `first` did, then calls `second`. */

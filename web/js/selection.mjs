@@ -194,51 +194,11 @@ export function steps(values) {
   return result;
 }
 
-/** The brightness that the grey colour map gives each value, 0..1. */
-export function greyLevels(values) {
-  const greys = new Float32Array(values.length);
-  const levels = steps(values);
-  for (let i = 0; i < levels.length; i++) greys[i] = GREYS[levels[i]] / 255;
-  return greys;
-}
-
-/** A selection as the node's mask: brightness of the grey colour map, sampled bilinearly, in 8 bits cut downwards. */
-export function maskOfSelection(selection, width, height, newWidth, newHeight) {
-  return bilinear(greyLevels(selection), width, height, newWidth, newHeight);
-}
-
-/** Sampled bilinearly (pixel centres at halves, no antialiasing), as 8 bits cut downwards. */
-export function bilinear(values, width, height, newWidth, newHeight) {
-  const columns = sampling(width, newWidth);
-  const rows = sampling(height, newHeight);
-  const result = new Uint8Array(newWidth * newHeight);
-  const line = new Float32Array(width);
-  const { first, second, part } = columns;
-  for (let y = 0, o = 0; y < newHeight; y++) {
-    const up = rows.first[y] * width;
-    const down = rows.second[y] * width;
-    const share = rows.part[y];
-    // A hair above, since float32 and float64 differ in the last bit just where a level begins.
-    for (let x = 0; x < width; x++) line[x] = (values[up + x] * (1 - share) + values[down + x] * share) * 255 + 1e-4;
-    for (let x = 0; x < newWidth; x++, o++) {
-      const value = line[first[x]];
-      result[o] = value + (line[second[x]] - value) * part[x];
-    }
-  }
-  return result;
-}
-
-function sampling(before, after) {
-  const first = new Int32Array(after);
-  const second = new Int32Array(after);
-  const part = new Float32Array(after);
-  for (let i = 0; i < after; i++) {
-    const position = Math.max(0, ((i + 0.5) * before) / after - 0.5);
-    first[i] = Math.min(Math.floor(position), before - 1);
-    second[i] = Math.min(first[i] + 1, before - 1);
-    part[i] = position - first[i];
-  }
-  return { first, second, part };
+/** The brightness, 0..255, that the grey colour map gives each step. */
+export function greyLevels(steps) {
+  const levels = new Uint8Array(steps.length);
+  for (let i = 0; i < steps.length; i++) levels[i] = GREYS[steps[i]];
+  return levels;
 }
 
 /**

@@ -75,27 +75,28 @@ export class SelectionView extends View {
     return found;
   }
 
-  /** The selection in the model's resolution and, made when first asked for, the mask in the picture's. */
+  /**
+   * What the widgets make of the probabilities, in 256 levels: `levels` as brightness and `steps` as colours, [w,h].
+   * A selection is in the model's resolution, and the canvas samples it bilinearly, as the node does; the masks of
+   * CLIPSegMasking are in the picture's, since no canvas has their filter.
+   */
   selected() {
     const entry = this.entries[this.page];
     const settings = this.settings();
     const key = JSON.stringify(settings);
     if (this.made.key === key) return this.made;
     const { values, width, height } = this.map;
-    const made = { key, mask: null };
     if (entry.kind === "selection") {
-      made.selection = selection.selected(values, width, height, settings, entry.scale);
-      made.isEmpty = !made.selection.some((value) => value > 0);
-    }
-    made.fullMask = () => {
+      const chosen = selection.selected(values, width, height, settings, entry.scale);
+      const steps = selection.steps(chosen);
+      const isEmpty = !chosen.some((value) => value > 0);
+      this.made = { key, width, height, steps, levels: selection.greyLevels(steps), isEmpty };
+    } else {
       const { width: w, height: h } = this.loaded.picture;
-      made.mask ??= made.selection
-        ? selection.maskOfSelection(made.selection, width, height, w, h)
-        : selection.maskOfProbabilities(values, width, height, w, h, settings.normalization);
-      return made.mask;
-    };
-    this.made = made;
-    return made;
+      const levels = selection.maskOfProbabilities(values, width, height, w, h, settings.normalization);
+      this.made = { key, width: w, height: h, steps: levels, levels };
+    }
+    return this.made;
   }
 
   draw() {
@@ -104,40 +105,35 @@ export class SelectionView extends View {
     const { picture } = this.loaded;
     const { width, height } = context.canvas;
     const opacity = this.opacity[this.mode];
-    const whole = (name) => canvasOf(mapped(made.fullMask(), pixelTable(name)), width, height);
+    const lay = (levels, table) => {
+      context.imageSmoothingEnabled = true;
+      context.imageSmoothingQuality = "low"; // bilinear
+      context.drawImage(canvasOf(mapped(levels, pixelTable(table)), made.width, made.height), 0, 0, width, height);
+    };
     if (this.mode === "cutout") {
-      const cut = whole("alpha");
-      const brush = cut.getContext("2d");
-      brush.globalCompositeOperation = "source-in";
-      brush.drawImage(picture, 0, 0);
-      drawCheckerboard(context);
+      // From the front to the back, on one canvas: what is selected, the rest as far as it stays, nothing.
+      context.drawImage(picture, 0, 0);
+      context.globalCompositeOperation = "destination-in";
+      lay(made.levels, "alpha");
+      context.globalCompositeOperation = "destination-over";
       context.globalAlpha = 1 - opacity;
       context.drawImage(picture, 0, 0);
       context.globalAlpha = 1;
-      context.drawImage(cut, 0, 0);
+      drawCheckerboard(context);
       return;
     }
     context.drawImage(picture, 0, 0);
     context.globalAlpha = opacity;
-    if (this.mode === "blackAndWhite") context.drawImage(whole("greys"), 0, 0);
+    if (this.mode === "blackAndWhite") lay(made.levels, "greys");
     else if (this.mode === "outline") this.drawOutline(context, made);
-    else if (!made.selection) context.drawImage(whole("viridis"), 0, 0);
-    else if (!made.isEmpty) {
-      // As the node does it: coloured first, then brought to the picture's size.
-      const steps = mapped(selection.steps(made.selection), pixelTable("viridis"));
-      context.imageSmoothingEnabled = true;
-      context.imageSmoothingQuality = "low"; // bilinear
-      context.drawImage(canvasOf(steps, this.map.width, this.map.height), 0, 0, width, height);
-    }
+    else if (!made.isEmpty) lay(made.steps, "viridis"); // coloured first, then sampled, as the node does it
     context.globalAlpha = 1;
   }
 
   drawOutline(context, made) {
     const { width, height } = context.canvas;
-    const { map } = this;
-    const values = made.selection ? selection.greyLevels(made.selection) : made.fullMask();
-    const [w, h] = made.selection ? [map.width, map.height] : [width, height];
-    const lines = selection.outline(values, w, h, made.selection ? 0.5 : 127.5);
+    const { width: w, height: h } = made;
+    const lines = selection.outline(made.levels, w, h, 127.5);
     const path = new Path2D();
     for (let i = 0; i < lines.length; i += 4) {
       path.moveTo((lines[i] * width) / w, (lines[i + 1] * height) / h);

@@ -47,7 +47,7 @@ export class View {
     }
     if (!this.seen) {
       this.watcher = new IntersectionObserver((changes) => {
-        this.seen = changes.some((change) => change.isIntersecting);
+        this.seen = changes.at(-1).isIntersecting;
         if (this.seen) this.schedule();
       });
       this.watcher.observe(this.element);
