@@ -13,13 +13,8 @@ const views = new NodeViews(app, api, folderOf(import.meta.url), setting);
 // The editor tells of a change before it makes it.
 const refresh = () => queueMicrotask(() => views.refresh());
 
-const style = document.createElement("link");
-style.rel = "stylesheet";
-style.href = new URL("view.css", import.meta.url).href;
-document.head.append(style);
-
 app.registerExtension({
-  name: "maskwright",
+  name: "maskwright.views",
   settings: [
     {
       id: "Maskwright.View.Show",

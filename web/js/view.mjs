@@ -1,6 +1,7 @@
 // What every view in a node has: a frame with a bar of buttons, a canvas, pages for the pictures of a batch, and a place
 // for plain sentences. A view draws only what is seen: nothing is fetched or computed where it is closed or out of sight.
 
+import { STYLE } from "./style.mjs";
 import { filled } from "./texts.mjs";
 
 const BAR = 24; // pixels of height of a closed view
@@ -28,6 +29,7 @@ export class View {
   build() {
     const { texts } = this.frame;
     this.element = make("div", "maskwright-view");
+    make("style", "", this.element).textContent = STYLE;
     this.bar = make("div", "maskwright-bar", this.element);
     this.tools = make("div", "maskwright-tools", this.bar);
     this.pages = make("div", "maskwright-pages", this.bar);

@@ -1,3 +1,6 @@
+// How the views look. Every view brings it along, so that nothing is added to the page around it.
+
+export const STYLE = `
 .maskwright-view {
   display: flex;
   flex-direction: column;
@@ -99,3 +102,4 @@
 .maskwright-closed .maskwright-stage {
   display: none;
 }
+`;
