@@ -3,21 +3,20 @@
 CLIPSeg looks at a square picture with CLIP's vision tower, reads three of its layers, and lets a small decoder say for
 every pixel whether it belongs to what a text names: a *logit*, and after the sigmoid a *probability*.
 
-The vision tower is nearly all of the work, so it runs once a picture however many prompts there are; a prompt is
-encoded once for as long as its model lives. What differs between versions of transformers is inside `Segmenter`.
+The vision tower is nearly all of the work, so it runs once a picture however many prompts there are, and what it saw in
+the last pictures is kept: whoever changes the text or the threshold waits for the decoder alone. A prompt is encoded
+once for as long as its model lives. What differs between versions of transformers is inside `Segmenter`.
 """
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import inspect
 import itertools
 import logging
 import math
 import textwrap
-import threading
-import weakref
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -29,6 +28,7 @@ from .checks import check_choice, check_number, check_whole_number
 from .chunks import WITHOUT_HOST, Chunks
 from .errors import InputError, ModelError
 from .interfaces import WITHOUT_PROGRESS, Progress
+from .last_tensors import LastTensors
 from .side_by_side import side_by_side
 
 NORMALIZATIONS = ("stretch", "none")
@@ -47,7 +47,9 @@ _OVERLAP = 1 / 4
 # The most that a chunk has, in pictures of the model's own size. On a CPU, one for each core.
 _PICTURES_AT_ONCE = 8
 
-_TEXTS_KEPT = 256
+# For each model: some hundreds of texts, and what the published one sees in about a dozen pictures.
+_TEXTS = LastTensors(1_000_000)
+_PICTURES = LastTensors(64_000_000)
 
 _log = logging.getLogger(__name__)
 
@@ -233,19 +235,13 @@ class Segmenter:
         warning in the log.
         """
         tokens = self._tokens(prompt)
-        with _TEXTS_LOCK:
-            kept = _TEXTS.setdefault(self._model, OrderedDict())
-            if tokens in kept:
-                kept.move_to_end(tokens)
-                return kept[tokens]
-        input_ids = torch.tensor([tokens], device=self._model_device)
-        embedding = self._model.get_conditional_embeddings(
-            batch_size=1, input_ids=input_ids, attention_mask=torch.ones_like(input_ids)
-        )
-        with _TEXTS_LOCK:
-            kept[tokens] = embedding
-            while len(kept) > _TEXTS_KEPT:
-                kept.popitem(last=False)
+        embedding = _TEXTS.get(self._model, tokens)
+        if embedding is None:
+            input_ids = torch.tensor([tokens], device=self._model_device)
+            embedding = self._model.get_conditional_embeddings(
+                batch_size=1, input_ids=input_ids, attention_mask=torch.ones_like(input_ids)
+            )
+            _TEXTS.put(self._model, tokens, embedding)
         return embedding
 
     def _tokens(self, prompt: str) -> tuple[int, ...]:
@@ -265,7 +261,22 @@ class Segmenter:
         return tuple(tokens)
 
     def activations(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
-        """What the decoder reads of the vision tower, ``[B,1 + patches,hidden]`` for each of its extract layers."""
+        """What the decoder reads of the vision tower, ``[B,1 + patches,hidden]`` for each of its extract layers.
+
+        The tower runs only for pictures that are not among the last ones it saw.
+        """
+        keys = [hashlib.sha256(row.numpy()).digest() for row in pixel_values.cpu().contiguous()]
+        kept = [_PICTURES.get(self._model, key) for key in keys]
+        new = [number for number, row in enumerate(kept) if row is None]
+        if new:
+            rows = self._look(pixel_values[new]).split(1, dim=1)
+            for number, row in zip(new, rows):
+                kept[number] = row
+                _PICTURES.put(self._model, keys[number], row)
+        return list(torch.cat(kept, dim=1)) if len(kept) > 1 else list(kept[0])
+
+    def _look(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """As `activations`, stacked: ``[layers,B,1 + patches,hidden]``, by the tower itself."""
         dtype = self._vision.embeddings.patch_embedding.weight.dtype
         seen = self._vision.embeddings(pixel_values.to(self._model_device, dtype), interpolate_pos_encoding=True)
         seen = self._vision.pre_layrnorm(seen)
@@ -276,18 +287,12 @@ class Segmenter:
             seen = _through(layer, seen)
             if number in self._model.extract_layers:
                 read[number] = seen.to(next(self._model.decoder.parameters()).dtype)
-        return [read[number] for number in self._model.extract_layers]
+        return torch.stack([read[number] for number in self._model.extract_layers])
 
     def logits(self, activations: list[torch.Tensor], embedding: torch.Tensor) -> torch.Tensor:
         """The decoder's answer to one prompt, ``[B,side,side]`` float32, on `device`."""
         embedding = embedding.to(activations[0].dtype).expand(len(activations[0]), -1)
         return self._model.decoder(activations, embedding).logits.to(self.device, torch.float32)
-
-
-_TEXTS: weakref.WeakKeyDictionary[torch.nn.Module, OrderedDict[tuple[int, ...], torch.Tensor]] = (
-    weakref.WeakKeyDictionary()
-)
-_TEXTS_LOCK = threading.Lock()
 
 
 def _through(layer: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:

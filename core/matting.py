@@ -97,27 +97,26 @@ def trimap(
     Raises:
         InputError: As `MattingSettings`.
     """
+    from scipy.ndimage import minimum_filter1d
+
     settings = MattingSettings(foreground_threshold, background_threshold, erode_size)
     levels = tensors.to_8bit(mask)
-    height, width = levels.shape
-    if settings.erode_size == 0:
-        size, shape = 3, "cross"
-    else:
-        # Larger squares than this one erode no more.
-        size, shape = min(int(settings.erode_size), 2 * max(height, width) + 1), "rectangle"
+    # Larger squares than this one erode no more.
+    size = min(int(settings.erode_size) or 3, 2 * max(levels.shape) + 1)
 
-    def eroded(selected: np.ndarray) -> np.ndarray:
-        batch = torch.from_numpy(selected.astype(np.float32)[None])  # [H,W] -> [1,H,W]
-        return masks.erode(batch, size, shape)[0].numpy()
+    def eroded(selected: np.ndarray, outside: int) -> np.ndarray:
+        # Of any size in the time and memory of the smallest, which `masks.erode` does not do.
+        def along(selected: np.ndarray, axis: int) -> np.ndarray:
+            return minimum_filter1d(selected, size, axis, mode="constant", cval=outside)
 
-    background = eroded(levels < settings.background_threshold)
-    foreground = eroded(levels > settings.foreground_threshold)
-    before, after = size // 2, size - 1 - size // 2  # how far the square reaches over the picture's edge
-    foreground[:before] = 0
-    foreground[:, :before] = 0
-    foreground[max(0, height - after) :] = 0
-    foreground[:, max(0, width - after) :] = 0
-    return torch.from_numpy((1 + foreground - background) / 2).to(mask.device)
+        across = along(selected.view(np.uint8), 1)
+        if settings.erode_size == 0:
+            return across & along(selected.view(np.uint8), 0)
+        return along(across, 0)
+
+    foreground = eroded(levels > settings.foreground_threshold, 0)
+    background = eroded(levels < settings.background_threshold, 1)
+    return torch.from_numpy((np.float32(1) + foreground - background) / 2).to(mask.device)
 
 
 def matte(
@@ -539,9 +538,9 @@ def _pymatting(module: str, name: str) -> Callable:
 
     try:
         return getattr(importlib.import_module(f"pymatting.{module}"), name)
-    except ImportError as error:
+    except Exception as error:  # numba, on which it runs, fails in many ways beside a NumPy that it does not know
         raise DependencyError(
-            f"Alpha matting needs the package pymatting, which cannot be imported ({error})",
-            'Install it into the Python that runs ComfyUI with "python -m pip install pymatting", '
+            f"Alpha matting needs the package pymatting, which cannot be imported ({type(error).__name__}: {error})",
+            'Install it into the Python that runs ComfyUI with "python -m pip install --upgrade pymatting", '
             "or turn alpha_matting off",
         ) from error

@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn import Conv2d, Linear
 
 from ..core import tensors
 from ..core.errors import ModelError
@@ -96,12 +97,17 @@ def predict(model: MODNet, image: torch.Tensor) -> torch.Tensor:
 
     Returns:
         ``[B,H,W]`` in 0..1, not stretched, on the model's device.
+
+    Raises:
+        ModelError: The model answered with NaN.
     """
     height, width = image.shape[1:3]
     device = next(model.parameters()).device
     shown = tensors.resize_image(tensors.rgb(image).to(device, torch.float32), *shown_size(height, width), mode="area")
     with torch.no_grad():
         matte = model(tensors.image_to_bchw(shown) * 2 - 1)
+    if matte.isnan().any():
+        raise ModelError("MODNet answered with NaN", "Its file may be damaged; delete it and download it again")
     matte = matte.squeeze(1)  # [B,1,h,w] -> [B,h,w]
     # Smaller by area, as the reference; larger it would show steps by area.
     smaller = height <= matte.shape[1] and width <= matte.shape[2]
@@ -237,7 +243,7 @@ class _ConvNormReLU(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, size: int, stride: int = 1) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(channels_in, channels_out, size, stride, padding=size // 2),
+            Conv2d(channels_in, channels_out, size, stride, padding=size // 2),
             _HalfInstanceNorm(channels_out),
             nn.ReLU(inplace=True),
         )
@@ -251,7 +257,7 @@ class _LastConv(nn.Module):
 
     def __init__(self, channels_in: int, size: int, stride: int = 1) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(channels_in, 1, size, stride, padding=size // 2))
+        self.layers = nn.Sequential(Conv2d(channels_in, 1, size, stride, padding=size // 2))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.layers(x)
@@ -280,9 +286,9 @@ class _SqueezeExcitation(nn.Module):
     def __init__(self, channels: int, reduction: int) -> None:
         super().__init__()
         self.fc = nn.Sequential(
-            nn.Linear(channels, channels // reduction, bias=False),
+            Linear(channels, channels // reduction, bias=False),
             nn.ReLU(inplace=True),
-            nn.Linear(channels // reduction, channels, bias=False),
+            Linear(channels // reduction, channels, bias=False),
             nn.Sigmoid(),
         )
 
@@ -340,7 +346,7 @@ class _InvertedResidual(nn.Module):
 def _conv_batch_norm(
     channels_in: int, channels_out: int, size: int, stride: int = 1, groups: int = 1
 ) -> tuple[nn.Module, nn.Module]:
-    conv = nn.Conv2d(channels_in, channels_out, size, stride, padding=size // 2, groups=groups, bias=False)
+    conv = Conv2d(channels_in, channels_out, size, stride, padding=size // 2, groups=groups, bias=False)
     return conv, nn.BatchNorm2d(channels_out)
 
 

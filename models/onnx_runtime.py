@@ -80,11 +80,14 @@ def open_session(path: Path, device: torch.device, again: str) -> InferenceSessi
         again: How the user gets a good file, for the error's remedy.
 
     Raises:
-        ModelError: The file is no ONNX model, is cut short, or cannot be run.
+        ModelError: The file is no ONNX model, is cut short, is too new for this ONNX Runtime, or cannot be run.
+        MemoryError: There is not enough memory for it.
         DependencyError: As `onnxruntime`.
     """
     ort = onnxruntime()
     options = ort.SessionOptions()
+    # By default its threads go on spinning for some 40 ms after every run, and keep the cores from what comes next.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     threads = os.environ.get("OMP_NUM_THREADS", "")
     if threads.isdigit():  # as rembg and torch do
         options.intra_op_num_threads = options.inter_op_num_threads = int(threads)
@@ -99,14 +102,25 @@ def open_session(path: Path, device: torch.device, again: str) -> InferenceSessi
             session = ort.InferenceSession(str(path), options, providers=[_CPU])
             logger.info("ONNX Runtime with %s: %s", ", ".join(wanted), error)
     except Exception as error:  # of a dozen kinds, which have no base of their own
-        size = path.stat().st_size if path.is_file() else 0
-        raise ModelError(
-            f"{path} ({size} bytes) cannot be loaded: it is no ONNX model, or is cut short ({_first_line(error)})",
-            again,
-        ) from error
+        if is_out_of_memory(error):
+            raise MemoryError(f"{path.name}: {error}") from error
+        raise _not_loaded(ort, path, error, again) from error
     if device.type == "cuda" and not any(name in _ACCELERATORS for name in session.get_providers()):
         _warn(*_why_not_on_gpu(ort))
     return session
+
+
+def _not_loaded(ort: ModuleType, path: Path, error: Exception, again: str) -> ModelError:
+    size, told = path.stat().st_size if path.is_file() else 0, str(error).replace(str(path), "")
+    fault = f"{path} ({size} bytes) cannot be loaded"
+    if "INVALID_PROTOBUF" in told or "No graph" in told:
+        return ModelError(f"{fault}: it is no ONNX model, or is cut short ({_first_line(error)})", again)
+    if "IR version" in told or "opset" in told or "No Op registered" in told:
+        return ModelError(
+            f"{fault}: it needs a newer ONNX Runtime than {ort.__version__} ({_first_line(error)})",
+            f"Update it: {pip_install('--upgrade', best_package())}; or choose another model",
+        )
+    return ModelError(f"{fault} by ONNX Runtime {ort.__version__} ({_first_line(error)})", again)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -202,4 +216,6 @@ def _python() -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    """What an error says, without the middle of a long line: ONNX Runtime names the C++ function before the fault."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line if len(line) <= 400 else f"{line[:80]} ... {line[-300:]}"

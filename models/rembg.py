@@ -51,12 +51,12 @@ _sessions: ModelCache[RembgMasks] = ModelCache(capacity=2)
 class RembgMasks:
     """A session of rembg as a `core.interfaces.MaskSource`."""
 
-    def __init__(self, session: object, path: Path, side: int | None) -> None:
-        """``side``: for clothes, the side of the picture that the model sees; None for all others."""
+    def __init__(self, session: object, path: Path, shown: tuple[int, int] | None) -> None:
+        """``shown``: for clothes, width and height of the picture that the model sees; None for all others."""
         self._session = session
         self._path = path
-        self._side = side
-        self.masks_per_picture = 3 if side else 1
+        self._shown = shown
+        self.masks_per_picture = 3 if shown else 1
 
     @property
     def providers(self) -> list[str]:
@@ -70,13 +70,14 @@ class RembgMasks:
         the same everywhere. Clothes are classes, which are not mixed at borders: see `_clothes`.
 
         Raises:
-            ModelError: The model failed on this picture.
+            ModelError: The model failed on this picture, or answered with NaN.
             MemoryError: There is not enough memory for it.
         """
         image = tensors.to_pil(tensors.rgb(picture))
         try:
-            with np.errstate(divide="ignore", invalid="ignore"):  # an answer that is the same everywhere is 0 / 0
-                found = self._session.predict(image) if self._side is None else self._clothes(image, self._side)
+            # An answer that is the same everywhere is 0 / 0; the sigmoid of a large one overflows on its way to 0.
+            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+                found = self._session.predict(image) if self._shown is None else self._clothes(image, self._shown)
         except Exception as error:  # of ONNX Runtime, which has a dozen kinds without a base of their own
             if onnx_runtime.is_out_of_memory(error):
                 raise MemoryError(f"{self._path.name}: {error}") from error
@@ -88,11 +89,11 @@ class RembgMasks:
         masks = [tensors.from_pil(mask).unsqueeze(0) for mask in found]  # [H,W] -> [1,H,W]
         return masks[0] if len(masks) == 1 else torch.cat(masks)
 
-    def _clothes(self, image: Image.Image, side: int) -> list[Image.Image]:
+    def _clothes(self, image: Image.Image, size: tuple[int, int]) -> list[Image.Image]:
         """rembg resizes the map of classes (0, 1, 2, 3) as if it were a picture, so that between a 3 and a 0 there is
         a line of 2 and of 1. Given a picture of the model's own size it has nothing to resize; the masks are then
         brought to the picture's size pixel by pixel."""
-        seen = image.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
+        seen = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
         found = self._session.predict(seen)
         return [mask.resize(image.size, Image.Resampling.NEAREST) for mask in found]
 
@@ -138,12 +139,32 @@ def _open(found: Found, name: str | None, classes: dict[str, type], device: torc
                 again,
             )
         kind = _class_of(name, classes)
+    maps, wanted = _maps(inner), 4 if name == CLOTHES else 1
+    if maps not in (None, wanted):
+        raise _wrong_interface(found.path, f"its output has {maps} channels where {name} has {wanted}", again)
     session = kind.__new__(kind)
     session.model_name = name
-    session.inner_session = inner
+    session.inner_session = _NoNaN(inner)
     if name != CLOTHES:
         return RembgMasks(session, found.path, None)
-    return RembgMasks(session, found.path, size[0] or catalog.REMBG[CLOTHES].input_size)
+    height, width = (length or catalog.REMBG[CLOTHES].input_size for length in size)
+    return RembgMasks(session, found.path, (width, height))
+
+
+class _NoNaN:
+    """An ONNX Runtime session that does not answer with NaN, of which rembg would make black without a word."""
+
+    def __init__(self, session: object) -> None:
+        self._session = session
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._session, name)
+
+    def run(self, *args: object, **kwargs: object) -> list:
+        answer = self._session.run(*args, **kwargs)
+        if np.isnan(answer[0]).any():
+            raise ValueError("it answered with NaN")
+        return answer
 
 
 def _picture_size(session: object, path: Path, again: str) -> tuple[int | None, int | None]:
@@ -164,6 +185,12 @@ def _picture_size(session: object, path: Path, again: str) -> tuple[int | None, 
     if outputs[0].shape and len(outputs[0].shape) != 4:
         raise _wrong_interface(path, f"its output is {outputs[0].shape}, not a map [1, 1, height, width]", again)
     return shape[2], shape[3]
+
+
+def _maps(session: object) -> int | None:
+    """How many maps a session gives for a picture; None where it does not tell."""
+    shape = session.get_outputs()[0].shape
+    return shape[1] if len(shape) == 4 and isinstance(shape[1], int) else None
 
 
 def _wrong_interface(path: Path, fault: str, again: str) -> ModelError:

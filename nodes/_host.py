@@ -74,9 +74,19 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def chunks(total: int) -> Chunks:
+def make_room() -> None:
+    """As `release_memory`, and ComfyUI's own models leave the device too: for work on it beside ComfyUI, such as that
+    of ONNX Runtime, for which nothing else makes room."""
+    if running():
+        import comfy.model_management
+
+        comfy.model_management.unload_all_models()
+    release_memory()
+
+
+def chunks(total: int, release: Callable[[], None] = release_memory) -> Chunks:
     """How to work through a batch of ``total`` on this host: its progress bar, its interrupt, its memory."""
-    return Chunks(progress(total), is_out_of_memory, release_memory)
+    return Chunks(progress(total), is_out_of_memory, release)
 
 
 class _Managed(torch.nn.Module):

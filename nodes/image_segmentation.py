@@ -139,7 +139,8 @@ class ImageSegmentation:
             host.on_device,
             host.progress,
         )
-        cutouts, masks = background.remove(images, source, settings, clean, host.chunks(len(images)))
+        chunks = host.chunks(len(images), host.make_room)
+        cutouts, masks = background.remove(images, source, settings, clean, chunks)
         view = _view.View(extra_pnginfo)
         view.comparison(images, cutouts)
         return view.answer((cutouts, masks), kind="comparison")

@@ -18,6 +18,7 @@ import torch
 from maskwright.core import clipseg, tensors
 from maskwright.core.chunks import Chunks
 from maskwright.core.errors import InputError, ModelError
+from maskwright.core.last_tensors import LastTensors
 from PIL import Image
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -33,6 +34,13 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple:
 @pytest.fixture(scope="module")
 def segmenter(pair: tuple) -> clipseg.Segmenter:
     return clipseg.Segmenter(*pair)
+
+
+@pytest.fixture(autouse=True)
+def nothing_seen_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts are forgotten between tests, and pictures at once: what one call saw must not answer the next."""
+    monkeypatch.setattr(clipseg, "_TEXTS", LastTensors(1_000_000))
+    monkeypatch.setattr(clipseg, "_PICTURES", LastTensors(0))
 
 
 def random_image(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -215,7 +223,6 @@ def test_a_batch_is_its_pictures_and_nothing_changes_in_place(segmenter: clipseg
 def test_inference_mode_in_which_comfyui_runs_nodes_changes_nothing(pair: tuple) -> None:
     image = random_image(3, 30, 40, 3)
     expected = clipseg.segment(image, clipseg.Segmenter(*pair), clipseg.Query("hair|face"))
-    clipseg._TEXTS.clear()
     with torch.inference_mode():
         segmenter = clipseg.Segmenter(pair[0], clipseg.copy_as(pair[1], torch.float32))
         inside = clipseg.segment(image, segmenter, clipseg.Query("hair|face"))
@@ -311,8 +318,7 @@ def test_unknown_normalization_is_named_with_the_choices(segmenter: clipseg.Segm
 
 @pytest.fixture
 def encoded(pair: tuple, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Counts the runs of the text tower of a model that has encoded nothing yet."""
-    clipseg._TEXTS.clear()
+    """Counts the runs of the text tower."""
     calls: list[int] = []
     text_model = pair[1].clip.text_model
     forward = text_model.forward
@@ -329,28 +335,66 @@ def test_a_text_is_encoded_once(pair: tuple, encoded: list[int]) -> None:
     assert len(encoded) == 3
 
 
-def test_few_texts_are_kept_and_none_without_its_model(pair: tuple, encoded: list[int], monkeypatch) -> None:
-    monkeypatch.setattr(clipseg, "_TEXTS_KEPT", 2)
+@pytest.fixture
+def looked(pair: tuple, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """For each run of the vision tower, how many pictures it was shown."""
+    calls: list[int] = []
+    embeddings = pair[1].clip.vision_model.embeddings
+    forward = embeddings.forward
+    monkeypatch.setattr(embeddings, "forward", lambda x, **k: (calls.append(len(x)), forward(x, **k))[1])
+    return calls
+
+
+def test_the_vision_tower_looks_once_at_a_picture_whatever_is_asked(
+    pair: tuple, looked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clipseg, "_PICTURES", LastTensors(1_000_000))
+    image = random_image(3, 20, 20, 3)
+    segmenter = clipseg.Segmenter(*pair)
+    clipseg.segment(image[:2], segmenter, clipseg.Query("cat"))
+    assert sum(looked) == 2
+    again = clipseg.segment(image, segmenter, clipseg.Query("dog | sky", "cat"), clipseg.Selection(threshold=0.1))
+    assert sum(looked) == 3  # the third picture is new
+    monkeypatch.setattr(clipseg, "_PICTURES", LastTensors(0))
+    anew = clipseg.segment(image, segmenter, clipseg.Query("dog | sky", "cat"), clipseg.Selection(threshold=0.1))
+    assert sum(looked) == 6
+    for one, other in zip(again, anew):
+        assert torch.equal(one, other)
+    clipseg.masking(image, segmenter, clipseg.Query("cat", "", 704))
+    assert sum(looked) == 9  # at another size it sees something else
+
+
+def test_in_a_batch_only_new_pictures_are_looked_at(
+    pair: tuple, looked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clipseg, "_PICTURES", LastTensors(1_000_000))
+    segmenter = clipseg.Segmenter(*pair)
+    pixel_values = segmenter.pixel_values(random_image(4, 20, 20, 3), OWN)
+    with torch.no_grad():
+        alone = [segmenter.activations(pixel_values[number : number + 1]) for number in (2, 0)]
+        together = segmenter.activations(pixel_values)
+    assert looked == [1, 1, 2]
+    for layer in range(len(together)):
+        assert torch.equal(together[layer][2:3], alone[0][layer])
+        assert torch.equal(together[layer][:1], alone[1][layer])
+
+
+def test_nothing_is_kept_without_its_model(pair: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clipseg, "_PICTURES", LastTensors(1_000_000))
     model = clipseg.copy_as(pair[1], torch.float32)
     segmenter = clipseg.Segmenter(pair[0], model)
-    with torch.no_grad():
-        for text in ("cat", "dog", "cat", "sky", "face"):
-            segmenter.text_embedding(text)
-    assert len(clipseg._TEXTS[model]) == 2
+    clipseg.masking(random_image(2, 20, 20, 3), segmenter, clipseg.Query("cat"))
+    assert len(clipseg._TEXTS) == 1 and len(clipseg._PICTURES) == 2
     dead = weakref.ref(model)
     del model, segmenter
     gc.collect()
     assert dead() is None
-    assert len(clipseg._TEXTS) == 0
+    assert len(clipseg._TEXTS) == 0 and len(clipseg._PICTURES) == 0
 
 
-def test_the_vision_tower_runs_once_a_picture_however_many_prompts(pair: tuple, monkeypatch) -> None:
-    calls = []
-    embeddings = pair[1].clip.vision_model.embeddings
-    forward = embeddings.forward
-    monkeypatch.setattr(embeddings, "forward", lambda *a, **k: (calls.append(1), forward(*a, **k))[1])
+def test_the_vision_tower_runs_once_a_picture_however_many_prompts(pair: tuple, looked: list[int]) -> None:
     clipseg.masking(random_image(2, 20, 20, 3), clipseg.Segmenter(*pair), clipseg.Query("cat|dog|sky", "face"))
-    assert len(calls) == 2
+    assert looked == [1, 1]
 
 
 @pytest.mark.parametrize(("layers", "extract_layers"), [(1, (0, 1, 2)), (4, (-2, 0, 1))])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from demo_models import HELD_OUT, overlap_of, shape_scenes
 import numpy as np
 import pytest
 import torch
+from demo_models import HELD_OUT, overlap_of, salient_scenes, shape_scenes
 from maskwright import NODE_CLASS_MAPPINGS
-from maskwright.models import clipseg
+from maskwright.models import background_files, clipseg
 from pack import ROOT
 
 SCENES = range(HELD_OUT, HELD_OUT + 20)
@@ -50,6 +50,24 @@ def test_demo_clipseg_is_in_the_list_and_small(demo_clipseg: tuple) -> None:
     assert (clipseg.DEMO_FOLDER / "model.safetensors").is_file()
     processor, model = demo_clipseg
     assert type(processor).__name__ == "CLIPSegProcessor" and type(model).__name__ == "CLIPSegForImageSegmentation"
+
+
+def test_demo_salient_finds_what_stands_out() -> None:
+    pytest.importorskip("rembg", exc_type=ImportError)
+    node = NODE_CLASS_MAPPINGS["ImageSegmentation"]()
+    overlaps = []
+    for seed in SCENES:
+        scene = salient_scenes.draw_salient_scene(seed, (300, 400))
+        picture = torch.from_numpy(scene.image).float().div(255).unsqueeze(0)
+        cutout, mask = node.node(picture, background_files.DEMO, "false", 240, 20, 10, "false")
+        overlaps.append(overlap_of(mask[0].numpy() > 0.5, scene.mask))
+        assert torch.equal(cutout[..., 3], mask)
+    assert np.mean(overlaps) >= 0.9
+
+
+def test_demo_salient_is_in_the_list_and_small() -> None:
+    assert background_files.DEMO in background_files.available([])
+    assert background_files.DEMO_FILE.stat().st_size < 1_000_000
 
 
 def test_the_demo_models_say_where_they_come_from() -> None:

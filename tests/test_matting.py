@@ -127,7 +127,7 @@ def test_post_process_equals_rembg() -> None:
 # --- the trimap -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("erode_size", [0, 1, 2, 3, 9, 10, 11, 60, 5000])
+@pytest.mark.parametrize("erode_size", [0, 1, 2, 3, 9, 10, 11, 60, 5000, 10**30])
 @pytest.mark.parametrize("sides", range(4))
 def test_a_trimap_erodes_both_sure_parts_as_rembg_does(erode_size: int, sides: int) -> None:
     mask = torch.rot90(scene(bust, 61, 47)[1], sides).contiguous()  # the bust reaches one of the picture's edges
@@ -362,7 +362,21 @@ def test_a_missing_package_is_named_with_what_installs_it(module: str, monkeypat
     for name in [name for name in sys.modules if name.split(".")[0] == "pymatting"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(DependencyError, match="pip install pymatting"):
+    with pytest.raises(DependencyError, match="pip install --upgrade pymatting"):
+        matting.matte(*PORTRAITS["curls"])
+
+
+@pytest.mark.parametrize("error", [SystemError("initialization of _internal failed"), AttributeError("_ARRAY_API")])
+def test_a_package_that_is_broken_is_named_too(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name.split(".")[0] == "pymatting":
+                raise error
+
+    for name in [name for name in sys.modules if name.split(".")[0] == "pymatting"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
+    with pytest.raises(DependencyError, match=re.escape(str(error)) + ".*pip install --upgrade pymatting"):
         matting.matte(*PORTRAITS["curls"])
 
 

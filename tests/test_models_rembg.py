@@ -218,9 +218,15 @@ def test_a_file_of_the_users_own_runs_like_its_next_of_kin_at_its_own_size(
     assert np.abs(levels(found[0]).astype(int) - np.array(expected).astype(int)).max() <= 2
 
 
-def test_clothes_by_name(plain: types.ModuleType, folder: Path) -> None:
-    tiny_onnx.write(folder / "my cloth model.onnx", 64, **CLASSES)
-    assert load("my cloth model.onnx", folder).masks(picture()).shape == (3, 60, 90)
+@pytest.mark.parametrize("size", [64, (48, 96)])
+def test_clothes_by_name(plain: types.ModuleType, folder: Path, size: int | tuple[int, int]) -> None:
+    tiny_onnx.write(folder / "my cloth model.onnx", size, **CLASSES)
+    image = torch.zeros(60, 90, 3)
+    image[:, 30:60, 0] = image[:, 60:, 2] = 1  # nothing, red and blue, side by side
+    masks = load("my cloth model.onnx", folder).masks(image)
+    assert masks.shape == (3, 60, 90)
+    assert set(masks.unique().tolist()) == {0.0, 1.0} and not masks[1].any()
+    assert masks[0, :, 33:57].all() and masks[2, :, 63:].all() and not masks[:, :, :27].any()
 
 
 def test_what_does_not_exist_is_told_without_importing_rembg(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,6 +271,8 @@ def test_the_session_tells_where_it_runs(plain: types.ModuleType, folder: Path) 
 
 # Files that cannot be used
 
+RED_AND_GREEN = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+
 
 def cut_short(path: Path) -> None:
     path.write_bytes(tiny_onnx.write(path).read_bytes()[:-60])
@@ -277,6 +285,7 @@ FAULTY: dict[str, tuple[Callable[[Path], object], str]] = {
     "another size": (lambda path: tiny_onnx.write(path, 256), "it takes pictures of 256 x 256, and u2net those of 320"),
     "five channels": (lambda path: tiny_onnx.write(path, 320, [[1.0] * 5]), r"its input is \[1, 5, 320, 320\]"),
     "half precision": (lambda path: tiny_onnx.write(path, half=True), r"its input holds tensor\(float16\)"),
+    "two maps": (lambda path: tiny_onnx.write(path, 320, RED_AND_GREEN), "its output has 2 channels where u2net has 1"),
 }
 
 
@@ -301,6 +310,44 @@ def test_a_file_of_the_users_own_that_cannot_be_used_has_no_address(
     with pytest.raises(ModelError, match=reason) as caught:
         load("mine.onnx", folder)
     assert "Put a whole ONNX model" in caught.value.remedy and "https" not in str(caught.value)
+
+
+def test_clothes_need_their_four_classes(plain: types.ModuleType, folder: Path) -> None:
+    tiny_onnx.write(folder / "u2net_cloth_seg.onnx", 768)
+    with pytest.raises(ModelError, match="its output has 1 channels where u2net_cloth_seg has 4"):
+        load("u2net_cloth_seg", folder)
+
+
+@pytest.mark.parametrize("change", [{"ir_version": 99}, {"opset": 99}], ids=str)
+def test_a_file_newer_than_onnxruntime_is_not_called_broken(
+    plain: types.ModuleType, folder: Path, change: dict[str, int]
+) -> None:
+    import onnx
+
+    path = tiny_onnx.write(folder / "u2net.onnx")
+    model = onnx.load(path)
+    model.ir_version = change.get("ir_version", model.ir_version)
+    model.opset_import[0].version = change.get("opset", 11)
+    onnx.save(model, path)
+    with pytest.raises(ModelError, match="it needs a newer ONNX Runtime than") as caught:
+        load("u2net", folder)
+    assert "pip install --upgrade onnxruntime" in caught.value.remedy and "Delete" not in str(caught.value)
+
+
+def test_an_answer_of_nan_is_told_and_not_made_black(plain: types.ModuleType, folder: Path) -> None:
+    tiny_onnx.write(folder / "u2net.onnx", weights=[[float("nan"), 0.0, 0.0]])
+    with pytest.raises(ModelError, match=r"u2net\.onnx failed .*it answered with NaN"):
+        load("u2net", folder).masks(picture())
+
+
+def test_large_answers_before_the_sigmoid_are_no_trouble(
+    plain: types.ModuleType, folder: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    needs("birefnet-general")
+    tiny_onnx.write(folder / "birefnet-general.onnx", 1024, [[1e6, 0.0, 0.0]])
+    masks = load("birefnet-general", folder).masks(picture())
+    assert masks.min() == 0 and masks.max() == 1
+    assert not [warning for warning in recwarn if warning.category is RuntimeWarning]
 
 
 def test_a_model_that_fails_while_it_runs_is_named(
@@ -408,8 +455,6 @@ def test_a_missing_checkpoint_is_named(folder: Path) -> None:
 
 
 def test_the_demo_model_finds_a_bright_thing(plain: types.ModuleType) -> None:
-    if not background_files.DEMO_FILE.is_file():
-        pytest.skip("the demo model is not there")
     image = torch.full((200, 200, 3), 0.1)
     image[60:140, 60:140] = torch.tensor([0.9, 0.3, 0.2])
     source = background.load(background_files.DEMO)

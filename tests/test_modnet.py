@@ -3,6 +3,7 @@ are told apart, and pictures of every size go through."""
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -320,6 +321,13 @@ def test_pictures_of_odd_sizes(model: modnet.MODNet, size: tuple[int, int], smal
     assert mask.dtype == torch.float32
     assert torch.isfinite(mask).all() and mask.min() >= 0 and mask.max() <= 1
     assert torch.equal(image, before)
+
+
+def test_an_answer_of_nan_is_told(model: modnet.MODNet, small_reference: None) -> None:
+    broken = copy.deepcopy(model)
+    broken.f_branch.conv_f[-1].layers[0].bias.fill_(torch.nan)
+    with pytest.raises(ModelError, match="MODNet answered with NaN"):
+        modnet.predict(broken, torch.rand(1, 40, 40, 3))
 
 
 def test_a_batch_is_its_pictures_and_alpha_is_not_looked_at(model: modnet.MODNet, small_reference: None) -> None:

@@ -13,6 +13,7 @@ import tiny_clipseg
 import torch
 from maskwright.core import clipseg
 from maskwright.core.errors import InputError, PackError
+from maskwright.core.last_tensors import LastTensors
 from maskwright.models import clipseg as clipseg_models
 from maskwright.nodes import _clipseg
 from maskwright.nodes import _host as host
@@ -44,6 +45,11 @@ def loads(pair: tuple, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(clipseg_models, "load", load)
     return names
+
+
+@pytest.fixture(autouse=True)
+def nothing_seen_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clipseg, "_PICTURES", LastTensors(0))
 
 
 @pytest.fixture(autouse=True)

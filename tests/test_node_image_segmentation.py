@@ -14,6 +14,7 @@ import torch
 from maskwright.core import background as background_ops
 from maskwright.core import matting, tensors
 from maskwright.core.errors import DependencyError, InputError, ModelError, PackError
+from maskwright.core.interfaces import NoProgress
 from maskwright.core.model_cache import ModelCache
 from maskwright.models import background, background_files, catalog, rembg
 from maskwright.nodes import _host as host
@@ -222,6 +223,30 @@ def test_progress_counts_pictures_and_an_interrupt_ends_the_batch(
     assert totals == [4] and steps == [1, 1]
 
 
+def test_where_onnx_runtime_has_no_memory_left_comfyuis_models_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = []
+
+    class Short(Red):
+        def masks(self, picture: torch.Tensor) -> torch.Tensor:
+            done.append("mask")
+            if "unload" not in done:
+                raise MemoryError("u2net.onnx: Failed to allocate memory")
+            return super().masks(picture)
+
+    management = types.ModuleType("comfy.model_management")
+    management.unload_all_models = lambda: done.append("unload")
+    management.soft_empty_cache = lambda: done.append("empty")
+    comfy = types.ModuleType("comfy")
+    comfy.model_management = management
+    monkeypatch.setitem(sys.modules, "comfy", comfy)
+    monkeypatch.setitem(sys.modules, "comfy.model_management", management)
+    monkeypatch.setattr(host, "progress", lambda *_: NoProgress())
+    monkeypatch.setattr(background, "load", lambda *_: Short())
+    images = portrait(batch=2)
+    assert torch.equal(run("u2net", *PLAIN, images=images)[1], images[..., 0])
+    assert done == ["mask", "unload", "empty", "mask", "mask"]
+
+
 # Beside rembg
 
 
@@ -309,4 +334,7 @@ def test_the_help_page_tells_every_model_with_its_licence() -> None:
     for model in catalog.BACKGROUND.values():
         (row,) = (line for line in page.splitlines() if line.startswith(f"| `{model.name}` |"))
         assert f"[{model.licence}]({model.source})" in row
+        (file,) = model.files
+        assert f"]({file.url})" in row
+        assert file.size is None or f"[{round(file.size / 1e6)} MB]" in row
     assert "Not free for commercial use" in page

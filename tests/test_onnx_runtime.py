@@ -17,6 +17,11 @@ CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 GPU_THERE, NO_GPU = torch.device("cuda", 0), torch.device("cpu")
 
 
+class FakeOptions(types.SimpleNamespace):
+    def add_session_config_entry(self, name: str, value: str) -> None:
+        setattr(self, name, value)
+
+
 class FakeRuntime(types.ModuleType):
     """ONNX Runtime with the providers that it has, and those that really start."""
 
@@ -25,12 +30,13 @@ class FakeRuntime(types.ModuleType):
         self.has, self.starts, self.__version__, self.cuda_version = has, starts, version, cuda
         self.asked: list[list] = []
         self.fault: Callable[[list], None] = lambda providers: None
-        self.SessionOptions = types.SimpleNamespace
+        self.SessionOptions = FakeOptions
         runtime = self
 
         class InferenceSession:
-            def __init__(self, path: str, options: object, providers: list) -> None:
+            def __init__(self, path: str, options: FakeOptions, providers: list) -> None:
                 runtime.asked.append(providers)
+                runtime.options = vars(options)
                 runtime.fault(providers)
                 names = [each if isinstance(each, str) else each[0] for each in providers]
                 self._providers = [name for name in names if name in runtime.starts]
@@ -175,6 +181,45 @@ def test_an_amd_gpu_is_not_told_of_cuda(
     open_it()
     (warning,) = warnings(caplog)
     assert "AMD" in warning and "onnxruntime-rocm" in warning
+
+
+def test_threads_rest_when_a_run_is_over(computer: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    runtime = computer({}, has=[CPU], starts=[CPU])
+    open_it(NO_GPU)
+    assert runtime.options["session.force_spinning_stop"] == "1"
+    assert runtime.options["intra_op_num_threads"] == 3
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("No Op registered for NewOp", "it needs a newer ONNX Runtime than 1.26.0"),
+        ("opset_model.onnx failed: external data is missing", "cannot be loaded by ONNX Runtime 1.26.0"),
+        ("INVALID_PROTOBUF: opset_model.onnx", "it is no ONNX model, or is cut short"),
+    ],
+)
+def test_what_onnxruntime_says_decides_what_is_told(computer: Callable, said: str, told: str) -> None:
+    runtime = computer({}, has=[CPU], starts=[CPU])
+
+    def fault(providers: list) -> None:
+        raise RuntimeError(said + " " + "x" * 1000 + " the end")
+
+    runtime.fault = fault
+    with pytest.raises(ModelError) as caught:
+        onnx_runtime.open_session(Path("opset_model.onnx"), NO_GPU, "Get it again")
+    assert told in caught.value.problem and "the end)" in caught.value.problem and len(caught.value.problem) < 600
+
+
+def test_too_little_memory_is_no_fault_of_the_file(computer: Callable) -> None:
+    runtime = computer({}, has=[CPU], starts=[CPU])
+
+    def fault(providers: list) -> None:
+        raise RuntimeError("std::bad_alloc")
+
+    runtime.fault = fault
+    with pytest.raises(MemoryError, match=r"model\.onnx: std::bad_alloc"):
+        open_it(NO_GPU)
 
 
 def test_a_broken_file_is_named_with_its_size_and_the_reason(computer: Callable, tmp_path: Path) -> None:

@@ -13,14 +13,16 @@ RED = ((1.0, 0.0, 0.0),)
 
 def write(
     path: Path,
-    side: int | str = 320,
+    side: int | str | tuple[int, int] = 320,
     weights: Sequence[Sequence[float]] = RED,
     bias: Sequence[float] | None = None,
     half: bool = False,
 ) -> Path:
-    """Write a model for pictures of ``side`` x ``side`` (any size if that is a name) and return its path.
+    """Write a model and return its path.
 
     Args:
+        side: It takes pictures of ``side`` x ``side``, of height and width if these are two, of any size if it is a
+            name.
         weights: For each map the weights of the channels it is made of.
         bias: For each map what is added to it.
         half: Whether it takes and gives half precision.
@@ -30,11 +32,12 @@ def write(
 
     kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
     maps, channels = len(weights), len(weights[0])
+    size = side if isinstance(side, tuple) else (side, side)
     graph = helper.make_graph(
         [helper.make_node("Conv", ["input.1", "weights", "bias"], ["1959"])],
         "tiny",
-        [helper.make_tensor_value_info("input.1", kind, [1, channels, side, side])],
-        [helper.make_tensor_value_info("1959", kind, [1, maps, side, side])],
+        [helper.make_tensor_value_info("input.1", kind, [1, channels, *size])],
+        [helper.make_tensor_value_info("1959", kind, [1, maps, *size])],
         [
             helper.make_tensor("weights", kind, [maps, channels, 1, 1], [w for row in weights for w in row]),
             helper.make_tensor("bias", kind, [maps], list(bias or [0.0] * maps)),

@@ -1,0 +1,126 @@
+"""Background removal on ComfyUI's terms: its models folder, saved prompts, batches, its interrupt, our errors."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from pathlib import Path
+
+import comfyui
+import numpy as np
+import pytest
+import tiny_onnx
+from PIL import Image
+from workflow.engine_interface import NodeFailed
+
+OWN = "mine.onnx"  # in models/rembg; selects each pixel as much as it is red
+PACKAGES = ("rembg", "onnxruntime", "pymatting")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def model(found: comfyui.ComfyUI, server: comfyui.Server) -> Path:
+    """A model of the user's own. Skips where ComfyUI's Python lacks a package that this node needs."""
+    code = f"import importlib.util as u, json; print(json.dumps([n for n in {PACKAGES} if u.find_spec(n) is None]))"
+    missing = json.loads(subprocess.run([found.python, "-c", code], check=True, capture_output=True, text=True).stdout)
+    if missing:
+        pytest.skip(f"ComfyUI's Python lacks {', '.join(missing)}")
+    return tiny_onnx.write(server.base / "models" / "rembg" / OWN, 64)
+
+
+@pytest.fixture
+def portrait(tmp_path: Path) -> Path:
+    """A red disc with a soft rim before a blue wall; never twice the same, or ComfyUI would answer from its cache."""
+    y, x = np.mgrid[0:120, 0:90]
+    disc = ((30 - np.hypot(y - 60, x - 45)) / 6).clip(0, 1)
+    colours = np.stack([0.1 + 0.8 * disc, np.full_like(disc, 0.2), 0.7 - 0.5 * disc], axis=-1)
+    colours[..., 1] += np.random.default_rng().uniform(-0.03, 0.03, disc.shape)
+    path = tmp_path / "portrait.png"
+    Image.fromarray((colours * 255).astype(np.uint8)).save(path)
+    return path
+
+
+def cut_out(server: comfyui.Server, picture: Path, repeat: int = 1, **inputs: object) -> dict:
+    """A prompt that saves the cutouts and the masks of ``repeat`` copies of a picture."""
+    saved = {
+        "alpha_matting": "false",
+        "alpha_matting_foreground_threshold": 230,
+        "alpha_matting_background_threshold": 20,
+        "alpha_matting_erode_size": 4,
+        "post_process_mask": "false",
+    }
+    return {
+        "1": {"class_type": "LoadImage", "inputs": {"image": server.copy_input(picture)}},
+        "2": {"class_type": "RepeatImageBatch", "inputs": {"image": ["1", 0], "amount": repeat}},
+        "3": {"class_type": "ImageSegmentation", "inputs": {"images": ["2", 0], "model": OWN, **saved, **inputs}},
+        "4": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "cutout"}},
+        "5": {"class_type": "MaskPreview", "inputs": {"mask": ["3", 1]}},
+    }
+
+
+def test_a_file_in_models_rembg_is_listed_while_comfyui_runs(server: comfyui.Server) -> None:
+    spec = server.object_info()["ImageSegmentation"]["input"]["required"]["model"]
+    names = spec[0] if isinstance(spec[0], list) else spec[1]["options"]
+    assert names[0] == "u2net" and OWN in names
+
+
+@pytest.mark.parametrize("switches", [("false", "false"), ("true", "false"), ("false", "true")])
+def test_a_batch_becomes_transparent_pictures_and_masks(
+    server: comfyui.Server, portrait: Path, switches: tuple[str, str]
+) -> None:
+    prompt = cut_out(server, portrait, 2, alpha_matting=switches[0], post_process_mask=switches[1])
+    result = server.queue(prompt)
+    picture = np.array(Image.open(portrait)).astype(int)
+    pictures = {"4": [], "5": []}
+    for file in result.files:
+        pictures[file.node_id].append(np.array(Image.open(file.path)).astype(int))
+    assert len(pictures["4"]) == len(pictures["5"]) == 2
+    for cutout, mask in zip(pictures["4"], pictures["5"]):
+        assert cutout.shape == (120, 90, 4)
+        assert np.abs(cutout[..., 3] - mask[..., 0]).max() <= 1
+        assert cutout[60, 45, 3] > 200 and cutout[:10, :, 3].max() < 10
+        sure = cutout[..., 3] > 250
+        assert sure.sum() > 500 and np.abs(cutout[sure][:, :3] - picture[sure]).max() <= 8
+        soft = len(np.unique(cutout[..., 3]))
+        assert soft == 2 if switches[1] == "true" else soft > 10
+
+
+def test_an_interrupt_ends_a_long_batch_early(server: comfyui.Server, portrait: Path) -> None:
+    steps: list[int] = []
+    total = 600
+
+    def watch(_: str, done: int | None, of: int | None) -> None:
+        if of == total:
+            steps.append(done)
+            if len(steps) == 1:
+                threading.Thread(target=server.interrupt).start()
+
+    with pytest.raises(NodeFailed, match="interrupted"):
+        server.queue(cut_out(server, portrait, total), progress=watch)
+    assert steps and steps[-1] < total
+
+
+@pytest.mark.parametrize(
+    ("inputs", "told"),
+    [
+        ({"model": "of nobody"}, "model is 'of nobody', which is none of the models"),
+        ({"model": "../rembg/mine.onnx"}, "which is none of the models"),
+        (
+            {"alpha_matting": "true", "alpha_matting_background_threshold": 240},
+            "alpha_matting_background_threshold is 240 .*they cross",
+        ),
+    ],
+)
+def test_what_is_wrong_reaches_the_user_in_the_packs_own_words(
+    server: comfyui.Server, portrait: Path, inputs: dict, told: str
+) -> None:
+    with pytest.raises(NodeFailed, match=told) as caught:
+        server.queue(cut_out(server, portrait, **inputs))
+    assert "ImageSegmentation" in str(caught.value)
+
+
+def test_a_broken_file_is_named(server: comfyui.Server, portrait: Path, model: Path) -> None:
+    broken = model.with_name("broken.onnx")
+    broken.write_bytes(model.read_bytes()[:-40])
+    with pytest.raises(NodeFailed, match=r"broken\.onnx .*is cut short"):
+        server.queue(cut_out(server, portrait, model="broken.onnx"))
