@@ -547,10 +547,15 @@ def test_redraw_time(editor: Editor, server: comfyui.Server, renderer: str, caps
         print(f"\nredraw of 1024 x 1024 ({renderer}), script time at the median: {', '.join(lines)}", file=sys.stderr)
 
 
-def test_the_editor_in_german(editor: Editor) -> None:
+def test_the_editor_in_chinese(editor: Editor) -> None:
     """Last: it changes the language of this editor."""
-    editor.call("await app.extensionManager.setting.set('Comfy.Locale', 'de')")
+    chinese = json.loads((ROOT / "locales" / "zh" / "main.json").read_text(encoding="utf-8"))["maskwright"]
+    nodes = json.loads((ROOT / "locales" / "zh" / "nodeDefs.json").read_text(encoding="utf-8"))
+    editor.call("await app.extensionManager.setting.set('Comfy.Locale', 'zh')")
     editor.reload()
-    editor.load(from_picture(LOAD))
-    assert editor.message(3) == "Führen Sie den Workflow aus, um hier das Ergebnis zu sehen."
+    editor.load(from_picture(LOAD, widgets_values=["blue", 1, 0.5, 2, "", 352]))
+    assert editor.message(3) == chinese["nothingYet"]
+    assert editor.view(3).query_selector(f"[aria-label='{chinese['close']}']")
+    labels = editor.call("return (app.rootGraph ?? app.graph).getNodeById(3).widgets.map((w) => w.label ?? w.name)")
+    assert nodes["CLIPSeg"]["inputs"]["threshold"]["name"] in labels
     editor.call("await app.extensionManager.setting.set('Comfy.Locale', 'en')")

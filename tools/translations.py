@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Writes locales/en/nodeDefs.json from the nodes, and says what the other languages lack.
 
-    python tools/locales.py           write English, list what is missing or left over elsewhere; exit status 1 if any
-    python tools/locales.py --check   only look
+    python tools/translations.py           write English, list what is missing or left over elsewhere (exit status 1)
+    python tools/translations.py --check   only look
 
 The editor shows `locales/<language>/nodeDefs.json` in place of what a node says of itself: names and tooltips of the
 node, its inputs and its outputs ("0", "1", ...).
@@ -62,7 +62,7 @@ def faults() -> list[str]:
             told += [f"{language}/{kind}.json lacks {key}" for key in sorted(english - there)]
             told += [f"{language}/{kind}.json has {key}, which English has not" for key in sorted(there - english)]
     if read("en", "nodeDefs") != node_definitions():
-        told.append("en/nodeDefs.json is not what the nodes say: run `python tools/locales.py`")
+        told.append("en/nodeDefs.json is not what the nodes say: run `python tools/translations.py`")
     return told
 
 
