@@ -93,15 +93,27 @@ class View:
             regions = [[float(side) for side in box] for box in boxes[index]] if index < len(boxes) else []
             self._add(index, old, files, {"boxes": regions})
 
-    def picture(self, image: torch.Tensor) -> dict | None:
-        """One picture ``[H,W,C]`` by itself, for `host.tell_editor` while the node works: how to fetch it."""
+    def working(self, node_id: str, boxes: Sequence[Sequence], current: int, image: torch.Tensor | None = None) -> None:
+        """Show at once where the node works: regions with their numbers over a picture.
+
+        Args:
+            node_id: The node's own, from the hidden input ``UNIQUE_ID``.
+            boxes: Of the regions, ``(x1, y1, x2, y2)`` in pixels.
+            current: The index of the one that is worked on.
+            image: The picture ``[H,W,C]``; None for the one of the call before.
+        """
         if self._folder is None:
-            return None
-        try:
-            return self._write("working", *_encode(_small(image).convert("RGB"), _PICTURE))
-        except OSError as error:
-            self._give_up(error)
-            return None
+            return
+        message = {"node": str(node_id), "boxes": [[float(side) for side in box] for box in boxes], "current": current}
+        if image is not None:
+            try:
+                name = f"working-{uuid.uuid4().hex}"
+                message["picture"] = self._write(name, *_encode(_small(image).convert("RGB"), _PICTURE))
+            except OSError as error:
+                self._give_up(error)
+                return
+            message["size"] = [image.shape[1], image.shape[0]]
+        host.tell_editor(REGIONS_EVENT, message)
 
     def _add(self, index: int, picture: torch.Tensor, files: dict, facts: dict) -> None:
         height, width = picture.shape[:2]

@@ -138,12 +138,21 @@ def test_a_full_disk_costs_the_view_and_not_the_run(
     (temp / _view.SUBFOLDER).write_text("a file where the folder should be")
     view = _view.View(EDITOR)
     view.comparison(random(1, 8, 8, 3), random(1, 8, 8, 3))
-    assert view.picture(random(8, 8, 3)) is None
+    view.working("3", [], 0, random(8, 8, 3))
     assert view.answer((1, 2)) == (1, 2)
     assert "view of this node stays" in caplog.text
 
 
-def test_a_picture_for_work_in_progress(temp: Path) -> None:
+def test_work_in_progress_is_told_at_once(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+    monkeypatch.setattr(_view.host, "tell_editor", lambda *event: told.append(event))
     view = _view.View(EDITOR)
-    assert opened(temp, view.picture(random(12, 16, 3))).size == (16, 12)
-    assert _view.View(None).picture(random(12, 16, 3)) is None
+    boxes = [(0, 0, 8, 6), (8, 6, 16, 12)]
+    view.working("3:5", boxes, 0, random(12, 16, 3))
+    view.working("3:5", boxes, 1)
+    _view.View(None).working("3", boxes, 0, random(12, 16, 3))
+    (event, first), (_, second) = told
+    assert event == "maskwright.regions" and first["node"] == "3:5" and first["size"] == [16, 12]
+    assert first["boxes"] == second["boxes"] == [list(box) for box in boxes]
+    assert opened(temp, first["picture"]).size == (16, 12)
+    assert second["current"] == 1 and "picture" not in second
