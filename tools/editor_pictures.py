@@ -63,10 +63,8 @@ def main() -> int:
             editor.reload()  # without the tabs of before
             open_and_run(editor, workflow, type_name, example)
             page.wait_for_timeout(6000)  # until the note of the finished job has gone
-            save(
-                page.screenshot(clip={"x": 60, "y": 40, "width": 1560, "height": 1010}),
-                README / f"editor_{example}.jpg",
-            )
+            shown = {"x": 270, "y": 40, "width": 1350, "height": 880}
+            save(page.screenshot(clip=shown), README / f"editor_{example}.jpg")
         save(side_by_side(mode_pictures(editor)), README / "editor_modes.jpg")
         browser.close()
     return 0
