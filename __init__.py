@@ -1,27 +1,42 @@
 """Maskwright: text to mask, mask edges, background removal and masked-region detailing for ComfyUI."""
 
+from .nodes import _compat
 from .nodes.clipseg import CLIPSeg
 from .nodes.clipseg_masking import CLIPSegMasking
 from .nodes.clipseg_model_loader import CLIPSegModelLoader
+from .nodes.edit_basic_pipe import EditBasicPipe
+from .nodes.from_basic_pipe import FromBasicPipe
 from .nodes.gradient_region import GradientRegion
 from .nodes.image_segmentation import ImageSegmentation
+from .nodes.mask_detailer_pipe import MaskDetailerPipe
+from .nodes.to_basic_pipe import ToBasicPipe
 
 # Plain literal dicts: ComfyUI-Manager's and the registry's scanners read them as text.
 NODE_CLASS_MAPPINGS = {
     "CLIPSeg": CLIPSeg,
     "CLIPSegMasking": CLIPSegMasking,
     "CLIPSegModelLoader": CLIPSegModelLoader,
+    "EditBasicPipe": EditBasicPipe,
+    "FromBasicPipe": FromBasicPipe,
     "GradientRegion": GradientRegion,
     "ImageSegmentation": ImageSegmentation,
+    "MaskDetailerPipe": MaskDetailerPipe,
+    "ToBasicPipe": ToBasicPipe,
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
     "CLIPSeg": "CLIPSeg",
     "CLIPSegMasking": "CLIPSeg Masking (batch)",
     "CLIPSegModelLoader": "CLIPSeg Model Loader",
+    "EditBasicPipe": "Edit Basic Pipe",
+    "FromBasicPipe": "From Basic Pipe",
     "GradientRegion": "Gradient Region",
     "ImageSegmentation": "Image Segmentation (rembg)",
+    "MaskDetailerPipe": "Mask Detailer (pipe)",
+    "ToBasicPipe": "To Basic Pipe",
 }
+
+_compat.register(NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS)
 
 WEB_DIRECTORY = "./web"
 

@@ -1,4 +1,4 @@
-"""What ``core`` asks of the world around it; ``nodes/_host.py`` answers inside ComfyUI, tests with a few lines."""
+"""What ``core`` asks of the world around it; ``nodes/_host/`` answers inside ComfyUI, tests with a few lines."""
 
 from __future__ import annotations
 

@@ -5,12 +5,15 @@ The only place that rounds, changes layout, or resizes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 
 from . import separable
+from .errors import InputError
 
 
 def to_8bit(values: torch.Tensor) -> np.ndarray:
@@ -60,6 +63,21 @@ def rgb(image: torch.Tensor) -> torch.Tensor:
 def mask_to_image(mask: torch.Tensor) -> torch.Tensor:
     """A mask ``[B,H,W]`` as a grey image ``[B,H,W,3]``, a view."""
     return mask.unsqueeze(-1).expand(-1, -1, -1, 3)
+
+
+def joined(batches: Sequence[torch.Tensor], name: str) -> torch.Tensor:
+    """Batches of pictures or masks as one, in order.
+
+    Raises:
+        InputError: Their sizes or channels differ; ``name`` says what they are.
+    """
+    shapes = {tuple(batch.shape[1:]) for batch in batches}
+    if len(shapes) > 1:
+        raise InputError(
+            f"{name} have different sizes: {', '.join(str(list(batch.shape)) for batch in batches)}",
+            "Bring them to one size first, for example with 'Upscale Image'",
+        )
+    return torch.cat(list(batches))
 
 
 def resize_image(

@@ -51,6 +51,20 @@ def known(name: object) -> catalog.Model | None:
     return next((model for model in catalog.REMBG.values() if catalog.rembg_name(model) == name), None)
 
 
+def where(name: str, folders: Sequence[Path] = (), elsewhere: Sequence[Path] = ()) -> Path | None:
+    """The file of the model called ``name`` on this computer, None where it is not there. Fetches nothing.
+
+    Raises:
+        InputError: There is no model of that name.
+    """
+    if name == DEMO:
+        return DEMO_FILE if DEMO_FILE.is_file() else None
+    model = known(name)
+    if model is None:
+        return _own_file(name, [Path(folder) for folder in folders])
+    return next((path for path in _candidates(model, folders, elsewhere) if path.is_file()), None)
+
+
 def find(
     name: str,
     folders: Sequence[Path] = (),
@@ -81,9 +95,9 @@ def find(
     model = known(name)
     if model is None:
         return Found(name, _own_file(name, folders), None)
-    for path in _candidates(model, folders, elsewhere):
-        if path.is_file():
-            return Found(name, path, model)
+    path = where(name, folders, elsewhere)
+    if path is not None:
+        return Found(name, path, model)
     weights.download_missing(model, folders[0], progress)
     return Found(name, folders[0] / model.files[0].name, model)
 
@@ -95,7 +109,8 @@ def _own_file(name: object, folders: Sequence[Path]) -> Path:
             return path
     raise InputError(
         f"model is {name!r}, which is none of the models for background removal",
-        f"Choose one of: {', '.join(available(folders))}; or put an ONNX file of that name into {folders[0]}",
+        f"Choose one of: {', '.join(available(folders))}; or put an ONNX file of that name into "
+        f"{folders[0] if folders else 'models/rembg'}",
     )
 
 

@@ -75,6 +75,19 @@ def load(
     return _loaded.get((folder.resolve(), stat.st_mtime_ns, stat.st_size), lambda: _read(folder, file))
 
 
+def where(name: str = DEFAULT, folders: Sequence[Path] = ()) -> Path | None:
+    """The folder of the model called ``name`` on this computer, None where it is not there, or not whole. Loads and
+    fetches nothing.
+
+    Raises:
+        InputError: ``name`` is no name.
+    """
+    if name == DEMO:
+        return DEMO_FOLDER
+    weights.check_name(name, "model")
+    return next((path for path in _candidates(name, [Path(each) for each in folders]) if _fault(path) is None), None)
+
+
 def find(name: str = DEFAULT, folders: Sequence[Path] = (), progress: Callable[[int], Progress] | None = None) -> Path:
     """The folder with all files of the model called ``name``, downloaded if need be. Arguments and errors as `load`."""
     if name == DEMO:

@@ -28,7 +28,6 @@ from maskwright.core.errors import InputError, PackError
 from maskwright.core.regions import Box, find_regions
 from PIL import Image
 
-pytest.importorskip("cv2")
 RED = 0.9  # what the model of most tests wants everywhere, as a latent value
 RED_PIXEL = (RED + 1) / 2
 RED_MODEL = KnownTarget(RED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 WORKFLOWS = Path(__file__).parent / "fixtures" / "workflows"
 TOOLS = Path(__file__).parent.parent / "tools"
@@ -25,3 +26,19 @@ def loaders(*names: object) -> dict:
         prompt[str(number)] = {"class_type": "LoadImage", "inputs": {"image": name}}
         prompt[str(100 + number)] = {"class_type": "PreviewImage", "inputs": {"images": [str(number), 0]}}
     return prompt
+
+
+class Borrowed:
+    """A server that somebody else starts and stops."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._server, name)
+
+    def __enter__(self) -> Any:
+        return self._server
+
+    def __exit__(self, *_: object) -> None:
+        return None

@@ -20,6 +20,7 @@ from pack import load_pack
 from workflow.engine_interface import BadWorkflow, NodeFailed, Progress, RunResult, id_order, node_label, output_files
 from workflow.graph import links_of, needed_nodes
 from workflow.input_files import copy_into
+from workflow.values import convert, fault, range_fault
 from workflow.widgets import explain_node_errors
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class BuiltinEngine:
             pack = load_pack()
             node_classes = pack.NODE_CLASS_MAPPINGS
             display_names = getattr(pack, "NODE_DISPLAY_NAME_MAPPINGS", {})
-        self._given = node_classes
+        self._given = {name: kind for name, kind in node_classes.items() if not getattr(kind, "NEEDS_COMFYUI", False)}
         self._titles = {**HOST_TITLES, **(display_names or {})}
         self._classes: dict[str, type] = {}
         self.base: Path | None = None
@@ -158,8 +159,6 @@ def _run_order(prompt: dict, needed: set[str]) -> list[str]:
 
 # -- checking values, with ComfyUI's own words for the faults ------------------------------------------------------
 
-_CONVERTERS = {"INT": int, "FLOAT": float, "STRING": str, "BOOLEAN": bool}
-
 
 def _node_errors(prompt: dict, node_id: str, classes: dict[str, type], info: dict) -> dict | None:
     """A node's faults in the shape of /prompt's `node_errors`, or None. Converts literal values in place."""
@@ -173,7 +172,7 @@ def _node_errors(prompt: dict, node_id: str, classes: dict[str, type], info: dic
         for name, declared in (kind.INPUT_TYPES().get(section) or {}).items():
             if name not in node["inputs"]:
                 if section == "required":
-                    errors.append(_error("required_input_missing", "Required input is missing", name))
+                    errors.append(fault("required_input_missing", "Required input is missing", name))
                 continue
             options = declared[1] if len(declared) > 1 else {}
             value = node["inputs"][name]
@@ -181,8 +180,8 @@ def _node_errors(prompt: dict, node_id: str, classes: dict[str, type], info: dic
                 error = _link_error(name, declared[0], value, prompt, info, received, skip="input_types" in own)
             else:
                 unchecked = name in own or bool(spec and spec.varkw)
-                error = _convert(node["inputs"], name, declared[0])
-                error = error or (None if unchecked else _range_error(node["inputs"], name, declared[0], options))
+                error = convert(node["inputs"], name, declared[0])
+                error = error or (None if unchecked else range_fault(node["inputs"], name, declared[0], options))
             if error:
                 errors.append(error)
     if not errors and validate:
@@ -190,20 +189,16 @@ def _node_errors(prompt: dict, node_id: str, classes: dict[str, type], info: dic
     return {"class_type": node["class_type"], "errors": errors} if errors else None
 
 
-def _error(fault: str, message: str, name: str, details: str = "", **extra: object) -> dict:
-    return {"type": fault, "message": message, "details": details or name, "extra_info": {"input_name": name, **extra}}
-
-
 def _link_error(
     name: str, wanted: object, value: list, prompt: dict, info: dict, received: dict, skip: bool
 ) -> dict | None:
     if len(value) != 2 or str(value[0]) not in prompt or not isinstance(value[1], int):
-        return _error("bad_linked_input", "Bad linked input, it must be [node id, slot]", name, received_value=value)
+        return fault("bad_linked_input", "Bad linked input, it must be [node id, slot]", name, received_value=value)
     given = info[prompt[str(value[0])]["class_type"]]["output"][value[1]]
     received[name] = given
     if skip or _types_fit(given, wanted):
         return None
-    return _error("return_type_mismatch", "Linked types differ", name, received_type=given, linked_node=value)
+    return fault("return_type_mismatch", "Linked types differ", name, received_type=given, linked_node=value)
 
 
 def _types_fit(given: object, wanted: object) -> bool:
@@ -215,32 +210,6 @@ def _types_fit(given: object, wanted: object) -> bool:
         return False
     offers, takes = ({part.strip() for part in text.split(",")} for text in (given, wanted))
     return bool(offers & takes) or "*" in offers or "*" in takes
-
-
-def _convert(inputs: dict, name: str, kind: object) -> dict | None:
-    value = inputs[name]
-    if isinstance(value, dict) and "__value__" in value:
-        value = inputs[name] = value["__value__"]
-    convert = _CONVERTERS.get(kind) if isinstance(kind, str) else None
-    if convert is None:
-        return None
-    try:
-        inputs[name] = convert(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        return _error("invalid_input_type", f"Not a value of type {kind}", name, str(error), received_value=value)
-    return None
-
-
-def _range_error(inputs: dict, name: str, kind: object, options: dict) -> dict | None:
-    value = inputs[name]
-    if "min" in options and value < options["min"]:
-        return _error("value_smaller_than_min", f"smaller than {options['min']}", name, received_value=value)
-    if "max" in options and value > options["max"]:
-        return _error("value_bigger_than_max", f"bigger than {options['max']}", name, received_value=value)
-    choices = kind if isinstance(kind, (list, tuple)) else options.get("options", []) if kind == "COMBO" else None
-    if choices is not None and value not in choices:
-        return _error("value_not_in_list", "Value not in list", name, received_value=value)
-    return None
 
 
 def _custom_errors(kind: type, inputs: dict, spec: inspect.FullArgSpec, received: dict) -> list[dict]:
@@ -259,7 +228,7 @@ def _custom_errors(kind: type, inputs: dict, spec: inspect.FullArgSpec, received
     if answer is True:
         return []
     reason = "" if answer is False else f" - {answer}"
-    return [_error("custom_validation_failed", "The node refuses this value", first, f"{first}{reason}")]
+    return [fault("custom_validation_failed", "The node refuses this value", first, f"{first}{reason}")]
 
 
 # -- running -------------------------------------------------------------------------------------------------------

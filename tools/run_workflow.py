@@ -1,6 +1,7 @@
 """Run a saved ComfyUI workflow file from the shell: in ComfyUI where there is one, else in a small built-in engine.
 
     python3 tools/run_workflow.py [WORKFLOW.json] [--input FILE ...] [--set NODE.WIDGET=VALUE ...] [--output DIR]
+    python3 tools/run_workflow.py WORKFLOW.json --check
 
 The paths of the pictures go to stdout, everything else to stderr.
 Exit codes: 0 it ran; 1 the run failed; 2 the workflow or the command line is wrong; 130 stopped with Ctrl-C or SIGTERM.
@@ -32,6 +33,7 @@ from workflow.check_workflow import check_structure
 from workflow.engine_interface import NodeFailed, WorkflowError
 from workflow.input_files import assign_inputs, provide_files
 from workflow.read_workflow import read_workflow
+from workflow.report import report
 from workflow.results import is_result, prepare_folder, save_results
 from workflow.to_prompt import CONVERTER_MISSING, to_prompt
 from workflow.widgets import apply_settings, check_settings, expand_prefixes, parse_settings
@@ -76,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _report(options: argparse.Namespace, progress: ProgressLine) -> int:
     try:
+        if options.check:
+            return _check(options, progress)
         files = _run(options, progress)
         progress.end()
         for file in files:
@@ -106,6 +110,7 @@ def _read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--input", type=Path, action="append", nargs="+", default=[], metavar="FILE", help="files for LoadImage nodes")
     add("--set", action="append", default=[], metavar="NODE.WIDGET=VALUE", help="change a widget's value; repeatable")
     add("--output", type=Path, default=Path("output"), metavar="DIR", help="where pictures go (default: ./output)")
+    add("--check", action="store_true", help="tell what the file needs and what is wrong with it, and run nothing")
     add("--engine", choices=("auto", "comfyui", "builtin"), default="auto", help="what runs it (default: auto)")
     add(
         "--pack",
@@ -152,8 +157,7 @@ def _run(options: argparse.Namespace, progress: ProgressLine) -> list[Path]:
     if workflow.is_editor and importlib.util.find_spec("comfy_cli") is None:
         raise WorkflowError(CONVERTER_MISSING.format(path=workflow.path, python=sys.executable))
 
-    comfyui = find_comfyui() if options.engine != "builtin" else None
-    engine = _choose_engine(options, comfyui, progress)
+    comfyui, engine = _engine(options, progress)
     prepare_folder(options.output)
     with engine:
         if options.debug and isinstance(engine, Server):
@@ -170,6 +174,28 @@ def _run(options: argparse.Namespace, progress: ProgressLine) -> list[Path]:
             return save_results(shown, options.output)
         except OSError as error:
             raise OSError(f"--output {options.output}: {error}") from error
+
+
+def _check(options: argparse.Namespace, progress: ProgressLine) -> int:
+    """Say on stdout what a file needs and holds, and then what is wrong with it."""
+    workflow = read_workflow(options.workflow)
+    check_structure(workflow)
+    comfyui, engine = _engine(options, progress)
+    with engine:
+        models = comfyui.path / "models" if comfyui is not None and comfyui.usable else None
+        notes, problems = report(workflow, engine.object_info(), engine.unknown, models)
+    progress.end()
+    for note in notes:
+        print(note)
+    for problem in problems:
+        print(f"problem: {problem}")
+    print(f"{len(problems)} problems" if problems else "no problems", file=sys.stderr)
+    return WRONG if problems else OK
+
+
+def _engine(options: argparse.Namespace, progress: ProgressLine) -> tuple[ComfyUI | None, Server | BuiltinEngine]:
+    comfyui = find_comfyui() if options.engine != "builtin" else None
+    return comfyui, _choose_engine(options, comfyui, progress)
 
 
 def _check_readable(file: Path) -> None:

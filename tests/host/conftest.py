@@ -27,6 +27,7 @@ def found() -> comfyui.ComfyUI:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[comfyui.Server]:
-    """ComfyUI with the pack linked in under a folder name with a dash."""
-    with comfyui.Server(FOUND) as started:
+    """ComfyUI with the pack linked in under a folder name with a dash, and the tests' own nodes."""
+    packs, previews = [Path(__file__).parent / "fixture_nodes"], ["--preview-method", "latent2rgb"]
+    with comfyui.Server(FOUND, packs=packs, arguments=previews) as started:
         yield started

@@ -49,32 +49,40 @@ def to_prompt(
     Raises: `BadWorkflow` for unknown nodes, slots that do not exist and loops; `ModuleNotFoundError` (comfy_cli)
     when the editor's format is given and comfy-cli is not installed.
     """
+    prompt = converted(workflow, object_info, unknown, note)
+    problems = misfits(workflow, prompt, object_info)
+    if problems:
+        raise BadWorkflow(problems)
+    return prompt
+
+
+def misfits(workflow: Workflow, prompt: dict, object_info: dict) -> list[str]:
+    """What keeps the nodes of a converted prompt from running together: links, slots, loops, nothing to show."""
+    problems = prompt_problems(prompt) + _slot_problems(prompt, object_info)
+    if workflow.is_editor and not problems:
+        problems = _muted_sources(_for_converter(workflow.data), prompt, object_info)
+    if not problems and not any(schema_of(object_info, node).get("output_node") for node in prompt.values()):
+        problems = ["it has no active node that saves or shows anything, such as SaveImage"]
+    return problems
+
+
+def converted(
+    workflow: Workflow, object_info: dict, unknown: Callable[[str], str], note: Callable[[str], None]
+) -> dict:
+    """As `to_prompt`, whether the nodes fit together or not. Raises: `BadWorkflow` for unknown nodes."""
     if workflow.is_editor:
         data = _for_converter(workflow.data)
         _drop_or_refuse_unknown(data, object_info, unknown, note)
-        prompt = _convert(data, object_info)
-    else:
-        prompt = json.loads(json.dumps(workflow.data))
-        for node in prompt.values():
-            node.setdefault("inputs", {})
-            for name, value in node["inputs"].items():  # ids typed as numbers, as people do by hand
-                if (
-                    isinstance(value, list)
-                    and len(value) == 2
-                    and isinstance(value[0], int)
-                    and str(value[0]) in prompt
-                ):
-                    node["inputs"][name] = [str(value[0]), value[1]]
-        strange = [(key, node) for key, node in prompt.items() if node["class_type"] not in object_info]
-        if strange:
-            raise BadWorkflow(f"{prompt_label(key, node)} {unknown(node['class_type'])}" for key, node in strange)
-    problems = prompt_problems(prompt) + _slot_problems(prompt, object_info)
-    if workflow.is_editor and not problems:
-        problems = _muted_sources(data, prompt, object_info)
-    if problems:
-        raise BadWorkflow(problems)
-    if not any(schema_of(object_info, node).get("output_node") for node in prompt.values()):
-        raise BadWorkflow(["it has no active node that saves or shows anything, such as SaveImage"])
+        return _convert(data, object_info)
+    prompt = json.loads(json.dumps(workflow.data))
+    for node in prompt.values():
+        node.setdefault("inputs", {})
+        for name, value in node["inputs"].items():  # ids typed as numbers, as people do by hand
+            if isinstance(value, list) and len(value) == 2 and isinstance(value[0], int) and str(value[0]) in prompt:
+                node["inputs"][name] = [str(value[0]), value[1]]
+    strange = [(key, node) for key, node in prompt.items() if node["class_type"] not in object_info]
+    if strange:
+        raise BadWorkflow(f"{prompt_label(key, node)} {unknown(node['class_type'])}" for key, node in strange)
     return prompt
 
 

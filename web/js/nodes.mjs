@@ -1,6 +1,6 @@
 // Which node has which view, and what the editor's events mean for it. `app` and `api` are the editor's own.
 
-import { ComparisonView, RegionsView } from "./comparison_view.mjs";
+import { ComparisonView } from "./comparison_view.mjs";
 import { SelectionView } from "./selection_view.mjs";
 import { filled, textsIn } from "./texts.mjs";
 
@@ -13,7 +13,6 @@ const VIEWS = {
   "CLIPSeg Batch Masking": SelectionView,
   SaltCLIPSegMasking: SelectionView,
   ImageSegmentation: ComparisonView,
-  MaskDetailerPipe: RegionsView,
 };
 
 const KEY = "maskwright"; // of the views' data in what a node sends

@@ -1,4 +1,5 @@
-"""The only door to ComfyUI: devices and memory, progress, interrupt, folders.
+"""The only door to ComfyUI: here devices and memory, progress, interrupt, folders; what the detailer needs of it in the
+files beside this one.
 
 ComfyUI is imported inside functions, and only where it is already running; everywhere else (tests, the built-in
 engine of ``tools/run_workflow.py``) each function has a plain answer.
@@ -11,11 +12,12 @@ import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from ..core.chunks import Chunks, is_torch_out_of_memory
-from ..core.interfaces import NoProgress, Progress
+from ...core.chunks import Chunks, is_torch_out_of_memory
+from ...core.interfaces import NoProgress, Progress
 
 
 def running() -> bool:
@@ -72,6 +74,20 @@ def release_memory() -> None:
         comfy.model_management.soft_empty_cache()
     elif torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def node_output(name: str, **inputs: Any) -> Any:
+    """What a node of ComfyUI gives for ``inputs``: its outputs by slot number, whichever way the node is written.
+
+    Raises:
+        KeyError: This ComfyUI has no such node.
+    """
+    import nodes
+
+    node = nodes.NODE_CLASS_MAPPINGS[name]
+    if hasattr(node, "define_schema"):
+        return node.execute(**inputs)
+    return getattr(node(), node.FUNCTION)(**inputs)
 
 
 def make_room() -> None:

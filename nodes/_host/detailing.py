@@ -1,0 +1,71 @@
+"""What ComfyUI does for the detailer, put together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from ...core.detailer import Backend
+from ...core.errors import InputError
+from . import device, is_out_of_memory, release_memory, running
+from .sampling import HostSampler
+from .schedulers import SchedulerFunction
+from .vae import HostVae
+
+
+def backend(vae: Any, hook: object | None, scheduler_function: SchedulerFunction | None) -> Backend:
+    """ComfyUI behind the detailer.
+
+    Args:
+        vae: ComfyUI's VAE.
+        hook: A DETAILER_HOOK, or None.
+        scheduler_function: A SCHEDULER_FUNC, or None.
+    """
+    return Backend(
+        sampler=HostSampler(scheduler_function),
+        vae=HostVae(vae),
+        hook=hook,
+        device=device(),
+        is_out_of_memory=is_out_of_memory,
+        is_interrupt=is_interrupt,
+        free_memory=release_memory,
+    )
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether ``error`` is the user's wish to stop."""
+    if not running():
+        return False
+    import comfy.model_management
+
+    return isinstance(error, comfy.model_management.InterruptProcessingException)
+
+
+def max_resolution() -> int:
+    """The longest side that ComfyUI's widgets allow, pixels."""
+    if not running():
+        return 16384
+    import nodes
+
+    return nodes.MAX_RESOLUTION
+
+
+def with_text(clip: Any, conditioning: Any, text: str) -> Any:
+    """A conditioning with ``text`` added to it: its tokens follow those that are there.
+
+    Raises:
+        InputError: The pipe's CLIP is not the one that the conditioning comes from.
+    """
+    added = clip.encode_from_tokens_scheduled(clip.tokenize(text))[0][0]  # [1,tokens,width]
+    joined = []
+    for tokens, details in conditioning:
+        if tokens.ndim != added.ndim or tokens.shape[-1] != added.shape[-1]:
+            raise InputError(
+                f"region_prompts cannot be added to the positive prompt: it is {tokens.shape[-1]} wide, what the "
+                f"pipe's CLIP makes {added.shape[-1]}",
+                "Give the pipe the CLIP that the positive prompt was made with",
+            )
+        rows = added.to(tokens).expand(len(tokens), *added.shape[1:])
+        joined.append([torch.cat([tokens, rows], dim=1), dict(details)])
+    return joined

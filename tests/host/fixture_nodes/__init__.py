@@ -1,0 +1,197 @@
+"""Nodes for the tests in a real ComfyUI: exact models and VAEs, a recording hook, tensors in and out of files.
+
+Each has an input ``tag`` where an output must not come from ComfyUI's cache.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import comfy.utils
+import folder_paths
+import numpy as np
+import torch
+
+from . import models, timing
+
+TAG = ("INT", {"default": 0})
+
+
+def node(outputs: str, required: dict, optional: dict | None = None, **attributes):
+    """Makes a node class of a function."""
+
+    def made(function):
+        body = {
+            "INPUT_TYPES": classmethod(lambda cls: {"required": required, "optional": optional or {}}),
+            "RETURN_TYPES": tuple(outputs.split()),
+            "FUNCTION": "run",
+            "CATEGORY": "fixtures",
+            "run": lambda self, **inputs: function(**inputs),
+            **attributes,
+        }
+        return type(function.__name__, (), body)
+
+    return made
+
+
+@node("IMAGE MASK", {"file": ("STRING", {})})
+def load_tensor(file):
+    values = torch.from_numpy(np.load(Path(folder_paths.get_input_directory()) / file))
+    return values, values
+
+
+@node(
+    "MODEL",
+    {
+        "kind": (["eps", "flow", "inpaint"],),
+        "channels": ("INT", {"default": 192, "max": 4096}),
+        "level": ("FLOAT", {"default": 0.5}),
+        "spread": ("FLOAT", {"default": 0.0}),
+        "unet": ("FLOAT", {"default": 0.0}),
+        "delay": ("FLOAT", {"default": 0.0}),
+        "tag": TAG,
+    },
+    {"shape": (["tiny", "real"],)},
+)
+def make_model(tag, **options):
+    return (models.model(**options),)
+
+
+@node(
+    "VAE",
+    {
+        "kind": (["exact", "means", "real"],),
+        "ratio": ("INT", {"default": 8}),
+        "trouble": (["none", "nan", "encode", "decode", "large"],),
+        "tag": TAG,
+    },
+)
+def make_vae(tag, **options):
+    return (models.vae(**options),)
+
+
+PROGRESS: list[tuple] = []
+TIMES: list[dict] = []  # of the last FixtureDetailWith
+
+
+@node("MODEL", {"model": ("MODEL",), "tag": TAG})
+def watch_progress(model, tag):
+    """Notes what ComfyUI is told about the progress from here on: value, total, whether there is a preview."""
+    PROGRESS.clear()
+    told = comfy.utils.PROGRESS_BAR_HOOK
+
+    def hook(value, total, preview, *given, **named):
+        PROGRESS.append([value, total, preview is not None])
+        return told(value, total, preview, *given, **named)
+
+    hook.inner = getattr(told, "inner", told)
+    comfy.utils.set_progress_bar_global_hook(hook)
+    return (model,)
+
+
+@node("CONDITIONING", {"seed": ("INT", {"default": 0})}, {"width": ("INT", {"default": models.CONTEXT})})
+def make_conditioning(seed, width=models.CONTEXT):
+    """The placeholder for seed -1."""
+    if seed < 0:
+        return ("NegativePlaceholder",)
+    generator = torch.Generator().manual_seed(seed)
+    return ([[torch.randn(1, 8, width, generator=generator), {}]],)
+
+
+@node("CLIP", {})
+def make_clip():
+    return (models.Clip(),)
+
+
+@node("MODEL CLIP VAE", {})
+def make_checkpoint():
+    """In the place of a real one: it turns all it may change to grey."""
+    model = models.model("eps", channels=4, level=0.5, spread=0.0, unet=0.0, delay=0.0)
+    return model, models.Clip(), models.vae("means", 8, "none")
+
+
+@node("BASIC_PIPE", {"basic_pipe": ("BASIC_PIPE",), "how": ("STRING", {})})
+def spoil_pipe(basic_pipe, how):
+    """``short``; or the names of the parts to take out."""
+    if how == "short":
+        return (basic_pipe[:4],)
+    names = ("model", "clip", "vae", "positive", "negative")
+    return (tuple(None if name in how.split() else part for name, part in zip(names, basic_pipe)),)
+
+
+@node("DETAILER_HOOK", {"changes": ("STRING", {}), "tag": TAG})
+def make_hook(changes, tag):
+    return (models.RecordingHook(changes.split()),)
+
+
+@node("SCHEDULER_FUNC", {"kind": (["straight", "nothing"],)})
+def make_scheduler(kind):
+    straight = lambda model, sampler_name, steps: torch.linspace(10, 0, steps + 1)  # noqa: E731
+    return (straight if kind == "straight" else lambda model, sampler_name, steps: None,)
+
+
+@node(
+    "IMAGE IMAGE IMAGE BASIC_PIPE BASIC_PIPE",
+    {
+        "whose": (["Impact", "Maskwright"],),
+        "basic_pipe": ("BASIC_PIPE",),
+        "inputs": ("STRING", {}),
+        "image": ("IMAGE",),
+    },
+    {"mask": ("MASK",), "refiner_basic_pipe_opt": ("BASIC_PIPE",), "scheduler_func_opt": ("SCHEDULER_FUNC",)},
+    OUTPUT_IS_LIST=(False, True, True, False, False),
+)
+def detail_with(whose, inputs, **linked):
+    """MaskDetailerPipe of one of two packs that hold the same id."""
+    for name, module in list(sys.modules.items()):
+        kind = (vars(module).get("NODE_CLASS_MAPPINGS") or {}).get("MaskDetailerPipe")
+        if kind is not None and name != "nodes" and ("impact" in name.lower()) == (whose == "Impact"):
+            with timing.Watch() as watch:
+                made = kind().doit(**json.loads(inputs), **linked)
+            TIMES[:] = [watch.told()]
+            return made
+    raise ValueError(f"{whose} is not loaded")
+
+
+@node(
+    "",
+    {"name": ("STRING", {})},
+    {kind.lower(): (kind,) for kind in ("IMAGE", "MODEL", "DETAILER_HOOK", "BASIC_PIPE")}
+    | {"crops": ("IMAGE",), "alpha_crops": ("IMAGE",), "refiner": ("BASIC_PIPE",)},
+    INPUT_IS_LIST=True,
+    OUTPUT_NODE=True,
+)
+def save_all(name, image=(), crops=(), alpha_crops=(), model=(), detailer_hook=(), basic_pipe=(), refiner=()):
+    """Into one file: the tensors, the calls of model and hook, what kinds of things pipes hold."""
+    arrays = {}
+    for key, tensors in (("image", image), ("crop", crops), ("alpha", alpha_crops)):
+        arrays |= {f"{key}{i}": tensor.cpu().numpy() for i, tensor in enumerate(tensors)}
+    hook = comfy.utils.PROGRESS_BAR_HOOK
+    comfy.utils.set_progress_bar_global_hook(getattr(hook, "inner", hook))
+    told = {"calls": [], "hook": [], "progress": list(PROGRESS), "times": list(TIMES)}
+    for each in model:
+        told["calls"] = each.model_options["model_function_wrapper"].calls
+    for each in detailer_hook:
+        told["hook"] = each.calls
+    told["pipe"] = [[type(part).__name__ for part in pipe] for pipe in basic_pipe]
+    told["refiner"] = [pipe is None for pipe in refiner]
+    np.savez(Path(folder_paths.get_output_directory()) / name[0], told=json.dumps(told), **arrays)
+    return {"ui": {}}
+
+
+NODE_CLASS_MAPPINGS = {
+    "FixtureTensor": load_tensor,
+    "FixtureModel": make_model,
+    "FixtureWatch": watch_progress,
+    "FixtureVae": make_vae,
+    "FixtureConditioning": make_conditioning,
+    "FixtureClip": make_clip,
+    "FixtureCheckpoint": make_checkpoint,
+    "FixtureSpoilPipe": spoil_pipe,
+    "FixtureHook": make_hook,
+    "FixtureScheduler": make_scheduler,
+    "FixtureDetailWith": detail_with,
+    "FixtureSave": save_all,
+}

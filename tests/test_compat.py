@@ -1,0 +1,199 @@
+"""The other ids of saved workflows: which are added, which give way, and what the nodes behind them do."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import maskwright
+import pytest
+import torch
+from maskwright.core.errors import InputError
+from maskwright.models import clipseg as clipseg_models
+from maskwright.nodes import _clipseg, _compat
+from maskwright.nodes import _host as host
+from maskwright.nodes._host import registry
+
+CLASSES = maskwright.NODE_CLASS_MAPPINGS
+OLD = (
+    "SaltMaskGradientRegion",
+    "SaltCLIPSegMasking",
+    "SaltCLIPSegLoader",
+    "CLIPSeg_",
+    "CLIPSeg Masking",
+    "CLIPSeg Batch Masking",
+    "CLIPSeg Model Loader",
+    "CombineSegMasks",
+)
+SHARED = ("CLIPSeg", "ImageSegmentation", "MaskDetailerPipe", "ToBasicPipe", "FromBasicPipe", "EditBasicPipe")
+
+
+def own() -> tuple[dict[str, type], dict[str, str]]:
+    """What the pack registers before `register`."""
+    names = [name for name, node in CLASSES.items() if not getattr(node, "DEPRECATED", False)]
+    return {name: CLASSES[name] for name in names}, {
+        name: maskwright.NODE_DISPLAY_NAME_MAPPINGS[name] for name in names
+    }
+
+
+class Foreign:
+    """A node of another pack."""
+
+
+@pytest.fixture
+def comfyui(monkeypatch: pytest.MonkeyPatch) -> dict[str, type]:
+    """What a running ComfyUI holds already; tests put foreign nodes in."""
+    held: dict[str, type] = {}
+    module = types.ModuleType("nodes")
+    module.NODE_CLASS_MAPPINGS = held
+    monkeypatch.setitem(sys.modules, "nodes", module)
+    monkeypatch.setattr(registry, "running", lambda: True)
+    return held
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_old_ids_are_there_and_hidden(name: str) -> None:
+    assert CLASSES[name].DEPRECATED
+    assert maskwright.NODE_DISPLAY_NAME_MAPPINGS[name]
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_the_long_id_works_for_those_who_saved_it_beside_another_pack(name: str) -> None:
+    assert issubclass(CLASSES[f"{name} (Maskwright)"], CLASSES[name])
+    assert CLASSES[f"{name} (Maskwright)"].DEPRECATED
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_an_id_that_another_pack_holds_is_left_to_it(comfyui: dict[str, type], name: str) -> None:
+    comfyui[name] = Foreign
+    classes, titles = own()
+    ours = classes[name]
+    _compat.register(classes, titles)
+    assert name not in classes and name not in titles
+    assert classes[f"{name} (Maskwright)"] is ours
+    assert titles[f"{name} (Maskwright)"].endswith(" (Maskwright)")
+    assert set(classes) == set(titles)
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_an_old_id_that_another_pack_holds_is_left_to_it(comfyui: dict[str, type], name: str) -> None:
+    comfyui[name] = Foreign
+    classes, titles = own()
+    _compat.register(classes, titles)
+    assert name not in classes
+    assert set(OLD) - {name} <= set(classes)
+
+
+def test_what_this_pack_registered_before_is_not_another_packs(comfyui: dict[str, type]) -> None:
+    """ComfyUI-Manager loads a pack anew in the same process."""
+    comfyui.update(CLASSES)
+    classes, titles = own()
+    _compat.register(classes, titles)
+    assert set(classes) == set(CLASSES)
+
+
+def test_an_old_id_still_means_its_node_where_that_gave_way(comfyui: dict[str, type]) -> None:
+    comfyui["CLIPSeg"] = Foreign
+    classes, titles = own()
+    _compat.register(classes, titles)
+    assert issubclass(classes["CLIPSeg_"], classes["CLIPSeg (Maskwright)"])
+
+
+def test_comfyui_is_offered_replacements_where_it_takes_them(
+    comfyui: dict[str, type], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offered: dict[tuple[str, str], dict] = {}
+    latest, server = types.ModuleType("comfy_api.latest"), types.ModuleType("server")
+    latest.io = types.SimpleNamespace(NodeReplace=lambda **facts: facts)
+    manager = types.SimpleNamespace(
+        register=lambda facts: offered.__setitem__((facts["old_node_id"], facts["new_node_id"]), facts)
+    )
+    server.PromptServer = types.SimpleNamespace(instance=types.SimpleNamespace(node_replace_manager=manager))
+    for name, module in (
+        ("comfy_api", types.ModuleType("comfy_api")),
+        ("comfy_api.latest", latest),
+        ("server", server),
+    ):
+        monkeypatch.setitem(sys.modules, name, module)
+    classes, titles = own()
+    _compat.register(classes, titles)
+
+    was = offered["CLIPSeg Masking", "CLIPSegMasking"]
+    assert was["input_mapping"] == [{"new_id": "images", "old_id": "image"}, {"new_id": "text", "old_id": "text"}]
+    assert was["old_widget_ids"] == ["text"]
+    for (old, new), facts in offered.items():
+        required = classes[new].INPUT_TYPES()["required"]
+        assert {each["new_id"] for each in facts["input_mapping"]} == set(required), old  # None would empty the inputs
+    assert ("CLIPSeg (Maskwright)", "CLIPSeg") in offered
+    assert ("SaltMaskGradientRegion", "GradientRegion") in offered
+
+
+def test_an_older_comfyui_is_offered_nothing(comfyui: dict[str, type], monkeypatch: pytest.MonkeyPatch) -> None:
+    server = types.ModuleType("server")
+    server.PromptServer = types.SimpleNamespace(instance=object())
+    monkeypatch.setitem(sys.modules, "server", server)
+    monkeypatch.setitem(sys.modules, "comfy_api", None)
+    classes, titles = own()
+    _compat.register(classes, titles)
+    assert set(OLD) <= set(classes)
+
+
+# What the nodes behind old ids do
+
+
+@pytest.fixture
+def demo(monkeypatch: pytest.MonkeyPatch) -> tuple:
+    """The bundled model where the published one is the default."""
+    pytest.importorskip("transformers")
+    monkeypatch.setattr(host, "device", lambda: torch.device("cpu"))
+    pair = clipseg_models.load(clipseg_models.DEMO)
+    monkeypatch.setattr(_clipseg, "load", lambda name: pair)
+    return pair
+
+
+def picture(seed: int, height: int = 40, width: int = 50) -> torch.Tensor:
+    return torch.rand(1, height, width, 3, generator=torch.Generator().manual_seed(seed))
+
+
+def test_was_masking_is_ours_under_its_own_names(demo: tuple) -> None:
+    node = CLASSES["CLIPSeg Masking"]()
+    assert node.RETURN_NAMES == ("MASK", "MASK_IMAGE")
+    mask, shown = node.CLIPSeg_image(picture(1), "red star", demo)
+    expected = CLASSES["CLIPSegMasking"]().CLIPSeg_image(picture(1), "red star", demo)
+    assert torch.equal(mask, expected[0]) and torch.equal(shown, expected[1])
+
+
+def test_was_batch_asks_each_picture_for_its_own_text(demo: tuple) -> None:
+    node = CLASSES["CLIPSeg Batch Masking"]()
+    images, found, shown = node.CLIPSeg_images(
+        picture(1), picture(2), "red star", "circle", image_d=picture(3), text_c="unused", text_d="blue ring"
+    )
+    assert images.shape == (3, 40, 50, 3) and shown.shape == (3, 40, 50, 3)
+    single = CLASSES["CLIPSegMasking"]()
+    for row, (seed, text) in enumerate(((1, "red star"), (2, "circle"), (3, "blue ring"))):
+        assert torch.equal(images[row : row + 1], picture(seed))
+        assert torch.equal(found[row : row + 1], single.CLIPSeg_image(picture(seed), text, demo)[0])
+
+
+def test_was_batch_wants_one_size(demo: tuple) -> None:
+    with pytest.raises(InputError, match="different sizes"):
+        CLASSES["CLIPSeg Batch Masking"]().CLIPSeg_images(picture(1), picture(2, 30, 30), "a", "b")
+
+
+def test_masks_are_added_up() -> None:
+    one, two = torch.zeros(2, 8, 8)
+    (
+        one[:4],
+        two[2:6],
+    ) = 0.6, 0.7
+    combined, heat_map, grey = CLASSES["CombineSegMasks"]().combine_masks(picture(1, 8, 8), one, two)
+    assert combined.shape == (1, 8, 8) and heat_map.shape == grey.shape == (1, 8, 8, 3)
+    torch.testing.assert_close(combined[0, :, 0], torch.tensor([0.6, 0.6, 1.0, 1.0, 0.7, 0.7, 0.0, 0.0]))
+    assert grey[0, 2, 0, 0] == 1 and grey[0, 7, 0, 0] == 0
+    three = CLASSES["CombineSegMasks"]().combine_masks(picture(1, 8, 8), one, two, torch.full((1, 8, 8), 0.25))[0]
+    assert three[0, 7, 0] == 0.25
+
+
+def test_masks_for_other_pictures_are_refused() -> None:
+    with pytest.raises(InputError, match="2 pictures, and the masks are 3"):
+        CLASSES["CombineSegMasks"]().combine_masks(torch.zeros(2, 8, 8, 3), torch.zeros(3, 8, 8), torch.zeros(3, 8, 8))

@@ -1,0 +1,66 @@
+"""Which models this pack's nodes in a prompt will need, and whether they are there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pack import load_pack
+
+from .engine_interface import id_order
+from .graph import links_of, prompt_label
+
+
+def model_notes(prompt: dict, object_info: dict, models_folder: Path | None) -> Iterator[tuple[str, bool]]:
+    """A sentence for each model that a node of this pack needs, and whether the node could run with what there is.
+
+    Takes: `models_folder`, ComfyUI's folder of models, None where there is no ComfyUI.
+    """
+    pack = load_pack()
+    from maskwright.core.errors import PackError  # found through the pack
+
+    for node_id in sorted(prompt, key=id_order):
+        node = prompt[node_id]
+        kind = pack.NODE_CLASS_MAPPINGS.get(node["class_type"])
+        try:
+            told = _needed(kind, node, models_folder) if kind else None
+        except PackError as error:
+            told = str(error), False
+        if told:
+            text, fine = told
+            yield f"{prompt_label(node_id, node, object_info)}: {text}", fine
+
+
+def _needed(kind: type, node: dict, models_folder: Path | None) -> tuple[str, bool] | None:
+    from maskwright.models import background_files, catalog, clipseg
+    from maskwright.nodes import clipseg_model_loader, image_segmentation
+
+    def folders(*kinds: str) -> list[Path]:
+        return [models_folder / each for each in kinds] if models_folder else []
+
+    linked = dict(links_of(node))
+    if issubclass(kind, image_segmentation.ImageSegmentation) and "model" not in linked:
+        name = node["inputs"].get("model", "u2net")
+        elsewhere = folders(*background_files.OTHER_FOLDER_KINDS)
+        place = background_files.where(name, folders(background_files.FOLDER_KIND), elsewhere)
+        return _told(name, place, background_files.known(name))
+    is_loader = issubclass(kind, clipseg_model_loader.CLIPSegModelLoader)
+    asks = any("CLIPSEG_MODEL" in spec for spec in kind.INPUT_TYPES().get("optional", {}).values())
+    if is_loader and "model" not in linked:
+        name = node["inputs"].get("model", clipseg.DEFAULT)
+    elif asks and "clipseg_model" not in linked:
+        name = clipseg.DEFAULT
+    else:
+        return None
+    place = clipseg.where(name, folders(*clipseg.FOLDER_KINDS))
+    return _told(name, place, catalog.CLIPSEG if name == clipseg.DEFAULT else None)
+
+
+def _told(name: str, place: Path | None, model: object) -> tuple[str, bool]:
+    if place is not None:
+        return f"the model {name} is in {place}", True
+    if model is None:
+        return f"the model {name} is not on this computer", False
+    size = sum(file.size or 0 for file in model.files)
+    much = f" ({size / 1e6:.0f} MB)" if size else ""
+    return f"the model {name} is not on this computer; a run downloads it from {model.page}{much}", True

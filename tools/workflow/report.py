@@ -1,0 +1,101 @@
+"""What a file holds, told without running it: nodes known or not, values in or out of range, models there or not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from .engine_interface import BadWorkflow, id_order
+from .graph import MUTED, definitions_of, editor_label, entries, prompt_label, schema_of
+from .models import model_notes
+from .read_workflow import Workflow
+from .to_prompt import EDITOR_ONLY_TYPES, converted, misfits
+from .values import convert, fault, range_fault
+from .widgets import explain_node_errors, input_specs
+
+
+def report(
+    workflow: Workflow, object_info: dict, unknown: Callable[[str], str], models_folder: Path | None
+) -> tuple[list[str], list[str]]:
+    """What is to be known of a workflow, and what is wrong with it: two lists of sentences, each naming its node.
+
+    Takes: `workflow`, checked by `check_structure`; the rest as `to_prompt` and `model_notes` take it.
+    """
+    notes, problems = [], []
+    known, strangers = _without_unknown(workflow, object_info)
+    problems += [f"{label} {unknown(kind)}" for label, kind in strangers]
+    try:
+        prompt = converted(known, object_info, unknown, notes.append)
+    except BadWorkflow as error:
+        return notes, [*problems, *error.problems]
+    if not strangers:  # beside an unknown node much is missing, which is no news
+        problems += misfits(known, prompt, object_info)
+    for node_id in sorted(prompt, key=id_order):
+        node = prompt[node_id]
+        changed, wrong = _values(node_id, prompt, object_info, complete=not strangers)
+        notes += changed
+        problems += wrong
+        if not changed and not wrong:
+            notes.append(f"{prompt_label(node_id, node, object_info)}: its values are fine")
+    for text, fine in model_notes(prompt, object_info, models_folder):
+        (notes if fine else problems).append(text)
+    return notes, problems
+
+
+def _without_unknown(workflow: Workflow, object_info: dict) -> tuple[Workflow, list[tuple[str, str]]]:
+    """A copy whose unknown nodes take no part, and these as (label, type)."""
+    data = json.loads(json.dumps(workflow.data))
+    found = []
+    if not workflow.is_editor:
+        for node_id in [key for key, node in data.items() if node["class_type"] not in object_info]:
+            node = data.pop(node_id)
+            found.append((prompt_label(node_id, node), node["class_type"]))
+        gone = set(workflow.data) - set(data)
+        for node in data.values():
+            inputs = node.get("inputs", {})
+            node["inputs"] = {
+                name: value
+                for name, value in inputs.items()
+                if not (isinstance(value, list) and value and str(value[0]) in gone)
+            }
+        return Workflow(workflow.path, data, is_editor=False), found
+    definitions = definitions_of(data)
+    for graph in (data, *definitions.values()):
+        for node in entries(graph, "nodes"):
+            kind = node["type"]
+            if kind not in object_info and kind not in EDITOR_ONLY_TYPES and kind not in definitions:
+                if node.get("mode") != MUTED:
+                    found.append((editor_label(node), kind))
+                node["mode"] = MUTED
+    return Workflow(workflow.path, data, is_editor=True), found
+
+
+def _values(node_id: str, prompt: dict, object_info: dict, complete: bool) -> tuple[list[str], list[str]]:
+    """What ComfyUI would change in a node's values, and which it would refuse; `complete`: missing ones, too."""
+    changed, errors = [], []
+    node = prompt[node_id]
+    schema = schema_of(object_info, node)
+    required = (schema.get("input") or {}).get("required") or {}
+    for name, (kind, options) in input_specs(schema).items():
+        if name not in node["inputs"]:
+            if complete and name in required:
+                errors.append(fault("required_input_missing", "Required input is missing", name))
+            continue
+        saved = node["inputs"][name]
+        if isinstance(saved, list) or _checks_itself(name, options):
+            continue
+        taken = {name: saved}
+        error = convert(taken, name, kind) or range_fault(taken, name, kind, options)
+        if error:
+            errors.append(error)
+        elif json.dumps(taken[name]) != json.dumps(saved) and taken[name] != saved:
+            before, after = (json.dumps(each, ensure_ascii=False) for each in (saved, taken[name]))
+            changed.append(f"{prompt_label(node_id, node, object_info)}, widget {name}: {before} is taken as {after}")
+    found = {node_id: {"class_type": node["class_type"], "errors": errors}} if errors else {}
+    return changed, explain_node_errors(found, object_info, prompt)
+
+
+def _checks_itself(name: str, options: dict) -> bool:
+    """Files to upload, and the models of this pack's nodes: their nodes look for what is not in the list."""
+    return (name == "model" and "options" in options) or any(key.endswith("_upload") for key in options)
