@@ -21,10 +21,15 @@ LANGUAGES = ("en", "zh", "ja", "de")
 
 
 def node_definitions() -> dict:
-    """What the nodes say of themselves, as the editor's nodeDefs.json has it."""
+    """What the nodes say of themselves, as the editor's nodeDefs.json has it.
+
+    Those with a help page: the others are the same nodes under ids of other packs' saved files.
+    """
     pack = load_pack()
     found = {}
     for name, node in sorted(pack.NODE_CLASS_MAPPINGS.items()):
+        if not (ROOT / "web" / "docs" / f"{name}.md").exists():
+            continue
         groups = node.INPUT_TYPES()
         inputs = {**groups.get("required", {}), **groups.get("optional", {})}
         outputs = zip(node.RETURN_NAMES, node.OUTPUT_TOOLTIPS)
