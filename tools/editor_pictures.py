@@ -33,6 +33,8 @@ PAGES = {
     "GradientRegion": "mask_edges",
     "ImageSegmentation": "cut_out",
 }
+# Help pages that show only the node, before any run: these need a checkpoint.
+ALONE = ("MaskDetailerPipe", "ToBasicPipe", "FromBasicPipe", "EditBasicPipe")
 
 
 def main() -> int:
@@ -56,6 +58,9 @@ def main() -> int:
         for name, example in PAGES.items():
             open_and_run(editor, json.loads((EXAMPLES / f"{example}.json").read_text(encoding="utf-8")), name)
             save(node_picture(editor, name), HELP / f"{name}.jpg")
+        for name in ALONE:
+            editor.load(alone(name), name)
+            save(node_picture(editor, name), HELP / f"{name}.jpg")
         open_and_run(editor, masking_workflow(), "CLIPSegMasking")
         save(node_picture(editor, "CLIPSegMasking"), HELP / "CLIPSegMasking.jpg")
         for example, type_name in (("text_to_mask", "CLIPSeg"), ("cut_out", "ImageSegmentation")):
@@ -68,6 +73,11 @@ def main() -> int:
         save(side_by_side(mode_pictures(editor)), README / "editor_modes.jpg")
         browser.close()
     return 0
+
+
+def alone(type_name: str) -> dict:
+    node = {"id": 1, "type": type_name, "pos": [0, 0], "size": [320, 100], "flags": {}, "order": 0, "mode": 0}
+    return {"last_node_id": 1, "last_link_id": 0, "nodes": [node], "links": [], "version": 0.4}
 
 
 def open_and_run(editor: editor_page.Editor, workflow: dict, type_name: str, name: str = "example") -> None:

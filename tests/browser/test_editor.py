@@ -20,7 +20,7 @@ from PIL import Image
 TEXT_TO_MASK = json.loads((EXAMPLES / "text_to_mask.json").read_text(encoding="utf-8"))
 CLIPSEG, SAVED_MASK = 3, 5  # nodes of that example
 MEGABYTE = 1_000_000
-NEEDS_A_DOWNLOAD = {"text_to_mask_photo"}  # its thumbnail is made where its model is
+NEEDS_A_DOWNLOAD = {"text_to_mask_photo", "detail_masked_regions"}  # its thumbnail is made where its model is
 
 
 def graph(*nodes: dict, links: list[list] = ()) -> dict:
