@@ -69,6 +69,7 @@ def in_comfyuis_python(found: comfyui.ComfyUI, script: str, *arguments: str) -> 
     start = (
         "import sys\n"
         "sys.path[:0] = sys.argv[1:4]\n"
+        "import utils.extra_config\n"  # before ComfyUI puts a module of that name in the way
         "import comfy.cli_args\n"
         "comfy.cli_args.args.cpu = True\n"
         "import comfy.model_management, folder_paths\n"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import comfyui
@@ -19,13 +21,15 @@ PACKAGES = ("rembg", "onnxruntime", "pymatting")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def model(found: comfyui.ComfyUI, server: comfyui.Server) -> Path:
+def model(found: comfyui.ComfyUI, server: comfyui.Server) -> Iterator[Path]:
     """A model of the user's own. Skips where ComfyUI's Python lacks a package that this node needs."""
     code = f"import importlib.util as u, json; print(json.dumps([n for n in {PACKAGES} if u.find_spec(n) is None]))"
     missing = json.loads(subprocess.run([found.python, "-c", code], check=True, capture_output=True, text=True).stdout)
     if missing:
         pytest.skip(f"ComfyUI's Python lacks {', '.join(missing)}")
-    return tiny_onnx.write(server.base / "models" / "rembg" / OWN, 64)
+    folder = server.base / "models" / "rembg"
+    yield tiny_onnx.write(folder / OWN, 64)
+    shutil.rmtree(folder)  # other tests use the same ComfyUI
 
 
 @pytest.fixture
