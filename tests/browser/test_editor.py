@@ -133,7 +133,7 @@ def test_nothing_in_an_example_lies_over_another_node(editor: Editor) -> None:
 def test_run_gives_the_picture_and_sliders_redraw_it_as_the_next_run_will(
     editor: Editor, server: comfyui.Server
 ) -> None:
-    editor.load(TEXT_TO_MASK)
+    editor.load({**TEXT_TO_MASK, "id": str(uuid.uuid4())})
     assert "Run the workflow" in editor.message(CLIPSEG)
     before = of_the_pack(editor.serialized())
     editor.run()
