@@ -118,6 +118,7 @@ def test_an_example_loads_whole_and_goes_out_as_it_came_in(editor: Editor, examp
 
 
 def test_nothing_in_an_example_lies_over_another_node(editor: Editor) -> None:
+    overlaps = []
     for example in sorted(EXAMPLES.glob("*.json")):
         editor.load(json.loads(example.read_text(encoding="utf-8")), example.stem)
         boxes = editor.call(
@@ -127,7 +128,8 @@ def test_nothing_in_an_example_lies_over_another_node(editor: Editor) -> None:
         for i, (title, x1, y1, x2, y2) in enumerate(boxes):
             for other, u1, v1, u2, v2 in boxes[i + 1 :]:
                 apart = x2 <= u1 or u2 <= x1 or y2 <= v1 or v2 <= y1
-                assert apart, f"{example.stem}: {title} and {other}"
+                overlaps += [] if apart else [f"{example.stem}: {title} and {other}"]
+    assert overlaps == []
 
 
 def test_run_gives_the_picture_and_sliders_redraw_it_as_the_next_run_will(
