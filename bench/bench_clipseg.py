@@ -193,7 +193,7 @@ def bench_cuda(folder: Path, count: int, turns: int) -> None:
     query = clipseg.Query(PROMPT)
     ways = {"earlier": lambda: earlier(few, PROMPT, folder, "cuda")}
     for dtype in (torch.float32, torch.float16):
-        segmenter = clipseg.Segmenter(processor, clipseg.copy_as(model, dtype).cuda())
+        segmenter = clipseg.Segmenter(processor, clipseg.copy_as(model, dtype).to(device="cuda"))
         name = str(dtype).removeprefix("torch.")
         ways[name] = lambda segmenter=segmenter: clipseg.masking(images, segmenter, query)
     taken = seconds(ways, turns)

@@ -25,6 +25,7 @@ from maskwright.core import masks, regions, tensors
 from maskwright.core.detailer import Backend, DetailerSettings, detail
 from maskwright.core.interfaces import Pipe, Sampling
 from PIL import Image
+from torch.nn import Conv2d
 
 
 @dataclass
@@ -43,7 +44,7 @@ class Clock:
 
 def convolutions(channels: int, hidden: int) -> torch.nn.Module:
     widths = (channels, hidden, 2 * hidden, 2 * hidden, hidden, channels)
-    layers = [torch.nn.Conv2d(a, b, 3, padding=1) for a, b in itertools.pairwise(widths)]
+    layers = [Conv2d(a, b, 3, padding=1) for a, b in itertools.pairwise(widths)]
     return torch.nn.Sequential(*layers).requires_grad_(False)
 
 

@@ -49,14 +49,14 @@ def main(arguments: list[str]) -> int:
         ratio = spent["earlier"] / spent["now"]
         print(f"{'cpu':8}{size:>8}{spent['earlier'] * 1e3:>14.1f}{spent['now'] * 1e3:>10.1f}{ratio:>8.2f}", flush=True)
     if torch.cuda.is_available():
-        there = batch.cuda()
+        there = batch.to(device="cuda")
         for size in (3, 15, 31):
 
             def now() -> None:
                 masks.gradient(there, size)
                 torch.cuda.synchronize()
 
-            spent = seconds({"earlier": lambda: the_earlier_way(there, size).cuda(), "now": now}, rounds)
+            spent = seconds({"earlier": lambda: the_earlier_way(there, size).to(there.device), "now": now}, rounds)
             ratio = spent["earlier"] / spent["now"]
             print(f"{'cuda':8}{size:>8}{spent['earlier'] * 1e3:>14.1f}{spent['now'] * 1e3:>10.1f}{ratio:>8.2f}")
             one, all_of_them = launches(there[:1], size), launches(there, size)

@@ -19,6 +19,7 @@ import math
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 
@@ -51,6 +52,14 @@ _TEXTS = LastTensors(1_000_000)
 _PICTURES = LastTensors(64_000_000)
 
 _log = logging.getLogger(__name__)
+
+# Told the probabilities ``[b,r,r]`` of a slice of the batch, in any order and from several threads; where memory ran
+# out in between, once more for the same slice.
+Listener: TypeAlias = Callable[[slice, torch.Tensor], None]
+
+
+def _nobody(entries: slice, probabilities: torch.Tensor) -> None:
+    """Nobody listens."""
 
 
 def split_prompts(text: str | None, name: str = "text") -> list[str]:
@@ -458,6 +467,7 @@ def masking(
     query: Query,
     normalization: str = "stretch",
     chunks: Chunks = WITHOUT_HOST,
+    listener: Listener = _nobody,
 ) -> torch.Tensor:
     """How likely each pixel is what the query names.
 
@@ -468,6 +478,7 @@ def masking(
     Args:
         image: ``[B,H,W,3 or 4]``; alpha is left out.
         normalization: ``stretch`` spreads each mask as `stretched` does; ``none`` gives the probability itself.
+        listener: Told the probabilities that the masks are made of.
 
     Returns:
         ``[B,H,W]``, on the image's device.
@@ -484,6 +495,7 @@ def masking(
             result[entries] = stretched(probabilities, height, width)
         else:
             result[entries] = tensors.resize_mask(probabilities, height, width, "bicubic")
+        listener(entries, probabilities)
 
     _for_each_chunk(image, segmenter, query, chunks, finish)
     return result
@@ -495,6 +507,7 @@ def segment(
     query: Query,
     selection: Selection = Selection(),
     chunks: Chunks = WITHOUT_HOST,
+    listener: Listener = _nobody,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """A soft selection of what the query names, and the picture under its heat map.
 
@@ -503,6 +516,8 @@ def segment(
 
     Args:
         image: ``[B,H,W,3 or 4]``; alpha is left out.
+        listener: Told the probabilities that are selected from.
+
     Returns:
         Mask ``[B,H,W]`` and heat map ``[B,H,W,3]``, on the image's device. Where nothing is above the threshold the
         mask is zero and the heat map is the picture.
@@ -515,6 +530,7 @@ def segment(
             image[entries].to(probabilities.device),
             selected(probabilities, selection, query.scale),
         )
+        listener(entries, probabilities)
 
     _for_each_chunk(image, segmenter, query, chunks, finish)
     return mask, heat_map

@@ -26,6 +26,15 @@ def from_8bit(values: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(values.astype(np.float32) / 255.0)
 
 
+def to_16bit_halves(values: torch.Tensor) -> np.ndarray:
+    """Values 0..1 ``[H,W]`` in 65536 rounded levels, as uint8 ``[2H,W]``: the high bytes above the low bytes.
+
+    So 16 bits pass through whatever reads a grey picture in 8, such as a browser's canvas.
+    """
+    levels = (values.detach().cpu().numpy() * 65535.0).clip(0, 65535).round().astype(np.uint16)
+    return np.concatenate([levels >> 8, levels & 255]).astype(np.uint8)
+
+
 def to_pil(picture: torch.Tensor) -> Image.Image:
     """One picture ``[H,W,C]`` (C = 3 or 4) or one mask ``[H,W]``, 0..1, as a Pillow image (RGB, RGBA or L)."""
     return Image.fromarray(to_8bit(picture))

@@ -20,6 +20,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn import Conv2d, Linear
 
 from ..core import tensors
 from ..core.errors import ModelError
@@ -242,7 +243,7 @@ class _ConvNormReLU(nn.Module):
     def __init__(self, channels_in: int, channels_out: int, size: int, stride: int = 1) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(channels_in, channels_out, size, stride, padding=size // 2),
+            Conv2d(channels_in, channels_out, size, stride, padding=size // 2),
             _HalfInstanceNorm(channels_out),
             nn.ReLU(inplace=True),
         )
@@ -256,7 +257,7 @@ class _LastConv(nn.Module):
 
     def __init__(self, channels_in: int, size: int, stride: int = 1) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(channels_in, 1, size, stride, padding=size // 2))
+        self.layers = nn.Sequential(Conv2d(channels_in, 1, size, stride, padding=size // 2))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.layers(x)
@@ -285,9 +286,9 @@ class _SqueezeExcitation(nn.Module):
     def __init__(self, channels: int, reduction: int) -> None:
         super().__init__()
         self.fc = nn.Sequential(
-            nn.Linear(channels, channels // reduction, bias=False),
+            Linear(channels, channels // reduction, bias=False),
             nn.ReLU(inplace=True),
-            nn.Linear(channels // reduction, channels, bias=False),
+            Linear(channels // reduction, channels, bias=False),
             nn.Sigmoid(),
         )
 
@@ -345,7 +346,7 @@ class _InvertedResidual(nn.Module):
 def _conv_batch_norm(
     channels_in: int, channels_out: int, size: int, stride: int = 1, groups: int = 1
 ) -> tuple[nn.Module, nn.Module]:
-    conv = nn.Conv2d(channels_in, channels_out, size, stride, padding=size // 2, groups=groups, bias=False)
+    conv = Conv2d(channels_in, channels_out, size, stride, padding=size // 2, groups=groups, bias=False)
     return conv, nn.BatchNorm2d(channels_out)
 
 

@@ -6,7 +6,7 @@ another name; the classes here are those whose inputs or outputs differ.
 
 from __future__ import annotations
 
-from functools import reduce
+from functools import partial, reduce
 
 from ..core import checks, clipseg, masks, tensors
 from ..core.errors import InputError
@@ -156,7 +156,7 @@ def register(classes: dict[str, type], display_names: dict[str, str]) -> None:
             classes[ours], display_names[ours] = node, OURS.format(title)
         else:
             classes[ours], display_names[ours] = _hidden(node), title
-            registry.offer_replacement(ours, name, _required(node), _widgets(node))
+            registry.offer_replacement(ours, name, partial(_sockets, node))
 
     ids = {node: name for name, node in classes.items()}
     for old, node in OLD_IDS.items():
@@ -165,7 +165,7 @@ def register(classes: dict[str, type], display_names: dict[str, str]) -> None:
             classes[old] = _hidden(node)
             display_names[old] = display_names.get(new, old)
         if new in classes:
-            registry.offer_replacement(old, new, inputs or _required(node), _widgets(node))
+            registry.offer_replacement(old, new, partial(_sockets, node, inputs))
 
 
 def _hidden(node: type) -> type:
@@ -173,14 +173,12 @@ def _hidden(node: type) -> type:
     return type(node.__name__, (node,), {"DEPRECATED": True, "__module__": __name__, "__doc__": node.__doc__})
 
 
-def _required(node: type) -> dict[str, str]:
-    return {name: name for name in node.INPUT_TYPES()["required"]}
-
-
-def _widgets(node: type) -> list[str]:
+def _sockets(node: type, renamed: dict[str, str] | None = None) -> tuple[dict[str, str], list[str]]:
+    """What `registry.offer_replacement` asks for."""
     groups = node.INPUT_TYPES()
     inputs = {**groups["required"], **groups.get("optional", {})}
-    return [name for name, spec in inputs.items() if isinstance(spec[0], list) or spec[0] in _WIDGET_TYPES]
+    widgets = [name for name, spec in inputs.items() if isinstance(spec[0], list) or spec[0] in _WIDGET_TYPES]
+    return renamed or {name: name for name in groups["required"]}, widgets
 
 
 _WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from ..core import checks, tensors
 from ..core import clipseg as clipseg_ops
-from . import _clipseg
+from . import _clipseg, _view
 from . import _host as host
 
 
@@ -18,6 +20,7 @@ class CLIPSeg:
     SEARCH_ALIASES = ["text to mask", "prompt mask", "text segmentation", "heat map", "find object", "segment"]
     CATEGORY = "mask/Maskwright"
     FUNCTION = "segment_image"
+    HAS_INTERMEDIATE_OUTPUT = True
     RETURN_TYPES = ("MASK", "IMAGE", "IMAGE")
     RETURN_NAMES = ("Mask", "Heatmap Mask", "BW Mask")
     OUTPUT_TOOLTIPS = (
@@ -71,6 +74,7 @@ class CLIPSeg:
                 "resolution": _clipseg.RESOLUTION,
                 "clipseg_model": _clipseg.CLIPSEG_MODEL,
             },
+            "hidden": _view.HIDDEN,
         }
 
     def segment_image(
@@ -83,10 +87,15 @@ class CLIPSeg:
         negative_text="",
         resolution=352,
         clipseg_model=None,
+        extra_pnginfo=None,
     ):
         image = checks.as_image_batch(image, "image")
         query = clipseg_ops.Query(text, negative_text, resolution)
         selection = clipseg_ops.Selection(blur, threshold, dilation_factor)
         segmenter = _clipseg.segmenter(clipseg_model)
-        mask, heat_map = clipseg_ops.segment(image, segmenter, query, selection, host.chunks(len(image)))
-        return (mask, heat_map, tensors.mask_to_image(mask))
+        view = _view.View(extra_pnginfo)
+        mask, heat_map = clipseg_ops.segment(
+            image, segmenter, query, selection, host.chunks(len(image)), view.listener(image, query.scale)
+        )
+        result = (mask, heat_map, tensors.mask_to_image(mask))
+        return view.answer(result, kind="selection", settings={**asdict(query), **asdict(selection)})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from ..core import checks, tensors
 from ..core import clipseg as clipseg_ops
-from . import _clipseg
+from . import _clipseg, _view
 from . import _host as host
 
 
@@ -18,6 +20,7 @@ class CLIPSegMasking:
     SEARCH_ALIASES = ["text to mask", "prompt mask", "text segmentation", "clipseg batch", "find object", "segment"]
     CATEGORY = "mask/Maskwright"
     FUNCTION = "CLIPSeg_image"
+    HAS_INTERMEDIATE_OUTPUT = True
     RETURN_TYPES = ("MASK", "IMAGE")
     RETURN_NAMES = ("masks", "mask_images")
     OUTPUT_TOOLTIPS = (
@@ -46,14 +49,26 @@ class CLIPSegMasking:
                     },
                 ),
             },
+            "hidden": _view.HIDDEN,
         }
 
     def CLIPSeg_image(
-        self, images, text=None, clipseg_model=None, negative_text="", resolution=352, normalization="stretch"
+        self,
+        images,
+        text=None,
+        clipseg_model=None,
+        negative_text="",
+        resolution=352,
+        normalization="stretch",
+        extra_pnginfo=None,
     ):
         images = checks.as_image_batch(images, "images")
         query = clipseg_ops.Query(text, negative_text, resolution)
         checks.check_choice(normalization, "normalization", clipseg_ops.NORMALIZATIONS)
         segmenter = _clipseg.segmenter(clipseg_model)
-        masks = clipseg_ops.masking(images, segmenter, query, normalization, host.chunks(len(images)))
-        return (masks, tensors.mask_to_image(masks))
+        view = _view.View(extra_pnginfo)
+        masks = clipseg_ops.masking(
+            images, segmenter, query, normalization, host.chunks(len(images)), view.listener(images, query.scale)
+        )
+        result = (masks, tensors.mask_to_image(masks))
+        return view.answer(result, kind="probabilities", settings={**asdict(query), "normalization": normalization})

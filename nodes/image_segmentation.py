@@ -7,6 +7,7 @@ from ..core.matting import MattingSettings
 from ..models import background as background_models
 from ..models import background_files, catalog
 from . import _host as host
+from . import _view
 
 SWITCH = ("true", "false")
 MODELS_HELP = "\n".join(f"{model.name}: {model.note} ({model.licence})" for model in catalog.BACKGROUND.values())
@@ -31,6 +32,7 @@ class ImageSegmentation:
     ]
     CATEGORY = "image/Maskwright"
     FUNCTION = "node"
+    HAS_INTERMEDIATE_OUTPUT = True
     RETURN_TYPES = ("IMAGE", "MASK")
     RETURN_NAMES = ("IMAGE", "MASK")
     OUTPUT_TOOLTIPS = (
@@ -102,6 +104,7 @@ class ImageSegmentation:
                     },
                 ),
             },
+            "hidden": _view.HIDDEN,
         }
 
     @classmethod
@@ -119,6 +122,7 @@ class ImageSegmentation:
         alpha_matting_background_threshold,
         alpha_matting_erode_size,
         post_process_mask,
+        extra_pnginfo=None,
     ):
         images = checks.as_image_batch(images, "images")
         settings = None
@@ -135,7 +139,11 @@ class ImageSegmentation:
             host.on_device,
             host.progress,
         )
-        return background.remove(images, source, settings, clean, host.chunks(len(images), host.make_room))
+        chunks = host.chunks(len(images), host.make_room)
+        cutouts, masks = background.remove(images, source, settings, clean, chunks)
+        view = _view.View(extra_pnginfo)
+        view.comparison(images, cutouts)
+        return view.answer((cutouts, masks), kind="comparison")
 
 
 def _is_on(value: object, name: str) -> bool:

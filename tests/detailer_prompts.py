@@ -83,12 +83,13 @@ class Detailer:
         levels: str | None = None,
         soften: bool = False,
         whose: str | None = None,
+        node: str = "MaskDetailerPipe",
         width: int = 16,
         **widgets: Any,
     ) -> tuple[dict, str]:
         """A prompt, and the name of the file that it writes.
 
-        ``levels``: from FixtureScheduler; ``whose``: through FixtureDetailWith."""
+        ``levels``: from FixtureScheduler; ``whose``: through FixtureDetailWith; ``node``: the detailer's id."""
         number = next(_numbers)
         for name, values in (("image", image), ("mask", mask)):
             np.save(self.server.input_folder / f"{name}{number}.npy", values.numpy())
@@ -138,7 +139,7 @@ class Detailer:
             linked["scheduler_func_opt"] = ["scheduler", 0]
         inputs = {**WIDGETS, **widgets}
         if whose is None:
-            prompt["detail"] = {"class_type": "MaskDetailerPipe", "inputs": {**inputs, **linked}}
+            prompt["detail"] = {"class_type": node, "inputs": {**inputs, **linked}}
         else:
             given = {"whose": whose, "inputs": json.dumps(inputs), **linked}
             prompt["detail"] = {"class_type": "FixtureDetailWith", "inputs": given}

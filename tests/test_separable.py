@@ -72,6 +72,6 @@ def test_zeros_stay_exactly_zero() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_on_cuda_it_runs_there() -> None:
     image = random_image(2, 90, 70, 3)
-    result = tensors.resize_lanczos(image.cuda(), 200, 33)
+    result = tensors.resize_lanczos(image.to(device="cuda"), 200, 33)
     assert result.is_cuda
     torch.testing.assert_close(result.cpu(), tensors.resize_lanczos(image, 200, 33), atol=1e-5, rtol=0)

@@ -430,7 +430,7 @@ def test_too_little_room_is_seen_before_anything_is_fetched(
     assert server.asked == [] and list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("name", ["model", "org/model", "My model (v2.1)", "模型"])
+@pytest.mark.parametrize("name", ["model", "org/model", "My model (v2.1)", "\u6a21\u578b"])
 def test_plain_names_pass(name: str) -> None:
     assert weights.check_name(name, "model") == name
 

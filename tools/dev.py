@@ -67,13 +67,14 @@ def test(arguments: list[str]) -> int:
 
 
 def lint(_: list[str]) -> int:
-    """ruff, the three rules that the registry runs (where no comment can silence them), and its validator."""
+    """ruff, the three rules that the registry runs (where no comment can silence them), its validator, comfy-test's."""
     os.chdir(ROOT)
     steps = (
         ("-m", "ruff", "check", "."),
         ("-m", "ruff", "format", "--check", "."),
         ("-m", "ruff", "check", "--select", "S102,S307,E702", "--ignore-noqa", "."),
         ("-m", "comfy_cli", "--skip-prompt", "--no-enable-telemetry", "node", "validate"),
+        ("-m", "comfy_test", "lint", "--strict"),
     )
     return max(_python(*step) for step in steps)
 

@@ -172,3 +172,23 @@ def model_folders(kind: str) -> list[Path]:
     paths = [Path(path) for path in registered]
     default = Path(folder_paths.models_dir) / kind
     return paths if default in paths else [*paths, default]
+
+
+def temp_folder() -> Path | None:
+    """The folder whose files the editor may fetch and ComfyUI empties at its next start; None without ComfyUI."""
+    if not running():
+        return None
+    import folder_paths
+
+    return Path(folder_paths.get_temp_directory())
+
+
+def tell_editor(event: str, message: dict) -> None:
+    """Send an event to the editor that queued the run; nothing without one."""
+    if not running() or "server" not in sys.modules:
+        return
+    from server import PromptServer
+
+    server = getattr(PromptServer, "instance", None)
+    if server is not None and server.client_id is not None:
+        server.send_sync(event, message, server.client_id)

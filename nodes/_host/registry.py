@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from . import running
-
-log = logging.getLogger(__name__)
 
 _OUR_MODULES = __package__.rpartition(".nodes.")[0] + "."
 
@@ -22,13 +19,13 @@ def foreign_ids() -> frozenset[str]:
     return frozenset(name for name, node in held.items() if not node.__module__.startswith(_OUR_MODULES))
 
 
-def offer_replacement(old_id: str, new_id: str, inputs: Mapping[str, str], widgets: Sequence[str]) -> None:
+def offer_replacement(old_id: str, new_id: str, sockets: Callable[[], tuple[Mapping[str, str], Sequence[str]]]) -> None:
     """Tell ComfyUI that a node ``new_id`` can stand for one ``old_id``, should nobody hold that id. Older ones cannot.
 
     Args:
-        inputs: For each required input of the new node, the name of the old one's. Optional ones are left out: where a
-            prompt does not hold one, ComfyUI would fail.
-        widgets: Names of the old node's widgets, in the order in which files hold their values.
+        sockets: Asked only where ComfyUI wants to know. For each required input of the new node the name of the old
+            one's (optional ones are left out: where a prompt does not hold one, ComfyUI would fail); and the names of
+            the old node's widgets, in the order in which files hold their values.
     """
     if not running():
         return
@@ -36,13 +33,15 @@ def offer_replacement(old_id: str, new_id: str, inputs: Mapping[str, str], widge
         from comfy_api.latest import io
         from server import PromptServer
 
-        replacement = io.NodeReplace(
-            new_node_id=new_id,
-            old_node_id=old_id,
-            old_widget_ids=list(widgets),
-            input_mapping=[{"new_id": new, "old_id": old} for new, old in inputs.items()],
-            output_mapping=[],
-        )
-        PromptServer.instance.node_replace_manager.register(replacement)
+        make, register = io.NodeReplace, PromptServer.instance.node_replace_manager.register
     except (ImportError, AttributeError):
-        log.debug("this ComfyUI replaces no nodes")
+        return
+    inputs, widgets = sockets()
+    replacement = make(
+        new_node_id=new_id,
+        old_node_id=old_id,
+        old_widget_ids=list(widgets),
+        input_mapping=[{"new_id": new, "old_id": old} for new, old in inputs.items()],
+        output_mapping=[],
+    )
+    register(replacement)

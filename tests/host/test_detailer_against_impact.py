@@ -43,6 +43,17 @@ def check(detailer: Detailer, image: torch.Tensor = IMAGE, **options: object) ->
     torch.testing.assert_close(*levels, rtol=0.01, atol=1e-4)
 
 
+def test_both_packs_load_and_one_workflow_uses_nodes_of_both(detailer: Detailer) -> None:
+    info = detailer.server.object_info()
+    for name in ("MaskDetailerPipe", "ToBasicPipe", "FromBasicPipe", "EditBasicPipe"):
+        assert "impact" in info[name]["python_module"].lower(), name
+        assert info[f"{name} (Maskwright)"]["python_module"].endswith(comfyui.LINK_NAME)
+    assert info["CLIPSeg"]["python_module"].endswith(comfyui.LINK_NAME)
+    mixed = detailer(IMAGE, MASK, node="MaskDetailerPipe (Maskwright)", **OPTIONS)  # its pipe is the other pack's
+    ours = detailer(IMAGE, MASK, whose="Maskwright", **OPTIONS)
+    assert torch.equal(mixed.image, ours.image)
+
+
 def test_every_sampler(detailer: Detailer) -> None:
     """Those that draw noise on the way, too."""
     for sampler_name in detailer.server.object_info()["KSampler"]["input"]["required"]["sampler_name"][0]:

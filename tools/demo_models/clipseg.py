@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import nn
+from torch.nn import Linear
 
 from . import FOLDER, HELD_OUT, MEAN, STD, overlap_of, shape_scenes
 
@@ -335,8 +336,8 @@ class Hints(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.kinds = nn.Linear(width, 1 + len(COLOURS) + len(SHAPES))
-        self.outlines = nn.Linear(width, PATCH * PATCH)
+        self.kinds = Linear(width, 1 + len(COLOURS) + len(SHAPES))
+        self.outlines = Linear(width, PATCH * PATCH)
 
     def forward(self, states: list[torch.Tensor], classes: torch.Tensor) -> torch.Tensor:
         """The loss, given the states of `vision_states` and each pixel's class, uint8 `[B, H, W]`."""

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import nn
+from torch.nn import Conv2d
 
 from . import FOLDER, HELD_OUT, MEAN, STD, overlap_of, salient_scenes
 
@@ -42,15 +43,15 @@ class SalientNet(nn.Module):
             before = width
         self.context = nn.Sequential(self._block(before, before, dilation=2), self._block(before, before, dilation=3))
         for width in reversed(self.WIDTHS[:-1]):
-            self.across.append(nn.Conv2d(before, width, 1))
+            self.across.append(Conv2d(before, width, 1))
             self.up.append(self._block(width, width))
             before = width
         # At half size, each pixel says four: cheaper than working at full size, and as sharp.
-        self.out = nn.Sequential(nn.Conv2d(before, 4, 3, padding=1), nn.PixelShuffle(2))
+        self.out = nn.Sequential(Conv2d(before, 4, 3, padding=1), nn.PixelShuffle(2))
 
     @staticmethod
     def _block(before: int, after: int, stride: int = 1, dilation: int = 1) -> nn.Sequential:
-        layer = nn.Conv2d(before, after, 3, stride, padding=dilation, dilation=dilation, bias=False)
+        layer = Conv2d(before, after, 3, stride, padding=dilation, dilation=dilation, bias=False)
         return nn.Sequential(layer, nn.BatchNorm2d(after), nn.ReLU())
 
     def logits(self, pixels: torch.Tensor) -> torch.Tensor:

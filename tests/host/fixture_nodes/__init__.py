@@ -146,7 +146,8 @@ def make_scheduler(kind):
 def detail_with(whose, inputs, **linked):
     """MaskDetailerPipe of one of two packs that hold the same id."""
     for name, module in list(sys.modules.items()):
-        kind = (vars(module).get("NODE_CLASS_MAPPINGS") or {}).get("MaskDetailerPipe")
+        held = vars(module).get("NODE_CLASS_MAPPINGS") or {}
+        kind = held.get("MaskDetailerPipe" if whose == "Impact" else "MaskDetailerPipe (Maskwright)")
         if kind is not None and name != "nodes" and ("impact" in name.lower()) == (whose == "Impact"):
             with timing.Watch() as watch:
                 made = kind().doit(**json.loads(inputs), **linked)

@@ -1,0 +1,184 @@
+"""What a node shows of a run in the editor: small pictures, from which `web/js` draws the node's live view.
+
+They are made only for a run that the editor queued, lie in ComfyUI's temp folder, and are named in the node's answer,
+``{"ui": {"maskwright": [one entry a picture]}, "result": ...}``. An entry says how it is drawn (``kind``), names its
+files as ``{"filename", "subfolder", "type"}``, and holds what else the drawing needs. Whoever calls a node by hand
+gets its plain result.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from PIL import Image
+
+from ..core import tensors
+from . import _host as host
+
+KEY = "maskwright"
+REGIONS_EVENT = "maskwright.regions"
+SUBFOLDER = "maskwright"
+LONGEST_SIDE = 1024  # pixels of a picture in the view
+
+# Bytes. One entry's files stay below a megabyte: a picture and its probabilities, or two pictures and an alpha.
+_PICTURE = 330_000
+_ALPHA = 300_000
+_PROBABILITIES = 600_000
+_QUALITIES = (90, 75, 50, 30)
+
+# Asked for by a node as a hidden input: the editor sends the workflow with every run, a script need not.
+HIDDEN = {"extra_pnginfo": "EXTRA_PNGINFO"}
+
+log = logging.getLogger(__name__)
+
+
+class View:
+    """What one run of a node shows. Every method does nothing where no editor asked."""
+
+    def __init__(self, extra_pnginfo: Mapping | None) -> None:
+        folder = host.temp_folder() if extra_pnginfo and extra_pnginfo.get("workflow") else None
+        self._folder = folder / SUBFOLDER if folder else None
+        self._name = uuid.uuid4().hex
+        self._entries: dict[int, dict] = {}
+
+    def answer(self, result: tuple, **common: object) -> tuple | dict:
+        """What the node returns: ``result``, and for the editor the entries, each with what they have in ``common``."""
+        if not self._entries:
+            return result
+        entries = [{**common, **self._entries[index]} for index in sorted(self._entries)]
+        return {"ui": {KEY: entries}, "result": result}
+
+    def listener(self, images: torch.Tensor, scale: float) -> Callable[[slice, torch.Tensor], None]:
+        """What `core.clipseg` tells the probabilities ``[b,h,w]`` of some of the ``images`` ``[B,H,W,C]``.
+
+        Args:
+            scale: How many times the model's own size the probabilities have.
+        """
+
+        def listen(entries: slice, probabilities: torch.Tensor) -> None:
+            if self._folder is None:
+                return
+            for index, values in zip(range(entries.start, entries.stop), probabilities):
+                data, bits, shrunk = _encode_probabilities(values)
+                facts = {"bits": bits, "scale": scale / shrunk}
+                self._add(index, images[index], {"probabilities": (data, "png")}, facts)
+
+        return listen
+
+    def comparison(self, before: torch.Tensor, after: torch.Tensor, boxes: Sequence[Sequence] = ()) -> None:
+        """Pictures before and after a node's work.
+
+        Args:
+            before: ``[B,H,W,C]``.
+            after: ``[B,n*H,W,3 or 4]``, n pictures below each other as a rule 1; the fourth channel is alpha.
+            boxes: For each picture its regions ``(x1, y1, x2, y2)`` in pixels of ``before``.
+        """
+        if self._folder is None:
+            return
+        for index, (old, new) in enumerate(zip(before, after)):
+            files = {}
+            small = _small(new)
+            colours = small.convert("RGB")
+            if new.shape[-1] == 4:
+                alpha = small.getchannel("A")
+                files["alpha"] = _encode(alpha, _ALPHA, lossless=True)
+                if old.shape[:2] == new.shape[:2]:
+                    # Cutouts are black where nothing shows. JPEG would spread that over the edge; these colours do not.
+                    colours.paste(_small(old).convert("RGB"), mask=alpha.point(lambda level: 0 if level else 255))
+            files["after"] = _encode(colours, _PICTURE)
+            regions = [[float(side) for side in box] for box in boxes[index]] if index < len(boxes) else []
+            self._add(index, old, files, {"boxes": regions})
+
+    def working(self, node_id: str, boxes: Sequence[Sequence], current: int, image: torch.Tensor | None = None) -> None:
+        """Show at once where the node works: regions with their numbers over a picture.
+
+        Args:
+            node_id: The node's own, from the hidden input ``UNIQUE_ID``.
+            boxes: Of the regions, ``(x1, y1, x2, y2)`` in pixels.
+            current: The index of the one that is worked on.
+            image: The picture ``[H,W,C]``; None for the one of the call before.
+        """
+        if self._folder is None:
+            return
+        message = {"node": str(node_id), "boxes": [[float(side) for side in box] for box in boxes], "current": current}
+        if image is not None:
+            try:
+                name = f"working-{uuid.uuid4().hex}"
+                message["picture"] = self._write(name, *_encode(_small(image).convert("RGB"), _PICTURE))
+            except OSError as error:
+                self._give_up(error)
+                return
+            message["size"] = [image.shape[1], image.shape[0]]
+        host.tell_editor(REGIONS_EVENT, message)
+
+    def _add(self, index: int, picture: torch.Tensor, files: dict, facts: dict) -> None:
+        height, width = picture.shape[:2]
+        entry = {"size": [width, height], **facts}
+        try:
+            files = {"picture": _encode(_small(picture).convert("RGB"), _PICTURE), **files}
+            for name, (data, suffix) in files.items():
+                entry[name] = self._write(f"{index:04}-{name}", data, suffix)
+        except OSError as error:
+            self._give_up(error)
+        else:
+            self._entries[index] = entry
+
+    def _write(self, name: str, data: bytes, suffix: str) -> dict:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        filename = f"{self._name}-{name}.{suffix}"
+        (self._folder / filename).write_bytes(data)
+        return {"filename": filename, "subfolder": SUBFOLDER, "type": "temp"}
+
+    def _give_up(self, error: OSError) -> None:
+        """A full disk costs the view, not the run."""
+        log.warning("The view of this node stays as it was: %s", error)
+
+
+def _small(picture: torch.Tensor) -> Image.Image:
+    """A picture ``[H,W,C]`` for the view: no side longer than `LONGEST_SIDE`, and none shorter than a pixel."""
+    image = tensors.to_pil(picture[..., 0] if picture.shape[-1] == 1 else picture)
+    if max(image.size) > LONGEST_SIDE:
+        factor = LONGEST_SIDE / max(image.size)
+        size = tuple(max(1, round(side * factor)) for side in image.size)
+        image = image.resize(size, Image.Resampling.BOX, reducing_gap=2.0)
+    return image
+
+
+def _encode(image: Image.Image, budget: int, lossless: bool = False) -> tuple[bytes, str]:
+    """A picture as a file of at most ``budget`` bytes, or as small as it gets: the bytes and the name's ending."""
+    if lossless and len(data := _saved(image, "PNG", compress_level=1)) <= budget:
+        return data, "png"
+    for quality in _QUALITIES:
+        data = _saved(image, "JPEG", quality=quality, subsampling=0)
+        if len(data) <= budget:
+            break
+    return data, "jpg"
+
+
+def _encode_probabilities(values: torch.Tensor) -> tuple[bytes, int, int]:
+    """Probabilities ``[h,w]`` as a grey PNG: its bytes, how many bits a value has, and how many times smaller it is.
+
+    16 bits (see `tensors.to_16bit_halves`), so that what the browser makes of them is what the node makes; 8 where
+    that would be a large file, and only then fewer pixels.
+    """
+    data = _saved(Image.fromarray(tensors.to_16bit_halves(values)), "PNG", compress_level=1)
+    if len(data) <= _PROBABILITIES:
+        return data, 16, 1
+    shrunk = 1
+    while True:
+        height, width = values.shape[-2] // shrunk, values.shape[-1] // shrunk
+        levels = tensors.resize_mask(values[None], height, width, "area")[0]  # [h,w] -> [1,h,w] and back
+        data = _saved(Image.fromarray((levels * 255).round().to(torch.uint8).cpu().numpy()), "PNG", compress_level=1)
+        if len(data) <= _PROBABILITIES or min(height, width) < 2:
+            return data, 8, shrunk
+        shrunk *= 2
+
+
+def _saved(image: Image.Image, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()

@@ -1,0 +1,164 @@
+"""ComfyUI's editor in a real browser, as tests drive it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "example_workflows"
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--force-color-profile=srgb")
+
+# Console errors that the bare editor has too: what a server without network, models or news cannot answer.
+# "Attempted to cleanup" is what the editor says of itself when a subgraph that was open is left by loading a file.
+NOT_OURS = (
+    "Attempted to cleanup event listeners",
+    "favicon",
+    "Failed to load resource",
+    "net::ERR",
+    "[GTM]",
+    "Error fetching",
+    "comfy.org",
+    "ERR_CONNECTION",
+)
+
+
+def chromium() -> str:
+    """The browser's path; CHROMIUM_PATH names one. Empty where there is none."""
+    return os.environ.get("CHROMIUM_PATH") or next((path for name in NAMES if (path := shutil.which(name))), "")
+
+
+def why_not() -> str:
+    """What is missing for a browser test; empty where nothing is."""
+    if importlib.util.find_spec("playwright") is None:
+        return "Playwright is not installed"
+    return "" if chromium() else "no Chromium was found; CHROMIUM_PATH may name one"
+
+
+def put_settings(url: str, **settings: object) -> None:
+    """Store editor settings (``Comfy_VueNodes_Enabled`` for ``Comfy.VueNodes.Enabled``) on the server."""
+    body = json.dumps({name.replace("_", "."): value for name, value in settings.items()}).encode()
+    request = urllib.request.Request(f"{url}/api/settings", body, {"Content-Type": "application/json"}, method="POST")
+    urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20).close()
+
+
+class Editor:
+    """One page with the editor open; `errors` collects what its console complains of."""
+
+    def __init__(self, page, url: str) -> None:
+        self.page, self.url = page, url
+        self.errors: list[str] = []
+        self.queued = 0
+        page.on("console", lambda message: self._heard(message.type, message.text))
+        page.on("pageerror", lambda error: self.errors.append(f"page error: {error}"))
+        page.on("request", self._requested)
+
+    def _heard(self, kind: str, text: str) -> None:
+        if kind == "error" and not any(part in text for part in NOT_OURS):
+            self.errors.append(text)
+
+    def _requested(self, request) -> None:
+        if request.method == "POST" and request.url.endswith("/prompt"):
+            self.queued += 1
+
+    def open(self) -> None:
+        self.page.goto(self.url, wait_until="domcontentloaded")
+        self.wait_until_ready()
+
+    def reload(self) -> None:
+        self.page.reload(wait_until="domcontentloaded")
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        self.page.wait_for_function(
+            "() => window.comfyAPI?.app?.app?.extensionManager && window.comfyAPI.app.app.canvas?.graph"
+            " && !document.querySelector('#splash-loader, .p-blockui-mask')",
+            timeout=120_000,
+        )
+        self.page.wait_for_timeout(1500)  # the editor loads the last workflow, or its default, after that
+
+    def call(self, body: str, argument: object = None) -> object:
+        """Run JavaScript that sees ``app``, ``api`` and ``given``."""
+        return self.page.evaluate(
+            "async (given) => { const {app} = window.comfyAPI.app; const {api} = window.comfyAPI.api; " + body + " }",
+            argument,
+        )
+
+    def load(self, workflow: dict, name: str = "test") -> None:
+        """Open a workflow in the editor's format, as opening its file does."""
+        self.call(
+            "await app.loadGraphData(given.workflow, true, true, given.name)", {"workflow": workflow, "name": name}
+        )
+        self.page.wait_for_timeout(700)
+
+    def serialized(self) -> dict:
+        return self.call("return JSON.parse(JSON.stringify((app.rootGraph ?? app.graph).serialize()))")
+
+    def run(self, wait: bool = True, timeout: int = 120_000) -> None:
+        """Press Run, and wait for the end of it."""
+        self.call(
+            "window.__ended = null;"
+            "for (const kind of ['execution_success', 'execution_error', 'execution_interrupted'])"
+            "  api.addEventListener(kind, (event) => { window.__ended ??= {kind, ...event.detail} }, {once: true});"
+            "await app.queuePrompt(0)"
+        )
+        if wait:
+            self.page.wait_for_function("() => window.__ended", timeout=timeout)
+            self.page.wait_for_timeout(600)
+
+    @property
+    def ended(self) -> dict:
+        return self.page.evaluate("() => window.__ended")
+
+    def set_widget(self, node_id: int, name: str, value: object) -> None:
+        """What moving a slider does, in both renderers: the value, and the widget's callback."""
+        self.call(
+            "const node = (app.rootGraph ?? app.graph).getNodeById(given.id);"
+            "const widget = node.widgets.find((w) => w.name === given.name);"
+            "widget.value = given.value; widget.callback?.(given.value, app.canvas, node)",
+            {"id": node_id, "name": name, "value": value},
+        )
+        self.page.wait_for_timeout(400)
+
+    def view(self, node_id: int):
+        """The element of a node's view."""
+        handle = self.page.evaluate_handle(
+            "(id) => { const {app} = window.comfyAPI.app; const node = (app.rootGraph ?? app.graph).getNodeById(id);"
+            "return node.widgets.find((w) => w.name === 'maskwright_view')?.element }",
+            node_id,
+        )
+        return handle.as_element()
+
+    def message(self, node_id: int) -> str:
+        """What a node's view says in place of a picture; empty where it shows one."""
+        return self.view(node_id).evaluate(
+            "(e) => { const m = e.querySelector('.maskwright-message'); return m.hidden ? '' : m.textContent }"
+        )
+
+    def note(self, node_id: int) -> str:
+        return self.view(node_id).evaluate("(e) => e.querySelector('.maskwright-note').textContent")
+
+    def wait_for_picture(self, node_id: int) -> None:
+        self.page.wait_for_function(
+            "(e) => !e.querySelector('canvas').hidden && e.querySelector('canvas').width > 0", arg=self.view(node_id)
+        )
+        self.page.wait_for_timeout(200)
+
+    def pixels(self, node_id: int):
+        """The pixels of a node's view, ``[H,W,4]`` uint8."""
+        import base64
+
+        import numpy as np
+
+        width, height, data = self.view(node_id).evaluate(
+            "(e) => { const c = e.querySelector('canvas');"
+            "const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
+            "let s = ''; for (let i = 0; i < d.length; i += 30000)"
+            " s += String.fromCharCode(...d.subarray(i, i + 30000)); return [c.width, c.height, btoa(s)] }"
+        )
+        return np.frombuffer(base64.b64decode(data), np.uint8).reshape(height, width, 4)

@@ -1,0 +1,563 @@
+"""The pack in ComfyUI's editor, in a real browser and in both of its renderers: what users see and do."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import statistics
+import sys
+import urllib.request
+import uuid
+from pathlib import Path
+
+import comfyui
+import numpy as np
+import pytest
+from editor import EXAMPLES, ROOT, Editor
+from PIL import Image
+
+TEXT_TO_MASK = json.loads((EXAMPLES / "text_to_mask.json").read_text(encoding="utf-8"))
+CLIPSEG, SAVED_MASK = 3, 5  # nodes of that example
+MEGABYTE = 1_000_000
+NEEDS_A_DOWNLOAD = {"text_to_mask_photo", "detail_masked_regions"}  # its thumbnail is made where its model is
+
+
+def graph(*nodes: dict, links: list[list] = ()) -> dict:
+    """A workflow in the editor's format."""
+    placed = []
+    for number, node in enumerate(nodes):
+        place = {"pos": [40 + 340 * (number % 4), 60 + 560 * (number // 4)], "size": [300, 300], "flags": {}}
+        placed.append({**place, "order": number, "mode": 0, "inputs": [], "outputs": [], "properties": {}, **node})
+    for link, origin, slot, target, target_slot, _kind in links:
+        source = next(n for n in placed if n["id"] == origin)["outputs"][slot]
+        source["links"] = [*(source.get("links") or []), link]
+        next(n for n in placed if n["id"] == target)["inputs"][target_slot]["link"] = link
+    last = {"last_node_id": max(n["id"] for n in placed), "last_link_id": len(links)}
+    extra = {"ds": {"scale": 0.9, "offset": [20, 40]}}
+    return {"id": str(uuid.uuid4()), "revision": 0, **last, "nodes": placed, "links": list(links),
+            "groups": [], "config": {}, "extra": extra, "version": 0.4}  # fmt: skip
+
+
+def slot(name: str, kind: str) -> dict:
+    return {"name": name, "type": kind, "link": None}
+
+
+def out(*kinds: str) -> list[dict]:
+    return [{"name": kind, "type": kind, "links": []} for kind in kinds]
+
+
+LOAD = {"id": 1, "type": "LoadImage", "outputs": out("IMAGE", "MASK"), "widgets_values": ["shapes.png", "image"]}
+LOADER = {"id": 2, "type": "CLIPSegModelLoader", "outputs": out("CLIPSEG_MODEL"), "size": [300, 80],
+          "widgets_values": ["demo: coloured shapes (bundled)"]}  # fmt: skip
+SEGMENT = {"id": 3, "type": "CLIPSeg", "size": [320, 560], "outputs": out("MASK", "IMAGE", "IMAGE"),
+           "inputs": [slot("image", "IMAGE"), slot("clipseg_model", "CLIPSEG_MODEL")],
+           "widgets_values": ["red star", 1, 0.5, 2, "", 352]}  # fmt: skip
+PREVIEW = {"id": 4, "type": "PreviewImage", "inputs": [slot("images", "IMAGE")]}
+LINKS = [[1, 1, 0, 3, 0, "IMAGE"], [2, 2, 0, 3, 1, "CLIPSEG_MODEL"], [3, 3, 2, 4, 0, "IMAGE"]]
+
+
+def from_picture(source: dict, **changes: object) -> dict:
+    """`source` -> CLIPSeg -> preview; `changes` are CLIPSeg's."""
+    nodes = [{"id": 1, **source}, LOADER, {**SEGMENT, **changes}, PREVIEW]
+    return graph(*copy.deepcopy(nodes), links=copy.deepcopy(LINKS))
+
+
+def solid(width: int, height: int, batch: int) -> dict:
+    return {"type": "EmptyImage", "outputs": out("IMAGE"), "widgets_values": [width, height, batch, 0xFF0000]}
+
+
+def press(editor: Editor, node_id: int, label: str) -> None:
+    """Press a button of a node's view, by what it is called."""
+    editor.view(node_id).evaluate(
+        "(e, label) => [...e.querySelectorAll('button')].find((b) => b.ariaLabel === label).click()", label
+    )
+    editor.page.wait_for_timeout(400)
+
+
+def newest(server: comfyui.Server, prefix: str) -> np.ndarray:
+    """The grey levels of the last picture that was saved under a name."""
+    files = sorted((server.base / "output").glob(f"{prefix}_*.png"))
+    return np.array(Image.open(files[-1]).convert("L"))
+
+
+def differing(one: np.ndarray, other: np.ndarray, tolerance: int = 2) -> float:
+    """The share of pixels that differ by more than two levels of 255 (the screen's rounding)."""
+    return float((np.abs(one.astype(int) - other.astype(int)) > tolerance).mean())
+
+
+def of_the_pack(workflow: dict) -> list[dict]:
+    """What is saved of this pack's nodes."""
+    return [node for node in workflow["nodes"] if (ROOT / "web" / "docs" / f"{node['type']}.md").exists()]
+
+
+def view_files(server: comfyui.Server) -> list[Path]:
+    return sorted((server.base / "temp" / "maskwright").glob("*"))
+
+
+def fetch(url: str) -> bytes:
+    return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=20).read()
+
+
+@pytest.mark.parametrize("example", sorted(EXAMPLES.glob("*.json")), ids=lambda path: path.stem)
+def test_an_example_loads_whole_and_goes_out_as_it_came_in(editor: Editor, example: Path) -> None:
+    workflow = json.loads(example.read_text(encoding="utf-8"))
+    editor.load(workflow, example.stem)
+    missing = editor.call(
+        "const {LiteGraph} = window; return (app.rootGraph ?? app.graph).nodes"
+        ".filter((n) => n.has_errors || !LiteGraph.registered_node_types[n.type]).map((n) => n.type)"
+    )
+    assert missing == []
+    first = editor.serialized()
+    values = ({node["id"]: node.get("widgets_values") or [] for node in each["nodes"]} for each in (first, workflow))
+    assert next(values) == next(values), "the view stores no value"
+    editor.load(first, example.stem)
+    assert editor.serialized() == first
+    text = [node for node in first["nodes"] if node["type"] in ("MarkdownNote", "Note")]
+    assert text, "a note says what the workflow does"
+
+
+def test_nothing_in_an_example_lies_over_another_node(editor: Editor) -> None:
+    overlaps = []
+    for example in sorted(EXAMPLES.glob("*.json")):
+        editor.load(json.loads(example.read_text(encoding="utf-8")), example.stem)
+        boxes = editor.call(
+            "return (app.rootGraph ?? app.graph).nodes.map((n) => [n.title, n.pos[0], n.pos[1] - 30,"
+            " n.pos[0] + n.size[0], n.pos[1] + n.size[1]])"
+        )
+        for i, (title, x1, y1, x2, y2) in enumerate(boxes):
+            for other, u1, v1, u2, v2 in boxes[i + 1 :]:
+                apart = x2 <= u1 or u2 <= x1 or y2 <= v1 or v2 <= y1
+                overlaps += [] if apart else [f"{example.stem}: {title} and {other}"]
+    assert overlaps == []
+
+
+def test_run_gives_the_picture_and_sliders_redraw_it_as_the_next_run_will(
+    editor: Editor, server: comfyui.Server
+) -> None:
+    editor.load({**TEXT_TO_MASK, "id": str(uuid.uuid4())})
+    assert "Run the workflow" in editor.message(CLIPSEG)
+    before = of_the_pack(editor.serialized())
+    editor.run()
+    assert editor.ended["kind"] == "execution_success"
+    editor.wait_for_picture(CLIPSEG)
+    assert of_the_pack(editor.serialized()) == before, "a run changes nothing that is saved"
+    heat_map = editor.pixels(CLIPSEG)
+    node_s = np.array(Image.open(sorted((server.base / "output").glob("text_to_mask_heat_map_*.png"))[-1]))
+    assert differing(heat_map[..., :3], node_s, 8) < 0.01
+
+    press(editor, CLIPSEG, "B/W")
+    mask = editor.pixels(CLIPSEG)
+    assert differing(mask[..., 0], newest(server, "text_to_mask_mask")) < 0.01
+
+    queued = editor.queued
+    shown = [mask]
+    for name, value in (("threshold", 0.95), ("blur", 6.0), ("dilation_factor", 20)):
+        editor.set_widget(CLIPSEG, name, value)
+        shown.append(editor.pixels(CLIPSEG))
+        assert differing(shown[-1], shown[-2]) > 0.001, f"{name} changed nothing"
+    assert editor.queued == queued, "a slider queued a prompt"
+    editor.run()
+    assert differing(shown[-1][..., 0], newest(server, "text_to_mask_mask")) < 0.01
+    assert differing(editor.pixels(CLIPSEG), shown[-1]) == 0
+
+
+def test_a_threshold_moved_with_the_mouse_redraws(editor: Editor, renderer: str) -> None:
+    editor.load(TEXT_TO_MASK)
+    editor.run()
+    editor.wait_for_picture(CLIPSEG)
+    press(editor, CLIPSEG, "B/W")
+    before, queued = editor.pixels(CLIPSEG), editor.queued
+    if renderer == "vue":
+        node = editor.page.locator(f"[data-node-id='{CLIPSEG}']")
+        row = node.locator(".lg-node-widget", has_text="threshold")
+        more = max(row.locator("button").all(), key=lambda button: button.bounding_box()["x"])
+        for _ in range(5):
+            more.click()
+    else:
+        spot = editor.call(
+            "const node = (app.rootGraph ?? app.graph).getNodeById(given);"
+            "const widget = node.widgets.find((w) => w.name === 'threshold');"
+            "const {ds, canvas} = app.canvas; const box = canvas.getBoundingClientRect();"
+            "const at = (x, y) => [(x + ds.offset[0]) * ds.scale + box.left, (y + ds.offset[1]) * ds.scale + box.top];"
+            "return at(node.pos[0] + node.size[0] - 22, node.pos[1] + widget.last_y + 10)",
+            CLIPSEG,
+        )
+        for _ in range(5):
+            editor.page.mouse.click(*spot, delay=60)
+            editor.page.wait_for_timeout(400)
+    editor.page.wait_for_timeout(500)
+    value = editor.call(
+        "return (app.rootGraph ?? app.graph).getNodeById(given).widgets.find((w) => w.name === 'threshold').value",
+        CLIPSEG,
+    )
+    assert value > 0.5
+    assert differing(before, editor.pixels(CLIPSEG)) > 0
+    assert editor.queued == queued
+
+
+def test_every_mode_shows_something_of_its_own(editor: Editor) -> None:
+    editor.load(TEXT_TO_MASK)
+    editor.run()
+    editor.wait_for_picture(CLIPSEG)
+    pictures = {}
+    for label in ("Heat map", "Outline", "Cutout", "B/W"):
+        press(editor, CLIPSEG, label)
+        pictures[label] = editor.pixels(CLIPSEG)
+        pressed = editor.view(CLIPSEG).evaluate("(e) => e.querySelector('[aria-pressed=true]').textContent")
+        assert pressed == label
+    labels = list(pictures)
+    for i, one in enumerate(labels):
+        for other in labels[i + 1 :]:
+            assert differing(pictures[one], pictures[other]) > 0.01, f"{one} and {other} look alike"
+    press(editor, CLIPSEG, "Heat map")
+    editor.view(CLIPSEG).evaluate(
+        "(e) => { const s = e.querySelector('input'); s.value = 0; s.dispatchEvent(new Event('input')) }"
+    )
+    editor.page.wait_for_timeout(300)
+    picture = np.array(Image.open(EXAMPLES / "assets" / "shapes.png").convert("RGB"))
+    assert differing(editor.pixels(CLIPSEG)[..., :3], picture, 12) < 0.01, "at no opacity it is the picture"
+
+
+def test_it_comes_back_after_a_reload_and_on_another_tab(editor: Editor) -> None:
+    editor.load(TEXT_TO_MASK, "first")
+    editor.run()
+    editor.wait_for_picture(CLIPSEG)
+    before = editor.pixels(CLIPSEG)
+    editor.load(graph(LOAD), "second")
+    editor.page.locator(".workflow-tabs, .workflow-tabs-container").get_by_text("first", exact=True).last.click()
+    editor.page.wait_for_timeout(1500)
+    editor.wait_for_picture(CLIPSEG)
+    assert (editor.pixels(CLIPSEG) == before).all()
+    editor.reload()
+    editor.wait_for_picture(CLIPSEG)
+    assert (editor.pixels(CLIPSEG) == before).all()
+
+
+def test_a_result_from_the_cache_is_shown_too(editor: Editor) -> None:
+    """The same work in another workflow: ComfyUI does not run the node again."""
+    for _ in range(2):
+        editor.load(from_picture(LOAD, widgets_values=["purple cross", 1, 0.5, 2, "", 352]))
+        editor.run()
+        editor.wait_for_picture(3)
+        assert editor.note(3) == ""
+
+
+def test_inside_a_subgraph(editor: Editor) -> None:
+    editor.load(from_picture(LOAD))
+    editor.call(
+        "const g = app.rootGraph ?? app.graph;g.convertToSubgraph(new Set([g.getNodeById(2), g.getNodeById(3)]))"
+    )
+    editor.run()
+    assert editor.ended["kind"] == "execution_success"
+    inside = (
+        "const outer = (app.rootGraph ?? app.graph).nodes.find((n) => n.subgraph);"
+        "const inner = outer.subgraph.nodes.find((n) => n.type === 'CLIPSeg');"
+        "const view = inner.widgets.find((w) => w.name === 'maskwright_view').element;"
+    )
+    editor.call(
+        inside + "app.canvas.openSubgraph(outer.subgraph, outer);"
+        "app.canvas.ds.offset = [400, 100]; app.canvas.setDirty(true, true)"
+    )
+    editor.page.wait_for_timeout(1500)
+    shown = inside + "const c = view.querySelector('canvas'); return [c.hidden, c.width, view.isConnected]"
+    assert editor.call(shown) == [False, 512, True]
+    first = editor.serialized()
+    editor.load(first, "subgraph again")  # as after a reload: the server's history tells what inner nodes showed
+    editor.call(
+        inside + "app.canvas.openSubgraph(outer.subgraph, outer);"
+        "app.canvas.ds.offset = [400, 100]; app.canvas.setDirty(true, true)"
+    )
+    editor.page.wait_for_timeout(1500)
+    assert editor.call(shown) == [False, 512, True]
+    editor.call("app.canvas.setGraph(app.rootGraph ?? app.graph)")
+
+
+def test_help_opens_for_every_node(editor: Editor, server: comfyui.Server) -> None:
+    for page in sorted((ROOT / "web" / "docs").glob("*.md")):
+        node = {"id": 1, "type": page.stem, "inputs": [], "outputs": [], "pos": [500, 350]}
+        editor.load(graph(node), "help")
+        editor.call("app.canvas.selectItems([(app.rootGraph ?? app.graph).getNodeById(1)])")
+        editor.page.wait_for_timeout(500)
+        editor.page.get_by_test_id("info-button").first.click()
+        title = page.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+        editor.page.get_by_role("heading", name=title, exact=True).first.wait_for(timeout=10_000)
+        broken = editor.page.evaluate(
+            "() => [...document.querySelectorAll('.node-help-content img')]"
+            ".filter((i) => i.complete && !i.naturalWidth).map((i) => i.src)"
+        )
+        assert broken == []
+        editor.page.get_by_test_id("info-button").first.click()
+
+
+def test_background_removal_shows_before_and_after(editor: Editor, server: comfyui.Server) -> None:
+    model = "salient"
+    listed = server.object_info()["ImageSegmentation"]["input"]["required"]["model"][0]
+    name = next((entry for entry in listed if model in entry or entry.startswith("demo")), None)
+    assert name, f"no demo model among {listed}"
+    switches = [name, "false", 240, 20, 10, "false"]
+    cut = {"id": 2, "type": "ImageSegmentation", "inputs": [slot("images", "IMAGE")], "outputs": out("IMAGE", "MASK"),
+           "size": [320, 520], "widgets_values": switches}  # fmt: skip
+    preview = {"id": 3, "type": "PreviewImage", "inputs": [slot("images", "IMAGE")]}
+    editor.load(graph(LOAD, cut, preview, links=[[1, 1, 0, 2, 0, "IMAGE"], [2, 2, 0, 3, 0, "IMAGE"]]))
+    editor.run()
+    assert editor.ended["kind"] == "execution_success", editor.ended
+    editor.wait_for_picture(2)
+    half = editor.pixels(2)
+    picture = np.array(Image.open(EXAMPLES / "assets" / "shapes.png").convert("RGB"))
+    left = slice(0, picture.shape[1] // 2 - 8)
+    assert differing(half[:, left, :3], picture[:, left], 12) < 0.01, "left of the slider lies the picture"
+    assert differing(half[:, 264:, :3], picture[:, 264:], 12) > 0.1, "right of it the cutout over a checkerboard"
+    editor.view(2).query_selector("canvas").focus()
+    editor.page.keyboard.press("Home")
+    editor.page.wait_for_timeout(300)
+    assert differing(editor.pixels(2)[:, left, :3], picture[:, left], 12) > 0.1
+    box = editor.view(2).query_selector("canvas").bounding_box()
+    position = editor.call("return [...(app.rootGraph ?? app.graph).getNodeById(2).pos]")
+    editor.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    editor.page.mouse.down()
+    editor.page.mouse.move(box["x"] + box["width"] - 1, box["y"] + box["height"] / 2, steps=4)
+    editor.page.mouse.up()
+    editor.page.wait_for_timeout(300)
+    assert differing(editor.pixels(2)[:, left, :3], picture[:, left], 12) < 0.01
+    assert editor.call("return [...(app.rootGraph ?? app.graph).getNodeById(2).pos]") == position
+
+
+def test_regions_are_shown_while_they_are_worked_on(editor: Editor, server: comfyui.Server) -> None:
+    """The view that a detailer has, by itself: boxes with numbers, the current one in another colour."""
+    told = editor.page.evaluate(
+        """async ([url, folder]) => {
+          const {RegionsView} = await import(`${url}/extensions/${folder}/js/comparison_view.mjs`);
+          const {ENGLISH} = await import(`${url}/extensions/${folder}/js/texts.mjs`);
+          const plain = new OffscreenCanvas(64, 48);
+          plain.getContext('2d').fillRect(0, 0, 64, 48);
+          const frame = {texts: ENGLISH, settings: () => ({mode: '', size: 200}), widgets: () => ({}),
+                         load: async () => plain.transferToImageBitmap(), resized() {}};
+          frame.load = async () => createImageBitmap(plain);
+          const view = new RegionsView(frame);
+          Object.assign(view.element.style, {position: 'fixed', left: 0, top: 0, width: '300px', zIndex: 9999});
+          document.body.append(view.element);
+          const boxes = [[0, 0, 64, 48], [64, 48, 128, 96]];
+          const seen = [];
+          const look = async () => {
+            await new Promise((done) => setTimeout(done, 300));
+            const c = view.canvas; const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+            const at = (x, y) => [...d.slice(4 * (y * c.width + x), 4 * (y * c.width + x) + 3)].join();
+            seen.push([at(20, 23), at(50, 24), view.note.textContent]);
+          };
+          view.working({size: [128, 96], boxes, current: 0, picture: {filename: 'a'}}); await look();
+          view.working({size: [128, 96], boxes, current: 1}); await look();
+          view.element.remove();
+          return seen;
+        }""",
+        [server.url, comfyui.LINK_NAME],
+    )
+    (first, second, note), (first_later, second_later, note_later) = told
+    assert (note, note_later) == ("Region 1 of 2", "Region 2 of 2")
+    assert first != first_later and second != second_later
+
+
+def test_a_failed_run_is_told_in_plain_words(editor: Editor) -> None:
+    # The tests' ComfyUI has no network, and this model is not there.
+    workflow = from_picture(LOAD)
+    next(n for n in workflow["nodes"] if n["id"] == 2)["widgets_values"] = ["CIDAS/clipseg-rd64-refined"]
+    editor.load(workflow)
+    editor.run()
+    assert editor.ended["kind"] == "execution_error"
+    assert "failed before it came to this node" in editor.message(3)
+    editor.page.keyboard.press("Escape")
+    bad = from_picture(LOAD, widgets_values=["red star", 1, 0.5, 2, "", 352])
+    editor.load(bad)
+    editor.run()
+    editor.wait_for_picture(3)
+    assert editor.note(3) == ""
+    editor.page.keyboard.press("Escape")
+    editor.errors[:] = [text for text in editor.errors if "clipseg" not in text.lower()]
+
+
+def test_an_interrupted_run_keeps_what_was_there_and_says_so(editor: Editor) -> None:
+    workflow = from_picture(solid(512, 512, 96))
+    editor.load(workflow)
+    for earlier in (False, True):
+        if earlier:
+            editor.set_widget(1, "batch_size", 1)
+            editor.run()
+            editor.wait_for_picture(3)
+            editor.set_widget(1, "batch_size", 96)
+        editor.run(wait=False)
+        editor.page.wait_for_timeout(1200)
+        editor.call("await api.interrupt()")
+        editor.page.wait_for_function("() => window.__ended", timeout=120_000)
+        editor.page.wait_for_timeout(500)
+        assert editor.ended["kind"] == "execution_interrupted"
+        said = editor.note(3) if earlier else editor.message(3)
+        assert "was interrupted before this node was done" in said
+        assert ("earlier run" in said) == earlier
+
+
+def test_a_batch_of_64_is_paged_and_a_missing_file_is_told(editor: Editor, server: comfyui.Server) -> None:
+    before = set(view_files(server))
+    editor.load(from_picture(solid(64, 48, 64)))
+    editor.run()
+    assert editor.ended["kind"] == "execution_success", editor.ended
+    editor.wait_for_picture(3)
+    page = "(e) => e.querySelector('.maskwright-page').textContent"
+    assert editor.view(3).evaluate(page) == "1 of 64"
+    made = sorted(set(view_files(server)) - before)
+    assert len(made) == 128
+    press(editor, 3, "The picture before")
+    editor.wait_for_picture(3)
+    assert editor.view(3).evaluate(page) == "64 of 64"
+    for file in made:
+        file.unlink()
+    press(editor, 3, "The next picture")
+    assert "no longer there" in editor.message(3)
+    editor.run()  # nothing has changed, so nothing runs, and the message stays
+    assert "no longer there" in editor.message(3)
+    editor.set_widget(3, "text", "red circle")
+    editor.run()
+    editor.wait_for_picture(3)
+
+
+def test_a_picture_of_one_pixel_is_a_picture(editor: Editor) -> None:
+    editor.load(from_picture(solid(1, 1, 1)))
+    editor.run()
+    assert editor.ended["kind"] == "execution_success", editor.ended
+    editor.wait_for_picture(3)
+    for label in ("Outline", "Cutout", "B/W", "Heat map"):
+        press(editor, 3, label)
+        assert editor.pixels(3).shape == (1, 1, 4)
+        assert editor.message(3) == ""
+
+
+def test_a_muted_node_says_so(editor: Editor) -> None:
+    links = [[1, 1, 0, 3, 0, "IMAGE"], [2, 2, 0, 3, 1, "CLIPSEG_MODEL"], [3, 1, 0, 4, 0, "IMAGE"]]
+    editor.load(graph(*copy.deepcopy([LOAD, LOADER, {**SEGMENT, "mode": 2}, PREVIEW]), links=links))
+    editor.run()
+    assert "muted" in editor.message(3)
+
+
+def test_a_text_that_has_changed_asks_for_a_run(editor: Editor) -> None:
+    editor.load(from_picture(LOAD))
+    editor.run()
+    editor.wait_for_picture(3)
+    editor.set_widget(3, "text", "green ring")
+    assert "has changed" in editor.note(3)
+    editor.set_widget(3, "text", "red star")
+    assert editor.note(3) == ""
+    editor.set_widget(3, "threshold", 1.0)
+    assert "above the threshold" in editor.note(3)
+
+
+def test_a_closed_view_fetches_and_draws_nothing(editor: Editor) -> None:
+    editor.load(from_picture(LOAD, widgets_values=["white cross", 1, 0.5, 2, "", 352]))
+    press(editor, 3, "Close the view")
+    fetched = []
+    editor.page.on("request", lambda request: fetched.append(request.url))
+    editor.run()
+    editor.page.wait_for_timeout(500)
+    assert [url for url in fetched if "subfolder=maskwright" in url] == []
+    press(editor, 3, "Open the view")
+    editor.wait_for_picture(3)
+    assert len([url for url in fetched if "subfolder=maskwright" in url]) == 2
+
+
+def test_the_views_can_be_turned_off_and_on(editor: Editor) -> None:
+    editor.load(TEXT_TO_MASK)
+    editor.run()
+    editor.wait_for_picture(CLIPSEG)
+    before = editor.serialized()
+    editor.call("await app.extensionManager.setting.set('Maskwright.View.Show', false)")
+    editor.page.wait_for_timeout(500)
+    assert editor.view(CLIPSEG) is None
+    assert [node.get("widgets_values") for node in editor.serialized()["nodes"]] == [
+        node.get("widgets_values") for node in before["nodes"]
+    ]
+    editor.load(TEXT_TO_MASK)
+    assert editor.view(CLIPSEG) is None
+    editor.call("await app.extensionManager.setting.set('Maskwright.View.Show', true)")
+    editor.page.wait_for_timeout(1000)
+    editor.wait_for_picture(CLIPSEG)
+
+
+def test_settings_are_there_with_their_names(editor: Editor) -> None:
+    english = json.loads((ROOT / "locales" / "en" / "settings.json").read_text(encoding="utf-8"))
+    for key in english:
+        assert editor.call("return app.extensionManager.setting.get(given) !== undefined", key.replace("_", "."))
+
+
+def test_templates_are_offered_with_thumbnails(editor: Editor, server: comfyui.Server) -> None:
+    offered = json.loads(fetch(f"{server.url}/api/workflow_templates"))[comfyui.LINK_NAME]
+    for example in sorted(EXAMPLES.glob("*.json")):
+        assert example.stem in offered
+        if example.stem in NEEDS_A_DOWNLOAD:
+            continue
+        picture = fetch(f"{server.url}/api/workflow_templates/{comfyui.LINK_NAME}/{example.stem}.jpg")
+        with Image.open(io.BytesIO(picture)) as image:
+            assert min(image.size) >= 256 and np.asarray(image).std() > 5
+
+
+def test_the_files_of_a_run_stay_under_a_megabyte_a_picture(editor: Editor, server: comfyui.Server) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (1400, 1400, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(server.input_folder / "noise.png")
+    for resolution in (352, 704):
+        before = set(view_files(server))
+        source = {**LOAD, "widgets_values": ["noise.png", "image"]}
+        editor.load(from_picture(source, widgets_values=["shapes", 3, 0.3, 4, "", resolution]))
+        editor.run()
+        assert editor.ended["kind"] == "execution_success", editor.ended
+        made = set(view_files(server)) - before
+        assert len(made) == 2
+        assert sum(file.stat().st_size for file in made) < MEGABYTE
+
+
+def test_redraw_time(editor: Editor, server: comfyui.Server, renderer: str, capsys: pytest.CaptureFixture) -> None:
+    """A measurement, not a mark: script time of redrawing 1024 x 1024 after a slider moved."""
+    shapes = Image.open(EXAMPLES / "assets" / "shapes.png").convert("RGB").resize((1024, 1024))
+    shapes.save(server.input_folder / "large.png")
+    editor.load(from_picture({**LOAD, "widgets_values": ["large.png", "image"]}))
+    editor.run()
+    editor.wait_for_picture(3)
+    assert editor.pixels(3).shape == (1024, 1024, 4)
+    lines = []
+    for label in ("Heat map", "Outline", "Cutout", "B/W"):
+        press(editor, 3, label)
+        times = editor.page.evaluate(
+            """async (element) => {
+              const {app} = window.comfyAPI.app;
+              const node = (app.rootGraph ?? app.graph).getNodeById(3);
+              const widget = node.widgets.find((w) => w.name === 'threshold');
+              const draw = window.requestAnimationFrame;
+              const times = [];
+              window.requestAnimationFrame = (act) => draw((now) => {
+                const start = performance.now(); act(now); times.push(performance.now() - start);
+              });
+              for (let i = 0; i < 40; i++) {
+                widget.value = 0.3 + 0.01 * i;
+                const before = times.length;
+                widget.callback?.(widget.value, app.canvas, node);
+                await new Promise((done) => setTimeout(done, 60));
+                times.splice(before, times.length - before, Math.max(...times.slice(before)));
+              }
+              window.requestAnimationFrame = draw;
+              return times;
+            }""",
+            editor.view(3),
+        )
+        lines.append(f"{label} {statistics.median(times):.1f} ms")
+    with capsys.disabled():
+        print(f"\nredraw of 1024 x 1024 ({renderer}), script time at the median: {', '.join(lines)}", file=sys.stderr)
+
+
+def test_the_editor_in_chinese(editor: Editor) -> None:
+    """Last: it changes the language of this editor."""
+    chinese = json.loads((ROOT / "locales" / "zh" / "main.json").read_text(encoding="utf-8"))["maskwright"]
+    nodes = json.loads((ROOT / "locales" / "zh" / "nodeDefs.json").read_text(encoding="utf-8"))
+    editor.call("await app.extensionManager.setting.set('Comfy.Locale', 'zh')")
+    editor.reload()
+    editor.load(from_picture(LOAD, widgets_values=["blue", 1, 0.5, 2, "", 352]))
+    assert editor.message(3) == chinese["nothingYet"]
+    assert editor.view(3).query_selector(f"[aria-label='{chinese['close']}']")
+    labels = editor.call("return (app.rootGraph ?? app.graph).getNodeById(3).widgets.map((w) => w.label ?? w.name)")
+    assert nodes["CLIPSeg"]["inputs"]["threshold"]["name"] in labels
+    editor.call("await app.extensionManager.setting.set('Comfy.Locale', 'en')")

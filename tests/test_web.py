@@ -1,0 +1,124 @@
+"""The view's arithmetic in JavaScript, in Node's own test runner, against arrays that core/ computes here."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from maskwright.core import clipseg, masks, previews, tensors
+from pack import ROOT
+
+TESTS = sorted((ROOT / "tests" / "js").glob("*.test.mjs"))
+SIZES = [(1, 1), (1, 7), (23, 17), (352, 352)]  # width, height
+
+
+def why_not() -> str:
+    node = shutil.which("node")
+    if node is None:
+        return "Node.js is not installed"
+    version = subprocess.run([node, "--version"], capture_output=True, text=True).stdout.strip().lstrip("v")
+    major = int(version.split(".")[0] or 0) if version[:1].isdigit() else 0
+    return "" if major >= 20 else f"Node.js 20 or newer is needed; this is {version or 'of unknown version'}"
+
+
+def blobs(width: int, height: int, seed: int, empty: bool = False) -> torch.Tensor:
+    """Probabilities ``[1,h,w]`` as a model gives them: a few soft regions on nearly nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.rand(1, height, width, generator=generator)
+    smooth = masks.gaussian_blur(noise, max(width, height) / 16)
+    spread = (smooth - smooth.mean()) / smooth.std().clamp(min=1e-6) if smooth.numel() > 1 else noise * 4 - 2
+    found = (spread * 3 - 2).sigmoid()
+    return found * 0.1 if empty else found
+
+
+def arithmetic_cases() -> list[tuple[dict, dict[str, torch.Tensor | np.ndarray]]]:
+    cases = []
+
+    def add(kind: str, arrays: dict, **facts: object) -> None:
+        cases.append(({"kind": kind, "name": f"{kind}-{len(cases)}", **facts}, arrays))
+
+    for seed, (width, height) in enumerate(SIZES):
+        for sigma, level, grow in ((0.0, 0.0, 0), (0.7, 0.3, 1), (3.0, 0.3, 4), (15.0, 0.85, 30)):
+            values = blobs(width, height, seed)
+            kept = masks.threshold(values, level)
+            arrays = {
+                "input": values,
+                "thresholded": kept,
+                "blurred": masks.gaussian_blur(values, sigma),
+                "thresholdedAndBlurred": masks.gaussian_blur(kept, sigma),
+                "dilated": masks.dilate(values, 2 * grow + 1),
+            }
+            add("steps", arrays, width=width, height=height, level=level, sigma=sigma, grow=grow)
+
+    for number, (settings, scale, size, empty) in enumerate(
+        (
+            ((3.0, 0.3, 4), 1.0, (352, 352), False),
+            ((7.0, 0.4, 5), 1.0, (352, 352), False),
+            ((0.0, 0.0, 0), 1.0, (352, 352), False),
+            ((15.0, 0.95, 100), 1.0, (352, 352), False),
+            ((2.5, 0.3, 3), 1.5, (96, 96), False),
+            ((1.0, 0.25, 5), 0.5, (96, 96), False),
+            ((3.0, 0.3, 4), 1.0, (352, 352), True),
+        )
+    ):
+        values = blobs(*size, number, empty)
+        got = clipseg.selected(values, clipseg.Selection(*settings), scale)
+        arrays = {"input": values, "selected": got, "levels": (previews.grey_levels(got) * 255).round().to(torch.uint8)}
+        names = dict(zip(("blur", "threshold", "dilation_factor"), settings))
+        add("selection", arrays, settings=names, scale=scale, width=size[0], height=size[1])
+
+    for number, new in enumerate(((352, 352), (1024, 768), (100, 90), (1, 1))):
+        values = blobs(352, 352, number)
+        for normalization in clipseg.NORMALIZATIONS:
+            if normalization == "stretch":
+                mask = clipseg.stretched(values, new[1], new[0])
+            else:
+                mask = tensors.resize_mask(values, new[1], new[0], "bicubic")
+            facts = {"width": 352, "height": 352, "newWidth": new[0], "newHeight": new[1]}
+            add("probabilities", {"input": values, "mask": tensors.to_8bit(mask)}, normalization=normalization, **facts)
+
+    values = blobs(31, 20, 5)
+    add("halves", {"input": values, "file": tensors.to_16bit_halves(values[0])}, width=31, height=20)
+
+    ramp = (torch.arange(256) + 0.5) / 256
+    edges = torch.cat([ramp, torch.tensor([0.0, 1.0, 1 / 256, 255 / 256])]).view(1, 1, -1)
+    arrays = {
+        "viridis": (previews.colour_map(ramp.view(1, 1, -1)) * 255).round().to(torch.uint8).numpy(),
+        "greys": (previews.grey_levels(ramp.view(1, 1, -1)) * 255).round().to(torch.uint8).numpy(),
+        "values": edges,
+        "steps": (edges * 256).clamp(0, 255).to(torch.uint8).numpy(),
+    }
+    add("colours", arrays)
+    return cases
+
+
+def write(folder: Path) -> None:
+    listed = []
+    for facts, arrays in arithmetic_cases():
+        kinds = {}
+        for name, array in arrays.items():
+            array = array.numpy() if isinstance(array, torch.Tensor) else array
+            (folder / f"{facts['name']}-{name}.bin").write_bytes(np.ascontiguousarray(array).tobytes())
+            kinds[name] = str(array.dtype)
+        listed.append({**facts, "arrays": kinds})
+    (folder / "cases.json").write_text(json.dumps(listed), encoding="utf-8")
+
+
+@pytest.mark.skipif(bool(why_not()), reason=why_not())
+@pytest.mark.parametrize("file", TESTS, ids=lambda path: path.stem)
+def test_the_browser_computes_what_the_nodes_compute(file: Path, tmp_path: Path) -> None:
+    write(tmp_path)
+    done = subprocess.run(
+        [shutil.which("node"), "--test", str(file)],
+        env={**os.environ, "MASKWRIGHT_ARRAYS": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,36 @@
+"""The languages that ComfyUI's editor shows the pack in."""
+
+from __future__ import annotations
+
+import re
+
+import translations
+from pack import ROOT
+
+
+def test_every_language_has_all_that_the_nodes_and_settings_say() -> None:
+    assert translations.faults() == []
+
+
+def test_settings_are_those_of_the_editor_s_code() -> None:
+    code = (ROOT / "web" / "js" / "maskwright.js").read_text(encoding="utf-8")
+    english = translations.read("en", "settings")
+    assert sorted(re.findall(r'id: "([\w.]+)"', code)) == sorted(key.replace("_", ".") for key in english)
+    for setting in english.values():
+        for text in (setting["name"], setting["tooltip"], *setting.get("options", {})):
+            assert f'"{text}"' in code
+
+
+def test_no_translation_is_left_in_english() -> None:
+    for kind in ("main", "nodeDefs", "settings"):
+        english = translations.read("en", kind)
+        long = [key for key in translations.keys(english) if len(at(english, key)) > 24]
+        for language in translations.LANGUAGES[1:]:
+            other = translations.read(language, kind)
+            assert [key for key in long if at(english, key) == at(other, key)] == [], language
+
+
+def at(tree: dict, key: str) -> str:
+    for part in key.split("."):
+        tree = tree[part]
+    return tree

@@ -1,0 +1,156 @@
+#!/usr/bin/env python3
+"""Takes the pictures of the editor that the README and the help pages show, from a real ComfyUI in a real browser.
+
+    python tools/editor_pictures.py
+
+Needs ComfyUI, Chromium and Playwright, as the tests in tests/browser do; `tools/template_pictures.py` makes the
+thumbnails of the examples.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+
+from comfyui import Server, find_comfyui
+from pack import ROOT
+from PIL import Image
+
+sys.path.insert(0, str(ROOT / "tests" / "browser"))
+
+import editor as editor_page
+
+HELP = ROOT / "web" / "docs" / "images"
+README = ROOT / "docs"
+EXAMPLES = ROOT / "example_workflows"
+
+# Help page -> the example it is shown in.
+PAGES = {
+    "CLIPSeg": "text_to_mask",
+    "CLIPSegModelLoader": "text_to_mask",
+    "GradientRegion": "mask_edges",
+    "ImageSegmentation": "cut_out",
+}
+# Help pages that show only the node, before any run: these need a checkpoint.
+ALONE = ("MaskDetailerPipe", "ToBasicPipe", "FromBasicPipe", "EditBasicPipe")
+
+
+def main() -> int:
+    reason = editor_page.why_not()
+    if reason:
+        print(reason, file=sys.stderr)
+        return 1
+    from playwright.sync_api import sync_playwright
+
+    HELP.mkdir(parents=True, exist_ok=True)
+    with Server(find_comfyui(), cpu=True) as server, sync_playwright() as playwright:
+        for file in (EXAMPLES / "assets").iterdir():
+            if file.suffix in (".png", ".jpg"):
+                server.copy_input(file)
+        settings = {"Comfy_TutorialCompleted": True, "Comfy_VueNodes_Enabled": True, "Comfy_Minimap_Visible": False}
+        editor_page.put_settings(server.url, **settings, Comfy_NodeBadge_NodeSourceBadgeMode="None")
+        browser = playwright.chromium.launch(executable_path=editor_page.chromium(), args=list(editor_page.FLAGS))
+        page = browser.new_page(viewport={"width": 1700, "height": 1100})
+        editor = editor_page.Editor(page, server.url)
+        editor.open()
+        for name, example in PAGES.items():
+            open_and_run(editor, json.loads((EXAMPLES / f"{example}.json").read_text(encoding="utf-8")), name)
+            save(node_picture(editor, name), HELP / f"{name}.jpg")
+        for name in ALONE:
+            editor.load(alone(name), name)
+            save(node_picture(editor, name), HELP / f"{name}.jpg")
+        open_and_run(editor, masking_workflow(), "CLIPSegMasking")
+        save(node_picture(editor, "CLIPSegMasking"), HELP / "CLIPSegMasking.jpg")
+        for example, type_name in (("text_to_mask", "CLIPSeg"), ("cut_out", "ImageSegmentation")):
+            workflow = json.loads((EXAMPLES / f"{example}.json").read_text(encoding="utf-8"))
+            editor.reload()  # without the tabs of before
+            open_and_run(editor, workflow, type_name, example)
+            page.wait_for_timeout(6000)  # until the note of the finished job has gone
+            shown = {"x": 270, "y": 40, "width": 1350, "height": 880}
+            save(page.screenshot(clip=shown), README / f"editor_{example}.jpg")
+        save(side_by_side(mode_pictures(editor)), README / "editor_modes.jpg")
+        browser.close()
+    return 0
+
+
+def alone(type_name: str) -> dict:
+    node = {"id": 1, "type": type_name, "pos": [0, 0], "size": [320, 100], "flags": {}, "order": 0, "mode": 0}
+    return {"last_node_id": 1, "last_link_id": 0, "nodes": [node], "links": [], "version": 0.4}
+
+
+def open_and_run(editor: editor_page.Editor, workflow: dict, type_name: str, name: str = "example") -> None:
+    editor.load(workflow, name)
+    editor.run()
+    node = "(app.rootGraph ?? app.graph).nodes.find((n) => n.type === given)"
+    if editor.call(f"return !!{node}.widgets.find((w) => w.name === 'maskwright_view')", type_name):
+        editor.wait_for_picture(editor.call(f"return {node}.id", type_name))
+    editor.page.wait_for_timeout(800)
+
+
+def node_picture(editor: editor_page.Editor, type_name: str) -> bytes:
+    """The node of that type, as large as it is at full scale."""
+    found = editor.call("return (app.rootGraph ?? app.graph).nodes.find((n) => n.type === given).id", type_name)
+    editor.call(
+        "const node = (app.rootGraph ?? app.graph).getNodeById(given); app.canvas.ds.scale = 1;"
+        "app.canvas.ds.offset = [400 - node.pos[0], 140 - node.pos[1]]; app.canvas.setDirty(true, true)",
+        found,
+    )
+    editor.page.wait_for_timeout(1000)
+    return editor.page.locator(f"[data-node-id='{found}']").first.screenshot()
+
+
+def mode_pictures(editor: editor_page.Editor) -> list[bytes]:
+    workflow = json.loads((EXAMPLES / "text_to_mask.json").read_text(encoding="utf-8"))
+    open_and_run(editor, workflow, "CLIPSeg")
+    pictures = []
+    for mode in ("Heat map", "Outline", "Cutout", "B/W"):
+        editor.view(3).evaluate(
+            "(e, label) => [...e.querySelectorAll('button')].find((b) => b.ariaLabel === label).click()", mode
+        )
+        editor.page.wait_for_timeout(500)
+        pictures.append(node_picture(editor, "CLIPSeg"))
+    return pictures
+
+
+def side_by_side(pictures: list[bytes]) -> bytes:
+    images = [Image.open(io.BytesIO(data)).convert("RGB") for data in pictures]
+    gap = 12
+    size = (sum(image.width for image in images) + gap * (len(images) - 1), max(image.height for image in images))
+    whole = Image.new("RGB", size, "#1a1a1a")
+    left = 0
+    for image in images:
+        whole.paste(image, (left, 0))
+        left += image.width + gap
+    file = io.BytesIO()
+    whole.save(file, "PNG")
+    return file.getvalue()
+
+
+def masking_workflow() -> dict:
+    """The example of text to mask with CLIPSegMasking in the place of CLIPSeg, and without what follows."""
+    workflow = json.loads((EXAMPLES / "text_to_mask.json").read_text(encoding="utf-8"))
+    keep = {1, 2, 3, 4, 5}
+    workflow["nodes"] = [node for node in workflow["nodes"] if node["id"] in keep]
+    workflow["links"] = [link for link in workflow["links"] if {link[1], link[3]} <= keep and link[2] == 0]
+    kept = {link[0] for link in workflow["links"]}
+    for node in workflow["nodes"]:
+        for output in node["outputs"]:
+            output["links"] = [link for link in output["links"] or [] if link in kept]
+        if node["id"] == 3:
+            node.update(type="CLIPSegMasking", title="CLIPSeg Masking (batch)", outputs=node["outputs"][:2])
+            node["inputs"][0]["name"] = "images"
+            node["properties"] = {}
+            node["widgets_values"] = ["red star | green ring", "", 352, "stretch"]
+    workflow["id"] = "5b7a8a0e-6a56-4a53-9b43-52f6c55d0c01"
+    return workflow
+
+
+def save(picture: bytes, path: Path) -> None:
+    Image.open(io.BytesIO(picture)).convert("RGB").save(path, quality=88, optimize=True)
+    print(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

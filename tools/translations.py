@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+"""Writes locales/en/nodeDefs.json from the nodes, and says what the other languages lack.
+
+    python tools/translations.py           write English, list what is missing or left over elsewhere (exit status 1)
+    python tools/translations.py --check   only look
+
+The editor shows `locales/<language>/nodeDefs.json` in place of what a node says of itself: names and tooltips of the
+node, its inputs and its outputs ("0", "1", ...).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+
+from pack import ROOT, load_pack
+
+LOCALES = ROOT / "locales"
+LANGUAGES = ("en", "zh", "ja", "de")
+
+
+def node_definitions() -> dict:
+    """What the nodes say of themselves, as the editor's nodeDefs.json has it.
+
+    Those with a help page: the others are the same nodes under ids of other packs' saved files.
+    """
+    pack = load_pack()
+    found = {}
+    for name, node in sorted(pack.NODE_CLASS_MAPPINGS.items()):
+        if not (ROOT / "web" / "docs" / f"{name}.md").exists():
+            continue
+        groups = node.INPUT_TYPES()
+        inputs = {**groups.get("required", {}), **groups.get("optional", {})}
+        outputs = zip(node.RETURN_NAMES, node.OUTPUT_TOOLTIPS)
+        found[name] = {
+            "display_name": pack.NODE_DISPLAY_NAME_MAPPINGS[name],
+            "description": node.DESCRIPTION,
+            "inputs": {key: {"name": key, "tooltip": spec[1]["tooltip"]} for key, spec in inputs.items()},
+            "outputs": {str(slot): {"name": n, "tooltip": tip} for slot, (n, tip) in enumerate(outputs)},
+        }
+    return found
+
+
+def read(language: str, kind: str) -> dict:
+    """A file of a language; empty where there is none."""
+    path = LOCALES / language / f"{kind}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def keys(tree: dict, before: str = "") -> Iterator[str]:
+    """The path of every text, as ``CLIPSeg.inputs.text.tooltip``."""
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from keys(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}"
+
+
+def faults() -> list[str]:
+    """What the languages have too little or too much of, against English."""
+    told = []
+    for kind in ("main", "nodeDefs", "settings"):
+        english = set(keys(read("en", kind)))
+        for language in LANGUAGES[1:]:
+            there = set(keys(read(language, kind)))
+            told += [f"{language}/{kind}.json lacks {key}" for key in sorted(english - there)]
+            told += [f"{language}/{kind}.json has {key}, which English has not" for key in sorted(there - english)]
+    if read("en", "nodeDefs") != node_definitions():
+        told.append("en/nodeDefs.json is not what the nodes say: run `python tools/translations.py`")
+    return told
+
+
+def main(arguments: list[str]) -> int:
+    if "--check" not in arguments:
+        path = LOCALES / "en" / "nodeDefs.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(node_definitions(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    told = faults()
+    for line in told:
+        print(line)
+    return 1 if told else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,57 @@
+// Maskwright in the editor: registers the live views of the nodes, and their settings.
+
+import { api } from "../../../scripts/api.js";
+import { app } from "../../../scripts/app.js";
+import { folderOf, NodeViews } from "./nodes.mjs";
+import { MODES } from "./selection_view.mjs";
+
+const DEFAULTS = { "Maskwright.View.Show": true, "Maskwright.View.Mode": MODES[0], "Maskwright.View.Size": 240 };
+
+const setting = (id) => app.extensionManager?.setting?.get(id) ?? DEFAULTS[id];
+const views = new NodeViews(app, api, folderOf(import.meta.url), setting);
+
+// The editor tells of a change before it makes it.
+const refresh = () => queueMicrotask(() => views.refresh());
+
+app.registerExtension({
+  name: "maskwright.views",
+  settings: [
+    {
+      id: "Maskwright.View.Show",
+      category: ["Maskwright", "View", "Show"],
+      name: "Show results inside the nodes",
+      tooltip: "Off: the nodes are as high as their widgets, and nothing is fetched or drawn.",
+      type: "boolean",
+      defaultValue: DEFAULTS["Maskwright.View.Show"],
+      onChange: refresh,
+    },
+    {
+      id: "Maskwright.View.Mode",
+      category: ["Maskwright", "View", "Mode"],
+      name: "How a mask is shown at first",
+      tooltip: "For nodes that are added or loaded from now on.",
+      type: "combo",
+      options: [
+        { text: "Heat map", value: "heatMap" },
+        { text: "Outline", value: "outline" },
+        { text: "Cutout", value: "cutout" },
+        { text: "Black and white", value: "blackAndWhite" },
+      ],
+      defaultValue: DEFAULTS["Maskwright.View.Mode"],
+    },
+    {
+      id: "Maskwright.View.Size",
+      category: ["Maskwright", "View", "Size"],
+      name: "Smallest height of the view, in pixels",
+      tooltip: "The view grows with its node.",
+      type: "slider",
+      attrs: { min: 120, max: 800, step: 20 },
+      defaultValue: DEFAULTS["Maskwright.View.Size"],
+      onChange: refresh,
+    },
+  ],
+  setup: () => views.start(),
+  nodeCreated: (node) => views.attach(node),
+  afterConfigureGraph: () => views.restore(),
+  onNodeOutputsUpdated: (outputs) => views.remembered(outputs),
+});

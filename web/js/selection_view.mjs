@@ -1,0 +1,169 @@
+// The live mask of CLIPSeg and CLIPSegMasking: the last run's probabilities, selected anew with the widgets as they are.
+
+import { pixelTable } from "./colours.mjs";
+import * as selection from "./selection.mjs";
+import { canvasOf, drawCheckerboard, make, View } from "./view.mjs";
+
+export const MODES = ["heatMap", "outline", "cutout", "blackAndWhite"];
+const OPACITY = { heatMap: 0.5, outline: 1, cutout: 1, blackAndWhite: 1 };
+
+/** What the run was asked for, which only another run can answer. */
+const ASKED = ["text", "negative_text", "resolution"];
+const SELECTS = ["threshold", "blur", "dilation_factor", "normalization"];
+
+export class SelectionView extends View {
+  static widgets = [...SELECTS, ...ASKED];
+
+  addTools() {
+    const { texts } = this.frame;
+    this.mode = MODES.includes(this.frame.settings().mode) ? this.frame.settings().mode : MODES[0];
+    this.opacity = { ...OPACITY };
+    this.modes = MODES.map((mode) => {
+      const made = this.button(this.tools, texts[mode], texts[mode], () => this.setMode(mode));
+      made.dataset.mode = mode;
+      return made;
+    });
+    this.slider = make("input", "maskwright-opacity", this.tools);
+    Object.assign(this.slider, { type: "range", min: 0, max: 1, step: 0.01, title: texts.opacity });
+    this.slider.setAttribute("aria-label", texts.opacity);
+    this.slider.addEventListener("input", () => {
+      this.opacity[this.mode] = Number(this.slider.value);
+      this.schedule();
+    });
+    this.setMode(this.mode);
+  }
+
+  setMode(mode) {
+    this.mode = mode;
+    this.slider.value = this.opacity[mode];
+    for (const button of this.modes) button.setAttribute("aria-pressed", String(button.dataset.mode === mode));
+    this.schedule();
+  }
+
+  files() {
+    return ["picture", "probabilities"];
+  }
+
+  prepare(entry) {
+    const { probabilities } = this.loaded;
+    if (!probabilities) throw new Error("no probabilities");
+    const canvas = document.createElement("canvas");
+    canvas.width = probabilities.width;
+    canvas.height = probabilities.height;
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    context.drawImage(probabilities, 0, 0);
+    const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+    this.map = selection.probabilitiesOf(data, canvas.width, canvas.height, entry.bits);
+    this.made = { key: "" };
+  }
+
+  forget() {
+    super.forget();
+    this.map = null;
+    this.made = null;
+  }
+
+  /** The run's settings, with the widgets as they are now; a widget that a link feeds has only the run's value. */
+  settings() {
+    const entry = this.entries[this.page];
+    const now = this.frame.widgets();
+    const found = {};
+    for (const name of SELECTS) {
+      const value = now[name] ?? entry.settings?.[name];
+      if (value !== undefined) found[name] = name === "normalization" ? value : Number(value);
+    }
+    return found;
+  }
+
+  /**
+   * What the widgets make of the probabilities, in 256 levels: `levels` as brightness and `steps` as colours, [w,h].
+   * A selection is in the model's resolution, and the canvas samples it bilinearly, as the node does; the masks of
+   * CLIPSegMasking are in the picture's, since no canvas has their filter.
+   */
+  selected() {
+    const entry = this.entries[this.page];
+    const settings = this.settings();
+    const key = JSON.stringify(settings);
+    if (this.made.key === key) return this.made;
+    const { values, width, height } = this.map;
+    if (entry.kind === "selection") {
+      const chosen = selection.selected(values, width, height, settings, entry.scale);
+      const steps = selection.steps(chosen);
+      const isEmpty = !chosen.some((value) => value > 0);
+      this.made = { key, width, height, steps, levels: selection.greyLevels(steps), isEmpty };
+    } else {
+      const { width: w, height: h } = this.loaded.picture;
+      const levels = selection.maskOfProbabilities(values, width, height, w, h, settings.normalization);
+      this.made = { key, width: w, height: h, steps: levels, levels };
+    }
+    return this.made;
+  }
+
+  draw() {
+    const made = this.selected();
+    const context = this.blank();
+    const { picture } = this.loaded;
+    const { width, height } = context.canvas;
+    const opacity = this.opacity[this.mode];
+    const lay = (levels, table) => {
+      context.imageSmoothingEnabled = true;
+      context.imageSmoothingQuality = "low"; // bilinear
+      context.drawImage(canvasOf(mapped(levels, pixelTable(table)), made.width, made.height), 0, 0, width, height);
+    };
+    if (this.mode === "cutout") {
+      // From the front to the back, on one canvas: what is selected, the rest as far as it stays, nothing.
+      context.drawImage(picture, 0, 0);
+      context.globalCompositeOperation = "destination-in";
+      lay(made.levels, "alpha");
+      context.globalCompositeOperation = "destination-over";
+      context.globalAlpha = 1 - opacity;
+      context.drawImage(picture, 0, 0);
+      context.globalAlpha = 1;
+      drawCheckerboard(context);
+      return;
+    }
+    context.drawImage(picture, 0, 0);
+    context.globalAlpha = opacity;
+    if (this.mode === "blackAndWhite") lay(made.levels, "greys");
+    else if (this.mode === "outline") this.drawOutline(context, made);
+    else if (!made.isEmpty) lay(made.steps, "viridis"); // coloured first, then sampled, as the node does it
+    context.globalAlpha = 1;
+  }
+
+  drawOutline(context, made) {
+    const { width, height } = context.canvas;
+    const { width: w, height: h } = made;
+    const lines = selection.outline(made.levels, w, h, 127.5);
+    const path = new Path2D();
+    for (let i = 0; i < lines.length; i += 4) {
+      path.moveTo((lines[i] * width) / w, (lines[i + 1] * height) / h);
+      path.lineTo((lines[i + 2] * width) / w, (lines[i + 3] * height) / h);
+    }
+    const line = Math.max(1, Math.max(width, height) / 256);
+    context.lineCap = "round";
+    context.strokeStyle = "#000";
+    context.lineWidth = 2 * line;
+    context.stroke(path);
+    context.strokeStyle = "#ffe14d";
+    context.lineWidth = line;
+    context.stroke(path);
+  }
+
+  hint() {
+    const entry = this.entries[this.page];
+    if (!entry || !this.loaded) return "";
+    const now = this.frame.widgets();
+    const asked = entry.settings ?? {};
+    // A text with braces is filled in anew at every run.
+    const differs = (name) =>
+      now[name] !== undefined && asked[name] !== undefined && now[name] !== asked[name] && !/[{}]/.test(now[name]);
+    if (ASKED.some(differs)) return this.frame.texts.otherText;
+    return this.made?.isEmpty ? this.frame.texts.nothingSelected : "";
+  }
+}
+
+function mapped(levels, table) {
+  const pixels = new Uint32Array(levels.length);
+  for (let i = 0; i < levels.length; i++) pixels[i] = table[levels[i]];
+  return pixels;
+}
