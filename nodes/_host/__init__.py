@@ -168,8 +168,9 @@ def model_folders(kind: str) -> list[Path]:
         return []
     import folder_paths
 
-    registered = folder_paths.folder_names_and_paths.get(kind, ([],))[0]
-    paths = [Path(path) for path in registered]
+    # The mapping of the pip-installable ComfyUI refuses to be asked with a default, and `[kind]` would register it.
+    registered = folder_paths.folder_names_and_paths.get(kind)
+    paths = [] if registered is None else [Path(path) for path in registered[0]]
     default = Path(folder_paths.models_dir) / kind
     return paths if default in paths else [*paths, default]
 

@@ -1,4 +1,7 @@
-"""One real ComfyUI for all tests in this folder; without one they are skipped, and say why."""
+"""One real ComfyUI for all tests in this folder; without one they are skipped, and say why.
+
+A module that runs in another says in WHY_SKIPPED what is missing for that, or nothing.
+"""
 
 from __future__ import annotations
 
@@ -16,8 +19,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.host)
-            if not FOUND.usable:
-                item.add_marker(pytest.mark.skip(reason=FOUND.why))
+            why = getattr(item.module, "WHY_SKIPPED", "" if FOUND.usable else FOUND.why)
+            if why:
+                item.add_marker(pytest.mark.skip(reason=why))
 
 
 @pytest.fixture(scope="session")
