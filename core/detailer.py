@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -132,11 +132,17 @@ class DetailerResult:
         crops: The refined crops ``[1,h,w,3]`` as large as their crop regions, in the order of pictures, versions,
             regions. A picture without a region has one black picture of 64 x 64 there.
         alpha_crops: The same with the feathered mask as alpha, ``[1,h,w,4]``; black and transparent for none.
+        boxes: For each of the pictures, the crop regions of its regions.
     """
 
     image: torch.Tensor
     crops: list[torch.Tensor]
     alpha_crops: list[torch.Tensor]
+    boxes: list[list[Box]]
+
+
+# A picture ``[H,W,C]`` as refined so far, the crop regions of all its regions, and the number of the one at work.
+Working: TypeAlias = Callable[[torch.Tensor, Sequence[Box], int], None]
 
 
 @torch.no_grad()
@@ -147,6 +153,7 @@ def detail(
     backend: Backend,
     settings: DetailerSettings,
     refiner: Pipe | None = None,
+    working: Working = lambda picture, boxes, current: None,
 ) -> DetailerResult:
     """Sample every masked region anew, enlarged, and blend it in.
 
@@ -160,6 +167,7 @@ def detail(
         backend: Sampler, VAE, hook, device.
         settings: The node's widgets.
         refiner: What runs the last steps, ``settings.refiner_ratio`` of them; None for no refiner.
+        working: Told where the work is, before each region or batch of regions.
 
     Raises:
         InputError: An input cannot be used.
@@ -169,8 +177,9 @@ def detail(
     regions = _regions_of_pictures(image, as_mask_batch(mask), settings)
     # The one copy of the pictures, into which everything is blended.
     pictures = image.repeat_interleave(settings.batch_size, dim=0)
-    crops = _Detailer(pictures, pipe, refiner, backend, settings).run(regions)
-    return _result(pictures, crops, settings.batch_size)
+    crops = _Detailer(pictures, pipe, refiner, backend, settings).run(regions, working)
+    boxes = [[region.crop for region in regions[version // settings.batch_size]] for version in range(len(pictures))]
+    return _result(pictures, crops, boxes, settings.batch_size)
 
 
 def _regions_of_pictures(image: torch.Tensor, mask: torch.Tensor, settings: DetailerSettings) -> list[list[Region]]:
@@ -222,12 +231,19 @@ class _Detailer:
         self.at_once = settings.region_batch if together else 1
         self.tiled = settings.tiled_vae
 
-    def run(self, regions: list[list[Region]]) -> list[list[tuple[torch.Tensor, torch.Tensor]]]:
+    def run(self, regions: list[list[Region]], working: Working) -> list[list[tuple[torch.Tensor, torch.Tensor]]]:
         """Refine all regions, in place in ``pictures``. For each version the refined crop and mask of each region."""
         tasks = self._tasks(regions)
         self.backend.sampler.expect(len(tasks) * self.settings.cycle * self.settings.steps)
+        boxes: dict[int, list[Box]] = {}
+        places = {}
+        for task in tasks:
+            places[task.number] = len(boxes.setdefault(task.version, []))
+            boxes[task.version].append(task.region.crop)
         results = {}
         for batch in batches(tasks, lambda: self.at_once):
+            first = batch[0]
+            working(self.pictures[first.version], boxes[first.version], places[first.number])
             for task, refined in zip(batch, self._refined(batch)):
                 results[task.number] = self._paste(task, refined)
         crops = [[] for _ in self.pictures]
@@ -544,7 +560,10 @@ def _made_once(made: dict, key: Any, make: Callable[[], Any]) -> Any:
 
 
 def _result(
-    pictures: torch.Tensor, crops: list[list[tuple[torch.Tensor, torch.Tensor]]], versions: int
+    pictures: torch.Tensor,
+    crops: list[list[tuple[torch.Tensor, torch.Tensor]]],
+    boxes: list[list[Box]],
+    versions: int,
 ) -> DetailerResult:
     """``crops`` of every version; each picture has as many ``versions``."""
     refined, with_alpha = [], []
@@ -555,4 +574,4 @@ def _result(
         for crop, soft in of_picture:
             refined.append(crop)
             with_alpha.append(torch.cat([crop, soft.unsqueeze(-1)], dim=-1))
-    return DetailerResult(pictures, refined, with_alpha)
+    return DetailerResult(pictures, refined, with_alpha, boxes)

@@ -8,6 +8,7 @@ the size a crop is scaled to where that size is one the VAE takes (`frame`).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +41,9 @@ class Box:
                 f"a box from ({self.x1}, {self.y1}) to ({self.x2}, {self.y2}) has no pixel in it",
                 "Its right side must lie right of its left one, its bottom below its top",
             )
+
+    def __iter__(self) -> Iterator[int]:
+        return iter((self.x1, self.y1, self.x2, self.y2))
 
     @property
     def width(self) -> int:

@@ -33,10 +33,11 @@ class ClipsegMaskingOfWas(CLIPSegMasking):
         return {
             "required": {"image": required["images"], "text": required["text"]},
             "optional": {"clipseg_model": optional["clipseg_model"]},
+            "hidden": inputs["hidden"],
         }
 
-    def CLIPSeg_image(self, image, text=None, clipseg_model=None):
-        return super().CLIPSeg_image(image, text, clipseg_model)
+    def CLIPSeg_image(self, image, text=None, clipseg_model=None, extra_pnginfo=None):
+        return super().CLIPSeg_image(image, text, clipseg_model, extra_pnginfo=extra_pnginfo)
 
 
 class ClipsegBatchMaskingOfWas:

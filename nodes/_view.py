@@ -44,6 +44,7 @@ class View:
         self._folder = folder / SUBFOLDER if folder else None
         self._name = uuid.uuid4().hex
         self._entries: dict[int, dict] = {}
+        self._boxes: Sequence[Sequence] | None = None  # of the picture that the editor was shown last
 
     def answer(self, result: tuple, **common: object) -> tuple | dict:
         """What the node returns: ``result``, and for the editor the entries, each with what they have in ``common``."""
@@ -74,12 +75,14 @@ class View:
 
         Args:
             before: ``[B,H,W,C]``.
-            after: ``[B,n*H,W,3 or 4]``, n pictures below each other as a rule 1; the fourth channel is alpha.
-            boxes: For each picture its regions ``(x1, y1, x2, y2)`` in pixels of ``before``.
+            after: ``[B*k,n*H,W,3 or 4]``: k versions of each, n pictures below each other as a rule 1; the fourth
+                channel is alpha.
+            boxes: For each of these its regions ``(x1, y1, x2, y2)`` in pixels of ``before``.
         """
         if self._folder is None:
             return
-        for index, (old, new) in enumerate(zip(before, after)):
+        for index, new in enumerate(after):
+            old = before[index * len(before) // len(after)]
             files = {}
             small = _small(new)
             colours = small.convert("RGB")
@@ -93,19 +96,20 @@ class View:
             regions = [[float(side) for side in box] for box in boxes[index]] if index < len(boxes) else []
             self._add(index, old, files, {"boxes": regions})
 
-    def working(self, node_id: str, boxes: Sequence[Sequence], current: int, image: torch.Tensor | None = None) -> None:
+    def working(self, node_id: str, image: torch.Tensor, boxes: Sequence[Sequence], current: int) -> None:
         """Show at once where the node works: regions with their numbers over a picture.
 
         Args:
             node_id: The node's own, from the hidden input ``UNIQUE_ID``.
-            boxes: Of the regions, ``(x1, y1, x2, y2)`` in pixels.
+            image: The picture ``[H,W,C]``; sent once for the same list of boxes.
+            boxes: Of its regions, ``(x1, y1, x2, y2)`` in pixels.
             current: The index of the one that is worked on.
-            image: The picture ``[H,W,C]``; None for the one of the call before.
         """
         if self._folder is None:
             return
         message = {"node": str(node_id), "boxes": [[float(side) for side in box] for box in boxes], "current": current}
-        if image is not None:
+        if boxes is not self._boxes:
+            self._boxes = boxes
             try:
                 name = f"working-{uuid.uuid4().hex}"
                 message["picture"] = self._write(name, *_encode(_small(image).convert("RGB"), _PICTURE))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from ..core.checks import PIPE_PARTS, check_basic_pipe
+from ..core.checks import PIPE_PARTS, as_image_batch, check_basic_pipe
 from ..core.detailer import DetailerSettings, detail
 from ..core.interfaces import Pipe
+from . import _view
 from ._host import detailing, sampling, schedulers
 
 SAMPLED_WITH = ("model", "positive", "negative")  # the parts of a pipe without which nothing can be sampled
@@ -27,6 +28,7 @@ class MaskDetailerPipe:
     RETURN_TYPES = ("IMAGE", "IMAGE", "IMAGE", "BASIC_PIPE", "BASIC_PIPE")
     RETURN_NAMES = ("image", "cropped_refined", "cropped_enhanced_alpha", "basic_pipe", "refiner_basic_pipe_opt")
     OUTPUT_IS_LIST = (False, True, True, False, False)
+    HAS_INTERMEDIATE_OUTPUT = True
     OUTPUT_TOOLTIPS = (
         "The pictures with all regions refined; batch_size versions of each.",
         "The refined crops, one for each region, as large as they were cut out. A black picture where there is none.",
@@ -280,6 +282,7 @@ class MaskDetailerPipe:
                     },
                 ),
             },
+            "hidden": {**_view.HIDDEN, "unique_id": "UNIQUE_ID"},
         }
 
     def doit(
@@ -314,6 +317,8 @@ class MaskDetailerPipe:
         color_match=0.0,
         tiled_vae=False,
         region_prompts="",
+        extra_pnginfo=None,
+        unique_id=None,
     ):
         settings = DetailerSettings(
             guide_size=guide_size,
@@ -343,6 +348,8 @@ class MaskDetailerPipe:
         )
         needed = (*SAMPLED_WITH, "vae")
         model, clip, vae, positive, negative = check_basic_pipe(basic_pipe, "basic_pipe", needed)
+        image = as_image_batch(image)
+        view = _view.View(extra_pnginfo)
         result = detail(
             image,
             mask,
@@ -350,8 +357,11 @@ class MaskDetailerPipe:
             detailing.backend(vae, detailer_hook, scheduler_func_opt),
             settings,
             _refiner(refiner_basic_pipe_opt),
+            partial(view.working, unique_id),
         )
-        return result.image, result.crops, result.alpha_crops, basic_pipe, refiner_basic_pipe_opt
+        view.comparison(image, result.image, result.boxes)
+        outputs = (result.image, result.crops, result.alpha_crops, basic_pipe, refiner_basic_pipe_opt)
+        return view.answer(outputs, kind="comparison")
 
 
 def _pipe(model, clip, positive, negative) -> Pipe:

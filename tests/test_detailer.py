@@ -1096,3 +1096,21 @@ def test_crops_are_worked_on_on_the_device_and_the_picture_stays_where_it_is() -
     here = run(image, options=options, sampler=IdleSampler())
     assert there.image.device == there.crops[0].device == image.device
     torch.testing.assert_close(there.image, here.image, atol=1e-5, rtol=0)
+
+
+def test_it_tells_where_it_works_and_which_boxes_there_were() -> None:
+    """Before each batch of regions: the picture as refined so far, its boxes, and the number of the first."""
+    image = picture(batch=2)
+    mask = torch.cat([squares((0, 0), (64, 64)), MIDDLE])
+    told: list[tuple[float, list[tuple[int, ...]], int]] = []
+
+    def working(shown: torch.Tensor, boxes: list[Box], current: int) -> None:
+        told.append(((shown - image[int(len(boxes) == 1)]).abs().sum().item(), [tuple(box) for box in boxes], current))
+
+    options = replace(PLAIN, region_batch=1, batch_size=1)
+    backend = Backend(EulerSampler(), SpaceToDepthVae())
+    result = detail(image, mask, Pipe(RED_MODEL, "positive", "negative"), backend, options, working=working)
+    assert [current for _, _, current in told] == [0, 1, 0]
+    assert [boxes for _, boxes, _ in told] == [[tuple(box) for box in boxes] for boxes in result.boxes for _ in boxes]
+    assert [len(boxes) for boxes in result.boxes] == [2, 1]
+    assert told[0][0] == 0 and told[1][0] > 1 and told[2][0] == 0

@@ -82,7 +82,7 @@ class Reached(Exception):
 
 @pytest.fixture
 def settings_of(monkeypatch: pytest.MonkeyPatch):
-    def stop(image, mask, pipe, backend, settings, refiner):
+    def stop(image, mask, pipe, backend, settings, refiner, working):
         raise Reached(settings)
 
     monkeypatch.setattr(mask_detailer_pipe, "detail", stop)

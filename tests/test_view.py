@@ -138,7 +138,7 @@ def test_a_full_disk_costs_the_view_and_not_the_run(
     (temp / _view.SUBFOLDER).write_text("a file where the folder should be")
     view = _view.View(EDITOR)
     view.comparison(random(1, 8, 8, 3), random(1, 8, 8, 3))
-    view.working("3", [], 0, random(8, 8, 3))
+    view.working("3", random(8, 8, 3), [], 0)
     assert view.answer((1, 2)) == (1, 2)
     assert "view of this node stays" in caplog.text
 
@@ -148,9 +148,9 @@ def test_work_in_progress_is_told_at_once(temp: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(_view.host, "tell_editor", lambda *event: told.append(event))
     view = _view.View(EDITOR)
     boxes = [(0, 0, 8, 6), (8, 6, 16, 12)]
-    view.working("3:5", boxes, 0, random(12, 16, 3))
-    view.working("3:5", boxes, 1)
-    _view.View(None).working("3", boxes, 0, random(12, 16, 3))
+    view.working("3:5", random(12, 16, 3), boxes, 0)
+    view.working("3:5", random(12, 16, 3), boxes, 1)
+    _view.View(None).working("3", random(12, 16, 3), boxes, 0)
     (event, first), (_, second) = told
     assert event == "maskwright.regions" and first["node"] == "3:5" and first["size"] == [16, 12]
     assert first["boxes"] == second["boxes"] == [list(box) for box in boxes]

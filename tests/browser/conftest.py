@@ -30,12 +30,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[comfyui.Server]:
-    """ComfyUI with the pack linked in, the pictures of the examples.
+    """ComfyUI with the pack linked in, the host tests' nodes (a model for the detailer), the pictures of the examples.
 
     COMFYUI_FRONTEND_ROOT names another editor (the folder `static` of a comfyui-frontend-package).
     """
     root = os.environ.get("COMFYUI_FRONTEND_ROOT")
-    with comfyui.Server(FOUND, cpu=True, arguments=["--front-end-root", root] if root else []) as started:
+    arguments = ["--front-end-root", root] if root else []
+    nodes = Path(__file__).parents[1] / "host" / "fixture_nodes"
+    with comfyui.Server(FOUND, packs=[nodes], cpu=True, arguments=arguments) as started:
         for file in (editor_page.EXAMPLES / "assets").iterdir():
             if file.suffix in (".png", ".jpg"):
                 started.copy_input(file)

@@ -7,6 +7,7 @@ import io
 import json
 import statistics
 import sys
+import time
 import urllib.request
 import uuid
 from pathlib import Path
@@ -355,6 +356,36 @@ def test_regions_are_shown_while_they_are_worked_on(editor: Editor, server: comf
     (first, second, note), (first_later, second_later, note_later) = told
     assert (note, note_later) == ("Region 1 of 2", "Region 2 of 2")
     assert first != first_later and second != second_later
+
+
+def test_the_detailer_shows_its_regions_and_then_before_and_after(editor: Editor) -> None:
+    """The example, with the tests' checkpoint and the demo model."""
+    workflow = json.loads((EXAMPLES / "detail_masked_regions.json").read_text(encoding="utf-8"))
+    nodes = {node["type"]: node for node in workflow["nodes"]}
+    nodes["CheckpointLoaderSimple"].update(type="FixtureCheckpoint", widgets_values=[])
+    nodes["LoadImage"]["widgets_values"] = ["shapes.png", "image"]
+    nodes["CLIPSegModelLoader"]["widgets_values"] = ["demo: coloured shapes (bundled)"]
+    nodes["CLIPSeg"]["widgets_values"][0] = "red star"
+    detailer = nodes["MaskDetailerPipe"]["id"]
+    seed = time.time_ns() % 2**31  # never the same, or the answer would come from a cache
+    nodes["MaskDetailerPipe"]["widgets_values"][4:6] = [seed, "fixed"]
+    editor.load(workflow)
+    editor.call("window.__regions = []; api.addEventListener('maskwright.regions', (e) => __regions.push(e.detail))")
+    editor.run()
+    assert editor.ended["kind"] == "execution_success", editor.ended
+    editor.wait_for_picture(detailer)
+    told = editor.page.evaluate("() => window.__regions")
+    assert [each["current"] for each in told] == [*range(len(told[0]["boxes"]))]
+    assert "picture" in told[0] and all("picture" not in each for each in told[1:])
+    shown = {}
+    editor.view(detailer).query_selector("canvas").focus()
+    for key in ("Home", "End"):  # all of it after, all of it before
+        editor.page.keyboard.press(key)
+        editor.page.wait_for_timeout(300)
+        shown[key] = editor.pixels(detailer)[..., :3]
+    picture = np.array(Image.open(EXAMPLES / "assets" / "shapes.png").convert("RGB"))
+    assert differing(shown["End"], picture, 12) < 0.02, "but for the boxes it is the picture"
+    assert differing(shown["Home"], picture, 12) > 0.03, "the star is another"
 
 
 def test_a_failed_run_is_told_in_plain_words(editor: Editor) -> None:

@@ -1,6 +1,6 @@
 // Which node has which view, and what the editor's events mean for it. `app` and `api` are the editor's own.
 
-import { ComparisonView } from "./comparison_view.mjs";
+import { ComparisonView, RegionsView } from "./comparison_view.mjs";
 import { SelectionView } from "./selection_view.mjs";
 import { filled, textsIn } from "./texts.mjs";
 
@@ -10,9 +10,9 @@ const VIEWS = {
   CLIPSeg_: SelectionView,
   CLIPSegMasking: SelectionView,
   "CLIPSeg Masking": SelectionView,
-  "CLIPSeg Batch Masking": SelectionView,
   SaltCLIPSegMasking: SelectionView,
   ImageSegmentation: ComparisonView,
+  MaskDetailerPipe: RegionsView,
 };
 
 const KEY = "maskwright"; // of the views' data in what a node sends
