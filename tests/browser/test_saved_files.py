@@ -1,0 +1,21 @@
+"""Files of every age in the editor: each saved value lands in its own widget, and old ids are whole nodes."""
+
+from __future__ import annotations
+
+from editor import Editor
+from saved_layouts import LAYOUTS, editor_file
+
+WIDGETS = """
+const node = (app.rootGraph ?? app.graph).getNodeById(7);
+const known = !!LiteGraph.registered_node_types[node.type] && !node.has_errors;
+return [known, node.widgets.filter((w) => w.name !== 'maskwright_view').map((w) => [w.name, w.value])];
+"""
+
+
+def test_each_saved_value_lands_in_its_own_widget(editor: Editor) -> None:
+    for node, values, names in LAYOUTS:
+        editor.call("await app.loadGraphData(given, true, true, 'old')", editor_file(node, values))
+        known, widgets = editor.call(WIDGETS)
+        assert known, node
+        assert [name for name, _ in widgets][: len(names)] == list(names), node
+        assert [value for _, value in widgets][: len(values)] == values, node
