@@ -5,7 +5,12 @@
     python tools/translations.py --check   only look
 
 The editor shows `locales/<language>/nodeDefs.json` in place of what a node says of itself: names and tooltips of the
-node, its inputs and its outputs ("0", "1", ...).
+node, its inputs and its outputs ("0", "1", ...). It takes some characters for a syntax of its own, so that a `|` is
+written `{'|'}`; see `SYNTAX`.
+
+Where another pack holds a node's id, the node is called "<id> (Maskwright)". The other languages say of it what they
+say of the node; this program writes that, too. In English the editor then shows what the node says. The ids of other
+packs' old files have no entries: these would speak for the other pack's nodes where it is installed.
 """
 
 from __future__ import annotations
@@ -18,6 +23,26 @@ from pack import ROOT, load_pack
 
 LOCALES = ROOT / "locales"
 LANGUAGES = ("en", "zh", "ja", "de")
+SYNTAX = "|@{}"  # in the editor's messages: alternatives (only one of which is shown), links, names to fill in
+
+
+def as_message(text: str) -> str:
+    """A text that the editor shows as it is."""
+    return "".join(f"{{'{character}'}}" if character in SYNTAX else character for character in text)
+
+
+def as_messages(tree: dict) -> dict:
+    return {key: as_messages(value) if isinstance(value, dict) else as_message(value) for key, value in tree.items()}
+
+
+def with_second_ids(definitions: dict) -> dict:
+    """The same, with an entry for each node under the id that it has beside another pack."""
+    second = load_pack().nodes._compat.OURS
+    own = {name: said for name, said in definitions.items() if name in node_definitions()}
+    others = {
+        second.format(name): {**said, "display_name": second.format(said["display_name"])} for name, said in own.items()
+    }
+    return {**own, **others}
 
 
 def node_definitions() -> dict:
@@ -39,13 +64,19 @@ def node_definitions() -> dict:
             "inputs": {key: {"name": key, "tooltip": spec[1]["tooltip"]} for key, spec in inputs.items()},
             "outputs": {str(slot): {"name": n, "tooltip": tip} for slot, (n, tip) in enumerate(outputs)},
         }
-    return found
+    return as_messages(found)
 
 
 def read(language: str, kind: str) -> dict:
     """A file of a language; empty where there is none."""
     path = LOCALES / language / f"{kind}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def write(language: str, definitions: dict) -> None:
+    path = LOCALES / language / "nodeDefs.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(definitions, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def keys(tree: dict, before: str = "") -> Iterator[str]:
@@ -63,7 +94,10 @@ def faults() -> list[str]:
     for kind in ("main", "nodeDefs", "settings"):
         english = set(keys(read("en", kind)))
         for language in LANGUAGES[1:]:
-            there = set(keys(read(language, kind)))
+            said = read(language, kind)
+            if kind == "nodeDefs" and said != with_second_ids(said):
+                told.append(f"{language}/nodeDefs.json is out of date: run `python tools/translations.py`")
+            there = {key for key in keys(said) if " (Maskwright)." not in key}
             told += [f"{language}/{kind}.json lacks {key}" for key in sorted(english - there)]
             told += [f"{language}/{kind}.json has {key}, which English has not" for key in sorted(there - english)]
     if read("en", "nodeDefs") != node_definitions():
@@ -73,9 +107,9 @@ def faults() -> list[str]:
 
 def main(arguments: list[str]) -> int:
     if "--check" not in arguments:
-        path = LOCALES / "en" / "nodeDefs.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(node_definitions(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        write("en", node_definitions())
+        for language in LANGUAGES[1:]:
+            write(language, with_second_ids(read(language, "nodeDefs")))
     told = faults()
     for line in told:
         print(line)

@@ -34,3 +34,28 @@ def at(tree: dict, key: str) -> str:
     for part in key.split("."):
         tree = tree[part]
     return tree
+
+
+def test_no_text_is_taken_for_the_editor_s_own_syntax() -> None:
+    """The editor shows one side of a bare | only, and an @ or a brace not at all."""
+    assert translations.as_message("a | b") == "a {'|'} b"
+    for language in translations.LANGUAGES:
+        for kind in ("nodeDefs", "settings"):
+            said = translations.read(language, kind)
+            for key in translations.keys(said):
+                assert not re.search(r"[|@{}]", re.sub(r"\{'.'\}", "", at(said, key))), f"{language}: {key}"
+
+
+def test_a_node_beside_another_pack_s_is_translated_too() -> None:
+    for language in translations.LANGUAGES[1:]:
+        said = translations.read(language, "nodeDefs")
+        second = said["MaskDetailerPipe (Maskwright)"]
+        assert second["inputs"] == said["MaskDetailerPipe"]["inputs"]
+        assert second["display_name"] == f"{said['MaskDetailerPipe']['display_name']} (Maskwright)"
+
+
+def test_ids_of_other_packs_are_theirs_to_name() -> None:
+    from maskwright.nodes import _compat
+
+    for language in translations.LANGUAGES:
+        assert not set(_compat.OLD_IDS) & set(translations.read(language, "nodeDefs"))
