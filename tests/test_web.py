@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -122,3 +123,16 @@ def test_the_browser_computes_what_the_nodes_compute(file: Path, tmp_path: Path)
         encoding="utf-8",
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_page_s_code_asks_the_editor_only_by_its_public_names() -> None:
+    """Two imports from outside; no prototype is changed, and nothing is left on `window`."""
+    folder = ROOT / "web" / "js"
+    assert [file.name for file in folder.glob("*.js")] == ["maskwright.js"], "the editor loads every .js by itself"
+    outside = set()
+    for file in sorted(folder.iterdir()):
+        code = re.sub(r"//.*|/\*[\s\S]*?\*/", "", file.read_text(encoding="utf-8"))
+        outside |= {name for name in re.findall(r'(?:from|import)\s*\(?"([^"]+)"', code) if not name.startswith("./")}
+        found = re.findall(r"\bwindow\b\s*[.\[]|\bglobalThis\b|\bself\.|\.prototype\b|__proto__|comfyAPI", code)
+        assert found == [], file.name
+    assert outside == {"../../../scripts/api.js", "../../../scripts/app.js"}

@@ -67,12 +67,12 @@ def browser(shots: Path, request: pytest.FixtureRequest) -> Iterator[object]:
         terminal.write_line(f"\nscreenshots: {shots}")
 
 
-@pytest.fixture(scope="module", params=["canvas", "vue"])
+@pytest.fixture(scope="session", params=["canvas", "vue"])
 def renderer(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def opened(server: comfyui.Server, browser: object, renderer: str) -> Iterator[editor_page.Editor]:
     """The editor in one renderer, in a profile of its own."""
     editor_page.put_settings(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import urllib.request
 from pathlib import Path
@@ -14,18 +15,10 @@ EXAMPLES = ROOT / "example_workflows"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--force-color-profile=srgb")
 
-# Console errors that the bare editor has too: what a server without network, models or news cannot answer.
-# "Attempted to cleanup" is what the editor says of itself when a subgraph that was open is left by loading a file.
-NOT_OURS = (
-    "Attempted to cleanup event listeners",
-    "favicon",
-    "Failed to load resource",
-    "net::ERR",
-    "[GTM]",
-    "Error fetching",
-    "comfy.org",
-    "ERR_CONNECTION",
-)
+# Console errors that the bare editor has too. "Attempted to cleanup" is what the editor says of itself when a subgraph
+# that was open is left by loading a file; the others come of a server without network and news.
+NOT_OURS = ("Attempted to cleanup event listeners", "[GTM]", "Error fetching")
+NOT_LOADED = "Failed to load resource"  # of any address: see `Editor._heard`
 
 
 def chromium() -> str:
@@ -54,13 +47,19 @@ class Editor:
         self.page, self.url = page, url
         self.errors: list[str] = []
         self.queued = 0
-        page.on("console", lambda message: self._heard(message.type, message.text))
+        page.on("console", self._heard)
         page.on("pageerror", lambda error: self.errors.append(f"page error: {error}"))
         page.on("request", self._requested)
 
-    def _heard(self, kind: str, text: str) -> None:
-        if kind == "error" and not any(part in text for part in NOT_OURS):
-            self.errors.append(text)
+    def _heard(self, message) -> None:
+        if message.type != "error" or any(part in message.text for part in NOT_OURS):
+            return
+        address = message.location.get("url", "")
+        # The editor asks for much that a bare server lacks, and for help in the user's language before any other.
+        is_ours = "maskwright" in address and not re.search(r"/docs/[^/]+/[\w-]+\.md$", address)
+        if message.text.startswith(NOT_LOADED) and not is_ours:
+            return
+        self.errors.append(f"{message.text} {address}".strip())
 
     def _requested(self, request) -> None:
         if request.method == "POST" and request.url.endswith("/prompt"):
@@ -94,7 +93,33 @@ class Editor:
         self.call(
             "await app.loadGraphData(given.workflow, true, true, given.name)", {"workflow": workflow, "name": name}
         )
-        self.page.wait_for_timeout(700)
+        self.wait_until_settled()
+
+    def frames(self) -> None:
+        """Wait until what was asked for is drawn: views draw at the next frame."""
+        self.page.evaluate(
+            "() => new Promise((done) => {"
+            " let left = 3; const next = () => (left-- ? requestAnimationFrame(next) : done()); next() })"
+        )
+
+    def wait_until_settled(self) -> None:
+        """Wait until the nodes have kept their places and sizes for a quarter of a second."""
+        self.page.evaluate(
+            """async () => {
+              const {app} = window.comfyAPI.app;
+              const nodes = () => (app.canvas.graph ?? app.graph).nodes;
+              const look = () => JSON.stringify(nodes().map((node) => [...node.pos, ...node.size]));
+              const end = performance.now() + 5000;
+              let before = look();
+              for (let same = 0; same < 5 && performance.now() < end; ) {
+                await new Promise((done) => setTimeout(done, 50));
+                await new Promise(requestAnimationFrame);
+                const now = look();
+                same = now === before ? same + 1 : 0;
+                before = now;
+              }
+            }"""
+        )
 
     def serialized(self) -> dict:
         return self.call("return JSON.parse(JSON.stringify((app.rootGraph ?? app.graph).serialize()))")
@@ -109,7 +134,8 @@ class Editor:
         )
         if wait:
             self.page.wait_for_function("() => window.__ended", timeout=timeout)
-            self.page.wait_for_timeout(600)
+            self.page.wait_for_timeout(200)
+            self.frames()
 
     @property
     def ended(self) -> dict:
@@ -123,7 +149,7 @@ class Editor:
             "widget.value = given.value; widget.callback?.(given.value, app.canvas, node)",
             {"id": node_id, "name": name, "value": value},
         )
-        self.page.wait_for_timeout(400)
+        self.frames()
 
     def view(self, node_id: int):
         """The element of a node's view."""
@@ -147,7 +173,7 @@ class Editor:
         self.page.wait_for_function(
             "(e) => !e.querySelector('canvas').hidden && e.querySelector('canvas').width > 0", arg=self.view(node_id)
         )
-        self.page.wait_for_timeout(200)
+        self.frames()
 
     def pixels(self, node_id: int):
         """The pixels of a node's view, ``[H,W,4]`` uint8."""
