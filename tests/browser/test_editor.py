@@ -387,14 +387,28 @@ def test_regions_are_shown_while_they_are_worked_on(editor: Editor, server: comf
           };
           view.working({size: [128, 96], boxes, current: 0, picture: {filename: 'a'}}); await look();
           view.working({size: [128, 96], boxes, current: 1}); await look();
+          view.tell('Interrupted.');
+          seen.push(view.message.textContent);
+          view.show([{kind: 'comparison', size: [64, 48], picture: {filename: 'a'}}]);
+          view.working({size: [128, 96], boxes, current: 0, picture: {filename: 'a'}}); await look();
+          view.tell('Interrupted.'); await look();
+          seen.splice(3, 1);
+          seen.push(view.entries[0].kind);
+          view.problem = 'Gone.';
+          view.tell('Failed.');
+          seen.push(view.message.textContent);
+          view.leave();
           view.element.remove();
           return seen;
         }""",
         [server.url, comfyui.LINK_NAME],
     )
-    (first, second, note), (first_later, second_later, note_later) = told
+    (first, second, note), (first_later, second_later, note_later), interrupted, after, kind, gone = told
     assert (note, note_later) == ("Region 1 of 2", "Region 2 of 2")
     assert first != first_later and second != second_later
+    assert interrupted == "Interrupted.", "there is nothing of an earlier run"
+    assert kind == "comparison" and after[2].startswith("Interrupted.") and "earlier run" in after[2]
+    assert gone == "Gone. Failed."
 
 
 def test_the_detailer_shows_its_regions_and_then_before_and_after(editor: Editor) -> None:

@@ -124,6 +124,7 @@ export class RegionsView extends ComparisonView {
   /** @param {{size, boxes, current, picture}} work `picture` names a file, or is left out where it is the last one. */
   working(work) {
     if (work.picture) {
+      if (this.entries[0]?.kind !== "regions") this.earlier = this.entries;
       this.entries = [{ kind: "regions", ...work }];
       this.page = 0;
       this.forget();
@@ -134,6 +135,12 @@ export class RegionsView extends ComparisonView {
     }
     this.refresh();
     this.schedule();
+  }
+
+  /** What the work would have given is not to come: back to what an earlier run gave. */
+  tell(sentence) {
+    if (sentence && this.entries[0]?.kind === "regions") this.show(this.earlier ?? []);
+    super.tell(sentence);
   }
 
   draw() {

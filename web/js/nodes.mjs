@@ -63,7 +63,7 @@ export class NodeViews {
     if (!View || String(definition?.python_module ?? "").split(".").slice(1).join(".") !== this.folder) return;
     node.onExecuted = after(node.onExecuted, (output) => this.views.get(node)?.received(output?.[KEY]));
     node.onAdded = after(node.onAdded, () => this.add(node, View));
-    node.onRemoved = after(node.onRemoved, () => this.views.get(node)?.leave());
+    node.onRemoved = after(node.onRemoved, () => this.remove(node));
     for (const widget of node.widgets ?? []) {
       if (View.widgets.includes(widget.name)) {
         widget.callback = after(widget.callback, () => this.views.get(node)?.changed());
@@ -87,10 +87,6 @@ export class NodeViews {
       view.isDue = false;
       if (Array.isArray(entries) && entries.length) view.show(entries);
     };
-    view.leave = () => {
-      view.forget();
-      this.views.delete(node);
-    };
     view.element.addEventListener("wheel", (event) => {
       // The canvas renderer lays the view over the canvas, which would not learn that it is to be zoomed.
       if (this.settings("Comfy.VueNodes.Enabled")) return;
@@ -111,6 +107,11 @@ export class NodeViews {
     this.views.set(node, view);
   }
 
+  remove(node) {
+    this.views.get(node)?.leave();
+    this.views.delete(node);
+  }
+
   /** The settings have changed: views appear, go, or have another size. */
   refresh() {
     if (!this.isStarted) return; // settings are read before there is a graph
@@ -122,7 +123,7 @@ export class NodeViews {
       if (shown && !view) {
         this.add(node, View);
       } else if (!shown && view) {
-        view.leave();
+        this.remove(node);
         node.removeWidget(view.widget);
         view.widget.onRemove?.();
       }

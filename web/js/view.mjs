@@ -91,7 +91,8 @@ export class View {
 
   /** A sentence about the last run, which gave nothing: alone, or below what an earlier run gave. */
   tell(sentence) {
-    this.remark = this.entries.length && sentence ? `${sentence} ${this.frame.texts.shownBefore}` : sentence;
+    const isShown = this.entries.length && !this.problem;
+    this.remark = isShown && sentence ? `${sentence} ${this.frame.texts.shownBefore}` : sentence;
     this.refresh();
   }
 
@@ -105,6 +106,12 @@ export class View {
     for (const bitmap of Object.values(this.loaded ?? {})) bitmap?.close?.();
     this.loaded = null;
     this.ticket += 1;
+  }
+
+  /** The view is gone for good. */
+  leave() {
+    this.watcher?.disconnect();
+    this.forget();
   }
 
   // -- frame ----------------------------------------------------------------------------------------------------------
@@ -144,7 +151,8 @@ export class View {
     this.pages.hidden = !this.isOpen || pages < 2;
     this.pageText.textContent = filled(texts.page, { page: this.page + 1, pages });
     this.tools.hidden = !this.isOpen || !this.loaded;
-    const message = this.problem || (this.loaded ? "" : this.remark || (pages ? texts.loading : texts.nothingYet));
+    const instead = this.remark || (pages ? texts.loading : texts.nothingYet);
+    const message = this.problem ? `${this.problem} ${this.remark}`.trim() : this.loaded ? "" : instead;
     this.message.textContent = message;
     this.message.hidden = !message;
     this.canvas.hidden = !!message;
