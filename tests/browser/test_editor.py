@@ -21,6 +21,7 @@ from PIL import Image
 TEXT_TO_MASK = json.loads((EXAMPLES / "text_to_mask.json").read_text(encoding="utf-8"))
 CLIPSEG, SAVED_MASK = 3, 5  # nodes of that example
 MEGABYTE = 1_000_000
+KNOWN_TO_THE_EDITOR = ("zh", "ja")  # German it took over from packs only in some versions
 NEEDS_A_DOWNLOAD = {"text_to_mask_photo", "detail_masked_regions"}  # its thumbnail is made where its model is
 
 
@@ -675,7 +676,7 @@ def test_redraw_time(editor: Editor, server: comfyui.Server, renderer: str, caps
 def test_the_editor_in_another_language(
     opened: Editor, browser: object, server: comfyui.Server, shots: Path, language: str
 ) -> None:
-    """On a page of its own. English takes over what the editor itself does not say in the language."""
+    """On a page of its own. Where the editor does not know the language, the views speak it, and the nodes English."""
     there = {
         kind: json.loads((ROOT / "locales" / language / f"{kind}.json").read_text(encoding="utf-8"))
         for kind in ("main", "nodeDefs")
@@ -689,12 +690,14 @@ def test_the_editor_in_another_language(
         editor.load(from_picture(LOAD, widgets_values=["blue", 1, 0.5, 2, "", 352]))
         assert editor.message(3) == words["nothingYet"]
         assert editor.view(3).query_selector(f"[aria-label='{words['close']}']")
-        labels = editor.call("return (app.rootGraph ?? app.graph).getNodeById(3).widgets.map((w) => w.label ?? w.name)")
-        assert nodes["CLIPSeg"]["inputs"]["threshold"]["name"] in labels
-        second = "MaskDetailerPipe (Maskwright)"
-        editor.load(graph({"id": 1, "type": second, "inputs": [], "outputs": []}))
-        labels = editor.call("return (app.rootGraph ?? app.graph).getNodeById(1).widgets.map((w) => w.label ?? w.name)")
-        assert nodes[second]["inputs"]["denoise"]["name"] in labels
+        label = (
+            "return (app.rootGraph ?? app.graph).getNodeById(given[0]).widgets.find((w) => w.name === given[1]).label"
+        )
+        second = "MaskDetailerPipe (Maskwright)"  # the id beside another pack's node
+        if language in KNOWN_TO_THE_EDITOR:
+            assert editor.call(label, [3, "threshold"]) == nodes["CLIPSeg"]["inputs"]["threshold"]["name"]
+            editor.load(graph({"id": 1, "type": second, "inputs": [], "outputs": []}))
+            assert editor.call(label, [1, "denoise"]) == nodes[second]["inputs"]["denoise"]["name"]
         editor.page.screenshot(path=shots / f"language-{language}.png")
         assert editor.errors == []
     finally:
