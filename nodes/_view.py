@@ -64,8 +64,10 @@ class View:
             if self._folder is None:
                 return
             for index, values in zip(range(entries.start, entries.stop), probabilities):
-                data, bits, shrunk = _encode_probabilities(values)
-                facts = {"bits": bits, "scale": scale / shrunk}
+                # As parts of the highest one: a mask that is stretched shows steps in what is small, too.
+                high = float(values.max()) or 1.0
+                data, bits, shrunk = _encode_probabilities(values / high)
+                facts = {"bits": bits, "high": high, "scale": scale / shrunk}
                 self._add(index, images[index], {"probabilities": (data, "png")}, facts)
 
         return listen

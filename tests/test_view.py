@@ -96,9 +96,21 @@ def test_the_worst_of_pictures_stays_under_a_megabyte(side: int, bits: int, shru
     assert max(opened(temp, entry["picture"]).size) == _view.LONGEST_SIDE
 
     file = np.asarray(opened(temp, entry["probabilities"])).astype(float)
-    values = file / 255 if bits == 8 else (file[:side] * 256 + file[side:]) / 65535
+    values = entry["high"] * (file / 255 if bits == 8 else (file[:side] * 256 + file[side:]) / 65535)
     expected = tensors.resize_mask(noise, side // shrunk, side // shrunk, "area")[0].numpy()
     assert np.abs(values - expected).max() <= 0.5 / (255 if bits == 8 else 65535) + 1e-6
+
+
+@pytest.mark.parametrize("high", [1e-5, 0.004, 0.0])
+def test_small_probabilities_keep_their_steps(high: float, temp: Path) -> None:
+    """`stretch` makes the best place bright, however small its probability is."""
+    values = random(1, 352, 352) * high
+    view = _view.View(EDITOR)
+    view.listener(random(1, 40, 30, 3), 1.0)(slice(0, 1), values)
+    (entry,) = view.answer(())["ui"][_view.KEY]
+    file = np.asarray(opened(temp, entry["probabilities"])).astype(float)
+    told = entry["high"] * (file[:352] * 256 + file[352:]) / 65535
+    assert np.abs(told - values[0].numpy()).max() <= 1e-5 * high
 
 
 def test_a_comparison_holds_before_after_and_alpha(temp: Path) -> None:

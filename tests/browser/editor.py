@@ -75,11 +75,12 @@ class Editor:
 
     def wait_until_ready(self) -> None:
         self.page.wait_for_function(
-            "() => window.comfyAPI?.app?.app?.extensionManager && window.comfyAPI.app.app.canvas?.graph"
+            "() => window.comfyAPI?.app?.app?.extensionManager?.workflow?.activeWorkflow"
+            " && window.comfyAPI.app.app.canvas?.graph"
             " && !document.querySelector('#splash-loader, .p-blockui-mask')",
             timeout=120_000,
         )
-        self.page.wait_for_timeout(1500)  # the editor loads the last workflow, or its default, after that
+        self.wait_until_settled()
 
     def call(self, body: str, argument: object = None) -> object:
         """Run JavaScript that sees ``app``, ``api`` and ``given``."""

@@ -178,7 +178,7 @@ def test_the_masks_of_clipseg_masking_are_shown_as_the_next_run_will_give_them(
 ) -> None:
     masking = {**SEGMENT, "type": "CLIPSegMasking", "outputs": out("MASK", "IMAGE"),
                "inputs": [slot("images", "IMAGE"), slot("clipseg_model", "CLIPSEG_MODEL")],
-               "widgets_values": ["red star", "", 352, "stretch"]}  # fmt: skip
+               "widgets_values": ["purple elephant", "", 352, "stretch"]}  # fmt: skip
     save = {"id": 4, "type": "SaveImage", "inputs": [slot("images", "IMAGE")], "widgets_values": ["masking"]}
     links = [*LINKS[:2], [3, 3, 1, 4, 0, "IMAGE"]]
     editor.load(graph(*copy.deepcopy([LOAD, LOADER, masking, save]), links=links))
@@ -191,7 +191,7 @@ def test_the_masks_of_clipseg_masking_are_shown_as_the_next_run_will_give_them(
     queued = editor.queued
     editor.set_widget(3, "normalization", "none")
     shown = editor.pixels(3)
-    assert differing(shown, stretched) > 0.1
+    assert differing(shown, stretched) > 0.1, "what is not there is bright only where it is stretched"
     assert editor.queued == queued
     editor.run()
     assert differing(shown[..., 0], newest(server, "masking")) < 0.01
@@ -300,8 +300,12 @@ def test_inside_a_subgraph(editor: Editor) -> None:
         inside + "app.canvas.openSubgraph(outer.subgraph, outer);"
         "app.canvas.ds.offset = [400, 100]; app.canvas.setDirty(true, true)"
     )
-    editor.page.wait_for_timeout(1500)
-    shown = inside + "const c = view.querySelector('canvas'); return [c.hidden, c.width, view.isConnected]"
+    shown = (
+        inside + "const c = view.querySelector('canvas');"
+        "for (let i = 0; i < 100 && (c.hidden || c.width !== 512 || !view.isConnected); i++)"
+        "  await new Promise((done) => setTimeout(done, 50));"
+        "return [c.hidden, c.width, view.isConnected]"
+    )
     assert editor.call(shown) == [False, 512, True]
     first = editor.serialized()
     editor.load(first, "subgraph again")  # as after a reload: the server's history tells what inner nodes showed
@@ -309,7 +313,6 @@ def test_inside_a_subgraph(editor: Editor) -> None:
         inside + "app.canvas.openSubgraph(outer.subgraph, outer);"
         "app.canvas.ds.offset = [400, 100]; app.canvas.setDirty(true, true)"
     )
-    editor.page.wait_for_timeout(1500)
     assert editor.call(shown) == [False, 512, True]
     editor.call("app.canvas.setGraph(app.rootGraph ?? app.graph)")
 
@@ -483,6 +486,7 @@ def test_an_interrupted_run_keeps_what_was_there_and_says_so(editor: Editor) -> 
         assert ("earlier run" in said) == earlier
 
 
+@ONCE
 def test_a_batch_of_64_is_paged_and_a_missing_file_is_told(editor: Editor, server: comfyui.Server) -> None:
     before = set(view_files(server))
     editor.load(from_picture(solid(64, 48, 64)))
@@ -569,7 +573,7 @@ def test_the_views_can_be_turned_off_and_on(editor: Editor) -> None:
     editor.load(TEXT_TO_MASK)
     assert editor.view(CLIPSEG) is None
     editor.call("await app.extensionManager.setting.set('Maskwright.View.Show', true)")
-    editor.page.wait_for_timeout(1000)
+    editor.wait_until_settled()
     editor.wait_for_picture(CLIPSEG)
 
 

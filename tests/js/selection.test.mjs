@@ -66,6 +66,8 @@ for (const found of casesOf("halves")) {
 test("8 bits from a grey file", () => {
   const { values, width, height } = selection.probabilitiesOf([0, 0, 0, 255, 255, 255, 255, 255], 2, 1, 8);
   assert.deepEqual([[...values], width, height], [[0, 1], 2, 1]);
+  const small = selection.probabilitiesOf([0, 0, 0, 255, 255, 255, 255, 255], 2, 1, 8, 0.25);
+  assert.deepEqual([...small.values], [0, 0.25]);
 });
 
 test("colour maps", () => {

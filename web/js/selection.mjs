@@ -284,19 +284,19 @@ function bicubicColumns(values, width, height, newHeight, round) {
 }
 
 /**
- * Probabilities from the pixels of the node's grey file (RGBA, of which red is read): with 16 bits the high bytes are
- * above the low bytes.
+ * Probabilities from the pixels of the node's grey file (RGBA, of which red is read), which holds them as parts of the
+ * highest one: with 16 bits the high bytes are above the low bytes.
  */
-export function probabilitiesOf(rgba, width, fileHeight, bits) {
+export function probabilitiesOf(rgba, width, fileHeight, bits, high = 1) {
   if (bits !== 16) {
     const values = new Float32Array(width * fileHeight);
-    for (let i = 0; i < values.length; i++) values[i] = rgba[4 * i] / 255;
+    for (let i = 0; i < values.length; i++) values[i] = (rgba[4 * i] * high) / 255;
     return { values, width, height: fileHeight };
   }
   const height = fileHeight >> 1;
   const values = new Float32Array(width * height);
   for (let i = 0, low = 4 * values.length; i < values.length; i++, low += 4) {
-    values[i] = (rgba[4 * i] * 256 + rgba[low]) / 65535;
+    values[i] = ((rgba[4 * i] * 256 + rgba[low]) * high) / 65535;
   }
   return { values, width, height };
 }

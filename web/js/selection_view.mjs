@@ -53,7 +53,7 @@ export class SelectionView extends View {
     const context = canvas.getContext("2d", { willReadFrequently: true });
     context.drawImage(probabilities, 0, 0);
     const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
-    this.map = selection.probabilitiesOf(data, canvas.width, canvas.height, entry.bits);
+    this.map = selection.probabilitiesOf(data, canvas.width, canvas.height, entry.bits, entry.high ?? 1);
     this.made = { key: "" };
   }
 
