@@ -159,8 +159,8 @@ def matrix_products(count: int) -> Callable[[], object]:
     """Does as many operations as the vision tower's matrix products for ``count`` pictures, and nothing else.
 
     In each of the ten layers that the decoder reads n = 22 x 22 + 1 tokens of width d = 768 take 12 d^2 products in the
-    projections and the two-layer network, and 2 n d in the attention. Here all are done as the largest of them, n x d by
-    d x 4 d, which runs fastest.
+    projections and the two-layer network, and 2 n d in the attention. Here all are done as the largest of them, n x d
+    by d x 4 d, which runs fastest.
     """
     tokens, width, layers = 22 * 22 + 1, 768, 10
     products = count * layers * tokens * (12 * width**2 + 2 * tokens * width) // (tokens * 4 * width**2)
