@@ -3,9 +3,9 @@
 CLIPSeg looks at a square picture with CLIP's vision tower, reads three of its layers, and lets a small decoder say for
 every pixel whether it belongs to what a text names: a *logit*, and after the sigmoid a *probability*.
 
-The vision tower is nearly all of the work, so it runs once a picture however many prompts there are, and what it saw in
-the last pictures is kept: whoever changes the text or the threshold waits for the decoder alone. A prompt is encoded
-once for as long as its model lives. What differs between versions of transformers is inside `Segmenter`.
+The vision tower is nearly all of the work, so it runs once a picture however many prompts there are. On a CPU what it
+saw in the last pictures is kept: whoever changes the text or the threshold waits for the decoder alone. A prompt is
+encoded once for as long as its model lives. What differs between versions of transformers is inside `Segmenter`.
 """
 
 from __future__ import annotations
@@ -263,9 +263,12 @@ class Segmenter:
     def activations(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
         """What the decoder reads of the vision tower, ``[B,1 + patches,hidden]`` for each of its extract layers.
 
-        The tower runs only for pictures that are not among the last ones it saw.
+        On a CPU the tower runs only for pictures that are not among the last ones it saw. On a GPU it takes
+        milliseconds, and the memory is worth more.
         """
-        keys = [hashlib.sha256(row.numpy()).digest() for row in pixel_values.cpu().contiguous()]
+        if not self.on_cpu:
+            return list(self._look(pixel_values))
+        keys = [hashlib.sha256(row.numpy()).digest() for row in pixel_values.contiguous()]
         kept = [_PICTURES.get(self._model, key) for key in keys]
         new = [number for number, row in enumerate(kept) if row is None]
         if new:
