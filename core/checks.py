@@ -99,6 +99,18 @@ def check_whole_number(value: object, name: str, low: float = -math.inf, high: f
     return int(value)
 
 
+def check_switch(value: object, name: str) -> bool:
+    """Return ``value`` if it is on or off: a bool, or 1 or 0, since links may carry these. Not text: "false" is none
+    that Python takes for false.
+
+    Raises:
+        InputError: Neither.
+    """
+    if not isinstance(value, Real) or value not in (0, 1):
+        raise InputError(f"{name} is {_shown(value)}, which is neither on nor off", "Give true or false")
+    return bool(value)
+
+
 def _shown(value: object) -> str:
     """The value as messages show it: not all of a long one."""
     return reprlib.repr(value)

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from . import colors, masks, tensors
-from .checks import as_image_batch, as_mask_batch, check_number, check_whole_number
+from .checks import as_image_batch, as_mask_batch, check_number, check_switch, check_whole_number
 from .chunks import is_torch_out_of_memory
 from .conditionings import crop_conditioning
 from .errors import InputError, PackError
@@ -97,6 +97,8 @@ class DetailerSettings:
         for name, low in whole.items():
             high = _SEEDS - 1 if name == "seed" else math.inf
             object.__setattr__(self, name, check_whole_number(getattr(self, name), name, low, high))
+        for name in ("guide_size_for", "mask_mode", "inpaint_model", "bbox_fill", "contour_fill", "tiled_vae"):
+            object.__setattr__(self, name, check_switch(getattr(self, name), name))
         for name, (low, high) in numbers.items():
             object.__setattr__(self, name, check_number(getattr(self, name), name, low, high))
 

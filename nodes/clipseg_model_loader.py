@@ -35,9 +35,9 @@ class CLIPSegModelLoader:
         }
 
     @classmethod
-    def VALIDATE_INPUTS(cls, model) -> bool:
-        """Any name may reach the node: saved files and links name models that are not in the list, and what is
-        missing is best told where it is looked for."""
+    def VALIDATE_INPUTS(cls, model=None, input_types=None) -> bool:
+        """Any name may reach the node: saved files name models that are not in the list, links carry text, since the
+        widget of the earlier nodes was one for text, and what is missing is best told where it is looked for."""
         return True
 
     def clipseg_model(self, model):

@@ -89,6 +89,13 @@ def test_a_choice_is_a_text_of_the_list() -> None:
     assert len(str(caught.value)) < 200
 
 
+def test_a_switch_is_on_or_off_and_never_text() -> None:
+    assert [checks.check_switch(value, "s") for value in (True, False, 1, 0, 1.0)] == [True, False, True, False, True]
+    for value in ("false", "true", "", None, 2, 0.5, float("nan"), [], torch.zeros(2)):
+        with pytest.raises(InputError, match="s is .*neither on nor off.*Give true or false"):
+            checks.check_switch(value, "s")
+
+
 def test_numbers() -> None:
     assert checks.check_whole_number(3.0, "n", 1, 5) == 3
     assert checks.check_number(0.25, "x", 0, 1) == 0.25

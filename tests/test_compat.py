@@ -194,6 +194,20 @@ def test_masks_are_added_up() -> None:
     assert three[0, 7, 0] == 0.25
 
 
+def test_masks_of_another_size_than_the_picture_keep_theirs() -> None:
+    half = torch.zeros(1, 8, 8)
+    half[:, :4] = 1
+    combined, heat_map, grey = CLASSES["CombineSegMasks"]().combine_masks(picture(1, 16, 24), half, half * 0)
+    assert torch.equal(combined, half)
+    assert heat_map.shape == grey.shape == (1, 16, 24, 3)
+    assert grey[:, :6].min() == 1 and grey[:, 10:].max() == 0
+
+
+def test_masks_of_two_sizes_are_refused() -> None:
+    with pytest.raises(InputError, match=r"\[1, 8, 8\] and \[1, 8, 9\]"):
+        CLASSES["CombineSegMasks"]().combine_masks(picture(1), torch.zeros(1, 8, 8), torch.zeros(1, 8, 9))
+
+
 def test_masks_for_other_pictures_are_refused() -> None:
     with pytest.raises(InputError, match="2 pictures, and the masks are 3"):
         CLASSES["CombineSegMasks"]().combine_masks(torch.zeros(2, 8, 8, 3), torch.zeros(3, 8, 8), torch.zeros(3, 8, 8))

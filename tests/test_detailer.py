@@ -1060,6 +1060,9 @@ def test_nan_from_the_sampler_is_an_error() -> None:
         ({"noise_mask_feather": None}, "noise_mask_feather is None"),
         ({"region_batch": 0}, "region_batch is 0"),
         ({"color_match": -0.5}, "color_match is -0.5"),
+        ({"guide_size_for": "false"}, "guide_size_for is 'false'"),
+        ({"mask_mode": "whole"}, "mask_mode is 'whole'"),
+        ({"bbox_fill": "disabled"}, "bbox_fill is 'disabled'"),
     ],
 )
 def test_settings_out_of_range_are_named(options: dict, told: str) -> None:

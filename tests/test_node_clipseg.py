@@ -176,6 +176,8 @@ def test_the_loader_gives_the_pair_and_takes_any_name(folder, monkeypatch: pytes
     clipseg.check_pair((processor, model))
     assert CLIPSegModelLoader().clipseg_model("tiny")[0][1] is model
     assert CLIPSegModelLoader.VALIDATE_INPUTS(model="a name that is not in the list") is True
+    # What ComfyUI asks where the name comes through a link from a node that gives text.
+    assert CLIPSegModelLoader.VALIDATE_INPUTS(input_types={"model": "STRING"}) is True
     with pytest.raises(PackError, match="nobody/nothing"):
         CLIPSegModelLoader().clipseg_model("nobody/nothing")
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import operator
 import shutil
 import tempfile
 import traceback
@@ -20,7 +19,7 @@ from pack import load_pack
 from workflow.engine_interface import BadWorkflow, NodeFailed, Progress, RunResult, id_order, node_label, output_files
 from workflow.graph import links_of, needed_nodes
 from workflow.input_files import copy_into
-from workflow.values import convert, fault, range_fault
+from workflow.values import convert, fault, link_fault, range_fault, type_given
 from workflow.widgets import explain_node_errors
 
 if TYPE_CHECKING:
@@ -177,7 +176,9 @@ def _node_errors(prompt: dict, node_id: str, classes: dict[str, type], info: dic
             options = declared[1] if len(declared) > 1 else {}
             value = node["inputs"][name]
             if isinstance(value, list):
-                error = _link_error(name, declared[0], value, prompt, info, received, skip="input_types" in own)
+                error = link_fault(name, declared[0], value, prompt, info, any_type="input_types" in own)
+                if error is None:
+                    received[name] = type_given(value, prompt, info)
             else:
                 unchecked = name in own or bool(spec and spec.varkw)
                 error = convert(node["inputs"], name, declared[0])
@@ -187,29 +188,6 @@ def _node_errors(prompt: dict, node_id: str, classes: dict[str, type], info: dic
     if not errors and validate:
         errors = _custom_errors(kind, node["inputs"], spec, received)
     return {"class_type": node["class_type"], "errors": errors} if errors else None
-
-
-def _link_error(
-    name: str, wanted: object, value: list, prompt: dict, info: dict, received: dict, skip: bool
-) -> dict | None:
-    if len(value) != 2 or str(value[0]) not in prompt or not isinstance(value[1], int):
-        return fault("bad_linked_input", "Bad linked input, it must be [node id, slot]", name, received_value=value)
-    given = info[prompt[str(value[0])]["class_type"]]["output"][value[1]]
-    received[name] = given
-    if skip or _types_fit(given, wanted):
-        return None
-    return fault("return_type_mismatch", "Linked types differ", name, received_type=given, linked_node=value)
-
-
-def _types_fit(given: object, wanted: object) -> bool:
-    if not operator.ne(given, wanted):  # not "==": the any-type of many packs is a str that answers False to != only
-        return True
-    if isinstance(given, list):
-        return wanted == "COMBO"
-    if not isinstance(given, str) or not isinstance(wanted, str):
-        return False
-    offers, takes = ({part.strip() for part in text.split(",")} for text in (given, wanted))
-    return bool(offers & takes) or "*" in offers or "*" in takes
 
 
 def _custom_errors(kind: type, inputs: dict, spec: inspect.FullArgSpec, received: dict) -> list[dict]:

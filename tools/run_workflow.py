@@ -32,7 +32,7 @@ from progress import ProgressLine
 from workflow.check_workflow import check_structure
 from workflow.engine_interface import NodeFailed, WorkflowError
 from workflow.input_files import assign_inputs, provide_files
-from workflow.read_workflow import read_workflow
+from workflow.read_workflow import Workflow, read_workflow
 from workflow.report import report
 from workflow.results import is_result, prepare_folder, save_results
 from workflow.to_prompt import CONVERTER_MISSING, to_prompt
@@ -149,13 +149,10 @@ def _fail(progress: ProgressLine, options: argparse.Namespace, error: Exception,
 def _run(options: argparse.Namespace, progress: ProgressLine) -> list[Path]:
     # Whatever can be told to be wrong is told before an engine starts: ComfyUI takes its time.
     settings = parse_settings(options.set)
-    workflow = read_workflow(options.workflow)
-    check_structure(workflow)
+    workflow = _read(options.workflow)
     check_settings(settings, workflow)
     for file in options.input:
         _check_readable(file)
-    if workflow.is_editor and importlib.util.find_spec("comfy_cli") is None:
-        raise WorkflowError(CONVERTER_MISSING.format(path=workflow.path, python=sys.executable))
 
     comfyui, engine = _engine(options, progress)
     prepare_folder(options.output)
@@ -178,8 +175,7 @@ def _run(options: argparse.Namespace, progress: ProgressLine) -> list[Path]:
 
 def _check(options: argparse.Namespace, progress: ProgressLine) -> int:
     """Say on stdout what a file needs and holds, and then what is wrong with it."""
-    workflow = read_workflow(options.workflow)
-    check_structure(workflow)
+    workflow = _read(options.workflow)
     comfyui, engine = _engine(options, progress)
     with engine:
         models = comfyui.path / "models" if comfyui is not None and comfyui.usable else None
@@ -191,6 +187,14 @@ def _check(options: argparse.Namespace, progress: ProgressLine) -> int:
         print(f"problem: {problem}")
     print(f"{len(problems)} problems" if problems else "no problems", file=sys.stderr)
     return WRONG if problems else OK
+
+
+def _read(file: Path) -> Workflow:
+    workflow = read_workflow(file)
+    check_structure(workflow)
+    if workflow.is_editor and importlib.util.find_spec("comfy_cli") is None:
+        raise WorkflowError(CONVERTER_MISSING.format(path=workflow.path, python=sys.executable))
+    return workflow
 
 
 def _engine(options: argparse.Namespace, progress: ProgressLine) -> tuple[ComfyUI | None, Server | BuiltinEngine]:

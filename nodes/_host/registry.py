@@ -16,7 +16,11 @@ def foreign_ids() -> frozenset[str]:
     if not running() or "nodes" not in sys.modules:
         return frozenset()
     held: Mapping[str, type] = getattr(sys.modules["nodes"], "NODE_CLASS_MAPPINGS", {})
-    return frozenset(name for name, node in held.items() if not node.__module__.startswith(_OUR_MODULES))
+    return frozenset(name for name, node in held.items() if not _is_ours(node))
+
+
+def _is_ours(node: object) -> bool:
+    return str(getattr(node, "__module__", "")).startswith(_OUR_MODULES)
 
 
 def offer_replacement(old_id: str, new_id: str, sockets: Callable[[], tuple[Mapping[str, str], Sequence[str]]]) -> None:

@@ -62,6 +62,42 @@ def test_loop_is_named_in_both_formats(run: Callable) -> None:
     assert "feed each other in a loop" in err
 
 
+def test_a_long_loop_is_told_in_short(run: Callable) -> None:
+    prompt = {str(n): {"class_type": "InvertMask", "inputs": {"mask": [str((n + 1) % 5000), 0]}} for n in range(5000)}
+    code, _, err = run(prompt)
+    assert code == run_workflow.WRONG
+    assert "-> ... ->" in err and len(err) < 400
+
+
+def test_a_subgraph_that_holds_itself_is_told(run: Callable) -> None:
+    data = load("subgraph_editor.json")
+    definition = data["definitions"]["subgraphs"][0]
+    definition["nodes"][0]["type"] = definition["id"]
+    code, _, err = run(data, "--check")
+    assert code == run_workflow.WRONG
+    name = definition["name"]
+    assert f'the subgraphs "{name}" -> "{name}" hold each other in a loop' in err
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda sub: sub.update(inputs=99), 'subgraph "{}": inputs is not a list: 99'),
+        (lambda sub: sub["inputs"][0].update(name=["a"]), 'subgraph "{}": an entry of inputs is not a socket'),
+        (lambda sub: sub["nodes"][1].update(inputs=1.5), 'in subgraph "{}": inputs is not a list: 1.5'),
+        (lambda sub: sub["nodes"][1]["inputs"].__setitem__(0, []), 'in subgraph "{}": an entry of inputs is not a'),
+        (lambda sub: sub["links"][0].update(origin_id={}), 'an entry of links in subgraph "{}" is not a link'),
+    ],
+)
+def test_sockets_that_are_none_are_told_with_the_place(run: Callable, spoil: Callable, said: str) -> None:
+    data = load("subgraph_editor.json")
+    definition = data["definitions"]["subgraphs"][0]
+    spoil(definition)
+    code, _, err = run(data, "--check")
+    assert code == run_workflow.WRONG
+    assert said.format(definition["name"]) in err
+
+
 def test_long_chain_is_no_problem_for_the_loop_search() -> None:
     edges = [(str(index), str(index + 1)) for index in range(5000)]
     assert find_loop(edges) == []

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import run_workflow
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from workflow.read_workflow import read_workflow
 from workflow_cases import WORKFLOWS, load, saved
 
@@ -41,6 +41,27 @@ def test_file_that_is_not_there_or_not_text_is_an_error(run: Callable, tmp_path:
     assert "none.json" in err
     (tmp_path / "binary.json").write_bytes(b'{"a": "\xff\xfe"}')
     assert "not text (byte 7" in run(tmp_path / "binary.json")[2]
+
+
+def test_pictures_that_are_cut_short_or_damaged_are_errors(run: Callable, tmp_path: Path) -> None:
+    texts = PngImagePlugin.PngInfo()
+    texts.add_itxt("workflow", (WORKFLOWS / "edges_editor.json").read_text(encoding="utf-8"), zip=True)
+    file = tmp_path / "picture.png"
+    Image.new("RGB", (8, 8)).save(file, pnginfo=texts)
+    raw = file.read_bytes()
+    start = raw.index(b"workflow")
+    told = {
+        start - 4: "without a workflow",
+        start + 300: "cut short: it ends in the middle of the JSON",
+    }
+    for length in told:
+        file.write_bytes(raw[:length])
+        code, _, err = run(file)
+        assert (code, "Traceback" in err) == (run_workflow.WRONG, False)
+        assert told[length] in err
+    file.write_bytes(raw[: start + 20] + b"\xff" * 20 + raw[start + 40 :])
+    code, _, err = run(file)
+    assert code == run_workflow.WRONG and "is damaged: a text in it cannot be unpacked" in err
 
 
 def test_api_format_is_found_inside_the_body_of_a_call_to_prompt(tmp_path: Path) -> None:

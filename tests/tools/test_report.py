@@ -6,8 +6,13 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import builtin_engine
 import pytest
 import run_workflow
+from maskwright import NODE_CLASS_MAPPINGS
+from workflow.read_workflow import Workflow
+from workflow.report import report
+from workflow.to_prompt import converted, unread_switches
 from workflow_cases import load
 
 NEEDS = "needs ComfyUI"
@@ -48,6 +53,125 @@ def test_an_unknown_node_does_not_hide_the_others(run: Callable, name: str) -> N
     assert "problem: node 3 (TheirNode" in out and NEEDS in out
     assert 'node 5 (GradientRegion "Edges"): its values are fine' in out
     assert out.count("problem:") == 1
+
+
+@pytest.mark.parametrize("link", [["3"], ["3", None], ["3", "0"], ["3", True], [], ["3", 0, 1], [["3", 0]], [99, 0]])
+def test_a_list_that_is_no_link_is_told(run: Callable, link: list) -> None:
+    prompt = load("edges_api.json")
+    prompt["5"]["inputs"]["masks"] = link
+    code, out, err = run(prompt, "--check")
+    assert code == run_workflow.WRONG
+    assert f'node 5 (GradientRegion "Edges"): input masks holds {json.dumps(link)}, which is not a link' in out + err
+    assert run(prompt)[0] == run_workflow.WRONG
+
+
+def test_an_id_written_as_a_number_is_a_link(run: Callable) -> None:
+    prompt = load("edges_api.json")
+    prompt["5"]["inputs"]["masks"] = [3, 0]
+    assert run(prompt, "--check")[0] == run_workflow.OK
+
+
+def test_a_link_that_carries_something_else_is_told(run: Callable) -> None:
+    prompt = load("edges_api.json")
+    prompt["5"]["inputs"]["masks"] = ["1", 0]
+    code, out, _ = run(prompt, "--check")
+    assert code == run_workflow.WRONG
+    assert "input masks: it is linked to node 1, which gives IMAGE; it takes MASK" in out
+
+
+@pytest.mark.parametrize("value", [None, "a mask", 3, {}])
+def test_a_value_where_only_a_link_can_be_is_told(run: Callable, value: object) -> None:
+    prompt = load("edges_api.json")
+    prompt["5"]["inputs"]["masks"] = value
+    code, out, _ = run(prompt, "--check")
+    assert code == run_workflow.WRONG
+    assert f"input masks: {json.dumps(value)} is of the wrong type; allowed: a link that carries MASK" in out
+
+
+def test_a_group_node_is_told_what_to_do_about(run: Callable) -> None:
+    pytest.importorskip("comfy_cli")
+    text = json.dumps(load("edges_editor.json")).replace('"GradientRegion"', '"workflow>my group"')
+    code, out, _ = run(text, "--check")
+    assert code == run_workflow.WRONG
+    assert 'problem: node 5 (workflow>my group "Edges") is a group node of the old kind; open the workflow' in out
+
+
+def test_a_subgraph_without_its_definition_is_told(run: Callable) -> None:
+    pytest.importorskip("comfy_cli")
+    data = load("subgraph_editor.json")
+    del data["definitions"]
+    code, out, _ = run(data, "--check")
+    assert code == run_workflow.WRONG
+    assert "is a subgraph whose definition is missing from the file" in out
+
+
+@pytest.mark.parametrize("editor", [False, True])
+def test_ten_thousand_nodes_are_no_trouble(run: Callable, editor: bool) -> None:
+    prompt = {"1": {"class_type": "LoadImageMask", "inputs": {"image": "photo.png", "channel": "red"}}}
+    for number in range(2, 10_000):
+        prompt[str(number)] = {"class_type": "InvertMask", "inputs": {"mask": [str(number - 1), 0]}}
+    prompt["10000"] = {"class_type": "MaskToImage", "inputs": {"mask": ["9999", 0]}}
+    prompt["10001"] = {"class_type": "PreviewImage", "inputs": {"images": ["10000", 0]}}
+    prompt["9000"]["inputs"]["mask"] = ["8999", 7]
+    if editor:
+        pytest.importorskip("comfy_cli")
+        code, out, err = run(as_editor_file(prompt), "--check")
+        assert "node 9000 input 0) is broken: node 8999 (InvertMask) has no output 7" in out + err
+    else:
+        code, out, err = run(prompt, "--check")
+        assert "node 9000 (InvertMask): input mask is linked to output 7 of node 8999 (InvertMask)" in out
+    assert code == run_workflow.WRONG
+    assert "Traceback" not in err
+
+
+def as_editor_file(prompt: dict) -> dict:
+    nodes, links = [], []
+    for key, node in prompt.items():
+        inputs = []
+        for name, value in node["inputs"].items():
+            if isinstance(value, list):
+                links.append([len(links) + 1, int(value[0]), value[1], int(key), 0, "*"])
+                inputs.append({"name": name, "type": "*", "link": len(links)})
+        outputs = [{"name": "out", "type": "*", "links": [int(key)]}]
+        nodes.append({"id": int(key), "type": node["class_type"], "mode": 0, "inputs": inputs, "outputs": outputs})
+    return {"nodes": nodes, "links": links, "version": 0.4}
+
+
+def detailer(**switches: object) -> tuple[Workflow, dict]:
+    """A prompt of the detailer alone, and what an engine knows of it."""
+    kind = NODE_CLASS_MAPPINGS["MaskDetailerPipe"]
+    required = kind.INPUT_TYPES()["required"]
+    inputs = {name: spec[1]["default"] for name, spec in required.items() if "default" in spec[1]}
+    prompt = {"7": {"class_type": "MaskDetailerPipe", "inputs": {**inputs, **switches}}}
+    info = {"MaskDetailerPipe": builtin_engine._node_info("MaskDetailerPipe", kind, "Mask Detailer (pipe)")}
+    return Workflow(Path("old.json"), prompt, is_editor=False), info
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "taken"),
+    [
+        ("bbox_fill", "false", False),
+        ("bbox_fill", "True", True),
+        ("contour_fill", "disabled", False),
+        ("guide_size_for", "crop region", False),
+        ("mask_mode", "masked only", True),
+    ],
+)
+def test_a_switch_saved_as_text_is_read(name: str, text: str, taken: bool) -> None:
+    """ComfyUI would take any text for on."""
+    workflow, info = detailer(**{name: text})
+    notes: list[str] = []
+    assert converted(workflow, info, str, notes.append)["7"]["inputs"][name] is taken
+    told = f"widget {name}: the text {text.lower()} is taken as {json.dumps(taken)}"
+    assert told in notes[0] and told in report(workflow, info, str, None)[0][0]
+
+
+@pytest.mark.parametrize("text", ["", "maybe", "normal"])
+def test_a_switch_saved_as_another_text_is_refused_by_name(text: str) -> None:
+    workflow, info = detailer(bbox_fill=text)
+    told = f'node 7 (MaskDetailerPipe), widget bbox_fill: "{text}" is of the wrong type; allowed: true or false'
+    assert told in report(workflow, info, str, None)[1]
+    assert unread_switches(workflow.data, info) == [told]
 
 
 def test_a_missing_input_is_a_problem(run: Callable) -> None:

@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import builtin_engine
+import numpy as np
 import pytest
+import run_workflow
+import torch
 from builtin_engine import _node_info
+from host_nodes import HOST_NODES
 from maskwright import NODE_CLASS_MAPPINGS
+from maskwright.models import clipseg
+from maskwright.nodes import _clipseg
+from maskwright.nodes import _host as host
+from PIL import Image
 from saved_layouts import DETAILER, LAYOUTS, editor_file
+from wired_layouts import RUNNABLE, as_editor, wired
 from workflow.read_workflow import Workflow
 from workflow.report import report
 from workflow.to_prompt import converted
+from workflow_cases import saved
 
 INFO = {name: _node_info(name, node, name) for name, node in NODE_CLASS_MAPPINGS.items()}
 
@@ -49,3 +61,57 @@ def test_values_shifted_by_one_are_refused_by_name(missing: str) -> None:
     prompt = {"7": {"class_type": "MaskDetailerPipe", "inputs": prompt_of("MaskDetailerPipe", shifted)}}
     _, problems = report(Workflow(Path("old.json"), prompt, is_editor=False), INFO, str, None)
     assert any("MaskDetailerPipe), widget " in text for text in problems), problems
+
+
+# Through the built-in engine, in both formats: each earlier node that it can run, wired up, by the bundled models.
+
+OUTPUTS_OF = {
+    **INFO,
+    **{name: {"output": kind.RETURN_TYPES, "output_name": kind.RETURN_TYPES} for name, kind in HOST_NODES.items()},
+}
+
+
+@pytest.fixture
+def published_is_bundled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bundled model where a node without a model link takes the published one."""
+    load = _clipseg.load
+    monkeypatch.setattr(_clipseg, "load", lambda name: load(clipseg.DEMO))
+    monkeypatch.setattr(host, "device", lambda: torch.device("cpu"))
+
+
+@pytest.mark.parametrize("is_editor", [False, True], ids=["api", "editor"])
+@pytest.mark.parametrize(("node", "values", "names"), RUNNABLE, ids=lambda value: str(value)[:30])
+def test_each_runs_in_both_formats(
+    published_is_bundled: None,
+    node: str,
+    values: list,
+    names: tuple[str, ...],
+    is_editor: bool,
+    run: Callable,
+    photo: Path,
+) -> None:
+    pytest.importorskip("onnxruntime" if node == "ImageSegmentation" else "transformers")
+    if is_editor:
+        pytest.importorskip("comfy_cli")
+    prompt = wired(node, values, names, photo.name)
+    code, out, err = run(as_editor(prompt, OUTPUTS_OF) if is_editor else prompt, "--input", photo)
+    assert code == run_workflow.OK, err
+    pictures = [np.array(Image.open(file)) for file in saved(out)]
+    rows = sum(name.startswith("image_") for name in prompt["7"]["inputs"]) or 1
+    assert len(pictures) == rows * len(NODE_CLASS_MAPPINGS[node].RETURN_TYPES)
+    size = np.array(Image.open(photo)).shape[:2]
+    assert {picture.shape[:2] for picture in pictures} == {size}
+
+
+def test_an_input_of_the_old_loader_that_was_text_takes_a_link_of_text() -> None:
+    """Its widget was one for text, so a file may hold a node that gives it the name."""
+    given = builtin_engine._node_errors(
+        {
+            "1": {"class_type": "Text", "inputs": {}},
+            "7": {"class_type": "CLIPSeg Model Loader", "inputs": {"model": ["1", 0]}},
+        },
+        "7",
+        NODE_CLASS_MAPPINGS,
+        {**INFO, "Text": {"output": ["STRING"]}},
+    )
+    assert given is None

@@ -86,11 +86,12 @@ def test_subgraph_runs(run: Callable, photo: Path) -> None:
     assert np.array(Image.open(saved(out)[0])).any()
 
 
+@pytest.mark.parametrize("how", [(), ("--check",)])
 def test_editor_format_without_the_converter_names_the_pip_command(
-    run: Callable, monkeypatch: pytest.MonkeyPatch
+    run: Callable, monkeypatch: pytest.MonkeyPatch, how: tuple
 ) -> None:
     monkeypatch.setattr(run_workflow.importlib.util, "find_spec", lambda name: None)
-    code, _, err = run(WORKFLOWS / "edges_editor.json")
+    code, _, err = run(WORKFLOWS / "edges_editor.json", *how)
     assert code == run_workflow.WRONG
     assert "-m pip install comfy-cli" in err
 

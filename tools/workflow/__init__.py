@@ -10,9 +10,9 @@ engine_interface  what an engine is told and gives back, and the errors
 graph             nodes and links of both formats: following and naming them
 read_workflow     a file becomes a `Workflow`
 check_workflow    links and loops: what can be checked without an engine
-to_prompt         either format becomes a prompt
 widgets           what a schema says of widgets, and --set
-values            what ComfyUI makes of a value, and refuses
+values            what ComfyUI makes of a value or a link, and refuses
+to_prompt         either format becomes a prompt
 models            which models a prompt needs, and whether they are there
 report            all that can be told of a file without running it
 input_files       the files that LoadImage and its like read

@@ -13,6 +13,7 @@ from .graph import (
     definitions_of,
     editor_label,
     entries,
+    find_loop,
     has_slot,
     in_use,
     links_of,
@@ -42,6 +43,14 @@ def prompt_problems(prompt: dict) -> list[str]:
         return problems
     edges = []
     for node_id, node in prompt.items():
+        proper = dict(links_of(node))
+        for name, value in (node.get("inputs") or {}).items():
+            # A bare list is a link to ComfyUI, whatever it holds; an id written as a number is put right later.
+            if isinstance(value, list) and name not in proper and not _has_number_for_id(value, prompt):
+                problems.append(
+                    f"{prompt_label(node_id, node)}: input {name} holds {_short(value)}, which is not a link: "
+                    '["node id", output number]'
+                )
         for name, (source, _slot) in links_of(node):
             edges.append((source, node_id))
             if source not in prompt:
@@ -51,11 +60,29 @@ def prompt_problems(prompt: dict) -> list[str]:
     return problems or loop_problems(edges)
 
 
+def _has_number_for_id(link: list, prompt: dict) -> bool:
+    numbers = len(link) == 2 and all(isinstance(part, int) and not isinstance(part, bool) for part in link)
+    return numbers and str(link[0]) in prompt
+
+
 def _editor_problems(data: dict) -> list[str]:
     problems = _graph_problems(data, "")
-    for definition in definitions_of(data).values():
+    definitions = definitions_of(data)
+    for definition in definitions.values():
+        problems += _socket_problems(definition, f'subgraph "{definition.get("name", definition["id"])}"')
         problems += _graph_problems(definition, f' in subgraph "{definition.get("name", definition["id"])}"')
-    return problems
+    return problems or _nested_in_themselves(definitions)
+
+
+def _nested_in_themselves(definitions: dict[str, dict]) -> list[str]:
+    edges = [
+        (outer, node["type"])
+        for outer, definition in definitions.items()
+        for node in entries(definition, "nodes")
+        if node["type"] in definitions
+    ]
+    names = [f'"{definitions[kind].get("name", kind)}"' for kind in find_loop(edges)]
+    return [f"the subgraphs {' -> '.join(names)} hold each other in a loop, so none can be unfolded"] if names else []
 
 
 def _graph_problems(graph: dict, place: str) -> list[str]:
@@ -70,6 +97,7 @@ def _graph_problems(graph: dict, place: str) -> list[str]:
             problems.append(f"two nodes{place} have the id {node['id']}")
         else:
             nodes[str(node["id"])] = node
+            problems += _socket_problems(node, editor_label(node) + place)
     links: dict[object, Link] = {}
     for entry in entries(graph, "links"):
         link = read_link(entry)
@@ -85,6 +113,20 @@ def _graph_problems(graph: dict, place: str) -> list[str]:
     alive = {node_id for node_id, node in nodes.items() if node.get("mode") != MUTED}
     ends = [(str(link.source), str(link.target)) for link in links.values() if in_use(link, nodes)]
     return loop_problems([(a, b) for a, b in ends if a in alive and b in alive], place)
+
+
+def _socket_problems(holder: dict, label: str) -> list[str]:
+    problems = []
+    for which in ("inputs", "outputs"):
+        found = holder.get(which)
+        if found is not None and not isinstance(found, list):
+            problems.append(f"{label}: {which} is not a list: {_short(found)}")
+            continue
+        for socket in found or []:
+            named = isinstance(socket, dict) and isinstance(socket.get("name", ""), str)
+            if not named or not isinstance(socket.get("linkIds") or [], list):
+                problems.append(f"{label}: an entry of {which} is not a socket with a name: {_short(socket)}")
+    return problems
 
 
 def _link_faults(link: Link, nodes: dict[str, dict], place: str) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from .engine_interface import node_label
 
+MAX_SHOWN = 20  # nodes of a loop in an error
 MUTED, BYPASSED = 2, 4  # the editor's node modes that matter here; every other one runs
 SUBGRAPH_INPUT, SUBGRAPH_OUTPUT = -10, -20  # ids of the two ends inside a subgraph definition
 
@@ -15,7 +16,11 @@ def links_of(node: dict) -> list[tuple[str, tuple[str, int]]]:
     return [
         (name, (str(value[0]), value[1]))
         for name, value in (node.get("inputs") or {}).items()
-        if isinstance(value, list) and len(value) == 2 and isinstance(value[0], str) and isinstance(value[1], int)
+        if isinstance(value, list)
+        and len(value) == 2
+        and isinstance(value[0], str)
+        and isinstance(value[1], int)
+        and not isinstance(value[1], bool)
     ]
 
 
@@ -68,7 +73,9 @@ def read_link(entry: object) -> Link | None:
         found = Link(*(entry[key] for key in keys), entry.get("type", "*"))
     else:
         return None
-    return found if isinstance(found.id, (int, str)) else None
+    # A leftover may have no ends.
+    ends = all(isinstance(end, (int, str, type(None))) for end in (found.source, found.target))
+    return found if ends and isinstance(found.id, (int, str)) else None
 
 
 def in_use(link: Link, nodes: dict[str, dict]) -> bool:
@@ -105,11 +112,10 @@ def has_slot(node: dict, which: str, slot: object) -> bool:
 def loop_problems(edges: list[tuple[str, str]], place: str = "") -> list[str]:
     """A sentence about a loop in the graph, or nothing; `place` says which graph of the file it is."""
     loop = find_loop(edges)
-    return (
-        [f"the nodes {' -> '.join(loop)}{place} feed each other in a loop, so none of them can run first"]
-        if loop
-        else []
-    )
+    if not loop:
+        return []
+    shown = loop if len(loop) <= MAX_SHOWN else [*loop[: MAX_SHOWN // 2], "...", *loop[-MAX_SHOWN // 2 :]]
+    return [f"the nodes {' -> '.join(shown)}{place} feed each other in a loop, so none of them can run first"]
 
 
 def find_loop(edges: list[tuple[str, str]]) -> list[str]:

@@ -87,7 +87,10 @@ def _json_kind(value: object) -> str:
 
 def _from_png(path: Path, raw: bytes) -> Workflow:
     """The editor's file is preferred: it holds titles and notes, and a prompt may hold values long since replaced."""
-    texts = dict(_png_texts(raw))
+    try:
+        texts = dict(_png_texts(raw))
+    except zlib.error as error:
+        raise WorkflowError(f"{path} is damaged: a text in it cannot be unpacked ({error})") from None
     for key in ("workflow", "prompt"):
         if key in texts:
             return _recognise(path, _parse(path, texts[key]))
@@ -106,4 +109,9 @@ def _png_texts(raw: bytes) -> Iterator[tuple[str, str]]:
         elif kind == b"iTXt":
             key, _, rest = chunk.partition(b"\0")
             compressed, text = rest[:1] == b"\1", rest[2:].split(b"\0", 2)[-1]
-            yield key.decode("latin-1"), (zlib.decompress(text) if compressed else text).decode("utf-8", "replace")
+            yield key.decode("latin-1"), (_unpacked(text) if compressed else text).decode("utf-8", "replace")
+
+
+def _unpacked(data: bytes) -> bytes:
+    """Of a file that is cut short, as much as there is."""
+    return zlib.decompressobj().decompress(data)

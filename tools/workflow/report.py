@@ -10,9 +10,9 @@ from .engine_interface import BadWorkflow, id_order
 from .graph import MUTED, definitions_of, editor_label, entries, prompt_label, schema_of
 from .models import model_notes
 from .read_workflow import Workflow
-from .to_prompt import EDITOR_ONLY_TYPES, converted, misfits
-from .values import convert, fault, range_fault
-from .widgets import explain_node_errors, input_specs
+from .to_prompt import EDITOR_ONLY_TYPES, converted, misfits, why_unknown
+from .values import convert, fault, link_fault, range_fault
+from .widgets import explain_node_errors, input_specs, is_widget
 
 
 def report(
@@ -24,7 +24,7 @@ def report(
     """
     notes, problems = [], []
     known, strangers = _without_unknown(workflow, object_info)
-    problems += [f"{label} {unknown(kind)}" for label, kind in strangers]
+    problems += [f"{label} {why_unknown(node, unknown)}" for label, node in strangers]
     try:
         prompt = converted(known, object_info, unknown, notes.append)
     except BadWorkflow as error:
@@ -43,14 +43,14 @@ def report(
     return notes, problems
 
 
-def _without_unknown(workflow: Workflow, object_info: dict) -> tuple[Workflow, list[tuple[str, str]]]:
-    """A copy whose unknown nodes take no part, and these as (label, type)."""
+def _without_unknown(workflow: Workflow, object_info: dict) -> tuple[Workflow, list[tuple[str, dict]]]:
+    """A copy whose unknown nodes take no part, and these with their labels."""
     data = json.loads(json.dumps(workflow.data))
     found = []
     if not workflow.is_editor:
         for node_id in [key for key, node in data.items() if node["class_type"] not in object_info]:
             node = data.pop(node_id)
-            found.append((prompt_label(node_id, node), node["class_type"]))
+            found.append((prompt_label(node_id, node), {**node, "type": node["class_type"]}))
         gone = set(workflow.data) - set(data)
         for node in data.values():
             inputs = node.get("inputs", {})
@@ -66,7 +66,7 @@ def _without_unknown(workflow: Workflow, object_info: dict) -> tuple[Workflow, l
             kind = node["type"]
             if kind not in object_info and kind not in EDITOR_ONLY_TYPES and kind not in definitions:
                 if node.get("mode") != MUTED:
-                    found.append((editor_label(node), kind))
+                    found.append((editor_label(node), node))
                 node["mode"] = MUTED
     return Workflow(workflow.path, data, is_editor=True), found
 
@@ -83,7 +83,15 @@ def _values(node_id: str, prompt: dict, object_info: dict, complete: bool) -> tu
                 errors.append(fault("required_input_missing", "Required input is missing", name))
             continue
         saved = node["inputs"][name]
-        if isinstance(saved, list) or _checks_itself(name, options):
+        if isinstance(saved, list):
+            error = link_fault(name, kind, saved, prompt, object_info, any_type=_checks_itself(name, options))
+            errors += [error] if error else []
+            continue
+        if not is_widget(kind, options) and kind in _CARRIED:
+            if saved is not None or name in required:  # ComfyUI would hand it over, and the node stumble over it
+                errors.append(fault("invalid_input_type", "Not a link", name, received_value=saved))
+            continue
+        if _checks_itself(name, options):
             continue
         taken = {name: saved}
         error = convert(taken, name, kind) or range_fault(taken, name, kind, options)
@@ -99,3 +107,7 @@ def _values(node_id: str, prompt: dict, object_info: dict, complete: bool) -> tu
 def _checks_itself(name: str, options: dict) -> bool:
     """Files to upload, and the models of this pack's nodes: their nodes look for what is not in the list."""
     return (name == "model" and "options" in options) or any(key.endswith("_upload") for key in options)
+
+
+# What only links carry, of ComfyUI and of this pack; other packs' types may have widgets of their own.
+_CARRIED = frozenset({"IMAGE", "MASK", "LATENT", "MODEL", "CLIP", "VAE", "CONDITIONING", "BASIC_PIPE", "CLIPSEG_MODEL"})

@@ -27,6 +27,8 @@ from .graph import (
     sockets,
 )
 from .read_workflow import Workflow
+from .values import fault
+from .widgets import explain_node_errors, input_specs
 
 EDITOR_ONLY_TYPES = frozenset({"Note", "MarkdownNote", "PrimitiveNode", "GetNode", "SetNode", "Reroute"})
 CONVERTER_MISSING = (
@@ -50,10 +52,39 @@ def to_prompt(
     when the editor's format is given and comfy-cli is not installed.
     """
     prompt = converted(workflow, object_info, unknown, note)
-    problems = misfits(workflow, prompt, object_info)
+    problems = misfits(workflow, prompt, object_info) or unread_switches(prompt, object_info)
     if problems:
         raise BadWorkflow(problems)
     return prompt
+
+
+def unread_switches(prompt: dict, object_info: dict) -> list[str]:
+    """A sentence for each text that is saved for a switch and is neither on nor off: ComfyUI takes any for on."""
+    errors = {}
+    for node_id, name, _ in _text_switches(prompt, object_info):
+        found = errors.setdefault(node_id, {"errors": []})
+        found["errors"].append(fault("invalid_input_type", "Not a value of type BOOLEAN", name))
+    return explain_node_errors(errors, object_info, prompt)
+
+
+def _read_switches(prompt: dict, object_info: dict, note: Callable[[str], None]) -> None:
+    """Make "true" and "false", or what the switch itself calls them, a switch's value, in place."""
+    for node_id, name, options in _text_switches(prompt, object_info):
+        node = prompt[node_id]
+        text = node["inputs"][name].strip().lower()
+        on, off = (str(options.get(key, "")).lower() for key in ("label_on", "label_off"))
+        if text and text in ("true", "false", on, off):
+            node["inputs"][name] = text in ("true", on)
+            shown = json.dumps(node["inputs"][name])
+            note(f"{prompt_label(node_id, node, object_info)}, widget {name}: the text {text} is taken as {shown}")
+
+
+def _text_switches(prompt: dict, object_info: dict) -> Iterator[tuple[str, str, dict]]:
+    """Of each switch whose value is text: its node's id, its name and its options."""
+    for node_id, node in prompt.items():
+        for name, (kind, options) in input_specs(schema_of(object_info, node)).items():
+            if kind == "BOOLEAN" and isinstance(node["inputs"].get(name), str):
+                yield node_id, name, options
 
 
 def misfits(workflow: Workflow, prompt: dict, object_info: dict) -> list[str]:
@@ -73,7 +104,9 @@ def converted(
     if workflow.is_editor:
         data = _for_converter(workflow.data)
         _drop_or_refuse_unknown(data, object_info, unknown, note)
-        return _convert(data, object_info)
+        prompt = _convert(data, object_info)
+        _read_switches(prompt, object_info, note)
+        return prompt
     prompt = json.loads(json.dumps(workflow.data))
     for node in prompt.values():
         node.setdefault("inputs", {})
@@ -83,6 +116,7 @@ def converted(
     strange = [(key, node) for key, node in prompt.items() if node["class_type"] not in object_info]
     if strange:
         raise BadWorkflow(f"{prompt_label(key, node)} {unknown(node['class_type'])}" for key, node in strange)
+    _read_switches(prompt, object_info, note)
     return prompt
 
 
@@ -111,7 +145,7 @@ def _drop_or_refuse_unknown(
                     f"{editor_label(node)}{place} is left out: it is connected to nothing, and {unknown(node['type'])}"
                 )
             else:
-                problems.append(f"{editor_label(node)}{place} {_why_unknown(node, unknown)}")
+                problems.append(f"{editor_label(node)}{place} {why_unknown(node, unknown)}")
         graph["nodes"] = kept
     if problems:
         raise BadWorkflow(problems)
@@ -136,7 +170,8 @@ def _is_wired(node: dict) -> bool:
     )
 
 
-def _why_unknown(node: dict, unknown: Callable[[str], str]) -> str:
+def why_unknown(node: dict, unknown: Callable[[str], str]) -> str:
+    """The end of the sentence "node 7 (KSampler) ..." for a node of either format whose type is not known."""
     kind = node["type"]
     if kind.startswith(("workflow>", "workflow/")):
         return (

@@ -52,6 +52,7 @@ app.registerExtension({
   ],
   setup: () => views.start(),
   nodeCreated: (node) => views.attach(node),
+  loadedGraphNode: (node) => views.loaded(node),
   afterConfigureGraph: () => views.restore(),
   onNodeOutputsUpdated: (outputs) => views.remembered(outputs),
 });

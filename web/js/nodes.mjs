@@ -74,6 +74,18 @@ export class NodeViews {
     this.add(node, View);
   }
 
+  /** A node came out of a file: switches that the file holds as text become what the text says. */
+  loaded(node) {
+    if (!this.kinds?.has(node)) return;
+    for (const widget of node.widgets ?? []) {
+      if (widget.type !== "toggle" || typeof widget.value !== "string") continue;
+      const text = widget.value.trim().toLowerCase(); // ComfyUI would take any for on
+      const [on, off] = [widget.options?.on, widget.options?.off].map((label) => String(label ?? "").toLowerCase());
+      if (text && ["true", on].includes(text)) widget.value = true;
+      else if (text && ["false", off].includes(text)) widget.value = false;
+    }
+  }
+
   add(node, View) {
     if (this.views.has(node) || !this.settings("Maskwright.View.Show")) return;
     const view = new View({

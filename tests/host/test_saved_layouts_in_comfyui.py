@@ -1,0 +1,77 @@
+"""Files of every age through a real ComfyUI's /prompt: in the API format, and out of the editor's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import comfyui
+import numpy as np
+import pytest
+from detailer_prompts import Detailer, picture, squares
+from PIL import Image
+from saved_layouts import LAYOUTS, editor_file
+from wired_layouts import RUNNABLE, as_editor, wired
+from workflow.engine_interface import WorkflowError
+from workflow.read_workflow import Workflow
+from workflow.to_prompt import converted, to_prompt
+
+SHAPES = Path(__file__).resolve().parents[2] / "example_workflows" / "assets" / "shapes.png"
+DETAILED = [each for each in LAYOUTS if each[0] == "MaskDetailerPipe"]
+# This one has no input for a model, and the published one is not here.
+WITH_MODEL = [each for each in RUNNABLE if each[0] != "CLIPSeg Batch Masking"]
+
+
+def prompt_in(server: comfyui.Server, workflow: dict, is_editor: bool) -> dict:
+    info = server.object_info()
+    return to_prompt(Workflow(Path("old.json"), workflow, is_editor=is_editor), info, server.unknown)
+
+
+@pytest.mark.parametrize("is_editor", [False, True], ids=["api", "editor"])
+def test_each_layout_runs(server: comfyui.Server, is_editor: bool) -> None:
+    if is_editor:
+        pytest.importorskip("comfy_cli")
+    photo = server.copy_input(SHAPES)
+    size = np.array(Image.open(SHAPES)).shape[:2]
+    for node, values, names in WITH_MODEL:
+        prompt = wired(node, values, names, photo)
+        given = as_editor(prompt, server.object_info()) if is_editor else prompt
+        result = server.queue(prompt_in(server, given, is_editor))
+        assert result.files, node
+        assert {np.array(Image.open(file.path)).shape[:2] for file in result.files} == {size}, node
+
+
+def test_each_layout_of_the_detailer_runs(server: comfyui.Server) -> None:
+    """What the editor's file of each age becomes, and the same without the widgets that the file does not have."""
+    pytest.importorskip("comfy_cli")
+    detailer = Detailer(server)
+    image = picture()
+    mask = squares(image, (64, 32))
+    info = server.object_info()
+    for _, values, names in DETAILED:
+        file = Workflow(Path("old.json"), editor_file("MaskDetailerPipe", values), is_editor=True)
+        whole = converted(file, info, server.unknown, lambda text: None)["7"]["inputs"]
+        short = {name: value for name, value in zip(names, values) if name != "control_after_generate"}
+        short.setdefault("cycle", 1)  # older than any ComfyUI that still runs: the editor fills it in
+        for widgets in (whole, short):
+            result = detailer(image, mask, model={"level": 0.25}, **{**widgets, "steps": 2, "crop_factor": 1.5})
+            assert (result.image - image).abs().max() > 0.05, names[-1]
+            assert (result.image[:, :8] == image[:, :8]).all()
+
+
+@pytest.mark.parametrize("missing", ["guide_size", "seed", "sampler_name"])
+def test_values_shifted_by_one_are_refused_by_name(server: comfyui.Server, missing: str) -> None:
+    detailer = Detailer(server)
+    image = picture()
+    _, values, names = DETAILED[5]
+    kept = [value for name, value in zip(names, values) if name not in (missing, "control_after_generate")]
+    shifted = dict(zip([name for name in names if name != "control_after_generate"], kept))
+    prompt, _ = detailer.prompt(image, squares(image, (64, 32)), **shifted)
+    with pytest.raises(WorkflowError, match=r"MaskDetailerPipe.*, widget (guide_size|seed|sampler_name|scheduler)"):
+        server.queue(prompt)
+
+
+def test_the_old_loader_takes_its_model_through_a_link_of_text(server: comfyui.Server) -> None:
+    prompt = wired("CLIPSeg Model Loader", ["CIDAS/clipseg-rd64-refined"], ("model",), server.copy_input(SHAPES))
+    prompt["30"] = {"class_type": "PrimitiveString", "inputs": {"value": prompt["7"]["inputs"]["model"]}}
+    prompt["7"]["inputs"]["model"] = ["30", 0]
+    assert server.queue(prompt).files
