@@ -14,8 +14,8 @@ TOOLS = ROOT / "tools"
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network behind our back
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # Begun in a shell's background, where Ctrl-C is ignored, by all that is started from here as well: yet some tests stop
-    # what they start with it.
+    # Begun in a shell's background, where Ctrl-C is ignored, also by all that is started from here: yet some tests
+    # stop what they start with it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 for folder in (TOOLS, ROOT / "tests"):  # for `pack`, and for the helpers beside the tests
     if str(folder) not in sys.path:
