@@ -35,5 +35,16 @@ class _RootIsNotATestPackage:
         return pytest.Dir.from_parent(parent, path=path) if path == ROOT else None
 
 
+@pytest.fixture
+def nobodys_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network, and none of the models that lie on this computer."""
+    for name in ("U2NET_HOME", "REMBG_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_RootIsNotATestPackage())

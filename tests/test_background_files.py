@@ -28,14 +28,7 @@ OLD_NAMES = [
 
 
 @pytest.fixture(autouse=True)
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No network, and none of this computer's own models."""
-    for name in ("U2NET_HOME", "REMBG_HOME", "XDG_DATA_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user cache"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def no_demo(nobodys_models: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background_files, "DEMO_FILE", tmp_path / "demo" / "salient.onnx")
 
 

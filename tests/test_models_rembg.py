@@ -38,14 +38,9 @@ def plain() -> types.ModuleType:
 
 
 @pytest.fixture(autouse=True)
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No network, no sessions from other tests, and none of this computer's own models."""
-    for name in ("REMBG_HOME", "XDG_DATA_HOME"):
-        monkeypatch.delenv(name, raising=False)
+def alone(nobodys_models: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No sessions from other tests."""
     monkeypatch.setenv("U2NET_HOME", str(tmp_path / "u2net home"))
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("MODEL_CHECKSUM_DISABLED", "1")  # for rembg's own way, which checks what it finds
     monkeypatch.setattr(rembg, "_sessions", ModelCache(2))
 

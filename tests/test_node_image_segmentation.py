@@ -18,6 +18,7 @@ from maskwright.core.interfaces import NoProgress
 from maskwright.core.model_cache import ModelCache
 from maskwright.models import background, background_files, catalog, rembg
 from maskwright.nodes import _host as host
+from saved_layouts import SEGMENTATION
 
 ImageSegmentation = maskwright.NODE_CLASS_MAPPINGS["ImageSegmentation"]
 SAVED = ["isnet-general-use", "true", 230, 20, 10, "false"]  # as files in the wild hold it
@@ -25,13 +26,8 @@ PLAIN = ["false", 240, 20, 10, "false"]
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(nobodys_models: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """ComfyUI's models/rembg, and nothing else where models could be."""
-    for name in ("U2NET_HOME", "REMBG_HOME", "XDG_DATA_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(host, "device", lambda: torch.device("cpu"))
     monkeypatch.setattr(host, "model_folders", lambda kind: [tmp_path / "models" / kind])
     monkeypatch.setattr(rembg, "_sessions", ModelCache(2))
@@ -83,14 +79,7 @@ def portrait(height: int = 48, width: int = 40, batch: int = 1, channels: int = 
 
 def test_widgets_are_in_the_order_of_saved_files() -> None:
     widgets = [(name, spec) for name, spec in ImageSegmentation.INPUT_TYPES()["required"].items() if name != "images"]
-    assert [name for name, _ in widgets] == [
-        "model",
-        "alpha_matting",
-        "alpha_matting_foreground_threshold",
-        "alpha_matting_background_threshold",
-        "alpha_matting_erode_size",
-        "post_process_mask",
-    ]
+    assert tuple(name for name, _ in widgets) == SEGMENTATION
     assert [spec[1]["default"] for _, spec in widgets] == ["u2net", "true", 240, 20, 10, "false"]
     options = dict(widgets)
     assert options["alpha_matting"][0] == ["true", "false"]
