@@ -9,10 +9,10 @@ made, written and run in milliseconds. What it selects means nothing.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import torch
+from demo_models import tokenizer
 
 PATCH = 8
 IMAGE_SIZE = 64  # side of the square that the image processor makes; the real one's is 352
@@ -91,21 +91,8 @@ def write(folder: Path, seed: int = 0, **config_options) -> Path:
     for unneeded in set(folder.iterdir()) - {folder / name for name in FILES}:
         unneeded.unlink()  # generation_config.json, which the published repository does not have
 
-    vocabulary, merges = _vocabulary()
-    (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
-    special = {
-        "bos_token": "<|startoftext|>",
-        "eos_token": "<|endoftext|>",
-        "pad_token": "<|endoftext|>",
-        "unk_token": "<|endoftext|>",
-    }
-    _write_json(folder / "special_tokens_map.json", special)
-    _write_json(
-        folder / "tokenizer_config.json",
-        {**special, "tokenizer_class": "CLIPTokenizer", "model_max_length": MAX_TOKENS, "do_lower_case": True},
-    )
-    _write_json(
+    tokenizer.write(folder, *_vocabulary())
+    tokenizer.write_json(
         folder / "preprocessor_config.json",
         {
             "feature_extractor_type": "ViTFeatureExtractor",
@@ -133,11 +120,8 @@ def make(folder: Path, seed: int = 0, **config_options):
 
 
 def _vocabulary() -> tuple[dict[str, int], list[str]]:
-    """Byte-level BPE as CLIP's: the 256 bytes, the same at the end of a word, a few whole words, two special tokens.
-
-    The end token has the highest number, as in CLIP: its position is where the text's embedding is read.
-    """
-    letters = _byte_letters()
+    """The words put together from their front, one after the other: what is random hangs on the tokens' numbers."""
+    letters = sorted(tokenizer.byte_symbols())
     tokens = [*letters, *(letter + "</w>" for letter in letters)]
     merges: list[str] = []
     for word in WORDS:
@@ -148,16 +132,5 @@ def _vocabulary() -> tuple[dict[str, int], list[str]]:
                 merges.append(pair)
                 tokens.append(joined)
             parts = [joined, *parts[2:]]
-    tokens += ["<|startoftext|>", "<|endoftext|>"]
+    tokens += [tokenizer.START, tokenizer.END]
     return {token: number for number, token in enumerate(dict.fromkeys(tokens))}, merges
-
-
-def _byte_letters() -> list[str]:
-    """A printable letter for each byte: the byte itself where it can be printed, else one from 256 on (GPT-2's way)."""
-    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return [chr(byte) for byte in printable] + [chr(256 + index) for index in range(len(others))]
-
-
-def _write_json(path: Path, content: dict) -> None:
-    path.write_text(json.dumps(content, indent=2), encoding="utf-8")

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +15,7 @@ from PIL import Image
 from torch import nn
 from torch.nn import Linear
 
-from . import FOLDER, HELD_OUT, MEAN, STD, overlap_of, shape_scenes
+from . import FOLDER, HELD_OUT, MEAN, STD, overlap_of, shape_scenes, tokenizer
 
 COLOURS = tuple(shape_scenes.COLOURS)
 SHAPES = shape_scenes.SHAPES
@@ -126,68 +123,6 @@ def all_prompts() -> dict[str, list[Prompt]]:
     return kinds
 
 
-# Its tokenizer
-
-
-def byte_symbols() -> list[str]:
-    """The 256 characters that stand for the bytes in a byte-level vocabulary, by byte.
-
-    Printable characters of Latin-1 stand for themselves, the others are moved up to 256 and beyond: the convention of
-    byte-level BPE tokenizers, which their loaders have built in.
-    """
-    plain = {*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)}
-    moved = iter(range(256, 512))
-    return [chr(byte if byte in plain else next(moved)) for byte in range(256)]
-
-
-def learn_merges(words: Iterable[str]) -> list[tuple[str, str]]:
-    """Byte-pair encoding: the pairs to merge, in order, until each of the words is one token."""
-    splits = [[*word[:-1], word[-1] + "</w>"] for word in sorted(set(words))]
-    merges = []
-    while pairs := Counter(pair for split in splits for pair in pairwise(split)):
-        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
-        merges.append(best)
-        for split in splits:
-            at = 0
-            while at < len(split) - 1:
-                if (split[at], split[at + 1]) == best:
-                    split[at : at + 2] = ["".join(best)]
-                at += 1
-    return merges
-
-
-def write_tokenizer(folder: Path, words: Iterable[str]) -> dict[str, int]:
-    """Writes the files of a CLIP tokenizer that knows `words` and spells out the rest. Returns its vocabulary."""
-    merges = learn_merges(words)
-    symbols = sorted(byte_symbols())
-    start, end = "<|startoftext|>", "<|endoftext|>"
-    tokens = [*symbols, *(symbol + "</w>" for symbol in symbols), *("".join(pair) for pair in merges), start, end]
-    vocabulary = {token: index for index, token in enumerate(tokens)}
-    special = {"bos_token": start, "eos_token": end, "unk_token": end, "pad_token": end}
-
-    write_json(folder / "vocab.json", vocabulary)
-    lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
-    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    write_json(folder / "special_tokens_map.json", special)
-    write_json(
-        folder / "tokenizer_config.json",
-        {
-            "tokenizer_class": "CLIPTokenizer",
-            "processor_class": "CLIPSegProcessor",
-            "model_max_length": 77,
-            "do_lower_case": True,
-            "add_prefix_space": False,
-            "errors": "replace",
-            **special,
-        },
-    )
-    return vocabulary
-
-
-def write_json(path: Path, content: dict) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
 # The network
 
 TARGET = FOLDER / "clipseg"
@@ -238,7 +173,7 @@ def model_config(vocabulary: dict[str, int]) -> dict:
 
 def write_image_processor(folder: Path) -> None:
     """preprocessor_config.json: the real CLIPSeg's."""
-    write_json(
+    tokenizer.write_json(
         folder / "preprocessor_config.json",
         {
             "image_processor_type": "ViTImageProcessor",
@@ -502,8 +437,9 @@ def train() -> None:
     TARGET.mkdir(parents=True, exist_ok=True)
     words = {word for of_kind in all_prompts().values() for prompt in of_kind for word in prompt.text.split()}
     words -= {prompt.text for prompt in all_prompts()["nothing"]}
-    vocabulary = write_tokenizer(TARGET, words)
-    write_json(TARGET / "config.json", model_config(vocabulary))
+    vocabulary, merges = tokenizer.vocabulary_of(words)
+    tokenizer.write(TARGET, vocabulary, merges)
+    tokenizer.write_json(TARGET / "config.json", model_config(vocabulary))
     write_image_processor(TARGET)
     book = PromptBook(CLIPTokenizer.from_pretrained(TARGET))
 
