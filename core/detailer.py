@@ -179,8 +179,7 @@ def detail(
     regions = _regions_of_pictures(image, as_mask_batch(mask), settings)
     # The one copy of the pictures, into which everything is blended.
     pictures = image.repeat_interleave(settings.batch_size, dim=0)
-    crops = _Detailer(pictures, pipe, refiner, backend, settings).run(regions, working)
-    boxes = [[region.crop for region in regions[version // settings.batch_size]] for version in range(len(pictures))]
+    boxes, crops = _Detailer(pictures, pipe, refiner, backend, settings).run(regions, working)
     return _result(pictures, crops, boxes, settings.batch_size)
 
 
@@ -233,14 +232,17 @@ class _Detailer:
         self.at_once = settings.region_batch if together else 1
         self.tiled = settings.tiled_vae
 
-    def run(self, regions: list[list[Region]], working: Working) -> list[list[tuple[torch.Tensor, torch.Tensor]]]:
-        """Refine all regions, in place in ``pictures``. For each version the refined crop and mask of each region."""
+    def run(
+        self, regions: list[list[Region]], working: Working
+    ) -> tuple[list[list[Box]], list[list[tuple[torch.Tensor, torch.Tensor]]]]:
+        """Refine all regions, in place in ``pictures``. For each version the crop region of each region, and its
+        refined crop and mask."""
         tasks = self._tasks(regions)
         self.backend.sampler.expect(len(tasks) * self.settings.cycle * self.settings.steps)
-        boxes: dict[int, list[Box]] = {}
+        boxes = [[] for _ in self.pictures]
         places = {}
         for task in tasks:
-            places[task.number] = len(boxes.setdefault(task.version, []))
+            places[task.number] = len(boxes[task.version])
             boxes[task.version].append(task.region.crop)
         results = {}
         for batch in batches(tasks, lambda: self.at_once):
@@ -251,7 +253,7 @@ class _Detailer:
         crops = [[] for _ in self.pictures]
         for task in tasks:
             crops[task.version].append(results[task.number])
-        return crops
+        return boxes, crops
 
     def _tasks(self, regions: list[list[Region]]) -> list[Task]:
         settings, tasks, made = self.settings, [], {}

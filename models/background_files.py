@@ -87,19 +87,14 @@ def find(
         InputError: There is no model of that name.
         ModelError: It is not on this computer and cannot be downloaded.
     """
-    if name == DEMO:
-        if not DEMO_FILE.is_file():
-            raise ModelError(f"{DEMO} is not there: {DEMO_FILE} is missing", "Install this node pack again")
-        return Found(name, DEMO_FILE, None)
     folders = [Path(folder) for folder in folders] or [weights.default_folder(FOLDER_KIND)]
-    model = known(name)
-    if model is None:
-        return Found(name, _own_file(name, folders), None)
-    path = where(name, folders, elsewhere)
-    if path is not None:
-        return Found(name, path, model)
-    weights.download_missing(model, folders[0], progress)
-    return Found(name, folders[0] / model.files[0].name, model)
+    model, path = known(name), where(name, folders, elsewhere)
+    if path is None and model is None:
+        raise ModelError(f"{DEMO} is not there: {DEMO_FILE} is missing", "Install this node pack again")
+    if path is None:
+        weights.download_missing(model, folders[0], progress)
+        path = folders[0] / model.files[0].name
+    return Found(name, path, model)
 
 
 def _own_file(name: object, folders: Sequence[Path]) -> Path:
