@@ -1,9 +1,9 @@
 """What a node shows of a run in the editor: small pictures, from which `web/js` draws the node's live view.
 
-They are made only for a run that the editor queued, lie in ComfyUI's temp folder, and are named in the node's answer,
-``{"ui": {"maskwright": [one entry a picture]}, "result": ...}``. An entry says how it is drawn (``kind``), names its
-files as ``{"filename", "subfolder", "type"}``, and holds what else the drawing needs. Whoever calls a node by hand
-gets its plain result.
+They are made only for a run that the editor queued, and of the first `MOST_PICTURES` pictures of a batch. They lie in
+ComfyUI's temp folder, and are named in the node's answer, ``{"ui": {"maskwright": [one entry a picture]}, "result":
+...}``. An entry says how it is drawn (``kind``), names its files as ``{"filename", "subfolder", "type"}``, and holds
+what else the drawing needs. Whoever calls a node by hand gets its plain result.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ KEY = "maskwright"
 REGIONS_EVENT = "maskwright.regions"
 SUBFOLDER = "maskwright"
 LONGEST_SIDE = 1024  # pixels of a picture in the view
+MOST_PICTURES = 64  # of one run, the first ones: they cost time and disk, and nobody leafs through a whole film
 
 # Bytes. One entry's files stay below a megabyte: a picture and its probabilities, or two pictures and an alpha.
 _PICTURE = 330_000
@@ -63,12 +64,12 @@ class View:
         def listen(entries: slice, probabilities: torch.Tensor) -> None:
             if self._folder is None:
                 return
-            for index, values in zip(range(entries.start, entries.stop), probabilities):
+            for index, values in zip(range(entries.start, min(entries.stop, MOST_PICTURES)), probabilities):
                 # As parts of the highest one: a mask that is stretched shows steps in what is small, too.
                 high = float(values.max()) or 1.0
                 data, bits, shrunk = _encode_probabilities(values / high)
                 facts = {"bits": bits, "high": high, "scale": scale / shrunk}
-                self._add(index, images[index], {"probabilities": (data, "png")}, facts)
+                self._add(index, images[index], _small(images[index]), {"probabilities": (data, "png")}, facts)
 
         return listen
 
@@ -83,20 +84,20 @@ class View:
         """
         if self._folder is None:
             return
-        for index, new in enumerate(after):
+        for index, new in enumerate(after[:MOST_PICTURES]):
             old = before[index * len(before) // len(after)]
             files = {}
-            small = _small(new)
+            small, small_old = _small(new), _small(old)
             colours = small.convert("RGB")
             if new.shape[-1] == 4:
                 alpha = small.getchannel("A")
                 files["alpha"] = _encode(alpha, _ALPHA, lossless=True)
                 if old.shape[:2] == new.shape[:2]:
                     # Cutouts are black where nothing shows. JPEG would spread that over the edge; these colours do not.
-                    colours.paste(_small(old).convert("RGB"), mask=alpha.point(lambda level: 0 if level else 255))
+                    colours.paste(small_old.convert("RGB"), mask=alpha.point(lambda level: 0 if level else 255))
             files["after"] = _encode(colours, _PICTURE)
             regions = [[float(side) for side in box] for box in boxes[index]] if index < len(boxes) else []
-            self._add(index, old, files, {"boxes": regions})
+            self._add(index, old, small_old, files, {"boxes": regions})
 
     def working(self, node_id: str, image: torch.Tensor, boxes: Sequence[Sequence], current: int) -> None:
         """Show at once where the node works: regions with their numbers over a picture.
@@ -121,11 +122,11 @@ class View:
             message["size"] = [image.shape[1], image.shape[0]]
         host.tell_editor(REGIONS_EVENT, message)
 
-    def _add(self, index: int, picture: torch.Tensor, files: dict, facts: dict) -> None:
+    def _add(self, index: int, picture: torch.Tensor, small: Image.Image, files: dict, facts: dict) -> None:
         height, width = picture.shape[:2]
         entry = {"size": [width, height], **facts}
         try:
-            files = {"picture": _encode(_small(picture).convert("RGB"), _PICTURE), **files}
+            files = {"picture": _encode(small.convert("RGB"), _PICTURE), **files}
             for name, (data, suffix) in files.items():
                 entry[name] = self._write(f"{index:04}-{name}", data, suffix)
         except OSError as error:

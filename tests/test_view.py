@@ -144,6 +144,20 @@ def test_one_pixel_and_one_channel(temp: Path) -> None:
     assert opened(temp, entry["probabilities"]).size == (1, 2)
 
 
+def test_of_a_film_the_first_pictures_are_shown(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_view, "MOST_PICTURES", 3)
+    view = _view.View(EDITOR)
+    listen = view.listener(random(5, 8, 8, 3), 1.0)
+    for entries in (slice(0, 2), slice(2, 4), slice(4, 5)):
+        listen(entries, random(entries.stop - entries.start, 8, 8))
+    assert len(view.answer(())["ui"][_view.KEY]) == 3
+    other = _view.View(EDITOR)
+    other.comparison(random(5, 8, 8, 3), random(5, 8, 8, 3))
+    assert len(other.answer(())["ui"][_view.KEY]) == 3
+    files = [path.name for path in (temp / _view.SUBFOLDER).iterdir()]
+    assert {name.split("-")[1] for name in files} == {"0000", "0001", "0002"}
+
+
 def test_a_full_disk_costs_the_view_and_not_the_run(
     temp: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

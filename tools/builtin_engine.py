@@ -83,6 +83,10 @@ class BuiltinEngine:
         """Every node this engine knows, in the shape of ComfyUI's /object_info: {type: schema}."""
         return {name: _node_info(name, kind, self._titles.get(name, name)) for name, kind in self._classes.items()}
 
+    def model_folders(self, kind: str) -> list[Path]:
+        """None: this engine has no folder of models. The pack looks in its own and in the usual caches."""
+        return []
+
     def unknown(self, node_type: str) -> str:
         """The end of the sentence "node 7 (KSampler) ..." for a type this engine cannot run."""
         return f"needs ComfyUI: the built-in engine runs only mask nodes; {HOW_TO_GET_COMFYUI}"

@@ -406,6 +406,11 @@ class Server:
         """Every node this server knows: {type: schema}. Raises: `ServerError` when it does not answer."""
         return self._ask("/object_info")
 
+    def model_folders(self, kind: str) -> list[Path]:
+        """The folders where this server looks for models of a kind, those of `extra_model_paths.yaml` included."""
+        # The editor asks this too; no public route tells folders.
+        return [Path(folder) for folder in self._ask("/internal/folder_paths").get(kind, [])]
+
     def unknown(self, node_type: str) -> str:
         """The end of the sentence "node 7 (KSampler) ..." for a type this server does not know."""
         text = (

@@ -176,10 +176,9 @@ def _run(options: argparse.Namespace, progress: ProgressLine) -> list[Path]:
 def _check(options: argparse.Namespace, progress: ProgressLine) -> int:
     """Say on stdout what a file needs and holds, and then what is wrong with it."""
     workflow = _read(options.workflow)
-    comfyui, engine = _engine(options, progress)
+    _, engine = _engine(options, progress)
     with engine:
-        models = comfyui.path / "models" if comfyui is not None and comfyui.usable else None
-        notes, problems = report(workflow, engine.object_info(), engine.unknown, models)
+        notes, problems = report(workflow, engine.object_info(), engine.unknown, engine.model_folders)
     progress.end()
     for note in notes:
         print(note)

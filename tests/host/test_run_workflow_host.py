@@ -1,7 +1,7 @@
 """The same workflows in a real ComfyUI and in the built-in engine: the same pixels, the same errors.
 
-One server serves most of the tests; two more are started to see the command line through, and to see a real server end
-when its parent is killed.
+One server serves most of the tests; three more are started to see the command line through, for models in folders of
+their own, and to see a real server end when its parent is killed.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ import comfyui
 import numpy as np
 import pytest
 import run_workflow
+import tiny_clipseg
 from builtin_engine import BuiltinEngine
 from PIL import Image
-from workflow.engine_interface import BadWorkflow, NodeFailed, RunResult
+from workflow.engine_interface import BadWorkflow, NodeFailed, RunResult, id_order
 from workflow.input_files import provide_files
+from workflow.models import model_notes
 from workflow.read_workflow import Workflow, read_workflow
 from workflow.to_prompt import to_prompt
 from workflow.widgets import input_specs
@@ -269,6 +271,20 @@ def test_command_line_through_comfyui(tmp_path: Path, capsys: pytest.CaptureFixt
         pictures.append(np.array(Image.open(output / "edges_00001_.png")))
     assert pictures[0].any()
     assert (pictures[0] == pictures[1]).all()
+
+
+def test_models_are_looked_for_where_comfyui_was_told_to(found: comfyui.ComfyUI, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    config = tmp_path / "extra_model_paths.yaml"
+    config.write_text(f"theirs:\n  base_path: {tmp_path.as_posix()}\n  clipseg: segmenters\n", "utf-8")
+    tiny_clipseg.write(tmp_path / "segmenters" / "one of theirs")
+    tiny_clipseg.write(tmp_path / "models" / "clipseg" / "one of ours")
+    names = ["one of theirs", "one of ours", "nobody's"]
+    prompt = {name: {"class_type": "CLIPSegModelLoader", "inputs": {"model": name}} for name in names}
+    arguments = ["--extra-model-paths-config", str(config)]
+    with comfyui.Server(found, models=tmp_path / "models", arguments=arguments) as server:
+        told = [fine for _, fine in model_notes(prompt, server.object_info(), server.model_folders)]
+    assert told == [name != "nobody's" for name in sorted(names, key=id_order)]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL exists on POSIX only")

@@ -163,15 +163,23 @@ def test_a_switch_saved_as_text_is_read(name: str, text: str, taken: bool) -> No
     notes: list[str] = []
     assert converted(workflow, info, str, notes.append)["7"]["inputs"][name] is taken
     told = f"widget {name}: the text {text.lower()} is taken as {json.dumps(taken)}"
-    assert told in notes[0] and told in report(workflow, info, str, None)[0][0]
+    assert told in notes[0] and told in report(workflow, info, str, lambda kind: [])[0][0]
 
 
 @pytest.mark.parametrize("text", ["", "maybe", "normal"])
 def test_a_switch_saved_as_another_text_is_refused_by_name(text: str) -> None:
     workflow, info = detailer(bbox_fill=text)
     told = f'node 7 (MaskDetailerPipe), widget bbox_fill: "{text}" is of the wrong type; allowed: true or false'
-    assert told in report(workflow, info, str, None)[1]
+    assert told in report(workflow, info, str, lambda kind: [])[1]
     assert unread_switches(workflow.data, info) == [told]
+
+
+@pytest.mark.parametrize(("node", "problems"), [("CLIPSegModelLoader", 0), ("AnothersLoader", 1)])
+def test_a_name_that_is_not_in_the_list_is_a_problem_where_the_node_would_not_take_it(node: str, problems: int) -> None:
+    info = {node: {"input": {"required": {"model": [["here.pth"], {}]}}, "output": ["MODEL"], "display_name": node}}
+    prompt = {"7": {"class_type": node, "inputs": {"model": "gone.pth"}}}
+    _, found = report(Workflow(Path("old.json"), prompt, is_editor=False), info, str, lambda kind: [])
+    assert len([text for text in found if "widget model" in text]) == problems
 
 
 def test_a_missing_input_is_a_problem(run: Callable) -> None:

@@ -45,7 +45,7 @@ def test_each_value_lands_in_its_own_widget(node: str, values: list, names: tupl
 def test_none_of_them_is_refused_or_changed(node: str, values: list, names: tuple[str, ...]) -> None:
     pytest.importorskip("comfy_cli")
     prompt = {"7": {"class_type": node, "inputs": prompt_of(node, values)}}
-    notes, problems = report(Workflow(Path("old.json"), prompt, is_editor=False), INFO, str, None)
+    notes, problems = report(Workflow(Path("old.json"), prompt, is_editor=False), INFO, str, lambda kind: [])
     wrong = [text for text in problems if "widget" in text]
     assert not wrong
     assert not [text for text in notes if "is taken as" in text]
@@ -59,7 +59,7 @@ def test_values_shifted_by_one_are_refused_by_name(missing: str) -> None:
     assert names == DETAILER
     shifted = [value for name, value in zip(names, values) if name != missing]
     prompt = {"7": {"class_type": "MaskDetailerPipe", "inputs": prompt_of("MaskDetailerPipe", shifted)}}
-    _, problems = report(Workflow(Path("old.json"), prompt, is_editor=False), INFO, str, None)
+    _, problems = report(Workflow(Path("old.json"), prompt, is_editor=False), INFO, str, lambda kind: [])
     assert any("MaskDetailerPipe), widget " in text for text in problems), problems
 
 

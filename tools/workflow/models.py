@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pack import load_pack
@@ -11,10 +11,12 @@ from .engine_interface import id_order
 from .graph import links_of, prompt_label
 
 
-def model_notes(prompt: dict, object_info: dict, models_folder: Path | None) -> Iterator[tuple[str, bool]]:
+def model_notes(
+    prompt: dict, object_info: dict, model_folders: Callable[[str], list[Path]]
+) -> Iterator[tuple[str, bool]]:
     """A sentence for each model that a node of this pack needs, and whether the node could run with what there is.
 
-    Takes: `models_folder`, ComfyUI's folder of models, None where there is no ComfyUI.
+    Takes: `model_folders`, which gives the folders where the engine keeps models of a kind (``clipseg``, ...).
     """
     pack = load_pack()
     from maskwright.core.errors import PackError  # found through the pack
@@ -23,7 +25,7 @@ def model_notes(prompt: dict, object_info: dict, models_folder: Path | None) -> 
         node = prompt[node_id]
         kind = pack.NODE_CLASS_MAPPINGS.get(node["class_type"])
         try:
-            told = _needed(kind, node, models_folder) if kind else None
+            told = _needed(kind, node, model_folders) if kind else None
         except PackError as error:
             told = str(error), False
         if told:
@@ -31,12 +33,12 @@ def model_notes(prompt: dict, object_info: dict, models_folder: Path | None) -> 
             yield f"{prompt_label(node_id, node, object_info)}: {text}", fine
 
 
-def _needed(kind: type, node: dict, models_folder: Path | None) -> tuple[str, bool] | None:
+def _needed(kind: type, node: dict, model_folders: Callable[[str], list[Path]]) -> tuple[str, bool] | None:
     from maskwright.models import background_files, catalog, clipseg
     from maskwright.nodes import clipseg_model_loader, image_segmentation
 
     def folders(*kinds: str) -> list[Path]:
-        return [models_folder / each for each in kinds] if models_folder else []
+        return [folder for each in kinds for folder in model_folders(each)]
 
     linked = dict(links_of(node))
     if issubclass(kind, image_segmentation.ImageSegmentation) and "model" not in linked:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable
 from pathlib import Path
+
+from pack import load_pack
 
 from .engine_interface import BadWorkflow, id_order
 from .graph import MUTED, definitions_of, editor_label, entries, prompt_label, schema_of
@@ -16,7 +19,10 @@ from .widgets import explain_node_errors, input_specs, is_widget
 
 
 def report(
-    workflow: Workflow, object_info: dict, unknown: Callable[[str], str], models_folder: Path | None
+    workflow: Workflow,
+    object_info: dict,
+    unknown: Callable[[str], str],
+    model_folders: Callable[[str], list[Path]],
 ) -> tuple[list[str], list[str]]:
     """What is to be known of a workflow, and what is wrong with it: two lists of sentences, each naming its node.
 
@@ -38,7 +44,7 @@ def report(
         problems += wrong
         if not changed and not wrong:
             notes.append(f"{prompt_label(node_id, node, object_info)}: its values are fine")
-    for text, fine in model_notes(prompt, object_info, models_folder):
+    for text, fine in model_notes(prompt, object_info, model_folders):
         (notes if fine else problems).append(text)
     return notes, problems
 
@@ -77,6 +83,7 @@ def _values(node_id: str, prompt: dict, object_info: dict, complete: bool) -> tu
     node = prompt[node_id]
     schema = schema_of(object_info, node)
     required = (schema.get("input") or {}).get("required") or {}
+    own = _checked_by_the_node(node["class_type"])
     for name, (kind, options) in input_specs(schema).items():
         if name not in node["inputs"]:
             if complete and name in required:
@@ -84,14 +91,14 @@ def _values(node_id: str, prompt: dict, object_info: dict, complete: bool) -> tu
             continue
         saved = node["inputs"][name]
         if isinstance(saved, list):
-            error = link_fault(name, kind, saved, prompt, object_info, any_type=_checks_itself(name, options))
+            error = link_fault(name, kind, saved, prompt, object_info, any_type="input_types" in own)
             errors += [error] if error else []
             continue
         if not is_widget(kind, options) and kind in _CARRIED:
             if saved is not None or name in required:  # ComfyUI would hand it over, and the node stumble over it
                 errors.append(fault("invalid_input_type", "Not a link", name, received_value=saved))
             continue
-        if _checks_itself(name, options):
+        if name in own or any(key.endswith("_upload") for key in options):  # a run brings the files along
             continue
         taken = {name: saved}
         error = convert(taken, name, kind) or range_fault(taken, name, kind, options)
@@ -104,9 +111,10 @@ def _values(node_id: str, prompt: dict, object_info: dict, complete: bool) -> tu
     return changed, explain_node_errors(found, object_info, prompt)
 
 
-def _checks_itself(name: str, options: dict) -> bool:
-    """Files to upload, and the models of this pack's nodes: their nodes look for what is not in the list."""
-    return (name == "model" and "options" in options) or any(key.endswith("_upload") for key in options)
+def _checked_by_the_node(class_type: str) -> list[str]:
+    """Inputs that a node of this pack checks itself, such as its models: it looks for what is not in the list."""
+    validate = getattr(load_pack().NODE_CLASS_MAPPINGS.get(class_type), "VALIDATE_INPUTS", None)
+    return inspect.getfullargspec(validate).args if validate else []
 
 
 # What only links carry, of ComfyUI and of this pack; other packs' types may have widgets of their own.
