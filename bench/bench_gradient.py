@@ -1,6 +1,6 @@
-"""GradientRegion: 16 masks of 1024 x 1024, beside the earlier way (8 bits, Pillow and OpenCV, mask by mask).
+"""GradientRegion beside the earlier way: 8 bits, through Pillow and OpenCV, mask by mask.
 
-On CUDA also the number of kernel launches for 1 mask and for 16, which must be the same.
+On CUDA also the number of kernel launches for 16 masks, which must be that for 1.
 
     python3 tools/dev.py bench gradient [--quick]
 """
@@ -12,9 +12,18 @@ import sys
 import cv2
 import numpy as np
 import torch
-from _side_by_side import seconds
+from _measuring import devices, floor, peak_memory, side_by_side
+from _rows import Figure, Report, Timing, add_growth
 from maskwright.core import masks
 from PIL import Image
+
+# Masks and their side. On the CPU what takes gigabytes is left out.
+SIZES = [(count, side) for count in (1, 16, 128) for side in (512, 1024, 2048, 4096)]
+MOST_PIXELS = {"cpu": 1 << 27, "cuda": 1 << 31}
+QUICK = [(4, 512)]
+
+ABOUT = """The earlier way: 8 bits, through Pillow and OpenCV, mask by mask; on CUDA it copies to the CPU and back. The
+floor: every mask is read once and every result written once, at the bandwidth of a copy."""
 
 
 def the_earlier_way(batch: torch.Tensor, size: int) -> torch.Tensor:
@@ -25,7 +34,7 @@ def the_earlier_way(batch: torch.Tensor, size: int) -> torch.Tensor:
         picture = Image.fromarray(np.clip(255.0 * mask.cpu().numpy(), 0, 255).astype(np.uint8))
         gradient = cv2.morphologyEx(np.array(picture.convert("L")), cv2.MORPH_GRADIENT, element)
         edges.append(torch.from_numpy(np.array(Image.fromarray(gradient)).astype(np.float32) / 255.0).unsqueeze(0))
-    return torch.cat(edges)
+    return torch.cat(edges).to(batch.device)
 
 
 def launches(batch: torch.Tensor, size: int) -> int:
@@ -36,35 +45,41 @@ def launches(batch: torch.Tensor, size: int) -> int:
     return sum(event.count for event in profile.key_averages() if "kernel" in event.key.lower())
 
 
-def main(arguments: list[str]) -> int:
-    quick = "--quick" in arguments
-    count, side, rounds = (4, 512, 3) if quick else (16, 1024, 9)
-    batch = torch.rand(count, side, side, generator=torch.Generator().manual_seed(0))
-    print(f"GradientRegion, {count} masks of {side} x {side}, {torch.get_num_threads()} threads")
-    print(f"{'device':8}{'kernel':>8}{'earlier, ms':>14}{'now, ms':>10}{'ratio':>8}")
-    for size in (3, 15, 31):
-        spent = seconds(
-            {"earlier": lambda: the_earlier_way(batch, size), "now": lambda: masks.gradient(batch, size)}, rounds
-        )
-        ratio = spent["earlier"] / spent["now"]
-        print(f"{'cpu':8}{size:>8}{spent['earlier'] * 1e3:>14.1f}{spent['now'] * 1e3:>10.1f}{ratio:>8.2f}", flush=True)
-    if torch.cuda.is_available():
-        there = batch.to(device="cuda")
+def main(quick: bool) -> None:
+    report = Report("GradientRegion", ABOUT)
+    for device in devices():
+        for count, side in QUICK if quick else SIZES:
+            if count * side**2 > MOST_PIXELS[device]:
+                continue
+            batch = torch.rand(count, side, side, generator=torch.Generator().manual_seed(0)).to(device)
+            for size in (3, 15, 31):
+                ways = {
+                    "now": lambda: masks.gradient(batch, size),
+                    "earlier": lambda: the_earlier_way(batch, size),
+                }
+                taken = side_by_side(ways, 3 if quick else 9, device)
+                report.add(
+                    Timing(
+                        f"{count} masks of {side} x {side}, kernel {size}",
+                        **taken,
+                        device=device,
+                        floor=floor(device, moved=2 * batch.nbytes),
+                        peak=peak_memory(ways["now"], device),
+                        earlier_peak=peak_memory(ways["earlier"], device),
+                        at_least=1.5,
+                        headline=(count, side) == (16, 1024),
+                    )
+                )
+        batch = torch.rand(1 if quick else 20, 512, 512, generator=torch.Generator().manual_seed(0)).to(device)
+        few, small = batch[: max(1, len(batch) // 10)], batch[:1, :162, :162]
+        add_growth(report, "masks", lambda: masks.gradient(few, 15), lambda: masks.gradient(batch, 15), device)
+        add_growth(report, "pixels", lambda: masks.gradient(small, 15), lambda: masks.gradient(batch[:1], 15), device)
+    if "cuda" in devices():
+        batch = torch.rand(16, 1024, 1024, device="cuda")
         for size in (3, 15, 31):
-
-            def now() -> None:
-                masks.gradient(there, size)
-                torch.cuda.synchronize()
-
-            spent = seconds({"earlier": lambda: the_earlier_way(there, size).to(there.device), "now": now}, rounds)
-            ratio = spent["earlier"] / spent["now"]
-            print(f"{'cuda':8}{size:>8}{spent['earlier'] * 1e3:>14.1f}{spent['now'] * 1e3:>10.1f}{ratio:>8.2f}")
-            one, all_of_them = launches(there[:1], size), launches(there, size)
-            print(f"        kernel launches: {one} for 1 mask, {all_of_them} for {count}")
-    else:
-        print("cuda: skipped, this machine has no CUDA device")
-    return 0
+            more = launches(batch, size) / launches(batch[:1], size)
+            report.add(Figure(f"kernel launches of 16 masks to those of 1, kernel {size}", more, "x", "cuda", 1))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main("--quick" in sys.argv)

@@ -81,14 +81,7 @@ def lint(_: list[str]) -> int:
 
 def bench(arguments: list[str]) -> int:
     """Every `bench/bench_*.py`, or those whose names contain one of the arguments. Options are passed on."""
-    names = [argument for argument in arguments if not argument.startswith("-")]
-    options = [argument for argument in arguments if argument.startswith("-")]
-    scripts = sorted((ROOT / "bench").glob("bench_*.py"))
-    if names:
-        scripts = [script for script in scripts if any(name in script.stem for name in names)]
-    if not scripts:
-        return _fail(f"no benchmark is called like {', '.join(names)}")
-    return max(_python(str(script), *options) for script in scripts)
+    return _python(str(ROOT / "bench" / "suite.py"), *arguments)
 
 
 def set_up() -> None:
