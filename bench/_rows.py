@@ -95,9 +95,7 @@ class Figure:
 
 Row = Timing | Figure
 
-HEAD = (
-    f"{'':66}{'on':<5}{'now':>9}{'':>5}{'earlier':>10}{'as fast':>14}{'/ floor':>9}{'memory':>10}{'earlier':>10}"
-)
+HEAD = f"{'':66}{'on':<5}{'now':>9}{'':>5}{'earlier':>10}{'as fast':>14}{'/ floor':>9}{'memory':>10}{'earlier':>10}"
 
 
 class Report:

@@ -1,6 +1,6 @@
 """Writes docs/performance.md and its charts from what lies in `results/`.
 
-    python bench/write_docs.py
+python bench/write_docs.py
 """
 
 from __future__ import annotations
