@@ -194,8 +194,9 @@ class Compared:
 
 
 def pictures(count: int, side: int) -> torch.Tensor:
+    """Smooth ones, ``[count,side,side,3]``."""
     images = torch.rand(count, side // 8, side // 8, 3, generator=torch.Generator().manual_seed(0))
-    return tensors.resize_image(images, side, side)
+    return tensors.resize_image(images, side, side).contiguous()  # as ComfyUI loads them
 
 
 def peak(way: Way, device: str) -> float | None:
