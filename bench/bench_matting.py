@@ -27,13 +27,13 @@ MOST_FOR_REMBG = 2048  # pixels a side
 MOST_MEMORY = 4  # GB
 
 ABOUT = """What ImageSegmentation does once the network has given its mask. The earlier way: rembg.remove with the same
-mask, from a tensor through Pillow and back. At 16 megapixels rembg's equations of the whole picture need more memory
-than most machines have, so it is left out there. The floor without matting: picture and mask read once, cutout and
-alpha written once. With matting, which is solved on the CPU wherever the picture is: that, and for every step of
-conjugate gradients one pass over the equations' entries (12 bytes) and two over those of their factor (16 bytes), steps
-and entries counted in a run, and for the foreground colours two sweeps over all levels of the picture (4/3 of its
-pixels, 64 bytes each), all at the bandwidth of a copy. Memory alone is that of a process that does nothing else, torch
-and all other modules included."""
+mask, from a tensor through Pillow and back. At 16 megapixels with matting it is left out: it writes the equations of
+the whole picture, so its time and memory grow with all pixels. The floor without matting: picture and mask read once,
+cutout and alpha written once. With matting, which is solved on the CPU wherever the picture is: that, and for every
+step of conjugate gradients one pass over the equations' entries (12 bytes each) and two over those of their factor (16
+bytes), steps and entries counted in a run, and for the foreground colours two sweeps over all levels of the picture
+(4/3 of its pixels, 64 bytes each), all at the bandwidth of a copy. Memory alone is that of a process that does nothing
+else, torch and all other modules included."""
 
 
 def main(quick: bool) -> None:

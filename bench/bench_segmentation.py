@@ -21,6 +21,7 @@ from _rows import Figure, Report, Timing, add_growth, shown_seconds
 from _salient_networks import KINDS, Kind, Network
 from maskwright.core import background, tensors
 from maskwright.models import background as background_models
+from maskwright.models import onnx_runtime
 from maskwright.models import rembg as rembg_models
 
 PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
@@ -99,13 +100,11 @@ class Compared:
         return [session.normalize(tensors.to_pil(image), kind.mean, kind.std, size) for image in images]
 
     def cold(self, report: Report, name: str, images: torch.Tensor, rounds: int) -> None:
-        import onnxruntime
-
         image = images[:1]
         (shown,) = self.ready(image)
 
         def bare() -> None:
-            onnxruntime.InferenceSession(str(self._file), providers=PROVIDERS[self._device]).run(None, shown)
+            onnx_runtime.open_session(self._file, torch.device(self._device), "").run(None, shown)
 
         def now() -> torch.Tensor:
             rembg_models._sessions.clear()
@@ -185,6 +184,7 @@ class Compared:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", 0))
         options.enable_profiling, options.profile_file_prefix = True, str(self._file.with_suffix(""))
         session = onnxruntime.InferenceSession(str(self._file), options, providers=PROVIDERS[self._device])
         session.run(None, shown[0])  # does not count
