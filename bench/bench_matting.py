@@ -1,31 +1,198 @@
-"""Alpha matting of portrait-like pictures beside ``rembg.remove(alpha_matting=True)``, and on larger ones its time and
-memory alone (there rembg's Laplacian of the whole picture takes 400 bytes a pixel, several times over).
-
-Both get the same mask, so that no network is run. Where rembg is not installed its column stays empty.
+"""Cutting out portrait-like pictures by a given mask, with and without alpha matting, beside rembg.
 
     python3 tools/dev.py bench matting [--quick]
+
+Both get the same mask, so that no network is run.
 """
 
 from __future__ import annotations
 
-import functools
 import json
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
-from _side_by_side import seconds
-from maskwright.core import matting, tensors
+from _measuring import Watched, bytes_per_second, devices, peak_memory, side_by_side
+from _rows import Figure, Report, Timing, add_growth
+from maskwright.core import background, matting, tensors, threads
+from maskwright.core.matting import MattingSettings
 from PIL import Image
 
+MEGAPIXELS = {512: "0.26", 1024: "1", 2048: "4", 4096: "16"}  # by side
+MOST_FOR_REMBG = 2048  # pixels a side
+MOST_MEMORY = 4  # GB
 
-def portrait(height: int, width: int, noise: float = 0.02) -> tuple[torch.Tensor, torch.Tensor]:
+ABOUT = """What ImageSegmentation does once the network has given its mask. The earlier way: rembg.remove with the same
+mask, from a tensor through Pillow and back. At 16 megapixels with matting it is left out: it writes the equations of
+the whole picture, so its time and memory grow with all pixels. The floor without matting: picture and mask read once,
+cutout and alpha written once. With matting, which is solved on the CPU wherever the picture is: that, and for every
+step of conjugate gradients one pass over the equations' entries (12 bytes each) and two over those of their factor (16
+bytes), steps and entries counted in a run, and for the foreground colours two sweeps over all levels of the picture
+(4/3 of its pixels, 64 bytes each), all at the bandwidth of a copy. Memory alone is that of a process that does nothing
+else, torch and all other modules included."""
+
+
+def main(quick: bool) -> None:
+    with threads.kept():
+        import rembg  # noqa: F401 - before anything is measured
+
+    report = Report("Cutouts and alpha matting", ABOUT)
+    for device in devices():
+        for side in (256,) if quick else MEGAPIXELS:
+            scene = Scene(*portrait(side, side), device)
+            what = f"{side} x {side}" + (f", {MEGAPIXELS[side]} megapixels" if side in MEGAPIXELS else "")
+            if side != 512:
+                without_matting(report, scene, what, 3 if quick else 9)
+            if device == "cpu" or side <= 1024:  # it is the CPU's work in any case
+                with_matting(report, scene, what, 2 if quick or side > 2048 else 5)
+    small, large = (Scene(*portrait(side, side), "cpu") for side in ((96, 304) if quick else (548, 1732)))
+    add_growth(report, "megapixels, 0.3 and 3, with matting", lambda: small.now(True), lambda: large.now(True))
+    add_growth(report, "megapixels, 0.3 and 3, without", lambda: small.now(False), lambda: large.now(False))
+    for height, width in ((512, 512),) if quick else ((4096, 4096), (4320, 7680)):
+        for unknown, soft in (("", False), (", most of it unknown", True)):
+            peak = measured_alone(height, width, soft)
+            if peak is not None:
+                what = f"memory alone, {width} x {height}{unknown}"
+                report.add(Figure(what, peak / 1e9, " GB", at_most=MOST_MEMORY))
+
+
+class Scene:
+    """A picture and its mask on a device: what this pack and the earlier way do with them."""
+
+    masks_per_picture = 1
+
+    def __init__(self, image: torch.Tensor, mask: torch.Tensor, device: str) -> None:
+        self.image, self.mask, self.device = image.to(device), mask.to(device), device
+        self.pixels = mask.numel()
+
+    def masks(self, _: torch.Tensor) -> torch.Tensor:
+        """As a `core.interfaces.MaskSource`."""
+        return self.mask.unsqueeze(0)  # [H,W] -> [1,H,W]
+
+    def predict(self, *_: object, **__: object) -> list[Image.Image]:
+        """As a session of rembg."""
+        return [tensors.to_pil(self.mask)]
+
+    def now(self, matted: bool) -> torch.Tensor:
+        return background.remove(self.image.unsqueeze(0), self, MattingSettings() if matted else None)[0][0]
+
+    def earlier(self, matted: bool) -> torch.Tensor:
+        import rembg
+
+        cutout = rembg.remove(
+            tensors.to_pil(self.image),
+            alpha_matting=matted,
+            alpha_matting_foreground_threshold=240,
+            alpha_matting_background_threshold=20,
+            alpha_matting_erode_size=10,
+            session=self,
+        )
+        return tensors.from_pil(cutout).to(self.device)
+
+
+def without_matting(report: Report, scene: Scene, what: str, rounds: int) -> None:
+    ways = {"now": lambda: scene.now(False), "earlier": lambda: scene.earlier(False)}
+    result = tensors.empty((*scene.mask.shape, 4), scene.image.device)
+    alone = {
+        "copy": lambda: result[..., :3].copy_(scene.image),
+        "memory": lambda: tensors.empty((*scene.mask.shape, 5), scene.image.device).zero_(),
+    }
+    taken = side_by_side(ways | alone, rounds, scene.device)
+    copy, memory = (taken.pop(name).median / taken["now"].median for name in alone)
+    report.add(
+        Timing(
+            f"off: {what}",
+            **taken,
+            device=scene.device,
+            floor=36 * scene.pixels / bytes_per_second(scene.device),
+            peak=peak_memory(ways["now"], scene.device),
+            earlier_peak=peak_memory(ways["earlier"], scene.device),
+            note=f"A pixel of three floats becomes one of four, which are not written in one stroke: copying the "
+            f"colours into a cutout that is there takes {copy:.0%} of the time, and the first touch of new memory for "
+            f"the results {memory:.0%}.",
+        )
+    )
+
+
+def with_matting(report: Report, scene: Scene, what: str, rounds: int) -> None:
+    ways = {"now": lambda: scene.now(True)}
+    if scene.mask.shape[0] <= MOST_FOR_REMBG:
+        ways["earlier"] = lambda: scene.earlier(True)
+    taken = side_by_side(ways, rounds, scene.device)
+    parts = Parts(scene)
+    report.add(
+        Timing(
+            f"on: {what} ({parts.unknown:.1%} unknown)",
+            **taken,
+            device=scene.device,
+            floor=parts.moved / bytes_per_second("cpu"),
+            peak=peak_memory(ways["now"], scene.device),
+            earlier_peak=peak_memory(ways["earlier"], scene.device) if "earlier" in ways else None,
+            at_least=2 if what.startswith("1024") else None,
+            note=str(parts),
+            headline="earlier" in ways and scene.mask.shape[0] > 512,
+        )
+    )
+    if "earlier" in ways:
+        now, earlier = (tensors.to_8bit(way()).astype(int) for way in ways.values())
+        differs = np.abs(now - earlier)[now[..., 3] > 0].max()
+        report.add(Figure(f"on: {what}: largest difference, levels of 255", differs.item(), "", scene.device, 2))
+
+
+class Parts:
+    """Where the time of a run with matting goes, and the bytes that its steps must move."""
+
+    NAMES = {
+        "trimap": "the trimap",
+        "_equations": "writing the equations",
+        "_preconditioner": "factoring them",
+        "_conjugate_gradient": "solving them",
+        "_foreground": "the foreground colours",
+    }
+
+    def __init__(self, scene: Scene) -> None:
+        self._watched = {name: Watched() for name in (*self.NAMES, "factor", "all")}
+        self._steps = self._entries = self._of_factor = 0
+        watching = {name: self._watched[name].watch(getattr(matting, name)) for name in self.NAMES}
+        watching["_preconditioner"] = self._counting(watching["_preconditioner"])
+        with mock.patch.multiple(matting, **watching):
+            self._watched["all"].watch(scene.now)(True)
+        self.unknown = (matting.trimap(scene.mask.cpu()) == 0.5).float().mean().item()
+        sweeps = 2 * 64 * 4 / 3 * scene.pixels
+        self.moved = 36 * scene.pixels + sweeps + self._steps * (12 * self._entries + 2 * 16 * self._of_factor)
+
+    def _counting(self, preconditioner):
+        def wrapper(matrix):
+            made = preconditioner(matrix)
+            self._entries += matrix.nnz
+            self._of_factor += made.Ltuple[0].size if hasattr(made, "Ltuple") else 0
+            applied = self._watched["factor"].watch(made)
+
+            def counted(vector: np.ndarray) -> np.ndarray:
+                self._steps += 1
+                return applied(vector)
+
+            return counted
+
+        return wrapper
+
+    def __str__(self) -> str:
+        spent = {name: watched.spent for name, watched in self._watched.items()}
+        shares = (f"{text} {spent[name] / spent['all']:.0%}" for name, text in self.NAMES.items())
+        factor = spent["factor"] / max(spent["_conjugate_gradient"], 1e-9)
+        return (
+            f"Of the time {', '.join(shares)}. Solving took {self._steps} steps; {factor:.0%} of it are the factor's "
+            "forward and back substitution, where each unknown waits for the one before, at no copy's bandwidth."
+        )
+
+
+def portrait(height: int, width: int, noise: float = 0.02, soft: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
     """A head with curly hair on shoulders before a smooth background, 8 bits deep; the mask of a network that sees the
-    picture at 320 x 320."""
+    picture at 320 x 320. ``soft``: the mask is unsure nearly everywhere."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     y, x = (y + 0.5) / height, ((x + 0.5) / width - 0.5) * width / height + 0.5
     head = np.hypot((x - 0.5) / 0.18, (y - 0.33) / 0.24)
@@ -34,109 +201,39 @@ def portrait(height: int, width: int, noise: float = 0.02) -> tuple[torch.Tensor
     inside = 1 - np.minimum(head + hair, body)  # above 0
     alpha = np.clip(0.5 + inside * 25, 0, 1)[..., None]
     subject = np.stack([0.7 - 0.2 * y, 0.45 + 0.1 * np.sin(9 * x), 0.35 + 0.2 * x], axis=-1)
-    background = np.stack([0.3 + 0.3 * x, 0.5 + 0.2 * y, 0.6 - 0.2 * x], axis=-1)
-    picture = alpha * subject + (1 - alpha) * background
+    behind = np.stack([0.3 + 0.3 * x, 0.5 + 0.2 * y, 0.6 - 0.2 * x], axis=-1)
+    picture = alpha * subject + (1 - alpha) * behind
     picture += np.random.default_rng(0).normal(0, noise, picture.shape).astype(np.float32)
     levels = (picture.clip(0, 1) * 255).astype(np.uint8)
-    seen = Image.fromarray((np.clip(0.5 + inside * 25, 0, 1) * 255).astype(np.uint8)).resize((320, 320), Image.BOX)
-    mask = np.array(seen.resize((width, height), Image.LANCZOS))
+    seen = np.clip(0.5 + inside * (0.6 if soft else 25), 0, 1)
+    seen = Image.fromarray((seen * 255).astype(np.uint8)).resize((320, 320), Image.Resampling.BOX)
+    mask = np.array(seen.resize((width, height), Image.Resampling.LANCZOS))
     return tensors.from_8bit(levels), tensors.from_8bit(mask)
 
 
-def ours(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    return matting.cutout(image, *matting.matte(image, mask))
-
-
-class GivenMask:
-    """A rembg session that has its mask already."""
-
-    def __init__(self, mask: torch.Tensor) -> None:
-        self.mask = tensors.to_pil(mask)
-
-    def predict(self, *_: object, **__: object) -> list[Image.Image]:
-        return [self.mask]
-
-
-def theirs(image: torch.Tensor, mask: torch.Tensor) -> np.ndarray:
-    import rembg
-
-    return rembg.remove(
-        tensors.to_8bit(image),
-        alpha_matting=True,
-        alpha_matting_foreground_threshold=240,
-        alpha_matting_background_threshold=20,
-        alpha_matting_erode_size=10,
-        session=GivenMask(mask),
-    )
-
-
-def has_rembg() -> bool:
-    try:
-        import rembg  # noqa: F401
-    except (ImportError, SystemExit):  # it exits where onnxruntime is missing
-        return False
-    return True
-
-
-def measured_alone(height: int, width: int) -> dict[str, float]:
-    """Seconds and peak memory in GB of a process that does nothing but one picture."""
+def measured_alone(height: int, width: int, soft: bool) -> float | None:
+    """Peak memory in bytes of a process that does nothing but one picture."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "portrait.npz"
-        image, mask = portrait(height, width)
+        image, mask = portrait(height, width, soft=soft)
         np.savez(file, image=tensors.to_8bit(image), mask=tensors.to_8bit(mask))
         command = [sys.executable, str(Path(__file__).resolve()), "--alone", str(file)]
         output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return json.loads(output.splitlines()[-1])
 
 
-def alone(file: str) -> int:
-    """One picture, in the child process."""
+def alone(file: str) -> None:
+    """One picture, in the child process. What `getrusage` tells would hold the parent's memory, too."""
     with np.load(file) as levels:
         image, mask = tensors.from_8bit(levels["image"]), tensors.from_8bit(levels["mask"])
-    start = time.perf_counter()
-    ours(image, mask)
-    print(json.dumps({"seconds": time.perf_counter() - start, "peak": peak_memory()}))
-    return 0
-
-
-def peak_memory() -> float:
-    """Of this process, in GB; not a number where there is no /proc. What `getrusage` tells holds the parent's, too."""
-    try:
-        status = Path("/proc/self/status").read_text(encoding="ascii")
-    except OSError:
-        return float("nan")
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e9
-
-
-def main(arguments: list[str]) -> int:
-    if "--alone" in arguments:
-        return alone(arguments[-1])
-    quick = "--quick" in arguments
-    both = has_rembg()
-    print(f"{'side by side':16}{'unknown':>9}{'rembg, s':>10}{'now, s':>9}{'ratio':>8}{'largest difference':>20}")
-    for side in (256,) if quick else (512, 1024, 1536):
-        image, mask = portrait(side, side)
-        unknown = (matting.trimap(mask) == 0.5).float().mean().item()
-        ways = {"now": functools.partial(ours, image, mask)}
-        if both:
-            ways["rembg"] = functools.partial(theirs, image, mask)
-        spent = seconds(ways, 3 if quick else 7)
-        line = f"{f'{side} x {side}':16}{unknown:>9.1%}"
-        if both:
-            now, then = tensors.to_8bit(ours(image, mask)).astype(int), theirs(image, mask).astype(int)
-            differs = np.abs(now - then)[now[..., 3] > 0].max()
-            line += (
-                f"{spent['rembg']:>10.2f}{spent['now']:>9.2f}{spent['rembg'] / spent['now']:>8.2f}{differs:>14} / 255"
-            )
-        else:
-            line += f"{'-':>10}{spent['now']:>9.2f}{'-':>8}{'-':>20}"
-        print(line, flush=True)
-    print(f"\n{'alone':16}{'now, s':>9}{'peak memory, GB':>18}")
-    for height, width in ((512, 512),) if quick else ((4096, 4096), (4320, 7680)):
-        measured = measured_alone(height, width)
-        print(f"{f'{width} x {height}':16}{measured['seconds']:>9.1f}{measured['peak']:>18.2f}", flush=True)
-    return 0
+    matting.cutout(image, *matting.matte(image, mask))
+    status = Path("/proc/self/status")
+    peak = int(status.read_text(encoding="ascii").split("VmHWM:")[1].split()[0]) * 1024 if status.exists() else None
+    print(json.dumps(peak))
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    if "--alone" in sys.argv:
+        alone(sys.argv[-1])
+    else:
+        main("--quick" in sys.argv)

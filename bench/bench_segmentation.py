@@ -1,174 +1,241 @@
-"""ImageSegmentation: 8 pictures of 1024 x 1024 through a network of u2net's size, beside the earlier way.
-
-The network has u2net's layers (Qin et al., *U2-Net*, 2020, table 1) with random weights, so its file has the size of
-u2net's and a picture takes as long; it is made in a temporary folder. The earlier way makes a new session at every
-run and goes picture by picture through Pillow. Without the session there is the bare `session.run` of the same
-pictures, ready as the network takes them. What comes on top of that may be a tenth of it and 30 ms a picture.
+"""ImageSegmentation with networks of u2net's and isnet's size, beside the earlier way and the bare `session.run`.
 
     python3 tools/dev.py bench segmentation [--quick]
+
+The networks are written into a temporary folder: see `_salient_networks`.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
 import torch
-from _side_by_side import seconds
+from _measuring import Way, devices, floor, peak_memory, side_by_side
+from _rows import Figure, Report, Timing, add_growth, shown_seconds
+from _salient_networks import KINDS, Kind, Network
 from maskwright.core import background, tensors
 from maskwright.models import background as background_models
+from maskwright.models import onnx_runtime
 from maskwright.models import rembg as rembg_models
 
-SIDE = 320
+PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
+COUNTS = {"u2net": {"cpu": 8, "cuda": 8}, "isnet": {"cpu": 2, "cuda": 8}}  # pictures; isnet is slow on a CPU
+
+ABOUT = """Without alpha matting. The networks have the layers of the published u2net and isnet and random weights, so
+their files are as large and a picture takes as long. The earlier way: a new session at every run, then picture by
+picture through Pillow and rembg. The floor: the operations of the network's convolutions at the rate of a large matrix
+product. Allowed is 1.1 times ONNX Runtime's bare session.run of the same pictures, made ready before, and 30 ms a
+picture. Cold is a new session and its first picture. To find a session that is kept nothing is computed, so that has
+no floor. Growth is that of a network with an eighth of u2net's channels. Memory on a GPU is all that is taken there,
+looked at every millisecond."""
 
 
-class Network:
-    """Writes u2net's layers as ONNX. A value is its name, its channels and its side in pixels."""
-
-    Value = tuple[str, int, int]
-
-    def __init__(self, narrower: int) -> None:
-        self._narrower = narrower
-        self._random = np.random.default_rng(0)
-        self._nodes, self._constants = [], []
-
-    def write(self, path: Path) -> None:
-        import onnx
-        from onnx import TensorProto, helper
-
-        outputs = self._u2net(("input.1", 3, SIDE))
-        shape = [1, 3, SIDE, SIDE]
-        graph = helper.make_graph(
-            self._nodes,
-            "u2net",
-            [helper.make_tensor_value_info("input.1", TensorProto.FLOAT, shape)],
-            [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, SIDE, SIDE]) for name, _, _ in outputs],
-            self._constants,
-        )
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
-        onnx.save(model, str(path))
-
-    def _u2net(self, picture: Value) -> list[Value]:
-        """The encoder, the decoder on what it left, a map from each level, and all of them in one."""
-        encoder = [(7, 32, 64), (6, 32, 128), (5, 64, 256), (4, 128, 512), (0, 256, 512), (0, 256, 512)]
-        decoder = [(0, 256, 512), (4, 128, 256), (5, 64, 128), (6, 32, 64), (7, 16, 64)]
-        levels, x = [], picture
-        for number, (height, middle, channels) in enumerate(encoder):
-            x = self._block(x if number == 0 else self._half(x), height, middle, channels)
-            levels.append(x)
-        ups = [x]
-        for level, (height, middle, channels) in zip(reversed(levels[:-1]), decoder):
-            x = self._block(self._join(self._like(x, level), level), height, middle, channels)
-            ups.append(x)
-        maps = [self._like(self._conv(each, 1, relu=False), picture) for each in reversed(ups)]
-        fused = self._conv(self._join(*maps), 1, size=1, relu=False)
-        return [self._node("Sigmoid", [each], 1, SIDE) for each in (fused, *maps)]
-
-    def _block(self, x: Value, height: int, middle: int, channels: int) -> Value:
-        """A residual U-block: with ``height`` levels, or with dilation instead of levels where that is 0."""
-        middle, channels = middle // self._narrower, channels // self._narrower
-        dilations = [1] * (height - 1) + [2] if height else [1, 2, 4, 8]
-        entry = x = self._conv(x, channels)
-        down = []
-        for number, dilation in enumerate(dilations):
-            if height and 0 < number < height - 1:
-                x = self._half(x)
-            x = self._conv(x, middle, dilation)
-            down.append(x)
-        x = down.pop()
-        for number, (skip, dilation) in enumerate(zip(reversed(down), reversed(dilations[:-1]))):
-            last = number == len(down) - 1
-            x = self._conv(self._join(self._like(x, skip), skip), channels if last else middle, dilation)
-        return self._node("Add", [x, entry], channels, entry[2])
-
-    def _conv(self, x: Value, channels: int, dilation: int = 1, size: int = 3, relu: bool = True) -> Value:
-        scale = np.sqrt(2 / (x[1] * size * size))
-        weights = self._random.standard_normal((channels, x[1], size, size), dtype=np.float32) * np.float32(scale)
-        pad = dilation * (size // 2)
-        inputs = [x, self._constant(weights), self._constant(np.zeros(channels, np.float32))]
-        x = self._node("Conv", inputs, channels, x[2], dilations=[dilation] * 2, pads=[pad] * 4)
-        return self._node("Relu", [x], channels, x[2]) if relu else x
-
-    def _half(self, x: Value) -> Value:
-        side = (x[2] + 1) // 2
-        return self._node("MaxPool", [x], x[1], side, kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)
-
-    def _like(self, x: Value, other: Value) -> Value:
-        if x[2] == other[2]:
-            return x
-        sizes = self._constant(np.array([1, x[1], other[2], other[2]], np.int64))
-        return self._node("Resize", [x, ("", 0, 0), ("", 0, 0), sizes], x[1], other[2], mode="linear")
-
-    def _join(self, *values: Value) -> Value:
-        return self._node("Concat", list(values), sum(each[1] for each in values), values[0][2], axis=1)
-
-    def _constant(self, values: np.ndarray) -> Value:
-        from onnx import numpy_helper
-
-        name = f"constant{len(self._constants)}"
-        self._constants.append(numpy_helper.from_array(values, name))
-        return name, 0, 0
-
-    def _node(self, kind: str, inputs: list[Value], channels: int, side: int, **attributes: object) -> Value:
-        from onnx import helper
-
-        name = f"value{len(self._nodes)}"
-        self._nodes.append(helper.make_node(kind, [each[0] for each in inputs], [name], **attributes))
-        return name, channels, side
-
-
-def the_earlier_way(images: torch.Tensor) -> torch.Tensor:
-    """A new session, then Pillow and back for each picture."""
-    import rembg
-
-    session = rembg.new_session("u2net")
-    return torch.stack([tensors.from_pil(rembg.remove(tensors.to_pil(image), session=session)) for image in images])
-
-
-def main(arguments: list[str]) -> int:
-    quick = "--quick" in arguments
-    count, side, rounds, narrower = (2, 256, 2, 8) if quick else (8, 1024, 3, 1)
-    images = torch.rand(count, side // 8, side // 8, 3, generator=torch.Generator().manual_seed(0))
-    images = tensors.resize_image(images, side, side)
+def main(quick: bool) -> None:
+    torch.set_float32_matmul_precision("high")  # on CUDA convolutions run in TF32, and so must what is their floor
+    side, rounds, narrower = (256, 2, 8) if quick else (1024, 3, 1)
+    report = Report("ImageSegmentation", ABOUT)
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "u2net.onnx"
-        Network(narrower).write(file)
-        size = file.stat().st_size
+        # Where rembg looks for its files, without asking whether they are the published ones.
         os.environ["U2NET_HOME"], os.environ["MODEL_CHECKSUM_DISABLED"] = folder, "1"
+        for name, kind in KINDS.items():
+            network = Network(kind, narrower)
+            file = network.write(Path(folder))
+            for device in _devices():
+                images = pictures(2 if quick else COUNTS[name][device], side)
+                compared = Compared(file, kind, network.operations, device)
+                if compared.is_there():
+                    compared.cold(report, name, images, rounds)
+                    compared.again(report, name, rounds)
+                    compared.warm(report, name, images, rounds)
+        Network(KINDS["u2net"], narrower=8).write(Path(folder))
+        images = pictures(20, 256 if quick else 1024)
+        for device in _devices():
+
+            def remove(count: int) -> torch.Tensor:
+                return background.remove(
+                    images[:count], background_models.load("u2net", [Path(folder)], device=device)
+                )[0]
+
+            add_growth(report, "pictures, 2 and 20", lambda: remove(2), lambda: remove(20), device)
+
+
+class Compared:
+    """One network on one device: this pack, the earlier way, and ONNX Runtime alone."""
+
+    def __init__(self, file: Path, kind: Kind, operations: float, device: str) -> None:
+        self._file, self._kind, self._operations, self._device = file, kind, operations, device
+
+    def load(self) -> rembg_models.RembgMasks:
+        return background_models.load(self._kind.name, [self._file.parent], device=self._device)
+
+    def is_there(self) -> bool:
+        """Whether ONNX Runtime really got the device: it falls back to the CPU by itself."""
+        return self.load().providers[0] == PROVIDERS[self._device][0]
+
+    def earlier_session(self) -> object:
+        import rembg
+
+        return rembg.new_session(self._kind.name, providers=list(PROVIDERS[self._device]))
+
+    def the_earlier_way(self, images: torch.Tensor) -> torch.Tensor:
+        """A new session, then Pillow and back for each picture."""
+        import rembg
+
+        session = self.earlier_session()
+        return torch.stack([tensors.from_pil(rembg.remove(tensors.to_pil(image), session=session)) for image in images])
+
+    def now(self, images: torch.Tensor) -> torch.Tensor:
+        return background.remove(images, self.load())[0]
+
+    def ready(self, images: torch.Tensor) -> list[dict]:
+        """What the network is shown."""
+        session, kind = self.load()._session, self._kind
+        size = (kind.side, kind.side)
+        return [session.normalize(tensors.to_pil(image), kind.mean, kind.std, size) for image in images]
+
+    def cold(self, report: Report, name: str, images: torch.Tensor, rounds: int) -> None:
+        image = images[:1]
+        (shown,) = self.ready(image)
+
+        def bare() -> None:
+            onnx_runtime.open_session(self._file, torch.device(self._device), "").run(None, shown)
 
         def now() -> torch.Tensor:
-            return background.remove(images, background_models.load("u2net", [Path(folder)]))[0]
+            rembg_models._sessions.clear()
+            return self.now(image)
 
-        source = background_models.load("u2net", [Path(folder)])
-        assert isinstance(source, rembg_models.RembgMasks)
-        session = source._session
-        mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-        shown = [session.normalize(tensors.to_pil(image), mean, std, (SIDE, SIDE)) for image in images]
+        ways = {"now": now, "earlier": lambda: self.the_earlier_way(image)}
+        taken = side_by_side(ways | {"bare": bare}, rounds, self._device)
+        alone = taken.pop("bare").median
+        rembg_models._sessions.clear()
+        report.add(
+            Timing(
+                f"{name}, cold: the first picture",
+                **taken,
+                device=self._device,
+                floor=floor(self._device, self._operations, 2 * self._file.stat().st_size),
+                peak=peak(now, self._device),
+                earlier_peak=peak(ways["earlier"], self._device),
+                note=f"ONNX Runtime by itself takes {shown_seconds(alone)} to open the file and run it once, "
+                f"{alone / taken['now'].median:.0%} of the time.",
+            )
+        )
+
+    def again(self, report: Report, name: str, rounds: int) -> None:
+        taken = side_by_side({"now": self.load, "earlier": self.earlier_session}, 3 * rounds, self._device)
+        report.add(Timing(f"{name}: its session once more", **taken, device=self._device))
+
+    def warm(self, report: Report, name: str, images: torch.Tensor, rounds: int) -> None:
+        session = self.load()._session.inner_session
+        shown = self.ready(images)
 
         def bare() -> None:
             for each in shown:
-                session.inner_session.run(None, each)
+                session.run(None, each)
 
-        print(
-            f"ImageSegmentation, {count} pictures of {side} x {side}, a network of {size / 1e6:.0f} MB, "
-            f"{torch.get_num_threads()} threads, {', '.join(source.providers)}"
+        ways: dict[str, Way] = {"now": lambda: self.now(images), "earlier": lambda: self.the_earlier_way(images)}
+        parts: dict[str, Way] = {"bare": bare, "ready": lambda: self.ready(images)}
+        taken = side_by_side(ways | parts, rounds, self._device)
+        alone, ready, count = taken.pop("bare"), taken.pop("ready").median, len(images)
+        least = floor(self._device, count * self._operations)
+        what = f"{count} pictures of {images.shape[2]} x {images.shape[1]}"
+        why = f"ONNX Runtime's bare session.run alone takes {alone.median / least:.2f} times the floor"
+        if self._device == "cpu":
+            in_convolutions, in_all = self.profile(shown)
+            why += (
+                f": by its own profile {in_convolutions / in_all:.0%} of that are convolutions, which take "
+                f"{in_convolutions / least:.2f} times the floor, and the rest resizing, joining and pooling"
+            )
+        why += "."
+        report.add(
+            Timing(
+                f"{name}, warm: {what}",
+                **taken,
+                device=self._device,
+                floor=least,
+                peak=peak(ways["now"], self._device),
+                earlier_peak=peak(ways["earlier"], self._device),
+                note=why,
+                headline=True,
+            )
         )
-        ways = {"bare session.run": bare, "now": now, "earlier": lambda: the_earlier_way(images)}
-        spent = seconds(ways, rounds)
-        alike = (now()[..., 3] - the_earlier_way(images)[..., 3]).abs().max().item()
-    allowed = 1.1 * spent["bare session.run"] + 0.03 * count
-    for name, value in spent.items():
-        print(f"{name:20}{value:>9.3f} s{value / count * 1e3:>10.1f} ms a picture")
-    print(f"{'allowed':20}{allowed:>9.3f} s{allowed / count * 1e3:>10.1f} ms a picture")
-    on_top = (spent["now"] - spent["bare session.run"]) / count * 1e3
-    print(f"on top of session.run {on_top:.1f} ms a picture")
-    print(f"{spent['earlier'] / spent['now']:.2f} times as fast as the earlier way")
-    print(f"largest difference in alpha: {alike * 255:.0f} levels of 255")
-    return 0
+        report.add(Timing(f"{name}, warm: bare session.run of these", alone, self._device, floor=least, note=why))
+        allowed = 1.1 * alone.median + 0.03 * count
+        share = taken["now"].median / allowed
+        on_top = (taken["now"].median - alone.median) / count * 1e3
+        of_rembg = (
+            f"Of {on_top:.0f} ms a picture on top of session.run, {ready / count * 1e3:.0f} ms are rembg's making the "
+            "picture ready, with Pillow and numpy on one core."
+        )
+        report.add(Figure(f"{name}, warm: time to what is allowed", share, "x", self._device, 1, of_rembg))
+        report.add(Figure(f"{name}, warm: on top of session.run, for a picture", on_top, " ms", self._device))
+        now, earlier = (tensors.to_8bit(way()[..., 3]).astype(int) for way in ways.values())
+        differs = np.abs(now - earlier).max().item()
+        report.add(Figure(f"{name}: largest difference in alpha, levels of 255", differs, "", self._device, 1))
+
+    def profile(self, shown: list[dict]) -> tuple[float, float]:
+        """Seconds in convolutions and in all nodes, by ONNX Runtime's own clock."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", 0))
+        options.enable_profiling, options.profile_file_prefix = True, str(self._file.with_suffix(""))
+        session = onnxruntime.InferenceSession(str(self._file), options, providers=PROVIDERS[self._device])
+        session.run(None, shown[0])  # does not count
+        for each in shown:
+            session.run(None, each)
+        events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
+        runs = sorted(event["ts"] for event in events if event["name"] == "model_run")
+        nodes = [
+            event
+            for event in events
+            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time") and event["ts"] >= runs[1]
+        ]
+        convolutions = [event for event in nodes if "Conv" in event["args"]["op_name"]]
+        return sum(event["dur"] for event in convolutions) / 1e6, sum(event["dur"] for event in nodes) / 1e6
+
+
+def pictures(count: int, side: int) -> torch.Tensor:
+    """Smooth ones, ``[count,side,side,3]``."""
+    images = torch.rand(count, side // 8, side // 8, 3, generator=torch.Generator().manual_seed(0))
+    return tensors.resize_image(images, side, side).contiguous()  # as ComfyUI loads them
+
+
+def peak(way: Way, device: str) -> float | None:
+    """As `peak_memory`, which on CUDA does not see what ONNX Runtime takes."""
+    if device != "cuda":
+        return peak_memory(way)
+    torch.cuda.empty_cache()
+    before = lowest = torch.cuda.mem_get_info()[0]
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal lowest
+        while not done.wait(0.001):
+            lowest = min(lowest, torch.cuda.mem_get_info()[0])
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        way()
+    finally:
+        done.set()
+        watching.join()
+    return float(before - lowest)
+
+
+def _devices() -> list[str]:
+    import onnxruntime
+
+    offered = onnxruntime.get_available_providers()
+    return [device for device in devices() if PROVIDERS[device][0] in offered]
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main("--quick" in sys.argv)

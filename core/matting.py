@@ -27,7 +27,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from . import masks, tensors
+from . import masks, tensors, threads
 from .checks import check_number, check_whole_number
 from .errors import DependencyError, InputError
 from .interfaces import NoProgress, Progress
@@ -537,7 +537,8 @@ def _pymatting(module: str, name: str) -> Callable:
     import importlib
 
     try:
-        return getattr(importlib.import_module(f"pymatting.{module}"), name)
+        with threads.kept():
+            return getattr(importlib.import_module(f"pymatting.{module}"), name)
     except Exception as error:  # numba, on which it runs, fails in many ways beside a NumPy that it does not know
         raise DependencyError(
             f"Alpha matting needs the package pymatting, which cannot be imported ({type(error).__name__}: {error})",

@@ -104,8 +104,10 @@ def predict(model: MODNet, image: torch.Tensor) -> torch.Tensor:
     height, width = image.shape[1:3]
     device = next(model.parameters()).device
     shown = tensors.resize_image(tensors.rgb(image).to(device, torch.float32), *shown_size(height, width), mode="area")
+    # Pixel by pixel in memory, as pictures are: convolutions of few channels are fastest on that.
+    bchw = tensors.image_to_bchw(shown).contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
-        matte = model(tensors.image_to_bchw(shown) * 2 - 1)
+        matte = model(bchw * 2 - 1)
     if matte.isnan().any():
         raise ModelError("MODNet answered with NaN", "Its file may be damaged; delete it and download it again")
     matte = matte.squeeze(1)  # [B,1,h,w] -> [B,h,w]
@@ -268,7 +270,11 @@ def _chain(*channels: int) -> nn.Sequential:
 
 
 class _HalfInstanceNorm(nn.Module):
-    """The first half of the channels goes through batch normalisation, the rest through instance normalisation."""
+    """The first half of the channels goes through batch normalisation, the rest through instance normalisation.
+
+    Written out, for inference alone: `nn.InstanceNorm2d` lays channels out one after the other, and convolutions of few
+    channels take up to three times as long on that on a CPU. Both halves are a product and a sum, so one pass does all.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -276,8 +282,17 @@ class _HalfInstanceNorm(nn.Module):
         self.inorm = nn.InstanceNorm2d(channels - channels // 2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        half = self.bnorm.num_features
-        return torch.cat((self.bnorm(x[:, :half]), self.inorm(x[:, half:])), dim=1)
+        batch, half = self.bnorm, self.bnorm.num_features
+        gain = batch.weight * (batch.running_var + batch.eps).rsqrt()  # [C/2]
+        shift = batch.bias - batch.running_mean * gain
+
+        own = x[:, half:]
+        mean = own.mean(dim=(2, 3), keepdim=True)  # [B,C/2,1,1]
+        own_gain = ((own - mean).square_().mean(dim=(2, 3), keepdim=True) + self.inorm.eps).rsqrt()
+
+        gain = torch.cat((gain.view(1, -1, 1, 1).expand(len(x), -1, -1, -1), own_gain), dim=1)  # [B,C,1,1]
+        shift = torch.cat((shift.view(1, -1, 1, 1).expand(len(x), -1, -1, -1), -mean * own_gain), dim=1)
+        return torch.addcmul(shift, x, gain)
 
 
 class _SqueezeExcitation(nn.Module):

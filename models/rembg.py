@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..core import tensors
+from ..core import tensors, threads
 from ..core.errors import DependencyError, ModelError
 from ..core.model_cache import ModelCache
 from . import catalog, onnx_runtime
@@ -239,7 +239,8 @@ def _session_classes() -> dict[str, type]:
     if "rembg" not in sys.modules:
         logger.info("Importing rembg. The first time this takes up to a minute.")
     try:
-        sessions = importlib.import_module("rembg.sessions")
+        with threads.kept():
+            sessions = importlib.import_module("rembg.sessions")
         return {kind.name(): kind for kind in sessions.sessions_class}
     except (Exception, SystemExit) as error:  # what it imports fails in many ways, and rembg itself exits
         told = "it ended the import" if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"

@@ -170,6 +170,26 @@ def test_half_instance_norm(model: modnet.MODNet, weights: Weights) -> None:
     close(model.hr_branch.conv_enc4x.layers[1](x), expected)
 
 
+def test_half_instance_norm_of_values_far_from_0(model: modnet.MODNet) -> None:
+    x = 100 + random_picture(1, 64, 40, 30)
+    close(model.hr_branch.conv_enc4x.layers[1](x)[:, 32:], instance_norm(x[:, 32:].double()).float())
+
+
+@pytest.mark.parametrize("size", [(64, 64), (40, 50), (200, 90)])
+def test_pictures_stay_pixel_by_pixel_in_memory(
+    model: modnet.MODNet, size: tuple[int, int], small_reference: None
+) -> None:
+    """Where a layer lays channels out one after the other, the convolutions after it take up to three times as long."""
+    given: list[torch.Tensor] = []
+    convolutions = [part for part in model.modules() if isinstance(part, torch.nn.Conv2d)]
+    hooks = [part.register_forward_pre_hook(lambda _, inputs: given.extend(inputs)) for part in convolutions]
+    modnet.predict(model, random_picture(2, *size, 3))
+    for hook in hooks:
+        hook.remove()
+    assert len(given) > 60
+    assert all(x.is_contiguous(memory_format=torch.channels_last) for x in given)
+
+
 def test_convolution_norm_relu(model: modnet.MODNet, weights: Weights) -> None:
     x = random_picture(2, 35, 8, 6) * 2 - 1
     close(model.hr_branch.conv_enc2x(x), conv_norm_relu(x, weights, "hr_branch.conv_enc2x", stride=2))
