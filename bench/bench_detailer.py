@@ -1,174 +1,157 @@
-"""The detailer's own work: what a run costs besides the sampler and the VAE, on the CPU with a small made-up model.
+"""The detailer's work on pictures alone: finding, cropping, enlarging, reducing, blending; no model.
 
-The model is a stack of convolutions, so that sampling costs what it costs for a small UNet; its answer is of no use.
-The second table holds cropping, resizing and blending against the earlier way (8 bits through Pillow, and the mask
-drawn for every region in the size of the picture).
+What it takes of a whole run tells `bench_detailer_comfyui.py`.
 
     python3 tools/dev.py bench detailer [--quick]
 """
 
 from __future__ import annotations
 
-import itertools
 import sys
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
 import cv2
 import numpy as np
 import torch
-import torch.nn.functional as F
-from _side_by_side import seconds
+from _measuring import Watched, devices, floor, peak_memory, seconds, side_by_side
+from _rows import Figure, Report, Timing, add_growth
 from maskwright.core import masks, regions, tensors
-from maskwright.core.detailer import Backend, DetailerSettings, detail
-from maskwright.core.interfaces import Pipe, Sampling
 from PIL import Image
-from torch.nn import Conv2d
+
+SIDE, CROP_FACTOR, FEATHER = 64, 3, 5  # of a region, pixels
+CROP = SIDE * CROP_FACTOR
+
+ABOUT = f"""Finding, cropping, enlarging, reducing and blending regions whose crops are {CROP} x {CROP}. The earlier
+way: 8 bits, through Pillow and OpenCV on the CPU, each region's mask drawn as large as the picture. The floor: crops
+and enlarged crops are read once and written once, at the bandwidth of a copy, or the weights of the Lanczos windows
+are multiplied and added at the rate of matrix products, whichever takes longer."""
+
+FAR_FROM_FLOOR = (
+    "Enlarging and reducing take {share:.0%} of it, and come to {rate:.1f} billion operations a second: a product with "
+    "a banded matrix along the columns, a turned copy of the picture, a product along the rows. On the CPU that is one "
+    "core, where the floor is reckoned with all of them and dense products; on CUDA small kernels, region by region. "
+    "Beside a model it is next to nothing: its share stands under MaskDetailerPipe."
+)
 
 
-@dataclass
-class Clock:
-    spent: float = 0.0
-
-    def timed(self, work: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapper(*given: Any) -> Any:
-            start = time.perf_counter()
-            result = work(*given)
-            self.spent += time.perf_counter() - start
-            return result
-
-        return wrapper
-
-
-def convolutions(channels: int, hidden: int) -> torch.nn.Module:
-    widths = (channels, hidden, 2 * hidden, 2 * hidden, hidden, channels)
-    layers = [Conv2d(a, b, 3, padding=1) for a, b in itertools.pairwise(widths)]
-    return torch.nn.Sequential(*layers).requires_grad_(False)
-
-
-@dataclass
-class CostlySampler:
-    """Runs the model for each step, twice as guidance does."""
-
-    clock: Clock = field(default_factory=Clock)
-
-    def __post_init__(self) -> None:
-        self.sample = self.clock.timed(self.sample)
-
-    def expect(self, steps: int) -> None:
-        return None
-
-    def rows_are_independent(self, sampler_name: str) -> bool:
-        return True
-
-    def with_soft_noise_mask(self, model: Any) -> Any:
-        return model
-
-    def sample(self, run: Sampling) -> torch.Tensor:
-        x = run.latent["samples"]
-        for _ in range(run.start_step, run.end_step):
-            x = x + 1e-4 * run.model(torch.cat([x, x])).chunk(2)[0].clamp(-1, 1)
-        return x
-
-
-@dataclass
-class CostlyVae:
-    clock: Clock = field(default_factory=Clock)
-    multiple: int = 8
-
-    def __post_init__(self) -> None:
-        self.encode, self.decode = self.clock.timed(self.encode), self.clock.timed(self.decode)
-        self.layers = convolutions(3, 8)
-
-    def encode(self, image: torch.Tensor, tiled: bool = False) -> torch.Tensor:
-        bchw = tensors.image_to_bchw(image)
-        return F.avg_pool2d(bchw + 0 * self.layers(bchw), 8).repeat(1, 2, 1, 1)[:, :4]
-
-    def decode(self, samples: torch.Tensor, tiled: bool = False) -> torch.Tensor:
-        bchw = F.interpolate(samples[:, :3], scale_factor=8.0, mode="bilinear")
-        return tensors.bchw_to_image(bchw + 0 * self.layers(bchw))
-
-
-def squares(height: int, width: int, count: int, side: int) -> torch.Tensor:
+def squares(height: int, width: int, count: int) -> torch.Tensor:
+    """A mask ``[1,H,W]`` of squares whose crops do not touch."""
     mask = torch.zeros(1, height, width)
+    across = width // (CROP + 2 * FEATHER)
     for i in range(count):
-        x, y = 20 + (i % 4) * (width // 4), 20 + (i // 4) * (height // 2)
-        mask[:, y : y + side, x : x + side] = 1
+        x, y = (SIDE + (CROP + 2 * FEATHER) * place for place in (i % across, i // across))
+        mask[:, y : y + SIDE, x : x + SIDE] = 1
     return mask
+
+
+def picture(height: int, width: int) -> torch.Tensor:
+    """Smooth, as photographs are, for 8 bits and a window of 3 lobes differ most on noise: ``[1,H,W,3]``."""
+    noise = torch.rand(1, 3, height // 8, width // 8, generator=torch.Generator().manual_seed(0))
+    large = torch.nn.functional.interpolate(noise, (height, width), mode="bicubic").clamp(0, 1)
+    return tensors.bchw_to_image(large).contiguous()
 
 
 def the_earlier_way(image: torch.Tensor, mask: torch.Tensor, size: int) -> torch.Tensor:
     """Find, crop, enlarge, reduce and blend: through Pillow in 8 bits, the mask drawn as large as the picture."""
-    image = image.clone()
-    levels = (mask[0].numpy() * 255).astype(np.uint8)
+    image, device = image.cpu().clone(), image.device
+    levels = (mask[0].cpu().numpy() * 255).astype(np.uint8)
     contours, _ = cv2.findContours(levels, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
     for contour in contours:
         drawn = np.zeros_like(levels)
         cv2.drawContours(drawn, [contour], 0, 255, -1)
         selected = (drawn / 255.0).astype(np.float32)
         x, y, w, h = cv2.boundingRect(contour)
-        box = regions.crop_region(regions.Box(x, y, x + w, y + h), 3, mask.shape[2], mask.shape[1])
+        box = regions.crop_region(regions.Box(x, y, x + w, y + h), CROP_FACTOR, mask.shape[2], mask.shape[1])
         crop = Image.fromarray((box.cut(image)[0].numpy() * 255).clip(0, 255).astype(np.uint8))
-        large = tensors.from_pil(crop.resize((size, size), Image.Resampling.LANCZOS))
+        large = tensors.from_pil(crop.resize((size, size), Image.Resampling.LANCZOS)).to(device)
         small = tensors.to_pil(large).resize((box.width, box.height), Image.Resampling.LANCZOS)
-        soft = cv2.GaussianBlur(selected[box.y1 : box.y2, box.x1 : box.x2], (11, 11), 10)
+        soft = cv2.GaussianBlur(selected[box.y1 : box.y2, box.x1 : box.x2], (2 * FEATHER + 1, 2 * FEATHER + 1), 10)
         share = torch.from_numpy(soft).unsqueeze(-1)
         there = box.cut(image)[0]
         there.copy_((1 - share) * there + share * tensors.from_pil(small))
-    return image
+    return image.to(device)
 
 
-def this_way(image: torch.Tensor, mask: torch.Tensor, size: int) -> torch.Tensor:
+def resized(crop: torch.Tensor, size: int) -> torch.Tensor:
+    large = tensors.resize_lanczos(crop, size, size)
+    return tensors.resize_lanczos(large, *crop.shape[1:3])
+
+
+def this_way(image: torch.Tensor, mask: torch.Tensor, size: int, resize: Callable = resized) -> torch.Tensor:
+    """As `detail` does it, in this order."""
     image = image.clone()
     whole = regions.Box(0, 0, image.shape[2], image.shape[1])
-    for region in regions.find_regions(mask, 3):
+    for region in regions.find_regions(mask, CROP_FACTOR):
         box = region.crop
-        large = tensors.resize_lanczos(box.cut(image), size, size)
-        small = tensors.resize_lanczos(large, box.height, box.width)
-        soft = masks.feather(region.mask, 5, box.sides_inside(whole))
-        writes = region.bbox.grown(5, box)
+        small = resize(box.cut(image), size)
+        soft = masks.feather(region.mask.to(image.device), FEATHER, box.sides_inside(whole))
+        writes = region.bbox.grown(FEATHER, box)
         there, here = writes.cut(image), writes.seen_from(box)
         there.copy_(torch.lerp(there, here.cut(small), here.cut(soft).unsqueeze(-1)))
     return image
 
 
-def main(arguments: list[str]) -> int:
-    quick = "--quick" in arguments
-    side, steps, hidden, rounds = (512, 4, 48, 2) if quick else (1024, 20, 64, 3)
-    height, width = 512, side
-    image = torch.rand(1, height, width, 3, generator=torch.Generator().manual_seed(0))
-    model = convolutions(4, hidden)
-    print(f"MaskDetailerPipe, {width} x {height}, {steps} steps, {torch.get_num_threads()} threads")
-    head = f"{'regions':>8}{'together':>10}{'total, s':>10}{'sampler':>10}{'VAE':>8}{'own':>8}{'own share':>11}"
-    print(head)
-    for count, together in ((1, 1), (8, 1), (8, 4)):
-        mask = squares(height, width, count, 64)
-        options = DetailerSettings(guide_size=128, steps=steps, region_batch=together)
-        best = None
-        for _ in range(rounds):
-            sampler, vae = CostlySampler(), CostlyVae()
-            start = time.perf_counter()
-            detail(image, mask, Pipe(model, None, None), Backend(sampler, vae), options)
-            total = time.perf_counter() - start
-            own = total - sampler.clock.spent - vae.clock.spent
-            if best is None or own / total < best[3] / best[0]:
-                best = (total, sampler.clock.spent, vae.clock.spent, own)
-        total, sampled, coded, own = best
-        row = f"{count:>8}{together:>10}{total:>10.2f}{sampled:>10.2f}{coded:>8.2f}{own:>8.3f}{own / total:>11.1%}"
-        print(row, flush=True)
+def resized_earlier(crop: torch.Tensor, size: int) -> torch.Tensor:
+    large = tensors.from_pil(tensors.to_pil(crop[0]).resize((size, size), Image.Resampling.LANCZOS)).to(crop.device)
+    small = tensors.to_pil(large).resize((crop.shape[2], crop.shape[1]), Image.Resampling.LANCZOS)
+    return tensors.from_pil(small).to(crop.device).unsqueeze(0)
 
-    print("\nFinding, cropping, enlarging, reducing and blending alone, 8 regions of 192 x 192")
-    print(f"{'sampled at':>12}{'earlier, ms':>14}{'now, ms':>10}{'ratio':>8}")
-    mask = squares(height, width, 8, 64)
-    for size in (384, 768):
-        ways = {"earlier": lambda: the_earlier_way(image, mask, size), "now": lambda: this_way(image, mask, size)}
-        spent = seconds(ways, rounds)
-        ratio = spent["earlier"] / spent["now"]
-        print(f"{size:>12}{spent['earlier'] * 1e3:>14.1f}{spent['now'] * 1e3:>10.1f}{ratio:>8.2f}", flush=True)
-    return 0
+
+def work_of_resizing(size: int) -> dict[str, float]:
+    """Of one crop: what `_measuring.floor` asks for. A pass of 6 taps along each axis to enlarge; to reduce as many
+    times more as it gets smaller, which is 6 for each pixel read."""
+    wide = size * CROP  # pixels between two passes
+    taps = 6 * (wide + size**2) + 6 * (size**2 + wide)
+    return {"operations": 2 * 3 * taps, "moved": 2 * 4 * 3 * (CROP**2 + size**2)}
+
+
+def main(quick: bool) -> None:
+    report = Report("Cropping, resizing and blending", ABOUT)
+    rounds = 3 if quick else 9
+    for device in devices():
+        width, height = 1024, 512
+        image, mask = picture(height, width).to(device), squares(height, width, 8)
+        for size in (384,) if quick else (384, 768):
+            crop, work = image[:, :CROP, :CROP], work_of_resizing(size)
+            parts = {"now": lambda: resized(crop, size), "earlier": lambda: resized_earlier(crop, size)}
+            ways = {
+                "now": lambda: this_way(image, mask, size),
+                "earlier": lambda: the_earlier_way(image, mask, size),
+            }
+            resizing, taken = (side_by_side(each, rounds, device) for each in (parts, ways))
+            watched = Watched(device)
+            whole = seconds(lambda: this_way(image, mask, size, watched.watch(resized)), device)
+            rate = work["operations"] / resizing["now"].median / 1e9
+            note = FAR_FROM_FLOOR.format(share=watched.spent / whole, rate=rate)
+            common = {"device": device, "note": note}
+            report.add(
+                Timing(
+                    f"8 regions enlarged to {size} x {size}",
+                    **taken,
+                    floor=floor(device, 8 * work["operations"], 8 * work["moved"]),
+                    peak=peak_memory(ways["now"], device),
+                    earlier_peak=peak_memory(ways["earlier"], device),
+                    **common,
+                )
+            )
+            report.add(
+                Timing(
+                    f"of that enlarging and reducing one, {size} x {size}",
+                    **resizing,
+                    floor=floor(device, **work),
+                    peak=peak_memory(parts["now"], device),
+                    earlier_peak=peak_memory(parts["earlier"], device),
+                    **common,
+                )
+            )
+            difference = (ways["now"]() - ways["earlier"]()).abs().max().item() * 255
+            report.add(Figure(f"greatest difference, enlarged to {size} x {size}", difference, " of 255", device))
+        few, many = squares(1024, 1024, 2), squares(1024, 1024, 20)
+        large = picture(1024, 1024).to(device)
+        add_growth(
+            report, "regions, 2 and 20", lambda: this_way(large, few, 384), lambda: this_way(large, many, 384), device
+        )
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    main("--quick" in sys.argv)

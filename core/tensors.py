@@ -18,7 +18,8 @@ from .errors import InputError
 
 def to_8bit(values: torch.Tensor) -> np.ndarray:
     """Values 0..1 of any shape as uint8, cut downwards (0.999 is 254), as ComfyUI's own nodes and its files do."""
-    return (values.detach().cpu().numpy() * 255.0).clip(0, 255).astype(np.uint8)
+    levels = np.asarray(values.detach().cpu().numpy() * 255.0)
+    return np.clip(levels, 0, 255, out=levels).astype(np.uint8)  # in place: fresh memory costs more than the clipping
 
 
 def from_8bit(values: np.ndarray) -> torch.Tensor:
@@ -176,8 +177,11 @@ def resize_lanczos(image: torch.Tensor, height: int, width: int) -> torch.Tensor
     same tensor comes back where nothing changes.
     """
     before_height, before_width = image.shape[1:3]
-    wide = height * before_width < before_height * width  # the pass that leaves the other one less to do goes first
-    for along_rows in (not wide, wide):
+    down, across = height / before_height, width / before_width
+    # The pass that leaves the other one less to do goes first. For that along the rows the picture is turned, which
+    # costs more than the pass itself: best done while, or once, the picture is small.
+    rows_first = across <= down if down >= 1 else 2 * across < down
+    for along_rows in (rows_first, not rows_first):
         if along_rows and width != before_width:
             columns = image.transpose(1, 2)  # [B,H,W,C] -> [B,W,H,C]
             columns = separable.filter_lines(columns, separable.lanczos(before_width, width, image.device))

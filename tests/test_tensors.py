@@ -54,3 +54,14 @@ def test_a_mask_as_image_is_grey_and_takes_no_memory() -> None:
     assert image.shape == (2, 5, 6, 3)
     assert torch.equal(image[..., 0], mask) and torch.equal(image[..., 2], mask)
     assert image.untyped_storage().nbytes() == mask.untyped_storage().nbytes()
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (2, 3, 5)])
+def test_8_bits_are_cut_downwards_and_to_their_range(shape: tuple) -> None:
+    values = torch.tensor([-0.5, 0.0, 0.999, 1.0, 1.5]).repeat(6)[: max(1, int(np.prod(shape)))].reshape(shape)
+    before = values.clone()
+    expected = torch.tensor([0, 0, 254, 255, 255]).repeat(6)[: values.numel()].reshape(shape)
+    levels = tensors.to_8bit(values)
+    assert levels.dtype == np.uint8
+    assert levels.tolist() == expected.tolist()
+    assert torch.equal(values, before)

@@ -53,7 +53,7 @@ def load_tensor(file):
         "delay": ("FLOAT", {"default": 0.0}),
         "tag": TAG,
     },
-    {"shape": (["tiny", "real"],)},
+    {"shape": (list(models.SHAPES),)},
 )
 def make_model(tag, **options):
     return (models.model(**options),)
@@ -91,13 +91,22 @@ def watch_progress(model, tag):
     return (model,)
 
 
-@node("CONDITIONING", {"seed": ("INT", {"default": 0})}, {"width": ("INT", {"default": models.CONTEXT})})
-def make_conditioning(seed, width=models.CONTEXT):
-    """The placeholder for seed -1."""
+@node(
+    "CONDITIONING",
+    {"seed": ("INT", {"default": 0})},
+    {
+        "tokens": ("INT", {"default": 8}),
+        "width": ("INT", {"default": models.CONTEXT}),
+        "pooled": ("INT", {"default": 0}),
+    },
+)
+def make_conditioning(seed, tokens=8, width=models.CONTEXT, pooled=0):
+    """The placeholder for seed -1. With ``pooled`` a vector of that width for the whole text, as SDXL wants it."""
     if seed < 0:
         return ("NegativePlaceholder",)
     generator = torch.Generator().manual_seed(seed)
-    return ([[torch.randn(1, 8, width, generator=generator), {}]],)
+    text = torch.randn(1, tokens, width, generator=generator)
+    return ([[text, {"pooled_output": torch.randn(1, pooled, generator=generator)} if pooled else {}]],)
 
 
 @node("CLIP", {})
@@ -140,16 +149,21 @@ def make_scheduler(kind):
         "inputs": ("STRING", {}),
         "image": ("IMAGE",),
     },
-    {"mask": ("MASK",), "refiner_basic_pipe_opt": ("BASIC_PIPE",), "scheduler_func_opt": ("SCHEDULER_FUNC",)},
+    {
+        "mask": ("MASK",),
+        "refiner_basic_pipe_opt": ("BASIC_PIPE",),
+        "scheduler_func_opt": ("SCHEDULER_FUNC",),
+        "memory": ("BOOLEAN", {"default": False}),
+    },
     OUTPUT_IS_LIST=(False, True, True, False, False),
 )
-def detail_with(whose, inputs, **linked):
-    """MaskDetailerPipe of one of two packs that hold the same id."""
+def detail_with(whose, inputs, memory=False, **linked):
+    """MaskDetailerPipe of one of two packs that hold the same id; ``memory`` is told, too, if asked for."""
     for name, module in list(sys.modules.items()):
         held = vars(module).get("NODE_CLASS_MAPPINGS") or {}
         kind = held.get("MaskDetailerPipe" if whose == "Impact" else "MaskDetailerPipe (Maskwright)")
         if kind is not None and name != "nodes" and ("impact" in name.lower()) == (whose == "Impact"):
-            with timing.Watch() as watch:
+            with timing.Watch(memory) as watch:
                 made = kind().doit(**json.loads(inputs), **linked)
             TIMES[:] = [watch.told()]
             return made

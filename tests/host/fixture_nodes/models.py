@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-import comfy.latent_formats
 import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
@@ -47,34 +46,51 @@ class Denoiser:
         return x0
 
 
-# Of the UNet: as it is, and as most tests have it.
+# Of the UNet: small, as most tests have it, and as ComfyUI finds it in the checkpoints of these models.
 SHAPES = {
-    "real": {
-        "model_channels": 320,
-        "num_res_blocks": [2, 2, 2, 2],
-        "channel_mult": [1, 2, 4, 4],
-        "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
-        "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
-        "context_dim": 768,
-        "num_heads": 8,
-    },
     "tiny": {
         "model_channels": 32,
         "num_res_blocks": [1, 1, 1, 1],
         "channel_mult": [1, 2, 2, 2],
         "transformer_depth": [1, 1, 1, 0],
+        "transformer_depth_middle": 1,
         "transformer_depth_output": [1, 1, 1, 1, 1, 1, 0, 0],
         "context_dim": CONTEXT,
         "num_heads": 4,
+    },
+    "sd15": {
+        "model_channels": 320,
+        "num_res_blocks": [2, 2, 2, 2],
+        "channel_mult": [1, 2, 4, 4],
+        "transformer_depth": [1, 1, 1, 1, 1, 1, 0, 0],
+        "transformer_depth_middle": 1,
+        "transformer_depth_output": [1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0],
+        "use_linear_in_transformer": False,
+        "context_dim": 768,
+        "num_heads": 8,
+    },
+    "sdxl": {
+        "model_channels": 320,
+        "num_res_blocks": [2, 2, 2],
+        "channel_mult": [1, 2, 4],
+        "transformer_depth": [0, 0, 2, 2, 10, 10],
+        "transformer_depth_middle": 10,
+        "transformer_depth_output": [0, 0, 0, 2, 2, 2, 10, 10, 10],
+        "use_linear_in_transformer": True,
+        "context_dim": 2048,
+        "num_head_channels": 64,
+        "num_classes": "sequential",
+        "adm_in_channels": 2816,
     },
 }
 
 
 def model(kind: str, channels: int, level: float, spread: float, unet: float, delay: float, shape: str = "tiny"):
-    """A MODEL shaped as Stable Diffusion 1.5, with random weights, under a `Denoiser`."""
+    """A MODEL shaped as Stable Diffusion 1.5 or SDXL, with random weights, under a `Denoiser`."""
     management = comfy.model_management
-    half = shape == "real" and management.should_use_fp16()
-    config = comfy.supported_models.SD15(
+    half = shape != "tiny" and management.should_use_fp16()
+    sdxl = shape == "sdxl"
+    config = (comfy.supported_models.SDXL if sdxl else comfy.supported_models.SD15)(
         {
             "image_size": 32,
             "use_checkpoint": False,
@@ -82,43 +98,42 @@ def model(kind: str, channels: int, level: float, spread: float, unet: float, de
             "legacy": False,
             "in_channels": channels + (5 if kind == "inpaint" else 0),
             "out_channels": channels,
-            "transformer_depth_middle": 1,
             "dtype": torch.float16 if half else torch.float32,
             **SHAPES[shape],
         }
     )
-    config.latent_format = comfy.latent_formats.SD15()
     config.latent_format.latent_channels = channels
     if channels != 4:
         config.latent_format.latent_rgb_factors = None  # no preview without a colour for each channel
     types = comfy.model_base.ModelType
-    base = comfy.model_base.BaseModel(config, types.FLOW if kind == "flow" else types.EPS)
+    made = comfy.model_base.SDXL if sdxl else comfy.model_base.BaseModel
+    base = made(config, types.FLOW if kind == "flow" else types.EPS)
     if kind == "inpaint":
         base.set_inpaint()
-    generator = torch.Generator().manual_seed(1)
-    for name, values in base.diffusion_model.named_parameters():
-        if values.ndim > 1:
-            noise = torch.randn(values.shape, generator=generator) / values[0].numel() ** 0.5
-            values.data = noise.to(values.dtype)
-        else:
-            values.data = torch.full_like(values, float("weight" in name))
+    with_random_weights(base.diffusion_model)
     base.requires_grad_(False)
     patcher = comfy.model_patcher.ModelPatcher(base, management.get_torch_device(), management.unet_offload_device())
     patcher.set_model_unet_function_wrapper(Denoiser(base, level, spread, unet, delay))
     return patcher
 
 
+def with_random_weights(module: torch.nn.Module) -> None:
+    """Such that what passes through keeps its size, and the same ones each time."""
+    generator = torch.Generator().manual_seed(1)
+    for name, values in module.named_parameters():
+        if values.ndim > 1:
+            noise = torch.randn(values.shape, generator=generator) / values[0].numel() ** 0.5
+            values.data = noise.to(values.dtype)
+        else:
+            values.data = torch.full_like(values, float("weight" in name))
+
+
 def real_vae():
-    """As large as that of Stable Diffusion 1.5, with random weights."""
+    """As large as that of Stable Diffusion 1.5 and SDXL, with random weights."""
     layers = {"z_channels": 4, "resolution": 256, "in_channels": 3, "out_ch": 3, "ch": 128, "ch_mult": [1, 2, 4, 4]}
     layers |= {"double_z": True, "num_res_blocks": 2, "attn_resolutions": [], "dropout": 0.0}
     made = comfy.sd.VAE(sd={}, config={"params": {"ddconfig": layers, "embed_dim": 4}})
-    for name, values in made.first_stage_model.named_parameters():
-        values.data = (
-            torch.randn_like(values) / values[0].numel() ** 0.5
-            if values.ndim > 1
-            else (torch.full_like(values, float("weight" in name)))
-        )
+    with_random_weights(made.first_stage_model)
     return made
 
 
