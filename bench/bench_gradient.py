@@ -7,20 +7,23 @@ On CUDA also the number of kernel launches for 16 masks, which must be that for 
 
 from __future__ import annotations
 
+import math
 import sys
 
 import cv2
 import numpy as np
 import torch
-from _measuring import devices, floor, peak_memory, side_by_side
+from _measuring import cores, devices, floor, peak_memory, seconds, side_by_side
 from _rows import Figure, Report, Timing, add_growth
 from maskwright.core import masks
+from maskwright.core.side_by_side import side_by_side as side_by_side_on_cores
 from PIL import Image
 
 # Masks and their side. On the CPU what takes gigabytes is left out.
 SIZES = [(count, side) for count in (1, 16, 128) for side in (512, 1024, 2048, 4096)]
 MOST_PIXELS = {"cpu": 1 << 27, "cuda": 1 << 31}
 QUICK = [(4, 512)]
+KERNELS = (3, 15, 31)
 
 ABOUT = """The earlier way: 8 bits, through Pillow and OpenCV, mask by mask; on CUDA it copies to the CPU and back. The
 floor: every mask is read once and every result written once, at the bandwidth of a copy."""
@@ -45,14 +48,48 @@ def launches(batch: torch.Tensor, size: int) -> int:
     return sum(event.count for event in profile.key_averages() if "kernel" in event.key.lower())
 
 
+def reason(device: str, size: int) -> str:
+    """Why the floor is far: it has only the first reading and the last writing."""
+    passes, pixels = 4 * math.ceil(math.log2(size)), 1 << 20
+    alone, floor_of_it = (taken / pixels * 1e9 for taken in (one_pass(device, pixels) * passes, least(device, pixels)))
+    return (
+        f"A maximum and a minimum over {size} x {size} pixels take {passes} passes of comparisons, which alone take "
+        f"{alone:.2f} ns a pixel here (the floor: {floor_of_it:.2f} ns)."
+    )
+
+
+def one_pass(device: str, pixels: int) -> float:
+    """The seconds of comparing every pixel with another once.
+
+    On the CPU within the cache, as bands of a mask allow, and with all cores. On CUDA through the device's memory.
+    """
+    if device == "cuda":
+        return floor(device, moved=12 * pixels)
+    in_cache, repeats = 1 << 15, 4096
+
+    def compare(seed: int) -> None:
+        one, two, result = np.random.default_rng(seed).random((3, in_cache), np.float32)
+        for _ in range(repeats):
+            np.maximum(one, two, out=result)
+
+    best = min(seconds(lambda: side_by_side_on_cores(compare, range(cores()))) for _ in range(5))
+    return pixels * best / (in_cache * repeats * cores())
+
+
+def least(device: str, pixels: int) -> float:
+    """The seconds of reading every pixel once and writing every result once."""
+    return floor(device, moved=8 * pixels)
+
+
 def main(quick: bool) -> None:
     report = Report("GradientRegion", ABOUT)
     for device in devices():
+        why = {size: reason(device, size) for size in KERNELS}
         for count, side in QUICK if quick else SIZES:
             if count * side**2 > MOST_PIXELS[device]:
                 continue
             batch = torch.rand(count, side, side, generator=torch.Generator().manual_seed(0)).to(device)
-            for size in (3, 15, 31):
+            for size in KERNELS:
                 ways = {
                     "now": lambda: masks.gradient(batch, size),
                     "earlier": lambda: the_earlier_way(batch, size),
@@ -63,10 +100,11 @@ def main(quick: bool) -> None:
                         f"{count} masks of {side} x {side}, kernel {size}",
                         **taken,
                         device=device,
-                        floor=floor(device, moved=2 * batch.nbytes),
+                        floor=least(device, batch.numel()),
                         peak=peak_memory(ways["now"], device),
                         earlier_peak=peak_memory(ways["earlier"], device),
                         at_least=1.5,
+                        note=why[size],
                         headline=(count, side) == (16, 1024),
                     )
                 )
@@ -76,7 +114,7 @@ def main(quick: bool) -> None:
         add_growth(report, "pixels", lambda: masks.gradient(small, 15), lambda: masks.gradient(batch[:1], 15), device)
     if "cuda" in devices():
         batch = torch.rand(16, 1024, 1024, device="cuda")
-        for size in (3, 15, 31):
+        for size in KERNELS:
             more = launches(batch, size) / launches(batch[:1], size)
             report.add(Figure(f"kernel launches of 16 masks to those of 1, kernel {size}", more, "x", "cuda", 1))
 
