@@ -22,7 +22,7 @@ from maskwright.core import background, matting, tensors, threads
 from maskwright.core.matting import MattingSettings
 from PIL import Image
 
-MEGAPIXELS = {512: "0.26", 1024: "1", 2048: "4", 4096: "16"}  # by side
+SIDES = {512: "0.26 megapixels", 1024: "1 megapixel", 2048: "4 megapixels", 4096: "16 megapixels"}
 MOST_FOR_REMBG = 2048  # pixels a side
 MOST_MEMORY = 4  # GB
 
@@ -42,16 +42,14 @@ def main(quick: bool) -> None:
 
     report = Report("Cutouts and alpha matting", ABOUT)
     for device in devices():
-        for side in (256,) if quick else MEGAPIXELS:
+        for side in (256,) if quick else SIDES:
             scene = Scene(*portrait(side, side), device)
-            what = f"{side} x {side}" + (f", {MEGAPIXELS[side]} megapixels" if side in MEGAPIXELS else "")
+            what = f"{side} x {side}" + (f", {SIDES[side]}" if side in SIDES else "")
             if side != 512:
                 without_matting(report, scene, what, 3 if quick else 9)
             if device == "cpu" or side <= 1024:  # it is the CPU's work in any case
                 with_matting(report, scene, what, 2 if quick or side > 2048 else 5)
-    small, large = (Scene(*portrait(side, side), "cpu") for side in ((96, 304) if quick else (548, 1732)))
-    add_growth(report, "megapixels, 0.3 and 3, with matting", lambda: small.now(True), lambda: large.now(True))
-    add_growth(report, "megapixels, 0.3 and 3, without", lambda: small.now(False), lambda: large.now(False))
+    growth(report, *((96, 304) if quick else (548, 1732)))
     for height, width in ((512, 512),) if quick else ((4096, 4096), (4320, 7680)):
         for unknown, soft in (("", False), (", most of it unknown", True)):
             peak = measured_alone(height, width, soft)
@@ -141,6 +139,21 @@ def with_matting(report: Report, scene: Scene, what: str, rounds: int) -> None:
         now, earlier = (tensors.to_8bit(way()).astype(int) for way in ways.values())
         differs = np.abs(now - earlier)[now[..., 3] > 0].max()
         report.add(Figure(f"on: {what}: largest difference, levels of 255", differs.item(), "", scene.device, 2))
+
+
+def growth(report: Report, side: int, large_side: int) -> None:
+    small, large = (Scene(*portrait(each, each), "cpu") for each in (side, large_side))
+    add_growth(report, "megapixels, 0.3 and 3, with matting", lambda: small.now(True), lambda: large.now(True))
+
+    def fill(scene: Scene) -> torch.Tensor:
+        return tensors.empty((*scene.mask.shape, 5), scene.image.device).zero_()
+
+    filled = side_by_side({"small": lambda: fill(small), "large": lambda: fill(large)}, 9)
+    why = (
+        f"Filling new memory of the results' size alone takes {filled['large'].median / filled['small'].median:.1f} "
+        "times as long: the system clears large blocks anew, while small ones come back from the allocator."
+    )
+    add_growth(report, "megapixels, 0.3 and 3, without", lambda: small.now(False), lambda: large.now(False), note=why)
 
 
 class Parts:

@@ -145,14 +145,18 @@ class Compared:
         alone, ready, count = taken.pop("bare"), taken.pop("ready").median, len(images)
         least = floor(self._device, count * self._operations)
         what = f"{count} pictures of {images.shape[2]} x {images.shape[1]}"
-        why = f"ONNX Runtime's bare session.run alone takes {alone.median / least:.2f} times the floor"
+        why = f"ONNX Runtime's bare session.run takes {alone.median / least:.2f} times the floor"
         if self._device == "cpu":
             in_convolutions, in_all = self.profile(shown)
             why += (
                 f": by its own profile {in_convolutions / in_all:.0%} of that are convolutions, which take "
                 f"{in_convolutions / least:.2f} times the floor, and the rest resizing, joining and pooling"
             )
-        why += "."
+        on_top = taken["now"].median - alone.median
+        of_rembg = (
+            f"{on_top / count * 1e3:.0f} ms a picture come on top of session.run, {ready / count * 1e3:.0f} ms of them "
+            "rembg's making it ready with Pillow and numpy."
+        )
         report.add(
             Timing(
                 f"{name}, warm: {what}",
@@ -161,20 +165,17 @@ class Compared:
                 floor=least,
                 peak=peak(ways["now"], self._device),
                 earlier_peak=peak(ways["earlier"], self._device),
-                note=why,
+                note=f"{why}. {of_rembg}",
                 headline=True,
             )
         )
-        report.add(Timing(f"{name}, warm: bare session.run of these", alone, self._device, floor=least, note=why))
+        report.add(Timing(f"{name}, warm: bare session.run of these", alone, self._device, floor=least, note=f"{why}."))
         allowed = 1.1 * alone.median + 0.03 * count
         share = taken["now"].median / allowed
-        on_top = (taken["now"].median - alone.median) / count * 1e3
-        of_rembg = (
-            f"Of {on_top:.0f} ms a picture on top of session.run, {ready / count * 1e3:.0f} ms are rembg's making the "
-            "picture ready, with Pillow and numpy on one core."
-        )
         report.add(Figure(f"{name}, warm: time to what is allowed", share, "x", self._device, 1, of_rembg))
-        report.add(Figure(f"{name}, warm: on top of session.run, for a picture", on_top, " ms", self._device))
+        report.add(
+            Figure(f"{name}, warm: on top of session.run, for a picture", on_top / count * 1e3, " ms", self._device)
+        )
         now, earlier = (tensors.to_8bit(way()[..., 3]).astype(int) for way in ways.values())
         differs = np.abs(now - earlier).max().item()
         report.add(Figure(f"{name}: largest difference in alpha, levels of 255", differs, "", self._device, 1))
