@@ -23,7 +23,7 @@ from typing import TypeAlias
 
 import torch
 
-from . import masks, previews, tensors
+from . import masks, packed_layers, previews, tensors
 from .checks import check_choice, check_number, check_whole_number
 from .chunks import WITHOUT_HOST, Chunks
 from .errors import InputError, ModelError
@@ -300,6 +300,9 @@ class Segmenter:
 
 def _through(layer: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:
     """One layer of the vision tower. Before transformers 5 it wants a second mask, and gives a tuple."""
+    faster = packed_layers.packed(layer)
+    if faster is not None:
+        return faster(hidden)
     masks_wanted = {"attention_mask", "causal_attention_mask"} & inspect.signature(layer.forward).parameters.keys()
     result = layer(hidden, **dict.fromkeys(masks_wanted))
     return result[0] if isinstance(result, tuple) else result

@@ -323,9 +323,9 @@ class Phase:
 # From one shape a picture to whole scenes: what a shape is, then which patches belong together, then words.
 PHASES = (
     Phase("one shape", "single", 128, 32, 0, 1200, (2e-3, 2e-3)),
-    Phase("windows", "scenes", 176, 32, 0, 1500, (2e-3, 1.5e-3)),
-    Phase("windows and words", "scenes", 176, 16, 4, 1500, (1.5e-3, 8e-4)),
-    Phase("whole scenes", "scenes", SIDE, 8, 4, 500, (8e-4, 2e-5)),
+    Phase("windows", "scenes", 176, 32, 0, 1350, (2e-3, 1.5e-3)),
+    Phase("windows and words", "scenes", 176, 16, 4, 1350, (1.5e-3, 8e-4)),
+    Phase("whole scenes", "scenes", SIDE, 8, 4, 350, (8e-4, 2e-5)),
 )
 SINGLES, SCENES = 6000, 3000
 

@@ -1,0 +1,107 @@
+"""Layers of CLIP's vision tower on a CPU: weights laid out once as oneDNN reads them, activations in the same pass.
+
+For products of float32 matrices PyTorch calls a BLAS, which lays out the weights anew at every call, and leaves the
+activation to passes of its own. oneDNN, which PyTorch has for convolutions, does neither. Its operators for linear
+layers are those that `torch.compile` makes use of; since PyTorch documents them nowhere they are tried first, and where
+one is missing, or gives something else, layers run as they are.
+"""
+
+from __future__ import annotations
+
+import functools
+import platform
+import threading
+import weakref
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+_QUICK_GELU = 1.702  # x sigmoid(1.702 x) (Hendrycks and Gimpel, *Gaussian Error Linear Units*, 2016)
+
+# For each layer what was made of it, and the address of its weights then.
+_MADE: weakref.WeakKeyDictionary[torch.nn.Module, tuple[int, PackedLayer]] = weakref.WeakKeyDictionary()
+_ONE_AT_A_TIME = threading.Lock()
+
+
+def packed(layer: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor] | None:
+    """The same layer, faster: ``[B,tokens,width]`` float32 -> the same shape.
+
+    It holds a copy of the layer's weights, is made once, and lives as long as the layer. Any thread may ask and run.
+
+    Args:
+        layer: An encoder layer of transformers' CLIP or CLIPSeg.
+
+    Returns:
+        None where the layer is not in float32 on a CPU, or this PyTorch lacks the operators.
+    """
+    weight = layer.mlp.fc1.weight
+    if weight.device.type != "cpu" or weight.dtype != torch.float32 or not operators_work():
+        return None
+    with _ONE_AT_A_TIME:
+        address, made = _MADE.get(layer, (None, None))
+        if address != weight.data_ptr():
+            made = PackedLayer(layer)
+            _MADE[layer] = weight.data_ptr(), made
+        return made
+
+
+class PackedLayer:
+    """See `packed`."""
+
+    def __init__(self, layer: torch.nn.Module) -> None:
+        attention, mlp = layer.self_attn, layer.mlp
+        self._norm, self._second_norm = layer.layer_norm1, layer.layer_norm2
+        self._heads = attention.num_heads
+        self._attend_to = _Product(attention.q_proj, attention.k_proj, attention.v_proj)
+        self._out = _Product(attention.out_proj)
+        if mlp.config.hidden_act == "quick_gelu":
+            # With y = 1.702 x the activation is y sigmoid(y) / 1.702, which oneDNN has: it calls it swish.
+            self._first = _Product(mlp.fc1, scaled=_QUICK_GELU, activation="swish")
+            self._second, self._activation = _Product(mlp.fc2, read_scaled=_QUICK_GELU), torch.nn.Identity()
+        else:
+            self._first, self._second, self._activation = _Product(mlp.fc1), _Product(mlp.fc2), mlp.activation_fn
+
+    def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
+        # [B,tokens,3 width] -> [B,tokens,3,heads,width of a head] -> [3,B,heads,tokens,width of a head]
+        qkv = self._attend_to(self._norm(hidden)).unflatten(-1, (3, self._heads, -1)).permute(2, 0, 3, 1, 4)
+        seen = F.scaled_dot_product_attention(*qkv)
+        hidden = hidden + self._out(seen.transpose(1, 2).flatten(2))  # [B,heads,tokens,...] -> [B,tokens,width]
+        return hidden + self._second(self._activation(self._first(self._second_norm(hidden))))
+
+
+class _Product:
+    """One or more linear layers of the same input as one, ``[...,in]`` -> ``[...,all their outputs]``.
+
+    Args:
+        read_scaled: How many times too large the input is.
+        scaled: How many times too large the output is to be, before the activation.
+        activation: As oneDNN calls it.
+    """
+
+    def __init__(
+        self, *layers: torch.nn.Linear, read_scaled: float = 1.0, scaled: float = 1.0, activation: str = "none"
+    ) -> None:
+        weight, bias = (torch.cat([getattr(layer, name).detach() for layer in layers]) for name in ("weight", "bias"))
+        rows = 512  # of the products to come; the layout is the same for all that are not very few
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight * (scaled / read_scaled), rows)
+        self._bias, self._activation = bias * scaled, activation
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, self._activation, [], "")
+
+
+@functools.cache
+def operators_work() -> bool:
+    """Whether this PyTorch has oneDNN's operators for linear layers, and they give what they should."""
+    # Other kinds of processors have other libraries below PyTorch, with which nobody tried this.
+    if platform.machine().lower() not in ("x86_64", "amd64") or not torch.backends.mkldnn.is_available():
+        return False
+    with torch.no_grad():
+        layer, x = torch.nn.Linear(8, 4), torch.linspace(-1, 1, 48).view(2, 3, 8)
+        expected = layer(x)
+        try:
+            plain, swish = _Product(layer)(x), _Product(layer, activation="swish")(x)
+        except (AttributeError, RuntimeError, TypeError, ValueError):  # whatever they became
+            return False
+    return torch.allclose(plain, expected, atol=1e-5) and torch.allclose(swish, F.silu(expected), atol=1e-5)
