@@ -10,12 +10,13 @@ import functools
 import itertools
 import json
 import string
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from _measuring import seconds
-from maskwright.core import clipseg
+from maskwright.core import clipseg, packed_layers
 from maskwright.core.side_by_side import side_by_side
 from tiny_clipseg import write as write_tiny_model
 from torch.nn import functional
@@ -129,33 +130,42 @@ def products_alone(
 ) -> float:
     """The operations a second that a transformer's matrix products and attention reach with nothing between them.
 
-    In the shapes that they have in it, each layer with weights of its own; on CUDA a batch, on the CPU pictures side
-    by side as the pack runs them.
+    In the shapes that they have in it, each layer with weights of its own, and by the means that the pack uses; on CUDA
+    a batch, on the CPU pictures side by side.
 
     Args:
         together: How many pictures at once.
     """
-    tokens, width, inner = patches + 1, part.width, part.inner
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape: int) -> torch.Tensor:
         return torch.rand(shape, generator=generator).to(device, dtype)
 
-    layers = [
-        [random(*shape) for shape in [(width, width)] * 4 + [(inner, width), (width, inner)]]
-        for _ in range(part.layers)
-    ]
+    tokens, width, inner = patches + 1, part.width, part.inner
     batch = together if device == "cuda" else 1
     seen, wide = random(batch, tokens, width), random(batch, tokens, inner)
     heads = random(batch, part.heads, tokens, width // part.heads)
+    packed = part == TOWER and device == "cpu" and dtype == torch.float32 and packed_layers.operators_work()
+    first = [(3 * width, width)] if packed else [(width, width)] * 3  # queries, keys and values
+    shapes = [*first, (width, width), (inner, width), (width, inner)]
+
+    def product(rows: int, columns: int) -> Callable[[], object]:
+        x, weight = (seen if columns == width else wide), random(rows, columns)
+        if not packed:
+            return lambda: functional.linear(x, weight)
+        layer = torch.nn.Linear(columns, rows)
+        layer.weight.data = weight
+        faster = packed_layers._Product(layer)
+        return lambda: faster(x)
+
+    with torch.no_grad():
+        products = [product(*shape) for _ in range(part.layers) for shape in shapes]
 
     def work(_: object) -> None:
-        for *projections, widening, narrowing in layers:
-            for weight in projections:
-                functional.linear(seen, weight)
+        for each in products:
+            each()
+        for _ in range(part.layers):
             functional.scaled_dot_product_attention(heads, heads, heads)
-            functional.linear(seen, widening)
-            functional.linear(wide, narrowing)
 
     def way() -> None:
         with torch.no_grad():
