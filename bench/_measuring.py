@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import gc
 import os
 import statistics
 import sys
@@ -83,6 +84,7 @@ def peak_memory(way: Way, device: str = "cpu") -> float | None:
     On the CPU what the system counts for this process (Linux only: None elsewhere), so that buffers of the libraries
     count as well; on CUDA what PyTorch handed out.
     """
+    gc.collect()  # a model of an earlier call may be held by nothing but itself
     if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -103,6 +105,12 @@ def peak_memory(way: Way, device: str = "cpu") -> float | None:
     peak = _held(status, "VmHWM") - before
     del result
     return max(float(peak), 0.0)
+
+
+def process_memory() -> float | None:
+    """The bytes that this process holds (Linux only: None elsewhere)."""
+    status = Path("/proc/self/status")
+    return float(_held(status, "VmRSS")) if status.exists() else None
 
 
 def _held(status: Path, kind: str) -> int:

@@ -156,14 +156,16 @@ def _exponent(value: float) -> int:
     return int(f"{value:e}".split("e")[1])
 
 
-def add_growth(report: Report, what: str, small: Way, large: Way, device: str = "cpu", note: str = "") -> None:
+def add_growth(
+    report: Report, what: str, small: Way, large: Way, device: str = "cpu", note: str = "", rounds: int = 5
+) -> None:
     """Compare work with ten times as much of it: neither time nor memory may grow faster than the work does.
 
     Args:
         what: What there is ten times as much of, with the numbers: ``pictures, 4 and 40``.
         note: Why one of them does, with the measurement that shows it.
     """
-    taken = side_by_side({"small": small, "large": large}, 5, device)
+    taken = side_by_side({"small": small, "large": large}, rounds, device)
     growth = taken["large"].median / taken["small"].median / 10
     report.add(Figure(f"growth of time to growth of {what}", growth, "x", device, NO_FASTER, note))
     peaks = [peak_memory(way, device) for way in (small, large)]

@@ -1,12 +1,9 @@
-"""How fast text to mask is, beside the earlier nodes' way, and how much memory a batch takes.
+"""CLIPSegMasking beside the earlier way, with a model of the published one's size and random weights.
 
-The model has the published one's size (ViT-B/16 at 352 x 352, about 600 MB) and random weights, written into a
-temporary folder. The earlier way loads processor and model from that folder for every picture and runs one picture a
-pass; this pack's is the node CLIPSegMasking, warm. Both run in turns in one process; medians are told.
+On the CPU the node runs as it is; half precisions run as on a GPU, on a copy of the model. What the vision tower saw
+in the last pictures is kept on a CPU: here every picture counts as new, but for the rows that say otherwise.
 
-    python bench/bench_clipseg.py [--quick]
-
-``--quick`` takes fewer pictures and one turn: it shows that everything runs, its numbers say little.
+    python3 tools/dev.py bench clipseg [--quick]
 """
 
 from __future__ import annotations
@@ -14,275 +11,393 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import platform
-import string
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
-import numpy as np
 import torch
-from _side_by_side import ROOT, seconds
-from PIL import Image
-
-sys.path.insert(0, str(ROOT / "tests"))
-
-import tiny_clipseg
-from maskwright import NODE_CLASS_MAPPINGS
-from maskwright.core import clipseg
+from _clipseg_model import (
+    TEXT,
+    TEXT_BYTES,
+    TOWER,
+    VOCABULARY,
+    decoder_operations,
+    tiles,
+    tower_operations,
+    write_model,
+)
+from _clipseg_runs import (
+    PRECISIONS,
+    PROMPTS,
+    SIDE,
+    Runner,
+    Work,
+    earlier,
+    masking,
+    name_of,
+    pictures,
+    reason,
+    so_many,
+    taken_apart,
+    wasted,
+)
+from _measuring import Spread, Watched, Way, devices, floor, peak_memory, process_memory, seconds
+from _measuring import side_by_side as in_turns
+from _rows import Figure, Report, Timing, add_growth
+from maskwright.core import clipseg, packed_layers
 from maskwright.core.last_tensors import LastTensors
-from maskwright.core.side_by_side import side_by_side
 from maskwright.models import clipseg as models
+from maskwright.nodes import _host as host
 
-# What the model saw in the last pictures is kept. Here every picture counts as new, until a row asks for one again.
-KEPT, clipseg._PICTURES = clipseg._PICTURES, LastTensors(0)
+# What the pack keeps of the last pictures. For most rows it keeps nothing, so that every picture counts as new.
+KEPT = clipseg._PICTURES
 
-NAME = "real size"
-PROMPT = "red circle"
-FOUR_PROMPTS = "red circle | blue square | sky | hair"
+ABOUT = f"""Pictures of {SIDE} x {SIDE}; the model looks at 352 x 352 where nothing else is said. The earlier way:
+processor and model are loaded anew for every picture, one picture a pass, and for several prompts once more for each.
+The floor: the matrix products and convolutions of the ten vision layers that the decoder reads, and of the decoder,
+counted, at the rate of products of large matrices in the same precision; on CUDA, where pictures and masks lie in main
+memory, at least the time of copying them there and back. For a new process the floor is that of its first picture and
+text, or of reading the weights once from memory, and its start up to the end of the imports, as measured."""
 
 
-def write_model(folder: Path) -> Path:
-    """A CLIPSeg of the published model's size with random weights, and a tokenizer of its size, as files."""
-    from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
+def add_agreement(report: Report, run: Runner, precisions: Sequence[torch.dtype], count: int) -> None:
+    images, device = pictures(count), run.device
+    old_masks, old_logits = earlier(images, PROMPTS[:1], run.folder, device)
+    masks = masking(images, PROMPTS[0], run.pair)
+    ours = {dtype: run.logits(images, dtype) for dtype in precisions}
 
-    tiny_clipseg.write(folder)  # for the other files; model and vocabulary are replaced
-    vocabulary = write_vocabulary(folder, 49408)
-    config = CLIPSegConfig(
-        text_config={
-            "vocab_size": vocabulary,
-            "bos_token_id": vocabulary - 2,
-            "eos_token_id": vocabulary - 1,
-            "pad_token_id": vocabulary - 1,
-        },
-        vision_config={"image_size": 352, "patch_size": 16},
-        extract_layers=[3, 6, 9],
-        reduce_dim=64,
-        use_complex_transposed_convolution=True,
+    def add(what: str, difference: torch.Tensor, unit: str = "", at_most: float | None = None) -> None:
+        most = float(f"{difference.abs().max():.4g}")  # the earlier way's levels are not quite whole
+        report.add(Figure(f"largest difference of {what}", most, unit, device, at_most))
+
+    # On a GPU the pictures are resized in float, so that a level may differ here and there before the model sees them.
+    targets = (1e-4, 2) if device == "cpu" else (None, None)
+    add(f"logits to the earlier way's, {count} pictures", ours[torch.float32] - old_logits, "", targets[0])
+    add(f"masks to the earlier way's, {count} pictures", 255 * (masks - old_masks), "/255", targets[1])
+    report.add(Figure("standard deviation of these logits", old_logits.std().item(), "", device))
+    for dtype in precisions[1:]:
+        add(f"logits in {name_of(dtype)} to those in float32", ours[dtype] - ours[torch.float32])
+
+
+def add_warm(
+    report: Report,
+    run: Runner,
+    works: Sequence[Work],
+    rounds: int,
+    against: bool = True,
+    waste: str = "",
+    at_least: float | None = None,
+    headline: bool = False,
+) -> Timing:
+    """A row for each of the works, which differ in precision only; the first of them comes back.
+
+    Args:
+        against: Whether the earlier way can do the same.
+        waste: What the reason says besides.
+    """
+    device = run.device
+    ways = {name_of(each.dtype): run.now(each) for each in works}
+    if against:
+        ways["earlier"] = run.earlier(works[0])
+    taken = in_turns(ways, rounds, device)
+    peaks = {name: peak_memory(way, device) for name, way in ways.items()}
+    rows = []
+    for each in works:
+        name = name_of(each.dtype)
+        parts = taken_apart(ways[name], device)
+        first = each == works[0]
+        rows.append(
+            Timing(
+                str(each),
+                now=taken[name],
+                device=device,
+                earlier=taken.get("earlier"),
+                floor=each.floor,
+                peak=peaks[name],
+                earlier_peak=peaks.get("earlier"),
+                at_least=at_least if first else None,
+                note=f"{reason(each, parts)} {waste if first else ''}".strip(),
+                headline=headline and first,
+            )
+        )
+        report.add(rows[-1])
+        if first:
+            report.add(Figure(f"time outside the model, {each}", 100 * (1 - parts.model / parts.total), " %", device))
+    return rows[0]
+
+
+def add_pictures(
+    report: Report, run: Runner, counts: Sequence[int], precisions: Sequence[torch.dtype], rounds: int
+) -> None:
+    """One prompt on one, some, and many pictures; on a CPU half precisions on one picture only."""
+    device = run.device
+    one, some, many = (Work(count, device=device) for count in counts)
+    figures, waste = wasted(run.folder, device, min(2, some.pictures))
+    for figure in figures:
+        report.add(figure)
+    others = precisions[1:]
+    add_warm(report, run, [one, *(replace(one, dtype=dtype) for dtype in others)], rounds)
+    works = [some, *(replace(some, dtype=dtype) for dtype in others if device == "cuda")]
+    row = add_warm(report, run, works, rounds, waste=waste, at_least=2, headline=True)
+
+    # What takes minutes: time and memory in the same rounds, and none before them, since all has run already.
+    ways = {"now": run.now(many), "earlier": run.earlier(many)}
+    runs = [{name: timed_once(way, device) for name, way in ways.items()} for _ in range(2 if rounds > 1 else 1)]
+    taken = {name: Spread.of([each[name][0] for each in runs]) for name in ways}
+    peaks = {name: runs[-1][name][1] for name in ways}
+    report.add(
+        Timing(
+            str(many),
+            **taken,
+            device=device,
+            floor=many.floor,
+            peak=peaks["now"],
+            earlier_peak=peaks["earlier"],
+            note=row.note,
+        )
     )
-    model = CLIPSegForImageSegmentation(config).requires_grad_(False)
-    generator = torch.Generator().manual_seed(0)
-    for parameter in model.parameters():
-        if parameter.ndim > 1:  # larger than at the start of a training, so that logits differ from pixel to pixel
-            parameter.normal_(0, 1.2 / parameter[0].numel() ** 0.5, generator=generator)
-    model.save_pretrained(folder)
-    settings = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
-    settings["size"] = {"height": 352, "width": 352}
-    (folder / "preprocessor_config.json").write_text(json.dumps(settings), encoding="utf-8")
-    return folder
+    if device == "cuda":
+        held = [row.peak, peaks["now"]]
+    else:
+        held = [_in_a_process(run, "--held", str(work.pictures))["held"] for work in (some, many)]
+    if None not in held:
+        what = f"memory that {many.pictures} pictures take, to that of {some.pictures}"
+        report.add(Figure(what, held[1] / held[0], "x", device, 1.2))
 
 
-def write_vocabulary(folder: Path, size: int) -> int:
-    """A byte-level vocabulary like CLIP's, of single letters and words of two to four; reading it takes time."""
-    vocabulary = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
-    special = ["<|startoftext|>", "<|endoftext|>"]
-    tokens = dict.fromkeys(token for token in vocabulary if len(token.removesuffix("</w>")) == 1)
-    merges = []
-    starts = list(string.ascii_lowercase)
-    while len(tokens) < size - len(special):
-        longer = []
-        for start, letter in itertools.product(starts, string.ascii_lowercase):
-            for token in (start + letter, start + letter + "</w>"):
-                if len(tokens) < size - len(special):
-                    merges.append(f"{start} {token.removeprefix(start)}")
-                    tokens[token] = None
-            longer.append(start + letter)
-        starts = longer
-    numbers = {token: number for number, token in enumerate([*tokens, *special])}
-    (folder / "vocab.json").write_text(json.dumps(numbers), encoding="utf-8")
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
-    return len(numbers)
+def held(count: int, folder: Path) -> None:
+    """In a process of its own: prints the most bytes that all of it holds at a time, less the pictures and masks."""
+    pair, images = models.load(folder.name, [folder.parent]), pictures(count)
+    masking(images[:2], PROMPTS[0], pair)  # what is made once
+    before = process_memory()
+    peak = peak_memory(lambda: masking(images, PROMPTS[0], pair))
+    of_its_own = images.nbytes + 4 * count * SIDE**2
+    print(json.dumps({"held": before + peak - of_its_own if before and peak else None}))
 
 
-def pictures(count: int, side: int = 1024) -> torch.Tensor:
-    """``[count,side,side,3]`` contiguous, as ComfyUI loads them: smooth, with some noise."""
-    generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(count, 3, 16, 16, generator=generator)
-    smooth = torch.nn.functional.interpolate(coarse, (side, side), mode="bicubic", align_corners=False)
-    smooth.add_(torch.rand(1, 1, side, side, generator=generator), alpha=0.1).clamp_(0, 1)
-    return smooth.permute(0, 2, 3, 1).contiguous()  # [B,C,H,W] -> [B,H,W,C]
+def _in_a_process(run: Runner, *arguments: str) -> dict[str, float]:
+    """What this file prints with these arguments, run on the model and the device of ``run``."""
+    command = [sys.executable, __file__, *arguments, "--model", str(run.folder), "--device", run.device]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return json.loads(done.splitlines()[-1])
 
 
-def earlier(images: torch.Tensor, text: str, folder: Path, device: str = "cpu") -> tuple[torch.Tensor, torch.Tensor]:
-    """Masks and logits as the earlier node made them: everything anew for every picture."""
-    from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor
-
-    masks, rows, size = [], [], None
-    for image in images:
-        picture = Image.fromarray(np.clip(255.0 * image.numpy(), 0, 255).astype(np.uint8))
-        size = size or picture.size
-        processor = CLIPSegProcessor.from_pretrained(folder)
-        model = CLIPSegForImageSegmentation.from_pretrained(folder).to(device)
-        with torch.no_grad():
-            inputs = processor(text=text, images=picture, padding=True, return_tensors="pt").to(device)
-            logits = model(**inputs).logits.reshape(352, 352)
-        p = logits.sigmoid()
-        levels = (((p - p.min()) / p.max()).cpu().numpy() * 255).astype(np.uint8)
-        grey = Image.fromarray(levels).resize(size).convert("RGB")
-        colours = torch.from_numpy(np.asarray(grey).astype(np.float32) / 255)
-        masks.append((colours * torch.tensor([0.299, 0.587, 0.114])).sum(-1))
-        rows.append(logits.cpu())
-    return torch.stack(masks), torch.stack(rows)
+def timed_once(way: Way, device: str) -> tuple[float, float | None]:
+    """Seconds and memory of one call."""
+    taken: list[float] = []
+    peak = peak_memory(lambda: taken.append(seconds(way, device)), device)
+    return (taken[0] if taken else seconds(way, device)), peak
 
 
-def row(what: str, value: str, target: str = "") -> None:
-    print(f"{what:<64}{value:>18}  {target}", flush=True)
+def add_prompts(
+    report: Report, run: Runner, counts: Sequence[int], precisions: Sequence[torch.dtype], rounds: int
+) -> None:
+    from transformers import CLIPSegForImageSegmentation
+
+    device = run.device
+    rows = {}
+    for count in counts:
+        work = Work(prompts=count, device=device)
+        works = [work, *(replace(work, dtype=dtype) for dtype in precisions[1:] if device == "cuda")]
+        turns = min(rounds, 2) if count > 8 else rounds  # the earlier way takes long
+        rows[count] = add_warm(report, run, works, turns, headline=count == 4)
+    ways = {"one": run.now(Work(device=device)), "four": run.now(Work(prompts=4, device=device))}
+    taken = in_turns(ways, 3 * rounds, device)
+    growth = taken["four"].median / taken["one"].median
+    report.add(Figure("time of four prompts on one picture to that of one", growth, "x", device, 1.3, rows[4].note))
+
+    embed, calls = CLIPSegForImageSegmentation.get_conditional_embeddings, []
+
+    def counted(*given: object, **named: object) -> object:
+        calls.append(1)
+        return embed(*given, **named)
+
+    with patch.object(CLIPSegForImageSegmentation, "get_conditional_embeddings", counted):
+        ways["four"]()
+    report.add(Figure("texts encoded by a second run of the same text", len(calls), "", device, 0))
 
 
-class Pack:
-    """The pack's node with the model in ``folder``."""
+def add_resolution(report: Report, run: Runner, precisions: Sequence[torch.dtype], rounds: int) -> None:
+    """Twice the model's own size, which the earlier way cannot look at."""
+    for prompts in (1, 4):
+        work = Work(8 if run.device == "cuda" else 1, prompts, 704, run.device)
+        works = [work, *(replace(work, dtype=dtype) for dtype in precisions[1:] if run.device == "cuda")]
+        add_warm(report, run, works, rounds, against=False)
 
-    def __init__(self, folder: Path) -> None:
-        self.pair = models.load(folder.name, [folder.parent])
-        self._node = NODE_CLASS_MAPPINGS["CLIPSegMasking"]()
 
-    def masks(self, images: torch.Tensor, text: str) -> torch.Tensor:
-        return self._node.CLIPSeg_image(images, text, self.pair)[0]
-
-    def logits(self, images: torch.Tensor, text: str) -> torch.Tensor:
-        segmenter = clipseg.Segmenter(*self.pair)
-        with torch.no_grad():
-            embedding = segmenter.text_embedding(text)
-            return torch.cat(
-                [
-                    segmenter.logits(segmenter.activations(segmenter.pixel_values(image, 352)), embedding)
-                    for image in images.split(1)
-                ]
+def add_again(report: Report, run: Runner, count: int, rounds: int) -> None:
+    """Pictures that the vision tower saw in the last run: the very same again, and another prompt each time."""
+    device, images, numbers = run.device, pictures(count), itertools.count()
+    work = Work(count, device=device)
+    ways = {
+        "same": run.now(work),
+        "another": lambda: masking(images, f"circle number {next(numbers)}", run.pair),
+        "earlier": run.earlier(work),
+    }
+    tokens = len(run.pair[0].tokenizer("circle number 10")["input_ids"])
+    text_floor = floor(device, TEXT.operations(tokens), TEXT_BYTES)
+    with patch.object(clipseg, "_PICTURES", KEPT):
+        taken = in_turns(ways, rounds, device)
+        earlier_peak = peak_memory(ways["earlier"], device)
+        for name, beyond in (("another", text_floor), ("same", 0.0)):
+            report.add(
+                Timing(
+                    f"{so_many(count, 'picture')} seen before, {name} prompt",
+                    now=taken[name],
+                    device=device,
+                    earlier=taken["earlier"],
+                    floor=work.decoder_floor + beyond,
+                    peak=peak_memory(ways[name], device),
+                    earlier_peak=earlier_peak,
+                    note=reason(work, taken_apart(ways[name], device)),
+                    headline=name == "another",
+                )
             )
 
 
-def matrix_products(count: int) -> Callable[[], object]:
-    """Does as many operations as the vision tower's matrix products for ``count`` pictures, and nothing else.
+def add_cold(report: Report, run: Runner, rounds: int) -> None:
+    """The first picture of a new process: from its start, and from when all is imported that both ways need."""
+    device = run.device
 
-    In each of the ten layers that the decoder reads n = 22 x 22 + 1 tokens of width d = 768 take 12 d^2 products in the
-    projections and the two-layer network, and 2 n d in the attention. Here all are done as the largest of them, n x d
-    by d x 4 d, which runs fastest.
-    """
-    tokens, width, layers = 22 * 22 + 1, 768, 10
-    products = count * layers * tokens * (12 * width**2 + 2 * tokens * width) // (tokens * 4 * width**2)
-    seen, weight = torch.rand(tokens, width), torch.rand(4 * width, width)
-    return lambda: side_by_side(lambda _: torch.nn.functional.linear(seen, weight), range(products))
+    def told(way: str) -> dict[str, float]:
+        start = time.time()
+        cold = _in_a_process(run, "--cold", way)
+        return cold | {"total": cold["end"] - start}
 
+    if rounds > 1:
+        told("now")  # brings the files into memory
+    runs = [{way: told(way) for way in ("now", "earlier")} for _ in range(rounds)]
 
-def bench_node(folder: Path, count: int, turns: int) -> None:
-    """The node where it runs by itself: on CUDA where there is one, else on the CPU. The earlier way is on the CPU."""
-    ours = Pack(folder)
-    images = pictures(count)
-    new, (old, old_logits) = ours.masks(images, PROMPT), earlier(images, PROMPT, folder)
-    difference = (ours.logits(images, PROMPT) - old_logits).abs().max().item()
-    row("largest difference of logits", f"{difference:.1e}", f"at most 1e-4; their deviation is {old_logits.std():.2f}")
-    row("largest difference of masks, in 1/255", f"{(new - old).abs().max().item() * 255:.2f}", "at most 2")
+    def spread(key: str, way: str) -> Spread:
+        return Spread.of([each[way][key] for each in runs])
 
-    ways = {"now": lambda: ours.masks(images, PROMPT), "earlier": lambda: earlier(images, PROMPT, folder)}
-    if not torch.cuda.is_available():
-        ways["floor"] = matrix_products(count)
-    taken = seconds(ways, turns)
-    row(f"{count} pictures of 1024 x 1024, earlier way", f"{taken['earlier']:.2f} s")
-    row(f"{count} pictures of 1024 x 1024, CLIPSegMasking", f"{taken['now']:.2f} s")
-    row("times as fast", f"{taken['earlier'] / taken['now']:.2f}", "at least 2")
-    if "floor" in taken:
-        above = f"now takes {taken['now'] / taken['floor']:.2f} times that"
-        row("the model's matrix products alone", f"{taken['floor']:.2f} s", above)
+    def median(key: str) -> float:
+        return spread(key, "now").median
 
-    single = images[:1]
-    ways = {"one": lambda: ours.masks(single, PROMPT), "four": lambda: ours.masks(single, FOUR_PROMPTS)}
-    taken = seconds(ways, 3 * turns)
-    row("1 picture, 1 prompt", f"{taken['one']:.3f} s")
-    row("1 picture, 4 prompts", f"{taken['four']:.3f} s")
-    row("times as long", f"{taken['four'] / taken['one']:.2f}", "under 1.3")
-    clipseg._PICTURES = KEPT
-    again = seconds({"again": lambda: ours.masks(single, PROMPT)}, 3 * turns)["again"]
-    row("the same picture again", f"{again:.3f} s")
-
-    text_model, calls = ours.pair[1].clip.text_model, []
-    hook = text_model.register_forward_hook(lambda *_: calls.append(1))
-    ours.masks(single, FOUR_PROMPTS)
-    hook.remove()
-    row("texts encoded by a second run of the same text", str(len(calls)), "0")
-
-
-def bench_cuda(folder: Path, count: int, turns: int) -> None:
-    """Pictures a second on the GPU, from pictures in main memory to masks in main memory."""
-    processor, model = Pack(folder).pair
-    images = pictures(count)
-    few = images[:4]
-    query = clipseg.Query(PROMPT)
-    ways = {"earlier": lambda: earlier(few, PROMPT, folder, "cuda")}
-    for dtype in (torch.float32, torch.float16):
-        segmenter = clipseg.Segmenter(processor, clipseg.copy_as(model, dtype).to(device="cuda"))
-        name = str(dtype).removeprefix("torch.")
-        ways[name] = lambda segmenter=segmenter: clipseg.masking(images, segmenter, query)
-    taken = seconds(ways, turns)
-    before = len(few) / taken.pop("earlier")
-    row("CUDA, earlier way (model on the GPU)", f"{before:.1f} pictures/s")
-    for name, spent in taken.items():
-        row(f"CUDA, {name}", f"{count / spent:.1f} pictures/s", f"{count / spent / before:.0f} times")
+    tokens = len(run.pair[0].tokenizer(PROMPTS[0])["input_ids"])
+    weights = sum(file.stat().st_size for file in run.folder.glob("*.safetensors"))
+    computing = floor(device, tower_operations() + decoder_operations(1) + TEXT.operations(tokens))
+    lowest = max(computing, floor(device, moved=weights))
+    imports = min(each[way]["total"] - each[way]["first"] for each in runs for way in each)
+    loading, weights, packing = (median(key) / median("first") for key in ("loading", "weights", "packing"))
+    why = (
+        f"After the imports, loading takes {loading:.0%} of the time, {weights:.0%} for building the model and reading "
+        f"its weights, the rest of it mostly for the tokenizer's {VOCABULARY} tokens; laying out the vision tower's "
+        f"weights for the CPU, once, {packing:.0%}; the first text and picture {1 - loading - packing:.0%}. The floor "
+        "counts nothing of what a warm run finds done."
+    )
+    peaks = {way: max(each[way]["peak"] or 0 for each in runs) or None for way in ("now", "earlier")}
+    for what, key, beyond in (
+        ("1 picture in a new process, from its start", "total", imports),
+        ("1 picture in a new process, after the imports", "first", 0.0),
+    ):
+        report.add(
+            Timing(
+                what,
+                now=spread(key, "now"),
+                device=device,
+                earlier=spread(key, "earlier"),
+                floor=lowest + beyond,
+                peak=peaks["now"],
+                earlier_peak=peaks["earlier"],
+                at_least=1,
+                note=why,
+            )
+        )
 
 
-def peak_of(folder: Path, count: int) -> None:
-    """Print the most bytes this process held during a run, less the pictures and masks themselves."""
-    ours = Pack(folder)
-    images = pictures(count)
-    ours.masks(images[:1], PROMPT)
-    peak, done = 0, threading.Event()
+def cold(way: str, folder: Path, device: str) -> None:
+    """In a process of its own: prints what its first picture takes."""
+    from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor  # noqa: F401 - what both ways need
 
-    def watch() -> None:
-        nonlocal peak
-        while not done.is_set():
-            peak = max(peak, int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]))
-            time.sleep(0.002)
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    masks = ours.masks(images, PROMPT)
-    done.set()
-    watcher.join()
-    import resource
-
-    print(peak * resource.getpagesize() - sum(each.untyped_storage().nbytes() for each in (images, masks)))
+    images, loading, weights, packing = pictures(1), Watched(), Watched(), Watched()
+    load, read = loading.watch(models.load), weights.watch(CLIPSegForImageSegmentation.from_pretrained)
+    ways = {
+        "now": lambda: masking(images, PROMPTS[0], load(folder.name, [folder.parent])),
+        "earlier": lambda: earlier(images, PROMPTS[:1], folder, device),
+    }
+    pack = packing.watch(packed_layers.PackedLayer)
+    with (
+        patch.object(CLIPSegForImageSegmentation, "from_pretrained", read),
+        patch.object(packed_layers, "PackedLayer", pack),
+    ):
+        first, peak = timed_once(ways[way], device)
+    end = time.time()
+    facts = {"first": first, "end": end, "peak": peak, "loading": loading.spent, "weights": weights.spent}
+    print(json.dumps(facts | {"packing": packing.spent}))
 
 
-def bench_memory(folder: Path, counts: tuple[int, int]) -> None:
-    if not Path("/proc/self/statm").exists():
-        row("peak memory", "not measured", "needs Linux")
+def add_all_growth(report: Report, run: Runner, quick: bool) -> None:
+    def compare(what: str, few: Work, many: Work, note: str = "") -> None:
+        few, many = (replace(work, device=run.device) for work in (few, many))
+        add_growth(report, what, run.now(few), run.now(many), run.device, note, 1 if quick else 2)
+
+    if quick:
+        compare("prompts, 1 and 10", Work(), Work(prompts=10))
         return
-    peaks = []
-    for count in counts:
-        command = [sys.executable, __file__, "--peak", str(count), "--model", str(folder)]
-        told = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        peaks.append(int(told.split()[-1]))
-        row(f"peak memory less pictures and masks, {count} pictures", f"{peaks[-1] / 1e6:.0f} MB")
-    row("times as much", f"{peaks[1] / peaks[0]:.2f}", "at most 1.2")
+    compare("pictures, 2 and 20", Work(2), Work(20))
+    compare("prompts, 1 and 10", Work(), Work(prompts=10))
+    count, patches = tiles(1120)
+    more = tower_operations(1120) / tower_operations()
+    why = (
+        f"Above 704 the picture is looked at in tiles that overlap: {count} of {patches} patches each, "
+        f"{count * patches / 22**2:.1f} times the 22 x 22 of 352, for ten times the pixels. And within a tile the "
+        f"attention grows with the square of its patches. Counted, the operations grow {more:.1f} times, "
+        f"{more / 10:.2f} times as fast as the pixels; the whole picture in one piece would take "
+        f"{TOWER.operations(70**2 + 1) / TOWER.operations(22**2 + 1):.1f} times."
+    )
+    compare("the pixels seen, 352 and 1120", Work(), Work(resolution=1120), why)
 
 
-def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("--quick", action="store_true", help="fewer pictures, one turn")
-    arguments.add_argument("--peak", type=int, help=argparse.SUPPRESS)
-    arguments.add_argument("--model", type=Path, help=argparse.SUPPRESS)
-    options = arguments.parse_args()
-    if options.peak:
-        peak_of(options.model, options.peak)
-        return
-
+def quiet() -> None:
+    """No warnings and no bars of transformers, which would only slow the earlier way."""
     import transformers
 
     transformers.logging.set_verbosity_error()
     getattr(transformers.logging, "disable_progress_bar", lambda: None)()
-    print(f"torch {torch.__version__}, transformers {transformers.__version__}, {torch.get_num_threads()} threads")
-    print(f"{platform.platform()}, {torch.cuda.get_device_name() if torch.cuda.is_available() else 'no CUDA'}\n")
+
+
+def main(quick: bool) -> None:
+    report = Report("CLIPSegMasking", ABOUT)
+    rounds = 1 if quick else 3
     with tempfile.TemporaryDirectory() as scratch:
-        folder = write_model(Path(scratch) / NAME)
-        turns = 1 if options.quick else 3
-        bench_node(folder, 2 if options.quick else 8, turns)
-        if torch.cuda.is_available():
-            bench_cuda(folder, 8 if options.quick else 64, turns)
-        bench_memory(folder, (2, 6) if options.quick else (8, 64))
+        folder = write_model(Path(scratch) / "real size")
+        for device in devices():
+            with patch.object(host, "device", lambda: torch.device(device)):
+                run = Runner(folder, device)
+                precisions = [dtype for dtype in PRECISIONS if dtype == torch.float32 or run.can(dtype)]
+                add_agreement(report, run, precisions, 2 if quick else 8)
+                add_pictures(report, run, (1, 2, 3) if quick else (1, 8, 64), precisions, rounds)
+                add_prompts(report, run, (4,) if quick else (4, 16), precisions, rounds)
+                if device == "cpu":
+                    add_again(report, run, 1 if quick else 4, rounds)
+                if not quick:
+                    add_resolution(report, run, precisions, rounds)
+                add_cold(report, run, rounds)
+                add_all_growth(report, run, quick)
 
 
 if __name__ == "__main__":
-    main()
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--quick", action="store_true")
+    arguments.add_argument("--cold", choices=("now", "earlier"))
+    arguments.add_argument("--held", type=int)
+    arguments.add_argument("--model", type=Path)
+    arguments.add_argument("--device", default="cpu")
+    options = arguments.parse_args()
+    quiet()
+    with (
+        patch.object(clipseg, "_PICTURES", LastTensors(0)),
+        patch.object(host, "device", lambda: torch.device(options.device)),
+    ):
+        if options.cold:
+            cold(options.cold, options.model, options.device)
+        elif options.held:
+            held(options.held, options.model)
+        else:
+            main(options.quick)
