@@ -29,7 +29,7 @@ def pillow(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("before", "after"),
     [((40, 30), (97, 64)), ((97, 64), (40, 30)), ((50, 50), (50, 31)), ((33, 90), (120, 17)), ((1, 5), (8, 8)),
-     ((8, 8), (1, 1)), ((200, 3), (7, 300))],
+     ((8, 8), (1, 1)), ((200, 3), (7, 300)), ((90, 90), (60, 20))],
 )  # fmt: skip
 def test_lanczos_equals_pillow(before: tuple[int, int], after: tuple[int, int]) -> None:
     image = random_image(1, *before, 3)
