@@ -27,7 +27,7 @@ from pack import load_pack  # noqa: E402 - found through the line above
 
 load_pack(ROOT)
 
-MOST_SECONDS = 60.0  # for all rounds of one comparison; at least two rounds are always done
+MOST_SECONDS = 30.0  # for all rounds of one comparison; at least two rounds are always done
 
 Way = Callable[[], object]
 
