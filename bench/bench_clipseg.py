@@ -280,9 +280,9 @@ def add_cold(report: Report, run: Runner, rounds: int) -> None:
         return spread(key, "now").median
 
     tokens = len(run.pair[0].tokenizer(PROMPTS[0])["input_ids"])
-    weights = sum(file.stat().st_size for file in run.folder.glob("*.safetensors"))
+    size = sum(file.stat().st_size for file in run.folder.glob("*.safetensors"))
     computing = floor(device, tower_operations() + decoder_operations(1) + TEXT.operations(tokens))
-    lowest = max(computing, floor(device, moved=weights))
+    lowest = max(computing, floor(device, moved=size))
     imports = min(each[way]["total"] - each[way]["first"] for each in runs for way in each)
     loading, weights, packing = (median(key) / median("first") for key in ("loading", "weights", "packing"))
     why = (

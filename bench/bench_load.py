@@ -1,8 +1,8 @@
 """How long loading the pack takes, and which modules it adds, in fresh processes that hold ComfyUI's modules already.
 
 Where no ComfyUI is found, in this Python with torch, numpy and Pillow. Beside it, in turns, a pack that holds nothing,
-and the packs that it replaces: those whose folders ``PACKS`` names (as in PATH, one after the other) and that of
-``IMPACT_PACK_PATH``.
+and the packs that it replaces: those whose folders or files ``PACKS`` names (as in PATH, one after the other) and that
+of ``IMPACT_PACK_PATH``.
 
     python3 tools/dev.py bench load [--quick]
 """
@@ -52,14 +52,17 @@ import importlib.util, json, os, time
 sys.dont_write_bytecode, sys.pycache_prefix = False, scratch
 held = set(sys.modules)
 start, used = time.perf_counter(), time.process_time()
-spec = importlib.util.spec_from_file_location("pack", folder + "/__init__.py", submodule_search_locations=[folder])
+alone = folder.endswith(".py")  # a pack of one file
+where = {{}} if alone else {{"submodule_search_locations": [folder]}}
+spec = importlib.util.spec_from_file_location("pack", folder if alone else folder + "/__init__.py", **where)
 sys.modules["pack"] = module = importlib.util.module_from_spec(spec)
 try:
     spec.loader.exec_module(module)
 except Exception as error:
     sys.exit(f"{{type(error).__name__}}: {{error}}")
 taken = time.perf_counter() - start, time.process_time() - used
-print("\\nTaken:", json.dumps([*taken, len(set(sys.modules) - held)]), flush=True)
+with open(os.path.join(scratch, "taken"), "w") as file:  # not printed: packs print, in threads too
+    json.dump([*taken, len(set(sys.modules) - held)], file)
 os._exit(0)  # whatever threads the pack has started
 """
 
@@ -71,7 +74,7 @@ class Loads:
         python = found.python if found.usable else sys.executable
         code = LOAD.format(before=COMFYUI if found.usable else BARE)
         self.command = [str(python), "-c", code, str(folder), str(scratch)]
-        self.folder = found.path if found.usable else scratch
+        self.scratch, self.folder = scratch, found.path if found.usable else scratch
         self.wall, self.used, self.modules = [], [], 0
         self.failure = ""
 
@@ -80,7 +83,7 @@ class Loads:
         if done.returncode:
             self.failure = [f"exit {done.returncode}", *done.stderr.strip().splitlines()][-1]
         elif counts:
-            wall, used, self.modules = json.loads(done.stdout.rsplit("Taken:", 1)[1].splitlines()[0])
+            wall, used, self.modules = json.loads((self.scratch / "taken").read_text("utf-8"))
             self.wall.append(wall)
             self.used.append(used)
 
@@ -102,7 +105,7 @@ def main(quick: bool) -> None:
         (empty / "__init__.py").touch()
         packs = {"this pack": ROOT, "an empty pack": empty, **others}
         loads = {name: Loads(path, found, scratch) for name, path in packs.items()}
-        for turn in range(3 if quick else 8):
+        for turn in range(3 if quick else 6):
             for each in loads.values():
                 if not each.failure:
                     each.once(counts=turn > 0)
