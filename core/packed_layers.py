@@ -82,13 +82,19 @@ class _Product:
     def __init__(
         self, *layers: torch.nn.Linear, read_scaled: float = 1.0, scaled: float = 1.0, activation: str = "none"
     ) -> None:
-        weight, bias = (torch.cat([getattr(layer, name).detach() for layer in layers]) for name in ("weight", "bias"))
+        weight, bias = (_joined([getattr(layer, name).detach() for layer in layers]) for name in ("weight", "bias"))
+        if scaled != read_scaled:
+            weight = weight * (scaled / read_scaled)
         rows = 512  # of the products to come; the layout is the same for all that are not very few
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight * (scaled / read_scaled), rows)
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, rows)
         self._bias, self._activation = bias * scaled, activation
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         return torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, self._activation, [], "")
+
+
+def _joined(parts: list[torch.Tensor]) -> torch.Tensor:
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 @functools.cache
