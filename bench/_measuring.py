@@ -95,7 +95,9 @@ def peak_memory(way: Way, device: str = "cpu") -> float | None:
     status = Path("/proc/self/status")
     if not status.exists():
         return None
-    ctypes.CDLL(None).malloc_trim(0)  # else what earlier calls gave back would be used again and not be seen
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):  # else what earlier calls gave back would be used again and not be seen
+        libc.malloc_trim(0)
     before = _held(status, "VmRSS")
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forget the peak of before
@@ -138,7 +140,8 @@ def floor(device: str, operations: float = 0.0, moved: float = 0.0, dtype: torch
     """The seconds below which this device cannot go: the operations at its best rate, or the bytes that must be read
     and written at its best bandwidth, whichever takes longer."""
     return max(
-        operations / operations_per_second(device, dtype) if operations else 0.0, moved / bytes_per_second(device)
+        operations / operations_per_second(device, dtype) if operations else 0.0,
+        moved / bytes_per_second(device) if moved else 0.0,
     )
 
 

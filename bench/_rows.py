@@ -163,6 +163,7 @@ def add_growth(
 
     Args:
         what: What there is ten times as much of, with the numbers: ``pictures, 4 and 40``.
+        small, large: The work, and exactly ten times as much of it.
         note: Why one of them does, with the measurement that shows it.
     """
     taken = side_by_side({"small": small, "large": large}, rounds, device)

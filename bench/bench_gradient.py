@@ -55,8 +55,8 @@ def reason(device: str, size: int) -> str:
     alone, floor_of_it = (taken / pixels * 1e9 for taken in (one_pass(device, pixels) * passes, least(device, pixels)))
     return (
         f"A maximum and a minimum over {size} x {size} pixels take {passes} passes of comparisons, which alone take "
-        f"{alone:.2f} ns a pixel here (the floor: {floor_of_it:.2f} ns). The earlier way compares 8 bits, four times as "
-        "many at once, which tells where its masks are small enough for the cache."
+        f"{alone:.2f} ns a pixel here (the floor: {floor_of_it:.2f} ns). The earlier way compares 8 bits, four times "
+        "as many at once, which tells where its masks are small enough for the cache."
     )
 
 

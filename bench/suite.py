@@ -59,29 +59,30 @@ def _run(script: Path, quick: bool) -> bool:
 
 def _keep(name: str, rows: list[dict]) -> None:
     """Put the rows in the place of this benchmark's earlier ones, with the day and the commit."""
-    machine, facts = _machine()
+    machine, facts, now = _machine()
     file = RESULTS / f"{machine}.json"
     kept = json.loads(file.read_text("utf-8")) if file.exists() else {"benches": {}}
     kept["machine"] = facts
-    kept["benches"][name] = {"date": datetime.date.today().isoformat(), "commit": _commit(), "rows": rows}
+    kept["benches"][name] = {"date": datetime.date.today().isoformat(), "commit": _commit(), **now, "rows": rows}
     RESULTS.mkdir(exist_ok=True)
     unfinished = file.with_suffix(".tmp")
     unfinished.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", "utf-8")
     unfinished.replace(file)
 
 
-def _machine() -> tuple[str, dict]:
-    """What results are filed under, the processor or the GPU, and the facts about the machine."""
+def _machine() -> tuple[str, dict, dict]:
+    """What results are filed under, what the machine is, and what is true of it today."""
     import torch
     from _measuring import bytes_per_second, cores, devices, operations_per_second
 
-    cuda = torch.cuda.is_available()
-    processor = _processor()
-    name = torch.cuda.get_device_name() if cuda else f"{processor} {cores()} cores"
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    processor, memory = f"{_processor()}, {cores()} cores", _memory()
     facts = {
-        "processor": f"{processor}, {cores()} cores",
-        "memory": f"{_memory() / 1e9:.0f} GB" if _memory() else "unknown",
-        "gpu": torch.cuda.get_device_name() if cuda else "none",
+        "processor": processor,
+        "memory": f"{memory / 1e9:.0f} GB" if memory else "unknown",
+        "gpu": gpu or "none",
+    }
+    now = {
         "system": f"{platform.system()}, Python {platform.python_version()}",
         "packages": ", ".join(f"{package} {version}" for package in PACKAGES if (version := _version(package))),
         "rates": {
@@ -92,7 +93,7 @@ def _machine() -> tuple[str, dict]:
             for device in devices()
         },
     }
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"), facts
+    return re.sub(r"[^a-z0-9]+", "-", f"{processor} {gpu}".lower()).strip("-"), facts, now
 
 
 def _processor() -> str:
@@ -123,9 +124,10 @@ def _commit() -> str:
 
     def git(*command: str) -> str:
         done = subprocess.run(["git", *command], cwd=HERE, capture_output=True, text=True)
-        return done.stdout.strip()
+        return done.stdout.rstrip()
 
-    changed = [line for line in git("status", "--porcelain").splitlines() if not line[3:].startswith("bench/results")]
+    written_here = ("bench/results", "docs/performance")
+    changed = [line for line in git("status", "--porcelain").splitlines() if not line[3:].startswith(written_here)]
     return (git("rev-parse", "--short=10", "HEAD") or "unknown") + (" and changes" if changed else "")
 
 

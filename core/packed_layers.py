@@ -1,14 +1,15 @@
 """Layers of CLIP's vision tower on a CPU: weights laid out once as oneDNN reads them, activations in the same pass.
 
 For products of float32 matrices PyTorch calls a BLAS, which lays out the weights anew at every call, and leaves the
-activation to passes of its own. oneDNN, which PyTorch has for convolutions, does neither. Its operators for linear
-layers are those that `torch.compile` makes use of; since PyTorch documents them nowhere they are tried first, and where
-one is missing, or gives something else, layers run as they are.
+activation to passes of its own. oneDNN, which PyTorch has for convolutions, can do without both. Its operators for
+linear layers are those that `torch.compile` makes use of; since PyTorch documents them nowhere they are tried first,
+and where one is missing, or gives something else, layers run as they are.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 import platform
 import threading
 import weakref
@@ -19,31 +20,58 @@ import torch.nn.functional as F
 
 _QUICK_GELU = 1.702  # x sigmoid(1.702 x) (Hendrycks and Gimpel, *Gaussian Error Linear Units*, 2016)
 
-# For each layer what was made of it, and the address of its weights then.
-_MADE: weakref.WeakKeyDictionary[torch.nn.Module, tuple[int, PackedLayer]] = weakref.WeakKeyDictionary()
+# For each layer the state of its weights when it was packed, and what was made of it: None where memory was short.
+_MADE: weakref.WeakKeyDictionary[torch.nn.Module, tuple[list, PackedLayer | None]] = weakref.WeakKeyDictionary()
 _ONE_AT_A_TIME = threading.Lock()
+
+_log = logging.getLogger(__name__)
 
 
 def packed(layer: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor] | None:
     """The same layer, faster: ``[B,tokens,width]`` float32 -> the same shape.
 
-    It holds a copy of the layer's weights, is made once, and lives as long as the layer. Any thread may ask and run.
+    It holds a copy of the layer's weights, is made once for the same weights, and lives as long as the layer. Any
+    thread may ask and run.
 
     Args:
         layer: An encoder layer of transformers' CLIP or CLIPSeg.
 
     Returns:
-        None where the layer is not in float32 on a CPU, or this PyTorch lacks the operators.
+        None where the layer must run as it is: it is not of ordinary linear layers in float32 on a CPU (somebody
+        quantised it, or put an adapter in), this PyTorch on this processor lacks the operators, or memory is short.
     """
-    weight = layer.mlp.fc1.weight
-    if weight.device.type != "cpu" or weight.dtype != torch.float32 or not operators_work():
+    products = _products_of(layer)
+    if not all(_is_plain(product) for product in products) or not operators_work():
         return None
+    state = [_state(parameter) for product in products for parameter in (product.weight, product.bias)]
     with _ONE_AT_A_TIME:
-        address, made = _MADE.get(layer, (None, None))
-        if address != weight.data_ptr():
-            made = PackedLayer(layer)
-            _MADE[layer] = weight.data_ptr(), made
+        known, made = _MADE.get(layer, (None, None))
+        if known != state:
+            try:
+                made = PackedLayer(layer)
+            except (RuntimeError, MemoryError) as error:
+                _log.warning("CLIPSeg runs without laying out its weights for this processor: %s", error)
+                made = None
+            _MADE[layer] = state, made
         return made
+
+
+def _products_of(layer: torch.nn.Module) -> list[torch.nn.Module]:
+    attention, mlp = layer.self_attn, layer.mlp
+    return [attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj, mlp.fc1, mlp.fc2]
+
+
+def _is_plain(product: torch.nn.Module) -> bool:
+    return (
+        type(product) is torch.nn.Linear
+        and product.bias is not None
+        and all(each.device.type == "cpu" and each.dtype == torch.float32 for each in product.parameters())
+    )
+
+
+def _state(parameter: torch.Tensor) -> tuple[int, int]:
+    """Where a tensor lies, and how often it was written to. The latter is not counted in inference mode."""
+    return parameter.data_ptr(), 0 if parameter.is_inference() else parameter._version
 
 
 class PackedLayer:
@@ -104,7 +132,9 @@ def operators_work() -> bool:
     if platform.machine().lower() not in ("x86_64", "amd64") or not torch.backends.mkldnn.is_available():
         return False
     with torch.no_grad():
-        layer, x = torch.nn.Linear(8, 4), torch.linspace(-1, 1, 48).view(2, 3, 8)
+        numbers = torch.linspace(-1, 1, 48, dtype=torch.float32, device="cpu")
+        layer, x = torch.nn.Linear(8, 4, device="meta"), numbers.view(2, 3, 8)
+        layer.weight, layer.bias = (torch.nn.Parameter(each) for each in (numbers[:32].view(4, 8), numbers[:4]))
         expected = layer(x)
         try:
             plain, swish = _Product(layer)(x), _Product(layer, activation="swish")(x)

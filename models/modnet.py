@@ -104,8 +104,10 @@ def predict(model: MODNet, image: torch.Tensor) -> torch.Tensor:
     height, width = image.shape[1:3]
     device = next(model.parameters()).device
     shown = tensors.resize_image(tensors.rgb(image).to(device, torch.float32), *shown_size(height, width), mode="area")
-    # Pixel by pixel in memory, as pictures are: convolutions of few channels are fastest on that.
-    bchw = tensors.image_to_bchw(shown).contiguous(memory_format=torch.channels_last)
+    bchw = tensors.image_to_bchw(shown)
+    if device.type in ("cpu", "cuda"):
+        # Pixel by pixel in memory, as pictures are: convolutions of few channels are fastest on that.
+        bchw = bchw.contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
         matte = model(bchw * 2 - 1)
     if matte.isnan().any():

@@ -47,15 +47,52 @@ def activation_called(name: str) -> torch.nn.Module:
 
 
 @NEEDS_OPERATORS
-def test_it_is_made_once_and_anew_for_other_weights() -> None:
+@pytest.mark.parametrize("assign", [True, False])
+def test_it_is_made_once_and_anew_for_other_weights(assign: bool) -> None:
     one, two, *_ = layers()
-    assert packed_layers.packed(one) is packed_layers.packed(one)
     before = packed_layers.packed(one)
-    one.load_state_dict(two.state_dict(), assign=True)
+    assert packed_layers.packed(one) is before
+    one.load_state_dict({name: tensor.clone() for name, tensor in two.state_dict().items()}, assign=assign)
     hidden = torch.ones(1, 5, 32)
     with torch.no_grad():
         assert torch.equal(packed_layers.packed(one)(hidden), packed_layers.packed(two)(hidden))
-    assert packed_layers.packed(one) is not before
+        two.self_attn.k_proj.weight.mul_(2)
+        assert not torch.equal(packed_layers.packed(one)(hidden), packed_layers.packed(two)(hidden))
+
+
+@NEEDS_OPERATORS
+def test_layers_that_somebody_changed_run_as_they_are() -> None:
+    class Adapted(torch.nn.Linear):
+        """As packages for adapters and for quantised weights make them."""
+
+    wrapped, adapted, without_bias, *_ = layers()
+    wrapped.self_attn.q_proj = torch.nn.Sequential(wrapped.self_attn.q_proj)
+    adapted.mlp.fc1 = Adapted(32, 48)
+    without_bias.mlp.fc2.bias = None
+    assert [packed_layers.packed(layer) for layer in (wrapped, adapted, without_bias)] == [None] * 3
+
+
+@NEEDS_OPERATORS
+def test_where_memory_is_short_the_layer_runs_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (layer, *_) = layers()
+    tried = []
+
+    def fail(layer: torch.nn.Module) -> None:
+        tried.append(layer)
+        raise RuntimeError("could not create a memory object")
+
+    monkeypatch.setattr(packed_layers, "PackedLayer", fail)
+    assert packed_layers.packed(layer) is None and packed_layers.packed(layer) is None
+    assert tried == [layer] and "could not create" in caplog.text
+
+
+@NEEDS_OPERATORS
+def test_the_trial_leaves_random_numbers_alone() -> None:
+    before = torch.get_rng_state()
+    assert packed_layers.operators_work.__wrapped__()
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @NEEDS_OPERATORS

@@ -257,6 +257,7 @@ class Server:
         self._progress = progress or (lambda text, done, total: None)
         self._process: subprocess.Popen | None = None
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # loopback, whatever the proxies
+        self._folders: dict[str, list[str]] | None = None  # as the running server tells them
         self.base: Path | None = None
         self.port = 0
 
@@ -408,8 +409,13 @@ class Server:
 
     def model_folders(self, kind: str) -> list[Path]:
         """The folders where this server looks for models of a kind, those of `extra_model_paths.yaml` included."""
-        # The editor asks this too; no public route tells folders.
-        return [Path(folder) for folder in self._ask("/internal/folder_paths").get(kind, [])]
+        if self._folders is None:
+            try:  # no public route tells folders; the editor asks this one
+                self._folders = self._get("/internal/folder_paths", timeout=60)
+            except urllib.error.HTTPError:
+                self._folders = {}
+        usual = [self.comfyui.path / "models" / kind]
+        return [Path(folder) for folder in self._folders.get(kind, usual)]
 
     def unknown(self, node_type: str) -> str:
         """The end of the sentence "node 7 (KSampler) ..." for a type this server does not know."""

@@ -30,15 +30,13 @@ ROW = _rows.Timing(
     at_least=1.5,
     headline=True,
 )
+NOW = {"system": "Linux, Python 3.12", "packages": "torch 2.13", "rates": {"cpu": {"GB/s copied": 20.0}}}
 RESULTS = {
     "name": "a-machine",
     "machine": {
         "processor": "A processor, 2 cores",
         "memory": "24 GB",
         "gpu": "none",
-        "system": "Linux, Python 3.12",
-        "packages": "torch 2.13",
-        "rates": {"cpu": {"GB/s copied": 20.0}},
     },
     "benches": {},
 }
@@ -46,7 +44,7 @@ RESULTS = {
 
 def results(*rows: _rows.Row) -> dict:
     lines = [{"title": "A node", "about": "As before.", "kind": type(row).__name__, **asdict(row)} for row in rows]
-    bench = {"date": "2026-01-02", "commit": "0123456789", "rows": json.loads(json.dumps(lines))}
+    bench = {"date": "2026-01-02", "commit": "0123456789", **NOW, "rows": json.loads(json.dumps(lines))}
     return RESULTS | {"benches": {"bench_node": bench}}
 
 
@@ -123,7 +121,7 @@ def test_rows_come_back_as_they_were_kept(row: _rows.Row, tmp_path: Path, monkey
 
 def test_one_benchmark_run_again_leaves_the_others_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suite, "RESULTS", tmp_path)
-    monkeypatch.setattr(suite, "_machine", lambda: ("a-machine", RESULTS["machine"]))
+    monkeypatch.setattr(suite, "_machine", lambda: ("a-machine", RESULTS["machine"], NOW))
     for name, rows in (("bench_a", [{"what": 1}]), ("bench_b", [{"what": 2}]), ("bench_a", [{"what": 3}])):
         suite._keep(name, rows)
     kept = json.loads((tmp_path / "a-machine.json").read_text("utf-8"))
@@ -138,7 +136,7 @@ def test_the_page_tells_the_machine_the_commit_and_every_row() -> None:
     late = replace(ROW, what="64 pictures", at_least=4.0, note="The matrix products alone take 0.4 s.")
     page = write_docs.text([results(ROW, late, _rows.Figure("own share", 7.5, "%", at_most=5, note="It is small."))])
     assert "A processor, 2 cores" in page and "2026-01-02, commit 0123456789" in page
-    assert "Nothing was measured on a GPU" in page
+    assert "torch 2.13; at best cpu: 20 GB/s copied" in page and "Nothing was measured on a GPU" in page
     assert "| 4 pictures | cpu | 500 ms | 10% | 1.00 s | **2.00** (of 1.5) | 1.11 | 2.00 GB |  |" in page
     assert "| 64 pictures (1) |" in page and "(1) The matrix products alone take 0.4 s." in page
     assert "| own share (2) | cpu | 7.50% | 5% |" in page and "(2) It is small." in page
