@@ -55,7 +55,7 @@ class Timing:
         return too_slow or (self.above_floor is not None and self.above_floor > ABOVE_FLOOR)
 
     def __str__(self) -> str:
-        parts = [f"{self.what:<66}{self.device:<5}{shown_seconds(self.now.median):>9}"]
+        parts = [f"{self.what:<65} {self.device:<5}{shown_seconds(self.now.median):>9}"]
         spread = f"±{(self.now.high - self.now.low) / 2 / self.now.median:.0%}"
         parts.append(f"{spread:>5}")
         parts.append(f"{shown_seconds(self.earlier.median) if self.earlier else '-':>10}")
@@ -90,7 +90,7 @@ class Figure:
 
     def __str__(self) -> str:
         target = f"  (at most {self.at_most:g}{self.unit})" if self.at_most is not None else ""
-        return f"{self.what:<66}{self.device:<5}{shown_number(self.value):>9}{self.unit}{target}"
+        return f"{self.what:<65} {self.device:<5}{shown_number(self.value):>9}{self.unit}{target}"
 
 
 Row = Timing | Figure
