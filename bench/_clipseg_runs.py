@@ -110,7 +110,7 @@ def name_of(dtype: torch.dtype) -> str:
 def _copying(count: int) -> float:
     """What it takes to bring pictures to the GPU and masks back."""
     images, masks = pictures(count), torch.rand(count, SIDE, SIDE, device="cuda")
-    return min(seconds(lambda: (images.to("cuda"), masks.to("cpu")), "cuda") for _ in range(3))
+    return min(seconds(lambda: (images.to(device="cuda"), masks.to("cpu")), "cuda") for _ in range(3))
 
 
 def masking(images: torch.Tensor, text: str, pair: tuple, resolution: int = clipseg.RESOLUTION) -> torch.Tensor:

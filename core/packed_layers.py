@@ -81,14 +81,15 @@ class PackedLayer:
         attention, mlp = layer.self_attn, layer.mlp
         self._norm, self._second_norm = layer.layer_norm1, layer.layer_norm2
         self._heads = attention.num_heads
-        self._attend_to = _Product(attention.q_proj, attention.k_proj, attention.v_proj)
-        self._out = _Product(attention.out_proj)
+        self._attend_to = _Product(*_weight_and_bias(attention.q_proj, attention.k_proj, attention.v_proj))
+        self._out = _Product(*_weight_and_bias(attention.out_proj))
+        first, second = _weight_and_bias(mlp.fc1), _weight_and_bias(mlp.fc2)
         if mlp.config.hidden_act == "quick_gelu":
             # With y = 1.702 x the activation is y sigmoid(y) / 1.702, which oneDNN has: it calls it swish.
-            self._first = _Product(mlp.fc1, scaled=_QUICK_GELU, activation="swish")
-            self._second, self._activation = _Product(mlp.fc2, read_scaled=_QUICK_GELU), torch.nn.Identity()
+            self._first = _Product(*first, scaled=_QUICK_GELU, activation="swish")
+            self._second, self._activation = _Product(*second, read_scaled=_QUICK_GELU), torch.nn.Identity()
         else:
-            self._first, self._second, self._activation = _Product(mlp.fc1), _Product(mlp.fc2), mlp.activation_fn
+            self._first, self._second, self._activation = _Product(*first), _Product(*second), mlp.activation_fn
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
         # [B,tokens,3 width] -> [B,tokens,3,heads,width of a head] -> [3,B,heads,tokens,width of a head]
@@ -99,18 +100,24 @@ class PackedLayer:
 
 
 class _Product:
-    """One or more linear layers of the same input as one, ``[...,in]`` -> ``[...,all their outputs]``.
+    """A linear layer, ``[...,in]`` -> ``[...,out]``.
 
     Args:
+        weight: ``[out,in]``.
+        bias: ``[out]``.
         read_scaled: How many times too large the input is.
         scaled: How many times too large the output is to be, before the activation.
         activation: As oneDNN calls it.
     """
 
     def __init__(
-        self, *layers: torch.nn.Linear, read_scaled: float = 1.0, scaled: float = 1.0, activation: str = "none"
+        self,
+        weight: torch.Tensor,
+        bias: torch.Tensor,
+        read_scaled: float = 1.0,
+        scaled: float = 1.0,
+        activation: str = "none",
     ) -> None:
-        weight, bias = (_joined([getattr(layer, name).detach() for layer in layers]) for name in ("weight", "bias"))
         if scaled != read_scaled:
             weight = weight * (scaled / read_scaled)
         rows = 512  # of the products to come; the layout is the same for all that are not very few
@@ -121,8 +128,10 @@ class _Product:
         return torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, self._activation, [], "")
 
 
-def _joined(parts: list[torch.Tensor]) -> torch.Tensor:
-    return torch.cat(parts) if len(parts) > 1 else parts[0]
+def _weight_and_bias(*layers: torch.nn.Linear) -> tuple[torch.Tensor, torch.Tensor]:
+    """Those of one layer, or of several with the same input as one."""
+    weights, biases = ([getattr(layer, name).detach() for layer in layers] for name in ("weight", "bias"))
+    return (torch.cat(weights), torch.cat(biases)) if len(layers) > 1 else (weights[0], biases[0])
 
 
 @functools.cache
@@ -133,11 +142,10 @@ def operators_work() -> bool:
         return False
     with torch.no_grad():
         numbers = torch.linspace(-1, 1, 48, dtype=torch.float32, device="cpu")
-        layer, x = torch.nn.Linear(8, 4, device="meta"), numbers.view(2, 3, 8)
-        layer.weight, layer.bias = (torch.nn.Parameter(each) for each in (numbers[:32].view(4, 8), numbers[:4]))
-        expected = layer(x)
+        x, weight, bias = numbers.view(2, 3, 8), numbers[:32].view(4, 8), numbers[:4]
+        expected = F.linear(x, weight, bias)
         try:
-            plain, swish = _Product(layer)(x), _Product(layer, activation="swish")(x)
+            plain, swish = _Product(weight, bias)(x), _Product(weight, bias, activation="swish")(x)
         except (AttributeError, RuntimeError, TypeError, ValueError):  # whatever they became
             return False
     return torch.allclose(plain, expected, atol=1e-5) and torch.allclose(swish, F.silu(expected), atol=1e-5)
