@@ -38,10 +38,11 @@ def packed(layer: torch.nn.Module) -> Callable[[torch.Tensor], torch.Tensor] | N
 
     Returns:
         None where the layer must run as it is: it is not of ordinary linear layers in float32 on a CPU (somebody
-        quantised it, or put an adapter in), this PyTorch on this processor lacks the operators, or memory is short.
+        quantised it, put an adapter in, or hooked into its calls), this PyTorch on this processor lacks the operators,
+        or memory is short.
     """
     products = _products_of(layer)
-    if not all(_is_plain(product) for product in products) or not operators_work():
+    if not all(map(_is_plain, products)) or any(map(_is_hooked, layer.modules())) or not operators_work():
         return None
     state = [_state(parameter) for product in products for parameter in (product.weight, product.bias)]
     with _ONE_AT_A_TIME:
@@ -67,6 +68,11 @@ def _is_plain(product: torch.nn.Module) -> bool:
         and product.bias is not None
         and all(each.device.type == "cpu" and each.dtype == torch.float32 for each in product.parameters())
     )
+
+
+def _is_hooked(part: torch.nn.Module) -> bool:
+    """Whether a call of this part does more than its class says, as where a package moves weights when needed."""
+    return bool(part._forward_hooks or part._forward_pre_hooks or "forward" in vars(part))
 
 
 def _state(parameter: torch.Tensor) -> tuple[int, int]:

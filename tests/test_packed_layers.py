@@ -73,6 +73,19 @@ def test_layers_that_somebody_changed_run_as_they_are() -> None:
 
 
 @NEEDS_OPERATORS
+def test_whoever_hooks_into_a_layer_is_called() -> None:
+    watched, replaced, *_ = layers()
+    calls = []
+    watched.mlp.fc1.register_forward_hook(lambda *_: calls.append("hook"))
+    plain = replaced.self_attn.forward
+    replaced.self_attn.forward = lambda *given, **named: (calls.append("replaced"), plain(*given, **named))[1]
+    with torch.no_grad():
+        for layer in (watched, replaced):
+            clipseg._through(layer, torch.ones(1, 5, 32))
+    assert calls == ["hook", "replaced"]
+
+
+@NEEDS_OPERATORS
 def test_where_memory_is_short_the_layer_runs_as_it_is(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
