@@ -47,5 +47,14 @@ def load_pack(root: Path = ROOT) -> ModuleType:
     return module
 
 
+def own_class(schema: dict) -> type | None:
+    """The class of this pack that a node type's entry in an engine's object_info describes.
+
+    None for all others, those too that another pack registered under one of this pack's ids: the last loaded wins.
+    """
+    kind = load_pack().NODE_CLASS_MAPPINGS.get(schema.get("name"))
+    return kind if kind and schema.get("description") == kind.DESCRIPTION else None
+
+
 def _same_file(first: str | None, second: Path) -> bool:
     return first is not None and Path(first).resolve() == second.resolve()

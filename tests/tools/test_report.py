@@ -174,12 +174,25 @@ def test_a_switch_saved_as_another_text_is_refused_by_name(text: str) -> None:
     assert unread_switches(workflow.data, info) == [told]
 
 
-@pytest.mark.parametrize(("node", "problems"), [("CLIPSegModelLoader", 0), ("AnothersLoader", 1)])
-def test_a_name_that_is_not_in_the_list_is_a_problem_where_the_node_would_not_take_it(node: str, problems: int) -> None:
-    info = {node: {"input": {"required": {"model": [["here.pth"], {}]}}, "output": ["MODEL"], "display_name": node}}
+@pytest.mark.parametrize(
+    ("about", "problems"), [(NODE_CLASS_MAPPINGS["CLIPSegModelLoader"].DESCRIPTION, 0), ("Another pack's loader.", 1)]
+)
+def test_a_name_that_is_not_in_the_list_is_a_problem_where_the_node_would_not_take_it(
+    about: str, problems: int
+) -> None:
+    node = "CLIPSegModelLoader"
+    info = {
+        "input": {"required": {"model": [["here.pth"], {}]}},
+        "output": ["CLIPSEG_MODEL"],
+        "name": node,
+        "display_name": node,
+        "description": about,
+    }
     prompt = {"7": {"class_type": node, "inputs": {"model": "gone.pth"}}}
-    _, found = report(Workflow(Path("old.json"), prompt, is_editor=False), info, str, lambda kind: [])
+    notes, found = report(Workflow(Path("old.json"), prompt, is_editor=False), {node: info}, str, lambda kind: [])
     assert len([text for text in found if "widget model" in text]) == problems
+    told_of_the_model = [text for text in notes + found if "the model gone.pth" in text]
+    assert len(told_of_the_model) == 1 - problems
 
 
 def test_a_missing_input_is_a_problem(run: Callable) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pack import load_pack
+from pack import load_pack, own_class
 
 from .engine_interface import id_order
-from .graph import links_of, prompt_label
+from .graph import links_of, prompt_label, schema_of
 
 
 def model_notes(
@@ -18,12 +18,12 @@ def model_notes(
 
     Takes: `model_folders`, which gives the folders where the engine keeps models of a kind (``clipseg``, ...).
     """
-    pack = load_pack()
+    load_pack()
     from maskwright.core.errors import PackError  # found through the pack
 
     for node_id in sorted(prompt, key=id_order):
         node = prompt[node_id]
-        kind = pack.NODE_CLASS_MAPPINGS.get(node["class_type"])
+        kind = own_class(schema_of(object_info, node))
         try:
             told = _needed(kind, node, model_folders) if kind else None
         except PackError as error:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from pack import load_pack
+from pack import own_class
 
 from .engine_interface import BadWorkflow, id_order
 from .graph import MUTED, definitions_of, editor_label, entries, prompt_label, schema_of
@@ -83,7 +83,7 @@ def _values(node_id: str, prompt: dict, object_info: dict, complete: bool) -> tu
     node = prompt[node_id]
     schema = schema_of(object_info, node)
     required = (schema.get("input") or {}).get("required") or {}
-    own = _checked_by_the_node(node["class_type"])
+    own = _checked_by_the_node(schema)
     for name, (kind, options) in input_specs(schema).items():
         if name not in node["inputs"]:
             if complete and name in required:
@@ -111,9 +111,9 @@ def _values(node_id: str, prompt: dict, object_info: dict, complete: bool) -> tu
     return changed, explain_node_errors(found, object_info, prompt)
 
 
-def _checked_by_the_node(class_type: str) -> list[str]:
+def _checked_by_the_node(schema: dict) -> list[str]:
     """Inputs that a node of this pack checks itself, such as its models: it looks for what is not in the list."""
-    validate = getattr(load_pack().NODE_CLASS_MAPPINGS.get(class_type), "VALIDATE_INPUTS", None)
+    validate = getattr(own_class(schema), "VALIDATE_INPUTS", None)
     return inspect.getfullargspec(validate).args if validate else []
 
 

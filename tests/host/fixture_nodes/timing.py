@@ -79,7 +79,7 @@ class Watch:
 
 
 class _Memory:
-    """On a GPU what PyTorch hands out; else what Linux counts for this process, and nothing on other systems."""
+    """On a GPU what PyTorch hands out; else what Linux counts for this process, and nothing where nobody counts."""
 
     def __init__(self, cuda: bool) -> None:
         self.cuda = cuda
@@ -88,15 +88,20 @@ class _Memory:
         if self.cuda:
             torch.cuda.reset_peak_memory_stats()
             self.before = torch.cuda.memory_allocated()
-        elif STATUS.exists():
-            ctypes.CDLL(None).malloc_trim(0)  # what earlier runs gave back would be used again and not be seen
+            return
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "malloc_trim"):  # else what earlier runs gave back would be used again and not be seen
+            libc.malloc_trim(0)
+        try:
             self.before = self._resident("VmRSS")
             FORGET.write_text("5", encoding="ascii")  # the peak of before
+        except OSError:
+            self.before = None
 
     def end(self) -> int | None:
         if self.cuda:
             return torch.cuda.max_memory_allocated() - self.before
-        return max(0, self._resident("VmHWM") - self.before) if STATUS.exists() else None
+        return None if self.before is None else max(0, self._resident("VmHWM") - self.before)
 
     @staticmethod
     def _resident(kind: str) -> int:
