@@ -39,6 +39,8 @@ COMBINATIONS = ("union", "intersection", "difference", "sum")
 # How many pixels are worked on at a time, with three buffers of that size alive. On a CPU, so few that they stay in
 # the cache; on an accelerator, so many that a whole batch goes through each kernel launch.
 _CPU_PIXELS = 1 << 18
+# With less to do for each, threads cost more than they save.
+_PIXELS_A_THREAD = 1 << 19
 _ACCELERATOR_PIXELS = 1 << 27
 
 
@@ -327,15 +329,26 @@ def _morphology(
         return result
 
     source, out = mask.numpy(), result.numpy()
-    # What is computed twice, at the seams, stays below a quarter.
-    rows = max(4 * sum(element.reach(height)), _CPU_PIXELS // width, 1)
+    workers = min(torch.get_num_threads(), mask.numel() // _PIXELS_A_THREAD)
+    # Half as large for a small mask: its second band finds the first one's memory. What is computed twice, at the
+    # seams, stays below a quarter.
+    pixels = _CPU_PIXELS if workers > 1 else _CPU_PIXELS // 2
+    rows = max(4 * sum(element.reach(height)), pixels // width, 1)
 
     def one_band(i: int, top: int) -> None:
         bottom = min(height, top + rows)
         write(_Band(source[i : i + 1], top, bottom, element), out[i : i + 1, top:bottom])
 
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        bands = [[threads.submit(one_band, i, top) for top in range(0, height, rows)] for i in range(count)]
+    tops = range(0, height, rows)
+    if workers < 2:
+        for i in range(count):
+            for top in tops:
+                one_band(i, top)
+            progress.step()
+        return result
+
+    with ThreadPoolExecutor(workers) as threads:
+        bands = [[threads.submit(one_band, i, top) for top in tops] for i in range(count)]
         try:
             for bands_of_one in bands:
                 for band in bands_of_one:

@@ -162,10 +162,14 @@ def test_every_gradient(batch: int, height: int, width: int, size: int, shape: s
     assert torch.equal(result, singles)
 
 
-def test_seams_between_bands_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("in_threads", (False, True))
+def test_seams_between_bands_do_not_show(monkeypatch: pytest.MonkeyPatch, in_threads: bool) -> None:
     mask = random_masks(2, 97, 41)
     whole = {shape: masks.gradient(mask, 7, shape) for shape in masks.SHAPES}
     monkeypatch.setattr(masks, "_CPU_PIXELS", 1)
+    if in_threads:
+        monkeypatch.setattr(masks, "_PIXELS_A_THREAD", 1)
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     for shape, expected in whole.items():
         assert torch.equal(masks.gradient(mask, 7, shape), expected)
 
