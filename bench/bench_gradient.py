@@ -53,7 +53,7 @@ def reason(device: str, size: int) -> str:
     """Why the floor is far: it has only the first reading and the last writing."""
     passes, pixels = 4 * math.ceil(math.log2(size)), 1 << 20
     alone, floor_of_it = (taken / pixels * 1e9 for taken in (one_pass(device, pixels) * passes, least(device, pixels)))
-    small = " Below a megapixel one core does it: threads would cost more than they save." if device == "cpu" else ""
+    small = " Below two megapixels one core does it: threads would cost more than they save." if device == "cpu" else ""
     return (
         f"A maximum and a minimum over {size} x {size} pixels take {passes} passes of comparisons, which alone take "
         f"{alone:.2f} ns a pixel here (the floor: {floor_of_it:.2f} ns). The earlier way compares 8 bits, four times "

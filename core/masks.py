@@ -40,7 +40,7 @@ COMBINATIONS = ("union", "intersection", "difference", "sum")
 # the cache; on an accelerator, so many that a whole batch goes through each kernel launch.
 _CPU_PIXELS = 1 << 18
 # With less to do for each, threads cost more than they save.
-_PIXELS_A_THREAD = 1 << 19
+_PIXELS_A_THREAD = 1 << 20
 _ACCELERATOR_PIXELS = 1 << 27
 
 
