@@ -374,6 +374,8 @@ class _Detailer:
             latent = {"samples": _joined(rows)}
             if noise_masks[0] is not None:
                 latent["noise_mask"] = _stacked(noise_masks, latent["samples"].shape[-2:])
+        if "noise_mask" in latent:  # hooks may combine it with the samples, and a host's VAE gives those on the CPU
+            latent["noise_mask"] = latent["noise_mask"].to(latent["samples"].device)
         _check_finite(latent["samples"], "The VAE gave NaN or infinite values when it encoded a crop", _VAE_REMEDY)
         return pipe, latent
 

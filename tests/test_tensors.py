@@ -13,7 +13,15 @@ MODES = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
-SIZES = [((64, 64), (35, 35)), ((40, 90), (64, 64)), ((1, 1), (8, 8)), ((3, 50), (20, 7)), ((30, 30), (30, 30))]
+# The last: middles of new pixels that lie on the line between two old ones.
+SIZES = [
+    ((64, 64), (35, 35)),
+    ((40, 90), (64, 64)),
+    ((1, 1), (8, 8)),
+    ((3, 50), (20, 7)),
+    ((30, 30), (30, 30)),
+    ((64, 50), (30, 100)),
+]
 
 
 def random_values(*shape: int) -> torch.Tensor:
