@@ -156,7 +156,8 @@ def _resize_levels(bchw: torch.Tensor, height: int, width: int, mode: str) -> to
         sizes[0] = (height, old_width)
     for size in sizes:
         if levels.shape[2:] != size:
-            levels = F.interpolate(levels, size, mode=mode, antialias=True, align_corners=False).round().clamp(0, 255)
+            levels = F.interpolate(levels, size, mode=mode, antialias=True, align_corners=False)
+            levels = (levels + 0.5).floor().clamp(0, 255)  # not round(), which takes half levels to the even one
     return levels / 255.0
 
 
