@@ -284,6 +284,25 @@ def test_a_result_from_the_cache_is_shown_too(editor: Editor) -> None:
         assert editor.note(3) == ""
 
 
+def test_a_host_that_sends_cached_results_again_is_listened_to(editor: Editor, server: comfyui.Server) -> None:
+    """Where nobody remembers the run: its history is cleared, the page is a new one, and no node runs again."""
+    source = (server.comfyui.path / "execution.py").read_text(encoding="utf-8")
+    if "HAS_INTERMEDIATE_OUTPUT" not in source:
+        pytest.skip("this ComfyUI does not send again what nodes show that need not run; 0.19 and newer do")
+    work = from_picture(LOAD, widgets_values=["green square", 1, 0.5, 2, "", 352])
+    editor.load(work)
+    editor.run()
+    editor.wait_for_picture(3)
+    before = editor.pixels(3)
+    editor.reload()
+    editor.load({**work, "id": str(uuid.uuid4())})
+    editor.call("await api.clearItems('history')")
+    assert editor.message(3)
+    editor.run()
+    editor.wait_for_picture(3)
+    assert (editor.pixels(3) == before).all()
+
+
 def test_inside_a_subgraph(editor: Editor) -> None:
     editor.load(from_picture(LOAD))
     editor.call(
