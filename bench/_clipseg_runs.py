@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
@@ -107,6 +108,7 @@ def name_of(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
+@functools.cache
 def _copying(count: int) -> float:
     """What it takes to bring pictures to the GPU and masks back."""
     images, masks = pictures(count), torch.rand(count, SIDE, SIDE, device="cuda")
@@ -219,6 +221,8 @@ def reason(work: Work, parts: Parts) -> str:
     )
     if parts.text:
         told.append(f"The text takes {parts.text / parts.total:.0%}")
+    if work.dtype == torch.float16 and work.device == "cpu":
+        told.append("The node never runs in float16 on a CPU")
     outside = 1 - parts.model / parts.total
     told.append(
         f"Outside the model are {outside:.0%}: resizing pictures and masks, in 8 bits as Pillow does, so that masks "

@@ -119,12 +119,18 @@ def _held(status: Path, kind: str) -> int:
     return int(status.read_text(encoding="ascii").split(f"{kind}:")[1].split()[0]) * 1024
 
 
+# The best rates of each device, as far as a floor of this run asked for them.
+RATES: dict[str, dict[str, float]] = {}
+
+
 @functools.cache
 def bytes_per_second(device: str = "cpu") -> float:
     """What this device copies at best, read and written bytes together, with all its cores."""
     source = torch.rand(1 << 26, device=device)  # 256 MB: larger than any cache
     target = torch.empty_like(source)
-    return 2 * source.nbytes / min(seconds(lambda: target.copy_(source), device) for _ in range(7))
+    rate = 2 * source.nbytes / min(seconds(lambda: target.copy_(source), device) for _ in range(7))
+    RATES.setdefault(device, {})["GB/s copied"] = round(rate / 1e9, 1)
+    return rate
 
 
 @functools.cache
@@ -133,12 +139,16 @@ def operations_per_second(device: str = "cpu", dtype: torch.dtype = torch.float3
     side = 8192 if device == "cuda" else 2048
     one, two = (torch.rand(side, side, device=device, dtype=dtype) for _ in range(2))
     way = functools.partial(torch.matmul, one, two)
-    return 2 * side**3 / min(seconds(way, device) for _ in range(5))
+    rate = 2 * side**3 / min(seconds(way, device) for _ in range(5))
+    rounded = device == "cuda" and dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
+    kind = "TF32" if rounded else str(dtype).removeprefix("torch.")
+    RATES.setdefault(device, {})[f"TFLOP/s in {kind}"] = round(rate / 1e12, 3)
+    return rate
 
 
 def floor(device: str, operations: float = 0.0, moved: float = 0.0, dtype: torch.dtype = torch.float32) -> float:
-    """The seconds below which this device cannot go: the operations at its best rate, or the bytes that must be read
-    and written at its best bandwidth, whichever takes longer."""
+    """The seconds that this device needs at least: the operations at the rate of torch's products of large matrices, or
+    the bytes that must be read and written at the bandwidth of a copy, whichever takes longer."""
     return max(
         operations / operations_per_second(device, dtype) if operations else 0.0,
         moved / bytes_per_second(device) if moved else 0.0,

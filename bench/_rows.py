@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from _measuring import Spread, Way, peak_memory, side_by_side
+from _measuring import RATES, Spread, Way, peak_memory, side_by_side
 
 ABOVE_FLOOR = 1.3  # times; whoever takes longer says why
 NO_FASTER = 1.1  # times as fast as the work grows: a tenth for noise
@@ -25,7 +26,8 @@ class Timing:
         earlier: What the earlier way takes for the same in the same run.
         floor: The seconds that the hardware needs at least, from `_measuring.floor` or measured.
         peak, earlier_peak: Bytes, from `_measuring.peak_memory`.
-        at_least: How many times as fast as the earlier way this pack is meant to be.
+        at_least: How many times as fast as the earlier way this pack is meant to be; whoever is slower than it says
+            why in any case.
         note: Why the target is missed or the floor is far, with the measurement that shows it.
         headline: Whether the chart shows it.
     """
@@ -51,7 +53,7 @@ class Timing:
 
     @property
     def missed(self) -> bool:
-        too_slow = self.at_least is not None and self.ratio is not None and self.ratio < self.at_least
+        too_slow = self.ratio is not None and self.ratio < (self.at_least or 1)
         return too_slow or (self.above_floor is not None and self.above_floor > ABOVE_FLOOR)
 
     def __str__(self) -> str:
@@ -88,9 +90,14 @@ class Figure:
     def missed(self) -> bool:
         return self.at_most is not None and not self.value <= self.at_most
 
+    @property
+    def shown(self) -> str:
+        is_count = not self.unit and float(self.value).is_integer()
+        return (f"{self.value:g}" if is_count else shown_number(self.value)) + self.unit
+
     def __str__(self) -> str:
         target = f"  (at most {self.at_most:g}{self.unit})" if self.at_most is not None else ""
-        return f"{self.what:<65} {self.device:<5}{shown_number(self.value):>9}{self.unit}{target}"
+        return f"{self.what:<65} {self.device:<5}{self.shown:>9}{target}"
 
 
 Row = Timing | Figure
@@ -118,14 +125,14 @@ class Report:
             print(f"    {row.note}", flush=True)
         file = os.environ.get(ROWS_FILE)
         if file:
-            line = {"title": self.title, "about": self.about, "kind": type(row).__name__, **asdict(row)}
+            line = {"title": self.title, "about": self.about, "rates": RATES, "kind": type(row).__name__, **asdict(row)}
             with Path(file).open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(line) + "\n")
 
 
 def from_json(line: dict) -> Row:
     """A row as `Report` wrote it."""
-    data = {key: value for key, value in line.items() if key not in ("title", "about", "kind")}
+    data = {key: value for key, value in line.items() if key not in ("title", "about", "rates", "kind")}
     if line["kind"] == "Figure":
         return Figure(**data)
     for name in ("now", "earlier"):
@@ -157,20 +164,26 @@ def _exponent(value: float) -> int:
 
 
 def add_growth(
-    report: Report, what: str, small: Way, large: Way, device: str = "cpu", note: str = "", rounds: int = 5
+    report: Report,
+    what: str,
+    small: Way,
+    large: Way,
+    device: str = "cpu",
+    note: str = "",
+    rounds: int = 5,
+    peak: Callable[[Way, str], float | None] = peak_memory,
 ) -> None:
     """Compare work with ten times as much of it: neither time nor memory may grow faster than the work does.
 
     Args:
         what: What there is ten times as much of, with the numbers: ``pictures, 4 and 40``.
         small, large: The work, and exactly ten times as much of it.
-        note: Why one of them does, with the measurement that shows it.
+        note: Why the time does, with the measurement that shows it.
+        peak: As `peak_memory`.
     """
     taken = side_by_side({"small": small, "large": large}, rounds, device)
     growth = taken["large"].median / taken["small"].median / 10
     report.add(Figure(f"growth of time to growth of {what}", growth, "x", device, NO_FASTER, note))
-    peaks = [peak_memory(way, device) for way in (small, large)]
+    peaks = [peak(way, device) for way in (small, large)]
     if None not in peaks and min(peaks) > 0:
-        report.add(
-            Figure(f"growth of memory to growth of {what}", peaks[1] / peaks[0] / 10, "x", device, NO_FASTER, note)
-        )
+        report.add(Figure(f"growth of memory to growth of {what}", peaks[1] / peaks[0] / 10, "x", device, NO_FASTER))

@@ -271,7 +271,8 @@ def add_cold(report: Report, run: Runner, rounds: int) -> None:
 
     if rounds > 1:
         told("now")  # brings the files into memory
-    runs = [{way: told(way) for way in ("now", "earlier")} for _ in range(rounds)]
+    ways = ["now", "earlier"]
+    runs = [{way: told(way) for way in (ways if number % 2 else ways[::-1])} for number in range(rounds)]
 
     def spread(key: str, way: str) -> Spread:
         return Spread.of([each[way][key] for each in runs])

@@ -97,7 +97,7 @@ def replaced(found: comfyui.ComfyUI) -> dict[str, Path]:
 def main(quick: bool) -> None:
     found = comfyui.find_comfyui()
     others = replaced(found)
-    where = f" {found.version}" if found.usable else "' libraries (no ComfyUI was found)"
+    where = f" (of ComfyUI {found.version})" if found.usable else "' libraries (no ComfyUI was found)"
     report = Report("Loading the pack", ABOUT.format(where=where, which="" if others else " (none is installed)"))
     with tempfile.TemporaryDirectory() as folder:
         scratch, empty = Path(folder), Path(folder) / "empty"
@@ -125,7 +125,9 @@ def add_rows(report: Report, loads: dict[str, Loads]) -> None:
     for name in others:
         report.add(Timing(f"beside {name}", taken[this], earlier=taken[name], headline=name == others[0]))
     for name, each in loads.items():
-        report.add(Figure(f"{name}: loaded", taken[name].median, " s", at_most=MOST_SECONDS if name == this else None))
+        if name not in others:
+            limit = MOST_SECONDS if name == this else None
+            report.add(Figure(f"{name}: loaded", taken[name].median, " s", at_most=limit))
         report.add(Figure(f"{name}: time of a core", _measuring.Spread.of(each.used).median, " s"))
         report.add(Figure(f"{name}: modules added", each.modules))
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from _measuring import devices, floor, peak_memory, side_by_side
+from _measuring import Spread, devices, floor, peak_memory, side_by_side
 from _rows import Figure, Report, Timing
 from maskwright.core import background, tensors
 from maskwright.models import background as background_models
@@ -38,9 +38,10 @@ def main(quick: bool) -> None:
         write(Path(folder))
         for device in devices():
             compared = Compared(Path(folder), device)
-            why = compared.parts(report, pictures(1, side), rounds)
-            for count in (1, 2 if quick else 8):
-                compared.runs(report, pictures(count, side), rounds, why)
+            why = compared.one(report, pictures(1, side), rounds)
+            images = pictures(2 if quick else 8, side)
+            ways = {"now": lambda: compared.now(images), "earlier": lambda: compared.the_earlier_way(images)}
+            compared.add(report, images, side_by_side(ways, rounds, device), why)
             images = pictures(2, 384, 512)  # the matte becomes smaller: of larger pictures the demo shows the steps
             ways = (compared.now, compared.the_earlier_way)
             now, earlier = (tensors.to_8bit(way(images)[..., 3]).astype(int) for way in ways)
@@ -83,25 +84,24 @@ class Compared:
             cutouts.append(tensors.from_8bit(np.dstack([picture, levels])))
         return torch.stack(cutouts)
 
-    def runs(self, report: Report, images: torch.Tensor, rounds: int, why: str) -> None:
-        ways = {"now": lambda: self.now(images), "earlier": lambda: self.the_earlier_way(images)}
+    def add(self, report: Report, images: torch.Tensor, taken: dict[str, Spread], why: str) -> None:
         count, height, width = images.shape[:3]
         report.add(
             Timing(
                 f"{count} picture{'s' * (count > 1)} of {width} x {height}",
-                **side_by_side(ways, rounds, self._device),
+                **taken,
                 device=self._device,
                 floor=floor(self._device, count * self.operations),
-                peak=peak_memory(ways["now"], self._device),
-                earlier_peak=peak_memory(ways["earlier"], self._device),
+                peak=peak_memory(lambda: self.now(images), self._device),
+                earlier_peak=peak_memory(lambda: self.the_earlier_way(images), self._device),
                 note=why,
                 headline=count > 1,
             )
         )
 
-    def parts(self, report: Report, image: torch.Tensor, rounds: int) -> str:
-        """Count the operations of one picture, add rows for the network and its convolutions alone, and tell why the
-        whole is above its floor."""
+    def one(self, report: Report, image: torch.Tensor, rounds: int) -> str:
+        """Count the operations of one picture, add rows for it and for its convolutions alone, and tell why
+        the whole is above its floor."""
         model = self.load()._model
         convolutions: list[tuple[torch.nn.Conv2d, torch.Tensor]] = []
 
@@ -119,26 +119,20 @@ class Compared:
             for conv, given in convolutions:
                 conv(given)
 
-        shown = modnet.shown_size(*image.shape[1:3])
-        bchw = torch.rand(1, 3, *shown, generator=torch.Generator().manual_seed(0)).to(self._device) * 2 - 1
-        bchw = bchw.contiguous(memory_format=torch.channels_last)  # as `modnet.predict` gives it
         ways = {
-            "network": torch.no_grad()(lambda: model(bchw)),
             "convolutions": alone,
-            "all": lambda: self.now(image),
+            "now": lambda: self.now(image),
+            "earlier": lambda: self.the_earlier_way(image),
         }
         taken = side_by_side(ways, rounds, self._device)
-        least = floor(self._device, self.operations)
-        whole, network, conv = (taken[name].median for name in ("all", "network", "convolutions"))
+        conv, least = taken.pop("convolutions"), floor(self._device, self.operations)
         why = (
-            f"The network is {network / whole:.0%} of one picture's time, and its {len(convolutions)} convolutions "
-            f"alone are {conv / whole:.0%}: they take {conv / least:.2f} times the floor. The rest of the network is "
-            f"normalising, joining and resizing, {(network - conv) / least:.2f} times the floor."
+            f"The {len(convolutions)} convolutions alone take {conv.median / taken['now'].median:.0%} of one picture's "
+            f"time, {conv.median / least:.2f} times the floor. The rest is normalising, joining and resizing, and new "
+            "memory for all that lies between the layers."
         )
-        report.add(
-            Timing(f"the network alone, {shown[1]} x {shown[0]}", taken["network"], self._device, floor=least, note=why)
-        )
-        report.add(Timing("the convolutions alone", taken["convolutions"], self._device, floor=least, note=why))
+        self.add(report, image, taken, why)
+        report.add(Timing("the convolutions of 1 picture alone", conv, self._device, floor=least, note=why))
         return why
 
     def _place(

@@ -2,8 +2,9 @@
 
     python3 tools/dev.py bench [names] [--quick]
 
-Each `bench_*.py` runs in a process of its own. With names only those that contain one of them run, and the rows of the
-others stay as they are. With ``--quick`` small inputs show that everything runs; nothing is kept.
+Each `bench_*.py` runs in a process of its own. With names only those run that are called so, or where none is, whose
+names contain it; the rows of the others stay as they are. With ``--quick`` small inputs show that everything runs;
+nothing is kept.
 """
 
 from __future__ import annotations
@@ -28,7 +29,13 @@ def main(arguments: list[str]) -> int:
     names = [argument for argument in arguments if not argument.startswith("-")]
     scripts = sorted(HERE.glob("bench_*.py"))
     if names:
-        scripts = [script for script in scripts if any(name in script.stem for name in names)]
+        called = {script.stem.removeprefix("bench_") for script in scripts}
+        scripts = [
+            script
+            for script in scripts
+            for name in names
+            if script.stem == f"bench_{name}" or (name not in called and name in script.stem)
+        ]
     if not scripts:
         print(f"no benchmark is called like {', '.join(names)}", file=sys.stderr)
         return 2
@@ -63,7 +70,13 @@ def _keep(name: str, rows: list[dict]) -> None:
     file = RESULTS / f"{machine}.json"
     kept = json.loads(file.read_text("utf-8")) if file.exists() else {"benches": {}}
     kept["machine"] = facts
-    kept["benches"][name] = {"date": datetime.date.today().isoformat(), "commit": _commit(), **now, "rows": rows}
+    kept["benches"][name] = {
+        "date": datetime.date.today().isoformat(),
+        "commit": _commit(),
+        **now,
+        "rates": [row.pop("rates") for row in rows][-1],  # the last row knows all that were measured
+        "rows": rows,
+    }
     RESULTS.mkdir(exist_ok=True)
     unfinished = file.with_suffix(".tmp")
     unfinished.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", "utf-8")
@@ -73,7 +86,7 @@ def _keep(name: str, rows: list[dict]) -> None:
 def _machine() -> tuple[str, dict, dict]:
     """What results are filed under, what the machine is, and what is true of it today."""
     import torch
-    from _measuring import bytes_per_second, cores, devices, operations_per_second
+    from _measuring import cores
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     processor, memory = f"{_processor()}, {cores()} cores", _memory()
@@ -85,13 +98,6 @@ def _machine() -> tuple[str, dict, dict]:
     now = {
         "system": f"{platform.system()}, Python {platform.python_version()}",
         "packages": ", ".join(f"{package} {version}" for package in PACKAGES if (version := _version(package))),
-        "rates": {
-            device: {
-                "GB/s copied": round(bytes_per_second(device) / 1e9, 1),
-                "TFLOP/s in float32": round(operations_per_second(device) / 1e12, 3),
-            }
-            for device in devices()
-        },
     }
     return re.sub(r"[^a-z0-9]+", "-", f"{processor} {gpu}".lower()).strip("-"), facts, now
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from _rows import ABOVE_FLOOR, Figure, Row, Timing, from_json, shown_bytes, shown_number, shown_seconds
+from _rows import ABOVE_FLOOR, Figure, Row, Timing, from_json, shown_bytes, shown_seconds
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, DOCS = ROOT / "bench" / "results", ROOT / "docs"
@@ -20,9 +20,10 @@ stands in one row was measured in one run, in turns. Times are medians, ± is ha
 Inputs are random and seeded; weights are random where they make no difference to the time.
 
 "As fast" is how many times as fast this pack is as **the earlier way**: what the nodes do that it replaces. **The
-floor** is the time below which the hardware cannot go: operations at the rate of its matrix products, or bytes at
-the bandwidth of a copy, both measured there and then. Memory is what a call holds at most, beyond what was held before
-it. Under a table stands why a target was missed, or why something takes more than {ABOVE_FLOOR} times its floor.
+floor** is what the hardware needs at least: operations at the rate of torch's products of large matrices, or bytes at
+the bandwidth of a copy, both measured there and then; who multiplies faster than torch may stay below it. Memory is
+what a call holds at most, beyond what was held before it, such as a model that is kept. Under a table stands why
+something is slower than the earlier way or than its target, or takes more than {ABOVE_FLOOR} times its floor.
 """
 
 
@@ -66,7 +67,7 @@ def _circumstances(bench: dict) -> str:
         f"{device}: {', '.join(f'{value:g} {unit}' for unit, value in best.items())}"
         for device, best in bench["rates"].items()
     )
-    return f"{bench['system']}, {bench['packages']}; at best {rates}"
+    return f"{bench['system']}, {bench['packages']}" + (f"; at best {rates}" if rates else "")
 
 
 def _tables(rows: list[Row]) -> list[str]:
@@ -111,7 +112,7 @@ def _timing(row: Timing, reasons: list[str]) -> str:
 def _figure(row: Figure, reasons: list[str]) -> str:
     mark = f" ({reasons.index(row.note) + 1})" if row.missed else ""
     limit = f"{row.at_most:g}{row.unit}" if row.at_most is not None else ""
-    return f"| {row.what}{mark} | {row.device} | {shown_number(row.value)}{row.unit} | {limit} |"
+    return f"| {row.what}{mark} | {row.device} | {row.shown} | {limit} |"
 
 
 def draw(results: dict, file: Path) -> None:

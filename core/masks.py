@@ -40,7 +40,7 @@ COMBINATIONS = ("union", "intersection", "difference", "sum")
 # the cache; on an accelerator, so many that a whole batch goes through each kernel launch.
 _CPU_PIXELS = 1 << 18
 # With less to do for each, threads cost more than they save.
-_PIXELS_A_THREAD = 1 << 20
+_PIXELS_A_THREAD = 1 << 22
 _ACCELERATOR_PIXELS = 1 << 27
 
 
@@ -330,8 +330,8 @@ def _morphology(
 
     source, out = mask.numpy(), result.numpy()
     workers = min(torch.get_num_threads(), mask.numel() // _PIXELS_A_THREAD)
-    # Half as large for a small mask: its second band finds the first one's memory. What is computed twice, at the
-    # seams, stays below a quarter.
+    # Half as large for one thread: the second band of a small mask finds the first one's memory. What is computed
+    # twice, at the seams, stays below a quarter.
     pixels = _CPU_PIXELS if workers > 1 else _CPU_PIXELS // 2
     rows = max(4 * sum(element.reach(height)), pixels // width, 1)
 

@@ -30,7 +30,8 @@ ROW = _rows.Timing(
     at_least=1.5,
     headline=True,
 )
-NOW = {"system": "Linux, Python 3.12", "packages": "torch 2.13", "rates": {"cpu": {"GB/s copied": 20.0}}}
+NOW = {"system": "Linux, Python 3.12", "packages": "torch 2.13"}
+RATES = {"cpu": {"GB/s copied": 20.0}}
 RESULTS = {
     "name": "a-machine",
     "machine": {
@@ -44,7 +45,7 @@ RESULTS = {
 
 def results(*rows: _rows.Row) -> dict:
     lines = [{"title": "A node", "about": "As before.", "kind": type(row).__name__, **asdict(row)} for row in rows]
-    bench = {"date": "2026-01-02", "commit": "0123456789", **NOW, "rows": json.loads(json.dumps(lines))}
+    bench = {"date": "2026-01-02", "commit": "0123456789", **NOW, "rates": RATES, "rows": json.loads(json.dumps(lines))}
     return RESULTS | {"benches": {"bench_node": bench}}
 
 
@@ -122,13 +123,15 @@ def test_rows_come_back_as_they_were_kept(row: _rows.Row, tmp_path: Path, monkey
 def test_one_benchmark_run_again_leaves_the_others_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suite, "RESULTS", tmp_path)
     monkeypatch.setattr(suite, "_machine", lambda: ("a-machine", RESULTS["machine"], NOW))
-    for name, rows in (("bench_a", [{"what": 1}]), ("bench_b", [{"what": 2}]), ("bench_a", [{"what": 3}])):
-        suite._keep(name, rows)
+    known = {"cpu": {"GB/s copied": 21.0}}
+    for name, number in (("bench_a", 1), ("bench_b", 2), ("bench_a", 3)):
+        suite._keep(name, [{"what": 0, "rates": {}}, {"what": number, "rates": known}])
     kept = json.loads((tmp_path / "a-machine.json").read_text("utf-8"))
     assert {name: bench["rows"] for name, bench in kept["benches"].items()} == {
-        "bench_a": [{"what": 3}],
-        "bench_b": [{"what": 2}],
+        "bench_a": [{"what": 0}, {"what": 3}],
+        "bench_b": [{"what": 0}, {"what": 2}],
     }
+    assert [bench["rates"] for bench in kept["benches"].values()] == [known, known]
     assert [file.name for file in tmp_path.iterdir()] == ["a-machine.json"]
 
 

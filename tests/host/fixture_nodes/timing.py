@@ -89,14 +89,17 @@ class _Memory:
             torch.cuda.reset_peak_memory_stats()
             self.before = torch.cuda.memory_allocated()
             return
+        self.before = None
+        if not STATUS.exists():
+            return
         libc = ctypes.CDLL(None)
         if hasattr(libc, "malloc_trim"):  # else what earlier runs gave back would be used again and not be seen
             libc.malloc_trim(0)
         try:
-            self.before = self._resident("VmRSS")
             FORGET.write_text("5", encoding="ascii")  # the peak of before
+            self.before = self._resident("VmRSS")
         except OSError:
-            self.before = None
+            pass
 
     def end(self) -> int | None:
         if self.cuda:
