@@ -63,8 +63,8 @@ def reason(device: str, batch: torch.Tensor, size: int, taken: float) -> str:
     return (
         f"{told}, and all but them (a frame around each band, the results and their memory) {rest / taken:.0%}; they "
         "are done in bands that stay in the cache. The earlier way compares 8 bits, four times as many at once, which "
-        "tells where its masks are small enough for the cache. Below eight megapixels one core does it here: threads "
-        "would cost more than they save."
+        "tells where its masks are small enough for the cache. Below a megapixel one core does it: threads cost "
+        "more than they save there."
     )
 
 

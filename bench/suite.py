@@ -33,8 +33,7 @@ def main(arguments: list[str]) -> int:
         scripts = [
             script
             for script in scripts
-            for name in names
-            if script.stem == f"bench_{name}" or (name not in called and name in script.stem)
+            if any(script.stem == f"bench_{name}" or (name not in called and name in script.stem) for name in names)
         ]
     if not scripts:
         print(f"no benchmark is called like {', '.join(names)}", file=sys.stderr)

@@ -39,9 +39,9 @@ COMBINATIONS = ("union", "intersection", "difference", "sum")
 # How many pixels are worked on at a time, with three buffers of that size alive. On a CPU, so few that they stay in
 # the cache; on an accelerator, so many that a whole batch goes through each kernel launch.
 _CPU_PIXELS = 1 << 18
-# With less to do for each, threads cost more than they save.
-_PIXELS_A_THREAD = 1 << 22
 _ACCELERATOR_PIXELS = 1 << 27
+# With fewer for each, threads cost more than they save: what they save grows with the element, what they cost does not.
+_PIXELS_A_THREAD = 1 << 19
 
 
 def dilate(

@@ -115,7 +115,17 @@ def test_an_element_larger_than_the_picture_costs_no_more_than_one_as_large(shap
         assert torch.equal(masks.erode(mask, size, shape), masks.erode(mask, 41, shape))
 
 
-def test_progress_counts_masks_and_can_stop_the_work() -> None:
+def share_out_among_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small the masks are, and however few cores there are."""
+    monkeypatch.setattr(masks, "_PIXELS_A_THREAD", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+
+
+@pytest.mark.parametrize("in_threads", (False, True))
+def test_progress_counts_masks_and_can_stop_the_work(monkeypatch: pytest.MonkeyPatch, in_threads: bool) -> None:
+    if in_threads:
+        share_out_among_threads(monkeypatch)
+
     class Stop(BaseException):
         pass
 
@@ -168,8 +178,7 @@ def test_seams_between_bands_do_not_show(monkeypatch: pytest.MonkeyPatch, in_thr
     whole = {shape: masks.gradient(mask, 7, shape) for shape in masks.SHAPES}
     monkeypatch.setattr(masks, "_CPU_PIXELS", 1)
     if in_threads:
-        monkeypatch.setattr(masks, "_PIXELS_A_THREAD", 1)
-        monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+        share_out_among_threads(monkeypatch)
     for shape, expected in whole.items():
         assert torch.equal(masks.gradient(mask, 7, shape), expected)
 
