@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import PIL
 import torch
 import torch.nn.functional as F
 from PIL import Image
@@ -113,6 +114,7 @@ def _resize(bchw: torch.Tensor, height: int, width: int, mode: str, antialias: b
     return F.interpolate(bchw, (height, width), mode=mode, antialias=antialias, align_corners=False).clamp(0, 1)
 
 
+_PILLOW = int(PIL.__version__.split(".")[0])
 _PILLOW_MODES = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -150,9 +152,10 @@ def _resize_levels(bchw: torch.Tensor, height: int, width: int, mode: str) -> to
     if mode == "nearest":
         rows, columns = _nearest(old_height, height), _nearest(old_width, width)
         return levels[:, :, rows][..., columns] / 255.0
-    # Of two passes, the one that shrinks more goes first, as in Pillow: it leaves the other less to do.
+    # As in Pillow, the pass along the rows goes first; since version 13 the other one where it drops more than twice
+    # as many lines.
     sizes = [(old_height, width), (height, width)]
-    if height < old_height and height * old_width < width * old_height:
+    if _PILLOW >= 13 and old_height - height > max(0, 2 * (old_width - width)):
         sizes[0] = (height, old_width)
     for size in sizes:
         if levels.shape[2:] != size:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / "tools"
@@ -21,7 +25,9 @@ for folder in (TOOLS, ROOT / "tests"):  # for `pack`, and for the helpers beside
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 
-from pack import load_pack  # noqa: E402 - found through the lines above
+import comfyui  # noqa: E402 - these three are found through the lines above
+import pretended_cuda  # noqa: E402
+from pack import load_pack  # noqa: E402
 
 load_pack(ROOT)
 
@@ -33,6 +39,31 @@ class _RootIsNotATestPackage:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collect_directory(path: Path, parent: pytest.Collector) -> pytest.Collector | None:
         return pytest.Dir.from_parent(parent, path=path) if path == ROOT else None
+
+
+needs_cuda = (pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"))
+
+
+@pytest.fixture(params=["pretended", pytest.param("real", marks=needs_cuda)])
+def cuda(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """A CUDA device: one that is only pretended (see `pretended_cuda`), and a real one where there is one."""
+    if request.param == "real":
+        with torch.backends.cudnn.flags(allow_tf32=False):  # as exact as a CPU, whose results it is compared with
+            yield torch.device("cuda", 0)
+    else:
+        with pretended_cuda.pretended() as device:
+            yield device
+
+
+@pytest.fixture(scope="session")
+def background_removal() -> None:
+    """Skips where the Python of the ComfyUI found lacks a package that ImageSegmentation needs."""
+    names = ("rembg", "onnxruntime", "pymatting")
+    code = f"import importlib.util as u, json; print(json.dumps([n for n in {names} if u.find_spec(n) is None]))"
+    python = comfyui.find_comfyui().python
+    missing = json.loads(subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout)
+    if missing:
+        pytest.skip(f"ComfyUI's Python lacks {', '.join(missing)}")
 
 
 @pytest.fixture

@@ -1091,12 +1091,10 @@ def test_a_pipe_with_a_part_missing_is_named(pipe: Any, told: str) -> None:
     assert check_basic_pipe((1, None, 3, 4, 5), needed=("model", "vae")) == (1, None, 3, 4, 5)
 
 
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize("inpaint_model", (False, True))
 @pytest.mark.parametrize("sampler", (IdleSampler, EulerSampler))
 def test_crops_are_worked_on_on_the_device_and_the_picture_stays_where_it_is(
-    sampler: type[EulerSampler], inpaint_model: bool
+    cuda: torch.device, sampler: type[EulerSampler], inpaint_model: bool
 ) -> None:
     class LatentsOnTheCpu(SpaceToDepthVae):  # as ComfyUI's
         def encode(self, image: torch.Tensor, tiled: bool = False) -> torch.Tensor:
@@ -1104,7 +1102,7 @@ def test_crops_are_worked_on_on_the_device_and_the_picture_stays_where_it_is(
 
     image = picture()
     options = replace(PLAIN, guide_size=200, feather=5, noise_mask_feather=9, inpaint_model=inpaint_model)
-    there = run(image, options=options, sampler=sampler(), vae=LatentsOnTheCpu(), device=torch.device("cuda"))
+    there = run(image, options=options, sampler=sampler(), vae=LatentsOnTheCpu(), device=cuda)
     here = run(image, options=options, sampler=sampler())
     assert there.image.device == there.crops[0].device == image.device
     torch.testing.assert_close(there.image, here.image, atol=1e-5, rtol=0)

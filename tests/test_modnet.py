@@ -358,10 +358,8 @@ def test_a_batch_is_its_pictures_and_alpha_is_not_looked_at(model: modnet.MODNet
     assert not torch.allclose(masks[0], masks[1], atol=1e-3)
 
 
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_on_cuda_the_model_and_its_masks_are_there(checkpoint: Path, model: modnet.MODNet) -> None:
+def test_on_cuda_the_model_and_its_masks_are_there(cuda: torch.device, checkpoint: Path, model: modnet.MODNet) -> None:
     image = random_picture(1, 96, 520, 3)
-    there = modnet.predict(modnet.load_modnet(checkpoint, "cuda"), image)
-    assert there.device.type == "cuda"
+    there = modnet.predict(modnet.load_modnet(checkpoint, cuda), image)
+    assert there.device == cuda
     torch.testing.assert_close(there.cpu(), modnet.predict(model, image), atol=0.02, rtol=0)

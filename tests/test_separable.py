@@ -68,10 +68,8 @@ def test_zeros_stay_exactly_zero() -> None:
     assert blurred[:, :33].eq(0).all() and blurred[:, 48:].eq(0).all() and blurred[:, 33:48].gt(0).all()
 
 
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_on_cuda_it_runs_there() -> None:
+def test_on_cuda_it_runs_there(cuda: torch.device) -> None:
     image = random_image(2, 90, 70, 3)
-    result = tensors.resize_lanczos(image.to(device="cuda"), 200, 33)
-    assert result.is_cuda
+    result = tensors.resize_lanczos(image.to(cuda), 200, 33)
+    assert result.device == cuda
     torch.testing.assert_close(result.cpu(), tensors.resize_lanczos(image, 200, 33), atol=1e-5, rtol=0)

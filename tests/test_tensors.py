@@ -13,7 +13,7 @@ MODES = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
-# The last: middles of new pixels that lie on the line between two old ones.
+# The last but three: middles of new pixels that lie on the line between two old ones. Then either pass goes first.
 SIZES = [
     ((64, 64), (35, 35)),
     ((40, 90), (64, 64)),
@@ -21,6 +21,9 @@ SIZES = [
     ((3, 50), (20, 7)),
     ((30, 30), (30, 30)),
     ((64, 50), (30, 100)),
+    ((150, 100), (32, 32)),
+    ((100, 150), (32, 32)),
+    ((150, 100), (32, 90)),
 ]
 
 

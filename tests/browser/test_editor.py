@@ -352,7 +352,9 @@ def test_help_opens_for_every_node(editor: Editor, server: comfyui.Server) -> No
         editor.page.get_by_test_id("info-button").first.click()
 
 
-def test_background_removal_shows_before_and_after(editor: Editor, server: comfyui.Server) -> None:
+def test_background_removal_shows_before_and_after(
+    background_removal: None, editor: Editor, server: comfyui.Server
+) -> None:
     model = "salient"
     listed = server.object_info()["ImageSegmentation"]["input"]["required"]["model"][0]
     name = next((entry for entry in listed if model in entry or entry.startswith("demo")), None)

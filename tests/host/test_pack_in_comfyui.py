@@ -53,8 +53,16 @@ DOWNLOADS = {EXAMPLES / "text_to_mask_photo.json"}
 SAMPLES = {EXAMPLES / "detail_masked_regions.json"}
 
 
+def what_it_needs(example: Path) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.usefixtures("background_removal")] if "ImageSegmentation" in example.read_text() else []
+
+
 @pytest.mark.parametrize(
-    "example", sorted({*EXAMPLES.glob("*.json")} - DOWNLOADS - SAMPLES), ids=lambda path: path.stem
+    "example",
+    [
+        pytest.param(path, marks=what_it_needs(path), id=path.stem)
+        for path in sorted({*EXAMPLES.glob("*.json")} - DOWNLOADS - SAMPLES)
+    ],
 )
 def test_both_engines_give_the_same_pixels_for_the_examples(
     example: Path, server: comfyui.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

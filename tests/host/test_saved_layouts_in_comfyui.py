@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import comfyui
-import numpy as np
 import pytest
 from detailer_prompts import Detailer, picture, squares
 from maskwright.models.clipseg import DEMO_FOLDER
@@ -36,18 +35,24 @@ def prompt_in(server: comfyui.Server, workflow: dict, is_editor: bool) -> dict:
     return to_prompt(Workflow(Path("old.json"), workflow, is_editor=is_editor), info, server.unknown)
 
 
+def what_it_needs(node: str) -> list[pytest.MarkDecorator]:
+    return [pytest.mark.usefixtures("background_removal")] if node == "ImageSegmentation" else []
+
+
 @pytest.mark.parametrize("is_editor", [False, True], ids=["api", "editor"])
-def test_each_layout_runs(server: comfyui.Server, published: None, is_editor: bool) -> None:
+@pytest.mark.parametrize(
+    ("node", "values", "names"), [pytest.param(*each, marks=what_it_needs(each[0])) for each in RUNNABLE]
+)
+def test_each_layout_runs(
+    server: comfyui.Server, published: None, node: str, values: list, names: tuple[str, ...], is_editor: bool
+) -> None:
     if is_editor:
         pytest.importorskip("comfy_cli")
-    photo = server.copy_input(SHAPES)
-    size = np.array(Image.open(SHAPES)).shape[:2]
-    for node, values, names in RUNNABLE:
-        prompt = wired(node, values, names, photo)
-        given = as_editor(prompt, server.object_info()) if is_editor else prompt
-        result = server.queue(prompt_in(server, given, is_editor))
-        assert result.files, node
-        assert {np.array(Image.open(file.path)).shape[:2] for file in result.files} == {size}, node
+    prompt = wired(node, values, names, server.copy_input(SHAPES))
+    given = as_editor(prompt, server.object_info()) if is_editor else prompt
+    result = server.queue(prompt_in(server, given, is_editor))
+    assert result.files
+    assert {Image.open(file.path).size for file in result.files} == {Image.open(SHAPES).size}
 
 
 def test_each_layout_of_the_detailer_runs(server: comfyui.Server) -> None:
