@@ -53,20 +53,18 @@ DOWNLOADS = {EXAMPLES / "text_to_mask_photo.json"}
 SAMPLES = {EXAMPLES / "detail_masked_regions.json"}
 
 
-def what_it_needs(example: Path) -> list[pytest.MarkDecorator]:
-    return [pytest.mark.usefixtures("background_removal")] if "ImageSegmentation" in example.read_text() else []
-
-
 @pytest.mark.parametrize(
-    "example",
-    [
-        pytest.param(path, marks=what_it_needs(path), id=path.stem)
-        for path in sorted({*EXAMPLES.glob("*.json")} - DOWNLOADS - SAMPLES)
-    ],
+    "example", sorted({*EXAMPLES.glob("*.json")} - DOWNLOADS - SAMPLES), ids=lambda path: path.stem
 )
 def test_both_engines_give_the_same_pixels_for_the_examples(
-    example: Path, server: comfyui.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    example: Path,
+    server: comfyui.Server,
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if "ImageSegmentation" in example.read_text("utf-8"):
+        request.getfixturevalue("background_removal")
     written = {}
     for engine in ("comfyui", "builtin"):
         if engine == "comfyui":  # the one that is running already, not another

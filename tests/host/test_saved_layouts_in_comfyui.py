@@ -35,17 +35,19 @@ def prompt_in(server: comfyui.Server, workflow: dict, is_editor: bool) -> dict:
     return to_prompt(Workflow(Path("old.json"), workflow, is_editor=is_editor), info, server.unknown)
 
 
-def what_it_needs(node: str) -> list[pytest.MarkDecorator]:
-    return [pytest.mark.usefixtures("background_removal")] if node == "ImageSegmentation" else []
-
-
 @pytest.mark.parametrize("is_editor", [False, True], ids=["api", "editor"])
-@pytest.mark.parametrize(
-    ("node", "values", "names"), [pytest.param(*each, marks=what_it_needs(each[0])) for each in RUNNABLE]
-)
+@pytest.mark.parametrize(("node", "values", "names"), RUNNABLE)
 def test_each_layout_runs(
-    server: comfyui.Server, published: None, node: str, values: list, names: tuple[str, ...], is_editor: bool
+    server: comfyui.Server,
+    published: None,
+    request: pytest.FixtureRequest,
+    node: str,
+    values: list,
+    names: tuple[str, ...],
+    is_editor: bool,
 ) -> None:
+    if node == "ImageSegmentation":
+        request.getfixturevalue("background_removal")
     if is_editor:
         pytest.importorskip("comfy_cli")
     prompt = wired(node, values, names, server.copy_input(SHAPES))
