@@ -226,7 +226,8 @@ class _Element:
 
 
 def _flat_buffer(like: _Array, length: int) -> _Array:
-    return np.zeros(length, np.float32) if isinstance(like, np.ndarray) else like.new_zeros(length)
+    """Uninitialised."""
+    return np.empty(length, np.float32) if isinstance(like, np.ndarray) else like.new_empty(length)
 
 
 def _copy(array: _Array) -> _Array:
@@ -249,9 +250,11 @@ class _Band:
         self._down_window, self._across_window = self._up + down + 1, self._left + right + 1
         self._grown = (count, self._height + self._down_window - 1, self._width + self._across_window - 1)
         # What the element reaches, cut off at the picture's edge.
-        self._rows = slice(max(0, top - self._up), min(self._full_height, bottom + down))
-        self._inner = slice(self._rows.start - top + self._up, self._rows.stop - top + self._up)
+        rows = slice(max(0, top - self._up), min(self._full_height, bottom + down))
+        self._inner = slice(rows.start - top + self._up, rows.stop - top + self._up)
         self._padded, *scratch = (_flat_buffer(source, math.prod(self._grown)) for _ in range(3))
+        padded = self._padded.reshape(self._grown)
+        padded[:, self._inner, self._left : self._left + self._width] = source[:, rows]
         self._scratch = itertools.cycle(scratch)
 
     def itself(self) -> _Array:
@@ -271,7 +274,6 @@ class _Band:
         padded = self._padded.reshape(self._grown)
         padded[:, : self._inner.start] = padded[:, self._inner.stop :] = nothing
         padded[:, :, : self._left] = padded[:, :, self._left + self._width :] = nothing
-        padded[:, self._inner, self._left : self._left + self._width] = self._source[:, self._rows]
 
         if self._element.shape == "rectangle":
             across = self._slide(self._padded, 1, self._across_window, 1, reduce)

@@ -190,6 +190,15 @@ def test_views_and_strided_masks_are_read_right() -> None:
 
 
 @pytest.mark.parametrize("shape", masks.SHAPES)
+@pytest.mark.parametrize("size", (1, 2, 5, 31, 90))
+def test_no_result_holds_what_lay_in_the_memory_before(monkeypatch: pytest.MonkeyPatch, size: int, shape: str) -> None:
+    mask = random_masks(2, 33, 47)
+    expected = masks.gradient(mask, size, shape)
+    monkeypatch.setattr(masks, "_flat_buffer", lambda like, length: np.full(length, np.nan, np.float32))
+    assert torch.equal(masks.gradient(mask, size, shape), expected)
+
+
+@pytest.mark.parametrize("shape", masks.SHAPES)
 @pytest.mark.parametrize("size", (1, 2, 5, 31))
 def test_torch_and_numpy_arithmetic_agree(size: int, shape: str) -> None:
     mask = random_masks(3, 33, 47)
