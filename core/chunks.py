@@ -17,7 +17,7 @@ def is_torch_out_of_memory(error: BaseException) -> bool:
     # The CPU's allocator and some accelerators have no exception of their own.
     told = str(error).lower()
     return isinstance(error, RuntimeError) and any(
-        words in told for words in ("out of memory", "can't allocate memory", "not enough memory")
+        words in told for words in ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
     )
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -499,18 +500,22 @@ def _foreground(colours: np.ndarray, alpha: np.ndarray, unknown: np.ndarray) -> 
     return foreground
 
 
+_ONE_AT_A_TIME = threading.Lock()  # one of numba's ways to run threads ends Python where two begin at once
+
+
 def _multi_level(colours: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Foreground and background colours, ``[H,W,3]`` each."""
     estimate = _pymatting("foreground.estimate_foreground_ml", "estimate_foreground_ml")
     import numba  # which pymatting brings
 
     # Its many short parallel steps wait for each other longer than they work: one thread is up to ten times as fast.
-    threads = numba.get_num_threads()
-    numba.set_num_threads(1)  # for the calling thread alone
-    try:
-        return estimate(colours, alpha, return_background=True)
-    finally:
-        numba.set_num_threads(threads)
+    with _ONE_AT_A_TIME:
+        threads = numba.get_num_threads()
+        numba.set_num_threads(1)  # for the calling thread alone
+        try:
+            return estimate(colours, alpha, return_background=True)
+        finally:
+            numba.set_num_threads(threads)
 
 
 def _foreground_smaller(colours: np.ndarray, alpha: np.ndarray, unknown: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,12 +23,13 @@ class ModnetMasks:
 
     masks_per_picture = 1
 
-    def __init__(self, model: modnet.MODNet) -> None:
-        self._model = model
+    def __init__(self, ready: Callable[[], modnet.MODNet]) -> None:
+        self._ready = ready
 
     def masks(self, picture: torch.Tensor) -> torch.Tensor:
         """``[H,W,3 or 4]`` -> ``[1,H,W]``, soft."""
-        return modnet.predict(self._model, picture.unsqueeze(0))  # [H,W,C] -> [1,H,W,C]
+        # Asked for anew for each picture: whoever makes room on the device takes the model off it.
+        return modnet.predict(self._ready(), picture.unsqueeze(0))  # [H,W,C] -> [1,H,W,C]
 
 
 def load(
@@ -37,6 +39,7 @@ def load(
     device: torch.device | str = "cpu",
     place: Place | None = None,
     progress: Callable[[int], Progress] | None = None,
+    make_room: Callable[[], None] = lambda: None,
 ) -> MaskSource:
     """The model called ``name`` as a source of masks. It is loaded once and kept while it is among the last ones used.
 
@@ -45,6 +48,7 @@ def load(
         device: Where models run.
         place: Gives a PyTorch model, and a function that copies one in a dtype, a place on the device; None leaves it
             on the CPU.
+        make_room: Frees memory of the device; called where a model does not fit.
 
     Raises:
         InputError: There is no model of that name.
@@ -59,11 +63,11 @@ def load(
     if model is None or model.name not in catalog.MODNET:
         if model is None:
             find()  # what does not exist is told before rembg is imported
-        return rembg.load(find, model, torch.device(device))
+        return rembg.load(find, model, torch.device(device), make_room)
     path = find().path
     stat = path.stat()  # a file that is replaced on disk is loaded anew
     loaded = _modnets.get((path.resolve(), stat.st_mtime_ns, stat.st_size), lambda: modnet.load_modnet(path))
-    return ModnetMasks(loaded if place is None else place(loaded, _copy))
+    return ModnetMasks((lambda: loaded) if place is None else partial(place, loaded, _copy))
 
 
 def _copy(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:

@@ -96,20 +96,22 @@ def predict(model: MODNet, image: torch.Tensor) -> torch.Tensor:
         image: ``[B,H,W,C]``, RGB in 0..1; a fourth channel is not looked at. All pictures go through in one pass.
 
     Returns:
-        ``[B,H,W]`` in 0..1, not stretched, on the model's device.
+        ``[B,H,W]`` in 0..1, not stretched, on the model's device if that is CUDA, else on the CPU.
 
     Raises:
         ModelError: The model answered with NaN.
     """
     height, width = image.shape[1:3]
     device = next(model.parameters()).device
-    shown = tensors.resize_image(tensors.rgb(image).to(device, torch.float32), *shown_size(height, width), mode="area")
+    is_common = device.type in ("cpu", "cuda")
+    around = device if is_common else torch.device("cpu")  # not every accelerator resizes by area
+    shown = tensors.resize_image(tensors.rgb(image).to(around, torch.float32), *shown_size(height, width), mode="area")
     bchw = tensors.image_to_bchw(shown)
-    if device.type in ("cpu", "cuda"):
+    if is_common:
         # Pixel by pixel in memory, as pictures are: convolutions of few channels are fastest on that.
         bchw = bchw.contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
-        matte = model(bchw * 2 - 1)
+        matte = model((bchw * 2 - 1).to(device)).to(around)
     if matte.isnan().any():
         raise ModelError("MODNet answered with NaN", "Its file may be damaged; delete it and download it again")
     matte = matte.squeeze(1)  # [B,1,h,w] -> [B,h,w]

@@ -11,6 +11,7 @@ import logging
 import os
 import platform
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -70,7 +71,9 @@ def pip_install(*packages: str) -> str:
     return f"{_python()} -m pip install {' '.join(quoted)}"
 
 
-def open_session(path: Path, device: torch.device, again: str) -> InferenceSession:
+def open_session(
+    path: Path, device: torch.device, again: str, make_room: Callable[[], None] = lambda: None
+) -> InferenceSession:
     """A session for the ONNX file ``path``, on ``device`` if ONNX Runtime can use it, else on the CPU.
 
     A GPU that is there and not used is told in the log, once a cause.
@@ -78,6 +81,7 @@ def open_session(path: Path, device: torch.device, again: str) -> InferenceSessi
     Args:
         device: Where models run.
         again: How the user gets a good file, for the error's remedy.
+        make_room: Frees memory of the device; called once where the model does not fit.
 
     Raises:
         ModelError: The file is no ONNX model, is cut short, is too new for this ONNX Runtime, or cannot be run.
@@ -92,22 +96,41 @@ def open_session(path: Path, device: torch.device, again: str) -> InferenceSessi
     if threads.isdigit():  # as rembg and torch do
         options.intra_op_num_threads = options.inter_op_num_threads = int(threads)
     wanted = [] if device.type == "cpu" else [name for name in ort.get_available_providers() if name in _ACCELERATORS]
+
+    def opened(providers: list) -> InferenceSession:
+        # By itself it goes on on the CPU, and does not tell why. From here on it may.
+        session = ort.InferenceSession(str(path), options, providers=[*providers, _CPU], enable_fallback=0)
+        session.enable_fallback()
+        return session
+
+    session, no_room = None, False
+    if wanted:
+        session, no_room = _on_accelerator(lambda: opened(_with_options(wanted, device)), make_room)
     try:
-        try:
-            session = ort.InferenceSession(str(path), options, providers=[*_with_options(wanted, device), _CPU])
-        except Exception as error:
-            if not wanted:
-                raise
-            # Some versions raise where others fall back.
-            session = ort.InferenceSession(str(path), options, providers=[_CPU])
-            logger.info("ONNX Runtime with %s: %s", ", ".join(wanted), error)
+        session = session or opened([])
     except Exception as error:  # of a dozen kinds, which have no base of their own
         if is_out_of_memory(error):
             raise MemoryError(f"{path.name}: {error}") from error
         raise _not_loaded(ort, path, error, again) from error
     if device.type == "cuda" and not any(name in _ACCELERATORS for name in session.get_providers()):
-        _warn(*_why_not_on_gpu(ort))
+        _warn(*(_no_room(path) if no_room else _why_not_on_gpu(ort)))
     return session
+
+
+def _on_accelerator(
+    open_it: Callable[[], InferenceSession], make_room: Callable[[], None]
+) -> tuple[InferenceSession | None, bool]:
+    """The session, or None where it cannot be had there; and whether memory was short."""
+    for is_first in (True, False):
+        try:
+            return open_it(), False
+        except Exception as error:  # of a dozen kinds, as above
+            logger.info("ONNX Runtime on the GPU: %s", error)
+            no_room = is_out_of_memory(error)
+        if not (no_room and is_first):
+            break
+        make_room()  # here the exception is gone, and with it what its frames held
+    return None, no_room
 
 
 def _not_loaded(ort: ModuleType, path: Path, error: Exception, again: str) -> ModelError:
@@ -126,7 +149,8 @@ def _not_loaded(ort: ModuleType, path: Path, error: Exception, again: str) -> Mo
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether ONNX Runtime says by ``error`` that memory ran out."""
     told = str(error).lower()
-    return any(words in told for words in ("failed to allocate memory", "bad allocation", "bad_alloc", "out of memory"))
+    words = ("failed to allocate memory", "bad allocation", "bad_alloc", "out of memory", "alloc_failed")
+    return any(each in told for each in words)
 
 
 def _with_options(providers: list[str], device: torch.device) -> list:
@@ -142,13 +166,23 @@ def _warn(cause: str, text: str) -> None:
         logger.warning("%s", text)
 
 
+_SLOW = "Background removal runs on the CPU, several times as slow as on the GPU"
+
+
+def _no_room(path: Path) -> tuple[str, str]:
+    """As `_why_not_on_gpu`, where memory is short."""
+    return f"no room for {path}", (
+        f"{_SLOW}: {path.name} needs more of the GPU's memory than there is, also without ComfyUI's own models. Close "
+        "other programs that use the GPU and start ComfyUI again, or choose a smaller model"
+    )
+
+
 def _why_not_on_gpu(ort: ModuleType) -> tuple[str, str]:
     """Why a session is on the CPU of a computer with a GPU: a name for the cause, and what to tell the user."""
-    slow = "Background removal runs on the CPU, several times as slow as on the GPU"
     if torch.version.hip:
         package = "onnxruntime-directml" if sys.platform == "win32" else "onnxruntime-rocm"
         return "amd", (
-            f"{slow}: the installed onnxruntime was not built for AMD GPUs. Where there is a build for yours, this "
+            f"{_SLOW}: the installed onnxruntime was not built for AMD GPUs. Where there is a build for yours, this "
             f"brings it: {_replace(package)}"
         )
     cpu, gpu = _version("onnxruntime"), _version("onnxruntime-gpu")
@@ -157,26 +191,26 @@ def _why_not_on_gpu(ort: ModuleType) -> tuple[str, str]:
     if _CUDA not in ort.get_available_providers():
         if cpu and gpu:
             return "both installed", (
-                f"{slow}: the packages onnxruntime {cpu} and onnxruntime-gpu {gpu} are both installed, share one "
+                f"{_SLOW}: the packages onnxruntime {cpu} and onnxruntime-gpu {gpu} are both installed, share one "
                 f"folder, and the files there are those of the one for CPUs. This mends it: {_replace(wanted)}"
             )
         if gpu:
             return "gpu broken", (
-                f"{slow}: onnxruntime-gpu {gpu} is installed, but the files in its folder know no CUDA. "
+                f"{_SLOW}: onnxruntime-gpu {gpu} is installed, but the files in its folder know no CUDA. "
                 f"This mends it: {_reinstall(wanted)}"
             )
         return "cpu only", (
-            f"{slow}: the installed onnxruntime {cpu or ort.__version__} is the one for CPUs. "
+            f"{_SLOW}: the installed onnxruntime {cpu or ort.__version__} is the one for CPUs. "
             f"This mends it: {_replace(wanted)}"
         )
     built_for = _cuda_of_onnxruntime(ort)
     if built_for != cuda:
         return "cuda mismatch", (
-            f"{slow}: onnxruntime {ort.__version__} was built for CUDA {built_for}, and PyTorch here brings "
+            f"{_SLOW}: onnxruntime {ort.__version__} was built for CUDA {built_for}, and PyTorch here brings "
             f"CUDA {torch.version.cuda}. This mends it: {_replace(wanted)}"
         )
     return "cuda failed", (
-        f"{slow}: onnxruntime {ort.__version__} was built for the CUDA {built_for} that PyTorch brings, but could not "
+        f"{_SLOW}: onnxruntime {ort.__version__} was built for the CUDA {built_for} that PyTorch brings, but could not "
         "start it; the lines above that begin with a date name the library it missed (cuDNN 9 is the usual one; on "
         f"Windows also the Microsoft Visual C++ runtime). This may mend it: {_reinstall(wanted)}"
     )

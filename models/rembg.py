@@ -98,7 +98,12 @@ class RembgMasks:
         return [mask.resize(image.size, Image.Resampling.NEAREST) for mask in found]
 
 
-def load(found: Callable[[], Found], model: catalog.Model | None, device: torch.device) -> RembgMasks:
+def load(
+    found: Callable[[], Found],
+    model: catalog.Model | None,
+    device: torch.device,
+    make_room: Callable[[], None] = lambda: None,
+) -> RembgMasks:
     """The session of a model, made once for each file, and device while it is among the last ones used.
 
     rembg is asked first whether it knows ``model``, so that nothing is downloaded which could not be run.
@@ -107,6 +112,7 @@ def load(found: Callable[[], Found], model: catalog.Model | None, device: torch.
         found: Gives the file; called when rembg is there. See `background_files.find`.
         model: What the catalogue says of it; None for a file of the user's own.
         device: Where models run.
+        make_room: As `onnx_runtime.open_session` takes it.
 
     Raises:
         DependencyError: rembg or onnxruntime is missing, too old or does not work.
@@ -120,12 +126,15 @@ def load(found: Callable[[], Found], model: catalog.Model | None, device: torch.
     file = found()
     stat = file.path.stat()  # a file that is replaced on disk is loaded anew
     key = (file.path.resolve(), stat.st_mtime_ns, stat.st_size, name, str(device))
-    return _sessions.get(key, lambda: _open(file, name, classes, device))
+    again = _again(file)
+    return _sessions.get(
+        key,
+        lambda: _wrapped(onnx_runtime.open_session(file.path, device, again, make_room), file, name, classes, again),
+    )
 
 
-def _open(found: Found, name: str | None, classes: dict[str, type], device: torch.device) -> RembgMasks:
-    again = _again(found)
-    inner = onnx_runtime.open_session(found.path, device, again)
+def _wrapped(inner: object, found: Found, name: str | None, classes: dict[str, type], again: str) -> RembgMasks:
+    """rembg's session of the class that fits, around one of ONNX Runtime's."""
     size = _picture_size(inner, found.path, again)
     if name is None:
         name = _family(found.path, size)

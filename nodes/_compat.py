@@ -82,10 +82,12 @@ class ClipsegBatchMaskingOfWas:
             for letter, picture, text in zip(self.LETTERS, pictures, texts)
             if picture is not None
         ]
-        images = tensors.joined([tensors.rgb(picture) for picture, _ in given], "the images")
+        where = given[0][0].device
+        images = tensors.joined([tensors.rgb(picture).to(where) for picture, _ in given], "the images")
         segmenter = _clipseg.segmenter(None)
         found = [
-            clipseg.masking(picture, segmenter, query, chunks=host.chunks(len(picture))) for picture, query in given
+            clipseg.masking(picture, segmenter, query, chunks=host.chunks(len(picture))).to(where)
+            for picture, query in given
         ]
         found = tensors.joined(found, "the masks")
         return (images, found, tensors.mask_to_image(found))
@@ -114,7 +116,7 @@ class CombineSegMasks:
     def combine_masks(self, input_image, mask_1, mask_2, mask_3=None):
         image = checks.as_image_batch(input_image, "input_image")
         given = {"mask_1": mask_1, "mask_2": mask_2, "mask_3": mask_3}
-        parts = [checks.as_mask_batch(mask, name) for name, mask in given.items() if mask is not None]
+        parts = [checks.as_mask_batch(mask, name).to(image.device) for name, mask in given.items() if mask is not None]
         combined = reduce(lambda one, other: masks.combine(one, other, "sum"), parts)
         if len(combined) != len(image) and 1 not in (len(combined), len(image)):
             raise InputError(
@@ -144,25 +146,25 @@ def register(classes: dict[str, type], display_names: dict[str, str]) -> None:
     """Make way for other packs, and add the old ids.
 
     A node whose id another pack holds is moved to "<id> (Maskwright)"; that id works for the others, too, so that a
-    file saved beside the other pack opens without it.
+    file saved beside the other pack opens without it, and a pack that is loaded later may still take theirs.
 
     Args:
         classes, display_names: What the pack registers with ComfyUI; changed in place.
     """
-    foreign = registry.foreign_ids()
     for name, node in list(classes.items()):
-        title, ours = display_names[name], OURS.format(name)
-        if name in foreign:
+        ours = OURS.format(name)
+        display_names[ours] = OURS.format(display_names[name])
+        if registry.is_foreign(name):
             del classes[name], display_names[name]
-            classes[ours], display_names[ours] = node, OURS.format(title)
+            classes[ours] = node
         else:
-            classes[ours], display_names[ours] = _hidden(node), title
+            classes[ours] = _SecondId.of(node, name)
             registry.offer_replacement(ours, name, partial(_sockets, node))
 
     ids = {node: name for name, node in classes.items()}
     for old, node in OLD_IDS.items():
         new, inputs = RENAMED.get(old, (ids.get(node), None))
-        if old not in foreign:
+        if not registry.is_foreign(old):
             classes[old] = _hidden(node)
             display_names[old] = display_names.get(new, old)
         if new in classes:
@@ -172,6 +174,18 @@ def register(classes: dict[str, type], display_names: dict[str, str]) -> None:
 def _hidden(node: type) -> type:
     """The same node, not in the menu."""
     return type(node.__name__, (node,), {"DEPRECATED": True, "__module__": __name__, "__doc__": node.__doc__})
+
+
+class _SecondId(type):
+    """Of nodes that are not in the menu unless a pack that is loaded later takes their first id."""
+
+    @classmethod
+    def of(cls, node: type, first_id: str) -> type:
+        return cls(node.__name__, (node,), {"first_id": first_id, "__module__": __name__, "__doc__": node.__doc__})
+
+    @property
+    def DEPRECATED(cls) -> bool:
+        return not registry.is_foreign(cls.first_id)
 
 
 def _sockets(node: type, renamed: dict[str, str] | None = None) -> tuple[dict[str, str], list[str]]:

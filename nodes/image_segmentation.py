@@ -138,6 +138,7 @@ class ImageSegmentation:
             host.device(),
             host.on_device,
             host.progress,
+            host.make_room,
         )
         chunks = host.chunks(len(images), host.make_room)
         cutouts, masks = background.remove(images, source, settings, clean, chunks)

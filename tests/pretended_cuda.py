@@ -15,7 +15,6 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-DEVICE = torch.device("cuda", 0)
 _CPU = torch.device("cpu")
 _aten = torch.ops.aten
 
@@ -36,12 +35,13 @@ _ASK_THE_DRIVER = {*_INDEX, *_SINGLE, torch.Tensor.item, torch.Tensor.contiguous
 class _OnDevice(torch.Tensor):
     """A tensor that says it lies on the device; ``values`` is the one that is computed with."""
 
+    where = torch.device("cuda", 0)
     values: torch.Tensor
 
     @staticmethod
     def __new__(cls, values: torch.Tensor) -> _OnDevice:
         made = torch.Tensor._make_wrapper_subclass(
-            cls, values.shape, values.stride(), values.storage_offset(), dtype=values.dtype, device=DEVICE
+            cls, values.shape, values.stride(), values.storage_offset(), dtype=values.dtype, device=cls.where
         )
         made.values = values
         return made
@@ -54,7 +54,9 @@ class _OnDevice(torch.Tensor):
             return args[0]
         if function in _ASK_THE_DRIVER:
             if function in _INDEX and not isinstance(args[0], _OnDevice) and _any_on_device(args[1]):
-                raise RuntimeError(f"indices should be on the device of the indexed tensor, the CPU, not on {DEVICE}")
+                raise RuntimeError(
+                    f"indices should be on the device of the indexed tensor, the CPU, not on {_OnDevice.where}"
+                )
             args, kwargs = tree_map_only(_OnDevice, _values, (args, kwargs))
             return tree_map_only(torch.Tensor, _OnDevice, function(*args, **kwargs))
         with torch._C.DisableTorchFunctionSubclass():
@@ -65,7 +67,7 @@ class _OnDevice(torch.Tensor):
         return _run(operator, args, kwargs or {})
 
     def __repr__(self) -> str:
-        return f"{self.values!r} on {DEVICE}"
+        return f"{self.values!r} on {self.where}"
 
 
 class _Device(TorchDispatchMode):
@@ -74,8 +76,8 @@ class _Device(TorchDispatchMode):
 
 
 @contextlib.contextmanager
-def pretended() -> Iterator[torch.device]:
-    """Within it the device can be used."""
+def pretended(kind: str = "cuda") -> Iterator[torch.device]:
+    """Within it the device can be used. Another kind is as strict, and knows no more of what that kind lacks."""
     # As torch's own pretended tensors (FakeTensorMode) do it where there is no driver: torch.tensor() makes its values
     # on the CPU first, and a module that moves gets new parameters.
     made_on_cpu = torch._C._only_lift_cpu_tensors()
@@ -83,8 +85,9 @@ def pretended() -> Iterator[torch.device]:
     torch._C._set_only_lift_cpu_tensors(True)
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     try:
-        with mock.patch.object(torch.cuda, "_lazy_init"), _Device():
-            yield DEVICE
+        where = mock.patch.object(_OnDevice, "where", torch.device(kind, 0))
+        with where, mock.patch.object(torch.cuda, "_lazy_init"), _Device():
+            yield _OnDevice.where
     finally:
         torch._C._set_only_lift_cpu_tensors(made_on_cpu)
         torch.__future__.set_overwrite_module_params_on_conversion(new_parameters)
@@ -103,7 +106,7 @@ def _run(operator: Callable, args: tuple, kwargs: dict) -> object:
         there = isinstance(args[1], _OnDevice)
     asked = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.device)]
     if asked:
-        there = asked[0].type == DEVICE.type
+        there = asked[0].type == _OnDevice.where.type
         args, kwargs = tree_map_only(torch.device, lambda device: _CPU if there else device, (args, kwargs))
 
     inputs = {id(_values(tensor)): tensor for tensor in given}
@@ -136,6 +139,6 @@ def _check_devices(operator: Callable, args: tuple, tensors: list[torch.Tensor])
         # A single number may lie on the CPU where every pixel is computed by itself.
         if not isinstance(tensor, _OnDevice) and (tensor.ndim or torch.Tag.pointwise not in operator.tags):
             raise RuntimeError(
-                f"Expected all tensors to be on the same device: {operator} got some of {DEVICE}, "
+                f"Expected all tensors to be on the same device: {operator} got some of {_OnDevice.where}, "
                 f"and one of the CPU of shape {list(tensor.shape)}"
             )

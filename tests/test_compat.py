@@ -64,6 +64,20 @@ def test_the_long_id_works_for_those_who_saved_it_beside_another_pack(name: str)
 
 
 @pytest.mark.parametrize("name", SHARED)
+def test_where_a_pack_that_is_loaded_later_takes_an_id_ours_is_in_the_menu(comfyui: dict[str, type], name: str) -> None:
+    classes, titles = own()
+    _compat.register(classes, titles)
+    comfyui.update(classes)
+    ours = f"{name} (Maskwright)"
+    assert getattr(classes[ours], "DEPRECATED", False)
+    comfyui[name] = Foreign
+    assert not getattr(classes[ours], "DEPRECATED", False)
+    assert titles[ours].endswith(" (Maskwright)")
+    hidden = [other for other in SHARED if getattr(classes[f"{other} (Maskwright)"], "DEPRECATED", False)]
+    assert hidden == [other for other in SHARED if other != name]
+
+
+@pytest.mark.parametrize("name", SHARED)
 def test_an_id_that_another_pack_holds_is_left_to_it(comfyui: dict[str, type], name: str) -> None:
     comfyui[name] = Foreign
     classes, titles = own()

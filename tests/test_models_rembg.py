@@ -438,8 +438,9 @@ def test_modnet_needs_no_rembg_and_is_loaded_once(folder: Path, monkeypatch: pyt
     source = background.load("modnet-p", [folder], place=place)
     assert source.masks_per_picture == 1
     assert torch.equal(source.masks(image), image[..., 0].unsqueeze(0))
-    background.load("modnet-p", [folder], place=place)
-    assert placed[0] is placed[1]
+    assert torch.equal(source.masks(image), image[..., 0].unsqueeze(0))
+    background.load("modnet-p", [folder], place=place).masks(image)
+    assert placed[0] is placed[1] is placed[2], "asked for anew for each picture, and loaded once"
     for (name, weight), used in zip(model.state_dict().items(), shown[0].state_dict().values()):
         assert torch.equal(weight, used), name  # in full precision
 

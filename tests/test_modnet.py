@@ -7,6 +7,7 @@ import copy
 import json
 from pathlib import Path
 
+import pretended_cuda
 import pytest
 import torch
 import torch.nn.functional as F
@@ -363,3 +364,23 @@ def test_on_cuda_the_model_and_its_masks_are_there(cuda: torch.device, checkpoin
     there = modnet.predict(modnet.load_modnet(checkpoint, cuda), image)
     assert there.device == cuda
     torch.testing.assert_close(there.cpu(), modnet.predict(model, image), atol=0.02, rtol=0)
+
+
+def test_an_accelerator_that_cannot_resize_by_area_is_not_asked_to(
+    model: modnet.MODNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Apple's, for most sizes: what lies around the network is done on the CPU there."""
+    image, interpolate = random_picture(1, 96, 520, 3), F.interpolate
+    expected = modnet.predict(model, image)
+    by_area = []
+
+    def watched(values: torch.Tensor, *args: object, **options: object) -> torch.Tensor:
+        if options.get("mode") == "area":
+            by_area.append(values.device.type)
+        return interpolate(values, *args, **options)
+
+    monkeypatch.setattr(F, "interpolate", watched)
+    with pretended_cuda.pretended("mps") as device:
+        masks = modnet.predict(copy.deepcopy(model).to(device), image)
+    torch.testing.assert_close(masks, expected)
+    assert by_area and set(by_area) == {"cpu"}

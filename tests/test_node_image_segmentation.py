@@ -309,8 +309,8 @@ def test_a_batch_is_its_pictures_one_by_one_and_the_session_is_made_once(
 ) -> None:
     tiny_onnx.write(folder / "u2net.onnx")
     images = torch.cat([portrait(), portrait().flip(2), portrait() * 0.5])
-    opened, made = rembg._open, []
-    monkeypatch.setattr(rembg, "_open", lambda *args: made.append(args[0].name) or opened(*args))
+    wrapped, made = rembg._wrapped, []
+    monkeypatch.setattr(rembg, "_wrapped", lambda *args: made.append(args[1].name) or wrapped(*args))
     together = run("u2net", *PLAIN, images=images)
     alone = [run("u2net", *PLAIN, images=image) for image in images.split(1)]
     for whole, parts in zip(together, zip(*alone)):

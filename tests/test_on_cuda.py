@@ -52,6 +52,9 @@ OPERATIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], object]] = {
     "matting": lambda image, mask: background.remove(image, Discs(), matting.MattingSettings(erode_size=3), True),
     "GradientRegion": lambda image, mask: node("GradientRegion").gradient_region(mask, 5),
     "CombineSegMasks": lambda image, mask: node("CombineSegMasks").combine_masks(image, mask, mask.flip(2)),
+    "CombineSegMasks, a mask on the CPU": lambda image, mask: node("CombineSegMasks").combine_masks(
+        image, mask.cpu(), mask.flip(2)
+    ),
 }
 
 

@@ -34,12 +34,16 @@ class FakeRuntime(types.ModuleType):
         runtime = self
 
         class InferenceSession:
-            def __init__(self, path: str, options: FakeOptions, providers: list) -> None:
+            def __init__(self, path: str, options: FakeOptions, providers: list, enable_fallback: int) -> None:
+                assert enable_fallback == 0, "ONNX Runtime would go on on the CPU by itself"
                 runtime.asked.append(providers)
                 runtime.options = vars(options)
                 runtime.fault(providers)
                 names = [each if isinstance(each, str) else each[0] for each in providers]
                 self._providers = [name for name in names if name in runtime.starts]
+
+            def enable_fallback(self) -> None:
+                """From here on it may."""
 
             def get_providers(self) -> list[str]:
                 return self._providers
@@ -171,6 +175,43 @@ def test_versions_that_raise_instead_of_falling_back_fall_back(
     runtime.fault = fault
     assert open_it().get_providers() == [CPU]
     assert len(warnings(caplog)) == 1
+
+
+NO_MEMORY = "Failed to allocate memory for requested buffer of size 9437184"
+
+
+@pytest.mark.parametrize(
+    "said", [NO_MEMORY, "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED", "CUDA failure 2: out of memory"]
+)
+def test_where_the_gpu_is_full_room_is_made(computer: Callable, caplog: pytest.LogCaptureFixture, said: str) -> None:
+    runtime = computer(GPU_ONLY, has=[CUDA, CPU], starts=[CUDA, CPU])
+    freed = []
+
+    def fault(providers: list) -> None:
+        if providers != [CPU] and not freed:
+            raise RuntimeError(said)
+
+    runtime.fault = fault
+    session = onnx_runtime.open_session(Path("big.onnx"), GPU_THERE, "Get it again", lambda: freed.append(1))
+    assert session.get_providers() == [CUDA, CPU]
+    assert freed == [1] and warnings(caplog) == []
+
+
+def test_a_gpu_that_is_too_small_is_told_and_not_its_libraries_blamed(
+    computer: Callable, caplog: pytest.LogCaptureFixture
+) -> None:
+    runtime = computer(GPU_ONLY, has=[CUDA, CPU], starts=[CUDA, CPU])
+
+    def fault(providers: list) -> None:
+        if providers != [CPU]:
+            raise RuntimeError(NO_MEMORY)
+
+    runtime.fault = fault
+    freed = []
+    session = onnx_runtime.open_session(Path("big.onnx"), GPU_THERE, "Get it again", lambda: freed.append(1))
+    assert session.get_providers() == [CPU] and freed == [1]
+    (warning,) = warnings(caplog)
+    assert "big.onnx needs more of the GPU's memory than there is" in warning and "pip" not in warning
 
 
 def test_an_amd_gpu_is_not_told_of_cuda(

@@ -10,17 +10,13 @@ from . import running
 _OUR_MODULES = __package__.rpartition(".nodes.")[0] + "."
 
 
-def foreign_ids() -> frozenset[str]:
-    """The ids that ComfyUI and the packs loaded before this one hold. What this pack registered when it was loaded
-    an earlier time is not foreign."""
+def is_foreign(node_id: str) -> bool:
+    """Whether ComfyUI or another pack that is loaded holds the id. What this pack registered when it was loaded an
+    earlier time is not foreign."""
     if not running() or "nodes" not in sys.modules:
-        return frozenset()
+        return False
     held: Mapping[str, type] = getattr(sys.modules["nodes"], "NODE_CLASS_MAPPINGS", {})
-    return frozenset(name for name, node in held.items() if not _is_ours(node))
-
-
-def _is_ours(node: object) -> bool:
-    return str(getattr(node, "__module__", "")).startswith(_OUR_MODULES)
+    return node_id in held and not str(getattr(held[node_id], "__module__", "")).startswith(_OUR_MODULES)
 
 
 def offer_replacement(old_id: str, new_id: str, sockets: Callable[[], tuple[Mapping[str, str], Sequence[str]]]) -> None:
