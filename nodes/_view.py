@@ -41,7 +41,10 @@ class View:
     """What one run of a node shows. Every method does nothing where no editor asked."""
 
     def __init__(self, extra_pnginfo: Mapping | None) -> None:
-        folder = host.temp_folder() if extra_pnginfo and extra_pnginfo.get("workflow") else None
+        workflow = extra_pnginfo.get("workflow") if isinstance(extra_pnginfo, Mapping) else None
+        folder = host.temp_folder() if workflow else None
+        # The editor may have another workflow open by the time that it hears of this run.
+        self._workflow = {"workflow": workflow["id"]} if isinstance(workflow, Mapping) and workflow.get("id") else {}
         self._folder = folder / SUBFOLDER if folder else None
         self._name = uuid.uuid4().hex
         self._entries: dict[int, dict] = {}
@@ -51,7 +54,7 @@ class View:
         """What the node returns: ``result``, and for the editor the entries, each with what they have in ``common``."""
         if not self._entries:
             return result
-        entries = [{**common, **self._entries[index]} for index in sorted(self._entries)]
+        entries = [{**common, **self._workflow, **self._entries[index]} for index in sorted(self._entries)]
         return {"ui": {KEY: entries}, "result": result}
 
     def listener(self, images: torch.Tensor, scale: float) -> Callable[[slice, torch.Tensor], None]:
@@ -110,7 +113,12 @@ class View:
         """
         if self._folder is None:
             return
-        message = {"node": str(node_id), "boxes": [[float(side) for side in box] for box in boxes], "current": current}
+        message = {
+            **self._workflow,
+            "node": str(node_id),
+            "boxes": [[float(side) for side in box] for box in boxes],
+            "current": current,
+        }
         if boxes is not self._boxes:
             self._boxes = boxes
             try:

@@ -53,6 +53,20 @@ def test_whoever_calls_by_hand_gets_the_plain_result(pair: tuple, temp: Path) ->
     assert list(temp.iterdir()) == []
 
 
+@pytest.mark.parametrize("odd", [[{"workflow": {}}], "workflow", {"workflow": None}, {"workflow": ["nodes"]}])
+def test_whatever_a_script_sends_as_a_workflow_costs_no_run(pair: tuple, temp: Path, odd: object) -> None:
+    answer = CLIPSeg().segment_image(random(1, 20, 30, 3), "cat", clipseg_model=pair, extra_pnginfo=odd)
+    assert isinstance(answer, (tuple, dict))
+
+
+def test_what_is_sent_names_its_workflow(pair: tuple, temp: Path) -> None:
+    for workflow, expected in (({"nodes": [], "id": "abc"}, "abc"), ({"nodes": []}, None)):
+        sent = CLIPSeg().segment_image(
+            random(1, 20, 30, 3), "cat", clipseg_model=pair, extra_pnginfo={"workflow": workflow}
+        )
+        assert [entry.get("workflow") for entry in sent["ui"]["maskwright"]] == [expected]
+
+
 def test_without_comfyui_nothing_is_sent(pair: tuple) -> None:
     assert isinstance(
         CLIPSeg().segment_image(random(1, 20, 30, 3), "cat", clipseg_model=pair, extra_pnginfo=EDITOR), tuple

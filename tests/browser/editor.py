@@ -167,6 +167,15 @@ class Editor:
             "(e) => { const m = e.querySelector('.maskwright-message'); return m.hidden ? '' : m.textContent }"
         )
 
+    def wait_until_told(self, node_id: int, words: str) -> None:
+        """Until a node's view says them, in place of a picture or below it."""
+        self.page.wait_for_function(
+            "([e, words]) => [...e.querySelectorAll('.maskwright-message, .maskwright-note')]"
+            ".some((m) => !m.hidden && m.textContent.includes(words))",
+            arg=[self.view(node_id), words],
+            timeout=10_000,
+        )
+
     def note(self, node_id: int) -> str:
         return self.view(node_id).evaluate("(e) => e.querySelector('.maskwright-note').textContent")
 

@@ -17,6 +17,7 @@ const VIEWS = {
 
 const KEY = "maskwright"; // of the views' data in what a node sends
 const WIDGET = "maskwright_view";
+const PROPERTY = "maskwright_view"; // of a node: what its view was set to
 const MARGIN = 4; // pixels around the view
 const RUNS_SEARCHED = 16; // of the history, for a page that was loaded anew
 const [MUTED, BYPASSED] = [2, 4]; // a node's mode
@@ -33,15 +34,18 @@ export class NodeViews {
     this.views = new Map(); // node -> its view, of all nodes that are in a graph
     this.texts = textsIn("en", {});
     this.cached = new Set(); // paths of the nodes that the run in progress has the results of
+    this.shown = new Map(); // workflow and path -> the entries that were shown last
+    this.regions = new Map(); // workflow and path -> where the run in progress works
+    this.left = []; // [id, class, element] of nodes that have gone, until it is known that their elements have too
   }
 
   /** Learn the editor's language, and listen. */
   async start() {
     this.isStarted = true;
     const on = (name, act) => this.api.addEventListener(name, ({ detail }) => act(detail ?? {}));
-    on("execution_start", () => this.started());
+    on("execution_start", (detail) => this.started(detail));
     on("execution_cached", ({ nodes }) => this.reached(nodes ?? []));
-    on("execution_success", ({ prompt_id: id }) => this.succeeded(id));
+    on("execution_success", (detail) => this.succeeded(detail));
     on("execution_error", (detail) => this.ended(detail, true));
     on("execution_interrupted", (detail) => this.ended(detail, false));
     on("maskwright.regions", (detail) => this.working(detail));
@@ -61,9 +65,10 @@ export class NodeViews {
     const View = VIEWS[String(node.comfyClass ?? "").replace(/ \(Maskwright\)$/, "")];
     // Another pack may hold the id: only the host knows where a node comes from.
     if (!View || String(definition?.python_module ?? "").split(".").slice(1).join(".") !== this.folder) return;
-    node.onExecuted = after(node.onExecuted, (output) => this.views.get(node)?.received(output?.[KEY]));
+    node.onExecuted = after(node.onExecuted, (output) => this.received(node, output?.[KEY]));
     node.onAdded = after(node.onAdded, () => this.add(node, View));
     node.onRemoved = after(node.onRemoved, () => this.remove(node));
+    node.onConfigure = after(node.onConfigure, () => this.views.get(node)?.resume(node.properties?.[PROPERTY]));
     for (const widget of node.widgets ?? []) {
       if (View.widgets.includes(widget.name)) {
         widget.callback = after(widget.callback, () => this.views.get(node)?.changed());
@@ -94,17 +99,26 @@ export class NodeViews {
       widgets: () => valuesOf(node),
       load: (file) => load(this.api, file),
       resized: () => fit(node, view),
+      remember: (state) => {
+        node.properties ??= {};
+        if (state) node.properties[PROPERTY] = state;
+        else delete node.properties[PROPERTY];
+      },
     });
-    view.received = (entries) => {
-      view.isDue = false;
-      if (Array.isArray(entries) && entries.length) view.show(entries);
-    };
+    view.resume(node.properties?.[PROPERTY]);
     view.element.addEventListener("wheel", (event) => {
       // The canvas renderer lays the view over the canvas, which would not learn that it is to be zoomed.
       if (this.settings("Comfy.VueNodes.Enabled")) return;
       event.preventDefault();
       this.app.canvas?.canvas?.dispatchEvent(new WheelEvent(event.type, event));
     });
+    // The middle button moves the canvas, also over a view.
+    const pans = { pointerdown: "processMouseDown", pointermove: "processMouseMove", pointerup: "processMouseUp" };
+    for (const [kind, act] of Object.entries(pans)) {
+      view.element.addEventListener(kind, (event) => {
+        if (kind === "pointermove" ? event.buttons & 4 : event.button === 1) this.app.canvas?.[act]?.(event);
+      });
+    }
     // Two words for two kinds of saving: `options.serialize` keeps it out of the prompt, `serialize` out of the file.
     const widget = node.addDOMWidget(WIDGET, WIDGET, view.element, {
       serialize: false,
@@ -120,8 +134,30 @@ export class NodeViews {
   }
 
   remove(node) {
-    this.views.get(node)?.leave();
+    const view = this.views.get(node);
+    if (!view) return;
+    view.leave();
     this.views.delete(node);
+    this.left.push([node.id, node.comfyClass, view.element]);
+    setTimeout(() => {
+      this.left = this.left.filter(([, , element]) => element.isConnected);
+    }, 1000);
+  }
+
+  /**
+   * The editor's Vue renderer shows the element that a node's number had when it was mounted: after an undo, which makes
+   * all nodes anew, that of a view which has gone. The new one takes its place.
+   */
+  replaceLeft() {
+    for (const [node] of nodesOf(this.root)) {
+      const view = this.views.get(node);
+      if (!view || view.element.isConnected) continue;
+      const old = this.left.find(([id, type, element]) => {
+        return id === node.id && type === node.comfyClass && element.isConnected;
+      });
+      old?.[2].replaceWith(view.element);
+    }
+    this.left = [];
   }
 
   /** The settings have changed: views appear, go, or have another size. */
@@ -149,28 +185,50 @@ export class NodeViews {
     return this.app.rootGraph ?? this.app.graph;
   }
 
+  /** The id of the workflow that is open, "" where it has none. */
+  get workflow() {
+    const id = String(this.root?.id ?? "");
+    return /^[0-]*$/.test(id) ? "" : id;
+  }
+
+  /** Whether what belongs to a workflow belongs to the one that is open; what belongs to none does. */
+  isHere(workflow) {
+    return !workflow || !this.workflow || workflow === this.workflow;
+  }
+
+  keyOf(path) {
+    return `${this.workflow}/${path}`;
+  }
+
   // -- results that are there already ---------------------------------------------------------------------------------
 
   /** Show what the editor remembers of earlier runs, as after switching to another workflow and back. */
   remembered(outputs) {
     for (const [node, path] of nodesOf(this.root)) {
       const view = this.views.get(node);
-      const entries = (outputs?.[locatorOf(node, this.root)] ?? outputs?.[path])?.[KEY];
-      if (view && Array.isArray(entries) && entries.length && entries !== view.remembered) {
-        view.remembered = entries;
-        view.received(entries);
+      if (!view) continue;
+      const kept = (outputs?.[locatorOf(node, this.root)] ?? outputs?.[path])?.[KEY];
+      if (Array.isArray(kept) && kept !== view.remembered && this.isHere(kept[0]?.workflow)) {
+        view.remembered = kept;
+        this.show(node, kept);
+      } else if (!view.entries.length) {
+        this.show(node, this.shown.get(this.keyOf(path)));
       }
     }
   }
 
   /** A workflow was loaded: show what the editor remembers, else what the server does, as after a reload of the page. */
   async restore() {
+    requestAnimationFrame(() => requestAnimationFrame(() => this.replaceLeft())); // once the editor has drawn it
     this.remembered(this.app.nodeOutputs);
-    const id = this.root?.id;
-    if (!id || /^[0-]+$/.test(id)) return;
+    for (const [node, path] of nodesOf(this.root)) {
+      const work = this.regions.get(this.keyOf(path));
+      if (work) this.views.get(node)?.working?.(work);
+    }
+    const id = this.workflow;
+    if (!id) return;
     await this.recall((run, path, node) => {
-      const [, , prompt, extra] = run.prompt;
-      return extra?.extra_pnginfo?.workflow?.id === id && prompt[path]?.class_type === node.comfyClass;
+      return workflowOf(run) === id && run.prompt[2][path]?.class_type === node.comfyClass;
     });
   }
 
@@ -190,21 +248,38 @@ export class NodeViews {
     runs.sort(([, one], [, other]) => other.prompt[0] - one.prompt[0]);
     const byId = Object.fromEntries(runs);
     for (const [node, path] of empty) {
-      const view = this.views.get(node);
       const found = runs.find(([, run]) => run.outputs?.[path]?.[KEY] && fits(run, path, node, byId));
-      if (found && view?.entries.length === 0) view.received(found[1].outputs[path][KEY]);
+      if (found && this.views.get(node)?.entries.length === 0) this.show(node, found[1].outputs[path][KEY]);
     }
+  }
+
+  /** Give a node's view what a run of this workflow sent, if it is anything. */
+  show(node, entries) {
+    const view = this.views.get(node);
+    if (!view || !Array.isArray(entries) || !entries.length) return;
+    view.isDue = false;
+    for (const [each, path] of nodesOf(this.root)) if (each === node) this.shown.set(this.keyOf(path), entries);
+    view.show(entries);
   }
 
   // -- a run ----------------------------------------------------------------------------------------------------------
 
-  started() {
+  started({ prompt_id: id }) {
+    this.run = id;
     this.cached = new Set();
+    this.regions.clear();
     for (const [node, view] of this.views) {
       view.isDue = true;
       const { texts } = this;
       view.tell(node.mode === MUTED ? texts.muted : node.mode === BYPASSED ? texts.bypassed : "");
     }
+  }
+
+  /** A node of the run in progress is done. Another workflow's run may have nodes of the same numbers. */
+  async received(node, entries) {
+    if (!Array.isArray(entries) || !this.views.has(node)) return;
+    // What the host had already, and sends again, may have been made for another workflow: then the run decides.
+    if (this.isHere(entries[0]?.workflow) || this.isHere(await this.workflowOfRun(this.run))) this.show(node, entries);
   }
 
   /** These nodes have their results already. */
@@ -220,18 +295,23 @@ export class NodeViews {
    * Some hosts do not send again what a node shows that did not have to run. A view that has nothing then shows what
    * the run sent that did the same.
    */
-  succeeded(id) {
+  succeeded({ prompt_id: id }) {
+    this.regions.clear();
     const { cached } = this;
-    const fits = (run, path, node, byId) => byId[id] && isSame(byId[id].prompt[2], run.prompt[2], path);
+    const fits = (run, path, node, byId) => {
+      return byId[id] && this.isHere(workflowOf(byId[id])) && isSame(byId[id].prompt[2], run.prompt[2], path);
+    };
     return this.recall(fits, (path) => cached.has(path));
   }
 
-  ended(detail, failed) {
+  async ended(detail, failed) {
+    this.regions.clear();
     const nodes = [...nodesOf(this.root)];
     const at = nodes.find(([, path]) => path === String(detail.node_id));
-    // The run may have been another workflow's, whose nodes are not here.
+    // The run may have been another workflow's.
     if (!at || (detail.node_type && at[0].comfyClass !== detail.node_type)) return;
-    const { texts } = this;
+    const { run, texts } = this;
+    if (!this.isHere(await this.workflowOfRun(detail.prompt_id)) || run !== this.run) return;
     for (const [node, path] of nodes) {
       const view = this.views.get(node);
       if (!view?.isDue || node.mode === MUTED || node.mode === BYPASSED) continue;
@@ -241,12 +321,32 @@ export class NodeViews {
     }
   }
 
+  /** The id of the workflow that the run of a prompt is of; undefined where the server does not tell. */
+  async workflowOfRun(id) {
+    const ask = async (route) => (await this.api.fetchApi(route)).json();
+    try {
+      const { queue_running: running = [] } = await ask("/queue");
+      const prompt = running.find(([, each]) => each === id) ?? (await ask(`/history/${id}`))[id]?.prompt;
+      return workflowOf({ prompt });
+    } catch {
+      return undefined;
+    }
+  }
+
   working(detail) {
+    const key = `${detail.workflow ?? ""}/${detail.node}`;
+    this.regions.set(key, { ...this.regions.get(key), ...detail });
+    if (!this.isHere(detail.workflow)) return;
     for (const [node, path] of nodesOf(this.root)) {
       const view = this.views.get(node);
       if (path === String(detail.node) && view?.working) view.working(detail);
     }
   }
+}
+
+/** The id of the workflow that a run of the server's history is of. */
+function workflowOf(run) {
+  return run.prompt?.[3]?.extra_pnginfo?.workflow?.id;
 }
 
 /** Whether a node gets the same values in two prompts, from nodes of which the same is true. */

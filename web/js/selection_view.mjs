@@ -16,10 +16,13 @@ export class SelectionView extends View {
 
   addTools() {
     const { texts } = this.frame;
-    this.mode = MODES.includes(this.frame.settings().mode) ? this.frame.settings().mode : MODES[0];
     this.opacity = { ...OPACITY };
     this.modes = MODES.map((mode) => {
-      const made = this.button(this.tools, texts[mode], texts[mode], () => this.setMode(mode));
+      const made = this.button(this.tools, texts[mode], texts[mode], () => {
+        this.chosen = mode;
+        this.setMode(mode);
+        this.remember();
+      });
       made.dataset.mode = mode;
       return made;
     });
@@ -30,13 +33,25 @@ export class SelectionView extends View {
       this.opacity[this.mode] = Number(this.slider.value);
       this.schedule();
     });
-    this.setMode(this.mode);
+    this.setMode();
   }
 
-  setMode(mode) {
-    this.mode = mode;
-    this.slider.value = this.opacity[mode];
-    for (const button of this.modes) button.setAttribute("aria-pressed", String(button.dataset.mode === mode));
+  get state() {
+    return this.chosen ? { ...super.state, mode: this.chosen } : super.state;
+  }
+
+  resume(state) {
+    if (MODES.includes(state?.mode)) {
+      this.chosen = state.mode;
+      this.setMode(state.mode);
+    }
+    super.resume(state);
+  }
+
+  setMode(mode = this.frame.settings().mode) {
+    this.mode = MODES.includes(mode) ? mode : MODES[0];
+    this.slider.value = this.opacity[this.mode];
+    for (const button of this.modes) button.setAttribute("aria-pressed", String(button.dataset.mode === this.mode));
     this.schedule();
   }
 

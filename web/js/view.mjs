@@ -9,7 +9,8 @@ const BAR = 24; // pixels of height of a closed view
 export class View {
   /**
    * @param {object} frame what the view needs of the editor:
-   *   texts, settings() -> {mode, size}, widgets() -> {name: value}, load(file) -> Promise<ImageBitmap>, resized()
+   *   texts, settings() -> {mode, size}, widgets() -> {name: value}, load(file) -> Promise<ImageBitmap>, resized(),
+   *   remember(state), which `resume` is given when the node comes back
    */
   constructor(frame) {
     this.frame = frame;
@@ -122,9 +123,26 @@ export class View {
 
   setOpen(open) {
     this.isOpen = open;
+    this.remember();
     if (!open) this.forget();
     this.refresh();
     this.frame.resized();
+    this.schedule();
+  }
+
+  /** What the user has set the view to, as far as it differs from how it is at first. */
+  get state() {
+    return this.isOpen ? {} : { closed: true };
+  }
+
+  remember() {
+    this.frame.remember(Object.keys(this.state).length ? this.state : null);
+  }
+
+  /** As it was set. */
+  resume(state) {
+    this.isOpen = !state?.closed;
+    this.refresh();
     this.schedule();
   }
 
