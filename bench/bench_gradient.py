@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 import sys
+import warnings
 from unittest.mock import patch
 
 import cv2
@@ -58,7 +59,8 @@ def reason(device: str, batch: torch.Tensor, size: int, taken: float) -> str:
     told = f"The {passes} passes of comparisons over {size} x {size} pixels alone take {alone / taken:.0%} of the time"
     if device == "cuda":
         return f"{told}, each through the device's memory."
-    with patch.object(np, "maximum", _nothing), patch.object(np, "minimum", _nothing):
+    with patch.object(np, "maximum", _nothing), patch.object(np, "minimum", _nothing), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # what is subtracted then is no mask
         rest = min(seconds(lambda: masks.gradient(batch, size)) for _ in range(3))
     return (
         f"{told}, and all but them (a frame around each band, the results and their memory) {rest / taken:.0%}; they "
