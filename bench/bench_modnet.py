@@ -102,7 +102,7 @@ class Compared:
     def one(self, report: Report, image: torch.Tensor, rounds: int) -> str:
         """Count the operations of one picture, add rows for it and for its convolutions alone, and tell why
         the whole is above its floor."""
-        model = self.load()._model
+        model = self.load()._ready()
         convolutions: list[tuple[torch.nn.Conv2d, torch.Tensor]] = []
 
         def keep(conv: torch.nn.Conv2d, given: tuple[torch.Tensor], found: torch.Tensor) -> None:
