@@ -761,6 +761,7 @@ def test_after_an_undo_the_view_follows_again(editor: Editor) -> None:
     assert differing(editor.pixels(CLIPSEG), before) > 0.01
 
 
+@ONCE
 def test_another_workflows_run_leaves_the_views_alone(editor: Editor) -> None:
     """Its nodes have the same numbers. What it had from a cache is shown where it belongs."""
     first = from_picture(LOAD, widgets_values=["orange triangle", 1, 0.5, 2, "", 352])
@@ -804,6 +805,7 @@ def test_another_workflows_run_leaves_the_views_alone(editor: Editor) -> None:
     editor.errors.clear()
 
 
+@ONCE
 def test_a_detailer_that_works_is_shown_again_on_its_tab(editor: Editor) -> None:
     editor.load(graph({"id": 1, "type": "MaskDetailerPipe", "inputs": [], "outputs": []}), "detailing")
     message = {"workflow": editor.serialized()["id"], "node": "1", "size": [64, 64], "boxes": [[0, 0, 32, 32]] * 2}
