@@ -196,8 +196,9 @@ export class NodeViews {
     return !workflow || !this.workflow || workflow === this.workflow;
   }
 
+  /** Of a node in the workflow that is open; none where that has no id, since others without one have such nodes too. */
   keyOf(path) {
-    return `${this.workflow}/${path}`;
+    return this.workflow && `${this.workflow}/${path}`;
   }
 
   // -- results that are there already ---------------------------------------------------------------------------------
@@ -258,7 +259,9 @@ export class NodeViews {
     const view = this.views.get(node);
     if (!view || !Array.isArray(entries) || !entries.length) return;
     view.isDue = false;
-    for (const [each, path] of nodesOf(this.root)) if (each === node) this.shown.set(this.keyOf(path), entries);
+    const path = [...nodesOf(this.root)].find(([each]) => each === node)?.[1];
+    const key = path && this.keyOf(path);
+    if (key) this.shown.set(key, entries);
     view.show(entries);
   }
 
