@@ -53,6 +53,19 @@ DOWNLOADS = {EXAMPLES / "text_to_mask_photo.json"}
 SAMPLES = {EXAMPLES / "detail_masked_regions.json"}
 
 
+def with_png_inputs(example: Path, folder: Path) -> tuple[Path, list[Path]]:
+    """A copy of an example that loads PNG files, and those files: hosts decode JPEG each in their own way."""
+    text, images = example.read_text("utf-8"), []
+    for asset in sorted((EXAMPLES / "assets").glob("*.*g")):
+        if asset.name in text:
+            images.append(folder / f"{asset.stem}.png")
+            Image.open(asset).save(images[-1])
+            text = text.replace(asset.name, images[-1].name)
+    workflow = folder / example.name
+    workflow.write_text(text, "utf-8")
+    return workflow, images
+
+
 @pytest.mark.parametrize(
     "example", sorted({*EXAMPLES.glob("*.json")} - DOWNLOADS - SAMPLES), ids=lambda path: path.stem
 )
@@ -65,11 +78,13 @@ def test_both_engines_give_the_same_pixels_for_the_examples(
 ) -> None:
     if "ImageSegmentation" in example.read_text("utf-8"):
         request.getfixturevalue("background_removal")
+    workflow, images = with_png_inputs(example, tmp_path)
     written = {}
     for engine in ("comfyui", "builtin"):
         if engine == "comfyui":  # the one that is running already, not another
             monkeypatch.setattr(run_workflow, "Server", lambda *_, **__: Borrowed(server))
-        assert run_workflow.main([str(example), "--engine", engine, "--output", str(tmp_path / engine)]) == 0
+        arguments = ["--engine", engine, "--output", str(tmp_path / engine), "--input", *map(str, images)]
+        assert run_workflow.main([str(workflow), *arguments]) == 0
         written[engine] = {path.name: np.array(Image.open(path)) for path in sorted((tmp_path / engine).iterdir())}
     assert list(written["comfyui"]) == list(written["builtin"])
     assert len(written["builtin"]) >= 2

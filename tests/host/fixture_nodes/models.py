@@ -179,7 +179,7 @@ def vae(kind: str, ratio: int, trouble: str):
     made.latent_channels = 4 if kind == "means" else 3 * ratio**2
     made.downscale_ratio = made.upscale_ratio = ratio
     made.process_input = lambda image: image * 2 - 1
-    made.process_output = lambda image: ((image + 1) / 2).clamp(0, 1)
+    made.process_output = lambda image: image.add_(1).div_(2).clamp_(0, 1)  # in place: newer hosts drop the result
     made.patcher = comfy.model_patcher.ModelPatcher(made.first_stage_model, made.device, torch.device("cpu"))
     return made
 
