@@ -1,12 +1,18 @@
-"""Loads the pack as ComfyUI does, once, under the name ``maskwright``, so that tests can import its modules."""
+"""Loads the pack as ComfyUI does, once, under the name ``maskwright``, so that tests can import its modules.
+
+Before that it hides the machine: tests and every process they start get an empty home folder, none of the variables
+that name models or servers, and no network for the libraries that fetch models.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +22,6 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / "tools"
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test may reach for the network behind our back
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Begun in a shell's background, where Ctrl-C is ignored, also by all that is started from here: yet some tests
     # stop what they start with it.
@@ -29,6 +34,22 @@ import comfyui  # noqa: E402 - these three are found through the lines above
 import pretended_cuda  # noqa: E402
 from pack import load_pack  # noqa: E402
 
+HOME = Path(tempfile.mkdtemp(prefix="maskwright-test-home-"))
+_NAMES_OF_MODELS = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "U2NET_", "REMBG_", "MODEL_CHECKSUM_", "TORCH_HOME", "XDG_")
+
+
+def _hide_the_machine() -> None:
+    """Give this process, and those it starts, an environment in which no model and no setting of the user is seen."""
+    host = comfyui.find_comfyui()
+    if host.usable:  # it may have been found through the real home folder
+        os.environ["COMFYUI_PATH"], os.environ["COMFYUI_PYTHON"] = str(host.path), str(host.python)
+    for name in [name for name in os.environ if name.startswith(_NAMES_OF_MODELS)]:
+        del os.environ[name]
+    os.environ["HOME"] = os.environ["USERPROFILE"] = str(HOME)
+    os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+_hide_the_machine()
 load_pack(ROOT)
 
 
@@ -68,7 +89,7 @@ def background_removal() -> None:
 
 @pytest.fixture
 def nobodys_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No network, and none of the models that lie on this computer."""
+    """A home folder of this test's own, for tests that write into it or name models by these variables."""
     for name in ("U2NET_HOME", "REMBG_HOME", "XDG_DATA_HOME"):
         monkeypatch.delenv(name, raising=False)
     for name in ("HOME", "USERPROFILE"):
@@ -79,3 +100,7 @@ def nobodys_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(_RootIsNotATestPackage())
+
+
+def pytest_unconfigure() -> None:
+    shutil.rmtree(HOME, ignore_errors=True)

@@ -19,6 +19,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.host)
+            item.add_marker(pytest.mark.slow)
             why = getattr(item.module, "WHY_SKIPPED", "" if FOUND.usable else FOUND.why)
             if why:
                 item.add_marker(pytest.mark.skip(reason=why))
