@@ -91,9 +91,8 @@ def open_session(
     """
     ort = onnxruntime()
     options = ort.SessionOptions()
-    options.log_severity_level = (
-        4  # it prints to stderr; its errors are raised as well, and users cannot act on the rest
-    )
+    # ONNX Runtime logs to stderr. Its errors are raised as well, and users cannot act on its warnings.
+    options.log_severity_level = 4
     # By default its threads go on spinning for some 40 ms after every run, and keep the cores from what comes next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     threads = os.environ.get("OMP_NUM_THREADS", "")
