@@ -30,6 +30,15 @@ def test_identity_of_a_file_that_is_gone(tmp_path: Path) -> None:
         files.identity(tmp_path / "model.onnx")
 
 
+def test_identity_of_a_file_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, **_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(ModelError, match=r"model\.onnx may not be read .*right to read"):
+        files.identity(tmp_path / "model.onnx")
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "words"),
     [

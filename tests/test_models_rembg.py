@@ -6,7 +6,6 @@ that the tests make; nothing is downloaded.
 
 from __future__ import annotations
 
-import errno
 import inspect
 import logging
 import re
@@ -572,25 +571,6 @@ def test_release_frees_modnet(folder: Path, monkeypatch: pytest.MonkeyPatch, cap
     assert model() is not None
     background.release()
     assert model() is None
-
-
-@pytest.mark.parametrize("name", ["modnet-p", "u2net"])
-def test_load_file_without_permission(
-    plain: types.ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    file = folder / catalog.BACKGROUND[name].files[0].name
-    file.write_bytes(b"whole")
-    stat = Path.stat
-
-    def refuse(path: Path, **options: object) -> object:
-        if path == file and sys._getframe(1).f_code.co_name == "identity":
-            raise PermissionError(errno.EACCES, "Permission denied")
-        return stat(path, **options)
-
-    monkeypatch.setattr(Path, "stat", refuse)
-    with pytest.raises(ModelError, match="may not be read") as caught:
-        load(name, folder)
-    assert str(file) in caught.value.problem and "delete" not in str(caught.value).lower()
 
 
 def test_a_missing_checkpoint_is_named(folder: Path) -> None:

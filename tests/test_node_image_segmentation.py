@@ -283,6 +283,19 @@ def test_alpha_matting_is_rembgs(plain: types.ModuleType, folder: Path, threshol
     assert np.abs(ours[..., :3] - theirs[..., :3])[seen].max() <= 2
 
 
+def test_node_prints_and_warns_nothing_for_photographs(
+    plain: types.ModuleType, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    data = pytest.importorskip("skimage.data")
+    capfd.readouterr()
+    for photograph in (data.chelsea(), data.coffee()[:, 100:500]):
+        image = tensors.from_8bit(photograph.copy())[None]
+        _, masks = run(background_files.DEMO, "true", 240, 20, 10, "false", images=image)
+        assert (masks % 1 > 0).any(), "nothing was solved here"
+    assert capfd.readouterr() == ("", "")
+    assert not recwarn.list
+
+
 def test_clothes_are_stacked_as_rembg_stacks_them_and_a_batch_of_masks(plain: types.ModuleType, folder: Path) -> None:
     weights = [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     tiny_onnx.write(folder / "u2net_cloth_seg.onnx", 768, weights, [0.5, 0, 0, 0])
