@@ -11,6 +11,7 @@ import importlib.metadata
 import logging
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -170,15 +171,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     if is_torch_out_of_memory(error) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
     text = str(error).lower()
-    words = (
-        "failed to allocate memory",
-        "bad allocation",
-        "bad_alloc",
-        "out of memory",
-        "alloc_failed",
-        "system error number 12",  # ENOMEM, when it reads a file
-    )
-    return any(each in text for each in words)
+    words = ("failed to allocate memory", "bad allocation", "bad_alloc", "out of memory", "alloc_failed")
+    # The number is ENOMEM, as ONNX Runtime tells it when it reads a file.
+    return any(each in text for each in words) or re.search(r"system error number 12\b", text) is not None
 
 
 def _with_options(providers: list[str], device: torch.device) -> list:

@@ -53,9 +53,9 @@ def test_identity_of_a_file_without_permission(tmp_path: Path, monkeypatch: pyte
     ids=str,
 )
 def test_machine_error(error: Exception, kind: type[Exception], words: str) -> None:
-    found = files.machine_error(Path("model.onnx"), error)
-    assert type(found) is kind
-    assert words in str(found) and "model.onnx" in str(found) and "delete" not in str(found).lower()
+    result = files.machine_error(Path("model.onnx"), error)
+    assert type(result) is kind
+    assert words in str(result) and "model.onnx" in str(result) and "delete" not in str(result).lower()
 
 
 @pytest.mark.parametrize(

@@ -507,7 +507,7 @@ def test_matte_prints_and_warns_nothing(capfd: pytest.CaptureFixture[str], recwa
     assert not recwarn.list
 
 
-def test_matte_silences_nobody_else(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_matte_keeps_what_others_print(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """What another thread prints meanwhile appears, and so does what pymatting prints for others."""
     pymatting()
     module = importlib.import_module("pymatting.preconditioner.ichol")

@@ -281,13 +281,13 @@ def test_release_frees_sessions(plain: types.ModuleType, folder: Path) -> None:
     inner = weakref.ref(in_use._session.inner_session._session)
     background.release()
     assert torch.equal(in_use.masks(picture()), expected), "a run that holds a session goes on with it"
-    anew = load("u2net", folder)
-    assert anew is not in_use
+    second = load("u2net", folder)
+    assert second is not in_use
     del in_use
     assert inner() is None
 
-    inner = weakref.ref(anew._session.inner_session._session)
-    del anew
+    inner = weakref.ref(second._session.inner_session._session)
+    del second
     assert inner() is not None
     background.release()
     assert inner() is None
