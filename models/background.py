@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,9 @@ import torch
 
 from ..core.interfaces import MaskSource, Progress
 from ..core.model_cache import ModelCache
-from . import background_files, catalog, modnet, rembg
+from . import background_files, catalog, files, modnet, rembg
+
+logger = logging.getLogger(__name__)
 
 _modnets: ModelCache[modnet.MODNet] = ModelCache(capacity=2)
 
@@ -52,7 +55,8 @@ def load(
 
     Raises:
         InputError: There is no model of that name.
-        ModelError: Its file is not here and cannot be downloaded, or is broken.
+        ModelError: Its file is not here and cannot be downloaded, is broken, or may not be read.
+        MemoryError: There is not enough memory for it.
         DependencyError: rembg or onnxruntime is missing, too old or does not work.
     """
 
@@ -65,9 +69,20 @@ def load(
             find()  # what does not exist is told before rembg is imported
         return rembg.load(find, model, torch.device(device), make_room)
     path = find().path
-    stat = path.stat()  # a file that is replaced on disk is loaded anew
-    loaded = _modnets.get((path.resolve(), stat.st_mtime_ns, stat.st_size), lambda: modnet.load_modnet(path))
+
+    def read_model() -> modnet.MODNet:
+        read = modnet.load_modnet(path)
+        logger.info("Loaded %s for background removal from %s, running on %s", name, path, device if place else "cpu")
+        return read
+
+    loaded = _modnets.get(files.identity(path), read_model)
     return ModnetMasks((lambda: loaded) if place is None else partial(place, loaded, _copy))
+
+
+def release() -> None:
+    """Drop every model that is kept. A run that uses one goes on; its memory is free when the run ends."""
+    rembg.release()
+    _modnets.clear()
 
 
 def _copy(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:

@@ -24,6 +24,7 @@ from torch.nn import Conv2d, Linear
 
 from ..core import tensors
 from ..core.errors import ModelError
+from . import files
 
 # What the network is shown, as the reference implementation's picture demo chooses it.
 _REFERENCE_SIZE = 512  # pixels of the shorter side
@@ -65,12 +66,13 @@ def load_modnet(path: str | Path, device: torch.device | str = "cpu") -> MODNet:
     """MODNet with the weights of a published checkpoint (``.ckpt``), on ``device``, ready for `predict`.
 
     Raises:
-        ModelError: The file cannot be read, is cut short, is no checkpoint, or holds another network.
+        ModelError: The file may not be read, is cut short, is no checkpoint, or holds another network.
+        MemoryError: There is not enough memory for it.
     """
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
-        raise ModelError(
+    except (*_UNREADABLE, MemoryError) as error:
+        raise files.machine_error(Path(path), error) or ModelError(
             f"{path} cannot be read as a MODNet checkpoint ({_first_line(error)})",
             "The file may be cut short or something else under that name; delete it and download it again",
         ) from error
@@ -99,7 +101,7 @@ def predict(model: MODNet, image: torch.Tensor) -> torch.Tensor:
         ``[B,H,W]`` in 0..1, not stretched, on the model's device if that is CUDA, else on the CPU.
 
     Raises:
-        ModelError: The model answered with NaN.
+        ModelError: The model answered with NaN or infinity.
     """
     height, width = image.shape[1:3]
     device = next(model.parameters()).device
@@ -111,9 +113,11 @@ def predict(model: MODNet, image: torch.Tensor) -> torch.Tensor:
         # Pixel by pixel in memory, as pictures are: convolutions of few channels are fastest on that.
         bchw = bchw.contiguous(memory_format=torch.channels_last)
     with torch.no_grad():
-        matte = model((bchw * 2 - 1).to(device)).to(around)
-    if matte.isnan().any():
-        raise ModelError("MODNet answered with NaN", "Its file may be damaged; delete it and download it again")
+        logits = model.logits((bchw * 2 - 1).to(device))
+        if not logits.isfinite().all():  # the sigmoid would hide infinity
+            kind = "NaN" if logits.isnan().any() else "infinity"
+            raise ModelError(f"MODNet answered with {kind}", "Its file may be damaged; delete it and download it again")
+        matte = logits.sigmoid().to(around)
     matte = matte.squeeze(1)  # [B,1,h,w] -> [B,h,w]
     # Smaller by area, as the reference; larger it would show steps by area.
     smaller = height <= matte.shape[1] and width <= matte.shape[2]
@@ -185,6 +189,10 @@ class MODNet(nn.Module):
         self.f_branch = _FusionBranch()
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.logits(image).sigmoid()
+
+    def logits(self, image: torch.Tensor) -> torch.Tensor:
+        """The mattes before the sigmoid."""
         half, quarter, semantic = self.lr_branch(image)
         detail = self.hr_branch(image, half, quarter, semantic)
         return self.f_branch(image, semantic, detail)
@@ -240,7 +248,7 @@ class _FusionBranch(nn.Module):
     def forward(self, image: torch.Tensor, semantic: torch.Tensor, detail: torch.Tensor) -> torch.Tensor:
         x = self.conv_lr4x(_scaled(semantic, 2))
         x = self.conv_f2x(torch.cat((_scaled(x, 2), detail), dim=1))
-        return torch.sigmoid(self.conv_f(torch.cat((_scaled(x, 2), image), dim=1)))
+        return self.conv_f(torch.cat((_scaled(x, 2), image), dim=1))
 
 
 class _ConvNormReLU(nn.Module):

@@ -6,10 +6,12 @@ got is asked of the session, and one warning a cause says what is wrong and whic
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import logging
 import os
 import platform
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +20,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..core.chunks import is_torch_out_of_memory
 from ..core.errors import DependencyError, ModelError
+from . import files
+from .dependencies import import_package
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -41,20 +46,16 @@ def onnxruntime() -> ModuleType:
     Raises:
         DependencyError: It is missing or does not work; says what to install.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise DependencyError(
-            f"the Python package onnxruntime is missing or does not work ({error})",
-            f"Install it, and rembg which runs on it: {pip_install('rembg', best_package())}",
-        ) from error
-    if not hasattr(onnxruntime, "InferenceSession"):
+    runtime = import_package(
+        "onnxruntime", f"Install it, and rembg which runs on it: {pip_install('rembg', best_package())}"
+    )
+    if not hasattr(runtime, "InferenceSession"):
         # One of two packages that share the folder was uninstalled, and what is left is an empty one.
         raise DependencyError(
             "the Python package onnxruntime is broken: some of its files are gone",
             f"Install it again: {_reinstall(best_package())}",
         )
-    return onnxruntime
+    return runtime
 
 
 def best_package() -> str:
@@ -81,15 +82,18 @@ def open_session(
     Args:
         device: Where models run.
         again: How the user gets a good file, for the error's remedy.
-        make_room: Frees memory of the device; called once where the model does not fit.
+        make_room: Frees memory; called where the model does not fit, before it is tried once more.
 
     Raises:
-        ModelError: The file is no ONNX model, is cut short, is too new for this ONNX Runtime, or cannot be run.
+        ModelError: The file is no ONNX model, is cut short, is too new for this ONNX Runtime, cannot be run, or may
+            not be read.
         MemoryError: There is not enough memory for it.
         DependencyError: As `onnxruntime`.
     """
     ort = onnxruntime()
     options = ort.SessionOptions()
+    # ONNX Runtime logs to stderr. Its errors are raised as well, and users cannot act on its warnings.
+    options.log_severity_level = 4
     # By default its threads go on spinning for some 40 ms after every run, and keep the cores from what comes next.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     threads = os.environ.get("OMP_NUM_THREADS", "")
@@ -107,11 +111,12 @@ def open_session(
     if wanted:
         session, no_room = _on_accelerator(lambda: opened(_with_options(wanted, device)), make_room)
     try:
-        session = session or opened([])
+        session = session or _with_room(lambda: opened([]), make_room)
     except Exception as error:  # of a dozen kinds, which have no base of their own
         if is_out_of_memory(error):
-            raise MemoryError(f"{path.name}: {error}") from error
-        raise _not_loaded(ort, path, error, again) from error
+            raise MemoryError(f"not enough memory to load {path} ({error})") from error
+        refusal = files.machine_error(path, _read_error(path, error))
+        raise refusal or _not_loaded(ort, path, error, again) from error
     if device.type == "cuda" and not any(name in _ACCELERATORS for name in session.get_providers()):
         _warn(*(_no_room(path) if no_room else _why_not_on_gpu(ort)))
     return session
@@ -121,16 +126,31 @@ def _on_accelerator(
     open_it: Callable[[], InferenceSession], make_room: Callable[[], None]
 ) -> tuple[InferenceSession | None, bool]:
     """The session, or None where it cannot be had there; and whether memory was short."""
-    for is_first in (True, False):
-        try:
-            return open_it(), False
-        except Exception as error:  # of a dozen kinds, as above
-            logger.info("ONNX Runtime on the GPU: %s", error)
-            no_room = is_out_of_memory(error)
-        if not (no_room and is_first):
-            break
-        make_room()  # here the exception is gone, and with it what its frames held
-    return None, no_room
+    try:
+        return _with_room(open_it, make_room), False
+    except Exception as error:  # of a dozen kinds, as above
+        logger.info("ONNX Runtime on the GPU: %s", error)
+        return None, is_out_of_memory(error)
+
+
+def _with_room(open_it: Callable[[], InferenceSession], make_room: Callable[[], None]) -> InferenceSession:
+    """Open a session; where memory runs out, make room and try once more."""
+    try:
+        return open_it()
+    except Exception as error:  # of a dozen kinds, as above
+        if not is_out_of_memory(error):
+            raise
+    make_room()  # here the exception is gone, and with it what its frames held
+    return open_it()
+
+
+def _read_error(path: Path, error: Exception) -> Exception:
+    """The system's error where it refuses to open the file, which ONNX Runtime hides in its own; else ``error``."""
+    try:
+        path.open("rb").close()
+    except OSError as refusal:
+        return refusal
+    return error
 
 
 def _not_loaded(ort: ModuleType, path: Path, error: Exception, again: str) -> ModelError:
@@ -147,10 +167,13 @@ def _not_loaded(ort: ModuleType, path: Path, error: Exception, again: str) -> Mo
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ONNX Runtime says by ``error`` that memory ran out."""
-    told = str(error).lower()
+    """Whether ``error`` says that memory ran out, as ONNX Runtime, NumPy, Pillow or torch say it."""
+    if is_torch_out_of_memory(error) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    text = str(error).lower()
     words = ("failed to allocate memory", "bad allocation", "bad_alloc", "out of memory", "alloc_failed")
-    return any(each in told for each in words)
+    # The number is ENOMEM, as ONNX Runtime tells it when it reads a file.
+    return any(each in text for each in words) or re.search(r"system error number 12\b", text) is not None
 
 
 def _with_options(providers: list[str], device: torch.device) -> list:

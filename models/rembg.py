@@ -11,7 +11,6 @@ rembg is for, then is its own. This needs of rembg only what every version since
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import logging
 import sys
@@ -25,8 +24,9 @@ from PIL import Image
 from ..core import tensors, threads
 from ..core.errors import DependencyError, ModelError
 from ..core.model_cache import ModelCache
-from . import catalog, onnx_runtime
+from . import catalog, files, onnx_runtime
 from .background_files import DEMO, Found
+from .dependencies import import_package
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ class RembgMasks:
         the same everywhere. Clothes are classes, which are not mixed at borders: see `_clothes`.
 
         Raises:
-            ModelError: The model failed on this picture, or answered with NaN.
+            ModelError: The model failed on this picture, or answered with NaN or infinity.
             MemoryError: There is not enough memory for it.
         """
         image = tensors.to_pil(tensors.rgb(picture))
@@ -80,7 +80,7 @@ class RembgMasks:
                 found = self._session.predict(image) if self._shown is None else self._clothes(image, self._shown)
         except Exception as error:  # of ONNX Runtime, which has a dozen kinds without a base of their own
             if onnx_runtime.is_out_of_memory(error):
-                raise MemoryError(f"{self._path.name}: {error}") from error
+                raise MemoryError(f"not enough memory to run {self._path} ({error})") from error
             raise ModelError(
                 f"{self._path} failed on a picture of {image.width} x {image.height} ({error})",
                 "If it is a file of your own, it may be no model for background removal: it must take one picture "
@@ -124,13 +124,20 @@ def load(
     if name is not None:
         _class_of(name, classes)
     file = found()
-    stat = file.path.stat()  # a file that is replaced on disk is loaded anew
-    key = (file.path.resolve(), stat.st_mtime_ns, stat.st_size, name, str(device))
     again = _again(file)
-    return _sessions.get(
-        key,
-        lambda: _wrapped(onnx_runtime.open_session(file.path, device, again, make_room), file, name, classes, again),
-    )
+
+    def open_model() -> RembgMasks:
+        inner = onnx_runtime.open_session(file.path, device, again, make_room)
+        masks = _wrapped(inner, file, name, classes, again)
+        logger.info("Loaded %s for background removal from %s, running on %s", file.name, file.path, masks.providers[0])
+        return masks
+
+    return _sessions.get((*files.identity(file.path), name, str(device)), open_model)
+
+
+def release() -> None:
+    """Drop the sessions that are kept. Callers that hold one may still use it; its memory is free when they let go."""
+    _sessions.clear()
 
 
 def _wrapped(inner: object, found: Found, name: str | None, classes: dict[str, type], again: str) -> RembgMasks:
@@ -153,15 +160,15 @@ def _wrapped(inner: object, found: Found, name: str | None, classes: dict[str, t
         raise _wrong_interface(found.path, f"its output has {maps} channels where {name} has {wanted}", again)
     session = kind.__new__(kind)
     session.model_name = name
-    session.inner_session = _NoNaN(inner)
+    session.inner_session = _FiniteOnly(inner)
     if name != CLOTHES:
         return RembgMasks(session, found.path, None)
     height, width = (length or catalog.REMBG[CLOTHES].input_size for length in size)
     return RembgMasks(session, found.path, (width, height))
 
 
-class _NoNaN:
-    """An ONNX Runtime session that does not answer with NaN, of which rembg would make black without a word."""
+class _FiniteOnly:
+    """An ONNX Runtime session whose answers are finite: of NaN and infinity rembg would make a black mask, silently."""
 
     def __init__(self, session: object) -> None:
         self._session = session
@@ -171,8 +178,8 @@ class _NoNaN:
 
     def run(self, *args: object, **kwargs: object) -> list:
         answer = self._session.run(*args, **kwargs)
-        if np.isnan(answer[0]).any():
-            raise ValueError("it answered with NaN")
+        if not np.isfinite(answer[0]).all():
+            raise ValueError(f"it answered with {'NaN' if np.isnan(answer[0]).any() else 'infinity'}")
         return answer
 
 
@@ -245,18 +252,13 @@ def _of_any_size(kind: type, size: tuple[int | None, int | None]) -> type:
 def _session_classes() -> dict[str, type]:
     """rembg's session classes by its names for them."""
     onnx_runtime.onnxruntime()  # whose absence makes rembg print and exit
+    import_package("scipy.ndimage", f"Install it: {onnx_runtime.pip_install('scipy')}")  # or rembg would be blamed
     if "rembg" not in sys.modules:
         logger.info("Importing rembg. The first time this takes up to a minute.")
-    try:
-        with threads.kept():
-            sessions = importlib.import_module("rembg.sessions")
-        return {kind.name(): kind for kind in sessions.sessions_class}
-    except (Exception, SystemExit) as error:  # what it imports fails in many ways, and rembg itself exits
-        told = "it ended the import" if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
-        raise DependencyError(
-            f"the Python package rembg is missing or does not work ({told})",
-            f"Install it: {onnx_runtime.pip_install('--upgrade', 'rembg', onnx_runtime.best_package())}",
-        ) from error
+    install = f"Install it: {onnx_runtime.pip_install('--upgrade', 'rembg', onnx_runtime.best_package())}"
+    with threads.kept():
+        sessions = import_package("rembg.sessions", install, "sessions_class")
+    return {kind.name(): kind for kind in sessions.sessions_class}
 
 
 def _class_of(name: str, classes: dict[str, type]) -> type:

@@ -60,7 +60,7 @@ class ImageSegmentation:
                     {
                         "default": "true",
                         "tooltip": "Work out anew how transparent the pixels along the edges are, for hair and fur. "
-                        "Takes seconds for each picture.",
+                        "Takes seconds for most images, and minutes for very large ones.",
                     },
                 ),
                 "alpha_matting_foreground_threshold": (

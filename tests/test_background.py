@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from maskwright.core import background, matting
 from maskwright.core.chunks import Chunks
-from maskwright.core.errors import InputError
 
 
 class Red:
@@ -102,11 +101,6 @@ def test_with_matting_alpha_and_colours_are_those_of_the_matting() -> None:
     assert torch.equal(masks[0], alpha)
     assert torch.equal(cutouts[0], matting.cutout(images[0], alpha, foreground))
     assert not torch.equal(masks, images[..., 0])
-
-
-def test_crossed_thresholds_are_refused() -> None:
-    with pytest.raises(InputError, match="they cross"):
-        matting.MattingSettings(foreground_threshold=10, background_threshold=200)
 
 
 class Interrupt(BaseException):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import re
 import sys
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -152,10 +154,44 @@ def test_levels_at_the_thresholds_are_unknown() -> None:
     assert matting.trimap(mask, 240, 20, 1)[1].tolist() == [0] * 3 + [0.5] * 6 + [1] * 3
 
 
-def test_crossed_thresholds_are_both_named() -> None:
-    with pytest.raises(InputError, match=r"background_threshold is 200 and .*foreground_threshold is 100"):
-        matting.trimap(torch.zeros(4, 4), 100, 200)
-    assert MattingSettings(100, 100).background_threshold == 100
+@pytest.mark.parametrize(("foreground", "background"), [(100, 250), (100, 200), (0, 250), (128, 129), (100, 100)])
+@pytest.mark.parametrize("erode_size", [0, 1, 4, 9])
+def test_trimap_crossed_thresholds(
+    foreground: int, background: int, erode_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in rembg, a pixel that both thresholds claim is background."""
+    bg = rembg_bg()
+    image, mask = scene(bust, 61, 47, blur=5)
+    trimaps = []
+
+    def record(image: np.ndarray, trimap: np.ndarray) -> None:
+        trimaps.append(trimap)
+        raise ValueError("the trimap is all that is wanted")
+
+    monkeypatch.setattr(bg, "estimate_alpha_cf", record)
+    with pytest.raises(ValueError, match="all that is wanted"):
+        bg.alpha_matting_cutout(tensors.to_pil(image), tensors.to_pil(mask), foreground, background, erode_size)
+    expected = np.select([trimaps[0] == 0, trimaps[0] == 1], [0, 1], 0.5)
+    np.testing.assert_array_equal(matting.trimap(mask, foreground, background, erode_size).numpy(), expected)
+
+
+@pytest.mark.parametrize(("foreground", "background"), [(100, 250), (60, 180)])
+def test_matte_crossed_thresholds(foreground: int, background: int) -> None:
+    bg = rembg_bg()
+    image, mask = scene(head, blur=5)
+    theirs = np.array(bg.alpha_matting_cutout(tensors.to_pil(image), tensors.to_pil(mask), foreground, background, 10))
+    ours = tensors.to_8bit(cut_out(image, mask, MattingSettings(foreground, background, 10)))
+    differ = np.abs(ours.astype(int) - theirs.astype(int))
+    assert 0 < (ours[..., 3] > 127).mean() < 1
+    assert differ[..., 3].max() <= 2
+    assert differ[ours[..., 3] > 0].max() <= 2
+
+
+def test_matte_names_both_crossed_thresholds(caplog: pytest.LogCaptureFixture) -> None:
+    image = torch.rand(40, 40, 3)
+    alpha, _ = matting.matte(image, torch.full((40, 40), 0.7), MattingSettings(100, 250, 3))
+    assert torch.equal(alpha, torch.full((40, 40), 0.7))
+    assert "surely foreground (above 100 and not below 250 after eroding by 3)" in caplog.text
 
 
 @pytest.mark.parametrize("given", [{"foreground_threshold": 300}, {"background_threshold": -1}, {"erode_size": 2.5}])
@@ -197,6 +233,39 @@ def test_the_equations_are_those_of_the_unknown_pixels_in_the_whole_picture() ->
     np.testing.assert_allclose(right, -whole[u][:, k] @ (sure.ravel()[k] == 1), atol=1e-9)
 
 
+def test_matte_of_a_grey_image_is_nearer_to_the_exact_solution_than_rembg() -> None:
+    """With equal channels the inverse covariance is known in closed form, so rounding costs nothing."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.linalg import spsolve
+
+    bg = rembg_bg()
+    levels = pytest.importorskip("skimage.data").camera()[180:270, 300:390]  # a leg of the tripod before grass
+    image = tensors.from_8bit(np.repeat(levels[..., None], 3, axis=-1))
+    mask = tensors.from_8bit((255 * scipy_ndimage.gaussian_filter((levels < 70).astype(float), 2)).astype(np.uint8))
+    sure = matting.trimap(mask, 240, 20, 8).numpy()
+
+    height, width = levels.shape
+    pixels = np.arange(height * width).reshape(height, width)
+    window = np.stack([pixels[1 + y : height - 1 + y, 1 + x : width - 1 + x].ravel() for y, x in matting._WINDOW])
+    c = (levels / 255).ravel()[window]
+    c -= c.mean(axis=0)
+    scale = 3 / (1e-7 / 9 + 3 * (c * c).mean(axis=0))
+    pairs = [(i, j) for i in range(9) for j in range(9)]
+    values = np.concatenate([(i == j) - (1 + c[i] * c[j] * scale) / 9 for i, j in pairs])
+    rows, columns = (np.concatenate([window[pair[k]] for pair in pairs]) for k in (0, 1))
+    laplacian = coo_matrix((values, (rows, columns))).tocsr()
+    unknown = (sure == 0.5).ravel()
+    given_part = laplacian[unknown][:, ~unknown] @ (sure.ravel()[~unknown] == 1).astype(float)
+    exact = 255 * spsolve(laplacian[unknown][:, unknown].tocsc(), -given_part).clip(0, 1)
+
+    theirs = np.array(bg.alpha_matting_cutout(tensors.to_pil(image), tensors.to_pil(mask), 240, 20, 8))[..., 3]
+    ours = 255 * matting.matte(image, mask, MattingSettings(240, 20, 8))[0].numpy()
+    error, their_error = (np.abs(alpha.ravel()[unknown] - exact) for alpha in (ours, theirs.astype(float)))
+    assert error.mean() < 1
+    differ = np.abs(ours.ravel() - theirs.ravel())[unknown] > 2
+    assert differ.sum() > 100 and error[differ].mean() < their_error[differ].mean() / 4
+
+
 def test_windows_are_taken_in_parts_without_seams(monkeypatch: pytest.MonkeyPatch) -> None:
     image, mask = PORTRAITS["curls"]
     sure = matting.trimap(mask).numpy()
@@ -226,8 +295,7 @@ def test_without_a_factorisation_the_diagonal_serves(monkeypatch: pytest.MonkeyP
     def fails(*_: object, **__: object) -> None:
         raise ValueError("not positive definite")
 
-    found = matting._pymatting
-    monkeypatch.setattr(matting, "_pymatting", lambda m, name: fails if name == "ichol" else found(m, name))
+    monkeypatch.setattr(importlib.import_module("pymatting.preconditioner.ichol"), "ichol", fails)
     alpha, _ = matting.matte(image, mask)
     torch.testing.assert_close(alpha, expected, atol=1 / 255, rtol=0)
 
@@ -357,27 +425,106 @@ def test_a_mask_of_another_size_is_refused() -> None:
         matting.matte(torch.zeros(5, 4, 3), torch.zeros(4, 5))
 
 
-@pytest.mark.parametrize("module", ["pymatting", "numba"])
-def test_a_missing_package_is_named_with_what_installs_it(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.split(".")[0] == "pymatting"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(DependencyError, match="pip install --upgrade pymatting"):
-        matting.matte(*PORTRAITS["curls"])
+def fail_import(monkeypatch: pytest.MonkeyPatch, package: str, error: BaseException) -> None:
+    """Make the next import of a package, or of any of its modules, raise ``error``."""
 
-
-@pytest.mark.parametrize("error", [SystemError("initialization of _internal failed"), AttributeError("_ARRAY_API")])
-def test_a_package_that_is_broken_is_named_too(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken:
         def find_spec(self, name: str, *_: object) -> None:
-            if name.split(".")[0] == "pymatting":
+            if name.split(".")[0] == package:
                 raise error
 
-    for name in [name for name in sys.modules if name.split(".")[0] == "pymatting"]:
+    for name in [name for name in sys.modules if name.split(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(sys, "meta_path", [Broken(), *sys.meta_path])
-    with pytest.raises(DependencyError, match=re.escape(str(error)) + ".*pip install --upgrade pymatting"):
+
+
+FAILED_IMPORTS = [
+    ModuleNotFoundError("No module named 'it'"),
+    OSError("libgomp.so.1: cannot open shared object file"),
+    RuntimeError("cannot cache function"),
+    SystemError("initialization of _internal failed"),
+    AttributeError("_ARRAY_API"),
+    SystemExit(1),
+]
+
+
+@pytest.mark.parametrize("error", FAILED_IMPORTS, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("package", ["pymatting", "scipy"])
+def test_matte_names_a_package_that_does_not_work(
+    package: str, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_import(monkeypatch, package, error)
+    reason = rf"needs the package {package}, .*{type(error).__name__}: {re.escape(str(error))}"
+    with pytest.raises(DependencyError, match=f"{reason}.*pip install --upgrade {package}"):
         matting.matte(*PORTRAITS["curls"])
+
+
+def test_matte_names_pymatting_where_numba_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.split(".")[0] == "pymatting"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "numba", None)
+    with pytest.raises(DependencyError, match="numba.*pip install --upgrade pymatting"):
+        matting.matte(*PORTRAITS["curls"])
+
+
+def test_post_process_names_scipy(monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_import(monkeypatch, "scipy", SystemExit(1))
+    with pytest.raises(DependencyError, match="pip install --upgrade scipy"):
+        matting.post_process(torch.zeros(1, 4, 4))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), GeneratorExit(), MemoryError()], ids=repr)
+def test_matte_lets_interrupts_and_memory_errors_of_an_import_pass(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_import(monkeypatch, "pymatting", error)
+    with pytest.raises(type(error)):
+        matting.matte(*PORTRAITS["curls"])
+
+
+# --- what others see --------------------------------------------------------------------------------------------------
+
+
+def photograph() -> Scene:
+    """Noise as a camera leaves it, smoothed: with this the factorisation fails at first, and pymatting prints that."""
+    image, mask = scene(head, edge=12)
+    image = scipy_ndimage.gaussian_filter(image.numpy(), (1.5, 1.5, 0))
+    return tensors.from_8bit(tensors.to_8bit(torch.from_numpy(image))), mask
+
+
+def factorise_as_pymatting_does(image: torch.Tensor, mask: torch.Tensor) -> None:
+    sure = matting.trimap(mask).numpy()
+    matrix, _ = matting._equations(image.numpy(), sure == 1, sure == 0.5)
+    importlib.import_module("pymatting.preconditioner.ichol").ichol(matrix, discard_threshold=5e-3)
+
+
+def test_matte_prints_and_warns_nothing(capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder) -> None:
+    pymatting()
+    factorise_as_pymatting_does(*photograph())
+    assert "PERFORMANCE WARNING" in capfd.readouterr().out, "this scene is too easy to show anything"
+    matting.matte(*photograph())
+    assert capfd.readouterr() == ("", "")
+    assert not recwarn.list
+
+
+def test_matte_keeps_what_others_print(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another thread prints meanwhile appears, and so does what pymatting prints for others."""
+    pymatting()
+    module = importlib.import_module("pymatting.preconditioner.ichol")
+    factorise = module._ichol
+
+    def print_meanwhile(*args: object) -> int:
+        thread = threading.Thread(target=print, args=["another node"])
+        thread.start()
+        thread.join()
+        return factorise(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "_ichol", print_meanwhile)
+        matting.matte(*photograph())
+    assert set(capsys.readouterr().out.splitlines()) == {"another node"}
+    factorise_as_pymatting_does(*photograph())
+    assert "PERFORMANCE WARNING" in capsys.readouterr().out
 
 
 def test_the_hosts_interrupt_ends_the_work() -> None:
@@ -429,7 +576,7 @@ def test_every_picture(
     elif kind == "blobs":
         mask = torch.nn.functional.avg_pool2d(mask.round()[None], 3, 1, 1)[0]
     before = image.clone(), mask.clone()
-    given_settings = MattingSettings(max(thresholds), min(thresholds), erode_size)
+    given_settings = MattingSettings(*thresholds, erode_size)
     alpha, foreground = matting.matte(image, mask, given_settings)
     assert alpha.shape == mask.shape and foreground.shape == image.shape
     for result in (alpha, foreground):
@@ -439,5 +586,5 @@ def test_every_picture(
     assert torch.equal(image, before[0]) and torch.equal(mask, before[1]), "changed in place"
     again, _ = matting.matte(image, mask, given_settings)
     assert torch.equal(again, alpha)
-    sure = matting.trimap(mask, max(thresholds), min(thresholds), erode_size)
+    sure = matting.trimap(mask, *thresholds, erode_size)
     assert torch.equal(alpha, mask) or torch.equal(alpha[sure != 0.5], sure[sure != 0.5])

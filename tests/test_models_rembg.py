@@ -7,10 +7,12 @@ that the tests make; nothing is downloaded.
 from __future__ import annotations
 
 import inspect
+import logging
 import re
 import shutil
 import sys
 import types
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +20,9 @@ import numpy as np
 import pytest
 import tiny_onnx
 import torch
+from maskwright.core import background as cutouts
 from maskwright.core import tensors
+from maskwright.core.chunks import Chunks
 from maskwright.core.errors import DependencyError, InputError, ModelError
 from maskwright.core.model_cache import ModelCache
 from maskwright.models import background, background_files, catalog, onnx_runtime, rembg
@@ -259,9 +263,34 @@ def test_a_file_that_was_replaced_is_loaded_anew(plain: types.ModuleType, folder
     assert not torch.equal(load("u2net", folder).masks(picture()), before)
 
 
-def test_the_session_tells_where_it_runs(plain: types.ModuleType, folder: Path) -> None:
+def test_load_logs_file_and_provider_once(
+    plain: types.ModuleType, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tiny_onnx.write(folder / "u2net.onnx")
+    with caplog.at_level(logging.INFO, logger="maskwright"):
+        for _ in range(3):
+            assert load("u2net", folder).providers == ["CPUExecutionProvider"]
+    loaded = [message for message in caplog.messages if message.startswith("Loaded")]
+    assert loaded == [f"Loaded u2net for background removal from {file}, running on CPUExecutionProvider"]
+
+
+def test_release_frees_sessions(plain: types.ModuleType, folder: Path) -> None:
     tiny_onnx.write(folder / "u2net.onnx")
-    assert load("u2net", folder).providers == ["CPUExecutionProvider"]
+    in_use = load("u2net", folder)
+    expected = in_use.masks(picture())
+    inner = weakref.ref(in_use._session.inner_session._session)
+    background.release()
+    assert torch.equal(in_use.masks(picture()), expected), "a run that holds a session goes on with it"
+    second = load("u2net", folder)
+    assert second is not in_use
+    del in_use
+    assert inner() is None
+
+    inner = weakref.ref(second._session.inner_session._session)
+    del second
+    assert inner() is not None
+    background.release()
+    assert inner() is None
 
 
 # Files that cannot be used
@@ -329,10 +358,24 @@ def test_a_file_newer_than_onnxruntime_is_not_called_broken(
     assert "pip install --upgrade onnxruntime" in caught.value.remedy and "Delete" not in str(caught.value)
 
 
-def test_an_answer_of_nan_is_told_and_not_made_black(plain: types.ModuleType, folder: Path) -> None:
-    tiny_onnx.write(folder / "u2net.onnx", weights=[[float("nan"), 0.0, 0.0]])
-    with pytest.raises(ModelError, match=r"u2net\.onnx failed .*it answered with NaN"):
-        load("u2net", folder).masks(picture())
+@pytest.mark.parametrize(("value", "kind"), [(np.nan, "NaN"), (np.inf, "infinity"), (-np.inf, "infinity")])
+@pytest.mark.parametrize("name", ["u2net", "birefnet-general"])  # whose sigmoid would hide infinity
+def test_masks_answer_not_finite(plain: types.ModuleType, folder: Path, name: str, value: float, kind: str) -> None:
+    """An answer that is not finite in a single pixel is an error, not a mask."""
+    needs(name)
+    tiny_onnx.write(folder / f"{name}.onnx", catalog.REMBG[name].input_size)
+    source = load(name, folder)
+    inner = source._session.inner_session._session
+    answer = inner.run
+
+    def spoil(*args: object) -> list[np.ndarray]:
+        (maps,) = answer(*args)
+        maps[0, 0, 5, 7] = value
+        return [maps]
+
+    inner.run = spoil
+    with pytest.raises(ModelError, match=rf"{name}\.onnx failed .*it answered with {kind}"):
+        source.masks(picture())
 
 
 def test_large_answers_before_the_sigmoid_are_no_trouble(
@@ -358,12 +401,68 @@ def test_a_model_that_fails_while_it_runs_is_named(
     with pytest.raises(ModelError, match=r"u2net\.onnx failed on a picture of 90 x 60 \(shapes do not fit\)"):
         source.masks(picture())
 
-    def no_memory(image: Image.Image) -> None:
-        raise RuntimeError("Failed to allocate memory for requested buffer of size 1234")
 
-    monkeypatch.setattr(source._session, "predict", no_memory, raising=False)
-    with pytest.raises(MemoryError):
+def numpy_error() -> None:
+    np.empty(1 << 58)
+
+
+def runtime_error() -> None:
+    raise RuntimeError("Failed to allocate memory for requested buffer of size 1234")
+
+
+def pillow_error() -> None:
+    raise MemoryError
+
+
+@pytest.mark.parametrize("fail", [numpy_error, runtime_error, pillow_error])
+def test_masks_too_little_memory(
+    plain: types.ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch, fail: Callable[[], None]
+) -> None:
+    """The image is tried once more when memory is released, and the file is not blamed where that does not help."""
+    tiny_onnx.write(folder / "u2net.onnx")
+    source, images = load("u2net", folder), picture()[None]
+    expected = cutouts.remove(images, source)[1]
+    predict, failures, released = source._session.predict, [True, False], []
+
+    def run_short(image: Image.Image) -> list[Image.Image]:
+        if not failures or failures.pop(0):
+            fail()
+        return predict(image)
+
+    monkeypatch.setattr(source._session, "predict", run_short, raising=False)
+    chunks = Chunks(release=lambda: released.append(1))
+    assert torch.equal(cutouts.remove(images, source, chunks=chunks)[1], expected)
+    assert released == [1]
+    with pytest.raises(MemoryError, match=r"not enough memory to run .*u2net\.onnx") as caught:
+        cutouts.remove(images, source)
+    assert "delete" not in str(caught.value).lower()
+
+
+def test_masks_print_and_warn_nothing(
+    plain: types.ModuleType, folder: Path, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    """ONNX Runtime prints to stderr, past Python: what it finds odd in a file, and once more each error it raises."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    path = folder / "mine.onnx"
+    graph = helper.make_graph(
+        [helper.make_node("Reshape", ["image", "shape"], ["map"])],
+        "fails when it runs",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, "height", "width"])],
+        [helper.make_tensor_value_info("map", TensorProto.FLOAT, None)],
+        [
+            helper.make_tensor("shape", TensorProto.INT64, [4], [1, 1, 7, 1]),
+            helper.make_tensor("unused", TensorProto.FLOAT, [1], [0.0]),
+        ],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6), str(path))
+    source = load("mine.onnx", folder)
+    with pytest.raises(ModelError, match="cannot be reshaped"):
         source.masks(picture())
+    load(background_files.DEMO, folder).masks(picture())
+    assert capfd.readouterr() == ("", "")
+    assert not recwarn.list
 
 
 # Without rembg
@@ -390,11 +489,13 @@ def broken_rembg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[s
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("import sys\nsys.exit(1)", "it ended the import"),
+        ("import sys\nsys.exit(1)", "it ends the program"),
         ("import no_such_package", "ModuleNotFoundError: No module named 'no_such_package'"),
         ("raise AttributeError('_ARRAY_API not found')", "_ARRAY_API not found"),
+        ("raise OSError('libgomp.so.1: cannot open')", "OSError: libgomp.so.1"),
+        ("raise RuntimeError('cannot cache function')", "RuntimeError: cannot cache function"),
     ],
-    ids=["it exits", "it lacks something", "it is broken"],
+    ids=["it exits", "it lacks something", "it is broken", "it lacks a library", "it cannot compile"],
 )
 def test_a_rembg_that_does_not_work_is_an_error_that_says_what_to_install(
     broken_rembg: Callable[[str], None], folder: Path, source: str, reason: str
@@ -403,6 +504,16 @@ def test_a_rembg_that_does_not_work_is_an_error_that_says_what_to_install(
     with pytest.raises(DependencyError, match=re.escape(reason)) as caught:
         load("u2net", folder)
     assert "-m pip install --upgrade rembg " in caught.value.remedy and "onnxruntime" in caught.value.remedy
+
+
+def test_load_without_scipy_does_not_blame_rembg(
+    broken_rembg: Callable[[str], None], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken_rembg("import scipy.ndimage")
+    monkeypatch.setitem(sys.modules, "scipy.ndimage", None)  # as if it could not be imported
+    with pytest.raises(DependencyError, match="package scipy is missing.*pip install scipy") as caught:
+        load("u2net", folder)
+    assert "rembg" not in str(caught.value)
 
 
 def test_an_interrupt_during_the_import_passes(broken_rembg: Callable[[str], None], folder: Path) -> None:
@@ -443,6 +554,23 @@ def test_modnet_needs_no_rembg_and_is_loaded_once(folder: Path, monkeypatch: pyt
     assert placed[0] is placed[1] is placed[2], "asked for anew for each picture, and loaded once"
     for (name, weight), used in zip(model.state_dict().items(), shown[0].state_dict().values()):
         assert torch.equal(weight, used), name  # in full precision
+
+
+def test_release_frees_modnet(folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    from maskwright.models import modnet
+
+    monkeypatch.setattr(background, "_modnets", ModelCache(2))
+    file = folder / catalog.MODNET["modnet-p"].files[0].name
+    torch.save(modnet.MODNet().state_dict(), file)
+    with caplog.at_level(logging.INFO, logger="maskwright"):
+        for _ in range(2):
+            source = background.load("modnet-p", [folder], device="cuda", place=lambda model, _: model)
+    assert caplog.messages == [f"Loaded modnet-p for background removal from {file}, running on cuda"]
+    model = weakref.ref(source._ready())
+    del source
+    assert model() is not None
+    background.release()
+    assert model() is None
 
 
 def test_a_missing_checkpoint_is_named(folder: Path) -> None:

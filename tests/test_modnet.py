@@ -4,6 +4,7 @@ are told apart, and pictures of every size go through."""
 from __future__ import annotations
 
 import copy
+import errno
 import json
 from pathlib import Path
 
@@ -287,6 +288,28 @@ def test_files_that_are_missing_or_no_checkpoint_or_hold_code(tmp_path: Path) ->
         modnet.load_modnet(tmp_path / "code.ckpt")
 
 
+@pytest.mark.parametrize(
+    ("error", "kind", "message"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), ModelError, "may not be read.*right to read"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), MemoryError, "not enough memory to read"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError, "not enough memory to read"),
+        (MemoryError("Unable to allocate 9 bytes"), MemoryError, "not enough memory to read"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)
+def test_load_modnet_does_not_blame_the_file_for_the_machine(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, kind: type[Exception], message: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(kind, match=message) as caught:
+        modnet.load_modnet(checkpoint)
+    assert str(checkpoint) in str(caught.value) and "delete" not in str(caught.value)
+
+
 # --- pictures ---------------------------------------------------------------------------------------------------------
 
 
@@ -344,10 +367,11 @@ def test_pictures_of_odd_sizes(model: modnet.MODNet, size: tuple[int, int], smal
     assert torch.equal(image, before)
 
 
-def test_an_answer_of_nan_is_told(model: modnet.MODNet, small_reference: None) -> None:
+@pytest.mark.parametrize(("value", "kind"), [(torch.nan, "NaN"), (torch.inf, "infinity"), (-torch.inf, "infinity")])
+def test_predict_answer_not_finite(model: modnet.MODNet, small_reference: None, value: float, kind: str) -> None:
     broken = copy.deepcopy(model)
-    broken.f_branch.conv_f[-1].layers[0].bias.fill_(torch.nan)
-    with pytest.raises(ModelError, match="MODNet answered with NaN"):
+    broken.f_branch.conv_f[-1].layers[0].bias.fill_(value)
+    with pytest.raises(ModelError, match=f"MODNet answered with {kind}"):
         modnet.predict(broken, torch.rand(1, 40, 40, 3))
 
 

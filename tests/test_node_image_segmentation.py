@@ -156,7 +156,6 @@ def test_one_pixel_with_everything_switched_on(red: list[str]) -> None:
         (["u2net", *PLAIN], torch.full((1, 2, 2, 3), torch.nan), "images holds 12 of 12 values that are NaN"),
         (["u2net", *PLAIN], torch.zeros(1, 2, 2), "images has shape"),
         (["u2net", *PLAIN], torch.zeros(0, 2, 2, 3), "images is empty"),
-        (["u2net", "true", 20, 240, 10, "false"], torch.zeros(1, 2, 2, 3), "cross"),
         (["u2net", "true", 240, 20, -1, "false"], torch.zeros(1, 2, 2, 3), "alpha_matting_erode_size is -1"),
         (["u2net", "maybe", 240, 20, 10, "false"], torch.zeros(1, 2, 2, 3), "alpha_matting is 'maybe'"),
     ],
@@ -164,10 +163,6 @@ def test_one_pixel_with_everything_switched_on(red: list[str]) -> None:
 def test_bad_values_are_told(red: list[str], values: list, images: torch.Tensor, reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         run(*values, images=images)
-
-
-def test_thresholds_that_nobody_uses_may_cross(red: list[str]) -> None:
-    run("u2net", "false", 20, 240, 10, "false", images=portrait())
 
 
 def test_offline_without_weights_the_error_names_file_folder_and_address(
@@ -274,10 +269,11 @@ def test_the_plain_cutout_has_rembgs_alpha_and_straight_colours(
     assert torch.equal(cutouts[0][torch.from_numpy(visible)][:, :3], images[0][torch.from_numpy(visible)])
 
 
-def test_alpha_matting_is_rembgs(plain: types.ModuleType, folder: Path) -> None:
+@pytest.mark.parametrize("thresholds", [(200, 30), (100, 250), (60, 180)])
+def test_alpha_matting_is_rembgs(plain: types.ModuleType, folder: Path, thresholds: tuple[int, int]) -> None:
     tiny_onnx.write(folder / "u2net.onnx")
     images = tensors.from_8bit(tensors.to_8bit(portrait()))  # as rembg sees it
-    values = ("true", 200, 30, 4, "false")
+    values = ("true", *thresholds, 4, "false")
     cutouts, masks = run("u2net", *values, images=images)
     theirs = as_rembg(plain, images, *values)
     ours = cutouts[0].numpy() * 255
@@ -285,6 +281,19 @@ def test_alpha_matting_is_rembgs(plain: types.ModuleType, folder: Path) -> None:
     assert np.abs(ours[..., 3] - theirs[..., 3]).max() <= 2
     seen = theirs[..., 3] > 0
     assert np.abs(ours[..., :3] - theirs[..., :3])[seen].max() <= 2
+
+
+def test_node_prints_and_warns_nothing_for_photographs(
+    plain: types.ModuleType, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+) -> None:
+    data = pytest.importorskip("skimage.data")
+    capfd.readouterr()
+    for photograph in (data.chelsea(), data.coffee()[:, 100:500]):
+        image = tensors.from_8bit(photograph.copy())[None]
+        _, masks = run(background_files.DEMO, "true", 240, 20, 10, "false", images=image)
+        assert (masks % 1 > 0).any(), "nothing was solved here"
+    assert capfd.readouterr() == ("", "")
+    assert not recwarn.list
 
 
 def test_clothes_are_stacked_as_rembg_stacks_them_and_a_batch_of_masks(plain: types.ModuleType, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 import types
@@ -252,15 +253,70 @@ def test_what_onnxruntime_says_decides_what_is_told(computer: Callable, said: st
     assert told in caught.value.problem and "the end)" in caught.value.problem and len(caught.value.problem) < 600
 
 
-def test_too_little_memory_is_no_fault_of_the_file(computer: Callable) -> None:
+NO_MEMORY_ON_THE_CPU = [
+    RuntimeError("std::bad_alloc"),
+    MemoryError("Unable to allocate 4.47 GiB for an array"),
+    OSError(errno.ENOMEM, "Cannot allocate memory"),
+    RuntimeError("[ONNXRuntimeError] : 1 : FAIL : Load model from model.onnx failed:system error number 12"),
+]
+
+
+@pytest.mark.parametrize("error", NO_MEMORY_ON_THE_CPU, ids=str)
+def test_open_session_too_little_memory(computer: Callable, error: Exception) -> None:
+    """It is no fault of the file, and is tried once more when room is made."""
     runtime = computer({}, has=[CPU], starts=[CPU])
+    failures = [error, None]
 
     def fault(providers: list) -> None:
-        raise RuntimeError("std::bad_alloc")
+        if failure := failures.pop(0):
+            raise failure
 
     runtime.fault = fault
-    with pytest.raises(MemoryError, match=r"model\.onnx: std::bad_alloc"):
+    made_room = []
+    session = onnx_runtime.open_session(Path("model.onnx"), NO_GPU, "Get it again", lambda: made_room.append(1))
+    assert session.get_providers() == [CPU] and made_room == [1]
+
+    failures = [error, error]
+    with pytest.raises(MemoryError, match=r"not enough memory to load .*model\.onnx"):
         open_it(NO_GPU)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
+        (ValueError("shapes do not fit"), False),
+        (PermissionError(errno.EACCES, "Permission denied"), False),
+    ],
+)
+def test_is_out_of_memory(error: Exception, expected: bool) -> None:
+    assert onnx_runtime.is_out_of_memory(error) is expected
+
+
+@pytest.mark.parametrize("says", ["the system", "ONNX Runtime"])
+def test_open_session_file_without_read_permission(
+    computer: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, says: str
+) -> None:
+    runtime = computer({}, has=[CPU], starts=[CPU])
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"whole")
+    refusal = PermissionError(errno.EACCES, "Permission denied")
+
+    def fault(providers: list) -> None:
+        if says == "the system":
+            raise refusal
+        raise RuntimeError(f"[ONNXRuntimeError] : 1 : FAIL : Load model from {path} failed:system error number 13")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise refusal
+
+    runtime.fault = fault
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(ModelError) as caught:
+        onnx_runtime.open_session(path, NO_GPU, "Delete it")
+    assert str(path) in caught.value.problem and "may not be read" in caught.value.problem
+    assert "right to read" in caught.value.remedy and "Delete" not in str(caught.value)
 
 
 def test_a_broken_file_is_named_with_its_size_and_the_reason(computer: Callable, tmp_path: Path) -> None:
@@ -279,14 +335,44 @@ def test_a_broken_file_is_named_with_its_size_and_the_reason(computer: Callable,
     assert caught.value.remedy == "Get it again"
 
 
-def test_without_onnxruntime_the_error_says_what_to_install(
-    computer: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Puts an onnxruntime of the given source before the real one."""
+
+    def install(source: str) -> None:
+        for name in [name for name in sys.modules if name.split(".")[0] == "onnxruntime"]:
+            monkeypatch.delitem(sys.modules, name)
+        (tmp_path / "onnxruntime").mkdir()
+        (tmp_path / "onnxruntime" / "__init__.py").write_text(source, encoding="utf-8")
+        monkeypatch.syspath_prepend(tmp_path)
+
+    return install
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import sys; sys.exit(1)",
+        "import no_such_package",
+        "raise OSError('libcudart.so.12: cannot open shared object file')",
+        "raise RuntimeError('module compiled against another ABI')",
+        "raise AttributeError('_ARRAY_API not found')",
+    ],
+)
+def test_onnxruntime_whose_import_fails(computer: Callable, installed: Callable, source: str) -> None:
     computer({}, has=[CPU], starts=[CPU])
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as if it could not be imported
-    with pytest.raises(DependencyError) as caught:
+    installed(source)
+    with pytest.raises(DependencyError, match="onnxruntime is missing or does not work") as caught:
         open_it()
     assert f"/comfy/python -m pip install rembg {FOR_12}" in caught.value.remedy
+
+
+@pytest.mark.parametrize("kind", ["KeyboardInterrupt", "GeneratorExit"])
+def test_onnxruntime_lets_an_interrupt_pass(installed: Callable, kind: str) -> None:
+    installed(f"raise {kind}")
+    with pytest.raises(BaseException) as caught:
+        onnx_runtime.onnxruntime()
+    assert type(caught.value).__name__ == kind
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,28 @@
+"""What is left of a CLIPSeg model when it is released; the sessions of background removal: test_models_rembg.py."""
+
+from __future__ import annotations
+
+import weakref
+
+import pytest
+import torch
+from maskwright.core.model_cache import ModelCache
+from maskwright.models import clipseg
+
+
+def test_release_frees_clipseg(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.setattr(clipseg, "_loaded", ModelCache(2))
+    processor, model = clipseg.load(clipseg.DEMO)
+    freed = weakref.ref(model)
+    del model
+    assert freed() is not None
+    clipseg.release()
+    assert freed() is None
+
+    processor, model = clipseg.load(clipseg.DEMO)
+    clipseg.release()
+    assert next(model.parameters()).isfinite().all(), "a run that uses the model goes on with it"
+    with torch.no_grad():
+        model.clip.get_text_features(**processor.tokenizer("red", return_tensors="pt"))
+    assert clipseg.load(clipseg.DEMO)[1] is not model
