@@ -1080,7 +1080,7 @@ def test_settings_take_whole_numbers_that_links_carry_as_floats() -> None:
     ("pipe", "told"),
     [
         (None, "basic_pipe is missing"),
-        ("model", "basic_pipe is a str"),
+        ("model", "basic_pipe is of type str, not a pipe"),
         ((1, 2, 3), "basic_pipe has 3 parts, not the 5"),
         ((1, 2, None, 4, None), "basic_pipe holds no vae, no negative"),
     ],
