@@ -94,12 +94,11 @@ def check_number(
     Raises:
         InputError: Not a number, NaN or infinite, or out of range. The message calls what is wanted a ``kind``.
     """
-    remedy = f"Give a {kind} {_range(low, high)}"
     # Compared before it is converted: a whole number may be too large for a float.
     if isinstance(value, bool) or not isinstance(value, Real) or not -math.inf < value < math.inf:
-        raise InputError(f"{name} is {describe(value)}, which is not a {kind}", remedy)
+        raise InputError(f"{name} is {describe(value)}, which is not a {kind}", f"Give a {kind} {_range(low, high)}")
     if not low <= value <= high:
-        raise InputError(f"{name} is {describe(value)}, which is out of range", remedy)
+        raise InputError(f"{name} is {describe(value)}, which is out of range", f"Give a {kind} {_range(low, high)}")
     try:
         return float(value)
     except OverflowError:
