@@ -147,7 +147,11 @@ def test_a_clip_is_needed_for_text_alone() -> None:
 
 @pytest.mark.parametrize(
     ("pipe", "told"),
-    [(None, "basic_pipe is missing"), (PIPE[:4], "basic_pipe has 4 parts, not the 5"), (3, "basic_pipe is of type int, not a pipe")],
+    [
+        (None, "basic_pipe is missing"),
+        (PIPE[:4], "basic_pipe has 4 parts, not the 5"),
+        (3, "basic_pipe is of type int, not a pipe"),
+    ],
 )
 def test_what_is_no_pipe_is_refused(pipe: Any, told: str) -> None:
     calls = [lambda: detailed(pipe=pipe)]
