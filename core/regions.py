@@ -8,7 +8,7 @@ the size a crop is scaled to where that size is one the VAE takes (`frame`).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -143,6 +143,19 @@ def find_regions(
             selected = torch.ones_like(selected)
         regions.append(Region(bbox, crop, placed(selected, bbox, crop)))
     return regions
+
+
+FAINT = 0.02  # mask values below it, 5 of 255 levels, look like black
+
+
+def is_whole_by_faint_values(mask: torch.Tensor, regions: Sequence[Region]) -> bool:
+    """Whether one of the ``regions`` of a mask reaches all its edges, and none would if values below `FAINT` were not
+    selected: as a rule, what should be black in it is not quite black."""
+    values = as_mask_batch(mask)[0].cpu()
+    whole = Box(0, 0, values.shape[1], values.shape[0])
+    if all(region.bbox != whole for region in regions):
+        return False
+    return all(box != whole for box, _ in _outlines(values.numpy() >= FAINT, drop_size=0))
 
 
 def _outlines(selected: np.ndarray, drop_size: int) -> Iterator[tuple[Box, np.ndarray]]:

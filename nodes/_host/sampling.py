@@ -84,8 +84,8 @@ class HostSampler:
     _bar: _Bar | None = None
     _previewers: dict[int, tuple[Any, Any]] = field(default_factory=dict)
 
-    def expect(self, steps: int) -> None:
-        self._bar = _Bar(steps)
+    def expect(self, steps: int, done: int = 0) -> None:
+        self._bar = _Bar(steps, done)
 
     def rows_are_independent(self, sampler_name: str) -> bool:
         return sampler_name in ROW_BY_ROW
@@ -257,11 +257,11 @@ class _Steered:
 class _Bar:
     """One progress bar for all runs of a node."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, done: int = 0) -> None:
         import comfy.utils
 
         self._bar = comfy.utils.ProgressBar(max(1, total))
-        self.total, self.done = total, 0
+        self.total, self.done = total, done
 
     def show(self, done: int, preview: Any = None) -> None:
         self.total = max(self.total, done)  # a hook may have asked for more
