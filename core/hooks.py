@@ -44,7 +44,11 @@ class Hooks:
         return self._pixels("post_upscale", self._call("post_upscale", *given))
 
     def get_skip_sampling(self) -> bool:
-        return bool(self._call("get_skip_sampling", missing=False))
+        answer = self._call("get_skip_sampling", missing=False)
+        try:
+            return bool(answer)
+        except (RuntimeError, ValueError):  # a tensor or an array of several values
+            raise self._wrong("get_skip_sampling", answer, "true or false") from None
 
     def post_encode(self, latent: dict[str, Any]) -> dict[str, Any]:
         return self._latent("post_encode", latent)

@@ -753,6 +753,16 @@ def test_a_hook_that_gives_noise_or_a_noise_mask_with_nan_is_named() -> None:
         run(picture(), hook=NoiseMask())
 
 
+@pytest.mark.parametrize("answer", [torch.ones(2), np.ones(2)], ids=["tensor", "array"])
+def test_get_skip_sampling_that_gives_several_values_is_named(answer: Any) -> None:
+    class Undecided:
+        def get_skip_sampling(self):
+            return answer
+
+    with pytest.raises(PackError, match=r"Undecided\.get_skip_sampling gave .* of shape \[2\], not true or false"):
+        run(picture(), hook=Undecided())
+
+
 def test_a_hook_that_gives_tensors_is_named_without_their_values() -> None:
     class Odd:
         def post_encode(self, latent):
