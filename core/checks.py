@@ -10,7 +10,9 @@ import math
 import reprlib
 from collections.abc import Sequence
 from numbers import Real
+from typing import Any
 
+import numpy as np
 import torch
 
 from .errors import InputError
@@ -20,13 +22,16 @@ def as_mask_batch(value: object, name: str = "mask") -> torch.Tensor:
     """Bring a mask to float32 ``[B,H,W]`` in 0..1, on its own device.
 
     Args:
-        value: Floating point tensor ``[H,W]``, ``[B,H,W]`` or ``[B,1,H,W]``. Values outside 0..1 are clamped.
+        value: Floating point or boolean tensor ``[H,W]``, ``[B,H,W]`` or ``[B,1,H,W]``. Values outside 0..1 are
+            clamped.
         name: The input's name, for messages.
 
     Raises:
-        InputError: Not a tensor, not floating point, another rank, empty, NaN or infinity.
+        InputError: Not an ordinary tensor, another dtype or rank, empty, NaN or infinity.
     """
-    tensor = _floating_tensor(value, name, "a mask")
+    if isinstance(value, torch.Tensor) and value.dtype == torch.bool and value.layout == torch.strided:
+        value = value.float()
+    tensor = _float32_tensor(value, name, "a mask")
     if tensor.ndim == 2:
         tensor = tensor.unsqueeze(0)  # [H,W] -> [1,H,W]
     elif tensor.ndim == 4 and tensor.shape[1] == 1:
@@ -40,18 +45,19 @@ def as_mask_batch(value: object, name: str = "mask") -> torch.Tensor:
     return _finite_unit_range(_not_empty(tensor, name), name)
 
 
-def as_image_batch(value: object, name: str = "image") -> torch.Tensor:
+def as_image_batch(value: object, name: str = "image", clamp: bool = True) -> torch.Tensor:
     """Bring an image to float32 ``[B,H,W,C]`` in 0..1 with C = 3 (RGB) or 4 (RGBA), on its own device.
 
     Args:
         value: Floating point tensor ``[B,H,W,C]`` or ``[H,W,C]`` with C = 1, 3 or 4. Grey becomes RGB.
             Values outside 0..1 are clamped.
         name: The input's name, for messages.
+        clamp: Whether they are; if false they stay as they are, for results that keep parts of the image.
 
     Raises:
-        InputError: Not a tensor, not floating point, another rank or number of channels, empty, NaN or infinity.
+        InputError: Not an ordinary tensor, another dtype, rank or number of channels, empty, NaN or infinity.
     """
-    tensor = _floating_tensor(value, name, "an image")
+    tensor = _float32_tensor(value, name, "an image")
     if tensor.ndim == 3:
         tensor = tensor.unsqueeze(0)  # [H,W,C] -> [1,H,W,C]
     if tensor.ndim != 4 or tensor.shape[-1] not in (1, 3, 4):
@@ -60,7 +66,7 @@ def as_image_batch(value: object, name: str = "image") -> torch.Tensor:
             "Give it [batch, height, width, channels] with 1, 3 or 4 channels; "
             "to turn a mask into an image use 'Convert Mask to Image'",
         )
-    tensor = _finite_unit_range(_not_empty(tensor, name), name)
+    tensor = _finite_unit_range(_not_empty(tensor, name), name, clamp)
     if tensor.shape[-1] == 1:
         tensor = tensor.expand(-1, -1, -1, 3)  # grey [B,H,W,1] -> [B,H,W,3], a view
     return tensor
@@ -69,7 +75,14 @@ def as_image_batch(value: object, name: str = "image") -> torch.Tensor:
 def check_choice(value: object, name: str, choices: Sequence[str]) -> str:
     """Return ``value`` if it is one of ``choices``, else raise ``InputError`` that lists them."""
     if not isinstance(value, str) or value not in choices:
-        raise InputError(f"{name} is {_shown(value)}", f"Choose one of: {', '.join(choices)}")
+        raise InputError(f"{name} is {describe(value)}", f"Choose one of: {', '.join(choices)}")
+    return value
+
+
+def check_text(value: object, name: str) -> str:
+    """Return ``value`` if it is text, else raise ``InputError``."""
+    if not isinstance(value, str):
+        raise InputError(f"{name} is {describe(value)}, which is not text", "Give it as text")
     return value
 
 
@@ -81,13 +94,15 @@ def check_number(
     Raises:
         InputError: Not a number, NaN or infinite, or out of range. The message calls what is wanted a ``kind``.
     """
-    remedy = f"Give a {kind} {_range(low, high)}"
-    # Compared, not converted: a whole number may be too large for a float.
+    # Compared before it is converted: a whole number may be too large for a float.
     if isinstance(value, bool) or not isinstance(value, Real) or not -math.inf < value < math.inf:
-        raise InputError(f"{name} is {_shown(value)}, which is not a {kind}", remedy)
+        raise InputError(f"{name} is {describe(value)}, which is not a {kind}", f"Give a {kind} {_range(low, high)}")
     if not low <= value <= high:
-        raise InputError(f"{name} is {_shown(value)}, which is out of range", remedy)
-    return float(value)
+        raise InputError(f"{name} is {describe(value)}, which is out of range", f"Give a {kind} {_range(low, high)}")
+    try:
+        return float(value)
+    except OverflowError:
+        raise InputError(f"{name} is {describe(value)}, which is too large", "Give a smaller number") from None
 
 
 def check_whole_number(value: object, name: str, low: float = -math.inf, high: float = math.inf) -> int:
@@ -95,7 +110,7 @@ def check_whole_number(value: object, name: str, low: float = -math.inf, high: f
     kind = "whole number"
     check_number(value, name, low, high, kind)
     if value != int(value):
-        raise InputError(f"{name} is {_shown(value)}, which is not a {kind}", f"Give a {kind} {_range(low, high)}")
+        raise InputError(f"{name} is {describe(value)}, which is not a {kind}", f"Give a {kind} {_range(low, high)}")
     return int(value)
 
 
@@ -107,13 +122,35 @@ def check_switch(value: object, name: str) -> bool:
         InputError: Neither.
     """
     if not isinstance(value, Real) or value not in (0, 1):
-        raise InputError(f"{name} is {_shown(value)}, which is neither on nor off", "Give true or false")
+        raise InputError(f"{name} is {describe(value)}, which is neither on nor off", "Give true or false")
     return bool(value)
 
 
-def _shown(value: object) -> str:
-    """The value as messages show it: not all of a long one."""
-    return reprlib.repr(value)
+def describe(value: object) -> str:
+    """``value`` for an error message: short, whatever it is."""
+    return _SHORT.repr(value)
+
+
+def describe_type(value: object) -> str:
+    """What ``value`` is, for an error message that says what was wanted instead."""
+    return "missing" if value is None else f"of type {type(value).__name__}"
+
+
+class _ShortRepr(reprlib.Repr):
+    """As `reprlib.repr`, for the values that it cannot or should not write out too."""
+
+    def repr1(self, x: Any, level: int) -> str:
+        if isinstance(x, torch.Tensor):
+            return "a nested tensor" if x.is_nested else f"a tensor of shape {list(x.shape)}"
+        if isinstance(x, np.ndarray):
+            return f"an array of shape {list(x.shape)}"
+        try:
+            return super().repr1(x, level)
+        except ValueError:  # Python writes out no whole number of more than 4300 digits
+            return f"of type {type(x).__name__} and too long to show"
+
+
+_SHORT = _ShortRepr()
 
 
 PIPE_PARTS = ("model", "clip", "vae", "positive", "negative")
@@ -127,7 +164,7 @@ def check_basic_pipe(value: object, name: str = "basic_pipe", needed: Sequence[s
     """
     remedy = "Connect the output of 'ToBasicPipe' or 'EditBasicPipe', with all its parts connected"
     if not isinstance(value, (tuple, list)):
-        raise InputError(f"{name} is {'missing' if value is None else f'a {type(value).__name__}'}, not a pipe", remedy)
+        raise InputError(f"{name} is {describe_type(value)}, not a pipe", remedy)
     if len(value) != len(PIPE_PARTS):
         raise InputError(f"{name} has {len(value)} parts, not the {len(PIPE_PARTS)} of a basic pipe", remedy)
     missing = [part for part, held in zip(PIPE_PARTS, value) if held is None and part in needed]
@@ -142,39 +179,42 @@ def _range(low: float, high: float) -> str:
     return f"from {low:g} to {high:g}"
 
 
-def _floating_tensor(value: object, name: str, kind: str) -> torch.Tensor:
+def _float32_tensor(value: object, name: str, kind: str) -> torch.Tensor:
+    """``value`` as an ordinary float32 tensor of any shape and range."""
     if not isinstance(value, torch.Tensor):
-        raise InputError(
-            f"{name} is {'missing' if value is None else f'a {type(value).__name__}'}, not {kind}",
-            f"Connect an output that gives {kind}",
-        )
+        raise InputError(f"{name} is {describe_type(value)}, not {kind}", f"Connect an output that gives {kind}")
+    dtype = str(value.dtype).removeprefix("torch.")
     if not value.dtype.is_floating_point:
         raise InputError(
-            f"{name} holds {str(value.dtype).removeprefix('torch.')} values, not floating point ones",
+            f"{name} holds {dtype} values, not floating point ones",
             "Convert it to float with values from 0 to 1 (8-bit values: divide by 255)",
         )
-    if value.layout != torch.strided or value.is_meta:
-        raise InputError(
-            f"{name} is a {'meta' if value.is_meta else str(value.layout).removeprefix('torch.')} tensor",
-            "Give an ordinary one: .to_dense() makes it of a sparse tensor",
-        )
-    return value.detach() if value.requires_grad else value  # nothing here is trained
+    if value.layout != torch.strided or value.is_meta or value.is_nested:
+        layout = "meta" if value.is_meta else "nested" if value.is_nested else str(value.layout).removeprefix("torch.")
+        remedy = "Give an ordinary one: .to_dense() makes it of a sparse tensor"
+        raise InputError(f"{name} is a {layout} tensor", remedy)
+    if value.requires_grad:  # nothing here is trained
+        value = value.detach()
+    try:
+        return value.resolve_neg().to(torch.float32)  # numpy takes no tensor that is negated only when it is read
+    except NotImplementedError:  # torch cannot convert every dtype
+        raise InputError(f"{name} holds {dtype} values", "Convert it to float32") from None
 
 
 def _not_empty(tensor: torch.Tensor, name: str) -> torch.Tensor:
     if tensor.numel() == 0:
         raise InputError(
             f"{name} is empty: its shape is {list(tensor.shape)}",
-            "Give at least one picture of at least one pixel; the node before it may have selected nothing",
+            "Give at least one image of at least one pixel; the node before it may have selected nothing",
         )
     return tensor
 
 
-def _finite_unit_range(tensor: torch.Tensor, name: str) -> torch.Tensor:
-    """float32, finite, 0..1. One pass over the memory tells both range and NaN; a copy is made only where needed."""
-    tensor = tensor.to(torch.float32)
-    # Picture by picture: of a batch that is not contiguous in memory this would copy the whole.
-    bounds = torch.stack([torch.stack(picture.aminmax()) for picture in tensor])
+def _finite_unit_range(tensor: torch.Tensor, name: str, clamp: bool = True) -> torch.Tensor:
+    """Check that all values are finite, in the same pass over the memory that finds their range, and clamp them to
+    0..1. A copy is made only where needed."""
+    # Image by image: of a batch that is not contiguous in memory this would copy the whole.
+    bounds = torch.stack([torch.stack(image.aminmax()) for image in tensor])
     low, high = bounds[:, 0].amin().item(), bounds[:, 1].amax().item()  # NaN anywhere makes both NaN
     if not (math.isfinite(low) and math.isfinite(high)):
         bad = int((~torch.isfinite(tensor)).sum())
@@ -182,4 +222,4 @@ def _finite_unit_range(tensor: torch.Tensor, name: str) -> torch.Tensor:
             f"{name} holds {bad} of {tensor.numel()} values that are NaN or infinite",
             "Look at the node before it: a VAE in half precision or a division by zero are the usual causes",
         )
-    return tensor if low >= 0 and high <= 1 else tensor.clamp(0, 1)
+    return tensor.clamp(0, 1) if clamp and (low < 0 or high > 1) else tensor

@@ -18,18 +18,38 @@ import torch
 import torch.nn.functional as F
 
 from . import colors, masks, tensors
-from .checks import as_image_batch, as_mask_batch, check_number, check_switch, check_whole_number
+from .checks import (
+    as_image_batch,
+    as_mask_batch,
+    check_number,
+    check_switch,
+    check_text,
+    check_whole_number,
+    describe,
+)
 from .chunks import is_torch_out_of_memory
 from .conditionings import crop_conditioning
 from .errors import InputError, PackError
 from .hooks import Hooks
 from .interfaces import Pipe, Sampler, Sampling, Vae
 from .region_batches import Task, batches
-from .regions import Box, Frame, Region, find_regions, frame, nearest_multiple, placed, scaled
+from .regions import (
+    FAINT,
+    Box,
+    Frame,
+    Region,
+    find_regions,
+    frame,
+    is_whole_by_faint_values,
+    nearest_multiple,
+    placed,
+    scaled,
+)
 
 _log = logging.getLogger(__name__)
 
 _SEEDS = 1 << 64  # seeds are 0 .. 2^64 - 1, and begin again at 0
+LEAST_DENOISE = 1e-4  # less changes nothing that can be seen, and needs a schedule of endless steps
 
 
 @dataclass(frozen=True)
@@ -45,7 +65,7 @@ class DetailerSettings:
         steps: Real steps that are run.
         cfg: Scale of the guidance.
         sampler_name, scheduler: As in the host's lists.
-        denoise: Share of the schedule that is run, above 0 and up to 1.
+        denoise: Share of the schedule that is run, from `LEAST_DENOISE` to 1.
         feather: Width of the blend from the refined crop to the picture, pixels.
         crop_factor: How many times its bbox a crop is wide and high, 1 or more.
         drop_size: Regions not wider or not higher than this are left out, pixels of the mask.
@@ -61,7 +81,7 @@ class DetailerSettings:
         region_prompts: Text that is added to the positive prompt of each region, by its number.
 
     Raises:
-        InputError: A value is out of range.
+        InputError: A value is out of range, or not of its type.
     """
 
     guide_size: float = 384.0
@@ -93,7 +113,8 @@ class DetailerSettings:
         whole = {"seed": 0, "steps": 1, "feather": 0, "drop_size": 1, "batch_size": 1, "cycle": 1}
         whole |= {"noise_mask_feather": 0, "region_batch": 1}
         numbers = {"guide_size": (1, math.inf), "max_size": (1, math.inf), "cfg": (0, math.inf)}
-        numbers |= {"denoise": (1e-4, 1), "crop_factor": (1, math.inf), "refiner_ratio": (0, 1), "color_match": (0, 1)}
+        numbers |= {"denoise": (LEAST_DENOISE, 1), "crop_factor": (1, math.inf)}
+        numbers |= {"refiner_ratio": (0, 1), "color_match": (0, 1)}
         for name, low in whole.items():
             high = _SEEDS - 1 if name == "seed" else math.inf
             object.__setattr__(self, name, check_whole_number(getattr(self, name), name, low, high))
@@ -101,6 +122,14 @@ class DetailerSettings:
             object.__setattr__(self, name, check_switch(getattr(self, name), name))
         for name, (low, high) in numbers.items():
             object.__setattr__(self, name, check_number(getattr(self, name), name, low, high))
+        for name in ("sampler_name", "scheduler"):
+            check_text(getattr(self, name), name)
+        prompts = self.region_prompts
+        if not isinstance(prompts, (list, tuple)):
+            problem = f"region_prompts is {describe(prompts)}, which is not a list of texts"
+            raise InputError(problem, "Give one text for each region, or none")
+        texts = tuple(check_text(text, f"region_prompts[{i}]") for i, text in enumerate(prompts))
+        object.__setattr__(self, "region_prompts", texts)
 
 
 @dataclass(frozen=True)
@@ -159,11 +188,13 @@ def detail(
 ) -> DetailerResult:
     """Sample every masked region anew, enlarged, and blend it in.
 
-    Outside the feathered masks, and in the alpha of RGBA pictures, the result is the input bit for bit, but for what a
-    hook does to the whole picture. A crop is always cut from the picture as refined so far.
+    Outside the feathered masks, and in the alpha of RGBA images, the result is the input bit for bit, values beyond
+    0..1 included, but for what a hook does to the whole image. A crop is always cut from the image as refined so far.
+    It is clamped to 0..1, the range that a VAE takes, so the refined crops are within 0..1; a blend lies between them
+    and the image.
 
     Args:
-        image: ``[B,H,W,C]``, clamped to 0..1.
+        image: ``[B,H,W,C]``, of any finite values.
         mask: ``[B,h,w]``, one for each picture, or one for all. Of another size it is scaled to the picture.
         pipe: What samples.
         backend: Sampler, VAE, hook, device.
@@ -175,7 +206,7 @@ def detail(
         InputError: An input cannot be used.
         PackError: A hook failed, NaN came out of the VAE or the sampler, or memory ran out.
     """
-    image = as_image_batch(image)
+    image = as_image_batch(image, clamp=False)
     regions = _regions_of_pictures(image, as_mask_batch(mask), settings)
     # The one copy of the pictures, into which everything is blended.
     pictures = image.repeat_interleave(settings.batch_size, dim=0)
@@ -194,12 +225,19 @@ def _regions_of_pictures(image: torch.Tensor, mask: torch.Tensor, settings: Deta
     picture = Box(0, 0, width, height)
     mask_height, mask_width = mask.shape[1:]
     x_scale, y_scale = width / mask_width, height / mask_height
-    found = []
+    found, faint = [], False
     for one in mask.split(1):
         regions = find_regions(one, settings.crop_factor, settings.drop_size, settings.bbox_fill, settings.contour_fill)
+        faint = faint or is_whole_by_faint_values(one, regions)
         if (mask_width, mask_height) != (width, height):
             regions = [scaled(region, x_scale, y_scale, picture) for region in regions]
         found.append(regions)
+    if faint:
+        _log.warning(
+            "A region covers the whole image only because of mask values below %g: every pixel of 1/255 or more is "
+            "selected. The node 'ThresholdMask' makes such pixels 0",
+            FAINT,
+        )
     # More than a pixel of rounding, of either size; ComfyUI's own empty masks, which are square, need no warning.
     if any(found) and abs(mask_height * x_scale - height) >= max(1.0, x_scale):
         _log.warning(
@@ -217,6 +255,7 @@ class _Detailer:
     ) -> None:
         self.pictures, self.settings, self.backend = pictures, settings, backend
         self.picture = Box(0, 0, pictures.shape[2], pictures.shape[1])
+        self.ranges = [_range(each) if backend.hook is not None else (0.0, 1.0) for each in pictures]
         self.device = backend.device or pictures.device
         self.hooks = Hooks(
             backend.hook, passes=lambda error: backend.is_interrupt(error) or backend.is_out_of_memory(error)
@@ -231,6 +270,7 @@ class _Detailer:
         together = not self.hooks and backend.sampler.rows_are_independent(settings.sampler_name)
         self.at_once = settings.region_batch if together else 1
         self.tiled = settings.tiled_vae
+        self.total_steps, self.steps_done = 0, 0
 
     def run(
         self, regions: list[list[Region]], working: Working
@@ -238,7 +278,8 @@ class _Detailer:
         """Refine all regions, in place in ``pictures``. For each version the crop region of each region, and its
         refined crop and mask."""
         tasks = self._tasks(regions)
-        self.backend.sampler.expect(len(tasks) * self.settings.cycle * self.settings.steps)
+        self.total_steps = self._steps_of(tasks)
+        self.backend.sampler.expect(self.total_steps)
         boxes = [[] for _ in self.pictures]
         places = {}
         for task in tasks:
@@ -309,22 +350,35 @@ class _Detailer:
     # The steps of a region, for some regions of one size together.
 
     def _refined(self, tasks: list[Task]) -> list[torch.Tensor]:
-        """For each task its refined crop ``[1,h,w,3]``. Where memory runs out, fewer at a time."""
+        """For each task its refined crop ``[1,h,w,3]``. Where memory runs out for several, fewer at a time; where the
+        model fails in another way, one at a time: some models take one row only."""
         try:
-            return self._refined_together(tasks)
+            refined = self._refined_together(tasks)
+            self.steps_done += self._steps_of(tasks)
+            return refined
         except Exception as error:
-            if not self.backend.is_out_of_memory(error):
-                raise
-            if len(tasks) == 1:
+            out_of_memory = self.backend.is_out_of_memory(error)
+            if out_of_memory and len(tasks) == 1:
                 raise _out_of_memory("Sampling", tasks[0].frame.width, tasks[0].frame.height) from error
+            batch_may_be_why = len(tasks) > 1 and not isinstance(error, PackError)
+            if not out_of_memory and (not batch_may_be_why or self.backend.is_interrupt(error)):
+                raise
+            reason = f"{type(error).__name__}: {error}"
         # Here the exception is gone, and with it the tensors that its frames held.
         self.backend.free_memory()
-        self.at_once = len(tasks) // 2
-        _log.warning("Memory ran out with %d regions at once; going on with %d", len(tasks), self.at_once)
+        self.at_once = len(tasks) // 2 if out_of_memory else 1
+        if out_of_memory:
+            _log.warning("Memory ran out with %d regions at once; going on with %d", len(tasks), self.at_once)
+        else:
+            _log.warning("Sampling failed with %d regions at once (%s); going on one at a time", len(tasks), reason)
+        self.backend.sampler.expect(self.total_steps, self.steps_done)
         refined = []
         while len(refined) < len(tasks):
             refined += self._refined(tasks[len(refined) : len(refined) + self.at_once])
         return refined
+
+    def _steps_of(self, tasks: list[Task]) -> int:
+        return len(tasks) * self.settings.cycle * self.settings.steps
 
     def _refined_together(self, tasks: list[Task]) -> list[torch.Tensor]:
         frames = [self._touched(task.frame) for task in tasks]
@@ -349,10 +403,9 @@ class _Detailer:
         return Frame(shown.window, nearest_multiple(width, multiple), nearest_multiple(height, multiple))
 
     def _enlarged_crop(self, task: Task, shown: Frame) -> torch.Tensor:
-        """``[1,H,W,3]`` on the device, never a view of the picture."""
-        crop = tensors.rgb(shown.window.cut(self._picture(task))).to(self.device)
-        enlarged = tensors.resize_lanczos(crop, shown.height, shown.width)
-        return crop.clone() if enlarged is crop else enlarged
+        """``[1,H,W,3]`` in 0..1 on the device, never a view of the image."""
+        crop = tensors.rgb(shown.window.cut(self._picture(task))).to(self.device).clamp(0, 1)
+        return tensors.resize_lanczos(crop, shown.height, shown.width)
 
     def _noise_mask(self, task: Task) -> torch.Tensor | None:
         """``[1,y,x]`` in the window's own size, which the host scales to the latent's; None for the whole crop."""
@@ -392,7 +445,7 @@ class _Detailer:
             pipe.positive, pipe.negative, latent, settings.denoise,
         )  # fmt: skip
         noise = self.hooks.get_custom_noise(first, latent["samples"])
-        if denoise <= 0:  # a hook's wish: this cycle changes nothing
+        if denoise < LEAST_DENOISE:  # only a hook asks for that: this cycle changes nothing
             return latent
 
         refiner = tasks[0].refiner
@@ -428,7 +481,7 @@ class _Detailer:
             samples = self.backend.sampler.sample(run)
         _check_finite(
             samples,
-            f"The sampler {sampler_name!r} gave NaN or infinite values",
+            f"The sampler {describe(sampler_name)} gave NaN or infinite values",
             "Look at the model, its precision and cfg; another sampler or scheduler may do",
         )
         return {**latent, "samples": samples}
@@ -459,7 +512,7 @@ class _Detailer:
             around = region.bbox.grown(_ring_width(region), self.picture)
             inside = placed(region.mask.to(self.device), crop, around)
             ring = masks.gradient((inside > 0).float(), 2 * _ring_width(region) + 1, edge="outer")
-            picture = tensors.rgb(around.cut(self._picture(task))).to(self.device)
+            picture = tensors.rgb(around.cut(self._picture(task))).to(self.device).clamp(0, 1)
             where = region.mask.to(self.device)
             refined = colors.match(refined, where, picture, ring, self.settings.color_match)
         return refined
@@ -470,12 +523,12 @@ class _Detailer:
         fade = crop.sides_inside(self.picture)
         soft = masks.feather(task.region.mask.to(self.device), self.settings.feather, fade)
         there, here = tensors.rgb(task.writes.cut(self._picture(task))), task.writes.seen_from(crop)
-        # torch.lerp is exact at both ends: where the mask is 0 the picture keeps its very bits.
+        # torch.lerp is exact at both ends: where the mask is 0 the image keeps its very bits.
         blended = torch.lerp(there.to(self.device), here.cut(refined), here.cut(soft).unsqueeze(-1))
         there.copy_(blended)
 
         picture = self._picture(task)
-        changed = self.hooks.post_paste(picture)
+        changed = self.hooks.post_paste(picture, *self.ranges[task.version])
         if changed is not picture:
             picture[..., : changed.shape[-1]].copy_(changed)
         return refined.to(picture.device).clone(), soft.to(picture.device)  # no view that keeps a whole batch alive
@@ -512,11 +565,19 @@ def schedule(steps: int, denoise: float, refiner_ratio: float) -> tuple[int, int
     """Which steps are run: from the first to the second number with the base model, on to the third, which is the
     length of the whole schedule, with the refiner.
 
-    The schedule is as long as makes ``steps`` real steps out of the share ``denoise`` of it.
+    The schedule is as long as makes ``steps`` real steps out of the share ``denoise`` of it. Of those the base model
+    runs floor(steps x (1 - refiner_ratio)).
     """
     total = math.floor(steps / min(denoise, 1.0))
     start = total - steps
-    return start, start + math.floor(steps * (1.0 - refiner_ratio)), total
+    base = math.floor(round(steps * (1.0 - refiner_ratio), 6))  # 10 * (1 - 0.9) is a little less than 1
+    return start, start + base, total
+
+
+def _range(image: torch.Tensor) -> tuple[float, float]:
+    """The range in which the values of an image are held: 0..1, or its own where that is wider."""
+    low, high = (bound.item() for bound in image.aminmax())
+    return min(0.0, low), max(1.0, high)
 
 
 def _selected(region: Region) -> Box | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from .checks import check_number, check_whole_number
+from .checks import check_number, check_whole_number, describe
 from .errors import PackError
 
 
@@ -44,7 +44,11 @@ class Hooks:
         return self._pixels("post_upscale", self._call("post_upscale", *given))
 
     def get_skip_sampling(self) -> bool:
-        return bool(self._call("get_skip_sampling", missing=False))
+        answer = self._call("get_skip_sampling", missing=False)
+        try:
+            return bool(answer)
+        except (RuntimeError, ValueError):  # a tensor or an array of several values
+            raise self._wrong("get_skip_sampling", answer, "true or false") from None
 
     def post_encode(self, latent: dict[str, Any]) -> dict[str, Any]:
         return self._latent("post_encode", latent)
@@ -59,14 +63,14 @@ class Hooks:
         return self._latent("cycle_latent", latent)
 
     def pre_ksample(self, *ten: Any) -> tuple[Any, ...]:
-        """The ten values, checked; a ``denoise`` of 0 may come back, for a cycle that changes nothing."""
+        """The ten values, checked; a ``denoise`` of 0 or almost 0 may come back, for a cycle that changes nothing."""
         given = self._call("pre_ksample", *ten, missing=ten)
         try:
             model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise = given
             steps = check_whole_number(int(steps), "steps", low=1)
             cfg, denoise = check_number(cfg, "cfg"), check_number(denoise, "denoise")
             seed = int(seed)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             wanted = "model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent and denoise"
             raise self._wrong("pre_ksample", given, wanted) from None
         return model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise
@@ -82,10 +86,11 @@ class Hooks:
             if not touched or not noise.any():  # a combined hook may say that its zeros are touched
                 return None
             right = noise.shape == samples.shape
+            right = right and bool(torch.isfinite(noise).all())
         except (TypeError, ValueError, AttributeError):
             right = False
         if not right:
-            wanted = f"noise of the shape {list(samples.shape)}, and whether it is touched"
+            wanted = f"finite noise of the shape {list(samples.shape)}, and whether it is touched"
             raise self._wrong("get_custom_noise", given, wanted)
         return noise
 
@@ -97,13 +102,14 @@ class Hooks:
             return pixels
         return self._pixels("post_decode", self._call("post_decode", pixels))
 
-    def post_paste(self, picture: torch.Tensor) -> torch.Tensor:
-        """``[1,H,W,C]`` -> the same shape, or without alpha. A hook may write into the picture that it is given."""
+    def post_paste(self, image: torch.Tensor, low: float, high: float) -> torch.Tensor:
+        """``[1,H,W,C]`` -> the same shape, or without alpha, clamped to ``low`` .. ``high``. A hook may write into the
+        image that it is given."""
         if self._method("post_paste") is None:
-            return picture
-        changed = self._pixels("post_paste", self._call("post_paste", picture), channels=picture.shape[-1])
-        if changed.shape[:3] != picture.shape[:3]:
-            raise self._wrong("post_paste", changed, f"a picture of the shape {list(picture.shape)}")
+            return image
+        changed = self._pixels("post_paste", self._call("post_paste", image), image.shape[-1], low, high)
+        if changed.shape[:3] != image.shape[:3]:
+            raise self._wrong("post_paste", changed, f"an image of the shape {list(image.shape)}")
         return changed
 
     def _method(self, name: str) -> Callable | None:
@@ -128,28 +134,30 @@ class Hooks:
         changed = self._call(name, latent, missing=latent)
         if not isinstance(changed, Mapping) or not isinstance(changed.get("samples"), torch.Tensor):
             raise self._wrong(name, changed, "a latent")
-        if not torch.isfinite(changed["samples"]).all():  # or the sampler or the VAE would be blamed for it
-            raise self._wrong(name, changed["samples"], "a latent without NaN and infinite values")
+        for part in ("samples", "noise_mask"):  # or the sampler or the VAE would be blamed for it
+            values = changed.get(part)
+            if isinstance(values, torch.Tensor) and not torch.isfinite(values).all():
+                raise self._wrong(name, values, f"a latent whose {part} are without NaN and infinite values")
         return dict(changed)
 
-    def _pixels(self, name: str, changed: Any, channels: int = 3) -> torch.Tensor:
-        """What a hook gave, in 0..1 and with ``channels`` at most; the very same tensor where it is so already."""
+    def _pixels(self, name: str, changed: Any, channels: int = 3, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
+        """What a hook gave, clamped to ``low`` .. ``high`` and with ``channels`` at most; the very same tensor where it
+        is so already."""
         shape = changed.shape if isinstance(changed, torch.Tensor) else ()
         if len(shape) != 4 or shape[0] != 1 or shape[-1] < 3 or 0 in shape:
-            raise self._wrong(name, changed, "one picture [1, height, width, channels]")
+            raise self._wrong(name, changed, "one image [1, height, width, channels]")
         changed = (changed[..., :channels] if shape[-1] > channels else changed).float()
-        low, high = (bound.item() for bound in changed.aminmax())  # NaN makes both NaN
-        if not (math.isfinite(low) and math.isfinite(high)):
-            raise self._wrong(name, changed, "a picture without NaN and infinite values")
-        return changed if low >= 0 and high <= 1 else changed.clamp(0, 1)
+        least, most = (bound.item() for bound in changed.aminmax())  # NaN makes both NaN
+        if not (math.isfinite(least) and math.isfinite(most)):
+            raise self._wrong(name, changed, "an image without NaN and infinite values")
+        return changed if least >= low and most <= high else changed.clamp(low, high)
 
     def _called(self, method: str) -> str:
         return f"{type(self._hook).__name__}.{method}"
 
     def _wrong(self, method: str, given: Any, wanted: str) -> PackError:
-        what = f"a tensor of shape {list(given.shape)}" if isinstance(given, torch.Tensor) else f"{given!r:.200}"
         return PackError(
-            f"The detailer hook {self._called(method)} gave {what}, not {wanted}",
+            f"The detailer hook {self._called(method)} gave {describe(given)}, not {wanted}",
             "Take the hook off, or ask its author",
         )
 

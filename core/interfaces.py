@@ -96,9 +96,10 @@ class Sampling:
 class Sampler(Protocol):
     """Removes noise from latents with a model. What stops the user's work is raised from `sample`, at every step."""
 
-    def expect(self, steps: int) -> None:
-        """Called once, before anything is sampled: how many steps there will be in all, for a progress bar. A run of
-        n steps over latents of k seeds counts n x k. Hooks may change the number on the way."""
+    def expect(self, steps: int, done: int = 0) -> None:
+        """Called before anything is sampled: how many steps there will be in all, for a progress bar. A run of
+        n steps over latents of k seeds counts n x k. Hooks may change the number on the way. Called again where runs
+        are repeated because one failed: ``done`` steps need no repeating."""
 
     def sample(self, run: Sampling) -> Any:
         """The samples after the run, shaped as ``run.latent["samples"]``; with ``run.leave_noise`` whatever a later run

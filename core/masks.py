@@ -130,15 +130,15 @@ def gaussian_blur(mask: torch.Tensor, sigma: float) -> torch.Tensor:
 
     Args:
         mask: ``[B,H,W]``.
-        sigma: Standard deviation in pixels, 0 or more; 0 changes nothing.
+        sigma: Standard deviation in pixels, from 0 to `LARGEST_SIZE`; 0 changes nothing.
 
     Returns:
         ``[B,H,W]``.
 
     Raises:
-        InputError: ``sigma`` is not a finite number of 0 or more.
+        InputError: ``sigma`` is not a number in that range.
     """
-    sigma = check_number(sigma, "blur", low=0)
+    sigma = check_number(sigma, "blur", 0, LARGEST_SIZE)
     radius = int(4.0 * sigma + 0.5)
     if radius == 0:
         return mask
@@ -146,11 +146,13 @@ def gaussian_blur(mask: torch.Tensor, sigma: float) -> torch.Tensor:
     weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
     weights = (weights / weights.sum()).to(mask.device, torch.float32)
 
-    b1hw = mask.unsqueeze(1)  # [B,H,W] -> [B,1,H,W]
-    down = b1hw.index_select(2, _mirrored(mask.shape[1], radius, mask.device))
-    b1hw = F.conv2d(down, weights.view(1, 1, -1, 1))
-    across = b1hw.index_select(3, _mirrored(mask.shape[2], radius, mask.device))
-    return F.conv2d(across, weights.view(1, 1, 1, -1)).squeeze(1).clamp(0, 1)
+    rows, columns = (_mirrored(length, radius, mask.device) for length in mask.shape[1:])
+    blurred = []
+    for one in mask.split(1):  # of a batch, torch adds up in another order than of a single mask
+        down = one.unsqueeze(1).index_select(2, rows)  # [1,H,W] -> [1,1,H,W]
+        across = F.conv2d(down, weights.view(1, 1, -1, 1)).index_select(3, columns)
+        blurred.append(F.conv2d(across, weights.view(1, 1, 1, -1)).squeeze(1).clamp(0, 1))
+    return torch.cat(blurred)
 
 
 def _mirrored(length: int, reach: int, device: torch.device) -> torch.Tensor:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
+import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .interfaces import Pipe
@@ -33,13 +36,12 @@ class Task:
     reads: tuple[Box, ...]
     writes: Box
 
-    def goes_with(self, other: Task) -> bool:
-        """Whether both can be rows of one batch: the same size, and the very same conditionings."""
-        return (
-            (self.frame.width, self.frame.height) == (other.frame.width, other.frame.height)
-            and _same_conditionings(self.pipe, other.pipe)
-            and _same_conditionings(self.refiner, other.refiner)
-        )
+    @property
+    def kind(self) -> Hashable:
+        """Equal for tasks that can be rows of one batch: the same size, and the very same conditionings."""
+        pipes = [self.pipe] if self.refiner is None else [self.pipe, self.refiner]
+        conditionings = tuple(id(each) for pipe in pipes for each in (pipe.positive, pipe.negative))
+        return self.frame.width, self.frame.height, conditionings
 
     def is_independent_of(self, other: Task) -> bool:
         """Whether it makes no difference which of two tasks of one version is done first: neither reads what the other
@@ -49,29 +51,82 @@ class Task:
         )
 
 
-def _same_conditionings(one: Pipe | None, other: Pipe | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return one.positive is other.positive and one.negative is other.negative
-
-
 def batches(tasks: Sequence[Task], at_once: Callable[[], int]) -> Iterator[list[Task]]:
-    """The tasks in order, some of them together: up to ``at_once()`` that go with each other.
+    """The tasks in order, some of them together: up to ``at_once()`` of one kind.
 
     A task is taken out of turn only if it is independent of all those before it that are not done yet, so that the
     results are those of one task at a time.
     """
-    pending = list(tasks)
-    while pending:
-        batch, waiting, limit = [], [], at_once()
-        undone = defaultdict(list)  # of each version, the tasks before the one looked at
-        for i, task in enumerate(pending):
-            if len(batch) == limit:
-                waiting += pending[i:]
-                break
-            before = undone[task.version]
-            together = not batch or (task.goes_with(batch[0]) and all(map(task.is_independent_of, before)))
-            (batch if together else waiting).append(task)
-            before.append(task)
-        pending = waiting
-        yield batch
+    done = [False] * len(tasks)
+    earlier = _tasks_nearby(tasks, done)
+    ready: dict[Hashable, list[int]] = defaultdict(list)  # of each kind, tasks that wait for no other
+    waiting: dict[int, list[int]] = defaultdict(list)  # for each task, others that wait for it
+    kinds = [task.kind for task in tasks]
+
+    def look_at(i: int) -> None:
+        """Find a task that ``i`` waits for, going on where the last look ended: what was passed by there is done, or
+        independent of ``i``."""
+        for other in earlier[i]:
+            if not done[other] and not tasks[i].is_independent_of(tasks[other]):
+                waiting[other].append(i)
+                return
+        heapq.heappush(ready[kinds[i]], i)
+
+    for i in range(len(tasks)):
+        look_at(i)
+    for first in range(len(tasks)):
+        if done[first]:
+            continue
+        candidates = ready[kinds[first]]  # the first one of all tasks is the first one of these
+        batch = [heapq.heappop(candidates) for _ in range(min(at_once(), len(candidates)))]
+        yield [tasks[i] for i in batch]
+        for i in batch:
+            done[i] = True
+        for i in batch:
+            for other in waiting.pop(i, ()):
+                look_at(other)
+
+
+def _tasks_nearby(tasks: Sequence[Task], done: Sequence[bool]) -> list[Iterator[int]]:
+    """For each task those before it, not done, that it may depend on: those of its version that share a cell of a grid
+    with it. Some come more than once, or though they are done."""
+    extents = [_extent(task) for task in tasks]
+    # With cells as large as a typical task, few tasks share a cell and a task has few cells.
+    typical = math.isqrt(sum(max(box.width, box.height) ** 2 for box in extents) // max(1, len(extents)))
+    cell = max(1, typical)
+    grid: dict[tuple[int, int, int], _Cell] = defaultdict(_Cell)
+    nearby = []
+    for i, (task, box) in enumerate(zip(tasks, extents)):
+        columns = range(box.x1 // cell, (box.x2 - 1) // cell + 1)
+        rows = range(box.y1 // cell, (box.y2 - 1) // cell + 1)
+        cells = [grid[task.version, x, y] for x, y in itertools.product(columns, rows)]
+        nearby.append(itertools.chain.from_iterable([each.undone(len(each.numbers), done) for each in cells]))
+        for each in cells:
+            each.numbers.append(i)
+    return nearby
+
+
+class _Cell:
+    """The numbers of the tasks in a cell of the grid, in order."""
+
+    def __init__(self) -> None:
+        self.numbers: list[int] = []
+        self._first = 0  # those before are done
+
+    def undone(self, count: int, done: Sequence[bool]) -> Iterator[int]:
+        """The first ``count`` numbers, from the last of them back to where all are done."""
+        for i in range(count - 1, -1, -1):
+            while self._first < i and done[self.numbers[self._first]]:
+                self._first += 1
+            if i < self._first:
+                return
+            yield self.numbers[i]
+
+
+def _extent(task: Task) -> Box:
+    """The box around all that the task reads and writes."""
+    boxes = (*task.reads, task.writes)
+    return Box(
+        min(box.x1 for box in boxes), min(box.y1 for box in boxes),
+        max(box.x2 for box in boxes), max(box.y2 for box in boxes),
+    )  # fmt: skip

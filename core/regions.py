@@ -8,16 +8,17 @@ the size a crop is scaled to where that size is one the VAE takes (`frame`).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from . import tensors
-from .checks import as_mask_batch, check_number, check_whole_number
+from .checks import as_mask_batch, check_number, check_whole_number, describe
 from .errors import InputError
 from .masks import Sides
+from .packages import import_scipy
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,12 @@ class Box:
 
     def __post_init__(self) -> None:
         for name in ("x1", "y1", "x2", "y2"):
-            object.__setattr__(self, name, check_whole_number(getattr(self, name), name, low=0))
+            side = getattr(self, name)
+            if type(side) is not int or side < 0:  # there may be many boxes, nearly all of them right
+                object.__setattr__(self, name, check_whole_number(side, name, low=0))
         if self.x1 >= self.x2 or self.y1 >= self.y2:
             raise InputError(
-                f"a box from ({self.x1}, {self.y1}) to ({self.x2}, {self.y2}) has no pixel in it",
+                f"a box from {describe((self.x1, self.y1))} to {describe((self.x2, self.y2))} has no pixel in it",
                 "Its right side must lie right of its left one, its bottom below its top",
             )
 
@@ -142,34 +145,40 @@ def find_regions(
     return regions
 
 
-def _outlines(selected: np.ndarray, drop_size: int) -> list[tuple[Box, np.ndarray]]:
+FAINT = 0.02  # mask values below it, 5 of 255 levels, look like black
+
+
+def is_whole_by_faint_values(mask: torch.Tensor, regions: Sequence[Region]) -> bool:
+    """Whether one of the ``regions`` of a mask reaches all its edges, and none would if values below `FAINT` were not
+    selected: as a rule, what should be black in it is not quite black."""
+    values = as_mask_batch(mask)[0].cpu()
+    whole = Box(0, 0, values.shape[1], values.shape[0])
+    if all(region.bbox != whole for region in regions):
+        return False
+    return all(box != whole for box, _ in _outlines(values.numpy() >= FAINT, drop_size=0))
+
+
+def _outlines(selected: np.ndarray, drop_size: int) -> Iterator[tuple[Box, np.ndarray]]:
     """The outermost connected parts of ``[H,W]`` from the bottom up, each with its bbox and, in the size of that, all
     that lies inside its outline. Those not wider or not higher than ``drop_size`` are left out.
 
-    What OpenCV's findContours and drawContours give, without OpenCV: four distributions share its one folder, and
-    ComfyUI brings none of them.
+    Once all holes are filled, a part inside a hole is one with the part around it: what is left are the outermost
+    ones. That is what OpenCV's findContours and drawContours give, without OpenCV: four distributions share its one
+    folder, and ComfyUI brings none of them.
     """
-    from scipy import ndimage
-
+    ndimage = import_scipy("ndimage")
     rows, columns = np.flatnonzero(selected.any(axis=1)), np.flatnonzero(selected.any(axis=0))
     if len(rows) == 0:
-        return []
-    top, left = rows[0], columns[0]
-    parts, _ = ndimage.label(selected[top : rows[-1] + 1, left : columns[-1] + 1], np.ones((3, 3)))  # corners connect
-    found = []
+        return
+    top, left = int(rows[0]), int(columns[0])
+    around = np.pad(~selected[top : rows[-1] + 1, left : columns[-1] + 1], 1, constant_values=True)
+    background, _ = ndimage.label(around)  # its parts do not connect at corners; the one outside all outlines is 1
+    parts, _ = ndimage.label(background[1:-1, 1:-1] != 1, np.ones((3, 3)))  # corners connect
+    del background
     for number, (rows, columns) in reversed([*enumerate(ndimage.find_objects(parts), 1)]):
         if columns.stop - columns.start > drop_size and rows.stop - rows.start > drop_size:
             box = Box(left + columns.start, top + rows.start, left + columns.stop, top + rows.stop)
-            found.append((box, ndimage.binary_fill_holes(parts[rows, columns] == number)))
-    return [part for part in found if not any(_encloses(other, part) for other in found)]
-
-
-def _encloses(other: tuple[Box, np.ndarray], part: tuple[Box, np.ndarray]) -> bool:
-    """Whether ``part`` lies in a hole of the ``other``: wholly, or not at all."""
-    (outer, outline), (inner, own) = other, part
-    if not (outer.x1 < inner.x1 and inner.x2 < outer.x2 and outer.y1 < inner.y1 and inner.y2 < outer.y2):
-        return False
-    return bool(outline[inner.y1 - outer.y1, inner.x1 - outer.x1 + own[0].argmax()])  # a pixel of its first row
+            yield box, parts[rows, columns] == number
 
 
 def crop_region(bbox: Box, crop_factor: float, width: int, height: int) -> Box:
@@ -183,7 +192,7 @@ def crop_region(bbox: Box, crop_factor: float, width: int, height: int) -> Box:
 
 
 def _crop_side(start: int, stop: int, factor: float, limit: int) -> tuple[int, int]:
-    length = (stop - start) * factor
+    length = min((stop - start) * factor, 4.0 * limit)  # no longer one changes anything, and infinity is no length
     first = int(start + (stop - start) / 2 - length / 2)
     if first < 0:
         return 0, int(min(limit, length))
@@ -266,7 +275,7 @@ def upscale(bbox: Box, crop: Box, guide_size: float, guide_size_for: bool, max_s
         max_size: The longest side, in pixels.
     """
     measured = bbox if guide_size_for else crop
-    scale = guide_size / min(measured.width, measured.height)
+    scale = min(guide_size, 1e100) / min(measured.width, measured.height)  # larger ones overflow, and mean the same
     longest = max(int(crop.width * scale), int(crop.height * scale))
     if longest > max_size:
         scale *= max_size / longest

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from .packages import import_scipy
+
 # Output lines of a block on an accelerator: larger blocks multiply more zeros, smaller ones read more lines twice.
 _BLOCK = 64
 
@@ -97,11 +99,10 @@ def _banded(lines: np.ndarray, weights: np.ndarray, before: int, device: torch.d
 
 
 def _sparse(lines: np.ndarray, weights: np.ndarray, before: int) -> Bands:
-    from scipy.sparse import csr_matrix
-
     after, taps = lines.shape
     rows = np.repeat(np.arange(after), taps)
-    return csr_matrix((weights.ravel().astype(np.float32), (rows, lines.ravel())), shape=(after, before))
+    entries = weights.ravel().astype(np.float32), (rows, lines.ravel())
+    return import_scipy("sparse").csr_matrix(entries, shape=(after, before))
 
 
 def _blocks(lines: np.ndarray, weights: np.ndarray, before: int, device: torch.device) -> Blocks:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from . import separable
+from .checks import describe
 from .errors import InputError
 
 
@@ -76,7 +77,7 @@ def joined(batches: Sequence[torch.Tensor], name: str) -> torch.Tensor:
     shapes = {tuple(batch.shape[1:]) for batch in batches}
     if len(shapes) > 1:
         raise InputError(
-            f"{name} have different sizes: {', '.join(str(list(batch.shape)) for batch in batches)}",
+            f"{name} have different sizes: {describe([list(batch.shape) for batch in batches])}",
             "Bring them to one size first, for example with 'Upscale Image'",
         )
     return torch.cat(list(batches))

@@ -45,7 +45,10 @@ class MaskDetailerPipe:
                 "image": ("IMAGE", {"tooltip": "The pictures. A batch needs one mask for all, or one for each."}),
                 "mask": (
                     "MASK",
-                    {"tooltip": "What to refine. Of another size than the picture, it is scaled to it."},
+                    {
+                        "tooltip": "What to refine: every pixel that is not black, down to 1/255. Of another size than "
+                        "the image, it is scaled to it."
+                    },
                 ),
                 "basic_pipe": ("BASIC_PIPE", {"tooltip": "Model, CLIP, VAE and prompts, from ToBasicPipe."}),
                 "guide_size": (
@@ -344,11 +347,11 @@ class MaskDetailerPipe:
             region_batch=region_batch,
             color_match=color_match,
             tiled_vae=tiled_vae,
-            region_prompts=tuple(region_prompts.splitlines()),
+            region_prompts=region_prompts.splitlines() if isinstance(region_prompts, str) else region_prompts,
         )
         needed = (*SAMPLED_WITH, "vae")
         model, clip, vae, positive, negative = check_basic_pipe(basic_pipe, "basic_pipe", needed)
-        image = as_image_batch(image)
+        image = as_image_batch(image, clamp=False)
         view = _view.View(extra_pnginfo)
         result = detail(
             image,

@@ -89,8 +89,8 @@ class EulerSampler:
     dependent: tuple[str, ...] = ("ancestral",)
     trouble: Callable[[Sampling], None] = lambda run: None
 
-    def expect(self, steps: int) -> None:
-        self.expected.append(steps)
+    def expect(self, steps: int, done: int = 0) -> None:
+        self.expected.append(steps - done)
 
     def rows_are_independent(self, sampler_name: str) -> bool:
         return sampler_name not in self.dependent

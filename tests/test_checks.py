@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from fractions import Fraction
+
+import numpy as np
 import pytest
 import torch
 from maskwright.core import checks
@@ -28,11 +32,11 @@ def test_a_good_mask_is_not_copied_and_a_bad_range_is_clamped_in_a_copy() -> Non
 
 BAD_MASKS = [
     (None, "my mask is missing"),
-    ([[0.0, 1.0]], "my mask is a list"),
+    ([[0.0, 1.0]], "my mask is of type list, not a mask"),
     (torch.zeros(4), r"shape \[4\]"),
     (torch.zeros(1, 3, 4, 5), r"shape \[1, 3, 4, 5\].*Convert Image to Mask"),
     (torch.zeros(4, 4, dtype=torch.uint8), "uint8.*255"),
-    (torch.zeros(4, 4, dtype=torch.bool), "bool"),
+    (torch.zeros(4, 4, dtype=torch.int64), "int64.*255"),
     (torch.zeros(4, 4, dtype=torch.complex64), "complex64"),
     (torch.zeros(0, 4, 4), r"empty.*\[0, 4, 4\]"),
     (torch.zeros(1, 0, 4), "empty"),
@@ -52,6 +56,35 @@ def test_a_bad_mask_is_refused_by_name_value_and_remedy(value: object, told: str
     assert len(caught.value.remedy) > 10
 
 
+def nested() -> torch.Tensor:
+    return torch.nested.nested_tensor([torch.zeros(4, 4), torch.zeros(3, 4)])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch says that some of these are on their way out
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: torch.quantize_per_tensor(torch.rand(4, 4), 0.1, 0, torch.quint8), "quint8"),
+        (lambda: torch.eye(3).to_mkldnn(), "_mkldnn tensor.*to_dense"),
+        (nested, "nested tensor"),
+        (lambda: torch.zeros(4, 4, dtype=torch.float4_e2m1fn_x2), "float4_e2m1fn_x2.*float32"),
+    ],
+    ids=("quantised", "mkldnn", "nested", "float4"),
+)
+def test_as_mask_batch_refuses_what_is_no_ordinary_tensor(make: Callable, told: str) -> None:
+    try:
+        odd = make()
+    except (AttributeError, RuntimeError):
+        pytest.skip("this torch has none")
+    with pytest.raises(InputError, match=f"my mask .*{told}"):
+        checks.as_mask_batch(odd, "my mask")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_describe_a_nested_tensor_which_has_no_shape() -> None:
+    assert checks.describe(nested()) == "a nested tensor"
+
+
 @pytest.mark.parametrize("shape", [(4, 6, 3), (2, 4, 6, 3), (2, 4, 6, 4), (2, 4, 6, 1)])
 def test_every_form_of_an_image_becomes_one(shape: tuple) -> None:
     result = checks.as_image_batch(torch.rand(shape, dtype=torch.float16))
@@ -67,7 +100,7 @@ def test_every_form_of_an_image_becomes_one(shape: tuple) -> None:
         (torch.zeros(2, 4, 6, 2), r"shape \[2, 4, 6, 2\]"),
         (torch.zeros(0, 4, 6, 3), "empty"),
         (torch.full((1, 2, 2, 3), float("nan")), "12 of 12 values"),
-        ("picture", "is a str"),
+        ("image", "is of type str, not an image"),
     ],
 )
 def test_a_bad_image_is_refused(value: object, told: str) -> None:
@@ -77,6 +110,29 @@ def test_a_bad_image_is_refused(value: object, told: str) -> None:
 
 def test_a_mask_that_is_being_trained_is_taken_as_it_is() -> None:
     assert not checks.as_mask_batch(torch.rand(1, 4, 4, requires_grad=True)).requires_grad
+
+
+@pytest.mark.parametrize("check", [checks.as_mask_batch, checks.as_image_batch])
+def test_as_batch_takes_a_tensor_that_is_negated_when_it_is_read(check: Callable) -> None:
+    values = torch.rand(1, 4, 4, 3) if check is checks.as_image_batch else torch.rand(1, 4, 4)
+    negated = torch.complex(torch.zeros_like(values), -values).conj().imag
+    assert negated.is_neg()
+    result = check(negated)
+    assert torch.equal(result, values)
+    result.numpy()
+
+
+def test_as_mask_batch_takes_booleans() -> None:
+    selected = torch.eye(4) > 0
+    assert torch.equal(checks.as_mask_batch(selected), torch.eye(4).unsqueeze(0))
+
+
+def test_as_image_batch_keeps_values_beyond_the_range_where_they_are_asked_for() -> None:
+    wild = torch.tensor([-1.0, 0.5, 4.0]).expand(1, 2, 2, 3)
+    assert torch.equal(checks.as_image_batch(wild, clamp=False), wild)
+    assert torch.equal(checks.as_image_batch(wild), wild.clamp(0, 1))
+    with pytest.raises(InputError, match="NaN or infinite"):
+        checks.as_image_batch(wild / 0, clamp=False)
 
 
 def test_a_choice_is_a_text_of_the_list() -> None:
@@ -102,3 +158,47 @@ def test_numbers() -> None:
     for value in (0.5, True, "3", None, float("inf"), 9):
         with pytest.raises(InputError, match="n is .*from 1 to 5"):
             checks.check_whole_number(value, "n", 1, 5)
+
+
+HUGE = (10**400, -(10**400), 10**5000, -(10**5000), Fraction(10**5000, 3))
+
+
+@pytest.mark.parametrize("value", HUGE, ids=lambda value: f"{type(value).__name__}-{value.numerator.bit_length()}")
+def test_checks_refuse_numbers_too_large_for_a_float_in_a_few_words(value: object) -> None:
+    for check in (
+        lambda: checks.check_number(value, "n"),
+        lambda: checks.check_number(value, "n", 0),
+        lambda: checks.check_whole_number(value, "n", 0, 9),
+        lambda: checks.check_whole_number([value], "n"),
+        lambda: checks.check_switch(value, "n"),
+        lambda: checks.check_choice(value, "n", ("a", "b")),
+        lambda: checks.check_text(value, "n"),
+        lambda: checks.as_mask_batch(value, "n"),
+        lambda: checks.check_basic_pipe(value, "n"),
+    ):
+        with pytest.raises(InputError, match=r"^n is .") as caught:
+            check()
+        assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("a" * 500, "'aaaaaaaaaaaa...aaaaaaaaaaaaa'"),
+        (torch.zeros(2, 3), "a tensor of shape [2, 3]"),
+        ([torch.zeros(2, 3)], "[a tensor of shape [2, 3]]"),
+        ({"samples": np.zeros(4)}, "{'samples': an array of shape [4]}"),
+        (10**5000, "of type int and too long to show"),
+        ([10**5000], "[of type int and too long to show]"),
+    ],
+    ids=lambda value: value[:20] if isinstance(value, str) else "",
+)
+def test_describe_is_short_whatever_the_value(value: object, text: str) -> None:
+    assert checks.describe(value) == text
+
+
+def test_check_text_takes_text_alone() -> None:
+    assert checks.check_text("", "t") == ""
+    for value in (None, 3, ["a"], b"a"):
+        with pytest.raises(InputError, match="t is .*, which is not text"):
+            checks.check_text(value, "t")

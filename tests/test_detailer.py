@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -136,6 +137,16 @@ def test_each_step_count_is_run_at_the_end_of_a_longer_schedule() -> None:
     assert schedule(20, 0.5, 0.2) == (20, 36, 40)
     assert schedule(20, 0.5, 1.0) == (20, 20, 40)
     assert schedule(1, 0.0001, 0) == (9999, 10000, 10000)
+
+
+def test_schedule_gives_the_base_model_its_steps_as_counted_in_decimals() -> None:
+    """In floating point 10 x (1 - 0.9) is less than 1."""
+    assert [schedule(steps, 1.0, 0.9)[1] for steps in (9, 10, 20, 30)] == [0, 1, 2, 3]
+    assert schedule(10, 1.0, 0.1 + 0.2) == (0, 7, 10), "a ratio that is itself the result of arithmetic"
+    for steps in (*range(1, 60), 1000, 9999, 10000):
+        for hundredths in range(101):
+            _, switch, total = schedule(steps, 1.0, hundredths / 100)
+            assert (switch, total) == (steps * (100 - hundredths) // 100, steps)
 
 
 # Nothing is lost.
@@ -701,6 +712,66 @@ def test_a_denoise_of_0_from_a_hook_skips_that_cycle() -> None:
     assert len(sampler.runs) == 1
 
 
+@pytest.mark.parametrize("denoise", [1e-7, 1e-300, -0.5])
+def test_detail_skips_a_cycle_whose_denoise_from_a_hook_is_almost_0(denoise: float) -> None:
+    """It would change nothing, with a schedule of as many steps as fit into memory or more."""
+
+    class Fades:
+        def pre_ksample(self, *ten):
+            return (*ten[:9], denoise)
+
+    sampler = EulerSampler()
+    image = picture()
+    result = run(image, sampler=sampler, hook=Fades())
+    assert sampler.runs == []
+    torch.testing.assert_close(result.image, image, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("spoiled", ["steps", "seed"])
+def test_pre_ksample_that_gives_an_infinite_number_is_named(spoiled: str) -> None:
+    class Endless:
+        def pre_ksample(self, *ten):
+            place = {"seed": 1, "steps": 2}[spoiled]
+            return (*ten[:place], float("inf"), *ten[place + 1 :])
+
+    with pytest.raises(PackError, match=r"Endless\.pre_ksample gave"):
+        run(picture(), hook=Endless())
+
+
+def test_a_hook_that_gives_noise_or_a_noise_mask_with_nan_is_named() -> None:
+    class Noise:
+        def get_custom_noise(self, seed, noise, is_touched):
+            return noise / 0, True
+
+    class NoiseMask:
+        def post_encode(self, latent):
+            return {**latent, "noise_mask": latent["noise_mask"] / 0}
+
+    with pytest.raises(PackError, match=r"Noise\.get_custom_noise gave .*not finite noise"):
+        run(picture(), hook=Noise())
+    with pytest.raises(PackError, match=r"NoiseMask\.post_encode gave .*noise_mask .*NaN"):
+        run(picture(), hook=NoiseMask())
+
+
+@pytest.mark.parametrize("answer", [torch.ones(2), np.ones(2)], ids=["tensor", "array"])
+def test_get_skip_sampling_that_gives_several_values_is_named(answer: Any) -> None:
+    class Undecided:
+        def get_skip_sampling(self):
+            return answer
+
+    with pytest.raises(PackError, match=r"Undecided\.get_skip_sampling gave .* of shape \[2\], not true or false"):
+        run(picture(), hook=Undecided())
+
+
+def test_a_hook_that_gives_tensors_is_named_without_their_values() -> None:
+    class Odd:
+        def post_encode(self, latent):
+            return {"latent": latent["samples"]}
+
+    with pytest.raises(PackError, match=r"gave \{'latent': a tensor of shape \[1, 192, 8, 8\]\}, not a latent"):
+        run(picture(), hook=Odd())
+
+
 def test_a_pasted_picture_that_a_hook_changes_is_what_goes_on() -> None:
     class Brightens:
         def post_paste(self, image):
@@ -809,6 +880,85 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing() -> None:
     assert [len(one.seeds) for one in ample.runs] == [6]
     assert [len(one.seeds) for one in small.runs] == [6, 3, 1, 1, 1, 1, 1, 1]
     assert len(freed) == 2
+
+
+def fail_for_several(error: type[BaseException]) -> Callable[[Any], None]:
+    def trouble(one: Any) -> None:
+        if len(one.seeds) > 1:
+            raise error("Batch size > 1 currently not supported")
+
+    return trouble
+
+
+SIX = squares(*((x, y) for x in (4, 34, 64) for y in (4, 64)), side=16)
+SMALL = replace(PLAIN, guide_size=16, crop_factor=1, region_batch=4)
+
+
+@pytest.mark.parametrize("error", [ValueError, RuntimeError, AssertionError, NotImplementedError])
+def test_detail_goes_on_one_at_a_time_with_a_model_that_takes_one_row(
+    error: type[Exception], caplog: pytest.LogCaptureFixture
+) -> None:
+    image, freed = picture(), []
+    sampler = EulerSampler(trouble=fail_for_several(error))
+    result = run(image, SIX, SMALL, SOFT_MODEL, sampler, free_memory=lambda: freed.append(1))
+    wanted = run(image, SIX, replace(SMALL, region_batch=1), SOFT_MODEL)
+    assert torch.equal(result.image, wanted.image)
+    assert [len(one.seeds) for one in sampler.runs] == [4, 1, 1, 1, 1, 1, 1], "and stays at one at a time"
+    (record,) = caplog.records
+    assert "4 regions" in record.getMessage() and "Batch size > 1 currently not supported" in record.getMessage()
+    assert freed == [1]
+
+
+def test_detail_goes_on_one_at_a_time_where_an_inpainting_encoder_takes_one_row() -> None:
+    class OneRow(SpaceToDepthVae):
+        def encode_for_inpainting(self, positive, negative, image, mask, tiled=False):
+            if len(image) > 1:
+                raise RuntimeError("one image, please")
+            return super().encode_for_inpainting(positive, negative, image, mask, tiled)
+
+    options = replace(SMALL, inpaint_model=True)
+    result = run(picture(), SIX, options, SOFT_MODEL, vae=OneRow())
+    assert torch.equal(result.image, run(picture(), SIX, replace(options, region_batch=1), SOFT_MODEL).image)
+
+
+@pytest.mark.parametrize("error", [ValueError, MemoryError])
+def test_detail_that_repeats_steps_counts_them_once(error: type[Exception]) -> None:
+    """The second of two cycles fails: the first one's steps are done again, and a progress bar must go back."""
+
+    def trouble(one: Any) -> None:
+        if len(one.seeds) > 1 and len(sampler.runs) == 4:
+            raise error
+
+    sampler = EulerSampler(trouble=trouble)
+    run(picture(), SIX, replace(SMALL, region_batch=2, cycle=2), SOFT_MODEL, sampler)
+    total = 6 * 2 * 4
+    assert sampler.expected == [total, total - 2 * 2 * 4], "two regions were done before"
+
+
+def test_detail_raises_what_a_model_raises_for_a_single_row_too() -> None:
+    class Incompatible(Exception):
+        pass
+
+    def trouble(one: Any) -> None:
+        raise Incompatible(f"mat1 and mat2 cannot be multiplied, with {len(one.seeds)}")
+
+    with pytest.raises(Incompatible, match="cannot be multiplied, with 1"):
+        run(picture(), SIX, SMALL, sampler=EulerSampler(trouble=trouble))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, "stop", PackError])
+def test_detail_tries_nothing_again_after_an_interrupt_or_an_error_of_its_own(error: Any) -> None:
+    kind = Stop if error == "stop" else error
+    raised = PackError("no such sampler", "Take another") if kind is PackError else kind()
+
+    def trouble(one: Any) -> None:
+        raise raised
+
+    sampler = EulerSampler(trouble=trouble)
+    with pytest.raises(kind) as caught:
+        run(picture(), SIX, SMALL, sampler=sampler, is_interrupt=lambda each: isinstance(each, Stop))
+    assert caught.value is raised
+    assert len(sampler.runs) == 1
 
 
 def test_out_of_memory_with_a_single_crop_is_a_clear_error() -> None:
@@ -1015,6 +1165,98 @@ def test_a_mask_at_the_pictures_edge_is_not_blended_away_there() -> None:
     assert result.image.min() > 0.94
 
 
+def wide_range(*size: int, channels: int = 3, batch: int = 1) -> torch.Tensor:
+    """Values far beyond 0..1, both ways, as upscalers and high dynamic range give them."""
+    random = torch.Generator().manual_seed(0)
+    return torch.randn(batch, *(size or (SIZE, SIZE)), channels, generator=random) * 3
+
+
+@pytest.mark.parametrize("options", [{}, {"feather": 6}, {"color_match": 0.7}, {"guide_size": 100}, {"batch_size": 2}])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_detail_keeps_values_beyond_the_range_bit_for_bit_outside_the_blend(channels: int, options: dict) -> None:
+    image, settings_ = wide_range(channels=channels, batch=2), replace(PLAIN, mask_mode=False, **options)
+    before = image.clone()
+    result = run(image, options=settings_)
+    assert torch.equal(image, before), "changed in place"
+    soft = feathered(image, MIDDLE, settings_)
+    repeated = image.repeat_interleave(settings_.batch_size, dim=0)
+    untouched = (soft == 0).expand(len(repeated), -1, -1)
+    assert untouched.any() and torch.equal(result.image[untouched], repeated[untouched])
+    assert torch.equal(result.image[..., 3:], repeated[..., 3:]), "alpha too"
+    assert all(crop.min() >= 0 and crop.max() <= 1 for crop in result.crops)
+    inside = (soft == 1).expand(len(repeated), -1, -1)
+    assert result.image[inside][..., :3].min() >= 0 and result.image[inside][..., :3].max() <= 1
+
+
+def test_detail_samples_what_it_would_of_the_clamped_image() -> None:
+    """A VAE takes 0..1."""
+    image, seen = wide_range(), []
+
+    def note(work: str, values: torch.Tensor, tiled: bool) -> None:
+        if work == "encode":
+            seen.append(values.clone())
+
+    results = [
+        run(each, options=replace(PLAIN, feather=4), model=SOFT_MODEL, vae=SpaceToDepthVae(trouble=note))
+        for each in (image, image.clamp(0, 1))
+    ]
+    assert torch.equal(seen[0], seen[1])
+    assert torch.equal(results[0].crops[0], results[1].crops[0])
+
+
+def test_a_hook_that_changes_nothing_keeps_values_beyond_the_range() -> None:
+    """It sees the whole image, of which other hooks' results are held to 0..1."""
+
+    class Looks:
+        def post_paste(self, image):
+            return image.clone()
+
+    images = torch.cat([wide_range(), picture()])
+    outside = (MIDDLE == 0).expand(2, -1, -1)
+    assert torch.equal(run(images, hook=Looks()).image[outside], images[outside])
+
+    class Brightens:
+        def post_paste(self, image):
+            return image * 1e6
+
+    bright = run(images, hook=Brightens()).image
+    assert bright[0].max() == images[0].max() and bright[1].max() == 1, "not beyond what the image itself holds"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_detail_refuses_an_image_with_nan_or_infinity(value: float) -> None:
+    with pytest.raises(InputError, match="image holds 3 of .* NaN or infinite"):
+        run(picture().index_fill(1, torch.tensor([5]), value)[:, :6, :1])
+
+
+FAINT_BLACK = torch.where(MIDDLE > 0, 1.0, 1 / 255)
+
+
+@pytest.mark.parametrize(
+    ("mask", "warned"),
+    [
+        (FAINT_BLACK, True),
+        (torch.cat([MIDDLE, FAINT_BLACK]), True),
+        (torch.full((1, SIZE, SIZE), 0.01), True),
+        (MIDDLE, False),
+        (torch.where(MIDDLE > 0, 1.0, 0.5 / 255), False),
+        (torch.where(MIDDLE > 0, 1.0, 0.1), False),  # meant: a soft mask over all
+        (torch.ones(1, SIZE, SIZE), False),
+        (torch.zeros(1, SIZE, SIZE), False),
+    ],
+)
+def test_detail_warns_of_a_mask_whose_black_is_not_quite_black(
+    mask: torch.Tensor, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Saved workflows depend on every pixel of 1/255 being selected; people do not expect it."""
+    result = run(picture(batch=len(mask)), mask)
+    messages = [record.getMessage() for record in caplog.records]
+    assert len(messages) == warned
+    if warned:
+        assert "whole image" in messages[0] and "1/255" in messages[0] and "ThresholdMask" in messages[0]
+        assert result.boxes[-1] == [Box(0, 0, SIZE, SIZE)], "the result stays that of saved workflows"
+
+
 def test_values_are_not_rounded_to_8_bits() -> None:
     image = torch.full((1, SIZE, SIZE, 3), 0.5 + 1 / 1024)
     result = run(image, options=replace(PLAIN, guide_size=200), sampler=IdleSampler())
@@ -1063,6 +1305,14 @@ def test_nan_from_the_sampler_is_an_error() -> None:
         ({"guide_size_for": "false"}, "guide_size_for is 'false'"),
         ({"mask_mode": "whole"}, "mask_mode is 'whole'"),
         ({"bbox_fill": "disabled"}, "bbox_fill is 'disabled'"),
+        ({"steps": 10**400}, "steps is 1000.*which is too large"),
+        ({"feather": 10**5000}, "feather is of type int and too long to show, which is too large"),
+        ({"cfg": 10**400}, "cfg is 1000.*which is too large"),
+        ({"sampler_name": 3}, "sampler_name is 3, which is not text"),
+        ({"scheduler": None}, "scheduler is None, which is not text"),
+        ({"region_prompts": "abc"}, "region_prompts is 'abc', which is not a list of texts"),
+        ({"region_prompts": None}, "region_prompts is None, which is not a list of texts"),
+        ({"region_prompts": ("a", 3)}, r"region_prompts\[1\] is 3, which is not text"),
     ],
 )
 def test_settings_out_of_range_are_named(options: dict, told: str) -> None:
@@ -1080,7 +1330,7 @@ def test_settings_take_whole_numbers_that_links_carry_as_floats() -> None:
     ("pipe", "told"),
     [
         (None, "basic_pipe is missing"),
-        ("model", "basic_pipe is a str"),
+        ("model", "basic_pipe is of type str, not a pipe"),
         ((1, 2, 3), "basic_pipe has 3 parts, not the 5"),
         ((1, 2, None, 4, None), "basic_pipe holds no vae, no negative"),
     ],

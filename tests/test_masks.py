@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from maskwright.core import masks
 from maskwright.core.errors import InputError
@@ -223,6 +223,26 @@ def test_gaussian_blur_is_scipys(size: tuple[int, int], sigma: float) -> None:
     expected = np.stack([ndimage.gaussian_filter(each.numpy(), sigma) for each in mask])
     np.testing.assert_allclose(masks.gaussian_blur(mask, sigma).numpy(), expected, atol=1e-5)
     assert torch.equal(mask, before)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 5), st.integers(1, 40), st.integers(1, 40)),
+    sigma=st.floats(0.2, 12),
+    seed=st.integers(0, 1000),
+)
+@example(size=(2, 1, 1), sigma=2.0, seed=0)
+@example(size=(4, 352, 352), sigma=3.0, seed=0)
+def test_gaussian_blur_of_a_batch_equals_its_masks_bit_for_bit(size: tuple, sigma: float, seed: int) -> None:
+    mask = random_masks(*size, seed=seed)
+    singles = torch.cat([masks.gaussian_blur(one, sigma) for one in mask.split(1)])
+    assert torch.equal(masks.gaussian_blur(mask, sigma), singles)
+
+
+@pytest.mark.parametrize("sigma", [1e6, 1e308])
+def test_gaussian_blur_wider_than_any_image_is_out_of_range(sigma: float) -> None:
+    with pytest.raises(InputError, match="blur is .*out of range"):
+        masks.gaussian_blur(torch.zeros(1, 4, 4), sigma)
 
 
 def test_combinations() -> None:

@@ -107,6 +107,34 @@ def test_every_widget_reaches_the_setting_of_its_name_and_no_other(widget: str, 
     assert {name: after[name] for name in after if after[name] != before[name]} == {widget: value}
 
 
+def test_region_prompts_may_be_a_list_from_a_link(settings_of) -> None:
+    assert settings_of(**{**defaults(), "region_prompts": ["a hat", ""]}).region_prompts == ("a hat", "")
+    assert settings_of(**{**defaults(), "region_prompts": "a hat\n"}).region_prompts == ("a hat",)
+
+
+@pytest.mark.parametrize(
+    ("widget", "value", "told"),
+    [
+        ("region_prompts", None, "region_prompts is None"),
+        ("region_prompts", 3, "region_prompts is 3"),
+        ("region_prompts", ["a", None], r"region_prompts\[1\] is None"),
+        ("sampler_name", 3, "sampler_name is 3"),
+        ("scheduler", 3, "scheduler is 3"),
+        ("steps", 10**400, "steps is 1000"),
+        pytest.param("cfg", 10**5000, "cfg is of type int and too long to show", id="5000 digits"),
+    ],
+)
+def test_a_widget_that_a_link_gives_something_useless_is_named(widget: str, value: Any, told: str) -> None:
+    with pytest.raises(InputError, match=told):
+        detailed(**{widget: value})
+
+
+def test_values_beyond_the_range_stay_where_nothing_is_refined() -> None:
+    image = torch.randn(1, 64, 64, 3, generator=torch.Generator().manual_seed(0)) * 3
+    result = detailed(image=image)[0]
+    assert torch.equal(result[:, :8], image[:, :8])
+
+
 def test_what_is_linked_reaches_the_host(asked: list) -> None:
     class Hook: ...
 
@@ -147,7 +175,11 @@ def test_a_clip_is_needed_for_text_alone() -> None:
 
 @pytest.mark.parametrize(
     ("pipe", "told"),
-    [(None, "basic_pipe is missing"), (PIPE[:4], "basic_pipe has 4 parts, not the 5"), (3, "basic_pipe is a int")],
+    [
+        (None, "basic_pipe is missing"),
+        (PIPE[:4], "basic_pipe has 4 parts, not the 5"),
+        (3, "basic_pipe is of type int, not a pipe"),
+    ],
 )
 def test_what_is_no_pipe_is_refused(pipe: Any, told: str) -> None:
     calls = [lambda: detailed(pipe=pipe)]

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from maskwright.core.errors import InputError
+from maskwright.core.errors import DependencyError, InputError
 from maskwright.core.regions import (
     Box,
     Region,
@@ -22,6 +26,7 @@ from maskwright.core.regions import (
     scaled,
     upscale,
 )
+from scipy import ndimage
 
 FOLDER = Path(__file__).parent / "golden"
 GOLDEN = np.load(FOLDER / "regions.npz")
@@ -69,6 +74,96 @@ def test_finds_what_opencv_finds(seed: int) -> None:
         assert corners(region.bbox) == [x, y, x + width, y + height]
         np.testing.assert_array_equal(region.bbox.seen_from(region.crop).cut(region.mask)[0], filled)
     assert next(regions, None) is None
+
+
+def outlines_by_part(selected: np.ndarray) -> list[tuple[Box, np.ndarray]]:
+    """The definition: every connected part, from the bottom up, with its own holes filled, but for those that are
+    in a hole of another."""
+    parts, _ = ndimage.label(selected, np.ones((3, 3)))
+    filled = []
+    for number, (rows, columns) in reversed([*enumerate(ndimage.find_objects(parts), 1)]):
+        whole = ndimage.binary_fill_holes(parts == number)
+        filled.append((Box(columns.start, rows.start, columns.stop, rows.stop), whole))
+    return [
+        (box, box.cut(torch.from_numpy(whole)[None])[0].numpy())
+        for box, whole in filled
+        if not any((whole < other).sum() and (whole <= other).all() for _, other in filled)
+    ]
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 25), st.integers(1, 25)),
+    share=st.floats(0.02, 0.98),
+    scale=st.integers(1, 3),
+    seed=st.integers(0, 10_000),
+)
+def test_find_regions_equals_the_definition(size: tuple, share: float, scale: int, seed: int) -> None:
+    selected = np.random.default_rng(seed).random(size) < share
+    selected = selected.repeat(scale, axis=0).repeat(scale, axis=1)
+    regions = find_regions(torch.from_numpy(selected).float(), crop_factor=1, drop_size=1)
+    expected = [(box, outline) for box, outline in outlines_by_part(selected) if min(box.width, box.height) > 1]
+    assert [region.bbox for region in regions] == [box for box, _ in expected]
+    for region, (_, outline) in zip(regions, expected):
+        np.testing.assert_array_equal(region.mask[0].numpy(), outline)
+
+
+def test_find_regions_of_rings_in_each_other_is_the_outermost() -> None:
+    rings = torch.zeros(41, 41)
+    for inset in range(0, 20, 4):
+        rings[inset : 41 - inset, inset : 41 - inset] = 1
+        rings[inset + 2 : 39 - inset, inset + 2 : 39 - inset] = 0
+    beside = torch.cat([rings, torch.zeros(41, 3), rings], dim=1)
+    (region,) = find_regions(rings)
+    assert region.bbox == Box(0, 0, 41, 41) and region.mask.min() == 1
+    assert [corners(region.bbox) for region in find_regions(beside)] == [[44, 0, 85, 41], [0, 0, 41, 41]]
+    (soft,) = find_regions(rings * 0.5, contour_fill=False)
+    assert torch.equal(soft.mask[0], rings * 0.5), "the parts inside stay selected"
+
+
+def test_find_regions_passes_over_the_mask_as_often_for_many_parts_as_for_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One pass more for each part, or each part compared with each other, takes minutes for thousands."""
+    passes = 0
+
+    def counted(work: Callable) -> Callable:
+        def count(*given: Any, **named: Any) -> Any:
+            nonlocal passes
+            passes += 1
+            return work(*given, **named)
+
+        return count
+
+    for name in ("label", "find_objects", "binary_fill_holes", "binary_dilation", "binary_propagation"):
+        monkeypatch.setattr(ndimage, name, counted(getattr(ndimage, name)))
+    taken = {}
+    for parts in (1, 12):
+        mask = torch.zeros(5 * parts, 5 * parts)
+        for y, x in itertools.product(range(0, 5 * parts, 5), repeat=2):
+            mask[y : y + 3, x : x + 3] = 1
+        passes = 0
+        assert len(find_regions(mask, 1, 1)) == parts**2
+        taken[parts] = passes
+    assert taken[1] == taken[12]
+
+
+@pytest.mark.parametrize("factor", [1e3, 1e300, 1e308])
+def test_crop_region_of_any_factor_is_the_image_at_most(factor: float) -> None:
+    mask = torch.zeros(60, 80)
+    mask[20:40, 30:50] = 1
+    (region,) = find_regions(mask, factor)
+    assert region.crop == Box(0, 0, 80, 60)
+    assert region.mask.sum() == 400
+
+
+def test_upscale_to_any_guide_size_stays_within_max_size() -> None:
+    box = Box(0, 0, 30, 20)
+    assert upscale(box, box, 1e308, True, 90) == pytest.approx(3)
+
+
+def test_find_regions_without_scipy_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.ndimage", None)
+    with pytest.raises(DependencyError, match=r"scipy.*missing or does not work.*pip install"):
+        find_regions(torch.ones(20, 20))
 
 
 @pytest.mark.parametrize(

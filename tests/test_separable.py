@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from maskwright.core import separable, tensors
+from maskwright.core.errors import DependencyError
 from PIL import Image
 
 CPU = torch.device("cpu")
@@ -73,3 +76,9 @@ def test_on_cuda_it_runs_there(cuda: torch.device) -> None:
     result = tensors.resize_lanczos(image.to(cuda), 200, 33)
     assert result.device == cuda
     torch.testing.assert_close(result.cpu(), tensors.resize_lanczos(image, 200, 33), atol=1e-5, rtol=0)
+
+
+def test_resize_lanczos_without_scipy_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.sparse", None)
+    with pytest.raises(DependencyError, match=r"scipy.*missing or does not work.*pip install"):
+        tensors.resize_lanczos(random_image(1, 7, 19, 3), 111, 113)

@@ -82,10 +82,10 @@ class HostSampler:
 
     scheduler_function: schedulers.SchedulerFunction | None = None
     _bar: _Bar | None = None
-    _previewers: dict[int, tuple[Any, Any]] = field(default_factory=dict)
+    _previewers: dict[tuple[int, Any], tuple[Any, Any]] = field(default_factory=dict)
 
-    def expect(self, steps: int) -> None:
-        self._bar = _Bar(steps)
+    def expect(self, steps: int, done: int = 0) -> None:
+        self._bar = _Bar(steps, done)
 
     def rows_are_independent(self, sampler_name: str) -> bool:
         return sampler_name in ROW_BY_ROW
@@ -154,9 +154,10 @@ class HostSampler:
         import latent_preview
 
         kind = model.model.latent_format
-        if id(kind) not in self._previewers:
-            self._previewers[id(kind)] = kind, latent_preview.get_previewer(model.load_device, kind)
-        return self._previewers[id(kind)][1]
+        key = id(kind), model.load_device
+        if key not in self._previewers:
+            self._previewers[key] = kind, latent_preview.get_previewer(model.load_device, kind)
+        return self._previewers[key][1]
 
 
 def _noise(run: Sampling, clean: torch.Tensor) -> torch.Tensor:
@@ -171,6 +172,14 @@ def _noise(run: Sampling, clean: torch.Tensor) -> torch.Tensor:
     return torch.cat([comfy.sample.prepare_noise(part, seed) for part, seed in zip(parts, run.seeds)])
 
 
+def _mask_of_each_row(mask: torch.Tensor | None, clean: torch.Tensor) -> torch.Tensor | None:
+    """A noise mask ``[B,y,x]`` or ``[B,1,y,x]`` such that each row of the latent gets its own. Where latents have a
+    time axis ``[B,C,t,h,w]``, ComfyUI takes the masks for those of the frames of one video."""
+    if mask is None or clean.ndim != 5 or mask.ndim == 5:
+        return mask
+    return mask.reshape(-1, 1, 1, *mask.shape[-2:])  # -> [B,1,1,y,x]
+
+
 def _denoised(
     run: Sampling, noise: torch.Tensor, sampler: Any, levels: torch.Tensor, clean: torch.Tensor, steps: _Steps
 ) -> torch.Tensor:
@@ -182,7 +191,7 @@ def _denoised(
     import node_helpers
 
     common = {"callback": steps, "disable_pbar": not comfy.utils.PROGRESS_BAR_ENABLED, "seed": run.seeds[0]}
-    mask = run.latent.get("noise_mask")
+    mask = _mask_of_each_row(run.latent.get("noise_mask"), clean)
     if not isinstance(run.negative, str):
         return comfy.sample.sample_custom(
             run.model, noise, run.cfg, sampler, levels, run.positive, run.negative, clean, noise_mask=mask, **common
@@ -243,7 +252,7 @@ class _Steered:
         from comfy.k_diffusion import sampling
 
         if self._run.resume is not None:
-            return self._run.resume.draw
+            return _draw_for_device(self._run.resume, x.device)
         seed, name = extra_args.get("seed"), self._run.sampler_name
         if self._run.custom_sampler is not None:
             return None
@@ -254,14 +263,22 @@ class _Steered:
         return sampling.BrownianTreeNoiseSampler(x, low, high, seed=seed, cpu=_BROWNIAN[name])
 
 
+def _draw_for_device(midway: _Midway, device: torch.device) -> Callable | None:
+    """Where the earlier run took its noise from, for a model that may be on another device."""
+    draw, source = midway.draw, midway.x.device
+    if draw is None or source == device:
+        return draw
+    return lambda *sigmas: draw(*(torch.as_tensor(sigma).to(source) for sigma in sigmas)).to(device)
+
+
 class _Bar:
     """One progress bar for all runs of a node."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, total: int, done: int = 0) -> None:
         import comfy.utils
 
         self._bar = comfy.utils.ProgressBar(max(1, total))
-        self.total, self.done = total, 0
+        self.total, self.done = total, done
 
     def show(self, done: int, preview: Any = None) -> None:
         self.total = max(self.total, done)  # a hook may have asked for more

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ...core.checks import check_choice
+from ...core.checks import check_choice, describe
 from ...core.errors import DependencyError, PackError
 from . import node_output, running
 
@@ -83,16 +83,15 @@ def _of_node(scheduler: str, node: str, inputs: dict[str, Any], steps: int) -> t
         return torch.as_tensor(node_output(node, steps=steps, **inputs)[0]).cpu()
     except KeyError:
         raise DependencyError(
-            f"The scheduler {scheduler!r} is computed by ComfyUI's node {node}, which this ComfyUI does not have",
+            f"The scheduler {describe(scheduler)} is computed by ComfyUI's node {node}, which this ComfyUI lacks",
             "Update ComfyUI, or take another scheduler",
         ) from None
 
 
 def _checked(levels: Any) -> torch.Tensor:
     if not isinstance(levels, torch.Tensor) or levels.ndim != 1 or len(levels) < 2 or not torch.isfinite(levels).all():
-        given = f"a tensor of shape {list(levels.shape)}" if isinstance(levels, torch.Tensor) else f"{levels!r:.100}"
         raise PackError(
-            f"scheduler_func_opt gave {given}, not the levels of a schedule",
+            f"scheduler_func_opt gave {describe(levels)}, not the levels of a schedule",
             "Look at the node that makes it, or take it off",
         )
     return levels.detach().float().cpu()
