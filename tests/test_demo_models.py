@@ -29,6 +29,7 @@ def selected(image: np.ndarray, prompts: list[str], model: tuple) -> np.ndarray:
     return torch.cat(masks).numpy() > 0.5
 
 
+@pytest.mark.slow
 def test_demo_clipseg_finds_what_is_there_and_nothing_else(demo_clipseg: tuple) -> None:
     overlaps, absent = [], []
     for seed in SCENES:
@@ -52,6 +53,7 @@ def test_demo_clipseg_is_in_the_list_and_small(demo_clipseg: tuple) -> None:
     assert type(processor).__name__ == "CLIPSegProcessor" and type(model).__name__ == "CLIPSegForImageSegmentation"
 
 
+@pytest.mark.slow
 def test_demo_salient_finds_what_stands_out() -> None:
     pytest.importorskip("rembg", exc_type=ImportError)
     node = NODE_CLASS_MAPPINGS["ImageSegmentation"]()

@@ -188,6 +188,7 @@ def test_reducing_a_large_region_to_max_size_does_not_move_it() -> None:
         assert (result.image - ramp)[:, 40:150, 40:150].abs().max() < 1e-3
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     size=st.tuples(st.integers(20, 90), st.integers(20, 90)),

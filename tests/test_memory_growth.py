@@ -12,7 +12,10 @@ from pack import ROOT
 RUNS, SETTLED = 200, 80  # caches and the allocator fill up in the first runs
 LIMIT = 6_000_000  # bytes; a picture of a run is 150 kB and its results several times that
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc"),
+]
 
 # Every run has other pictures, texts and seeds, so that whatever is kept of a run adds up.
 SCRIPT = """

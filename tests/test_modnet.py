@@ -344,6 +344,7 @@ def small_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(modnet, "_REFERENCE_SIZE", 64)
 
 
+@pytest.mark.slow
 def test_prediction_follows_the_reference_steps(model: modnet.MODNet, small_reference: None) -> None:
     image = random_picture(1, 80, 110, 3)
     with torch.no_grad():
@@ -383,6 +384,7 @@ def test_a_batch_is_its_pictures_and_alpha_is_not_looked_at(model: modnet.MODNet
     assert not torch.allclose(masks[0], masks[1], atol=1e-3)
 
 
+@pytest.mark.slow
 def test_on_cuda_the_model_and_its_masks_are_there(cuda: torch.device, checkpoint: Path, model: modnet.MODNet) -> None:
     image = random_picture(1, 96, 520, 3)
     there = modnet.predict(modnet.load_modnet(checkpoint, cuda), image)
@@ -390,6 +392,7 @@ def test_on_cuda_the_model_and_its_masks_are_there(cuda: torch.device, checkpoin
     torch.testing.assert_close(there.cpu(), modnet.predict(model, image), atol=0.02, rtol=0)
 
 
+@pytest.mark.slow
 def test_an_accelerator_that_cannot_resize_by_area_is_not_asked_to(
     model: modnet.MODNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:

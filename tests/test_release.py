@@ -10,6 +10,7 @@ from maskwright.core.model_cache import ModelCache
 from maskwright.models import clipseg
 
 
+@pytest.mark.slow
 def test_release_frees_clipseg(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("transformers")
     monkeypatch.setattr(clipseg, "_loaded", ModelCache(2))

@@ -42,6 +42,7 @@ matting.matte(torch.rand(40, 40, 3), mask, matting.MattingSettings(240, 20, 3))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("needs", "what"), [("pymatting", MATTING), ("rembg", "rembg._session_classes()")])
 def test_background_removal_leaves_the_number_of_threads_alone(needs: str, what: str) -> None:
     if needs == "rembg":

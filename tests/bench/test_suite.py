@@ -166,6 +166,7 @@ def test_whatever_misses_its_target_has_a_reason(machine: dict) -> None:
     assert [row.what for row in rows if row.missed and not row.note] == []
 
 
+@pytest.mark.slow
 def test_a_benchmark_runs_and_keeps_nothing_when_quick() -> None:
     pytest.importorskip("cv2")
     before = {file: file.stat().st_mtime_ns for file in suite.RESULTS.glob("*")}
