@@ -47,3 +47,12 @@ def test_pip_would_never_install_a_top_level_nodes() -> None:
 
 def test_the_changelog_speaks_of_this_version() -> None:
     assert f"## {PROJECT['project']['version']}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_readme_names_the_oldest_comfyui_that_pyproject_requires() -> None:
+    floor = PROJECT["tool"]["comfy"]["requires-comfyui"].removeprefix(">=")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    badge = re.search(r"badge/ComfyUI-([\d.]+)%20to%20([\d.]+)-", readme)
+    assert badge and badge.group(1) == floor
+    tested = re.search(r"The tests run in ComfyUI (.*?) on the CPU", readme, re.DOTALL)
+    assert tested and floor in tested.group(1) and badge.group(2) in tested.group(1)
