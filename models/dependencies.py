@@ -1,0 +1,40 @@
+"""Packages that a model needs and that may be missing or broken: imported when used, with one kind of error."""
+
+from __future__ import annotations
+
+import importlib
+import textwrap
+from types import ModuleType
+
+from ..core.errors import DependencyError
+
+
+def import_package(name: str, install: str, *needed: str) -> ModuleType:
+    """Import a package or one of its modules, whatever its import does.
+
+    Some packages fail with an error that is not an ImportError (a library that cannot be loaded, two versions that do
+    not fit), and some call ``sys.exit``, which would end ComfyUI's worker.
+
+    Args:
+        name: As in ``import name``; may hold dots.
+        install: What the user can do, for the error's remedy: the command that installs the package.
+        needed: Names that the caller uses. A package that loads its parts late, or of which only a part is left, is
+            asked for them here.
+
+    Raises:
+        DependencyError: The package is missing or does not work.
+        MemoryError: There is not enough memory to import it.
+    """
+    try:
+        module = importlib.import_module(name)
+        for each in needed:
+            getattr(module, each)
+    except MemoryError:
+        raise
+    except (Exception, SystemExit) as error:  # not BaseException: an interrupt passes
+        reason = "it ends the program" if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
+        package, reason = name.partition(".")[0], textwrap.shorten(reason, 400)
+        raise DependencyError(
+            f"the Python package {package} is missing or does not work ({reason})", install
+        ) from error
+    return module
