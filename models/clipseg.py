@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..core.chunks import is_torch_out_of_memory
-from ..core.errors import DependencyError, ModelError, PackError
+from ..core.clipseg import ImageSettings
+from ..core.errors import DependencyError, InputError, ModelError, PackError
 from ..core.interfaces import Progress
 from ..core.model_cache import ModelCache
 from . import catalog, weights
@@ -39,7 +40,6 @@ FOLDER_KINDS = ("clipseg", "clip_seg")  # ComfyUI's models folders to look in: o
 _INSTALL = "Install it into ComfyUI's Python: python -m pip install 'transformers>=4.50.3'"
 _CACHED = "models--"  # begins the name of a model's folder in a Hugging Face cache
 _LARGEST_JSON = 16 << 20  # bytes; what is larger holds no settings, and the list of models reads every config.json
-_LARGEST_SIDE = 8192  # pixels of the square that a model looks at
 _SAFE, _SAFE_INDEX, _PICKLE = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
 
 _loaded: ModelCache[tuple] = ModelCache(capacity=2)
@@ -412,24 +412,11 @@ def _image_processor(kind: type, settings: dict, path: Path) -> object:
         processor = kind.from_dict(settings)
     except Exception as error:
         raise _unreadable(path, error) or _broken(path, f"{type(error).__name__}: {error}") from error
-    for name in ("image_mean", "image_std"):
-        value = getattr(processor, name, None)
-        if not isinstance(value, (list, tuple)) or len(value) != 3 or not all(map(_is_number, value)):
-            raise _broken(path, f"its {name} is {reprlib.repr(value)}, not three numbers")
-    if 0 in processor.image_std:
-        raise _broken(path, f"its image_std is {reprlib.repr(processor.image_std)}, and images are divided by it")
-    factor = getattr(processor, "rescale_factor", None)
-    if factor is not None and not (_is_number(factor) and factor > 0):
-        raise _broken(path, f"its rescale_factor is {reprlib.repr(factor)}, not a number above 0")
-    size = settings["size"]
-    sides = list(size.values()) if isinstance(size, dict) else [size]
-    if not sides or not all(_is_number(side) and 1 <= side <= _LARGEST_SIDE for side in sides):
-        raise _broken(path, f"its size is {reprlib.repr(size)}, not numbers of pixels up to {_LARGEST_SIDE}")
+    try:
+        ImageSettings.of(processor)
+    except InputError as error:
+        raise _broken(path, error.problem) from error
     return processor
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and -1e9 < value < 1e9
 
 
 def _read_model(transformers, folder: Path, file: Path) -> CLIPSegForImageSegmentation:

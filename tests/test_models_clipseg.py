@@ -550,7 +550,6 @@ BAD_IMAGE_SETTINGS = {
     "not a number": {"image_mean": [0.5, float("nan"), 0.5]},
     "400 digits": {"image_mean": [0.5, 10**400, 0.5]},
     "factor": {"rescale_factor": "x"},
-    "factor 0": {"rescale_factor": 0},
     "size": {"size": "large"},
     "size below 1": {"size": {"height": -3, "width": -3}},
     "size above memory": {"size": {"height": 10**9, "width": 10**9}},
