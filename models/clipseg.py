@@ -242,7 +242,7 @@ def _is_default(folder: Path) -> bool:
 
 
 def _require(name: str, folder: Path) -> None:
-    fault = _fault(folder)
+    fault = _find_fault(folder)
     if fault is not None:
         raise ModelError(
             f"{name} cannot be loaded: {folder} {fault}",
@@ -251,7 +251,19 @@ def _require(name: str, folder: Path) -> None:
 
 
 def _fault(folder: Path) -> str | None:
-    """What keeps ``folder`` from being a whole CLIPSeg model, as far as names and config.json tell; None if nothing."""
+    """As `_find_fault`, also of a folder that cannot be read."""
+    try:
+        return _find_fault(folder)
+    except _Unreadable as error:
+        return f"cannot be read: {error.problem}"
+
+
+def _find_fault(folder: Path) -> str | None:
+    """What keeps ``folder`` from being a whole CLIPSeg model, as far as names and config.json tell; None if nothing.
+
+    Raises:
+        ModelError: It cannot be told, since a file cannot be read.
+    """
     if not os.path.isdir(folder):
         return "does not exist"
     try:
@@ -259,8 +271,8 @@ def _fault(folder: Path) -> str | None:
         if missing:
             return f"is incomplete: {', '.join(missing)} missing"
         kind = _config(folder).get("model_type")
-    except PermissionError as error:
-        return f"may not be read by this user ({error})"
+    except _Unreadable:
+        raise
     except ModelError as error:
         return f"is broken: {error.problem}"
     return None if kind == "clipseg" else f"is no CLIPSeg model: its config.json says {reprlib.repr(kind)}"
@@ -270,8 +282,8 @@ def _missing_files(folder: Path) -> list[str]:
     def there(name: str) -> bool:
         try:
             return stat.S_ISREG((folder / name).stat().st_mode)
-        except PermissionError:
-            raise  # the file may well be there
+        except PermissionError as error:  # it may well be there
+            raise _unreadable(folder / name, error) from error
         except (OSError, ValueError):  # also a link whose target is gone, as in a cache half deleted
             return False
 
@@ -330,16 +342,20 @@ def _broken(path: Path, why: object) -> ModelError:
     )
 
 
-def _unreadable(path: Path, error: Exception) -> ModelError | None:
+class _Unreadable(ModelError):
+    """A file cannot be read, and is not to blame for it."""
+
+
+def _unreadable(path: Path, error: Exception) -> _Unreadable | None:
     """What is wrong where the file or folder at ``path`` may be a good one; None where it is to blame."""
-    if isinstance(error, PermissionError):
-        return ModelError(
+    # Libraries written in Rust have no error numbers, only the words of the system.
+    if isinstance(error, PermissionError) or "os error 13" in str(error):
+        return _Unreadable(
             f"{path} may not be read by this user ({error})",
             "Give the user that ComfyUI runs as the right to read it, and its folder",
         )
-    # safetensors has no error number, only the words of the system.
     if is_torch_out_of_memory(error) or getattr(error, "errno", None) == errno.ENOMEM or "os error 12" in str(error):
-        return ModelError(
+        return _Unreadable(
             f"there is not enough memory to load {path} ({type(error).__name__}: {error})",
             "Close other programs, or choose 'Unload Models' in ComfyUI's menu, and run again",
         )

@@ -13,6 +13,7 @@ import queue
 import socket
 import ssl
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -122,7 +123,7 @@ class Transfer:
             self._put(b"")
         except BaseException as error:  # the caller's thread raises it
             self._put(error)
-            if isinstance(error, urllib.request.HTTPError):
+            if isinstance(error, urllib.error.HTTPError):
                 error.close()
 
     def _put(self, item: object) -> None:
@@ -160,11 +161,11 @@ class _TlsConnection(http.client.HTTPSConnection, _Connection):
     """In this order of base classes the socket is handed over before the TLS handshake, which may hang too."""
 
 
-class _Handler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+class _Handler(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
     """Opens http and https with the connections above."""
 
     def __init__(self, keep: Callable[[socket.socket], None], context: ssl.SSLContext) -> None:
-        super().__init__()
+        super().__init__(context=context)
         self._keep, self._tls = keep, context
 
     def http_open(self, request: urllib.request.Request) -> http.client.HTTPResponse:

@@ -627,6 +627,16 @@ def test_load_without_enough_memory_blames_no_file(
     monkeypatch.undo()
 
 
+def test_load_without_the_right_to_read_blames_no_file(
+    tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy(tiny, folder / "mine")
+    fail_to_build(monkeypatch, Exception("Permission denied (os error 13)"))
+    with pytest.raises(ModelError, match="mine may not be read by this user") as caught:
+        clipseg.load("mine", [folder])
+    assert "Delete" not in str(caught.value)
+
+
 class Interrupt(BaseException):
     """As the host's own interrupt on new hosts: no Exception."""
 
@@ -645,23 +655,24 @@ def test_load_lets_an_interrupt_pass(
     ("code", "message"), [(errno.EACCES, "may not be read"), (errno.EPERM, "may not be read"), (errno.ENOMEM, "memory")]
 )
 @pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "model.safetensors"])
+@pytest.mark.parametrize("model", ["mine", clipseg.DEFAULT])
 def test_load_of_a_file_that_may_not_be_read_does_not_say_delete_it(
-    tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int, message: str
+    tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int, message: str, model: str
 ) -> None:
     """As `open` answers to another user; the test itself may run as one who may read all."""
-    copy(tiny, folder / "mine")
+    path = copy(tiny, folder / model.replace("/", "--")) / name
     for module in (builtins, io):
         real = module.open
 
-        def refuse(path: object, *arguments: object, real: Callable = real, **others: object) -> object:
-            if str(path) == str(folder / "mine" / name):
-                raise OSError(code, os.strerror(code), str(path))
-            return real(path, *arguments, **others)
+        def refuse(file: object, *arguments: object, real: Callable = real, **others: object) -> object:
+            if str(file) == str(path):
+                raise OSError(code, os.strerror(code), str(file))
+            return real(file, *arguments, **others)
 
         monkeypatch.setattr(module, "open", refuse)
     with pytest.raises(ModelError, match=message) as caught:
-        clipseg.load("mine", [folder])
-    assert str(folder / "mine" / name) in str(caught.value) and "Delete" not in str(caught.value)
+        clipseg.load(model, [folder])
+    assert str(path) in str(caught.value) and "Delete" not in str(caught.value)
 
 
 # Pickles
