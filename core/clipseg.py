@@ -16,9 +16,11 @@ import inspect
 import itertools
 import logging
 import math
+import reprlib
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from numbers import Real
 from typing import TypeAlias
 
 import torch
@@ -43,6 +45,11 @@ LARGEST_RESOLUTION = 2048
 _LARGEST_WHOLE = 2
 # The part of a tile that the next one sees as well.
 _OVERLAP = 1 / 4
+
+# Limits of an image processor's settings: beyond these they are mistakes, and a side needs more memory than there is.
+_LARGEST_SIDE = 8192
+_LARGEST_SETTING = 1e6
+_SMALLEST_DIVISOR = 1e-6
 
 # The most that a chunk has, in pictures of the model's own size. On a CPU, one for each core.
 _PICTURES_AT_ONCE = 8
@@ -170,6 +177,71 @@ def copy_as(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
     return made
 
 
+@dataclass(frozen=True)
+class ImageSettings:
+    """How an image becomes what the model sees.
+
+    Attributes:
+        size: Pixels a side of the square.
+        filter: ``nearest``, ``bilinear`` or ``bicubic``, for resizing.
+        factor: What 8-bit values are multiplied by.
+        mean, std: Of red, green and blue; the model sees (value - mean) / std.
+    """
+
+    size: int
+    filter: str
+    factor: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def of(cls, processor: object, model_size: int = RESOLUTION) -> ImageSettings:
+        """Those of an image processor of transformers; ``model_size`` where it has no size.
+
+        Raises:
+            InputError: They cannot be used; names the setting.
+        """
+        size = getattr(processor, "size", None) or model_size
+        size = size if isinstance(size, Real) else _first(size, "height", "shortest_edge")
+        resample = getattr(processor, "resample", 2)
+        # Pillow's numbers, or torchvision's names.
+        names = {0: "nearest", "nearest": "nearest", 2: "bilinear", "bilinear": "bilinear"}
+        normalizes = getattr(processor, "do_normalize", True)
+        mean, std = (processor.image_mean, processor.image_std) if normalizes else ((0.0,) * 3, (1.0,) * 3)
+        return cls(
+            size=int(_setting(size, "size", 1, _LARGEST_SIDE)),
+            filter=names.get(getattr(resample, "value", resample), "bicubic"),
+            factor=_setting(getattr(processor, "rescale_factor", None) or 1 / 255, "rescale_factor", _SMALLEST_DIVISOR),
+            mean=_three_settings(mean, "image_mean"),
+            std=_three_settings(std, "image_std", _SMALLEST_DIVISOR),
+        )
+
+
+def _setting(value: object, name: str, low: float = -_LARGEST_SETTING, high: float = _LARGEST_SETTING) -> float:
+    if isinstance(value, Real) and low <= value <= high:
+        return float(value)
+    raise InputError(
+        f"the CLIPSeg processor's {name} is {_shown(value)}, not a number from {low:g} to {high:g}",
+        "Connect the output of 'CLIPSeg Model Loader'",
+    )
+
+
+def _three_settings(values: object, name: str, low: float = -_LARGEST_SETTING) -> tuple[float, ...]:
+    if not hasattr(values, "__len__") or len(values) != 3:
+        raise InputError(
+            f"the CLIPSeg processor's {name} is {_shown(values)}, not three numbers",
+            "Connect the output of 'CLIPSeg Model Loader'",
+        )
+    return tuple(_setting(value, name, low) for value in values)
+
+
+def _shown(value: object) -> str:
+    try:
+        return reprlib.repr(value)
+    except ValueError:  # more digits than Python writes
+        return "a number of thousands of digits"
+
+
 class Segmenter:
     """A CLIPSeg processor and model, ready to be asked. The model runs where its weights lie and is not changed.
 
@@ -196,17 +268,10 @@ class Segmenter:
             )
         self.patch = int(self._vision.embeddings.patch_embedding.stride[0])
 
-        pictures = processor.image_processor
-        size = getattr(pictures, "size", None) or model.config.vision_config.image_size
-        self.own_size = int(size if isinstance(size, (int, float)) else _first(size, "height", "shortest_edge"))
-        resample = getattr(pictures, "resample", 2)
-        # Pillow's numbers, or torchvision's names.
-        names = {0: "nearest", "nearest": "nearest", 2: "bilinear", "bilinear": "bilinear"}
-        self._filter = names.get(getattr(resample, "value", resample), "bicubic")
-        self._rescale = 255.0 * (getattr(pictures, "rescale_factor", None) or 1 / 255)
-        normalizes = getattr(pictures, "do_normalize", True)
-        self._mean = torch.tensor(pictures.image_mean if normalizes else [0.0] * 3).view(3, 1, 1)
-        self._std = torch.tensor(pictures.image_std if normalizes else [1.0] * 3).view(3, 1, 1)
+        settings = ImageSettings.of(processor.image_processor, model.config.vision_config.image_size)
+        self.own_size, self._filter, self._rescale = settings.size, settings.filter, 255.0 * settings.factor
+        self._mean = torch.tensor(settings.mean).view(3, 1, 1)
+        self._std = torch.tensor(settings.std).view(3, 1, 1)
 
     def side(self, scale: float) -> int:
         """The model's own size times ``scale``, in whole patches."""
@@ -314,21 +379,27 @@ def _first(size: object, *names: str) -> int:
         found = size.get(name) if isinstance(size, dict) else getattr(size, name, None)
         if found:
             return found
-    raise InputError(f"the CLIPSeg processor's picture size is {size!r}", f"Give it one of: {', '.join(names)}")
+    raise InputError(f"the CLIPSeg processor's size is {_shown(size)}", f"Give it one of: {', '.join(names)}")
 
 
 class _Answers:
     """A query put to a model: probabilities for pictures, whole or tile by tile.
 
-    ``progress`` is asked after every tile and every prompt whether to stop; its steps are the caller's.
+    ``progress`` is asked whether to stop after every prompt that is encoded, and after every tile and prompt that is
+    looked for; its steps are the caller's.
     """
 
     def __init__(self, segmenter: Segmenter, query: Query, progress: Progress = WITHOUT_PROGRESS) -> None:
         self._segmenter, self._progress = segmenter, progress
-        self._wanted = [segmenter.text_embedding(prompt) for prompt in query.prompts]
-        self._unwanted = [segmenter.text_embedding(prompt) for prompt in query.negative_prompts]
+        self._wanted = list(self._embeddings(query.prompts))
+        self._unwanted = list(self._embeddings(query.negative_prompts))
         self.side = segmenter.side(query.scale)
         self.tile = min(self.side, segmenter.side(_LARGEST_WHOLE))
+
+    def _embeddings(self, prompts: list[str]) -> Iterator[torch.Tensor]:
+        for prompt in prompts:
+            yield self._segmenter.text_embedding(prompt)
+            self._progress.step(0)
 
     def shrink_tiles(self) -> bool:
         """Make tiles half as large, and at least the model's own size; False where they are no larger than that."""

@@ -35,7 +35,7 @@ class Found:
 def available(folders: Sequence[Path]) -> list[str]:
     """Names for a list to choose from: the known models, the user's own ONNX files in ``folders``, the demo model.
 
-    Reads only the names of files; loads and fetches nothing.
+    Reads only the names of files; loads and fetches nothing. What cannot be read is left out.
     """
     known = {name for model in catalog.BACKGROUND.values() for name in _names_of(model)}
     own = {name for name in _own_files(folders) if name not in known}
@@ -58,11 +58,11 @@ def where(name: str, folders: Sequence[Path] = (), elsewhere: Sequence[Path] = (
         InputError: There is no model of that name.
     """
     if name == DEMO:
-        return DEMO_FILE if DEMO_FILE.is_file() else None
+        return DEMO_FILE if os.path.isfile(DEMO_FILE) else None
     model = known(name)
     if model is None:
         return _own_file(name, [Path(folder) for folder in folders])
-    return next((path for path in _candidates(model, folders, elsewhere) if path.is_file()), None)
+    return next((path for path in _candidates(model, folders, elsewhere) if os.path.isfile(path)), None)
 
 
 def find(
@@ -103,7 +103,7 @@ def _own_file(name: object, folders: Sequence[Path]) -> Path:
         if name in (found, found.removesuffix(".onnx")):
             return path
     raise InputError(
-        f"model is {name!r}, which is none of the models for background removal",
+        f"model is {weights.quote(name)}, which is none of the models for background removal",
         f"Choose one of: {', '.join(available(folders))}; or put an ONNX file of that name into "
         f"{folders[0] if folders else 'models/rembg'}",
     )
@@ -111,12 +111,36 @@ def _own_file(name: object, folders: Sequence[Path]) -> Path:
 
 def _own_files(folders: Sequence[Path]) -> dict[str, Path]:
     """The ONNX files in ``folders`` and below, by their names there, written with ``/``; the first of a name counts."""
-    found: dict[str, Path] = {}
+    own: dict[str, Path] = {}
     for folder in folders:
-        for path in sorted(folder.rglob("*.onnx")):
-            if path.is_file():
-                found.setdefault(path.relative_to(folder).as_posix(), path)
-    return found
+        for below, files in _folders_below(Path(folder)):
+            for file in files:
+                path = below / file
+                name = path.relative_to(folder).as_posix()
+                if file.endswith(".onnx") and os.path.isfile(path) and weights.is_unicode(name):
+                    own.setdefault(name, path)
+    return own
+
+
+def _folders_below(top: Path) -> Iterator[tuple[Path, list[str]]]:
+    """``top`` and the folders below it, with their files: each folder once, since links may lead in a circle.
+
+    Folders that no link leads to come first, so that a new link does not change the names of files.
+    """
+    seen: set[str] = set()
+    starts = [os.fspath(top)]
+    while starts:
+        inner: list[str] = []
+        for folder, names, files in (each for start in starts for each in os.walk(start)):
+            real = os.path.realpath(folder)
+            if real in seen:
+                names.clear()
+                continue
+            seen.add(real)
+            names.sort()
+            inner += [os.path.join(folder, name) for name in names]  # os.walk does not follow those that are links
+            yield Path(folder), sorted(files)
+        starts = [each for each in inner if os.path.realpath(each) not in seen]
 
 
 def _names_of(model: catalog.Model) -> list[str]:
@@ -147,4 +171,4 @@ def _rembg_homes() -> list[Path]:
         os.path.join("~", ".u2net"),
         os.path.join("~", ".rembg"),
     ]
-    return [Path(home).expanduser() for home in homes if home]
+    return [Path(os.path.expanduser(home)) for home in homes if home]  # which stays as it is for a user without a home

@@ -7,18 +7,25 @@ differs between transformers 4.50 and 5.x is in `_read_processor` and `_read_mod
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
+import os
+import reprlib
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
-from ..core.errors import DependencyError, ModelError, PackError
+from ..core.chunks import is_torch_out_of_memory
+from ..core.clipseg import ImageSettings
+from ..core.errors import DependencyError, InputError, ModelError, PackError
 from ..core.interfaces import Progress
 from ..core.model_cache import ModelCache
 from . import catalog, weights
+from .dependencies import import_package
 
 if TYPE_CHECKING:
     from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor
@@ -30,6 +37,9 @@ DEMO = "demo: coloured shapes (bundled)"
 DEMO_FOLDER = Path(__file__).resolve().parent / "demo" / "clipseg"
 FOLDER_KINDS = ("clipseg", "clip_seg")  # ComfyUI's models folders to look in: ours first, then one that others use
 
+_INSTALL = "Install it into ComfyUI's Python: python -m pip install 'transformers>=4.50.3'"
+_CACHED = "models--"  # begins the name of a model's folder in a Hugging Face cache
+_LARGEST_JSON = 16 << 20  # bytes; what is larger holds no settings, and the list of models reads every config.json
 _SAFE, _SAFE_INDEX, _PICKLE = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
 
 _loaded: ModelCache[tuple] = ModelCache(capacity=2)
@@ -38,10 +48,10 @@ _loaded: ModelCache[tuple] = ModelCache(capacity=2)
 def available(folders: Sequence[Path]) -> list[str]:
     """Names for a list to choose from: the published model, what lies in ``folders``, the demo model where it is.
 
-    Reads only the names and the ``config.json`` of folders; loads and fetches nothing.
+    Reads only the names and the ``config.json`` of folders; loads and fetches nothing. What cannot be read is left out.
     """
     found = {name for folder in folders for name, path in _models_in(folder) if _is_clipseg(path)}
-    found = {name for name in found if not _means(DEFAULT, name)}
+    found = {name for name in found if not _means(DEFAULT, name) and weights.is_unicode(name)}
     return [DEFAULT, *sorted(found, key=str.casefold), *([DEMO] if DEMO_FOLDER.is_dir() else [])]
 
 
@@ -71,8 +81,23 @@ def load(
     """
     folder = find(name, folders, progress)
     file = _weights_of(folder)
-    stat = file.stat()  # weights that are replaced on disk are loaded anew
-    return _loaded.get((folder.resolve(), stat.st_mtime_ns, stat.st_size), lambda: _read(folder, file))
+    state = file.stat()  # weights that are replaced on disk are loaded again
+    return _loaded.get((folder.resolve(), state.st_mtime_ns, state.st_size), lambda: _read(folder, file))
+
+
+def full_name(name: str) -> str:
+    """``org/model`` for ``models--org--model``, the name of its folder in a Hugging Face cache; `DEFAULT` for every way
+    to write that; any other name as it is.
+
+    Raises:
+        InputError: ``name`` is no name.
+    """
+    if name == DEMO:
+        return DEMO
+    weights.check_name(name, "model")
+    if name.startswith(_CACHED):
+        name = _name_in_cache(name)
+    return DEFAULT if _means(DEFAULT, name) else name
 
 
 def release() -> None:
@@ -87,18 +112,18 @@ def where(name: str = DEFAULT, folders: Sequence[Path] = ()) -> Path | None:
     Raises:
         InputError: ``name`` is no name.
     """
+    name = full_name(name)
     if name == DEMO:
         return DEMO_FOLDER
-    weights.check_name(name, "model")
     return next((path for path in _candidates(name, [Path(each) for each in folders]) if _fault(path) is None), None)
 
 
 def find(name: str = DEFAULT, folders: Sequence[Path] = (), progress: Callable[[int], Progress] | None = None) -> Path:
     """The folder with all files of the model called ``name``, downloaded if need be. Arguments and errors as `load`."""
+    name = full_name(name)
     if name == DEMO:
         _require(DEMO, DEMO_FOLDER)
         return DEMO_FOLDER
-    weights.check_name(name, "model")
     folders = [Path(folder) for folder in folders] or [weights.default_folder("clipseg")]
 
     target = folders[0] / name.replace("/", "--")
@@ -137,25 +162,31 @@ def _candidates(name: str, folders: Sequence[Path]) -> Iterator[Path]:
         for found, path in _models_in(folder):
             if _means(name, found) and path != folder:
                 yield path
-        if (folder / "config.json").is_file() and (name == folder.name or (name == DEFAULT and _is_default(folder))):
+        if os.path.isfile(folder / "config.json") and (
+            name == folder.name or (name == DEFAULT and _is_default(folder))
+        ):
             yield folder
     organisation, _, model = name.partition("/")
     if organisation and model and "/" not in model:
-        yield from _snapshots(_hub_cache() / f"models--{organisation}--{model}")
+        yield from _snapshots(_hub_cache() / f"{_CACHED}{organisation}--{model}")
 
 
 def _models_in(folder: Path) -> Iterator[tuple[str, Path]]:
     """Name and place of everything in ``folder`` that could be a model's folder."""
-    if (folder / "config.json").is_file():
+    if os.path.isfile(folder / "config.json"):
         yield folder.name, folder
     for child in _subfolders(folder):
-        if child.name.startswith("models--"):
+        if child.name.startswith(_CACHED):
             for snapshot in _snapshots(child):
-                yield child.name.removeprefix("models--").replace("--", "/"), snapshot
+                yield _name_in_cache(child.name), snapshot
             continue
         yield child.name, child
         for grandchild in _subfolders(child):
             yield f"{child.name}/{grandchild.name}", grandchild
+
+
+def _name_in_cache(folder: str) -> str:
+    return folder.removeprefix(_CACHED).replace("--", "/")
 
 
 def _means(name: str, found: str) -> bool:
@@ -167,30 +198,31 @@ def _means(name: str, found: str) -> bool:
 def _snapshots(repository: Path) -> list[Path]:
     """The snapshots in a Hugging Face cache's folder ``models--org--name``: the pinned one, main, then the newest."""
     snapshots = _subfolders(repository / "snapshots")
-    try:
-        main = (repository / "refs" / "main").read_text(encoding="utf-8").strip()
-    except OSError:
-        main = None
+    main = None
+    with contextlib.suppress(OSError, ValueError):  # not there, may not be read, not text
+        reference = repository / "refs" / "main"
+        if os.path.isfile(reference):  # of a pipe, a read would never end
+            main = reference.read_text(encoding="utf-8").strip()
     preferred = [catalog.CLIPSEG.revision, main]
 
     def order(snapshot: Path) -> tuple[int, float]:
         rank = preferred.index(snapshot.name) if snapshot.name in preferred else len(preferred)
-        return rank, -snapshot.stat().st_mtime
+        try:
+            return rank, -snapshot.stat().st_mtime
+        except OSError:  # removed in between
+            return rank, 0.0
 
     return sorted(snapshots, key=order)
 
 
 def _hub_cache() -> Path:
-    try:
-        from huggingface_hub import constants
-    except ImportError as error:
-        raise _dependency_error(error) from error
+    constants = import_package("huggingface_hub.constants", _INSTALL, "HF_HUB_CACHE")
     return Path(constants.HF_HUB_CACHE)  # what HF_HOME and HF_HUB_CACHE say
 
 
 def _subfolders(folder: Path) -> list[Path]:
     try:
-        return sorted(child for child in folder.iterdir() if child.is_dir())
+        return sorted(child for child in folder.iterdir() if os.path.isdir(child))
     except OSError:  # is not there, or may not be read
         return []
 
@@ -215,7 +247,7 @@ def _is_default(folder: Path) -> bool:
 
 
 def _require(name: str, folder: Path) -> None:
-    fault = _fault(folder)
+    fault = _find_fault(folder)
     if fault is not None:
         raise ModelError(
             f"{name} cannot be loaded: {folder} {fault}",
@@ -224,22 +256,41 @@ def _require(name: str, folder: Path) -> None:
 
 
 def _fault(folder: Path) -> str | None:
-    """What keeps ``folder`` from being a whole CLIPSeg model, as far as names and config.json tell; None if nothing."""
-    if not folder.is_dir():
+    """As `_find_fault`, also of a folder that cannot be read."""
+    try:
+        return _find_fault(folder)
+    except _Unreadable as error:
+        return f"cannot be read: {error.problem}"
+
+
+def _find_fault(folder: Path) -> str | None:
+    """What keeps ``folder`` from being a whole CLIPSeg model, as far as names and config.json tell; None if nothing.
+
+    Raises:
+        ModelError: It cannot be told, since a file cannot be read.
+    """
+    if not os.path.isdir(folder):
         return "does not exist"
     try:
         missing = _missing_files(folder)
         if missing:
             return f"is incomplete: {', '.join(missing)} missing"
         kind = _config(folder).get("model_type")
+    except _Unreadable:
+        raise
     except ModelError as error:
         return f"is broken: {error.problem}"
-    return None if kind == "clipseg" else f"is no CLIPSeg model: its config.json says {kind!r}"
+    return None if kind == "clipseg" else f"is no CLIPSeg model: its config.json says {reprlib.repr(kind)}"
 
 
 def _missing_files(folder: Path) -> list[str]:
     def there(name: str) -> bool:
-        return (folder / name).is_file()  # False for a link whose target is gone, as in a cache half deleted
+        try:
+            return stat.S_ISREG((folder / name).stat().st_mode)
+        except PermissionError as error:  # it may well be there
+            raise _unreadable(folder / name, error) from error
+        except (OSError, ValueError):  # also a link whose target is gone, as in a cache half deleted
+            return False
 
     missing = [] if there("config.json") else ["config.json"]
     if not there("preprocessor_config.json") and not there("processor_config.json"):
@@ -266,7 +317,7 @@ def _shards(folder: Path) -> list[str]:
 
 def _weights_of(folder: Path) -> Path:
     """The file that the weights are read from: safetensors wherever there is one."""
-    return next(path for name in (_SAFE, _SAFE_INDEX, _PICKLE) if (path := folder / name).is_file())
+    return next(path for name in (_SAFE, _SAFE_INDEX, _PICKLE) if os.path.isfile(path := folder / name))
 
 
 def _config(folder: Path) -> dict:
@@ -275,9 +326,14 @@ def _config(folder: Path) -> dict:
 
 def _json(path: Path) -> dict:
     try:
+        state = path.stat()
+        if not stat.S_ISREG(state.st_mode):
+            raise _broken(path, "it is not a file")  # of a pipe, a read would never end
+        if state.st_size > _LARGEST_JSON:
+            raise _broken(path, f"it has {state.st_size} bytes, too many for settings")
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise _broken(path, error) from error
+    except (OSError, ValueError, RecursionError, MemoryError) as error:
+        raise _unreadable(path, error) or _broken(path, error) from error
     if not isinstance(content, dict):
         raise _broken(path, "it is no JSON object")
     return content
@@ -289,6 +345,26 @@ def _broken(path: Path, why: object) -> ModelError:
         f"Delete it and run again; where it is not fetched by itself, take it once more from {catalog.CLIPSEG.page} "
         "or wherever the model came from",
     )
+
+
+class _Unreadable(ModelError):
+    """A file cannot be read, and is not to blame for it."""
+
+
+def _unreadable(path: Path, error: Exception) -> _Unreadable | None:
+    """What is wrong where the file or folder at ``path`` may be a good one; None where it is to blame."""
+    # Libraries written in Rust have no error numbers, only the words of the system.
+    if isinstance(error, PermissionError) or "os error 13" in str(error):
+        return _Unreadable(
+            f"{path} may not be read by this user ({error})",
+            "Give the user that ComfyUI runs as the right to read it, and its folder",
+        )
+    if is_torch_out_of_memory(error) or getattr(error, "errno", None) == errno.ENOMEM or "os error 12" in str(error):
+        return _Unreadable(
+            f"there is not enough memory to load {path} ({type(error).__name__}: {error})",
+            "Close other programs, or choose 'Unload Models' in ComfyUI's menu, and run again",
+        )
+    return None
 
 
 def _not_found(name: str, folders: Sequence[Path], faults: dict[Path, str], target: Path) -> ModelError:
@@ -310,17 +386,18 @@ def _not_found(name: str, folders: Sequence[Path], faults: dict[Path, str], targ
 
 def _read(folder: Path, file: Path) -> tuple:
     try:
-        import transformers
-        from transformers import CLIPSegForImageSegmentation as _  # noqa: F401 - imported lazily, so it may fail here
-    except (ImportError, RuntimeError) as error:
-        raise _dependency_error(error) from error
-    logger.info("Loading CLIPSeg from %s", folder)
-    try:
+        transformers = import_package(
+            "transformers", _INSTALL, "CLIPSegConfig", "CLIPSegForImageSegmentation", "CLIPSegProcessor"
+        )
+        logger.info("Loading CLIPSeg from %s", folder)
         return _read_processor(transformers, folder), _read_model(transformers, folder, file)
-    except (PackError, MemoryError):
+    except PackError:
         raise
+    except (ImportError, SystemExit) as error:  # of a package that transformers imports only now
+        reason = "it ends the program" if isinstance(error, SystemExit) else error
+        raise DependencyError(f"a Python package that transformers needs does not work ({reason})", _INSTALL) from error
     except Exception as error:  # whatever a library says of broken files, they are what it is about
-        raise ModelError(
+        raise _unreadable(folder, error) or ModelError(
             f"the CLIPSeg model in {folder} cannot be loaded: {type(error).__name__}: {error}",
             "Delete that folder's files and run again, or put a whole copy of the model there",
         ) from error
@@ -341,9 +418,26 @@ def _read_processor(transformers, folder: Path) -> CLIPSegProcessor:
     # The fast one; since 5.0 there is only one, and this name is kept for it.
     tokenizer_class = getattr(transformers, "CLIPTokenizerFast", None) or transformers.CLIPTokenizer
     return transformers.CLIPSegProcessor(
-        image_processor=image_processor_class.from_dict(settings),
+        image_processor=_image_processor(image_processor_class, settings, path),
         tokenizer=tokenizer_class.from_pretrained(str(folder), local_files_only=True),
     )
+
+
+def _image_processor(kind: type, settings: dict, path: Path) -> object:
+    """An image processor with the ``settings`` that ``path`` holds.
+
+    Raises:
+        ModelError: They are not settings for images; names the file.
+    """
+    try:
+        processor = kind.from_dict(settings)
+    except Exception as error:
+        raise _unreadable(path, error) or _broken(path, f"{type(error).__name__}: {error}") from error
+    try:
+        ImageSettings.of(processor)
+    except InputError as error:
+        raise _broken(path, error.problem) from error
+    return processor
 
 
 def _read_model(transformers, folder: Path, file: Path) -> CLIPSegForImageSegmentation:
@@ -357,6 +451,7 @@ def _read_model(transformers, folder: Path, file: Path) -> CLIPSegForImageSegmen
         with _without_progress_bar(transformers):
             model, report = transformers.CLIPSegForImageSegmentation.from_pretrained(
                 str(folder),
+                config=_model_config(transformers, folder),
                 local_files_only=True,
                 use_safetensors=not is_pickle,
                 weights_only=True,  # of a pickle: tensors, and nothing that runs
@@ -378,6 +473,18 @@ def _read_model(transformers, folder: Path, file: Path) -> CLIPSegForImageSegmen
         )
     _drop_unread_vision_layers(model)
     return model.float().eval().requires_grad_(False)  # since 5.0 the numbers stay as the file has them, maybe half
+
+
+def _model_config(transformers, folder: Path) -> object:
+    """The model's config without the keys that name how attention is computed: such a key may name code on the hub,
+    which transformers would fetch and run. Without one, transformers chooses, in the same way for every model."""
+
+    def without_code(content: object) -> object:
+        if isinstance(content, dict):
+            return {key: without_code(value) for key, value in content.items() if "_implementation" not in key}
+        return content
+
+    return transformers.CLIPSegConfig.from_dict(without_code(_config(folder)))
 
 
 @contextlib.contextmanager
@@ -405,15 +512,15 @@ def _check_pickles_are_safe(file: Path) -> None:
 
 def _check_whole(file: Path) -> None:
     """A safetensors file tells its own length at its start."""
-    from safetensors import SafetensorError, safe_open
-
+    safetensors = import_package("safetensors", _INSTALL, "SafetensorError", "safe_open")
     try:
-        with safe_open(str(file), framework="pt"):
+        with file.open("rb"):  # safetensors says of every file that it cannot open that it is not there
             pass
-    except (SafetensorError, OSError) as error:
-        size = file.stat().st_size
-        raise ModelError(
-            f"{file} ({size} bytes) is cut short or is no safetensors file: {error}",
+        with safetensors.safe_open(str(file), framework="pt"):
+            pass
+    except (safetensors.SafetensorError, OSError) as error:
+        raise _unreadable(file, error) or ModelError(
+            f"{file} ({file.stat().st_size} bytes) is cut short or is no safetensors file: {error}",
             f"Delete it and run again, or download it once more; the published model's has "
             f"{catalog.CLIPSEG.files[-1].size} bytes",
         ) from error
@@ -426,10 +533,3 @@ def _drop_unread_vision_layers(model: CLIPSegForImageSegmentation) -> None:
     if min(read) >= 0:  # counted from the end they need them all
         model.clip.vision_model.encoder.layers = layers[: max(read) + 1]
         model.config.vision_config.num_hidden_layers = len(model.clip.vision_model.encoder.layers)
-
-
-def _dependency_error(error: Exception) -> DependencyError:
-    return DependencyError(
-        f"the Python package transformers is missing or does not work ({error})",
-        "Install it into ComfyUI's Python: python -m pip install 'transformers>=4.50.3'",
-    )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -93,14 +95,97 @@ def test_the_demo_model_is_offered_where_it_is(folder: Path) -> None:
     assert background_files.find(background_files.DEMO).path == background_files.DEMO_FILE
 
 
-@pytest.mark.parametrize("name", ["sam", "withoutbg", "atlascloud", "u2net_custom", "../secret", "", None, 3])
+def test_available_searches_folders_that_are_links(folder: Path, tmp_path: Path) -> None:
+    touch(folder / "real" / "one.onnx")
+    touch(tmp_path / "drive" / "my.onnx")
+    touch(tmp_path / "drive" / "deep" / "other.onnx")
+    (folder / "linked").symlink_to(tmp_path / "drive")
+    own = background_files.available([folder])[len(catalog.BACKGROUND) :]
+    assert own == ["linked/deep/other.onnx", "linked/my.onnx", "real/one.onnx"]
+    assert background_files.find("linked/my.onnx", [folder]).path == folder / "linked" / "my.onnx"
+    assert background_files.find("my", [tmp_path / "drive"]).path == tmp_path / "drive" / "my.onnx"
+
+
+def test_available_searches_links_in_a_circle_once(folder: Path, tmp_path: Path) -> None:
+    touch(folder / "z" / "one.onnx")
+    (folder / "a link to z").symlink_to(folder / "z")  # sorts before it, and takes no name away
+    (folder / "z" / "up").symlink_to(folder)
+    (folder / "itself").symlink_to(folder / "itself")
+    touch(tmp_path / "other" / "two.onnx")
+    (tmp_path / "other" / "back").symlink_to(folder)
+    (folder / "other").symlink_to(tmp_path / "other")
+    (tmp_path / "through a link").symlink_to(folder)
+    for place in (folder, tmp_path / "through a link"):
+        own = background_files.available([place])[len(catalog.BACKGROUND) :]
+        assert own == ["other/two.onnx", "z/one.onnx"]
+
+
+def test_available_passes_over_what_is_not_a_file(folder: Path) -> None:
+    touch(folder / "mine.onnx")
+    (folder / "folder.onnx").mkdir()
+    (folder / "dangling.onnx").symlink_to(folder / "gone")
+    os.mkfifo(folder / "pipe.onnx")
+    touch(folder / os.fsdecode(b"not text \xff.onnx"))
+    assert background_files.available([folder])[len(catalog.BACKGROUND) :] == ["mine.onnx"]
+
+
+def test_available_passes_over_folders_that_may_not_be_read(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the system answers to another user; the test itself may run as one who may read all."""
+    touch(folder / "mine.onnx")
+    closed = tmp_path / "closed"
+    touch(closed / "other.onnx")
+    for name in ("stat", "scandir"):
+        real = getattr(os, name)
+
+        def refuse(path: object, *arguments: object, real: Callable = real, **others: object) -> object:
+            if str(path).startswith(str(closed)):
+                raise PermissionError(errno.EACCES, "Permission denied", str(path))
+            return real(path, *arguments, **others)
+
+        monkeypatch.setattr(os, name, refuse)
+    assert background_files.available([closed, folder])[len(catalog.BACKGROUND) :] == ["mine.onnx"]
+    assert background_files.where("u2net", [closed, folder]) is None
+
+
+def test_where_without_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home(path: str) -> str:
+        return path  # as for a user that the system does not know
+
+    monkeypatch.setattr(os.path, "expanduser", no_home)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert background_files.where("u2net") is None
+    with pytest.raises(ModelError, match="no home folder"):
+        background_files.find("u2net")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sam",
+        "withoutbg",
+        "atlascloud",
+        "u2net_custom",
+        "../secret",
+        "",
+        "a" * 10_000,
+        "\ud800",
+        None,
+        3,
+        10**5000,
+        ["a"],
+    ],
+    ids=lambda name: repr(name)[:20] if isinstance(name, str) else type(name).__name__,
+)
 def test_other_names_are_refused_with_a_list(folder: Path, name: object) -> None:
     touch(folder.parent / "secret.onnx")
     touch(folder / "mine.onnx")
     with pytest.raises(InputError) as caught:
         background_files.find(name, [folder])
     text = str(caught.value)
-    assert f"model is {name!r}" in text and str(folder) in text
+    assert f"model is {weights.quote(name)}, which is none" in text and str(folder) in text
+    assert len(text.encode("utf-8")) < 2000
     assert "u2net, " in text and "mine.onnx" in text
 
 

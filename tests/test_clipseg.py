@@ -532,7 +532,48 @@ def test_an_interrupt_passes(segmenter: clipseg.Segmenter) -> None:
     assert stops.steps == 2
 
 
+@pytest.mark.parametrize("negative", [False, True])
+def test_masking_interrupted_while_prompts_are_encoded(pair: tuple, monkeypatch, negative: bool) -> None:
+    segmenter, encoded = clipseg.Segmenter(*pair), []
+    text_embedding = segmenter.text_embedding
+    monkeypatch.setattr(segmenter, "text_embedding", lambda prompt: encoded.append(prompt) or text_embedding(prompt))
+
+    class Interrupted(BaseException):
+        pass
+
+    class Stops(Counter):
+        def step(self, count: int = 1) -> None:
+            assert count == 0
+            if len(encoded) == 3:
+                raise Interrupted
+
+    texts = ("cat", "red|blue|green|sky|dog") if negative else ("red|blue|green|sky|dog", "")
+    with pytest.raises(Interrupted):
+        clipseg.masking(random_image(1, 8, 8, 3), segmenter, clipseg.Query(*texts), chunks=Chunks(Stops()))
+    assert len(encoded) == 3
+
+
 # The pair
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("image_mean", [0.5, 0.5]),
+        ("image_std", "abc"),
+        ("image_mean", 0.5),
+        ("image_std", [0.5, 0, 0.5]),
+        ("image_mean", [0.5, 10**400, 0.5]),
+        ("rescale_factor", "x"),
+        ("rescale_factor", -1.0),
+        ("size", {"height": 10**9, "width": 10**9}),
+        ("size", {"longest_edge": 64}),
+    ],
+)
+def test_segmenter_names_settings_for_images_that_cannot_be_used(pair: tuple, monkeypatch, name: str, value) -> None:
+    monkeypatch.setattr(pair[0].image_processor, name, value)
+    with pytest.raises(InputError, match=f"the CLIPSeg processor's {name} is "):
+        clipseg.Segmenter(*pair)
 
 
 @pytest.mark.parametrize(

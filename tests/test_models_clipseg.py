@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import builtins
+import errno
+import importlib
+import io
 import json
 import os
 import pickle
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import tiny_clipseg
 import torch
-from maskwright.core.errors import InputError, ModelError
+from maskwright.core.errors import DependencyError, InputError, ModelError
 from maskwright.core.model_cache import ModelCache
 from maskwright.models import catalog, clipseg, weights
 from PIL import Image
 
+ROOT = Path(__file__).resolve().parent.parent
 REPOSITORY = "models--CIDAS--clipseg-rd64-refined"
 REVISION = catalog.CLIPSEG.revision
 
@@ -28,13 +35,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def alone(nobodys_models: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No network, nothing cached, and none of this computer's own models."""
     from huggingface_hub import constants
 
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.delenv("HF_ENDPOINT", raising=False)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user cache"))
+    for name in ("HF_ENDPOINT", "HF_TOKEN", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(clipseg, "_loaded", ModelCache(2))
 
@@ -214,6 +220,21 @@ def test_the_published_model_is_found_in_every_layout(tiny: Path, folder: Path, 
     clipseg.load(clipseg.DEFAULT, [folder])
 
 
+@pytest.mark.parametrize("name", [REPOSITORY, "CIDAS--clipseg-rd64-refined", "clipseg-rd64-refined"])
+def test_find_takes_every_way_to_write_the_published_models_name(tiny: Path, folder: Path, name: str) -> None:
+    assert clipseg.full_name(name) == clipseg.DEFAULT
+    with pytest.raises(ModelError, match=f"{clipseg.DEFAULT} is not on this computer"):
+        clipseg.find(name, [folder])
+    place = copy(tiny, folder / REPOSITORY / "snapshots" / "abc")
+    assert clipseg.find(name, [folder]) == clipseg.where(name, [folder]) == place
+
+
+def test_find_takes_the_name_of_a_folder_in_the_cache(tiny: Path, folder: Path, tmp_path: Path) -> None:
+    place = copy(tiny, tmp_path / "hub" / "models--CIDAS--clipseg-rd16" / "snapshots" / "abc")
+    assert clipseg.find("models--CIDAS--clipseg-rd16", [folder]) == place
+    assert clipseg.full_name("mine") == "mine" and clipseg.full_name(clipseg.DEMO) == clipseg.DEMO
+
+
 def test_files_that_lie_flat_are_the_published_model(tiny: Path, folder: Path) -> None:
     as_published(copy(tiny, folder))
     assert clipseg.find(clipseg.DEFAULT, [folder]) == folder
@@ -281,6 +302,95 @@ def test_the_list_has_the_published_model_then_what_is_there(tiny: Path, folder:
     for name in listed[1:]:
         if name != clipseg.DEMO:
             assert clipseg.find(name, [folder]).is_relative_to(folder)
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def dangling(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.parent / "gone")
+
+
+def folder_instead(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+ODD: dict[str, Callable[[Path], object]] = {
+    "deeply nested": lambda path: path.write_text("[" * 100_000, encoding="utf-8"),
+    "deeply nested objects": lambda path: path.write_text('{"a":' * 100_000, encoding="utf-8"),
+    "a number of 5000 digits": lambda path: path.write_text('{"model_type": ' + "1" * 5000 + "}", encoding="utf-8"),
+    "not UTF-8": lambda path: path.write_bytes(b'{"model_type": "\xff\xfe"}'),
+    "UTF-16": lambda path: path.write_text('{"model_type": "clipseg"}', encoding="utf-16"),
+    "empty": lambda path: path.write_bytes(b""),
+    "zeros": lambda path: path.write_bytes(bytes(1000)),
+    "a list as model_type": lambda path: path.write_text('{"model_type": ["clipseg"]}', encoding="utf-8"),
+    "huge": lambda path: os.truncate(path, 1 << 40),
+    "a folder": folder_instead,
+    "a dangling link": dangling,
+    "a link to itself": lambda path: (path.unlink(), path.symlink_to(path)),
+    "a pipe": pipe,
+}
+
+
+@pytest.mark.parametrize("damage", ODD.values(), ids=ODD)
+def test_available_passes_over_a_config_that_cannot_be_read(
+    tiny: Path, folder: Path, damage: Callable[[Path], object]
+) -> None:
+    copy(tiny, folder / "mine")
+    damage(copy(tiny, folder / "odd") / "config.json")
+    assert clipseg.available([folder]) == [clipseg.DEFAULT, "mine"]
+    with pytest.raises(ModelError, match="odd") as caught:
+        clipseg.load("odd", [folder])
+    assert len(str(caught.value)) < 2000
+
+
+@pytest.mark.parametrize("kind", ["folder", "dangling link", "pipe", "name that is not text"])
+def test_available_passes_over_odd_things_in_the_folder(tiny: Path, folder: Path, kind: str) -> None:
+    copy(tiny, folder / "mine")
+    odd = folder / "odd"
+    if kind == "folder":
+        (odd / "model.safetensors").mkdir(parents=True)
+    elif kind == "dangling link":
+        odd.symlink_to(folder / "gone")
+    elif kind == "pipe":
+        os.mkfifo(odd)
+    else:
+        copy(tiny, folder / os.fsdecode(b"odd \xff"))
+    assert clipseg.available([folder]) == [clipseg.DEFAULT, "mine"]
+    clipseg.load("mine", [folder])
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"a\0b", None], ids=["not text", "zero", "pipe"])
+def test_available_passes_over_a_reference_that_cannot_be_read(tiny: Path, folder: Path, content: bytes | None) -> None:
+    copy(tiny, folder / "models--a--b" / "snapshots" / "abc")
+    (folder / "models--a--b" / "refs").mkdir()
+    main = folder / "models--a--b" / "refs" / "main"
+    if content is None:
+        os.mkfifo(main)
+    else:
+        main.write_bytes(content)
+    assert clipseg.available([folder]) == [clipseg.DEFAULT, "a/b"]
+
+
+def test_available_passes_over_a_folder_that_may_not_be_read(
+    tiny: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `stat` answers below a folder of another user; the test itself may run as one who may read all."""
+    copy(tiny, folder / "mine")
+    copy(tiny, tmp_path / "closed" / "other")
+    real = os.stat
+
+    def refuse(path: object, *arguments: object, **others: object) -> os.stat_result:
+        if str(tmp_path / "closed") + os.sep in str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path, *arguments, **others)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    assert clipseg.available([tmp_path / "closed", folder]) == [clipseg.DEFAULT, "mine"]
 
 
 def test_the_demo_model_is_offered_where_it_is(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -430,6 +540,141 @@ def test_broken_weights_of_the_published_model_are_named_too(tiny: Path, folder:
     assert str(place / "model.safetensors") in str(caught.value)
 
 
+# What is not to blame on a file
+
+
+BAD_IMAGE_SETTINGS = {
+    "two numbers": {"image_mean": [0.5, 0.5]},
+    "text": {"image_std": "abc"},
+    "zero": {"image_std": [0.5, 0, 0.5]},
+    "not a number": {"image_mean": [0.5, float("nan"), 0.5]},
+    "400 digits": {"image_mean": [0.5, 10**400, 0.5]},
+    "factor": {"rescale_factor": "x"},
+    "size": {"size": "large"},
+    "size below 1": {"size": {"height": -3, "width": -3}},
+    "size above memory": {"size": {"height": 10**9, "width": 10**9}},
+    "no sides": {"size": {}},
+}
+
+
+@pytest.mark.parametrize("settings", BAD_IMAGE_SETTINGS.values(), ids=BAD_IMAGE_SETTINGS)
+def test_load_names_the_file_whose_settings_for_images_are_wrong(tiny: Path, folder: Path, settings: dict) -> None:
+    path = copy(tiny, folder / "mine") / "preprocessor_config.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**content, **settings}), encoding="utf-8")
+    with pytest.raises(ModelError, match="preprocessor_config.json cannot be used: ") as caught:
+        clipseg.load("mine", [folder])
+    assert str(path) in caught.value.problem
+
+
+@pytest.mark.parametrize("kind", [SystemExit, OSError, RuntimeError, AttributeError, ImportError])
+@pytest.mark.parametrize("package", ["transformers", "huggingface_hub.constants", "safetensors"])
+def test_load_says_what_to_install_whatever_an_import_raises(
+    tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, package: str, kind: type
+) -> None:
+    copy(tiny, folder / "mine")
+    real = importlib.import_module
+
+    def fail(name: str, *arguments: object) -> object:
+        if name == package:
+            raise kind("it is broken")
+        return real(name, *arguments)
+
+    monkeypatch.setattr(importlib, "import_module", fail)
+    for _ in range(2):
+        with pytest.raises(DependencyError, match=rf"{package.split('.')[0]} is missing or does not work") as caught:
+            clipseg.load("org/other" if "hub" in package else "mine", [folder])
+        assert "pip install 'transformers" in caught.value.remedy
+
+
+def fail_to_build(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    from transformers import CLIPSegForImageSegmentation
+
+    def fail(*arguments: object, **others: object) -> None:
+        raise error
+
+    monkeypatch.setattr(CLIPSegForImageSegmentation, "from_pretrained", fail)
+
+
+@pytest.mark.parametrize("error", [ImportError("no tokenizers"), SystemExit(1)], ids=repr)
+def test_load_does_not_blame_files_for_a_package_that_is_imported_late(
+    tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    copy(tiny, folder / "mine")
+    fail_to_build(monkeypatch, error)
+    with pytest.raises(DependencyError, match="transformers needs does not work"):
+        clipseg.load("mine", [folder])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:114] . DefaultCPUAllocator: can't allocate memory: you tried to"),
+        RuntimeError("Cannot allocate memory (os error 12)"),
+    ],
+    ids=repr,
+)
+def test_load_without_enough_memory_blames_no_file(
+    tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    copy(tiny, folder / "mine")
+    fail_to_build(monkeypatch, error)
+    with pytest.raises(ModelError, match="there is not enough memory to load") as caught:
+        clipseg.load("mine", [folder])
+    assert "Delete" not in str(caught.value)
+    monkeypatch.undo()
+
+
+def test_load_without_the_right_to_read_blames_no_file(
+    tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy(tiny, folder / "mine")
+    fail_to_build(monkeypatch, Exception("Permission denied (os error 13)"))
+    with pytest.raises(ModelError, match="mine may not be read by this user") as caught:
+        clipseg.load("mine", [folder])
+    assert "Delete" not in str(caught.value)
+
+
+class Interrupt(BaseException):
+    """As the host's own interrupt on new hosts: no Exception."""
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, Interrupt])
+def test_load_lets_an_interrupt_pass(
+    tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
+) -> None:
+    copy(tiny, folder / "mine")
+    fail_to_build(monkeypatch, kind())
+    with pytest.raises(kind):
+        clipseg.load("mine", [folder])
+
+
+@pytest.mark.parametrize(
+    ("code", "message"), [(errno.EACCES, "may not be read"), (errno.EPERM, "may not be read"), (errno.ENOMEM, "memory")]
+)
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "model.safetensors"])
+@pytest.mark.parametrize("model", ["mine", clipseg.DEFAULT])
+def test_load_of_a_file_that_may_not_be_read_does_not_say_delete_it(
+    tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int, message: str, model: str
+) -> None:
+    """As `open` answers to another user; the test itself may run as one who may read all."""
+    path = copy(tiny, folder / model.replace("/", "--")) / name
+    for module in (builtins, io):
+        real = module.open
+
+        def refuse(file: object, *arguments: object, real: Callable = real, **others: object) -> object:
+            if str(file) == str(path):
+                raise OSError(code, os.strerror(code), str(file))
+            return real(file, *arguments, **others)
+
+        monkeypatch.setattr(module, "open", refuse)
+    with pytest.raises(ModelError, match=message) as caught:
+        clipseg.load(model, [folder])
+    assert str(path) in str(caught.value) and "Delete" not in str(caught.value)
+
+
 # Pickles
 
 
@@ -494,4 +739,65 @@ def test_code_in_a_models_folder_never_runs(tiny: Path, folder: Path, tmp_path: 
         reference = ["code.T", "code.T"] if key == "AutoTokenizer" else "code.I"
         (made / name).write_text(json.dumps({**content, "auto_map": {key: reference}}), encoding="utf-8")
     clipseg.load("mine", [folder])
+    assert not mark.exists()
+
+
+KERNELS = """
+class AnyAttribute(type):
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self
+
+
+class Stub(metaclass=AnyAttribute):
+    def __init__(self, *arguments, **others):
+        pass
+
+    def __call__(self, value=None, *arguments, **others):
+        return value
+
+
+def get_kernel(*arguments, **others):
+    open(MARK, "w")
+    raise RuntimeError("the kernel would be fetched and imported here")
+
+
+def __getattr__(name):
+    if name.startswith("__"):
+        raise AttributeError(name)
+    return Stub
+"""
+
+
+@pytest.mark.parametrize("place", ["the model", "its vision tower", "a private key"])
+def test_a_config_cannot_name_code_on_the_hub(tiny: Path, folder: Path, tmp_path: Path, place: str) -> None:
+    """transformers fetches and imports a kernel that is named where the way to compute attention is."""
+    mark, packages = tmp_path / "it ran", tmp_path / "packages"
+    (packages / "kernels").mkdir(parents=True)
+    stub = KERNELS.replace("MARK", repr(str(mark)))
+    (packages / "kernels" / "__init__.py").write_text(stub, encoding="utf-8")
+    (packages / "kernels-0.18.2.dist-info").mkdir()
+    (packages / "kernels-0.18.2.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: kernels\nVersion: 0.18.2\n", encoding="utf-8"
+    )
+    made = copy(tiny, folder / "mine")
+    config = json.loads((made / "config.json").read_text(encoding="utf-8"))
+    named = {"_attn_implementation": "kernels-community/evil", "attn_implementation": "kernels-community/evil"}
+    if place == "its vision tower":
+        config["vision_config"].update(named)
+    elif place == "the model":
+        config.update(named)
+    else:
+        config["_attn_implementation_internal"] = "kernels-community/evil"
+    (made / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    code = f"""
+import sys; sys.path[:0] = [{str(packages)!r}, {str(ROOT / "tools")!r}]
+from pathlib import Path
+from pack import load_pack
+load_pack(Path({str(ROOT)!r}))
+from maskwright.models import clipseg
+clipseg.load("mine", [Path({str(folder)!r})])
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     assert not mark.exists()

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
+import email.utils
 import errno
 import hashlib
 import http.server
 import os
 import re
 import shutil
+import socket
+import ssl
+import subprocess
+import sys
 import threading
 import time
+import traceback
+import types
+import urllib.error
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from maskwright.core.errors import InputError, ModelError
-from maskwright.models import catalog, weights
+from maskwright.models import catalog, fetching, part_file, transfer, weights
 from maskwright.models.catalog import RemoteFile
 
+ROOT = Path(__file__).resolve().parent.parent
 CONTENT = bytes(range(256)) * 12_000  # about 3 MB: several chunks
 
 
@@ -71,11 +80,13 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture(autouse=True)
-def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_ENDPOINT", "HF_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(weights, "RETRY_DELAYS", (0.0, 0.0))
+def plain_environment(nobodys_models: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.lower().endswith("_proxy") or name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_ENDPOINT"):
+            monkeypatch.delenv(name)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(fetching, "RETRY_DELAYS", (0.0, 0.0))
 
 
 class Steps:
@@ -237,8 +248,9 @@ def test_a_connection_that_always_breaks_is_given_up(server: Server, tmp_path: P
         handler.wfile.write(CONTENT[:1000])
 
     server.answers["/model.bin"] = answer
-    assert_fails(remote(f"{server.url}/model.bin"), tmp_path, "ended before the last byte")
-    assert len(server.asked) == weights.ATTEMPTS
+    with pytest.raises(ModelError, match="ended before the last byte"):
+        weights.download(remote(f"{server.url}/model.bin"), tmp_path)
+    assert len(server.asked) == fetching.ATTEMPTS
 
 
 def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:
@@ -267,7 +279,7 @@ def test_no_connection(server: Server, tmp_path: Path) -> None:
 def test_a_silent_server_is_given_up(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     end = threading.Event()
     server.answers["/model.bin"] = lambda handler: end.wait(20) and None
-    monkeypatch.setattr(weights, "TIMEOUT", 0.05)
+    monkeypatch.setattr(transfer, "TIMEOUT", 0.05)
     try:
         assert_fails(remote(f"{server.url}/model.bin"), tmp_path, "nothing came for")
     finally:
@@ -337,16 +349,123 @@ class Interrupt(BaseException):
     """As the host's own interrupt on new hosts: no Exception."""
 
 
-def test_an_interrupt_passes_through_and_leaves_nothing(server: Server, tmp_path: Path) -> None:
-    server.answers["/model.bin"] = lambda handler: handler.give(CONTENT)
+class Stop:
+    """A progress that raises the user's interrupt once ``asked`` is set, as a host does at its next look."""
 
-    class Stop:
-        def step(self, count: int = 1) -> None:
+    def __init__(self, asked: threading.Event) -> None:
+        self.asked, self.done = asked, 0
+
+    def step(self, count: int = 1) -> None:
+        self.done += count
+        if self.asked.is_set():
             raise Interrupt
 
+
+def drip(handler: _Handler, asked: threading.Event, closed: threading.Event) -> None:
+    """A few bytes at a time, without an end, until the client closes the connection."""
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(CONTENT)))
+    handler.end_headers()
+    for _ in range(100):
+        try:
+            handler.wfile.write(b"x")
+        except OSError:
+            return closed.set()
+        asked.set()
+        time.sleep(0.05)
+
+
+def say_nothing(handler: _Handler, asked: threading.Event, closed: threading.Event) -> None:
+    handler.connection.settimeout(10)
+    asked.set()
+    if handler.connection.recv(1) == b"":
+        closed.set()
+
+
+def stop_in_the_middle(handler: _Handler, asked: threading.Event, closed: threading.Event) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(CONTENT)))
+    handler.end_headers()
+    handler.wfile.write(CONTENT[:1000])
+    say_nothing(handler, asked, closed)
+
+
+@pytest.mark.parametrize("answer", [drip, say_nothing, stop_in_the_middle])
+def test_download_interrupted_while_the_server_is_slow_closes_the_connection_and_leaves_nothing(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Callable
+) -> None:
+    monkeypatch.setattr(transfer, "TIMEOUT", 60.0)  # only the interrupt ends it
+    asked, closed = threading.Event(), threading.Event()
+    server.answers["/model.bin"] = lambda handler: answer(handler, asked, closed)
     with pytest.raises(Interrupt):
-        weights.download(remote(f"{server.url}/model.bin"), tmp_path, Stop())
-    assert list(tmp_path.iterdir()) == []
+        weights.download(remote(f"{server.url}/model.bin"), tmp_path / "new", Stop(asked))
+    assert closed.wait(10), "the server still waits for the client"
+    assert not (tmp_path / "new").exists()
+
+
+def test_download_interrupted_while_it_connects(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, end = threading.Event(), threading.Event()
+
+    def hang(*arguments: object, **others: object) -> None:
+        asked.set()
+        end.wait(10)
+        raise TimeoutError
+
+    monkeypatch.setattr(socket, "create_connection", hang)
+    with pytest.raises(Interrupt):
+        weights.download(remote(f"{server.url}/model.bin"), tmp_path, Stop(asked))
+    assert not end.is_set() and list(tmp_path.iterdir()) == []
+    end.set()
+
+
+def test_download_interrupted_before_the_next_attempt(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = threading.Event()
+    server.answers["/model.bin"] = lambda handler: (asked.set(), handler.send_error(503))
+    monkeypatch.setattr(fetching, "RETRY_DELAYS", (10.0, 10.0))
+    with pytest.raises(Interrupt):
+        weights.download(remote(f"{server.url}/model.bin"), tmp_path, Stop(asked))
+    assert len(server.asked) == 1 and list(tmp_path.iterdir()) == []
+
+
+def test_download_interrupted_while_another_thread_fetches_the_same(server: Server, tmp_path: Path) -> None:
+    model, asked, end = model_at(server, {"model.bin": CONTENT}), threading.Event(), threading.Event()
+    server.answers["/model.bin"] = lambda handler: (asked.set(), end.wait(10), handler.give(CONTENT))
+    first = threading.Thread(target=weights.download_missing, args=(model, tmp_path))
+    first.start()
+    assert asked.wait(10)
+    with pytest.raises(Interrupt):
+        weights.download_missing(model, tmp_path, lambda total: Stop(asked))
+    assert not end.is_set()
+    end.set()
+    first.join(20)
+    assert (tmp_path / "model.bin").read_bytes() == CONTENT  # the other one's goes on
+
+
+def test_download_reports_bytes_as_they_arrive(server: Server, tmp_path: Path) -> None:
+    reported = threading.Event()
+
+    class Watch(Steps):
+        def step(self, count: int = 1) -> None:
+            super().step(count)
+            if self.done == 1000:
+                reported.set()
+
+    def answer(handler: _Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(CONTENT)))
+        handler.end_headers()
+        handler.wfile.write(CONTENT[:1000])
+        if reported.wait(10):
+            handler.wfile.write(CONTENT[1000:])
+
+    server.answers["/model.bin"] = answer
+    steps = Watch()
+    weights.download(remote(f"{server.url}/model.bin"), tmp_path, steps)
+    assert reported.is_set() and steps.done == len(CONTENT) and len(server.asked) == 1
 
 
 def test_a_full_disk_is_said_so(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -366,15 +485,272 @@ def test_a_folder_that_cannot_be_made_is_said_so(server: Server, tmp_path: Path)
     assert server.asked == []
 
 
-def test_what_a_killed_download_left_is_removed_when_it_is_old(server: Server, tmp_path: Path) -> None:
-    server.answers["/model.bin"] = lambda handler: handler.give(CONTENT)
-    old, young = tmp_path / "model.bin.1-aa.part", tmp_path / "model.bin.2-bb.part"
-    for part in (old, young):
+def answer_ranges(handler: _Handler) -> None:
+    """The file, or its end where only that is asked for."""
+    start = int(handler.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+    if start >= len(CONTENT):
+        handler.send_error(416)
+    elif start:
+        handler.give(CONTENT[start:], 206, Content_Range=f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
+    else:
+        handler.give(CONTENT)
+
+
+def test_download_that_breaks_for_good_is_finished_by_the_next_run(server: Server, tmp_path: Path) -> None:
+    def break_off(handler: _Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(CONTENT)))
+        handler.end_headers()
+        handler.wfile.write(CONTENT[:2_000_000])
+
+    server.answers["/model.bin"] = break_off
+    file = remote(f"{server.url}/model.bin")
+    with pytest.raises(ModelError) as caught:
+        weights.download(file, tmp_path)
+    (part,) = tmp_path.iterdir()
+    assert f"the 2.0 MB that came are kept in {part} for the next run" in caught.value.problem
+    server.asked.clear()
+    server.answers["/model.bin"] = answer_ranges
+    steps = Steps()
+    assert weights.download(file, tmp_path, steps).read_bytes() == CONTENT
+    assert [headers.get("Range") for _, headers in server.asked] == ["bytes=2000000-"]
+    assert steps.done == len(CONTENT) and [path.name for path in tmp_path.iterdir()] == ["model.bin"]
+
+
+LEFT: dict[str, tuple[bytes, list[str | None]]] = {
+    "its beginning": (CONTENT[:500_000], ["bytes=500000-"]),
+    "all of it": (CONTENT, []),
+    "damaged": (b"?" + CONTENT[1:500_000], ["bytes=500000-", None]),
+    "damaged and whole": (b"?" + CONTENT[1:], [f"bytes={len(CONTENT)}-", None]),
+    "more than there is": (CONTENT + b"more", [None]),
+    "nothing": (b"", [None]),
+}
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["size known", "size unknown"])
+@pytest.mark.parametrize(("left", "ranges"), LEFT.values(), ids=LEFT)
+def test_download_goes_on_with_what_a_killed_process_left(
+    server: Server, tmp_path: Path, left: bytes, ranges: list[str | None], known: bool
+) -> None:
+    server.answers["/model.bin"] = answer_ranges
+    file = remote(f"{server.url}/model.bin")
+    if not known:
+        file = dataclasses.replace(file, size=None)
+        if len(left) > len(CONTENT):
+            ranges = [f"bytes={len(left)}-", None]
+    (tmp_path / "model.bin.1234-0123abcd.part").write_bytes(left)  # as earlier versions called it
+    (tmp_path / "model.bin.89abcdef.part").write_bytes(b"")
+    steps = Steps()
+    assert weights.download(file, tmp_path, steps).read_bytes() == CONTENT
+    assert [headers.get("Range") for _, headers in server.asked] == ranges
+    assert [path.name for path in tmp_path.iterdir()] == ["model.bin"]
+    assert steps.done >= len(CONTENT)
+
+
+def test_download_leaves_alone_what_another_process_writes(server: Server, tmp_path: Path) -> None:
+    server.answers["/model.bin"] = answer_ranges
+    code = f"""
+import sys; sys.path.insert(0, {str(ROOT / "tools")!r})
+from pathlib import Path
+from pack import load_pack
+load_pack(Path({str(ROOT)!r}))
+from maskwright.models.part_file import PartFile
+part = PartFile.open(Path({str(tmp_path / "model.bin")!r}))
+part.file.write({CONTENT[:1000]!r}); part.file.flush()
+print("ready", flush=True); sys.stdin.read()
+"""
+    writer = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        assert writer.stdout.readline() == "ready\n"
+        (part,) = tmp_path.iterdir()
+        weights.download(remote(f"{server.url}/model.bin"), tmp_path)
+        assert [headers.get("Range") for _, headers in server.asked] == [None]
+        assert part.read_bytes() == CONTENT[:1000]
+    finally:
+        writer.kill()
+        writer.communicate()
+    (tmp_path / "model.bin").unlink()
+    weights.download(remote(f"{server.url}/model.bin"), tmp_path)  # at once, since the lock ended with the process
+    assert server.asked[-1][1].get("Range") == "bytes=1000-"
+    assert [path.name for path in tmp_path.iterdir()] == ["model.bin"]
+
+
+def test_download_removes_parts_that_nobody_finished_for_a_week(server: Server, tmp_path: Path) -> None:
+    server.answers["/model.bin"] = answer_ranges
+    old, young = tmp_path / "other.bin.0123abcd.part", tmp_path / "third.bin.0123abcd.part"
+    not_ours = tmp_path / "film.mkv.part"
+    for part in (old, young, not_ours):
         part.write_bytes(b"x")
-    week_ago = time.time() - 7 * 24 * 3600
-    os.utime(old, (week_ago, week_ago))
+    for part in (old, not_ours):
+        os.utime(part, (1e9, 1e9))
     weights.download(remote(f"{server.url}/model.bin"), tmp_path)
-    assert not old.exists() and young.exists()  # the young one may be another process at work
+    assert not old.exists() and young.exists() and not_ours.exists()
+
+
+def test_download_does_not_mind_parts_that_another_process_removes(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.answers["/model.bin"] = answer_ranges
+    gone = tmp_path / "model.bin.0123abcd.part"
+    monkeypatch.setattr(part_file, "_parts", lambda folder, name: iter([gone]))
+    assert weights.download(remote(f"{server.url}/model.bin"), tmp_path).read_bytes() == CONTENT
+
+
+def test_download_writes_through_no_link(server: Server, tmp_path: Path) -> None:
+    server.answers["/model.bin"] = answer_ranges
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"x")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "model.bin.0123abcd.part").symlink_to(secret)
+    weights.download(remote(f"{server.url}/model.bin"), tmp_path / "folder")
+    assert secret.read_bytes() == b"x"
+
+
+def test_download_names_a_folder_in_the_place_of_the_file(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "model.bin").mkdir()
+    with pytest.raises(ModelError, match=r"model\.bin is a folder"):
+        weights.download(remote(f"{server.url}/model.bin"), tmp_path)
+    assert server.asked == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ssl.SSLEOFError(8, "EOF occurred in violation of protocol"),
+        ssl.SSLError(1, "bad record mac"),
+        ConnectionResetError(104, "reset"),
+        urllib.error.URLError(TimeoutError("timed out")),
+        urllib.error.URLError(socket.gaierror(-2, "Name or service not known")),
+        OSError(101, "Network is unreachable"),
+    ],
+    ids=repr,
+)
+def test_download_takes_up_a_connection_that_breaks(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    server.answers["/model.bin"] = answer_ranges
+
+    class Breaking(transfer.Transfer):
+        def pieces(self) -> Iterator[bytes]:
+            for number, piece in enumerate(super().pieces()):
+                if number == 1 and len(server.asked) == 1:
+                    raise transfer.TransferError(error)
+                yield piece
+
+    monkeypatch.setattr(fetching, "Transfer", Breaking)
+    assert weights.download(remote(f"{server.url}/model.bin"), tmp_path).read_bytes() == CONTENT
+    assert len(server.asked) == 2 and server.asked[1][1].get("Range")
+
+
+def test_download_tries_again_where_connecting_takes_too_long(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.answers["/model.bin"] = answer_ranges
+    connect, tries = socket.create_connection, []
+
+    def slow(*arguments: object, **others: object) -> socket.socket:
+        tries.append(arguments)
+        if len(tries) == 1:
+            raise TimeoutError("timed out")
+        return connect(*arguments, **others)
+
+    monkeypatch.setattr(socket, "create_connection", slow)
+    assert weights.download(remote(f"{server.url}/model.bin"), tmp_path).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [("7", 7.0), ("100000", fetching.LONGEST_DELAY), ("9" * 5000, 0.0), ("soon", 0.0), ("-5", 0.0)],
+)
+@pytest.mark.parametrize("status", [429, 503])
+def test_download_waits_as_long_as_the_server_asks(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, asked: str, expected: float
+) -> None:
+    def answer(handler: _Handler) -> None:
+        if len(server.asked) == 1:
+            handler.give(b"", status, Retry_After=asked)
+        else:
+            handler.give(CONTENT)
+
+    waits = []
+    monkeypatch.setattr(fetching.Download, "_wait", lambda self, delay: waits.append(delay))
+    server.answers["/model.bin"] = answer
+    assert weights.download(remote(f"{server.url}/model.bin"), tmp_path).read_bytes() == CONTENT
+    assert waits == [expected]
+
+
+def test_download_understands_a_date_in_retry_after(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    date = email.utils.formatdate(time.time() + 3600, usegmt=True)
+    server.answers["/model.bin"] = lambda handler: (
+        handler.give(b"", 503, Retry_After=date) if len(server.asked) == 1 else handler.give(CONTENT)
+    )
+    waits = []
+    monkeypatch.setattr(fetching.Download, "_wait", lambda self, delay: waits.append(delay))
+    weights.download(remote(f"{server.url}/model.bin"), tmp_path)
+    assert waits == [fetching.LONGEST_DELAY]
+
+
+@pytest.mark.parametrize("token", ["s3cr3t\nv4lue", "s3cr3t v4lue", "s3cr3t\u2026v4lue", "s3cr3t\x7f"])
+def test_a_token_that_is_none_is_never_shown(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, token: str
+) -> None:
+    caplog.set_level("DEBUG")
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.setenv("HF_TOKEN", token)
+    model = model_at(server, {"model.bin": CONTENT})
+    file = dataclasses.replace(model.files[0], url=f"{catalog.HUB}/model.bin")
+    with pytest.raises(ModelError, match="HF_TOKEN holds") as caught:
+        weights.download_missing(dataclasses.replace(model, files=(file,)), tmp_path / "new")
+    report = "".join(traceback.format_exception(caught.value)) + caplog.text
+    assert "s3cr3t" not in report and "v4lue" not in report
+    assert server.asked == [] and not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["http://[::1", "mirror", "http://", "https://mirror:port", "http://a b", "http://a\nb", "ftp://mirror"]
+)
+def test_address_on_a_mirror_that_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server, endpoint: str
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    file = remote(f"{catalog.HUB}/org/model.bin")
+    model = dataclasses.replace(model_at(server, {}), files=(file,), page=f"{catalog.HUB}/org")
+    with pytest.raises(ModelError, match="HF_ENDPOINT is .*, which is not an address") as caught:
+        weights.download_missing(model, tmp_path / "new")
+    assert f"from {catalog.HUB}/org by hand" in caught.value.remedy
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "place", ["http://[::1", "http://" + "a" * 70 + ".b/", "ftp://127.0.0.1/x", "file:///etc/passwd"]
+)
+def test_a_redirect_to_what_is_no_address(server: Server, tmp_path: Path, place: str) -> None:
+    server.answers["/model.bin"] = lambda handler: handler.give(b"", 302, Location=place)
+    assert_fails(remote(f"{server.url}/model.bin"), tmp_path / "new", "could not be downloaded")
+
+
+def test_a_proxy_that_is_no_address(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("no_proxy")
+    monkeypatch.setenv("http_proxy", "http://proxy:port")
+    assert_fails(remote(f"{server.url}/model.bin"), tmp_path / "new", "https_proxy")
+
+
+@pytest.mark.parametrize("content", [None, b"no certificates"], ids=["gone", "damaged"])
+def test_certificates_that_cannot_be_read_are_named(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
+    authorities = tmp_path / "cacert.pem"
+    if content is not None:
+        authorities.write_bytes(content)
+    module = types.ModuleType("certifi")
+    module.where = lambda: str(authorities)
+    monkeypatch.setitem(sys.modules, "certifi", module)
+    with pytest.raises(ModelError, match="certifi") as caught:
+        weights.download(remote(f"{server.url}/model.bin"), tmp_path / "new")
+    assert str(authorities) in caught.value.problem and "cannot be written to" not in str(caught.value)
+    assert server.asked == [] and not (tmp_path / "new").exists()
 
 
 def model_at(server: Server, contents: dict[str, bytes]) -> catalog.Model:
@@ -430,6 +806,39 @@ def test_too_little_room_is_seen_before_anything_is_fetched(
     assert server.asked == [] and list(tmp_path.iterdir()) == []
 
 
+def test_download_missing_that_the_host_forbids_names_the_files_and_touches_nothing(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_at(server, {"config.json": b"{}", "model.bin": CONTENT})
+    usage = shutil.disk_usage(tmp_path)._replace(free=0)
+    monkeypatch.setattr(weights.shutil, "disk_usage", lambda path: usage)
+
+    def forbid(total: int) -> Steps:
+        assert total == len(CONTENT) + 2
+        raise ModelError("ComfyUI was started with --offline, which forbids downloads", "Start it without --offline")
+
+    with pytest.raises(ModelError) as caught:
+        weights.download_missing(model, tmp_path / "new", forbid)
+    assert str(caught.value) == (
+        "org/model is not on this computer, and ComfyUI was started with --offline, which forbids downloads. Start it "
+        f"without --offline, or download these files from {server.url}/page by hand and put them into "
+        f"{tmp_path / 'new'}: config.json, model.bin."
+    )
+    assert server.asked == [] and list(tmp_path.iterdir()) == []
+
+
+def test_download_missing_needs_room_only_for_what_is_not_kept(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_at(server, {"model.bin": CONTENT})
+    server.answers["/model.bin"] = answer_ranges
+    (tmp_path / "model.bin.0123abcd.part").write_bytes(CONTENT[:-1000])
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(weights.shutil, "disk_usage", lambda path: usage)
+    weights.download_missing(model, tmp_path)
+    assert (tmp_path / "model.bin").read_bytes() == CONTENT
+
+
 @pytest.mark.parametrize("name", ["model", "org/model", "My model (v2.1)", "\u6a21\u578b"])
 def test_plain_names_pass(name: str) -> None:
     assert weights.check_name(name, "model") == name
@@ -454,13 +863,20 @@ def test_plain_names_pass(name: str) -> None:
         "a\n",
         "",
         " ",
+        "half \ud800",
+        "../" + "a" * 10_000,
         None,
         3,
+        10**400,
+        10**5000,
+        ["model"],
     ],
+    ids=lambda name: type(name).__name__,
 )
 def test_names_that_lead_elsewhere_are_refused(name: object) -> None:
-    with pytest.raises(InputError, match="model is "):
+    with pytest.raises(InputError, match="model is ") as caught:
         weights.check_name(name, "model")
+    assert len(str(caught.value).encode("utf-8")) < 500
 
 
 def test_the_catalogue_is_pinned() -> None:

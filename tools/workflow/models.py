@@ -55,7 +55,7 @@ def _needed(kind: type, node: dict, model_folders: Callable[[str], list[Path]]) 
     else:
         return None
     place = clipseg.where(name, folders(*clipseg.FOLDER_KINDS))
-    return _told(name, place, catalog.CLIPSEG if name == clipseg.DEFAULT else None)
+    return _told(name, place, catalog.CLIPSEG if clipseg.full_name(name) == clipseg.DEFAULT else None)
 
 
 def _told(name: str, place: Path | None, model: object) -> tuple[str, bool]:
