@@ -17,7 +17,6 @@ Pictures are single ones here, ``[H,W,C]`` and ``[H,W]``, since each has its own
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import logging
 import math
@@ -33,8 +32,9 @@ import torch.nn.functional as F
 
 from . import masks, tensors, threads
 from .checks import check_number, check_whole_number
-from .errors import DependencyError, InputError
+from .errors import InputError
 from .interfaces import NoProgress, Progress
+from .packages import import_package, import_scipy
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -97,7 +97,7 @@ def trimap(
         InputError: As `MattingSettings`.
         DependencyError: scipy is missing or does not work.
     """
-    minimum_filter1d = _import("scipy.ndimage").minimum_filter1d
+    minimum_filter1d = import_scipy("ndimage").minimum_filter1d
     settings = MattingSettings(foreground_threshold, background_threshold, erode_size)
     levels = tensors.to_8bit(mask)
     # Larger squares than this one erode no more.
@@ -210,7 +210,7 @@ def post_process(mask: torch.Tensor) -> torch.Tensor:
     Raises:
         DependencyError: scipy is missing or does not work.
     """
-    gaussian_filter = _import("scipy.ndimage").gaussian_filter
+    gaussian_filter = import_scipy("ndimage").gaussian_filter
     levels = torch.from_numpy(tensors.to_8bit(mask)).float()
     opened = masks.dilate(masks.erode(levels, 3, "cross"), 3, "cross")
     hard = [gaussian_filter(each.numpy().astype(np.float64), sigma=2) >= 127 for each in opened]
@@ -277,7 +277,7 @@ def _equations(colours: np.ndarray, foreground: np.ndarray, unknown: np.ndarray)
     Alpha of the known ones, m, is given, so ``L_U x = -R m`` remains. Its rows need only the windows that hold an
     unknown pixel, and each row has at most 5 x 5 entries: the pixels with which this one shares a window.
     """
-    csr_matrix = _import("scipy.sparse").csr_matrix
+    csr_matrix = import_scipy("sparse").csr_matrix
     count = np.count_nonzero(unknown)
     width = unknown.shape[1] + 2 * _REACH  # a frame of known pixels, so that every pixel has 5 x 5 around it
     framed = np.pad(unknown, _REACH)
@@ -323,7 +323,7 @@ def _windows(
         ``rows [9,n]``, the rows of the windows' pixels, and for each pair (i, j >= i) of the nine what the windows add
         to the matting Laplacian, ``[n]``.
     """
-    near = _import("scipy.ndimage").binary_dilation(unknown, np.ones((3, 3), bool))
+    near = import_scipy("ndimage").binary_dilation(unknown, np.ones((3, 3), bool))
     y, x = np.nonzero(near[1:-1, 1:-1])  # centres whose window lies within the picture
     dy, dx = np.array(_WINDOW).T[:, :, None]
     for start in range(0, len(y), _WINDOWS_AT_ONCE):
@@ -551,23 +551,16 @@ def _foreground_smaller(colours: np.ndarray, alpha: np.ndarray, unknown: np.ndar
 
 
 def _import(name: str) -> ModuleType:
-    """A module of scipy, pymatting or numba, which pymatting brings.
+    """A module of pymatting, or of numba, which pymatting brings.
 
     pymatting compiles machine code when it is imported: up to a minute the first time, a second later.
 
     Raises:
         DependencyError: The package is missing or does not work.
     """
-    package = name.partition(".")[0]
-    try:
-        with threads.kept():
-            return importlib.import_module(name)
-    except MemoryError:
-        raise
-    except (Exception, SystemExit) as error:  # numba fails in many ways beside a NumPy that it does not know
-        install, instead = ("scipy", "") if package == "scipy" else ("pymatting", ", or turn alpha_matting off")
-        raise DependencyError(
-            f"background removal needs the package {package}, which cannot be imported "
-            f"({type(error).__name__}: {error})",
-            f'Install it into the Python that runs ComfyUI with "python -m pip install --upgrade {install}"{instead}',
-        ) from error
+    remedy = (
+        "Install it into the Python that runs ComfyUI: python -m pip install --upgrade pymatting; "
+        "or turn alpha_matting off"
+    )
+    with threads.kept():
+        return import_package(name, remedy)

@@ -1,24 +1,49 @@
-"""Packages that are imported when they are first used, so that loading the pack stays quick."""
+"""Packages that may be missing or broken: imported when they are first used, with one kind of error."""
 
 from __future__ import annotations
 
 import importlib
+import textwrap
 from types import ModuleType
 
 from .errors import DependencyError
 
 
-def import_scipy(module: str) -> ModuleType:
-    """Import ``scipy.<module>``.
+def import_package(name: str, install: str, *needed: str) -> ModuleType:
+    """Import a package or one of its modules, whatever its import does.
+
+    Some packages fail with an error that is not an ImportError (a library that cannot be loaded, two versions that do
+    not fit), and some call ``sys.exit``, which would end ComfyUI's worker.
+
+    Args:
+        name: As in ``import name``; may hold dots.
+        install: What the user can do, for the error's remedy: the command that installs the package.
+        needed: Names that the caller uses. A package that loads its parts late, or of which only a part is left, is
+            asked for them here.
 
     Raises:
-        DependencyError: scipy is missing or does not work; says what to install.
+        DependencyError: The package is missing or does not work.
+        MemoryError: There is not enough memory to import it.
     """
     try:
-        return importlib.import_module(f"scipy.{module}")
-    except (Exception, SystemExit) as error:  # a broken package fails in many ways
+        module = importlib.import_module(name)
+        for each in needed:
+            getattr(module, each)
+    except MemoryError:
+        raise
+    except (Exception, SystemExit) as error:  # not BaseException: an interrupt passes
+        reason = "it ends the program" if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
+        package, reason = name.partition(".")[0], textwrap.shorten(reason, 400)
         raise DependencyError(
-            f"the Python package scipy, which ComfyUI requires, is missing or does not work "
-            f"({type(error).__name__}: {error})",
-            "Install it into ComfyUI's Python: python -m pip install --upgrade scipy",
+            f"the Python package {package} is missing or does not work ({reason})", install
         ) from error
+    return module
+
+
+def import_scipy(module: str) -> ModuleType:
+    """Import ``scipy.<module>``, which ComfyUI itself requires.
+
+    Raises:
+        DependencyError: See `import_package`.
+    """
+    return import_package(f"scipy.{module}", "Install it into ComfyUI's Python: python -m pip install --upgrade scipy")

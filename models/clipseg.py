@@ -24,8 +24,8 @@ from ..core.clipseg import ImageSettings
 from ..core.errors import DependencyError, InputError, ModelError, PackError
 from ..core.interfaces import Progress
 from ..core.model_cache import ModelCache
+from ..core.packages import import_package
 from . import catalog, weights
-from .dependencies import import_package
 
 if TYPE_CHECKING:
     from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor

@@ -22,8 +22,8 @@ import torch
 
 from ..core.chunks import is_torch_out_of_memory
 from ..core.errors import DependencyError, ModelError
+from ..core.packages import import_package
 from . import files
-from .dependencies import import_package
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

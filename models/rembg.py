@@ -24,9 +24,9 @@ from PIL import Image
 from ..core import tensors, threads
 from ..core.errors import DependencyError, ModelError
 from ..core.model_cache import ModelCache
+from ..core.packages import import_package, import_scipy
 from . import catalog, files, onnx_runtime
 from .background_files import DEMO, Found
-from .dependencies import import_package
 
 logger = logging.getLogger(__name__)
 
@@ -252,7 +252,7 @@ def _of_any_size(kind: type, size: tuple[int | None, int | None]) -> type:
 def _session_classes() -> dict[str, type]:
     """rembg's session classes by its names for them."""
     onnx_runtime.onnxruntime()  # whose absence makes rembg print and exit
-    import_package("scipy.ndimage", f"Install it: {onnx_runtime.pip_install('scipy')}")  # or rembg would be blamed
+    import_scipy("ndimage")  # or rembg would be blamed
     if "rembg" not in sys.modules:
         logger.info("Importing rembg. The first time this takes up to a minute.")
     install = f"Install it: {onnx_runtime.pip_install('--upgrade', 'rembg', onnx_runtime.best_package())}"

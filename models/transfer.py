@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..core.errors import DependencyError, ModelError
-from .dependencies import import_package
+from ..core.packages import import_package
 
 TIMEOUT = 20.0  # seconds without a single byte
 LOOK = 0.2  # seconds between two looks at the user's interrupt

@@ -454,7 +454,9 @@ def test_matte_names_a_package_that_does_not_work(
     package: str, error: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail_import(monkeypatch, package, error)
-    reason = rf"needs the package {package}, .*{type(error).__name__}: {re.escape(str(error))}"
+    exits = isinstance(error, SystemExit)
+    cause = "it ends the program" if exits else f"{type(error).__name__}: {re.escape(str(error))}"
+    reason = rf"the Python package {package} is missing or does not work \({cause}\)"
     with pytest.raises(DependencyError, match=f"{reason}.*pip install --upgrade {package}"):
         matting.matte(*PORTRAITS["curls"])
 

@@ -511,7 +511,7 @@ def test_load_without_scipy_does_not_blame_rembg(
 ) -> None:
     broken_rembg("import scipy.ndimage")
     monkeypatch.setitem(sys.modules, "scipy.ndimage", None)  # as if it could not be imported
-    with pytest.raises(DependencyError, match="package scipy is missing.*pip install scipy") as caught:
+    with pytest.raises(DependencyError, match="package scipy is missing.*pip install --upgrade scipy") as caught:
         load("u2net", folder)
     assert "rembg" not in str(caught.value)
 

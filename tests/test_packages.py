@@ -1,4 +1,4 @@
-"""models/dependencies.py: whatever the import of a package does, the user reads what to install."""
+"""core/packages.py: whatever the import of a package does, the user reads what to install."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from maskwright.core.errors import DependencyError
-from maskwright.models.dependencies import import_package
+from maskwright.core.packages import import_package
 
 INSTALL = "Install it: python -m pip install broken_package"
 
