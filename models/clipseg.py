@@ -449,7 +449,8 @@ def _read_model(transformers, folder: Path, file: Path) -> CLIPSegForImageSegmen
             _check_whole(folder / name)
     try:
         with _without_progress_bar(transformers):
-            model, report = transformers.CLIPSegForImageSegmentation.from_pretrained(
+            model, report = _with_fixed_attention(
+                transformers.CLIPSegForImageSegmentation.from_pretrained,
                 str(folder),
                 config=_model_config(transformers, folder),
                 local_files_only=True,
@@ -475,9 +476,17 @@ def _read_model(transformers, folder: Path, file: Path) -> CLIPSegForImageSegmen
     return model.float().eval().requires_grad_(False)  # since 5.0 the numbers stay as the file has them, maybe half
 
 
+def _with_fixed_attention(load: Callable, *arguments: object, **options: object) -> tuple:
+    """Load with the fused attention of PyTorch, or the plain one where this transformers has no other for CLIPSeg."""
+    try:
+        return load(*arguments, attn_implementation="sdpa", **options)
+    except (ValueError, ImportError):  # what transformers raises for an implementation that it does not have
+        return load(*arguments, attn_implementation="eager", **options)
+
+
 def _model_config(transformers, folder: Path) -> object:
-    """The model's config without the keys that name how attention is computed: such a key may name code on the hub,
-    which transformers would fetch and run. Without one, transformers chooses, in the same way for every model."""
+    """The model's config without the keys that name how attention is computed, in whatever part of it: such a key may
+    name code on the hub, which transformers would fetch and run."""
 
     def without_code(content: object) -> object:
         if isinstance(content, dict):

@@ -770,6 +770,7 @@ def __getattr__(name):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["the model", "its vision tower", "a private key"])
 def test_a_config_cannot_name_code_on_the_hub(tiny: Path, folder: Path, tmp_path: Path, place: str) -> None:
     """transformers fetches and imports a kernel that is named where the way to compute attention is."""
@@ -797,7 +798,9 @@ from pathlib import Path
 from pack import load_pack
 load_pack(Path({str(ROOT)!r}))
 from maskwright.models import clipseg
-clipseg.load("mine", [Path({str(folder)!r})])
+_, model = clipseg.load("mine", [Path({str(folder)!r})])
+print({{part._attn_implementation for part in (model.config, model.config.vision_config, model.config.text_config)}})
 """
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert run.stdout.strip() in ("{'sdpa'}", "{'eager'}")
     assert not mark.exists()
