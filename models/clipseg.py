@@ -13,6 +13,7 @@ import logging
 import os
 import reprlib
 import stat
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -448,7 +449,7 @@ def _read_model(transformers, folder: Path, file: Path) -> CLIPSegForImageSegmen
         for name in [file.name] if file.name == _SAFE else _shards(folder):
             _check_whole(folder / name)
     try:
-        with _without_progress_bar(transformers):
+        with _quiet(transformers):
             model, report = _with_fixed_attention(
                 transformers.CLIPSegForImageSegmentation.from_pretrained,
                 str(folder),
@@ -497,15 +498,20 @@ def _model_config(transformers, folder: Path) -> object:
 
 
 @contextlib.contextmanager
-def _without_progress_bar(transformers) -> Iterator[None]:
-    """It takes a third of a second, and would leave a line in the user's log."""
-    shown = getattr(transformers.logging, "is_progress_bar_enabled", lambda: False)()
-    if shown:
-        transformers.logging.disable_progress_bar()
+def _quiet(transformers) -> Iterator[None]:
+    """No progress bar for a third of a second, and none of transformers' remarks on what a file holds: what matters of
+    it is checked by us, and the user can do nothing about the rest."""
+    bar = getattr(transformers.logging, "is_progress_bar_enabled", lambda: False)()
+    level = transformers.logging.get_verbosity()
+    transformers.logging.disable_progress_bar()
+    transformers.logging.set_verbosity_error()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
-        if shown:
+        transformers.logging.set_verbosity(level)
+        if bar:
             transformers.logging.enable_progress_bar()
 
 

@@ -804,3 +804,21 @@ print({{part._attn_implementation for part in (model.config, model.config.vision
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert run.stdout.strip() in ("{'sdpa'}", "{'eager'}")
     assert not mark.exists()
+
+
+def test_load_prints_nothing_of_what_a_library_remarks(
+    tiny: Path, folder: Path, capfd: pytest.CaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    """A tensor that the model has no use for makes transformers write a report; a pickle of another protocol, torch."""
+    from safetensors.torch import load_file, save_file
+
+    made = copy(tiny, folder / "mine")
+    save_file({**load_file(made / "model.safetensors"), "odd.weight": torch.zeros(2)}, made / "model.safetensors")
+    pickled = copy(tiny, folder / "pickled")
+    tensors = load_file(pickled / "model.safetensors")
+    (pickled / "model.safetensors").unlink()
+    torch.save(tensors, pickled / "pytorch_model.bin", pickle_protocol=4)
+    for name in ("mine", "pickled"):
+        clipseg.load(name, [folder])
+    assert capfd.readouterr() == ("", "")
+    assert not recwarn.list
