@@ -70,6 +70,12 @@ def load(
     return ModnetMasks((lambda: loaded) if place is None else partial(place, loaded, _copy))
 
 
+def release() -> None:
+    """Drop every model that is kept. A run that uses one goes on; its memory is free when the run ends."""
+    rembg.release()
+    _modnets.clear()
+
+
 def _copy(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
     """Whatever dtype the host prefers: MODNet is small, and its normalisation wants float32."""
     return copy.deepcopy(model)

@@ -75,6 +75,11 @@ def load(
     return _loaded.get((folder.resolve(), stat.st_mtime_ns, stat.st_size), lambda: _read(folder, file))
 
 
+def release() -> None:
+    """Drop the models that are kept. Callers that hold one may still use it; its memory is free when they let go."""
+    _loaded.clear()
+
+
 def where(name: str = DEFAULT, folders: Sequence[Path] = ()) -> Path | None:
     """The folder of the model called ``name`` on this computer, None where it is not there, or not whole. Loads and
     fetches nothing.
