@@ -95,10 +95,10 @@ class Management(SimpleNamespace):
                 self.current_loaded_models.insert(0, loaded)
 
     def free_memory(self, memory: float) -> None:
-        """Its list must stay as it is until all entries were asked."""
+        """Its list must stay as it is until all entries were asked, in whichever order: here the pack's own first."""
         entries = list(self.current_loaded_models)
         unloaded = []
-        for loaded in entries:
+        for loaded in reversed(entries):
             patcher = loaded.model
             if memory < patcher.loaded_size() and patcher.partially_unload(patcher.offload_device, memory) >= memory:
                 continue
@@ -208,11 +208,12 @@ def test_call_on_unload_drops_copies_and_calls_once_however_often_it_was_asked(c
 
 
 def test_call_on_unload_where_release_ends_the_model_leaves_comfyuis_list_alone(comfyui: SimpleNamespace) -> None:
+    """A node asks for the release before it has a copy."""
     models = [torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)]
+    host.call_on_unload(models.clear)
     for model in models:
         host.on_device(model, copy_as)
     del model
-    host.call_on_unload(models.clear)
     comfyui.management.unload_all_models()  # checks its list after every entry
     assert models == [] and comfyui.management.current_loaded_models == []
 
@@ -232,6 +233,23 @@ def test_call_on_unload_goes_on_after_a_release_that_fails(
     host.call_on_unload(lambda: calls.append(1))
     comfyui.management.unload_all_models()
     assert calls == [1] and "could not be freed" in caplog.text
+
+
+def test_on_device_under_a_host_that_unloads_everything_for_each_model(
+    comfyui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with --disable-smart-memory: loading the copy must not drop it."""
+    load = comfyui.management.load_models_gpu
+
+    def unload_and_load(patchers: list[Patcher], **options: bool) -> None:
+        comfyui.management.unload_all_models()
+        load(patchers, **options)
+
+    comfyui.management.load_models_gpu = unload_and_load
+    first, second = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    for model in (first, second):
+        assert isinstance(host.on_device(model, copy_as), torch.nn.Linear)
+    assert [len(copies) for copies in (host._COPIES[first], host._COPIES[second])] == [0, 1]
 
 
 def test_make_room_leaves_what_is_loaded_afterwards_to_the_next_unload(comfyui: SimpleNamespace) -> None:

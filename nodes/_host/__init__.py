@@ -75,7 +75,7 @@ class _HostProgress:
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Whether ``error`` is the user's interrupt; an `Exception` on hosts below 0.10 or so."""
+    """Whether ``error`` is the user's interrupt: an `Exception` in ComfyUI 0.8, a `BaseException` in 0.33."""
     if not running():
         return False
     import comfy.model_management
@@ -156,6 +156,7 @@ _COPIES_LOCK = threading.RLock()
 # Patchers whose copies were dropped while ComfyUI was unloading models. Its list of models must not change meanwhile,
 # which the end of a patcher would do: they live until the next copy is asked for.
 _EMPTIED: list[Any] = []
+_LOADING: list[Any] = []  # patchers that ComfyUI loads just now, for which it may unload everything else
 
 
 def on_device(
@@ -174,7 +175,8 @@ def on_device(
     where = device()
     if all(_identity(parameter.device) == _identity(where) for parameter in model.parameters()):
         return model
-    call_on_unload(_empty_copies)
+    if running():
+        unloading.call_on_unload(_empty_copies)
     with _COPIES_LOCK:
         _EMPTIED.clear()
         copies = _COPIES.setdefault(model, {})
@@ -187,7 +189,11 @@ def on_device(
 
     # A patcher for dynamic VRAM loads all weights of layers that are not ComfyUI's own, and refuses a full load.
     is_dynamic = getattr(copy, "is_dynamic", lambda: False)()
-    comfy.model_management.load_models_gpu([copy], **({} if is_dynamic else {"force_full_load": True}))
+    _LOADING.append(copy)
+    try:
+        comfy.model_management.load_models_gpu([copy], **({} if is_dynamic else {"force_full_load": True}))
+    finally:
+        _LOADING.remove(copy)
     # Where memory is short the host moves only layers of its own kinds in full; everything must be there.
     return copy.model.to(where).model
 
@@ -215,20 +221,21 @@ def _make_copy(model: torch.nn.Module, copy_as: Callable, where: torch.device) -
 
 
 def _empty_copies() -> None:
-    """Drop all copies' weights, while ComfyUI may be walking its list of models."""
+    """Drop the weights of all copies but one that is being loaded, while ComfyUI may be walking its list of models."""
     with _COPIES_LOCK:
         for copies in _COPIES.values():
-            for patcher in copies.values():
-                patcher.detach()
-                patcher.model.model = None
-                _EMPTIED.append(patcher)
-        _COPIES.clear()
+            for identity, patcher in list(copies.items()):
+                if patcher not in _LOADING:
+                    patcher.detach()
+                    patcher.model.model = None
+                    _EMPTIED.append(copies.pop(identity))
 
 
 def call_on_unload(release: Callable[[], None]) -> None:
     """Have ``release`` called when ComfyUI unloads all its models: by the editor's button, ``POST /free``, or after
     memory ran out. It drops what ComfyUI does not manage. May be asked at every run; nothing without ComfyUI."""
     if running():
+        unloading.call_on_unload(_empty_copies)  # first: the end of a model would end the patcher of its copy
         unloading.call_on_unload(release)
 
 
