@@ -9,16 +9,29 @@ import torch
 
 from .interfaces import NoProgress, Progress
 
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",  # DefaultCPUAllocator; on Windows "not enough memory"
+    "cannot allocate memory",  # the operating system
+    "not enough memory",
+    "alloc_failed",  # cuBLAS and cuDNN
+    "out_of_device_memory",  # Level Zero (Intel)
+    "out_of_host_memory",
+)
+_CUDA_MEMORY_ALLOCATION = 2  # the code of cudaErrorMemoryAllocation
+
 
 def is_torch_out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` says that memory ran out, on a GPU or on the CPU, as plain torch and Python say it."""
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
         return True
-    # The CPU's allocator and some accelerators have no exception of their own.
-    told = str(error).lower()
-    return isinstance(error, RuntimeError) and any(
-        words in told for words in ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
-    )
+    if not isinstance(error, RuntimeError):
+        return False
+    # torch.AcceleratorError, since 2.8
+    if getattr(error, "error_code", None) == _CUDA_MEMORY_ALLOCATION:
+        return True
+    message = str(error).lower()
+    return any(words in message for words in _OUT_OF_MEMORY)
 
 
 @dataclass(frozen=True)

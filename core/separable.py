@@ -84,6 +84,12 @@ def gaussian(length: int, radius: int, sigma: float, device: torch.device) -> Ba
     return _banded(*_gaussian_weights(length, radius, sigma), length, device)
 
 
+def clear_matrices() -> None:
+    """Forget all matrices, which keep memory of the devices they are on. Those in use stay valid."""
+    lanczos.cache_clear()
+    gaussian.cache_clear()
+
+
 def _gaussian_weights(length: int, radius: int, sigma: float) -> tuple[np.ndarray, np.ndarray]:
     """As `_lanczos_weights`; near the ends a line may be given twice."""
     offsets = np.arange(-radius, radius + 1)

@@ -106,6 +106,11 @@ def release() -> None:
     _loaded.clear()
 
 
+def release() -> None:
+    """Drop the models that are kept. Callers that hold one may still use it; its memory is free when they let go."""
+    _loaded.clear()
+
+
 def where(name: str = DEFAULT, folders: Sequence[Path] = ()) -> Path | None:
     """The folder of the model called ``name`` on this computer, None where it is not there, or not whole. Loads and
     fetches nothing.

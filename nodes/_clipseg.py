@@ -54,7 +54,8 @@ def folders() -> list[Path]:
 
 def load(name: str) -> tuple:
     """The model of that name as a CLIPSEG_MODEL ``(processor, model)``."""
-    return clipseg_models.load(name, folders(), progress=host.progress)
+    host.call_on_unload(clipseg_models.release)
+    return clipseg_models.load(name, folders(), progress=host.download_progress)
 
 
 def segmenter(clipseg_model: tuple | None) -> clipseg.Segmenter:

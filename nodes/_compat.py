@@ -6,7 +6,9 @@ another name; the classes here are those whose inputs or outputs differ.
 
 from __future__ import annotations
 
-from functools import partial, reduce
+import inspect
+from functools import partial, reduce, wraps
+from string import ascii_lowercase
 
 from ..core import checks, clipseg, masks, tensors
 from ..core.errors import InputError
@@ -16,6 +18,7 @@ from ._host import registry
 from .clipseg import CLIPSeg
 from .clipseg_masking import CLIPSegMasking
 from .clipseg_model_loader import CLIPSegModelLoader
+from .from_basic_pipe import FromBasicPipeV2
 from .gradient_region import GradientRegion
 
 OURS = "{} (Maskwright)"
@@ -41,68 +44,81 @@ class ClipsegMaskingOfWas(CLIPSegMasking):
 
 
 class ClipsegBatchMaskingOfWas:
-    """Up to six pictures, each with a text of its own."""
+    """Up to 24 images, each with a text of its own, as the third version of the WAS suite has them; six before."""
 
-    DESCRIPTION = "Finds in each of up to six pictures what its own text describes, as soft masks."
+    DESCRIPTION = "Finds in each of up to 24 images what its own text describes, as soft masks."
     SEARCH_ALIASES = CLIPSegMasking.SEARCH_ALIASES
     CATEGORY = CLIPSegMasking.CATEGORY
     FUNCTION = "CLIPSeg_images"
-    RETURN_TYPES = ("IMAGE", "MASK", "IMAGE")
-    RETURN_NAMES = ("IMAGES_BATCH", "MASKS_BATCH", "MASK_IMAGES_BATCH")
-    OUTPUT_TOOLTIPS = ("The pictures as one batch.", "One soft mask for each.", "The same masks as grey pictures.")
-    LETTERS = "abcdef"
+    RETURN_TYPES = ("IMAGE", "MASK", "IMAGE", "INT")
+    RETURN_NAMES = ("IMAGES_BATCH", "MASKS_BATCH", "MASK_IMAGES_BATCH", "count")
+    OUTPUT_TOOLTIPS = (
+        "The images as one batch.",
+        "One soft mask for each.",
+        "The same masks as grey images.",
+        "How many images each batch holds.",
+    )
+    LETTERS = ascii_lowercase[:24]
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
         def inputs(letters: str) -> dict:
-            pictures = {f"image_{letter}": ("IMAGE", {"tooltip": "All of one size."}) for letter in letters}
-            return {**pictures, **{f"text_{letter}": _clipseg.TEXT for letter in letters}}
+            images = {f"image_{letter}": ("IMAGE", {"tooltip": "All of one size."}) for letter in letters}
+            return {**images, **{f"text_{letter}": _clipseg.TEXT for letter in letters}}
 
-        return {"required": inputs("ab"), "optional": inputs("cdef")}
+        # Those of the first version first: calls by position and saved widget values count on that order.
+        added = {"clipseg_model": _clipseg.CLIPSEG_MODEL, **inputs(cls.LETTERS[6:])}
+        return {"required": inputs("ab"), "optional": {**inputs("cdef"), **added}}
 
-    def CLIPSeg_images(
-        self,
-        image_a,
-        image_b,
-        text_a,
-        text_b,
-        image_c=None,
-        image_d=None,
-        image_e=None,
-        image_f=None,
-        text_c="",
-        text_d="",
-        text_e="",
-        text_f="",
-    ):
-        pictures = (image_a, image_b, image_c, image_d, image_e, image_f)
-        texts = (text_a, text_b, text_c, text_d, text_e, text_f)
-        given = [
-            (checks.as_image_batch(picture, f"image_{letter}"), clipseg.Query(text))
-            for letter, picture, text in zip(self.LETTERS, pictures, texts)
-            if picture is not None
+    def CLIPSeg_images(self, *args, **kwargs):
+        values = inspect.signature(self.CLIPSeg_images).bind(*args, **kwargs)
+        values.apply_defaults()
+        values = values.arguments
+        pairs = [
+            (checks.as_image_batch(values[f"image_{letter}"], f"image_{letter}"), _query(values, f"text_{letter}"))
+            for letter in self.LETTERS
+            if values[f"image_{letter}"] is not None
         ]
-        where = given[0][0].device
-        images = tensors.joined([tensors.rgb(picture).to(where) for picture, _ in given], "the images")
-        segmenter = _clipseg.segmenter(None)
+        if not pairs:
+            raise InputError("no image is connected", "Connect at least image_a")
+        where = pairs[0][0].device
+        images = tensors.joined([tensors.rgb(image).to(where) for image, _ in pairs], "the images")
+        segmenter = _clipseg.segmenter(values["clipseg_model"])
         found = [
-            clipseg.masking(picture, segmenter, query, chunks=host.chunks(len(picture))).to(where)
-            for picture, query in given
+            clipseg.masking(image, segmenter, query, chunks=host.chunks(len(image))).to(where) for image, query in pairs
         ]
         found = tensors.joined(found, "the masks")
-        return (images, found, tensors.mask_to_image(found))
+        return (images, found, tensors.mask_to_image(found), len(images))
+
+
+def _query(values: dict, name: str) -> clipseg.Query:
+    clipseg.split_prompts(values[name], name)
+    return clipseg.Query(values[name])
+
+
+def _signature_of(node: type) -> inspect.Signature:
+    """Of a method whose parameters are the node's inputs in order: images and models default to None, text to ""."""
+    groups = node.INPUT_TYPES()
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [inspect.Parameter("self", kind), *(inspect.Parameter(name, kind) for name in groups["required"])]
+    for name, (_, options) in groups["optional"].items():
+        parameters.append(inspect.Parameter(name, kind, default=options.get("default")))
+    return inspect.Signature(parameters)
+
+
+ClipsegBatchMaskingOfWas.CLIPSeg_images.__signature__ = _signature_of(ClipsegBatchMaskingOfWas)
 
 
 class CombineSegMasks:
     """Masks added up, with their heat map."""
 
-    DESCRIPTION = "Adds two or three masks and shows the sum as a heat map over a picture."
+    DESCRIPTION = "Adds two or three masks and shows the sum as a heat map over an image."
     SEARCH_ALIASES = ["combine masks", "add masks"]
     CATEGORY = CLIPSeg.CATEGORY
     FUNCTION = "combine_masks"
     RETURN_TYPES = ("MASK", "IMAGE", "IMAGE")
     RETURN_NAMES = ("Combined Mask", "Heatmap Mask", "BW Mask")
-    OUTPUT_TOOLTIPS = ("The sum of the masks.", "The picture under its colours.", "The sum as a grey picture.")
+    OUTPUT_TOOLTIPS = ("The sum of the masks.", "The image under its colours.", "The sum as a grey image.")
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
@@ -137,6 +153,7 @@ OLD_IDS: dict[str, type] = {
     "CLIPSeg Masking": ClipsegMaskingOfWas,
     "CLIPSeg Batch Masking": ClipsegBatchMaskingOfWas,
     "CombineSegMasks": CombineSegMasks,
+    "FromBasicPipe_v2": FromBasicPipeV2,
 }
 # Where an old node's inputs have other names than those of the node with an id of its own: new name -> old name.
 RENAMED = {"CLIPSeg Masking": ("CLIPSegMasking", {"images": "image", "text": "text"})}
@@ -169,6 +186,36 @@ def register(classes: dict[str, type], display_names: dict[str, str]) -> None:
             display_names[old] = display_names.get(new, old)
         if new in classes:
             registry.offer_replacement(old, new, partial(_sockets, node, inputs))
+
+    for node in classes.values():
+        _name_unknown_inputs(node)
+
+
+def _name_unknown_inputs(node: type) -> None:
+    """Have the node's method name inputs that the node does not have, where Python would raise a TypeError.
+
+    ComfyUI drops unknown values of a prompt, but hands on unknown links: those of another version of the node, or of
+    another pack's node of the same id.
+    """
+    name = node.FUNCTION
+    owner = next(each for each in node.__mro__ if name in vars(each))  # several ids may share it
+    method = vars(owner)[name]
+    if hasattr(method, "names_unknown_inputs"):
+        return
+    known = inspect.signature(method).parameters
+
+    @wraps(method)
+    def checked(self, *args, **kwargs):
+        unknown = [each for each in kwargs if each not in known]
+        if unknown:
+            raise InputError(
+                f"this node has no input called {', '.join(unknown)}",
+                "Remove that link. The workflow was made for another version of this node, or for another pack's",
+            )
+        return method(self, *args, **kwargs)
+
+    checked.names_unknown_inputs = True
+    setattr(owner, name, checked)
 
 
 def _hidden(node: type) -> type:

@@ -1,28 +1,33 @@
-"""What a node shows of a run in the editor: small pictures, from which `web/js` draws the node's live view.
+"""What a node shows of a run in the editor: small images, from which `web/js` draws the node's live view.
 
-They are made only for a run that the editor queued, and of the first `MOST_PICTURES` pictures of a batch. They lie in
-ComfyUI's temp folder, and are named in the node's answer, ``{"ui": {"maskwright": [one entry a picture]}, "result":
-...}``. An entry says how it is drawn (``kind``), names its files as ``{"filename", "subfolder", "type"}``, and holds
-what else the drawing needs. Whoever calls a node by hand gets its plain result.
+They are made only for a run that the editor queued, and of the first `MOST_PICTURES` images of a batch. They are files
+in ComfyUI's temp folder (`_view_files` says for how long), named in the node's answer ``{"ui": {"maskwright": [one
+entry an image]}, "result": ...}``. An entry says how it is drawn (``kind``), names its files as ``{"filename",
+"subfolder", "type"}``, and holds what else the drawing needs. Callers without an editor get the plain result.
 """
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from PIL import Image
 
 from ..core import tensors
 from . import _host as host
+from . import _view_files
 
 KEY = "maskwright"
 REGIONS_EVENT = "maskwright.regions"
 SUBFOLDER = "maskwright"
 LONGEST_SIDE = 1024  # pixels of a picture in the view
+LONGEST_ID = 100  # characters of a workflow's id, of which ComfyUI's have 36
+LONGEST_TEXT = 1000  # characters of a setting
 MOST_PICTURES = 64  # of one run, the first ones: they cost time and disk, and nobody leafs through a whole film
 
 # Bytes. One entry's files stay below a megabyte: a picture and its probabilities, or two pictures and an alpha.
@@ -37,24 +42,55 @@ HIDDEN = {"extra_pnginfo": "EXTRA_PNGINFO"}
 log = logging.getLogger(__name__)
 
 
+def _costs_only_the_view(method: Callable) -> Callable:
+    """Nothing where no editor asked; and what goes wrong in making images for it is logged, not raised."""
+
+    @functools.wraps(method)
+    def guarded(self: View, *args: object, **kwargs: object) -> None:
+        if self._folder is None:
+            return
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:
+            if host.is_interrupt(error):
+                raise
+            log.warning("The view of this node stays as it was: %s", str(error) or type(error).__name__)
+            self._folder = None
+            self._entries.clear()
+
+    return guarded
+
+
 class View:
     """What one run of a node shows. Every method does nothing where no editor asked."""
 
     def __init__(self, extra_pnginfo: Mapping | None) -> None:
         workflow = extra_pnginfo.get("workflow") if isinstance(extra_pnginfo, Mapping) else None
         folder = host.temp_folder() if workflow else None
-        # The editor may have another workflow open by the time that it hears of this run.
-        self._workflow = {"workflow": workflow["id"]} if isinstance(workflow, Mapping) and workflow.get("id") else {}
+        workflow_id = _id_of(workflow)
+        # The editor may have another workflow open by the time that it receives this.
+        self._workflow = {"workflow": workflow_id} if workflow_id else {}
         self._folder = folder / SUBFOLDER if folder else None
+        self._files = _view_files.files_of(workflow_id, host.executing()) if folder else None
         self._name = uuid.uuid4().hex
         self._entries: dict[int, dict] = {}
-        self._boxes: Sequence[Sequence] | None = None  # of the picture that the editor was shown last
+        self._boxes: Sequence[Sequence] | None = None  # of the image that the editor was shown last
 
-    def answer(self, result: tuple, **common: object) -> tuple | dict:
-        """What the node returns: ``result``, and for the editor the entries, each with what they have in ``common``."""
+    def answer(self, result: tuple, **common: Any) -> tuple | dict:
+        """What the node returns: ``result``, and for the editor the entries, each with what they have in ``common``.
+
+        Args:
+            result: The node's outputs, of which the first is a tensor.
+        """
         if not self._entries:
             return result
+        if "settings" in common:
+            common["settings"] = _without_long_texts(common["settings"])
         entries = [{**common, **self._workflow, **self._entries[index]} for index in sorted(self._entries)]
+        if result:
+            first = result[0].view_as(result[0])  # an object of this run alone: a node may return what it was given
+            self._files.keep_for(first)
+            result = (first, *result[1:])
         return {"ui": {KEY: entries}, "result": result}
 
     def listener(self, images: torch.Tensor, scale: float) -> Callable[[slice, torch.Tensor], None]:
@@ -63,30 +99,27 @@ class View:
         Args:
             scale: How many times the model's own size the probabilities have.
         """
+        return functools.partial(self._listen, images, scale)
 
-        def listen(entries: slice, probabilities: torch.Tensor) -> None:
-            if self._folder is None:
-                return
-            for index, values in zip(range(entries.start, min(entries.stop, MOST_PICTURES)), probabilities):
-                # As parts of the highest one: a mask that is stretched shows steps in what is small, too.
-                high = float(values.max()) or 1.0
-                data, bits, shrunk = _encode_probabilities(values / high)
-                facts = {"bits": bits, "high": high, "scale": scale / shrunk}
-                self._add(index, images[index], _small(images[index]), {"probabilities": (data, "png")}, facts)
+    @_costs_only_the_view
+    def _listen(self, images: torch.Tensor, scale: float, entries: slice, probabilities: torch.Tensor) -> None:
+        for index, values in zip(range(entries.start, min(entries.stop, MOST_PICTURES)), probabilities):
+            # As parts of the highest one: a mask that is stretched shows steps in what is small, too.
+            high = float(values.max()) or 1.0
+            data, bits, shrunk = _encode_probabilities(values / high)
+            facts = {"bits": bits, "high": high, "scale": scale / shrunk}
+            self._add(index, images[index], _small(images[index]), {"probabilities": (data, "png")}, facts)
 
-        return listen
-
+    @_costs_only_the_view
     def comparison(self, before: torch.Tensor, after: torch.Tensor, boxes: Sequence[Sequence] = ()) -> None:
-        """Pictures before and after a node's work.
+        """Images before and after a node's work.
 
         Args:
             before: ``[B,H,W,C]``.
-            after: ``[B*k,n*H,W,3 or 4]``: k versions of each, n pictures below each other as a rule 1; the fourth
+            after: ``[B*k,n*H,W,3 or 4]``: k versions of each, n images below each other as a rule 1; the fourth
                 channel is alpha.
             boxes: For each of these its regions ``(x1, y1, x2, y2)`` in pixels of ``before``.
         """
-        if self._folder is None:
-            return
         for index, new in enumerate(after[:MOST_PICTURES]):
             old = before[index * len(before) // len(after)]
             files = {}
@@ -102,17 +135,16 @@ class View:
             regions = [[float(side) for side in box] for box in boxes[index]] if index < len(boxes) else []
             self._add(index, old, small_old, files, {"boxes": regions})
 
+    @_costs_only_the_view
     def working(self, node_id: str, image: torch.Tensor, boxes: Sequence[Sequence], current: int) -> None:
-        """Show at once where the node works: regions with their numbers over a picture.
+        """Show at once where the node works: regions with their numbers over an image.
 
         Args:
             node_id: The node's own, from the hidden input ``UNIQUE_ID``.
-            image: The picture ``[H,W,C]``; sent once for the same list of boxes.
+            image: The image ``[H,W,C]``; sent once for the same list of boxes.
             boxes: Of its regions, ``(x1, y1, x2, y2)`` in pixels.
             current: The index of the one that is worked on.
         """
-        if self._folder is None:
-            return
         message = {
             **self._workflow,
             "node": str(node_id),
@@ -121,36 +153,37 @@ class View:
         }
         if boxes is not self._boxes:
             self._boxes = boxes
-            try:
-                name = f"working-{uuid.uuid4().hex}"
-                message["picture"] = self._write(name, *_encode(_small(image).convert("RGB"), _PICTURE))
-            except OSError as error:
-                self._give_up(error)
-                return
+            name = f"working-{uuid.uuid4().hex}"
+            message["picture"] = self._write(name, *_encode(_small(image).convert("RGB"), _PICTURE))
             message["size"] = [image.shape[1], image.shape[0]]
         host.tell_editor(REGIONS_EVENT, message)
 
-    def _add(self, index: int, picture: torch.Tensor, small: Image.Image, files: dict, facts: dict) -> None:
-        height, width = picture.shape[:2]
+    def _add(self, index: int, image: torch.Tensor, small: Image.Image, files: dict, facts: dict) -> None:
+        height, width = image.shape[:2]
         entry = {"size": [width, height], **facts}
-        try:
-            files = {"picture": _encode(small.convert("RGB"), _PICTURE), **files}
-            for name, (data, suffix) in files.items():
-                entry[name] = self._write(f"{index:04}-{name}", data, suffix)
-        except OSError as error:
-            self._give_up(error)
-        else:
-            self._entries[index] = entry
+        files = {"picture": _encode(small.convert("RGB"), _PICTURE), **files}
+        for name, (data, suffix) in files.items():
+            entry[name] = self._write(f"{index:04}-{name}", data, suffix)
+        self._entries[index] = entry
 
     def _write(self, name: str, data: bytes, suffix: str) -> dict:
         self._folder.mkdir(parents=True, exist_ok=True)
         filename = f"{self._name}-{name}.{suffix}"
-        (self._folder / filename).write_bytes(data)
+        path = self._folder / filename
+        self._files.add(path)
+        path.write_bytes(data)
         return {"filename": filename, "subfolder": SUBFOLDER, "type": "temp"}
 
-    def _give_up(self, error: OSError) -> None:
-        """A full disk costs the view, not the run."""
-        log.warning("The view of this node stays as it was: %s", error)
+
+def _id_of(workflow: object) -> str:
+    """A workflow's id; "" where it has none, or one that is too long to repeat in every entry (`web/js` agrees)."""
+    value = workflow.get("id") if isinstance(workflow, Mapping) else None
+    return value if isinstance(value, str) and len(value) <= LONGEST_ID else ""
+
+
+def _without_long_texts(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as every entry repeats them. `web/js` takes one that is missing for one that has not changed."""
+    return {name: value for name, value in settings.items() if not isinstance(value, str) or len(value) <= LONGEST_TEXT}
 
 
 def _small(picture: torch.Tensor) -> Image.Image:

@@ -1,4 +1,4 @@
-"""The node FromBasicPipe: the parts of a basic pipe."""
+"""The nodes FromBasicPipe and FromBasicPipe_v2: the parts of a basic pipe."""
 
 from __future__ import annotations
 
@@ -28,3 +28,15 @@ class FromBasicPipe:
 
     def doit(self, basic_pipe):
         return checks.check_basic_pipe(basic_pipe, needed=())
+
+
+class FromBasicPipeV2(FromBasicPipe):
+    """As FromBasicPipe, with the pipe itself as the first output."""
+
+    DESCRIPTION = f"{FromBasicPipe.DESCRIPTION} Passes the pipe on, too."
+    RETURN_TYPES = ("BASIC_PIPE", *FromBasicPipe.RETURN_TYPES)
+    RETURN_NAMES = ("basic_pipe", *FromBasicPipe.RETURN_NAMES)
+    OUTPUT_TOOLTIPS = ("The same pipe, for the next node.", *FromBasicPipe.OUTPUT_TOOLTIPS)
+
+    def doit(self, basic_pipe):
+        return (basic_pipe, *super().doit(basic_pipe))

@@ -131,13 +131,14 @@ class ImageSegmentation:
                 alpha_matting_foreground_threshold, alpha_matting_background_threshold, alpha_matting_erode_size
             )
         clean = _is_on(post_process_mask, "post_process_mask")
+        host.call_on_unload(background_models.release)
         source = background_models.load(
             model,
             host.model_folders(background_files.FOLDER_KIND),
             [folder for kind in background_files.OTHER_FOLDER_KINDS for folder in host.model_folders(kind)],
             host.device(),
             host.on_device,
-            host.progress,
+            host.download_progress,
             host.make_room,
         )
         chunks = host.chunks(len(images), host.make_room)

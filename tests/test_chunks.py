@@ -111,6 +111,13 @@ def test_memory_of_a_failed_try_is_free_before_the_next() -> None:
     assert seen == [0]
 
 
+def accelerator_error(code: int) -> RuntimeError:
+    """What torch raises since 2.8, here without CUDA's words for it."""
+    error = getattr(torch, "AcceleratorError", RuntimeError)("CUDA error")
+    error.error_code = code
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
@@ -119,6 +126,11 @@ def test_memory_of_a_failed_try_is_free_before_the_next() -> None:
         (RuntimeError("MPS backend out of memory"), True),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."), True),
+        (RuntimeError("unable to mmap 9 bytes: Cannot allocate memory (12)"), True),
+        (RuntimeError("level_zero backend failed with error: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)"), True),
+        (accelerator_error(code=2), True),
+        (accelerator_error(code=700), False),
         (RuntimeError("shape mismatch"), False),
         (ValueError("out of memory"), False),
         (KeyboardInterrupt(), False),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import types
 
@@ -24,6 +25,7 @@ OLD = (
     "CLIPSeg Batch Masking",
     "CLIPSeg Model Loader",
     "CombineSegMasks",
+    "FromBasicPipe_v2",
 )
 SHARED = ("CLIPSeg", "ImageSegmentation", "MaskDetailerPipe", "ToBasicPipe", "FromBasicPipe", "EditBasicPipe")
 
@@ -152,7 +154,37 @@ def test_an_older_comfyui_is_offered_nothing(comfyui: dict[str, type], monkeypat
     assert set(OLD) <= set(classes)
 
 
+# Inputs that a node does not have
+
+
+@pytest.mark.parametrize("name", sorted(CLASSES))
+def test_every_node_names_a_link_that_it_does_not_know(name: str) -> None:
+    """As ComfyUI calls it: everything by name. The inputs that the node has are looked at only after that."""
+    node = CLASSES[name]()
+    with pytest.raises(InputError, match="no input called image_zz, later"):
+        getattr(node, node.FUNCTION)(image_zz=picture(1), later=None)
+
+
+def test_register_leaves_methods_as_others_call_them() -> None:
+    parameters = inspect.signature(CLASSES["CLIPSeg"].segment_image).parameters
+    assert list(parameters)[:6] == ["self", "image", "text", "blur", "threshold", "dilation_factor"]
+    assert parameters["blur"].default == 3.0
+    assert CLASSES["CLIPSeg"].segment_image.__name__ == "segment_image"
+    with pytest.raises(TypeError, match="missing"):
+        CLASSES["CLIPSeg"]().segment_image()
+
+
 # What the nodes behind old ids do
+
+
+def test_from_basic_pipe_v2_gives_the_pipe_and_its_parts() -> None:
+    node = CLASSES["FromBasicPipe_v2"]()
+    assert node.RETURN_NAMES == ("basic_pipe", "model", "clip", "vae", "positive", "negative")
+    assert node.RETURN_TYPES == ("BASIC_PIPE", "MODEL", "CLIP", "VAE", "CONDITIONING", "CONDITIONING")
+    pipe = ("model", None, "vae", "positive", "negative")
+    assert node.doit(pipe) == (pipe, *pipe) and node.doit(pipe)[0] is pipe
+    with pytest.raises(InputError, match="basic_pipe"):
+        node.doit(None)
 
 
 @pytest.fixture
@@ -177,16 +209,63 @@ def test_was_masking_is_ours_under_its_own_names(demo: tuple) -> None:
     assert torch.equal(mask, expected[0]) and torch.equal(shown, expected[1])
 
 
-def test_was_batch_asks_each_picture_for_its_own_text(demo: tuple) -> None:
+def test_was_batch_asks_each_image_for_its_own_text(demo: tuple) -> None:
     node = CLASSES["CLIPSeg Batch Masking"]()
-    images, found, shown = node.CLIPSeg_images(
+    images, found, shown, count = node.CLIPSeg_images(
         picture(1), picture(2), "red star", "circle", image_d=picture(3), text_c="unused", text_d="blue ring"
     )
-    assert images.shape == (3, 40, 50, 3) and shown.shape == (3, 40, 50, 3)
+    assert images.shape == (3, 40, 50, 3) and shown.shape == (3, 40, 50, 3) and count == 3
     single = CLASSES["CLIPSegMasking"]()
     for row, (seed, text) in enumerate(((1, "red star"), (2, "circle"), (3, "blue ring"))):
         assert torch.equal(images[row : row + 1], picture(seed))
         assert torch.equal(found[row : row + 1], single.CLIPSeg_image(picture(seed), text, demo)[0])
+
+
+def test_was_batch_keeps_the_order_of_its_first_version(demo: tuple) -> None:
+    """Calls by position, and the widget values of saved files, count on it."""
+    node = CLASSES["CLIPSeg Batch Masking"]()
+    groups = node.INPUT_TYPES()
+    texts = [name for group in groups.values() for name in group if name.startswith("text_")]
+    assert texts == [f"text_{letter}" for letter in "abcdefghijklmnopqrstuvwx"]
+    parameters = list(inspect.signature(node.CLIPSeg_images).parameters)
+    first = ["image_a", "image_b", "text_a", "text_b"]
+    assert parameters[:12] == [*first, *(f"{kind}_{letter}" for kind in ("image", "text") for letter in "cdef")]
+    by_position = node.CLIPSeg_images(
+        picture(1), picture(2), "red star", "circle", picture(3), None, None, None, "blue ring"
+    )
+    by_name = node.CLIPSeg_images(
+        image_a=picture(1), image_b=picture(2), text_a="red star", text_b="circle", image_c=picture(3),
+        text_c="blue ring",
+    )  # fmt: skip
+    assert torch.equal(by_position[1], by_name[1])
+
+
+def test_was_batch_of_the_third_version_takes_24_images_and_its_model(
+    demo: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_clipseg, "load", lambda name: pytest.fail("the linked model was not used"))
+    node = CLASSES["CLIPSeg Batch Masking"]()
+    two = torch.cat([picture(2), picture(3)])
+    inputs = {"image_a": picture(1), "text_a": "red star", "image_b": two, "text_b": "circle", "clipseg_model": demo}
+    images, found, _, count = node.CLIPSeg_images(**inputs, image_x=picture(4), text_x="blue ring")
+    assert len(images) == len(found) == count == 4
+    single = CLASSES["CLIPSegMasking"]().CLIPSeg_image(picture(4), "blue ring", demo)[0]
+    assert torch.equal(found[3:], single)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        ({"image_a": None, "image_b": None}, "no image is connected"),
+        ({"image_b": "a name"}, "image_b is a str|image_b is of type str"),
+        ({"text_x": 7, "image_x": True}, "image_x"),
+        ({"text_a": 7}, "text_a is of type int"),
+    ],
+)
+def test_was_batch_names_the_input_that_is_wrong(demo: tuple, inputs: dict, expected: str) -> None:
+    values = {"image_a": picture(1), "image_b": picture(2), "text_a": "a", "text_b": "b", **inputs}
+    with pytest.raises(InputError, match=expected):
+        CLASSES["CLIPSeg Batch Masking"]().CLIPSeg_images(**values)
 
 
 def test_was_batch_wants_one_size(demo: tuple) -> None:

@@ -170,6 +170,18 @@ def test_the_editor_is_told_only_where_one_asked(comfyui: SimpleNamespace, monke
     assert told == [("event", {"a": 1}, "browser")]
 
 
+def test_executing_names_the_run_and_the_node(comfyui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert host.executing() is None  # a host that does not tell
+    context = SimpleNamespace(prompt_id="a", node_id="3:5", list_index=None)
+    module = ModuleType("comfy_execution.utils")
+    monkeypatch.setitem(sys.modules, "comfy_execution", ModuleType("comfy_execution"))
+    monkeypatch.setitem(sys.modules, "comfy_execution.utils", module)
+    module.get_executing_context = lambda: context
+    assert host.executing() == ("a", "3:5")
+    module.get_executing_context = lambda: None  # another thread
+    assert host.executing() is None
+
+
 def test_whatever_else_holds_an_id_is_foreign(comfyui: SimpleNamespace) -> None:
     """Some packs register what is no class."""
     comfyui.nodes.NODE_CLASS_MAPPINGS.update(CLIPSeg=SimpleNamespace(), GradientRegion=HostSampler)

@@ -10,7 +10,7 @@ import tiny_clipseg
 import torch
 from maskwright.core import tensors
 from maskwright.models import clipseg as clipseg_models
-from maskwright.nodes import _view
+from maskwright.nodes import _view, _view_files
 from maskwright.nodes.clipseg import CLIPSeg
 from maskwright.nodes.clipseg_masking import CLIPSegMasking
 from PIL import Image
@@ -59,12 +59,26 @@ def test_whatever_a_script_sends_as_a_workflow_costs_no_run(pair: tuple, temp: P
     assert isinstance(answer, (tuple, dict))
 
 
-def test_what_is_sent_names_its_workflow(pair: tuple, temp: Path) -> None:
-    for workflow, expected in (({"nodes": [], "id": "abc"}, "abc"), ({"nodes": []}, None)):
-        sent = CLIPSeg().segment_image(
-            random(1, 20, 30, 3), "cat", clipseg_model=pair, extra_pnginfo={"workflow": workflow}
-        )
-        assert [entry.get("workflow") for entry in sent["ui"]["maskwright"]] == [expected]
+LONG_ID = "x" * (_view.LONGEST_ID + 1)
+
+
+@pytest.mark.parametrize(
+    ("workflow_id", "expected"), [("abc", "abc"), (None, None), (7, None), (LONG_ID[1:], LONG_ID[1:]), (LONG_ID, None)]
+)
+def test_what_is_sent_names_its_workflow(pair: tuple, temp: Path, workflow_id: object, expected: str | None) -> None:
+    """Every entry repeats the id, so a long one counts as none."""
+    workflow = {"nodes": []} if workflow_id is None else {"nodes": [], "id": workflow_id}
+    sent = CLIPSeg().segment_image(
+        random(1, 20, 30, 3), "cat", clipseg_model=pair, extra_pnginfo={"workflow": workflow}
+    )
+    assert [entry.get("workflow") for entry in sent["ui"]["maskwright"]] == [expected]
+
+
+def test_a_long_text_is_not_repeated_in_every_entry(pair: tuple, temp: Path) -> None:
+    for length, is_sent in ((_view.LONGEST_TEXT, True), (_view.LONGEST_TEXT + 1, False)):
+        sent = CLIPSeg().segment_image(random(1, 20, 30, 3), "a" * length, clipseg_model=pair, extra_pnginfo=EDITOR)
+        (entry,) = sent["ui"]["maskwright"]
+        assert ("text" in entry["settings"]) is is_sent and entry["settings"]["threshold"] == 0.3
 
 
 def test_without_comfyui_nothing_is_sent(pair: tuple) -> None:
@@ -172,15 +186,184 @@ def test_of_a_film_the_first_pictures_are_shown(temp: Path, monkeypatch: pytest.
     assert {name.split("-")[1] for name in files} == {"0000", "0001", "0002"}
 
 
-def test_a_full_disk_costs_the_view_and_not_the_run(
-    temp: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def make_all_of(view: _view.View, image: torch.Tensor) -> None:
+    """Everything that a node shows."""
+    view.listener(image, 1.0)(slice(0, len(image)), image[..., 0])
+    view.comparison(image, image)
+    view.working("3", image[0], [], 0)
+
+
+@pytest.mark.parametrize("is_folder_a_file", [True, False])
+def test_a_folder_that_cannot_be_written_costs_the_view_and_not_the_run(
+    temp: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_folder_a_file: bool
 ) -> None:
-    (temp / _view.SUBFOLDER).write_text("a file where the folder should be")
+    def read_only(*_: object) -> None:
+        raise PermissionError("read-only file system")
+
+    if is_folder_a_file:
+        (temp / _view.SUBFOLDER).write_text("a file where the folder should be")
+    else:
+        monkeypatch.setattr(Path, "write_bytes", read_only)
     view = _view.View(EDITOR)
-    view.comparison(random(1, 8, 8, 3), random(1, 8, 8, 3))
-    view.working("3", random(8, 8, 3), [], 0)
+    make_all_of(view, random(3, 8, 8, 3))
     assert view.answer((1, 2)) == (1, 2)
-    assert "view of this node stays" in caplog.text
+    assert caplog.text.count("view of this node stays") == 1
+
+
+def test_a_temp_folder_that_was_deleted_is_made_again(temp: Path) -> None:
+    temp.rmdir()
+    view = _view.View(EDITOR)
+    make_all_of(view, random(1, 8, 8, 3))
+    assert isinstance(view.answer((random(1),)), dict)
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.cuda.OutOfMemoryError("full"), ValueError("bad"), OSError("no")]
+)
+def test_whatever_goes_wrong_in_making_images_costs_the_view_and_not_the_run(
+    temp: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    made = []
+
+    def fail_at_the_second(*arguments: object) -> object:
+        made.append(1)
+        if len(made) > 1:
+            raise error
+        return small(*arguments)
+
+    small = _view._small
+    monkeypatch.setattr(_view, "_small", fail_at_the_second)
+    view = _view.View(EDITOR)
+    make_all_of(view, random(3, 8, 8, 3))
+    assert view.answer((1, 2)) == (1, 2)
+    assert caplog.text.count("view of this node stays") == 1
+    assert (str(error) or type(error).__name__) in caplog.text
+    assert len(made) == 2, "goes on after an error"
+
+
+@pytest.mark.parametrize("base", [Exception, BaseException])
+def test_an_interrupt_in_making_images_passes(temp: Path, monkeypatch: pytest.MonkeyPatch, base: type) -> None:
+    """Old hosts have it as an `Exception`."""
+    interrupt = type("InterruptProcessingException", (base,), {})
+
+    def stop(*_: object) -> None:
+        raise interrupt
+
+    monkeypatch.setattr(_view.host, "is_interrupt", lambda error: isinstance(error, interrupt))
+    monkeypatch.setattr(_view, "_small", stop)
+    with pytest.raises(interrupt):
+        _view.View(EDITOR).comparison(random(1, 8, 8, 3), random(1, 8, 8, 3))
+
+
+# How long the files stay
+
+
+class Runs:
+    """Runs of nodes in ComfyUI; ``results`` are those that its cache holds."""
+
+    def __init__(self, temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.monkeypatch, self.results, self.count = temp / _view.SUBFOLDER, monkeypatch, [], 0
+
+    def run(self, node: str = "5", workflow: str = "abc", calls: int = 1, answers: bool = True, cached: bool = False):
+        """The files that the last call named."""
+        self.count += 1
+        self.monkeypatch.setattr(_view.host, "executing", lambda: (f"run {self.count}", node))
+        named = []
+        for _ in range(calls):
+            view = _view.View({"workflow": {"nodes": [], "id": workflow}})
+            make_all_of(view, random(2, 8, 8, 3))
+            if answers:
+                sent = view.answer((random(1),))
+                named.append({file["filename"] for entry in sent["ui"][_view.KEY] for file in _files_of(entry)})
+                self.results.append(sent["result"])
+        if not cached:
+            self.results.clear()
+        return named
+
+    def names(self) -> set[str]:
+        return {path.name for path in self.folder.iterdir()}
+
+
+def _files_of(entry: dict) -> list[dict]:
+    return [value for value in entry.values() if isinstance(value, dict) and "filename" in value]
+
+
+@pytest.fixture
+def runs(temp: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
+    monkeypatch.setattr(_view_files, "_of_nodes", {})
+    return Runs(temp, monkeypatch)
+
+
+def test_100_runs_leave_as_many_files_as_one(runs: Runs) -> None:
+    runs.run()
+    count = len(runs.names())
+    for _ in range(99):
+        (named,) = runs.run()
+        assert named <= runs.names()
+    assert len(runs.names()) == count
+    assert len([name for name in runs.names() if "working" in name]) == 1
+
+
+def test_files_stay_while_comfyui_may_send_them_again(runs: Runs) -> None:
+    """As with --cache-lru, where going back to earlier settings does not run the node."""
+    (first,) = runs.run(cached=True)
+    (second,) = runs.run(cached=True)
+    assert first | second <= runs.names()
+    del runs.results[0]
+    assert not first & runs.names() and second <= runs.names()
+
+
+def test_files_of_the_last_run_stay_without_a_cache(runs: Runs) -> None:
+    """As with --cache-none: the page fetches them, and shows them after a reload."""
+    (named,) = runs.run()
+    assert named <= runs.names()
+
+
+def test_a_node_that_runs_once_for_each_of_a_list_keeps_the_files_of_all(runs: Runs) -> None:
+    runs.run()
+    named = runs.run(calls=3)
+    assert set().union(*named) <= runs.names()
+    (last,) = runs.run()
+    assert not set().union(*named) & runs.names() and last <= runs.names()
+
+
+def test_nodes_of_the_same_id_in_two_workflows_keep_their_own_files(runs: Runs) -> None:
+    kept = [runs.run(node, workflow)[0] for node in ("5", "2:5") for workflow in ("abc", "def", "")]
+    assert set().union(*kept) <= runs.names()
+
+
+def test_a_run_that_fails_leaves_what_the_last_one_showed(runs: Runs) -> None:
+    (named,) = runs.run()
+    count = len(runs.names())
+    for _ in range(5):
+        runs.run(answers=False)
+        assert named <= runs.names()
+    assert len(runs.names()) < 3 * count, "files of failed runs stay"
+    runs.run()
+    assert len(runs.names()) == count
+
+
+def test_a_result_that_is_the_nodes_input_does_not_keep_the_files_of_all_runs(runs: Runs) -> None:
+    image = random(1, 8, 8, 3)
+    for number in range(3):
+        runs.monkeypatch.setattr(_view.host, "executing", lambda number=number: (f"run {number}", "5"))
+        view = _view.View(EDITOR)
+        view.comparison(image, image)
+        result = view.answer((image,))["result"]
+        assert torch.equal(result[0], image)
+        del result
+    assert len(runs.names()) == 2
+
+
+def test_where_the_host_does_not_tell_which_node_runs_files_stay(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = set()
+    for _ in range(2):
+        monkeypatch.setattr(_view.host, "executing", lambda: None)
+        view = _view.View(EDITOR)
+        view.comparison(random(1, 8, 8, 3), random(1, 8, 8, 3))
+        view.answer((random(1),))
+        kept |= runs.names()
+    assert kept == runs.names()
 
 
 def test_work_in_progress_is_told_at_once(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:

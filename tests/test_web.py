@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from maskwright.core import clipseg, masks, previews, tensors
+from maskwright.nodes import _view
 from pack import ROOT
 
 TESTS = sorted((ROOT / "tests" / "js").glob("*.test.mjs"))
@@ -136,3 +137,8 @@ def test_the_page_s_code_asks_the_editor_only_by_its_public_names() -> None:
         found = re.findall(r"\bwindow\b\s*[.\[]|\bglobalThis\b|\bself\.|\.prototype\b|__proto__|comfyAPI", code)
         assert found == [], file.name
     assert outside == {"../../../scripts/api.js", "../../../scripts/app.js"}
+
+
+def test_both_sides_agree_on_the_longest_id_of_a_workflow() -> None:
+    code = (ROOT / "web" / "js" / "nodes.mjs").read_text("utf-8")
+    assert re.search(r"LONGEST_ID = (\d+);", code)[1] == str(_view.LONGEST_ID)

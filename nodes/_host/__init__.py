@@ -1,5 +1,4 @@
-"""The only door to ComfyUI: here devices and memory, progress, interrupt, folders; what the detailer needs of it in the
-files beside this one.
+"""The only door to ComfyUI: here devices and memory, progress, interrupt, folders; the rest is in the files beside it.
 
 ComfyUI is imported inside functions, and only where it is already running; everywhere else (tests, the built-in
 engine of ``tools/run_workflow.py``) each function has a plain answer.
@@ -16,8 +15,11 @@ from typing import Any
 
 import torch
 
+from ...core import separable
 from ...core.chunks import Chunks, is_torch_out_of_memory
+from ...core.errors import ModelError
 from ...core.interfaces import NoProgress, Progress
+from . import unloading
 
 
 def running() -> bool:
@@ -39,6 +41,25 @@ def progress(total: int, node_id: str | None = None) -> Progress:
     return _HostProgress(total, node_id) if running() else NoProgress()
 
 
+def download_progress(total: int) -> Progress:
+    """As `progress`, for the bytes of a download that is about to begin.
+
+    Raises:
+        ModelError: ComfyUI was started with ``--offline``.
+    """
+    if _is_offline():
+        raise ModelError(
+            "ComfyUI was started with --offline, which forbids downloads",
+            "Start ComfyUI without --offline, or put the model's files into its folder by hand",
+        )
+    return progress(total)
+
+
+def _is_offline() -> bool:
+    options = getattr(sys.modules.get("comfy.cli_args"), "args", None)
+    return bool(getattr(options, "offline", False))  # ComfyUI below 0.38 has no such option
+
+
 class _HostProgress:
     def __init__(self, total: int, node_id: str | None) -> None:
         import comfy.utils
@@ -53,21 +74,36 @@ class _HostProgress:
         comfy.model_management.throw_exception_if_processing_interrupted()
 
 
+def is_interrupt(error: BaseException) -> bool:
+    """Whether ``error`` is the user's interrupt: an `Exception` in ComfyUI 0.8, a `BaseException` in 0.33."""
+    if not running():
+        return False
+    import comfy.model_management
+
+    return isinstance(error, comfy.model_management.InterruptProcessingException)
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` says that the device has no memory left."""
-    if is_torch_out_of_memory(error):
-        return True
-    if running():
-        import comfy.model_management
+    # ComfyUI first: where it says yes it has also cleared the error that CUDA would raise again at the next call.
+    return (running() and _is_hosts_out_of_memory(error)) or is_torch_out_of_memory(error)
 
-        # Where torch has no such exception the host's is plain `Exception`, which tells nothing.
-        kind = getattr(comfy.model_management, "OOM_EXCEPTION", Exception)
-        return kind is not Exception and isinstance(error, kind)
-    return False
+
+def _is_hosts_out_of_memory(error: BaseException) -> bool:
+    import comfy.model_management as management
+
+    # Where torch has no exception for it the host's is plain `Exception`, and would count every error.
+    kind = getattr(management, "OOM_EXCEPTION", Exception)
+    if kind is Exception:
+        return False
+    if hasattr(management, "is_oom"):
+        return management.is_oom(error)
+    return isinstance(error, kind)
 
 
 def release_memory() -> None:
-    """Give back the memory that torch keeps for later, so that a smaller try finds it in one piece."""
+    """Free the memory that is only held for later, so that a smaller try finds it in one piece."""
+    separable.clear_matrices()
     if running():
         import comfy.model_management
 
@@ -91,12 +127,13 @@ def node_output(name: str, **inputs: Any) -> Any:
 
 
 def make_room() -> None:
-    """As `release_memory`, and ComfyUI's own models leave the device too: for work on it beside ComfyUI, such as that
-    of ONNX Runtime, for which nothing else makes room."""
+    """As `release_memory`, and ComfyUI's own models leave the device too: for work on it beside ComfyUI, such as ONNX
+    Runtime's, for which nothing else makes room. The models that this pack keeps go, too; those in use stay valid."""
     if running():
         import comfy.model_management
 
         comfy.model_management.unload_all_models()
+        unloading.enter_list()  # what the work in progress loads is for ComfyUI's next "unload models"
     release_memory()
 
 
@@ -110,43 +147,66 @@ class _Managed(torch.nn.Module):
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
-        self.model = model
+        self.model: torch.nn.Module | None = model
 
 
-# For each model the copy on the device: ComfyUI's patcher of a `_Managed`, or without ComfyUI the copy itself.
-_ON_DEVICE: weakref.WeakKeyDictionary[torch.nn.Module, object] = weakref.WeakKeyDictionary()
-_ON_DEVICE_LOCK = threading.Lock()
+# For each model its copies by device: ComfyUI's patcher of a `_Managed`, or without ComfyUI the copy itself.
+_COPIES: weakref.WeakKeyDictionary[torch.nn.Module, dict[tuple, Any]] = weakref.WeakKeyDictionary()
+_COPIES_LOCK = threading.RLock()
+# Patchers whose copies were dropped while ComfyUI was unloading models. Its list of models must not change meanwhile,
+# which the end of a patcher would do: they live until the next copy is asked for.
+_EMPTIED: list[Any] = []
+_LOADING: list[Any] = []  # patchers that ComfyUI loads just now, for which it may unload everything else
 
 
 def on_device(
     model: torch.nn.Module, copy_as: Callable[[torch.nn.Module, torch.dtype], torch.nn.Module]
 ) -> torch.nn.Module:
-    """The model where models run, in half precision where ComfyUI would use that: ready until the next call.
+    """The model on the device where models run, in half precision where ComfyUI would use that: ready until the next
+    call.
 
-    The model that was given stays where it is and as it is, since other packs may hold and run it too. Where it
-    lies there already it comes back itself; otherwise a copy that lives as long as it does, which ComfyUI moves,
-    offloads and frees as it does with its own models.
+    The given model stays as it is, since other packs may hold and run it too. If it is on that device already it is
+    returned itself; otherwise a copy that lives as long as it does, which ComfyUI moves, offloads and frees as it does
+    with its own models.
 
     Args:
         copy_as: Makes the copy of a model in a dtype.
     """
     where = device()
-    if next(model.parameters()).device.type == where.type:
+    if all(_identity(parameter.device) == _identity(where) for parameter in model.parameters()):
         return model
-    with _ON_DEVICE_LOCK:
-        held = _ON_DEVICE.get(model)
-        if held is None:
-            held = _ON_DEVICE[model] = _placed(model, copy_as, where)
+    if running():
+        unloading.call_on_unload(_empty_copies)
+    with _COPIES_LOCK:
+        _EMPTIED.clear()
+        copies = _COPIES.setdefault(model, {})
+        copy = copies.get(_identity(where))
+        if copy is None:
+            copy = copies[_identity(where)] = _make_copy(model, copy_as, where)
     if not running():
-        return held
+        return copy
     import comfy.model_management
 
-    comfy.model_management.load_models_gpu([held], force_full_load=True)
+    # A patcher for dynamic VRAM loads all weights of layers that are not ComfyUI's own, and refuses a full load.
+    is_dynamic = getattr(copy, "is_dynamic", lambda: False)()
+    _LOADING.append(copy)
+    try:
+        comfy.model_management.load_models_gpu([copy], **({} if is_dynamic else {"force_full_load": True}))
+    finally:
+        _LOADING.remove(copy)
     # Where memory is short the host moves only layers of its own kinds in full; everything must be there.
-    return held.model.to(where).model
+    return copy.model.to(where).model
 
 
-def _placed(model: torch.nn.Module, copy_as: Callable, where: torch.device) -> object:
+def _identity(where: torch.device) -> tuple[str, int]:
+    """Which device it is: "cuda" without an index is the current one."""
+    if where.index is not None or where.type == "cpu":
+        return where.type, where.index or 0
+    current = getattr(getattr(torch, where.type, None), "current_device", None)
+    return where.type, current() if current else 0
+
+
+def _make_copy(model: torch.nn.Module, copy_as: Callable, where: torch.device) -> Any:
     if not running():
         return copy_as(model, torch.float32).to(where)
     import comfy.model_management
@@ -154,8 +214,29 @@ def _placed(model: torch.nn.Module, copy_as: Callable, where: torch.device) -> o
 
     half = comfy.model_management.should_use_fp16(where)
     offload = comfy.model_management.unet_offload_device()
-    made = _Managed(copy_as(model, torch.float16 if half else torch.float32).to(offload))
-    return comfy.model_patcher.ModelPatcher(made, load_device=where, offload_device=offload)
+    managed = _Managed(copy_as(model, torch.float16 if half else torch.float32).to(offload))
+    # Looked up now, since ComfyUI sets it when it starts: with dynamic VRAM a plain patcher would evict other models.
+    patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+    return patcher(managed, load_device=where, offload_device=offload)
+
+
+def _empty_copies() -> None:
+    """Drop the weights of all copies but one that is being loaded, while ComfyUI may be walking its list of models."""
+    with _COPIES_LOCK:
+        for copies in _COPIES.values():
+            for identity, patcher in list(copies.items()):
+                if patcher not in _LOADING:
+                    patcher.detach()
+                    patcher.model.model = None
+                    _EMPTIED.append(copies.pop(identity))
+
+
+def call_on_unload(release: Callable[[], None]) -> None:
+    """Have ``release`` called when ComfyUI unloads all its models: by the editor's button, ``POST /free``, or after
+    memory ran out. It drops what ComfyUI does not manage. May be asked at every run; nothing without ComfyUI."""
+    if running():
+        unloading.call_on_unload(_empty_copies)  # first: the end of a model would end the patcher of its copy
+        unloading.call_on_unload(release)
 
 
 def model_folders(kind: str) -> list[Path]:
@@ -182,6 +263,18 @@ def temp_folder() -> Path | None:
     import folder_paths
 
     return Path(folder_paths.get_temp_directory())
+
+
+def executing() -> tuple[str, str] | None:
+    """The ids of the run and of its node (inside subgraphs "3:5") that this thread executes; None without ComfyUI."""
+    if not running():
+        return None
+    try:
+        from comfy_execution.utils import get_executing_context
+    except ImportError:
+        return None
+    context = get_executing_context()
+    return None if context is None else (str(context.prompt_id), str(context.node_id))
 
 
 def tell_editor(event: str, message: dict) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from ...core.detailer import Backend
 from ...core.errors import InputError
-from . import device, is_out_of_memory, release_memory, running
+from . import device, is_interrupt, is_out_of_memory, release_memory, running
 from .sampling import HostSampler
 from .schedulers import SchedulerFunction
 from .vae import HostVae
@@ -31,15 +31,6 @@ def backend(vae: Any, hook: object | None, scheduler_function: SchedulerFunction
         is_interrupt=is_interrupt,
         free_memory=release_memory,
     )
-
-
-def is_interrupt(error: BaseException) -> bool:
-    """Whether ``error`` is the user's wish to stop."""
-    if not running():
-        return False
-    import comfy.model_management
-
-    return isinstance(error, comfy.model_management.InterruptProcessingException)
 
 
 def max_resolution() -> int:

@@ -111,7 +111,9 @@ def test_comfyui_moves_and_frees_the_model_with_its_own(found: comfyui.ComfyUI, 
         "from pathlib import Path\n"
         "from maskwright.core import clipseg\n"
         "processor, model = tiny_clipseg.make(Path(sys.argv[4]))\n"
-        "held = host._placed(model, clipseg.copy_as, torch.device('cpu'))\n"
+        "held = host._make_copy(model, clipseg.copy_as, torch.device('cpu'))\n"
+        "host._COPIES[model] = {('cpu', 0): held}\n"
+        "host.call_on_unload(host._empty_copies)\n"
         "management = comfy.model_management\n"
         "management.load_models_gpu([held], force_full_load=True)\n"
         "print(any(loaded.model is held for loaded in management.current_loaded_models))\n"
@@ -121,7 +123,11 @@ def test_comfyui_moves_and_frees_the_model_with_its_own(found: comfyui.ComfyUI, 
         "            for each in (model, held.model.to('cpu').model))\n"
         "print(bool((one - two).abs().max() < 1e-3))\n"
         "print(all(a.data_ptr() != b.data_ptr() for a, b in zip(model.parameters(), held.model.parameters())))\n"
+        "management.free_memory(1e15, torch.device('cpu'))\n"  # room for another model
+        "print(len(management.current_loaded_models), held.model.model is None)\n"
+        "management.load_models_gpu([held])\n"
         "management.unload_all_models()\n"
-        "print(any(loaded.model is held for loaded in management.current_loaded_models))\n"
+        "print(len(management.current_loaded_models), held.model.model is None)\n"
     )
-    assert in_comfyuis_python(found, script, str(tmp_path)).split() == ["True", "True", "True", "False"]
+    told = in_comfyuis_python(found, script, str(tmp_path)).split()
+    assert told == ["True", "True", "True", "1", "False", "0", "True"]

@@ -142,3 +142,10 @@ def test_a_pack_error_reaches_the_user_in_its_own_words(server: comfyui.Server) 
         server.queue(prompt)
     assert "GradientRegion" in str(caught.value)
     assert json.dumps(str(caught.value)).count("Traceback") == 0
+
+
+def test_a_link_that_the_node_does_not_know_is_named(server: comfyui.Server) -> None:
+    """ComfyUI drops unknown values, and hands on unknown links."""
+    assert server.queue(edges_of(server, strength=0.5)).files
+    with pytest.raises(NodeFailed, match="no input called mask_2"):
+        server.queue(edges_of(server, mask_2=["1", 0]))

@@ -20,6 +20,7 @@ const WIDGET = "maskwright_view";
 const PROPERTY = "maskwright_view"; // of a node: what its view was set to
 const MARGIN = 4; // pixels around the view
 const RUNS_SEARCHED = 16; // of the history, for a page that was loaded anew
+export const LONGEST_ID = 100; // of a workflow, in characters; the nodes send no longer one, and it counts as none
 const [MUTED, BYPASSED] = [2, 4]; // a node's mode
 
 /** The last part of a URL like .../extensions/<folder>/js/maskwright.js that says which pack this is. */
@@ -188,7 +189,7 @@ export class NodeViews {
   /** The id of the workflow that is open, "" where it has none. */
   get workflow() {
     const id = String(this.root?.id ?? "");
-    return /^[0-]*$/.test(id) ? "" : id;
+    return /^[0-]*$/.test(id) || id.length > LONGEST_ID ? "" : id;
   }
 
   /** Whether what belongs to a workflow belongs to the one that is open; what belongs to none does. */

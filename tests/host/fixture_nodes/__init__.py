@@ -196,7 +196,19 @@ def save_all(name, image=(), crops=(), alpha_crops=(), model=(), detailer_hook=(
     return {"ui": {}}
 
 
+@node("", {"tag": TAG}, OUTPUT_NODE=True)
+def count_kept_models(tag):
+    """How many models each of the pack's caches holds, by module."""
+    kept = {}
+    for name, module in list(sys.modules.items()):
+        for value in list(vars(module).values()) if ".models." in name else ():
+            if type(value).__name__ == "ModelCache":
+                kept[name.rpartition(".")[2]] = len(value)
+    return {"ui": {"kept": [kept]}}
+
+
 NODE_CLASS_MAPPINGS = {
+    "FixtureKeptModels": count_kept_models,
     "FixtureTensor": load_tensor,
     "FixtureModel": make_model,
     "FixtureWatch": watch_progress,

@@ -1,0 +1,83 @@
+"""ComfyUI's "unload models", for what ComfyUI does not manage: ONNX Runtime's sessions, models on the CPU, caches.
+
+ComfyUI unloads by asking every entry in its list of loaded models, so an entry without weights learns of it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from ...core import separable
+
+# Bytes. To unload everything ComfyUI asks each model for 1e30; to make room, for at most what another model needs.
+_MORE_THAN_ANY_DEVICE = 10**20
+
+_releases: list[Callable[[], None]] = [separable.clear_matrices]
+_entry: Any = None  # ComfyUI holds it weakly
+
+log = logging.getLogger(__name__)
+
+
+def call_on_unload(release: Callable[[], None]) -> None:
+    """See `call_on_unload` of the package."""
+    if release not in _releases:
+        _releases.append(release)
+    enter_list()
+
+
+def enter_list() -> None:
+    """Put the entry into ComfyUI's list where it is not in it: it leaves whenever ComfyUI unloads everything."""
+    try:
+        _enter_list()
+    except (AttributeError, ImportError, TypeError) as error:  # a fork's memory management
+        log.debug("ComfyUI's 'unload models' does not reach this pack's caches: %s", error)
+
+
+def _enter_list() -> None:
+    """Not by `load_models_gpu`: that first makes room on the device, for which other models would have to go."""
+    import comfy.model_management as management
+
+    global _entry
+    if _entry is None:
+        _entry = _make_entry()
+    if not any(loaded.model is _entry for loaded in management.current_loaded_models):
+        loaded = management.LoadedModel(_entry)
+        loaded.model_load()
+        management.current_loaded_models.append(loaded)
+
+
+def _make_entry() -> Any:
+    import comfy.model_management
+    import comfy.model_patcher
+
+    class WithoutWeights(comfy.model_patcher.ModelPatcher):
+        """Stays when ComfyUI makes room for a model, goes when it unloads everything."""
+
+        def loaded_size(self) -> int:
+            return _MORE_THAN_ANY_DEVICE  # so it is asked last, and for a part, unless ComfyUI wants everything
+
+        def partially_load(self, *_: object, **__: object) -> int:
+            return 0
+
+        def partially_unload(self, device_to: object, memory_to_free: float = 0, *_: object, **__: object) -> float:
+            return memory_to_free  # ComfyUI would detach it if this were less
+
+        def detach(self, unpatch_all: bool = True) -> torch.nn.Module:
+            if unpatch_all:
+                _release_everything()
+            return self.model
+
+    device = comfy.model_management.get_torch_device()
+    return WithoutWeights(torch.nn.Module(), load_device=device, offload_device=torch.device("cpu"))
+
+
+def _release_everything() -> None:
+    for release in _releases:
+        try:
+            release()
+        except Exception:  # ComfyUI must get to the models after this one
+            log.warning("Some memory could not be freed", exc_info=True)

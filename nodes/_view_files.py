@@ -1,0 +1,83 @@
+"""How long the files of the nodes' views stay: while an editor may ask for them, and no longer.
+
+"The same node" is the same node id (with its path through subgraphs) of the same workflow id. Of each, these stay:
+
+- the files of the last finished run, which a page that is loaded again shows;
+- those of earlier runs whose results ComfyUI still has, since it sends what they showed again (``--cache-lru``);
+- those of the run in progress.
+
+So with ComfyUI's usual cache 100 runs leave as many files as one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import weakref
+from pathlib import Path
+
+import torch
+
+
+class RunFiles:
+    """The files of one run of a node, from all its calls: a node is called once for each entry of a list."""
+
+    def __init__(self, run: str, of_node: list[RunFiles]) -> None:
+        self.run = run
+        self.is_finished = False
+        self.results = 0  # that ComfyUI still has
+        self._paths: list[Path] = []
+        self._of_node = of_node  # all runs of the same node that have files, oldest first
+
+    def add(self, path: Path) -> None:
+        """Call before ``path`` is written, so that a run which fails leaves nothing that is never removed."""
+        self._paths.append(path)
+
+    def keep_for(self, result: torch.Tensor) -> None:
+        """All files of this call are written: keep them as long as ``result`` lives at least."""
+        with _lock:
+            self.is_finished = True
+            self.results += 1
+            weakref.finalize(result, self._result_is_gone).atexit = False
+            _remove_unneeded(self._of_node)
+
+    def _result_is_gone(self) -> None:
+        with _lock:
+            self.results -= 1
+            _remove_unneeded(self._of_node)
+
+    def remove(self) -> None:
+        while self._paths:
+            with contextlib.suppress(OSError):  # gone with the temp folder, or held open by a virus scanner
+                self._paths.pop().unlink()
+
+
+_of_nodes: dict[tuple[str, str], list[RunFiles]] = {}
+_lock = threading.RLock()  # a result may be garbage-collected while it is held
+
+
+def files_of(workflow_id: str, executing: tuple[str, str] | None) -> RunFiles:
+    """The record of the files that a node is about to write.
+
+    Args:
+        workflow_id: "" where it has none.
+        executing: The ids of the run and of the node; None where the host does not tell: then the files stay.
+    """
+    if executing is None:
+        return RunFiles("", [])
+    run, node = executing
+    with _lock:
+        of_node = _of_nodes.setdefault((workflow_id, node), [])
+        if not of_node or of_node[-1].run != run:
+            of_node.append(RunFiles(run, of_node))
+            _remove_unneeded(of_node)
+        return of_node[-1]
+
+
+def _remove_unneeded(of_node: list[RunFiles]) -> None:
+    finished = [files for files in of_node if files.is_finished]
+    for files in of_node[:-1]:
+        if not files.results and files not in finished[-1:]:
+            with contextlib.suppress(ValueError):  # a result that was collected just now has done it
+                of_node.remove(files)
+            files.remove()

@@ -1,0 +1,362 @@
+"""Models and caches under ComfyUI's memory management, old and new, and "unload models"."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import weakref
+from types import SimpleNamespace
+
+import pytest
+import torch
+from maskwright.core import separable
+from maskwright.core.errors import ModelError
+from maskwright.core.interfaces import NoProgress
+from maskwright.models import background as background_models
+from maskwright.models import clipseg as clipseg_models
+from maskwright.nodes import _clipseg
+from maskwright.nodes import _host as host
+from maskwright.nodes._host import unloading
+
+GPU = torch.device("meta", 1)  # a device that holds no numbers
+
+
+class Patcher:
+    """ComfyUI's ModelPatcher, as far as its memory management asks it."""
+
+    def __init__(self, model: torch.nn.Module, load_device: torch.device, offload_device: torch.device) -> None:
+        self.model, self.load_device, self.offload_device = model, load_device, offload_device
+        self.detached = 0
+
+    def loaded_size(self) -> int:
+        return 1000
+
+    def partially_load(self, device: torch.device) -> None:
+        self.model.to(device)
+
+    def partially_unload(self, device: torch.device, memory_to_free: float) -> float:
+        return 0
+
+    def detach(self, unpatch_all: bool = True) -> None:
+        self.detached += 1
+
+
+class DynamicPatcher(Patcher):
+    """The one of dynamic VRAM, which knows no full load."""
+
+    def is_dynamic(self) -> bool:
+        return True
+
+
+class LoadedModel:
+    """An entry of ComfyUI's list. It holds its model weakly and leaves the list when that ends."""
+
+    def __init__(self, patcher: Patcher) -> None:
+        self._patcher, self.device = weakref.ref(patcher), patcher.load_device
+
+    @property
+    def model(self) -> Patcher | None:
+        return self._patcher()
+
+    def model_load(self) -> None:
+        self.model.partially_load(self.device)
+        self.finalizer = weakref.finalize(self.model.model, self.leave)
+
+    def leave(self) -> None:
+        self.loaded.remove(self)
+
+
+class Management(SimpleNamespace):
+    """ComfyUI's model_management, as far as the pack calls it."""
+
+    def __init__(self) -> None:
+        super().__init__(current_loaded_models=[], full_loads=[])
+        self.OOM_EXCEPTION = torch.cuda.OutOfMemoryError
+        self.LoadedModel = type("Loaded", (LoadedModel,), {"loaded": self.current_loaded_models})
+
+    def get_torch_device(self) -> torch.device:
+        return GPU
+
+    def should_use_fp16(self, device: torch.device) -> bool:
+        return True
+
+    def unet_offload_device(self) -> torch.device:
+        return torch.device("cpu")
+
+    def soft_empty_cache(self) -> None:
+        pass
+
+    def load_models_gpu(self, patchers: list[Patcher], force_full_load: bool = False) -> None:
+        self.full_loads.append(force_full_load)
+        for patcher in patchers:
+            if not any(loaded.model is patcher for loaded in self.current_loaded_models):
+                loaded = self.LoadedModel(patcher)
+                loaded.model_load()
+                self.current_loaded_models.insert(0, loaded)
+
+    def free_memory(self, memory: float) -> None:
+        """Its list must stay as it is until all entries were asked, in whichever order: here the pack's own first."""
+        entries = list(self.current_loaded_models)
+        unloaded = []
+        for loaded in reversed(entries):
+            patcher = loaded.model
+            if memory < patcher.loaded_size() and patcher.partially_unload(patcher.offload_device, memory) >= memory:
+                continue
+            patcher.detach()
+            del patcher
+            gc.collect()
+            loaded.finalizer.detach()
+            unloaded.append(loaded)
+            assert self.current_loaded_models == entries
+        for loaded in unloaded:
+            self.current_loaded_models.remove(loaded)
+
+    def unload_all_models(self) -> None:
+        self.free_memory(1e30)
+
+
+@pytest.fixture
+def comfyui(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A ComfyUI without dynamic VRAM, such as 0.8."""
+    management, patchers = Management(), SimpleNamespace(ModelPatcher=Patcher)
+    comfy = SimpleNamespace(model_management=management, model_patcher=patchers)
+    for name, module in (("", comfy), (".model_management", management), (".model_patcher", patchers)):
+        monkeypatch.setitem(sys.modules, f"comfy{name}", module)
+    monkeypatch.setattr(unloading, "_entry", None)
+    monkeypatch.setattr(unloading, "_releases", list(unloading._releases))
+    host._COPIES.clear()
+    return SimpleNamespace(management=management, patchers=patchers)
+
+
+def copy_as(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    return torch.nn.Linear(2, 2, dtype=dtype)
+
+
+def loaded_patchers(comfyui: SimpleNamespace) -> list[Patcher]:
+    return [each.model for each in comfyui.management.current_loaded_models if each.model is not unloading._entry]
+
+
+def test_on_device_under_a_host_without_dynamic_vram_loads_in_full(comfyui: SimpleNamespace) -> None:
+    model = torch.nn.Linear(2, 2)
+    copy = host.on_device(model, copy_as)
+    (patcher,) = loaded_patchers(comfyui)
+    assert type(patcher) is Patcher and comfyui.management.full_loads == [True]
+    assert {each.device.type for each in copy.parameters()} == {"meta"}
+    assert {each.dtype for each in copy.parameters()} == {torch.float16}
+
+
+def test_on_device_uses_the_patcher_that_comfyui_chose_when_it_started(comfyui: SimpleNamespace) -> None:
+    comfyui.patchers.CoreModelPatcher = Patcher  # what it is when packs are loaded
+    comfyui.patchers.CoreModelPatcher = DynamicPatcher
+    copy = host.on_device(torch.nn.Linear(2, 2), copy_as)
+    assert comfyui.management.full_loads == [False]
+    assert {each.device.type for each in copy.parameters()} == {"meta"}
+
+
+def test_on_device_where_dynamic_vram_is_off_loads_in_full(comfyui: SimpleNamespace) -> None:
+    comfyui.patchers.CoreModelPatcher = type("Plain", (Patcher,), {"is_dynamic": lambda self: False})
+    host.on_device(torch.nn.Linear(2, 2), copy_as)
+    assert comfyui.management.full_loads == [True]
+
+
+def test_on_device_keeps_one_copy_for_each_device(comfyui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, copies = torch.nn.Linear(2, 2), []
+    for index in (1, 2, 1, 2):
+        monkeypatch.setattr(host, "device", lambda index=index: torch.device("meta", index))
+        copies.append(host.on_device(model, copy_as))
+    assert copies[0] is copies[2] and copies[1] is copies[3] and copies[0] is not copies[1]
+    assert [patcher.load_device.index for patcher in loaded_patchers(comfyui)] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("cuda:0", "cuda:0", True),
+        ("cuda:0", "cuda:1", False),
+        ("cuda", "cuda:1", True),  # 1 is the current one
+        ("cuda", "cuda:0", False),
+        ("mps", "mps:0", True),
+        ("cpu", "cpu:0", True),
+        ("cpu", "cuda:0", False),
+    ],
+)
+def test_devices_are_compared_whole(one: str, other: str, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    assert (host._identity(torch.device(one)) == host._identity(torch.device(other))) is expected
+
+
+# "Unload models"
+
+
+def test_call_on_unload_drops_copies_and_calls_once_however_often_it_was_asked(comfyui: SimpleNamespace) -> None:
+    model, calls = torch.nn.Linear(2, 2), []
+    release = lambda: calls.append(1)  # noqa: E731 - the same object each time, as a module's function is
+    copy = weakref.ref(host.on_device(model, copy_as))
+    (patcher,) = loaded_patchers(comfyui)
+    for _ in range(3):
+        host.call_on_unload(release)
+    comfyui.management.unload_all_models()
+    gc.collect()
+    assert calls == [1]
+    assert copy() is None and patcher.detached
+    assert comfyui.management.current_loaded_models == []
+
+    host.on_device(model, copy_as)
+    host.call_on_unload(release)
+    comfyui.management.unload_all_models()
+    assert calls == [1, 1]
+
+
+def test_call_on_unload_where_release_ends_the_model_leaves_comfyuis_list_alone(comfyui: SimpleNamespace) -> None:
+    """A node asks for the release before it has a copy."""
+    models = [torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)]
+    host.call_on_unload(models.clear)
+    for model in models:
+        host.on_device(model, copy_as)
+    del model
+    comfyui.management.unload_all_models()  # checks its list after every entry
+    assert models == [] and comfyui.management.current_loaded_models == []
+
+
+def test_call_on_unload_does_not_release_where_comfyui_makes_room(comfyui: SimpleNamespace) -> None:
+    calls = []
+    host.call_on_unload(lambda: calls.append(1))
+    comfyui.management.free_memory(1e12)
+    assert calls == [] and len(comfyui.management.current_loaded_models) == 1
+
+
+def test_call_on_unload_goes_on_after_a_release_that_fails(
+    comfyui: SimpleNamespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    calls = []
+    host.call_on_unload(lambda: 1 / 0)
+    host.call_on_unload(lambda: calls.append(1))
+    comfyui.management.unload_all_models()
+    assert calls == [1] and "could not be freed" in caplog.text
+
+
+def test_on_device_under_a_host_that_unloads_everything_for_each_model(
+    comfyui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with --disable-smart-memory: loading the copy must not drop it."""
+    load = comfyui.management.load_models_gpu
+
+    def unload_and_load(patchers: list[Patcher], **options: bool) -> None:
+        comfyui.management.unload_all_models()
+        load(patchers, **options)
+
+    comfyui.management.load_models_gpu = unload_and_load
+    first, second = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    for model in (first, second):
+        assert isinstance(host.on_device(model, copy_as), torch.nn.Linear)
+    assert [len(copies) for copies in (host._COPIES[first], host._COPIES[second])] == [0, 1]
+
+
+def test_make_room_leaves_what_is_loaded_afterwards_to_the_next_unload(comfyui: SimpleNamespace) -> None:
+    calls = []
+    host.call_on_unload(lambda: calls.append(1))
+    host.make_room()
+    assert calls == [1]
+    comfyui.management.unload_all_models()
+    assert calls == [1, 1]
+
+
+def test_call_on_unload_under_a_host_with_other_memory_management_does_nothing(comfyui: SimpleNamespace) -> None:
+    del comfyui.management.LoadedModel
+    host.call_on_unload(lambda: None)
+    assert comfyui.management.current_loaded_models == []
+
+
+def test_clipseg_models_go_when_comfyui_unloads(comfyui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("transformers")
+    monkeypatch.setattr(_clipseg, "folders", lambda: [])
+    _clipseg.load(clipseg_models.DEMO)
+    assert len(clipseg_models._loaded)
+    comfyui.management.unload_all_models()
+    assert not len(clipseg_models._loaded)
+
+
+def test_background_models_go_when_comfyui_unloads(comfyui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    from maskwright import NODE_CLASS_MAPPINGS
+
+    def load(*_: object) -> None:
+        raise ModelError("as far as this test goes", "None")
+
+    kept = ["a session"]
+    monkeypatch.setattr(background_models, "release", kept.clear)
+    monkeypatch.setattr(background_models, "load", load)
+    monkeypatch.setattr(host, "model_folders", lambda kind: [])
+    with pytest.raises(ModelError, match="this test"):
+        NODE_CLASS_MAPPINGS["ImageSegmentation"]().node(torch.zeros(1, 4, 4, 3), "u2net", "false", 240, 20, 10, "false")
+    comfyui.management.unload_all_models()
+    assert kept == []
+
+
+@pytest.mark.parametrize("release", ["release_memory", "unload"])
+def test_matrices_of_the_device_go_with_the_memory(comfyui: SimpleNamespace, release: str) -> None:
+    separable.lanczos(8, 4, torch.device("cpu"))
+    separable.gaussian(8, 2, 1.0, torch.device("cpu"))
+    if release == "unload":
+        host.call_on_unload(lambda: None)
+        comfyui.management.unload_all_models()
+    else:
+        host.release_memory()
+    assert separable.lanczos.cache_info().currsize == separable.gaussian.cache_info().currsize == 0
+
+
+# Out of memory, and --offline
+
+
+def test_is_out_of_memory_asks_the_host_first_where_it_answers(comfyui: SimpleNamespace) -> None:
+    """It knows an accelerator's error by its code, and clears the one that CUDA would raise again."""
+    asked = []
+
+    def is_oom(error: BaseException) -> bool:
+        asked.append(error)
+        return getattr(error, "code", None) == 2
+
+    comfyui.management.is_oom = is_oom
+    wordless, full = RuntimeError("CUDA error"), RuntimeError("CUDA error: out of memory")
+    wordless.code = full.code = 2
+    assert host.is_out_of_memory(wordless) and host.is_out_of_memory(full)
+    assert asked == [wordless, full]
+    assert host.is_out_of_memory(MemoryError()) and not host.is_out_of_memory(RuntimeError("other"))
+
+
+def test_is_out_of_memory_where_the_hosts_kind_is_every_exception_does_not_ask_it(comfyui: SimpleNamespace) -> None:
+    comfyui.management.OOM_EXCEPTION = Exception
+    comfyui.management.is_oom = lambda error: isinstance(error, Exception)
+    assert not host.is_out_of_memory(ValueError())
+
+
+@pytest.mark.parametrize("options", [None, SimpleNamespace(), SimpleNamespace(offline=False)])
+def test_download_progress_where_downloads_are_allowed(
+    options: SimpleNamespace | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if options is not None:
+        monkeypatch.setitem(sys.modules, "comfy.cli_args", SimpleNamespace(args=options))
+    assert isinstance(host.download_progress(5), NoProgress)
+
+
+def test_download_progress_under_offline_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "comfy.cli_args", SimpleNamespace(args=SimpleNamespace(offline=True)))
+    with pytest.raises(ModelError, match="--offline, which forbids downloads"):
+        host.download_progress(5)
+
+
+def test_no_node_downloads_under_offline(tmp_path, monkeypatch: pytest.MonkeyPatch, nobodys_models: None) -> None:
+    from maskwright import NODE_CLASS_MAPPINGS
+    from maskwright.models import weights
+
+    monkeypatch.setattr(weights, "offline", lambda: False)
+    monkeypatch.setattr(weights, "download", lambda *_: pytest.fail("a download began"))
+    monkeypatch.setattr(host, "model_folders", lambda kind: [tmp_path / kind])
+    monkeypatch.setitem(sys.modules, "comfy.cli_args", SimpleNamespace(args=SimpleNamespace(offline=True)))
+    image = torch.zeros(1, 4, 4, 3)
+    calls = (
+        lambda: NODE_CLASS_MAPPINGS["CLIPSegModelLoader"]().clipseg_model(clipseg_models.DEFAULT),
+        lambda: NODE_CLASS_MAPPINGS["ImageSegmentation"]().node(image, "modnet-p", "false", 240, 20, 10, "false"),
+    )
+    for call in calls:
+        with pytest.raises(ModelError, match="--offline"):
+            call()
