@@ -809,7 +809,7 @@ print({{part._attn_implementation for part in (model.config, model.config.vision
 def test_load_prints_nothing_of_what_a_library_remarks(
     tiny: Path, folder: Path, capfd: pytest.CaptureFixture, recwarn: pytest.WarningsRecorder
 ) -> None:
-    """A tensor that the model has no use for makes transformers write a report; a pickle of another protocol, torch warn."""
+    """transformers would report a tensor that the model has no use for; torch would warn of a pickle's protocol."""
     from safetensors.torch import load_file, save_file
 
     made = copy(tiny, folder / "mine")

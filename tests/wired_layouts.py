@@ -9,6 +9,8 @@ from saved_layouts import LAYOUTS
 # Those that the built-in engine can run, too.
 RUNNABLE = [each for each in LAYOUTS if not getattr(NODE_CLASS_MAPPINGS[each[0]], "NEEDS_COMFYUI", False)]
 RUNNABLE.append(("CombineSegMasks", [], ()))  # it has no widgets
+# What shows an output of a kind; numbers are not shown.
+SHOWN = {"IMAGE": ("PreviewImage", "images"), "MASK": ("MaskPreview", "mask")}
 
 
 def wired(node: str, values: list, names: tuple[str, ...], photo: str) -> dict:
@@ -31,8 +33,8 @@ def wired(node: str, values: list, names: tuple[str, ...], photo: str) -> dict:
             used = {"image": ["1", 0], "text": "red star", "clipseg_model": ["7", slot]}
             prompt["20"] = {"class_type": "CLIPSeg Masking", "inputs": used}
             prompt["21"] = {"class_type": "MaskPreview", "inputs": {"mask": ["20", 0]}}
-        else:
-            shown = ("PreviewImage", "images") if kind == "IMAGE" else ("MaskPreview", "mask")
+        elif kind in SHOWN:
+            shown = SHOWN[kind]
             prompt[f"3{slot}"] = {"class_type": shown[0], "inputs": {shown[1]: ["7", slot]}}
     return prompt
 

@@ -102,10 +102,6 @@ def test_an_interrupt_ends_a_long_batch_early(server: comfyui.Server, portrait: 
     [
         ({"model": "of nobody"}, "model is 'of nobody', which is none of the models"),
         ({"model": "../rembg/mine.onnx"}, "which is none of the models"),
-        (
-            {"alpha_matting": "true", "alpha_matting_background_threshold": 240},
-            "alpha_matting_background_threshold is 240 .*they cross",
-        ),
     ],
 )
 def test_what_is_wrong_reaches_the_user_in_the_packs_own_words(
