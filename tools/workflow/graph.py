@@ -79,11 +79,10 @@ def read_link(entry: object) -> Link | None:
 
 
 def in_use(link: Link, nodes: dict[str, dict]) -> bool:
-    """False for a leftover that neither end knows of: the editor ignores these, and leaves some in its files."""
-    for socket in sockets(nodes.get(str(link.target)), "inputs"):
-        if socket.get("link") == link.id:
-            return True
-    return any(link.id in entries(socket, "links") for socket in sockets(nodes.get(str(link.source)), "outputs"))
+    """Whether an input names the link; the editor ignores all others, and leaves some in its files."""
+    if link.target == SUBGRAPH_OUTPUT and str(SUBGRAPH_OUTPUT) not in nodes:
+        return True
+    return any(socket.get("link") == link.id for socket in sockets(nodes.get(str(link.target)), "inputs"))
 
 
 def sockets(node: dict | None, which: str) -> list[dict]:

@@ -35,6 +35,22 @@ def is_widget(kind: str, options: dict) -> bool:
     return kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO") or kind.startswith("COMFY_") or "default" in options
 
 
+def has_widget(kind: str, options: dict) -> bool:
+    """Whether the editor gives an input of this type a widget; all others are for links alone."""
+    if options.get("forceInput") or options.get("defaultInput"):
+        return False
+    if kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO") or kind in _OTHER_WIDGETS:
+        return True
+    return bool(options.get("socketless") or options.get("widgetType")) or (
+        kind.startswith("COMFY_") and "COMBO" in kind
+    )
+
+
+_OTHER_WIDGETS = frozenset(
+    {"COMFY_DYNAMICGROUP_V3", "LOAD_3D", "LOAD_3D_ADVANCED", "PREVIEW_3D", "AUDIO_UI", "IMAGEUPLOAD", "AUDIOUPLOAD"}
+)
+
+
 def allowed_text(kind: str, options: dict, value: object = None) -> str:
     """What a widget takes, in words; for a long list, the entries most like `value`."""
     if kind == "COMBO":
