@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .engine_interface import node_label
+from .engine_interface import node_label, short
 
 MAX_SHOWN = 20  # nodes of a loop in an error
 MUTED, BYPASSED = 2, 4  # the editor's node modes that matter here; every other one runs
@@ -60,7 +60,8 @@ class Link:
     type: object
 
     def __str__(self) -> str:
-        ends = f"node {self.source} output {self.source_slot} -> node {self.target} input {self.target_slot}"
+        slots = [slot if isinstance(slot, str) else short(slot) for slot in (self.source_slot, self.target_slot)]
+        ends = f"node {self.source} output {slots[0]} -> node {self.target} input {slots[1]}"
         return f"link {self.id} ({ends})"
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .check_workflow import prompt_problems
-from .engine_interface import BadWorkflow
+from .engine_interface import BadWorkflow, short
 from .flatten import ADD_ONS, EDITOR_ONLY_TYPES, flatten
 from .graph import (
     BYPASSED,
@@ -268,7 +268,7 @@ def _slot_problems(prompt: dict, object_info: dict) -> list[str]:
             if outputs is not None and not 0 <= slot < len(outputs):
                 label = prompt_label(source, prompt[source], object_info)
                 problems.append(
-                    f"{prompt_label(node_id, node, object_info)}: input {name} is linked to output {slot} of "
+                    f"{prompt_label(node_id, node, object_info)}: input {name} is linked to output {short(slot)} of "
                     f"{label}, which has {len(outputs)} (numbered from 0)"
                 )
     return problems

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from .engine_interface import WorkflowError, id_order
+from .engine_interface import WorkflowError, id_order, short
 from .graph import definitions_of, editor_label, entries, prompt_label, saved_title, schema_of
 from .read_workflow import Workflow
 
@@ -247,7 +247,7 @@ def _place(name: str | None, specs: dict) -> str:
 def _fault(error: dict, extra: dict, name: str | None, specs: dict, node: dict) -> str:
     kind, options = specs.get(name, ("*", {}))
     value = extra.get("received_value", (node.get("inputs") or {}).get(name))
-    shown = json.dumps(value, ensure_ascii=False, default=str)
+    shown = short(value)
     allowed = f"; allowed: {allowed_text(kind, options, value)}"
     fault = error.get("type")
     if fault == "value_smaller_than_min":
