@@ -140,7 +140,8 @@ def _link_faults(link: Link, nodes: dict[str, dict], place: str) -> list[str]:
         if node is None:
             faults.append(f"{link}{place} is broken: there is no node {node_id}")
         elif not has_slot(node, f"{which}s", slot):
-            faults.append(f"{link}{place} is broken: {editor_label(node)} has no {which} {slot if isinstance(slot, str) else short(slot)}")
+            number = slot if isinstance(slot, str) else short(slot)
+            faults.append(f"{link}{place} is broken: {editor_label(node)} has no {which} {number}")
     return faults
 
 
