@@ -139,7 +139,8 @@ class _Flattener:
                 )
             for key, node in scope.nodes.items():
                 definition = self._definitions.get(node["type"])
-                if definition and node["type"] not in self._info and node.get("mode") not in (MUTED, BYPASSED):
+                off = node.get("mode") in (MUTED, BYPASSED) and scope.outer is None  # the editor looks no deeper
+                if definition and node["type"] not in self._info and not off:
                     inner = _Scope(definition, scope, node)
                     self._give_values(inner)
                     scope.inner[key] = inner
