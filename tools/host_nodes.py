@@ -123,7 +123,7 @@ class SaveImage(HostNode):
     ) -> list[dict[str, str]]:
         """Write the images under the prefix, which may name a subfolder and hold %width%, %batch_num% and the like."""
         base = getattr(self.folders, self.kind)
-        if not prefix.isprintable():
+        if "\0" in prefix or prefix.encode("utf-8", "ignore").decode("utf-8") != prefix:
             raise ValueError(f"filename_prefix {prefix!r} holds what no file name can hold")
         prefix = _filled_prefix(prefix, images[0].shape[1], images[0].shape[0])
         subfolder, name = os.path.split(os.path.normpath(prefix))

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from .engine_interface import WorkflowError
 
+MAX_NESTING = 150  # of lists and objects in each other; workflows have about ten
+
 
 @dataclass(frozen=True)
 class Workflow:
@@ -46,7 +48,10 @@ def _parse(path: Path, text: str) -> object:
     if not text.strip():
         raise WorkflowError(f"{path} is empty")
     try:
-        return json.loads(text, parse_constant=_finite, parse_float=_finite)
+        data = json.loads(text, parse_constant=_finite, parse_float=_finite)
+        if _is_deeper(data, MAX_NESTING):
+            raise RecursionError
+        return data
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
@@ -56,6 +61,20 @@ def _parse(path: Path, text: str) -> object:
         raise WorkflowError(f"{path} is not a workflow: its JSON is nested too deeply") from None
     except ValueError as error:  # Python reads no numbers of more than some thousand digits
         raise WorkflowError(f"{path} is not a workflow: it holds a number that is far too long") from error
+
+
+def _is_deeper(data: object, depth: int) -> bool:
+    """Whether lists and objects lie in each other more than `depth` deep: others copy and write them recursively."""
+    level = [data] if isinstance(data, (dict, list)) else []
+    while level and depth >= 0:
+        depth -= 1
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, (dict, list))
+        ]
+    return bool(level)
 
 
 def _finite(text: str) -> float | None:
