@@ -7,11 +7,16 @@ from pathlib import Path
 from typing import Any
 
 WORKFLOWS = Path(__file__).parent / "fixtures" / "workflows"
+EDITOR_FILES = WORKFLOWS.parent / "editor_files"  # as people saved them, cut down to what was misread
 TOOLS = Path(__file__).parent.parent / "tools"
 
 
 def load(name: str) -> dict:
     return json.loads((WORKFLOWS / name).read_text(encoding="utf-8"))
+
+
+def editor_file(name: str) -> dict:
+    return json.loads((EDITOR_FILES / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def saved(out: str) -> list[Path]:

@@ -1,6 +1,6 @@
 """ComfyUI's own nodes that the built-in engine knows, written anew after their documented behaviour.
 
-They keep the host's arithmetic step by step, because saved workflows are compared pixel by pixel between the two.
+They keep the host's arithmetic step by step, so that both give the same pixels for 8-bit RGB and RGBA PNG files.
 """
 
 from __future__ import annotations
@@ -13,18 +13,17 @@ import os
 import random
 import string
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from image_files import read_images
 from pack import load_pack
 from workflow.results import next_number
 
 if TYPE_CHECKING:
     import torch
-    from PIL import Image
 
 MAX_RESOLUTION = 16384  # the host's bound on sizes and positions
 
@@ -55,14 +54,14 @@ class HostNode:
 
 
 class LoadImage(HostNode):
-    """A picture, or every frame of an animated one, and its inverted alpha."""
+    """An image, or every frame of an animated one, and its inverted alpha."""
 
     RETURN_TYPES = ("IMAGE", "MASK")
     CATEGORY = "image"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
-        files = [file for file in _files_in(cls.folders.input) if _is_picture(file)]
+        files = [file for file in _files_in(cls.folders.input) if _is_image(file)]
         return {"required": {"image": (files, {"image_upload": True})}}
 
     @classmethod
@@ -71,47 +70,33 @@ class LoadImage(HostNode):
         return True if found else f"Invalid image file: {image}"
 
     def run(self, image: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Give the frames [B,H,W,3] and the masks [B,H,W], or [1,64,64] of zeros where there is no alpha."""
-        import torch
-
-        images, masks = [], []
-        for frame in _frames(_open_picture(self.folders.locate(image))):
-            picture = frame.convert("RGB")
-            pixels = _tensors().from_pil(picture)
-            if images and pixels.shape != images[0].shape:
-                continue  # the host leaves out frames of another size
-            images.append(pixels)
-            masks.append(_inverted_alpha(frame))
-        return torch.stack(images), torch.stack(masks)
+        """Give the frames [B,H,W,3] and the masks [B,H,W], or [B,64,64] of zeros where there is no alpha."""
+        return read_images(self.folders.locate(image))
 
 
-class LoadImageMask(HostNode):
-    """One channel of a picture as a mask; alpha comes inverted, the colours as they are."""
+class LoadImageMask(LoadImage):
+    """One channel of an image as a mask; alpha comes inverted, the colours as they are."""
 
     RETURN_TYPES = ("MASK",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
-        channels = ["alpha", "red", "green", "blue"]
-        return {"required": {"image": (_files_in(cls.folders.input), {"image_upload": True}), "channel": (channels,)}}
+        return {"required": {**super().INPUT_TYPES()["required"], "channel": (["alpha", "red", "green", "blue"],)}}
 
     @classmethod
     def VALIDATE_INPUTS(cls, image: str) -> bool | str:
-        return LoadImage.VALIDATE_INPUTS.__func__(cls, image)
+        return super().VALIDATE_INPUTS(image)
 
     def run(self, image: str, channel: str) -> tuple[torch.Tensor]:
-        """Give the mask [1,H,W]."""
-        picture = _upright(_open_picture(self.folders.locate(image)))
-        if picture.getbands() != ("R", "G", "B", "A"):
-            picture = _from_sixteen_bits(picture).convert("RGBA")
-        letter = channel[0].upper()
-        mask = _tensors().from_pil(picture.getchannel(letter))
-        return ((1.0 - mask if letter == "A" else mask)[None],)
+        """Give the mask [B,H,W], of the size that LoadImage gives it."""
+        images, masks = super().run(image)
+        return (masks if channel == "alpha" else images[..., ["red", "green", "blue"].index(channel)],)
 
 
 class SaveImage(HostNode):
-    """Writes a batch as PNG files, numbered on from those there are."""
+    """Writes a batch as PNG files, numbered on from those there are, and hands it on."""
 
+    RETURN_TYPES, RETURN_NAMES = ("IMAGE",), ("images",)
     OUTPUT_NODE = True
     CATEGORY = "image"
     kind, compression = "output", 4
@@ -131,13 +116,15 @@ class SaveImage(HostNode):
         extra_pnginfo: dict | None = None,
     ) -> dict:
         """Write the images [B,H,W,C] and name the files."""
-        return {"ui": {"images": self.write(images, filename_prefix, prompt, extra_pnginfo)}}
+        return {"ui": {"images": self.write(images, filename_prefix, prompt, extra_pnginfo)}, "result": (images,)}
 
     def write(
         self, images: torch.Tensor, prefix: str, prompt: dict | None, extra_pnginfo: dict | None
     ) -> list[dict[str, str]]:
         """Write the images under the prefix, which may name a subfolder and hold %width%, %batch_num% and the like."""
         base = getattr(self.folders, self.kind)
+        if "\0" in prefix or prefix.encode("utf-8", "ignore").decode("utf-8") != prefix:
+            raise ValueError(f"filename_prefix {prefix!r} holds what no file name can hold")
         prefix = _filled_prefix(prefix, images[0].shape[1], images[0].shape[0])
         subfolder, name = os.path.split(os.path.normpath(prefix))
         folder = base / subfolder
@@ -170,12 +157,13 @@ class PreviewImage(SaveImage):
     def run(self, images: torch.Tensor, prompt: dict | None = None, extra_pnginfo: dict | None = None) -> dict:
         """Write the images [B,H,W,C] under a name of their own and name the files."""
         prefix = "ComfyUI_temp_" + "".join(random.choice(string.ascii_lowercase) for _ in range(5))
-        return {"ui": {"images": self.write(images, prefix, prompt, extra_pnginfo)}}
+        return {"ui": {"images": self.write(images, prefix, prompt, extra_pnginfo)}, "result": (images,)}
 
 
 class MaskPreview(PreviewImage):
     """Writes masks as temporary PNG files."""
 
+    RETURN_TYPES, RETURN_NAMES = ("MASK",), ("mask",)
     CATEGORY = "mask"
 
     @classmethod
@@ -183,8 +171,8 @@ class MaskPreview(PreviewImage):
         return {**super().INPUT_TYPES(), "required": {"mask": ("MASK",)}}
 
     def run(self, mask: torch.Tensor, prompt: dict | None = None, extra_pnginfo: dict | None = None) -> dict:
-        """Write the masks as grey pictures and name the files."""
-        return super().run(_mask_to_image(mask), prompt, extra_pnginfo)
+        """Write the masks as grey images and name the files."""
+        return {**super().run(_mask_to_image(mask), prompt, extra_pnginfo), "result": (mask,)}
 
 
 class MaskToImage(HostNode):
@@ -310,66 +298,13 @@ def _files_in(folder: Path) -> list[str]:
     return sorted(child.name for child in folder.iterdir() if child.is_file()) if folder.is_dir() else []
 
 
-def _is_picture(name: str) -> bool:
+def _is_image(name: str) -> bool:
     return (mimetypes.guess_type(name, strict=False)[0] or "").startswith("image/")
-
-
-def _open_picture(path: Path) -> Image.Image:
-    from PIL import Image
-
-    return _leniently(Image.open, path)
-
-
-def _leniently(step: Callable, argument: Any) -> Any:
-    """Do a step of Pillow's; where it fails, once more with files that are cut short allowed, as the host does."""
-    from PIL import ImageFile, UnidentifiedImageError
-
-    try:
-        return step(argument)
-    except (OSError, UnidentifiedImageError, ValueError):
-        before = ImageFile.LOAD_TRUNCATED_IMAGES
-        ImageFile.LOAD_TRUNCATED_IMAGES = True
-        try:
-            return step(argument)
-        finally:
-            ImageFile.LOAD_TRUNCATED_IMAGES = before
-
-
-def _frames(picture: Image.Image) -> Iterator[Image.Image]:
-    """The frames, upright and with at most 8 bits; of an MPO file (a stereo photo) only the first."""
-    from PIL import ImageSequence
-
-    for frame in ImageSequence.Iterator(picture):
-        yield _from_sixteen_bits(_upright(frame))
-        if picture.format == "MPO":
-            return
-
-
-def _upright(picture: Image.Image) -> Image.Image:
-    """Turned as the camera's EXIF note says."""
-    from PIL import ImageOps
-
-    return _leniently(ImageOps.exif_transpose, picture)
-
-
-def _from_sixteen_bits(picture: Image.Image) -> Image.Image:
-    """Mode I scaled down by 255. 65535 / 255 is 257, not 255, and Pillow bounds it: the host's arithmetic, kept."""
-    return picture.point(lambda value: value * (1 / 255)) if picture.mode == "I" else picture
 
 
 def _tensors() -> ModuleType:
     """The pack's core/tensors.py, where 8 bits and layouts are decided."""
     return importlib.import_module(f"{load_pack().__name__}.core.tensors")
-
-
-def _inverted_alpha(picture: Image.Image) -> torch.Tensor:
-    import torch
-
-    if "A" in picture.getbands():
-        return 1.0 - _tensors().from_pil(picture.getchannel("A"))
-    if picture.mode == "P" and "transparency" in picture.info:
-        return 1.0 - _tensors().from_pil(picture.convert("RGBA").getchannel("A"))
-    return torch.zeros((64, 64), dtype=torch.float32)
 
 
 def _mask_to_image(mask: torch.Tensor) -> torch.Tensor:

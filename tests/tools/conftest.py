@@ -1,4 +1,4 @@
-"""Fixtures of the tests of `tools/`: a picture, a run, a stand-in for ComfyUI. No ComfyUI is needed here."""
+"""Fixtures of the tests of `tools/`: an image, a run, a stand-in for ComfyUI. No ComfyUI is needed here."""
 
 from __future__ import annotations
 
@@ -13,6 +13,19 @@ import pytest
 import run_workflow
 from PIL import Image
 from stand_in import STAND_IN
+
+
+@pytest.fixture(autouse=True)
+def nothing_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No model, cache or setting of the person who runs the tests."""
+    for name in ("U2NET_HOME", "REMBG_HOME", "XDG_DATA_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "caches" / "huggingface"))
+    if constants := sys.modules.get("huggingface_hub.constants"):  # it read these when it was imported
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "caches" / "huggingface" / "hub"))
 
 
 @pytest.fixture

@@ -1,24 +1,164 @@
 """ComfyUI's own nodes, written anew: each fact that its users rely on.
 
-`host/test_run_workflow_host.py` holds them to the same pixels as a real ComfyUI's.
+`host/test_run_workflow_host.py` holds them to the same pixels as a real ComfyUI's, for 8-bit RGB and RGBA PNG files.
 """
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 import host_nodes
+import numpy as np
+import pytest
 import run_workflow
 import torch
+from maskwright.core.errors import PackError
 from PIL import Image
 from workflow_cases import load
 
 
-def load_image(tmp_path: Path, picture: Image.Image, name: str = "p.png", **save: object) -> tuple:
-    node = type("L", (host_nodes.LoadImage,), {"folders": host_nodes.Folders(tmp_path, tmp_path, tmp_path)})
-    picture.save(tmp_path / name, **save)
-    return node().run(name)
+def loader(tmp_path: Path, kind: type = host_nodes.LoadImage) -> host_nodes.HostNode:
+    return type("L", (kind,), {"folders": host_nodes.Folders(tmp_path, tmp_path, tmp_path)})()
+
+
+def load_image(tmp_path: Path, image: Image.Image, name: str = "p.png", **save: object) -> tuple:
+    image.save(tmp_path / name, **save)
+    return loader(tmp_path).run(name)
+
+
+SIXTEEN = np.arange(0, 65536, 2048, dtype=np.uint16).reshape(4, 8)
+EIGHT = np.arange(0, 256, 4, dtype=np.uint8).reshape(8, 8)
+
+
+@pytest.mark.parametrize(
+    ("image", "name"),
+    [
+        (Image.fromarray(SIXTEEN), "grey.png"),
+        (Image.fromarray(SIXTEEN), "grey.tiff"),
+        (Image.frombytes("I;16B", (8, 4), SIXTEEN.astype(">u2").tobytes()), "swapped.tiff"),
+        (Image.fromarray(SIXTEEN).convert("I"), "wide.tiff"),
+        (Image.fromarray((SIXTEEN / 65535).astype(np.float32)), "float.tiff"),
+    ],
+)
+def test_load_image_scales_more_than_eight_bits(tmp_path: Path, image: Image.Image, name: str) -> None:
+    pixels, mask = load_image(tmp_path, image, name)
+    expected = torch.from_numpy((SIXTEEN / 65535).astype(np.float32))
+    assert torch.allclose(pixels, expected[None, ..., None].expand(1, 4, 8, 3), atol=1e-6)
+    assert torch.equal(mask, torch.zeros(1, 64, 64))
+
+
+def test_load_image_scales_floats_beyond_one(tmp_path: Path) -> None:
+    pixels, _ = load_image(tmp_path, Image.fromarray(EIGHT.astype(np.float32)), "float.tiff")
+    assert torch.allclose(pixels[0, ..., 0], torch.from_numpy(EIGHT / np.float32(252)))
+
+
+def test_load_image_reads_sixteen_bit_colours(tmp_path: Path) -> None:
+    """Pillow writes none, so the file is put together here; it keeps the upper eight bits."""
+    values = np.random.default_rng(2).integers(0, 65536, (4, 5, 3)).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", 5, 4, 16, 2, 0, 0, 0))
+    (tmp_path / "p.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    )
+    pixels, _ = loader(tmp_path).run("p.png")
+    assert np.abs(pixels[0].numpy() - values.astype(np.float32) / 65535).max() < 1 / 255
+
+
+ORIENTATIONS = [
+    [[1, 2], [3, 4]], [[2, 1], [4, 3]], [[4, 3], [2, 1]], [[3, 4], [1, 2]],
+    [[1, 3], [2, 4]], [[3, 1], [4, 2]], [[4, 2], [3, 1]], [[2, 4], [1, 3]],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("orientation", "expected"), list(enumerate(ORIENTATIONS, 1)))
+def test_load_image_turns_and_mirrors_by_exif(tmp_path: Path, orientation: int, expected: list) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels, _ = load_image(tmp_path, Image.fromarray(np.array([[1, 2], [3, 4]], dtype=np.uint8)), exif=exif)
+    assert (pixels[0, ..., 0] * 255).round().int().tolist() == expected
+
+
+def test_load_image_takes_transparent_colours_for_alpha(tmp_path: Path) -> None:
+    rgb = Image.new("RGB", (3, 2), (10, 20, 30))
+    rgb.putpixel((0, 0), (1, 2, 3))
+    palette = rgb.quantize(4)
+    clear = {"RGB": (1, 2, 3), "P": palette.getpixel((0, 0))}
+    for image in (rgb, palette):
+        pixels, mask = load_image(tmp_path, image, transparency=clear[image.mode])
+        assert mask.tolist() == [[[1, 0, 0], [0, 0, 0]]]
+        assert (pixels[0, 1, 1] * 255).round().tolist() == [10, 20, 30]
+    _, mask = load_image(tmp_path, Image.fromarray(np.full((2, 3, 2), 51, np.uint8), "LA"))
+    assert torch.allclose(mask, torch.full((1, 2, 3), 0.8))
+
+
+def test_load_image_reads_ink_as_colour(tmp_path: Path) -> None:
+    pixels, mask = load_image(tmp_path, Image.new("CMYK", (3, 2), (0, 255, 255, 0)), "ink.tiff")
+    assert (pixels[0, 0, 0].tolist(), mask.shape) == ([1, 0, 0], (1, 64, 64))
+
+
+def test_load_image_mask_gives_alpha_the_size_that_load_image_gives_it(tmp_path: Path) -> None:
+    node = loader(tmp_path, host_nodes.LoadImageMask)
+    Image.new("RGB", (4, 2), (255, 51, 0)).save(tmp_path / "p.png")
+    assert torch.equal(node.run("p.png", "alpha")[0], torch.zeros(1, 64, 64))
+    assert torch.allclose(node.run("p.png", "green")[0], torch.full((1, 2, 4), 0.2))
+    Image.new("RGBA", (4, 2), (255, 51, 0, 204)).save(tmp_path / "p.png")
+    assert torch.allclose(node.run("p.png", "alpha")[0], torch.full((1, 2, 4), 0.2))
+
+
+def test_load_image_reads_what_there_is_of_a_file_cut_short(tmp_path: Path) -> None:
+    image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    image.save(tmp_path / "p.png")
+    raw = (tmp_path / "p.png").read_bytes()
+    (tmp_path / "p.png").write_bytes(raw[: len(raw) // 2])
+    pixels, _ = loader(tmp_path).run("p.png")
+    assert (pixels[0, :20].numpy() * 255).round().astype(np.uint8).tolist() == np.array(image)[:20].tolist()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP"])
+def test_load_image_gives_an_image_or_a_sentence_for_every_part_of_a_file(
+    tmp_path: Path, kind: str, run: Callable
+) -> None:
+    image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (24, 24, 3), dtype=np.uint8))
+    image.save(tmp_path / "whole", kind)
+    raw = (tmp_path / "whole").read_bytes()
+    node = loader(tmp_path)
+    for length in (0, 3, 10, 20, 30, 60, 200, len(raw) // 2, len(raw) - 10):
+        (tmp_path / "p.png").write_bytes(raw[:length])
+        try:
+            pixels, _ = node.run("p.png")
+        except PackError as error:
+            assert str(error).startswith("the image file p.png cannot be read (")
+        else:
+            assert pixels.shape == (1, 24, 24, 3)
+    code, _, err = run(load("edges_api.json"), "--input", tmp_path / "p.png")
+    assert code in (run_workflow.OK, run_workflow.FAILED) and "Traceback" not in err
+
+
+def test_load_image_names_a_file_that_is_no_image(run: Callable, tmp_path: Path) -> None:
+    (tmp_path / "words.png").write_text("hello")
+    code, _, err = run(load("edges_api.json"), "--input", tmp_path / "words.png")
+    assert code == run_workflow.FAILED
+    assert (
+        "node 1 (LoadImage) failed: the image file words.png cannot be read (Pillow knows no such kind of file)" in err
+    )
+
+
+def test_saving_nodes_hand_on_what_they_save(tmp_path: Path) -> None:
+    """As ComfyUI's do since 0.33, whose files may link from there."""
+    image, mask = torch.rand(1, 2, 3, 3), torch.rand(1, 2, 3)
+    for kind, value in (
+        (host_nodes.SaveImage, image),
+        (host_nodes.PreviewImage, image),
+        (host_nodes.MaskPreview, mask),
+    ):
+        assert loader(tmp_path, kind).run(value)["result"] == (value,)
 
 
 def test_load_image_reads_alpha_turns_by_exif_and_stacks_frames(tmp_path: Path) -> None:

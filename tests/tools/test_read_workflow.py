@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 import run_workflow
 from PIL import Image, PngImagePlugin
 from workflow.read_workflow import read_workflow
-from workflow_cases import WORKFLOWS, load, saved
+from workflow_cases import TOOLS, WORKFLOWS, load, saved
 
 
 @pytest.mark.parametrize(
@@ -25,6 +27,11 @@ from workflow_cases import WORKFLOWS, load, saved
         ('{"a": 1}', "holds no workflow: neither"),
         ('{"nodes": []}', "it has no links"),
         ('{"nodes": {}, "links": []}', "nodes is a JSON object"),
+        ('{"output": {}, "workflow": 3}', "holds no workflow: neither"),
+        ("[" * 100_000, "its JSON is nested too deeply"),
+        ("[" * 400 + "]" * 400, "its JSON is nested too deeply"),
+        ('{"nodes": [], "links": [], "extra": ' + '{"a":' * 500 + "1" + "}" * 501, "its JSON is nested too deeply"),
+        ('{"1": {"class_type": "A", "inputs": {"b": ' + "9" * 5000 + "}}}", "it holds a number that is far too long"),
     ],
 )
 def test_file_that_holds_no_workflow_is_named_with_the_place(run: Callable, text: str, said: str) -> None:
@@ -69,6 +76,86 @@ def test_api_format_is_found_inside_the_body_of_a_call_to_prompt(tmp_path: Path)
     workflow = read_workflow(tmp_path / "w.json")
     assert not workflow.is_editor
     assert workflow.data == load("edges_api.json")
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        {"output": "API", "workflow": "EDITOR"},
+        {"workflow": "EDITOR"},
+        {"workflow": "API"},
+        {
+            "prompt": [3, "some-id", "API", {"extra_pnginfo": {"workflow": "EDITOR"}}, ["8"]],
+            "outputs": {},
+            "status": {},
+        },
+        {"some-id": {"prompt": [3, "some-id", "API", {}, ["8"]], "outputs": {}, "status": {}}},
+    ],
+)
+def test_read_workflow_finds_it_in_what_the_server_and_the_editor_give(tmp_path: Path, wrapped: dict) -> None:
+    """An entry of the history, a history of one, and what the editor's graphToPrompt gives."""
+    api, editor = load("edges_api.json"), load("edges_editor.json")
+    text = json.dumps(wrapped)
+    is_editor = "API" not in text
+    text = text.replace('"API"', json.dumps(api)).replace('"EDITOR"', json.dumps(editor))
+    (tmp_path / "w.json").write_text(text, encoding="utf-8")
+    workflow = read_workflow(tmp_path / "w.json")
+    assert (workflow.is_editor, workflow.data) == (is_editor, editor if is_editor else api)
+
+
+def test_what_is_saved_can_be_read_by_browsers(run: Callable, photo: Path) -> None:
+    """Files of Python programs may hold NaN, which JSON has not."""
+    prompt = load("edges_api.json")
+    prompt["5"]["is_changed"] = [float("nan"), "@"]
+    code, out, err = run(json.dumps(prompt).replace('"@"', "1e999"), "--input", photo)
+    assert code == run_workflow.OK, err
+
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    text = Image.open(saved(out)[0]).info["prompt"]
+    assert json.loads(text, parse_constant=refuse)["5"]["is_changed"] == [None, None]
+
+
+@pytest.mark.parametrize("where", ["title", "type", "file", "prefix", "id"])
+def test_half_a_character_is_no_trouble(run: Callable, tmp_path: Path, photo: Path, where: str) -> None:
+    """JSON may hold one half of a character of two; nothing can print it."""
+    prompt = load("edges_api.json")
+    half = "\ud800x"
+    if where == "title":
+        prompt["5"]["_meta"] = {"title": half}
+    elif where == "type":
+        prompt["5"]["class_type"] = half
+    elif where == "id":
+        prompt[half] = prompt["5"]
+    else:
+        node, name = {"file": ("1", "image"), "prefix": ("8", "filename_prefix")}[where]
+        prompt[node]["inputs"][name] = half
+    (tmp_path / "w.json").write_text(json.dumps(prompt), encoding="ascii")
+    given = [] if where == "file" else ["--input", str(photo)]
+    for arguments in (["--check"], given):
+        command = [sys.executable, TOOLS / "run_workflow.py", tmp_path / "w.json", "--engine", "builtin", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert "Traceback" not in done.stderr
+    refused = {"type": "node 5 (\\ud800x", "file": "is not a file name", "prefix": "holds what no file name can hold"}
+    assert refused.get(where, "") in done.stderr
+    assert (done.returncode != run_workflow.OK) == (where in refused)
+
+
+@pytest.mark.parametrize("name", ["a\0b.png", "a" * 5000 + ".png"])
+def test_a_file_name_that_no_file_has_is_told_in_short(run: Callable, name: str) -> None:
+    prompt = load("edges_api.json")
+    prompt["1"]["inputs"]["image"] = name
+    code, _, err = run(prompt)
+    assert (code, "is not a file name in the input folder" in err, len(err) < 400) == (run_workflow.WRONG, True, True)
+
+
+@pytest.mark.parametrize("change", [{"kernel_size": 10**400}, {"masks": ["3", 10**400]}])
+def test_a_long_number_is_told_in_short(run: Callable, photo: Path, change: dict) -> None:
+    prompt = load("edges_api.json")
+    prompt["5"]["inputs"].update(change)
+    code, _, err = run(prompt, "--input", photo)
+    assert (code, 'node 5 (GradientRegion "Edges")' in err, len(err) < 500) == (run_workflow.WRONG, True, True)
 
 
 def test_both_formats_and_a_saved_picture_give_the_same_pixels(run: Callable, photo: Path) -> None:

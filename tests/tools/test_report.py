@@ -237,14 +237,8 @@ def test_a_missing_input_is_a_problem(run: Callable) -> None:
         ),
     ],
 )
-def test_models_are_named_with_where_they_are_or_come_from(
-    run: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, node: dict, said: str, code: int
-) -> None:
+def test_models_are_named_with_where_they_are_or_come_from(run: Callable, node: dict, said: str, code: int) -> None:
     pytest.importorskip("transformers")
-    from huggingface_hub import constants
-
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("U2NET_HOME", str(tmp_path / "u2net"))
     prompt = load("edges_api.json")
     defaults = {
         "alpha_matting": "true",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
-from .engine_interface import BadWorkflow
+from .engine_interface import BadWorkflow, short
 from .graph import (
     MUTED,
     SUBGRAPH_INPUT,
@@ -48,7 +46,7 @@ def prompt_problems(prompt: dict) -> list[str]:
             # A bare list is a link to ComfyUI, whatever it holds; an id written as a number is put right later.
             if isinstance(value, list) and name not in proper and not _has_number_for_id(value, prompt):
                 problems.append(
-                    f"{prompt_label(node_id, node)}: input {name} holds {_short(value)}, which is not a link: "
+                    f"{prompt_label(node_id, node)}: input {name} holds {short(value)}, which is not a link: "
                     '["node id", output number]'
                 )
         for name, (source, _slot) in links_of(node):
@@ -90,7 +88,7 @@ def _graph_problems(graph: dict, place: str) -> list[str]:
     problems = []
     for node in entries(graph, "nodes"):
         if not isinstance(node, dict) or node.get("id") is None:
-            problems.append(f"an entry of nodes{place} is not a node with an id: {_short(node)}")
+            problems.append(f"an entry of nodes{place} is not a node with an id: {short(node)}")
         elif not isinstance(node.get("type"), str):
             problems.append(f"node {node['id']}{place} has no type")
         elif str(node["id"]) in nodes:
@@ -102,7 +100,7 @@ def _graph_problems(graph: dict, place: str) -> list[str]:
     for entry in entries(graph, "links"):
         link = read_link(entry)
         if link is None:
-            problems.append(f"an entry of links{place} is not a link: {_short(entry)}")
+            problems.append(f"an entry of links{place} is not a link: {short(entry)}")
         else:
             links[link.id] = link
     if not problems:
@@ -120,12 +118,12 @@ def _socket_problems(holder: dict, label: str) -> list[str]:
     for which in ("inputs", "outputs"):
         found = holder.get(which)
         if found is not None and not isinstance(found, list):
-            problems.append(f"{label}: {which} is not a list: {_short(found)}")
+            problems.append(f"{label}: {which} is not a list: {short(found)}")
             continue
         for socket in found or []:
             named = isinstance(socket, dict) and isinstance(socket.get("name", ""), str)
             if not named or not isinstance(socket.get("linkIds") or [], list):
-                problems.append(f"{label}: an entry of {which} is not a socket with a name: {_short(socket)}")
+                problems.append(f"{label}: an entry of {which} is not a socket with a name: {short(socket)}")
     return problems
 
 
@@ -142,7 +140,8 @@ def _link_faults(link: Link, nodes: dict[str, dict], place: str) -> list[str]:
         if node is None:
             faults.append(f"{link}{place} is broken: there is no node {node_id}")
         elif not has_slot(node, f"{which}s", slot):
-            faults.append(f"{link}{place} is broken: {editor_label(node)} has no {which} {slot}")
+            number = slot if isinstance(slot, str) else short(slot)
+            faults.append(f"{link}{place} is broken: {editor_label(node)} has no {which} {number}")
     return faults
 
 
@@ -154,8 +153,3 @@ def _dangling_inputs(nodes: dict[str, dict], links: dict[object, Link], place: s
         for socket in sockets(node, "inputs")
         if isinstance(socket.get("link"), (int, str)) and socket["link"] not in links
     ]
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else text[:77] + "..."

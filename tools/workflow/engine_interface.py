@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +76,12 @@ def output_files(outputs: dict[str, dict], base: Path) -> list[OutputFile]:
 def node_label(node_id: object, node_type: str, title: object = None) -> str:
     """What every message calls a node: `node 7 (KSampler "Refine")`, or without a title that says nothing new."""
     return f"node {node_id} ({node_type}" + (f' "{title}")' if title and title != node_type else ")")
+
+
+def short(value: object) -> str:
+    """A value as messages show it."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def id_order(node_id: str) -> tuple:

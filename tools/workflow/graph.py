@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .engine_interface import node_label
+from .engine_interface import node_label, short
 
 MAX_SHOWN = 20  # nodes of a loop in an error
 MUTED, BYPASSED = 2, 4  # the editor's node modes that matter here; every other one runs
@@ -60,7 +60,8 @@ class Link:
     type: object
 
     def __str__(self) -> str:
-        ends = f"node {self.source} output {self.source_slot} -> node {self.target} input {self.target_slot}"
+        slots = [slot if isinstance(slot, str) else short(slot) for slot in (self.source_slot, self.target_slot)]
+        ends = f"node {self.source} output {slots[0]} -> node {self.target} input {slots[1]}"
         return f"link {self.id} ({ends})"
 
 
@@ -79,11 +80,10 @@ def read_link(entry: object) -> Link | None:
 
 
 def in_use(link: Link, nodes: dict[str, dict]) -> bool:
-    """False for a leftover that neither end knows of: the editor ignores these, and leaves some in its files."""
-    for socket in sockets(nodes.get(str(link.target)), "inputs"):
-        if socket.get("link") == link.id:
-            return True
-    return any(link.id in entries(socket, "links") for socket in sockets(nodes.get(str(link.source)), "outputs"))
+    """Whether an input names the link; the editor ignores all others, and leaves some in its files."""
+    if link.target == SUBGRAPH_OUTPUT and str(SUBGRAPH_OUTPUT) not in nodes:
+        return True
+    return any(socket.get("link") == link.id for socket in sockets(nodes.get(str(link.target)), "inputs"))
 
 
 def sockets(node: dict | None, which: str) -> list[dict]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from .engine_interface import BadWorkflow, WorkflowError, id_order
+from .engine_interface import BadWorkflow, WorkflowError, id_order, short
 from .graph import needed_nodes, prompt_label, schema_of
 from .widgets import input_specs
 
@@ -96,9 +95,9 @@ def provide_files(prompt: dict, object_info: dict, folder: Path, elsewhere: Iter
     problems = []
     for item in file_widgets(prompt, object_info):
         name = _without_mark(item.value)
-        target = (folder / name).resolve()
-        if not name or not target.is_relative_to(folder.resolve()):
-            shown = json.dumps(item.value, ensure_ascii=False)
+        target = _inside(folder, name)
+        if target is None:
+            shown = short(item.value)
             problems.append(f"{item.label}, widget {item.widget}: {shown} is not a file name in the input folder")
             continue
         source = next((place / name for place in places if (place / name).is_file()), None)
@@ -112,6 +111,16 @@ def provide_files(prompt: dict, object_info: dict, folder: Path, elsewhere: Iter
             )
     if problems:
         raise BadWorkflow(problems)
+
+
+def _inside(folder: Path, name: str) -> Path | None:
+    """The path of a file in a folder; None where the name leads out of it, or can be no file's."""
+    try:
+        target = (folder / name).resolve()
+        target.is_file()
+    except (OSError, ValueError):  # too long, a zero, half a character
+        return None
+    return target if name and target.is_relative_to(folder.resolve()) else None
 
 
 def copy_into(folder: Path, file: Path, name: str | None = None) -> str:

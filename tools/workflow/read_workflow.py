@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
 import zlib
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .engine_interface import WorkflowError
+
+MAX_NESTING = 150  # of lists and objects in each other; workflows have about ten
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,10 @@ def _parse(path: Path, text: str) -> object:
     if not text.strip():
         raise WorkflowError(f"{path} is empty")
     try:
-        return json.loads(text)
+        data = json.loads(text, parse_constant=_finite, parse_float=_finite)
+        if _is_deeper(data, MAX_NESTING):
+            raise RecursionError
+        return data
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
         if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
@@ -53,13 +59,33 @@ def _parse(path: Path, text: str) -> object:
         raise WorkflowError(f"{path} is not JSON: {error.msg} at {where}") from None
     except RecursionError:
         raise WorkflowError(f"{path} is not a workflow: its JSON is nested too deeply") from None
+    except ValueError as error:  # Python reads no numbers of more than some thousand digits
+        raise WorkflowError(f"{path} is not a workflow: it holds a number that is far too long") from error
+
+
+def _is_deeper(data: object, depth: int) -> bool:
+    """Whether lists and objects lie in each other more than `depth` deep: others copy and write them recursively."""
+    level = [data] if isinstance(data, (dict, list)) else []
+    while level and depth >= 0:
+        depth -= 1
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, (dict, list))
+        ]
+    return bool(level)
+
+
+def _finite(text: str) -> float | None:
+    """A number, or None for NaN and infinity: as the editor reads them, and as browsers can read what is saved."""
+    return value if math.isfinite(value := float(text)) else None
 
 
 def _recognise(path: Path, data: object) -> Workflow:
     if not isinstance(data, dict):
         raise WorkflowError(f"{path} holds no workflow: it is a JSON {_json_kind(data)}, not an object")
-    if isinstance(data.get("prompt"), dict) and _is_prompt(data["prompt"]):
-        data = data["prompt"]  # the body of a call to /prompt
+    data = _unpack(data)
     if _is_prompt(data):
         return Workflow(path, data, is_editor=False)
     if "nodes" in data or "links" in data:
@@ -72,6 +98,27 @@ def _recognise(path: Path, data: object) -> Workflow:
     raise WorkflowError(
         f"{path} holds no workflow: neither the editor's nodes and links, nor nodes with a class_type (keys: {keys})"
     )
+
+
+def _unpack(data: dict) -> dict:
+    """The workflow inside what the server and the editor give: the body of a call to /prompt, an entry of the history
+    or a whole history of one, the two formats of one workflow side by side."""
+    if _is_workflow(data):
+        return data
+    entry = next(iter(data.values())) if len(data) == 1 else None
+    if isinstance(entry, dict) and "outputs" in entry:
+        data = entry
+    for key in ("prompt", "output", "workflow"):
+        value = data.get(key)
+        if isinstance(value, list) and len(value) > 2:
+            value = value[2]  # the history's: number, id, prompt, ...
+        if isinstance(value, dict) and _is_workflow(value):
+            return value
+    return data
+
+
+def _is_workflow(data: dict) -> bool:
+    return _is_prompt(data) or isinstance(data.get("nodes"), list)
 
 
 def _is_prompt(data: dict) -> bool:

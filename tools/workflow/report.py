@@ -5,15 +5,16 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from pack import own_class
 
 from .engine_interface import BadWorkflow, id_order
-from .graph import MUTED, definitions_of, editor_label, entries, prompt_label, schema_of
+from .graph import MUTED, definitions_of, entries, links_of, prompt_label, schema_of
 from .models import model_notes
 from .read_workflow import Workflow
-from .to_prompt import EDITOR_ONLY_TYPES, converted, misfits, why_unknown
+from .to_prompt import Unknown, converted, find_unknown, misfits
 from .values import convert, fault, link_fault, range_fault
 from .widgets import explain_node_errors, input_specs, is_widget
 
@@ -29,8 +30,9 @@ def report(
     Takes: `workflow`, checked by `check_structure`; the rest as `to_prompt` and `model_notes` take it.
     """
     notes, problems = [], []
-    known, strangers = _without_unknown(workflow, object_info)
-    problems += [f"{label} {why_unknown(node, unknown)}" for label, node in strangers]
+    strangers = [each for each in find_unknown(workflow, object_info) if each.takes_part]
+    problems += [each.sentence(unknown) for each in strangers]
+    known = _without(workflow, strangers)
     try:
         prompt = converted(known, object_info, unknown, notes.append)
     except BadWorkflow as error:
@@ -49,32 +51,25 @@ def report(
     return notes, problems
 
 
-def _without_unknown(workflow: Workflow, object_info: dict) -> tuple[Workflow, list[tuple[str, dict]]]:
-    """A copy whose unknown nodes take no part, and these with their labels."""
-    data = json.loads(json.dumps(workflow.data))
-    found = []
-    if not workflow.is_editor:
-        for node_id in [key for key, node in data.items() if node["class_type"] not in object_info]:
-            node = data.pop(node_id)
-            found.append((prompt_label(node_id, node), {**node, "type": node["class_type"]}))
-        gone = set(workflow.data) - set(data)
-        for node in data.values():
-            inputs = node.get("inputs", {})
-            node["inputs"] = {
-                name: value
-                for name, value in inputs.items()
-                if not (isinstance(value, list) and value and str(value[0]) in gone)
-            }
-        return Workflow(workflow.path, data, is_editor=False), found
-    definitions = definitions_of(data)
-    for graph in (data, *definitions.values()):
-        for node in entries(graph, "nodes"):
-            kind = node["type"]
-            if kind not in object_info and kind not in EDITOR_ONLY_TYPES and kind not in definitions:
-                if node.get("mode") != MUTED:
-                    found.append((editor_label(node), node))
-                node["mode"] = MUTED
-    return Workflow(workflow.path, data, is_editor=True), found
+def _without(workflow: Workflow, strangers: list[Unknown]) -> Workflow:
+    """A copy in which these nodes take no part."""
+    gone = {id(each.node) for each in strangers}
+    if workflow.is_editor:
+
+        def muted(graph: dict) -> dict:
+            nodes = [{**node, "mode": MUTED} if id(node) in gone else node for node in entries(graph, "nodes")]
+            return {**graph, "nodes": nodes}
+
+        subgraphs = [muted(sub) for sub in definitions_of(workflow.data).values()]
+        return replace(workflow, data={**muted(workflow.data), "definitions": {"subgraphs": subgraphs}})
+    keys = {each.key for each in strangers}
+    data = {}
+    for key, node in workflow.data.items():
+        if key not in keys:
+            linked = {name for name, (source, _) in links_of(node) if source in keys}
+            kept = {name: value for name, value in node.get("inputs", {}).items() if name not in linked}
+            data[key] = {**node, "inputs": kept}
+    return replace(workflow, data=data)
 
 
 def _values(node_id: str, prompt: dict, object_info: dict, complete: bool) -> tuple[list[str], list[str]]:

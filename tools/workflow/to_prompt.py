@@ -8,9 +8,11 @@ import logging
 import re
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from .check_workflow import prompt_problems
-from .engine_interface import BadWorkflow
+from .engine_interface import BadWorkflow, short
+from .flatten import ADD_ONS, EDITOR_ONLY_TYPES, flatten
 from .graph import (
     BYPASSED,
     MUTED,
@@ -24,18 +26,16 @@ from .graph import (
     prompt_label,
     read_link,
     schema_of,
-    sockets,
 )
+from .mends import mended_node, mended_prompt, mended_schemas
 from .read_workflow import Workflow
 from .values import fault
 from .widgets import explain_node_errors, input_specs
 
-EDITOR_ONLY_TYPES = frozenset({"Note", "MarkdownNote", "PrimitiveNode", "GetNode", "SetNode", "Reroute"})
 CONVERTER_MISSING = (
     "{path} is in the editor's format, and the converter for it is not installed: run `{python} -m pip install "
     "comfy-cli`, or export the workflow with Workflow > Export (API) and run that file"
 )
-MAX_DEPTH = 10  # of subgraphs in subgraphs, the converter's own bound
 
 
 def to_prompt(
@@ -91,7 +91,7 @@ def misfits(workflow: Workflow, prompt: dict, object_info: dict) -> list[str]:
     """What keeps the nodes of a converted prompt from running together: links, slots, loops, nothing to show."""
     problems = prompt_problems(prompt) + _slot_problems(prompt, object_info)
     if workflow.is_editor and not problems:
-        problems = _muted_sources(_for_converter(workflow.data), prompt, object_info)
+        problems = _muted_sources(workflow.data, prompt, object_info)
     if not problems and not any(schema_of(object_info, node).get("output_node") for node in prompt.values()):
         problems = ["it has no active node that saves or shows anything, such as SaveImage"]
     return problems
@@ -101,54 +101,70 @@ def converted(
     workflow: Workflow, object_info: dict, unknown: Callable[[str], str], note: Callable[[str], None]
 ) -> dict:
     """As `to_prompt`, whether the nodes fit together or not. Raises: `BadWorkflow` for unknown nodes."""
+    strangers = find_unknown(workflow, object_info)
+    for stranger in strangers:
+        if not stranger.takes_part:
+            note(stranger.sentence(unknown))
+    problems = [stranger.sentence(unknown) for stranger in strangers if stranger.takes_part]
+    if problems:
+        raise BadWorkflow(problems)
     if workflow.is_editor:
-        data = _for_converter(workflow.data)
-        _drop_or_refuse_unknown(data, object_info, unknown, note)
-        prompt = _convert(data, object_info)
-        _read_switches(prompt, object_info, note)
-        return prompt
-    prompt = json.loads(json.dumps(workflow.data))
-    for node in prompt.values():
-        node.setdefault("inputs", {})
-        for name, value in node["inputs"].items():  # ids typed as numbers, as people do by hand
-            if isinstance(value, list) and len(value) == 2 and isinstance(value[0], int) and str(value[0]) in prompt:
-                node["inputs"][name] = [str(value[0]), value[1]]
-    strange = [(key, node) for key, node in prompt.items() if node["class_type"] not in object_info]
-    if strange:
-        raise BadWorkflow(f"{prompt_label(key, node)} {unknown(node['class_type'])}" for key, node in strange)
+        prompt = _convert(workflow.data, object_info)
+    else:
+        prompt = json.loads(json.dumps(workflow.data))
+        for node in prompt.values():
+            node.setdefault("inputs", {})
+            for name, value in node["inputs"].items():  # ids typed as numbers, as people do by hand
+                is_pair = isinstance(value, list) and len(value) == 2
+                if is_pair and isinstance(value[0], int) and str(value[0]) in prompt:
+                    node["inputs"][name] = [str(value[0]), value[1]]
     _read_switches(prompt, object_info, note)
     return prompt
 
 
-def _for_converter(data: dict) -> dict:
-    """A copy in the older form that the converter reads: links as lists of six."""
-    copy = json.loads(json.dumps(data))
-    links = [read_link(entry) for entry in copy["links"]]
-    copy["links"] = [[k.id, k.source, k.source_slot, k.target, k.target_slot, k.type] for k in links]
-    return copy
+@dataclass(frozen=True)
+class Unknown:
+    """A node of a type that the engine does not know: `key` is its id in a prompt, `node` its entry in the file."""
+
+    key: str
+    node: dict
+    label: str
+    why_not: str = ""  # why a run does without it; empty where it needs it
+
+    @property
+    def takes_part(self) -> bool:
+        return not self.why_not
+
+    def sentence(self, unknown: Callable[[str], str]) -> str:
+        """What to say of it; `unknown` as `to_prompt` takes it."""
+        if "class_type" in self.node:
+            return f"{self.label} {unknown(self.node['class_type'])}"
+        if self.node["type"] in EDITOR_ONLY_TYPES:
+            return f"{self.label} is left out: {self.why_not}"
+        return f"{self.label} {self.why_not}{why_unknown(self.node, unknown)}"
 
 
-def _drop_or_refuse_unknown(
-    data: dict, object_info: dict, unknown: Callable[[str], str], note: Callable[[str], None]
-) -> None:
-    """Refuse active nodes of unknown type, but for those wired to nothing: labels and switches of editor add-ons."""
-    definitions = definitions_of(data)
-    problems = []
-    for graph, place in [(data, ""), *((sub, f' in subgraph "{sub.get("name")}"') for sub in _used(data, definitions))]:
-        kept = []
+def find_unknown(workflow: Workflow, object_info: dict) -> list[Unknown]:
+    """The nodes of unknown type, but for muted ones."""
+    if not workflow.is_editor:
+        strange = [(key, node) for key, node in workflow.data.items() if node["class_type"] not in object_info]
+        return [Unknown(key, node, prompt_label(key, node)) for key, node in strange]
+    definitions = definitions_of(workflow.data)
+    known = {*object_info, *definitions, *EDITOR_ONLY_TYPES} - ADD_ONS
+    found = []
+    for graph in (workflow.data, *_used(workflow.data, definitions)):
+        place = "" if graph is workflow.data else f' in subgraph "{graph.get("name")}"'
+        wired = _wired(graph)
         for node in entries(graph, "nodes"):
-            known = node["type"] in object_info or node["type"] in EDITOR_ONLY_TYPES or node["type"] in definitions
-            if known or node.get("mode") in (MUTED, BYPASSED):
-                kept.append(node)
-            elif not _is_wired(node):
-                note(
-                    f"{editor_label(node)}{place} is left out: it is connected to nothing, and {unknown(node['type'])}"
-                )
-            else:
-                problems.append(f"{editor_label(node)}{place} {why_unknown(node, unknown)}")
-        graph["nodes"] = kept
-    if problems:
-        raise BadWorkflow(problems)
+            if node["type"] in known or node.get("mode") == MUTED:
+                continue
+            why_not = "" if str(node["id"]) in wired else "is left out: it is connected to nothing, and "
+            if node["type"] in ADD_ONS:
+                why_not = "it does its work in the editor"
+            elif node.get("mode") == BYPASSED:
+                why_not = "is passed by: it is bypassed, and "
+            found.append(Unknown(str(node["id"]), node, editor_label(node) + place, why_not))
+    return found
 
 
 def _used(graph: dict, definitions: dict[str, dict]) -> list[dict]:
@@ -164,10 +180,11 @@ def _used(graph: dict, definitions: dict[str, dict]) -> list[dict]:
     return list(found.values())
 
 
-def _is_wired(node: dict) -> bool:
-    return any(socket.get("link") is not None for socket in sockets(node, "inputs")) or any(
-        entries(socket, "links") for socket in sockets(node, "outputs")
-    )
+def _wired(graph: dict) -> set[str]:
+    """The ids of the nodes at the ends of a graph's links."""
+    nodes = {str(node["id"]): node for node in entries(graph, "nodes")}
+    links = [link for link in map(read_link, entries(graph, "links")) if link and in_use(link, nodes)]
+    return {str(end) for link in links for end in (link.source, link.target)}
 
 
 def why_unknown(node: dict, unknown: Callable[[str], str]) -> str:
@@ -189,12 +206,17 @@ def _convert(data: dict, object_info: dict) -> dict:
     with _comfy_cli_without_traces():
         from comfy_cli.workflow_to_api import WorkflowConversionError, convert_ui_to_api
 
+    graph, values = flatten(data, object_info)
+    schemas = mended_schemas(object_info, {node["type"] for node in graph["nodes"]})
+    hidden = {}
+    for index, node in enumerate(graph["nodes"]):
+        graph["nodes"][index], hidden[node["id"]] = mended_node(node, schemas[node["type"]])
     logger = logging.getLogger("comfy_cli.workflow_to_api")
     heard = _Listener()
     logger.addHandler(heard)
     propagate, logger.propagate = logger.propagate, False  # it logs tracebacks; ours are sentences
     try:
-        prompt = convert_ui_to_api(data, object_info)
+        prompt = convert_ui_to_api(graph, schemas)
     except WorkflowConversionError as error:
         raise BadWorkflow([str(error)]) from error
     except Exception as error:  # it stumbles over malformed nodes in many ways; none of them is the user's to read
@@ -203,13 +225,12 @@ def _convert(data: dict, object_info: dict) -> dict:
         logger.removeHandler(heard)
         logger.propagate = propagate
     problems = list(heard.errors)
-    for node in data["nodes"]:
-        active = node.get("mode") not in (MUTED, BYPASSED) and node["type"] in object_info
-        if active and str(node["id"]) not in prompt and not problems:
+    for node in graph["nodes"]:
+        if node["id"] not in prompt and not problems:
             problems.append(f"{editor_label(node)} was left out by comfy-cli's converter, which cannot convert it")
     if problems:
         raise BadWorkflow(problems)
-    _let_primitives_rule(data, prompt)
+    mended_prompt(prompt, hidden, values)
     return prompt
 
 
@@ -225,33 +246,6 @@ def _comfy_cli_without_traces() -> Iterator[None]:
             yield
         finally:
             constants.DEFAULT_CONFIG = real
-
-
-def _let_primitives_rule(data: dict, prompt: dict) -> None:
-    """Give widgets fed by a PrimitiveNode its value, in place, as the editor does when it queues.
-
-    The converter prefers the value saved with the fed node, which is out of date when the file was saved, or edited
-    by hand, after the primitive's value had changed.
-    """
-    definitions = definitions_of(data)
-    todo = [(data, "", 0)]
-    while todo:
-        graph, prefix, depth = todo.pop()
-        nodes = {str(node["id"]): node for node in entries(graph, "nodes")}
-        for link in filter(None, map(read_link, entries(graph, "links"))):
-            source, target = nodes.get(str(link.source), {}), nodes.get(str(link.target), {})
-            values = source.get("widgets_values")
-            fed = prompt.get(f"{prefix}{link.target}")
-            is_primitive = source.get("type") == "PrimitiveNode" and isinstance(values, list) and values
-            if is_primitive and fed and in_use(link, nodes):
-                name = input_name(target, link.target_slot)
-                if name in fed["inputs"]:
-                    fed["inputs"][name] = {"__value__": values[0]} if isinstance(values[0], list) else values[0]
-        if depth < MAX_DEPTH:
-            inner = [
-                (definitions[n["type"]], f"{prefix}{n['id']}:") for n in nodes.values() if n["type"] in definitions
-            ]
-            todo += [(definition, path, depth + 1) for definition, path in inner]
 
 
 class _Listener(logging.Handler):
@@ -274,7 +268,7 @@ def _slot_problems(prompt: dict, object_info: dict) -> list[str]:
             if outputs is not None and not 0 <= slot < len(outputs):
                 label = prompt_label(source, prompt[source], object_info)
                 problems.append(
-                    f"{prompt_label(node_id, node, object_info)}: input {name} is linked to output {slot} of "
+                    f"{prompt_label(node_id, node, object_info)}: input {name} is linked to output {short(slot)} of "
                     f"{label}, which has {len(outputs)} (numbered from 0)"
                 )
     return problems

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from .engine_interface import WorkflowError, id_order
+from .engine_interface import WorkflowError, id_order, short
 from .graph import definitions_of, editor_label, entries, prompt_label, saved_title, schema_of
 from .read_workflow import Workflow
 
@@ -33,6 +33,22 @@ def input_specs(schema: dict) -> dict[str, tuple[str, dict]]:
 def is_widget(kind: str, options: dict) -> bool:
     """Whether an input of this type can hold a value of its own, not only a link."""
     return kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO") or kind.startswith("COMFY_") or "default" in options
+
+
+def has_widget(kind: str, options: dict) -> bool:
+    """Whether the editor gives an input of this type a widget; all others are for links alone."""
+    if options.get("forceInput") or options.get("defaultInput"):
+        return False
+    if kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO") or kind in _OTHER_WIDGETS:
+        return True
+    return bool(options.get("socketless") or options.get("widgetType")) or (
+        kind.startswith("COMFY_") and "COMBO" in kind
+    )
+
+
+_OTHER_WIDGETS = frozenset(
+    {"COMFY_DYNAMICGROUP_V3", "LOAD_3D", "LOAD_3D_ADVANCED", "PREVIEW_3D", "AUDIO_UI", "IMAGEUPLOAD", "AUDIOUPLOAD"}
+)
 
 
 def allowed_text(kind: str, options: dict, value: object = None) -> str:
@@ -231,7 +247,7 @@ def _place(name: str | None, specs: dict) -> str:
 def _fault(error: dict, extra: dict, name: str | None, specs: dict, node: dict) -> str:
     kind, options = specs.get(name, ("*", {}))
     value = extra.get("received_value", (node.get("inputs") or {}).get(name))
-    shown = json.dumps(value, ensure_ascii=False, default=str)
+    shown = short(value)
     allowed = f"; allowed: {allowed_text(kind, options, value)}"
     fault = error.get("type")
     if fault == "value_smaller_than_min":

@@ -1,0 +1,94 @@
+"""Image files as the built-in engine reads them: every kind that Pillow opens, scaled to 0..1, never cut."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pack import load_pack
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from PIL import Image
+
+
+def read_images(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """Read every frame of an image file, turned upright as its EXIF note says.
+
+    Returns: the images, float32 ``[B,H,W,3]`` in 0..1, and the masks, 1 minus alpha, ``[B,H,W]``, or ``[B,64,64]`` of
+    zeros where a frame has no alpha. Frames of another size than the first are left out. Of a file that is cut short,
+    there is as much as could be read.
+    Raises: `InputError` (the pack's) where no frame can be read.
+    """
+    import torch
+    from PIL import UnidentifiedImageError
+
+    load_pack()
+    from maskwright.core.errors import InputError  # found through the pack
+    from maskwright.core.tensors import from_pil
+
+    images, masks = [], []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large files and damaged notes in them
+            for frame in _frames(path):
+                pixels = _pixels(frame)
+                colours = from_pil(pixels) if hasattr(pixels, "mode") else torch.from_numpy(pixels)
+                if images and colours.shape[:2] != images[0].shape[:2]:
+                    continue
+                images.append(colours[..., :3])
+                masks.append(1.0 - colours[..., 3] if colours.shape[-1] == 4 else torch.zeros(64, 64))
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow's readers stumble over damaged files in many ways
+        if not images:
+            unknown = isinstance(error, UnidentifiedImageError)
+            reason = "Pillow knows no such kind of file" if unknown else str(error) or type(error).__name__
+            raise InputError(
+                f"the image file {path.name} cannot be read ({reason})", "Open it in an image editor and save it as PNG"
+            ) from error
+    if len({mask.shape for mask in masks}) > 1:  # some frames have alpha, and some not
+        masks = [mask if mask.shape == images[0].shape[:2] else torch.zeros(images[0].shape[:2]) for mask in masks]
+    return torch.stack(images), torch.stack(masks)
+
+
+def _frames(path: Path) -> Iterator[Image.Image]:
+    """The frames of a file, upright; of a stereo photo (MPO) only the first."""
+    from PIL import Image, ImageOps, ImageSequence
+
+    with _leniently(Image.open, path) as file:
+        for frame in ImageSequence.Iterator(file):
+            _leniently(lambda each: each.load(), frame)
+            yield ImageOps.exif_transpose(frame)
+            if file.format == "MPO":
+                return
+
+
+def _leniently(step: Callable[[Any], Any], argument: Any) -> Any:
+    """Do a step of Pillow's; where it fails, once more with files that are cut short allowed."""
+    from PIL import ImageFile
+
+    with contextlib.suppress(OSError, ValueError, SyntaxError):
+        return step(argument)
+    before = ImageFile.LOAD_TRUNCATED_IMAGES
+    ImageFile.LOAD_TRUNCATED_IMAGES = True
+    try:
+        return step(argument)
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = before
+
+
+def _pixels(frame: Image.Image) -> Image.Image | np.ndarray:
+    """A frame in RGB or RGBA; with more than 8 bits, as float32 ``[H,W,3]`` in 0..1."""
+    import numpy as np
+
+    if frame.mode == "F" or frame.mode.startswith("I"):
+        values = np.nan_to_num(np.asarray(frame, dtype=np.float32), posinf=1.0, neginf=0.0)
+        largest = np.maximum(values.max(), np.float32(1 if frame.mode == "F" else 65535))  # white, in most files
+        return np.repeat((values / largest).clip(0, 1)[..., None], 3, axis=2)
+    has_alpha = frame.mode.lower().endswith("a") or "transparency" in frame.info
+    return frame.convert("RGBA" if has_alpha else "RGB")
