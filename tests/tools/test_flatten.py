@@ -248,13 +248,14 @@ def test_flatten_links_an_inner_widget_to_a_node_outside(convert: Callable) -> N
     assert inputs["5:12:10"]["kernel_size"] == ["4", 0]
 
 
-@pytest.mark.parametrize("values", [None, [], [15]])
+@pytest.mark.parametrize("values", [None, [], [15], [15, "shown"]])
 def test_flatten_reads_the_values_of_older_subgraph_nodes(convert: Callable, values: list | None) -> None:
     """They list inner widgets, which are linked to nothing, under ``proxyWidgets``."""
     older = subgraph(4, [edges(10)], [(INPUT, 0, 10, 0), (10, 0, OUTPUT, 0)], DECLARED[:1], [("M", "MASK")])
     outer = instance(5, 4, values, WIDGET[:1])
     outer["properties"] = {"proxyWidgets": [["10", "kernel_size"], ["10", "$$canvas-image-preview"]]}
-    assert convert(graph([outer], [], [older]))["5:10"]["kernel_size"] == (15 if values else 3)
+    expected = {"kernel_size": 15 if values else 3, "shape": "cross", "edge": "both"}
+    assert convert(graph([outer], [], [older]))["5:10"] == expected
 
 
 SAMPLER_INPUTS = [("seed", "INT", True), ("cfg", "FLOAT", True)]
@@ -341,7 +342,8 @@ def test_converted_reads_values_saved_by_name(convert: Callable) -> None:
 def test_converted_reads_the_widgets_of_the_node_s_own_type(convert: Callable) -> None:
     renamed = edges(1, 9)
     renamed["properties"] = {"Node name for S&R": "ImageToMask"}
-    assert convert(graph([renamed], []))["1"] == {"kernel_size": 9, "shape": "cross", "edge": "both"}
+    other = node(2, "ImageToMask", values=["red"])
+    assert convert(graph([renamed, other], []))["1"] == {"kernel_size": 9, "shape": "cross", "edge": "both"}
 
 
 def test_converted_keeps_the_loader_of_the_output_folder(info: dict) -> None:

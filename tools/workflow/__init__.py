@@ -12,6 +12,7 @@ graph             nodes and links of both formats: following and naming them
 read_workflow     a file becomes a `Workflow`
 check_workflow    links and loops: what can be checked without an engine
 widgets           what a schema says of widgets, and --set
+editor_sockets    inputs and outputs of a file's nodes, as the editor has them
 flatten           subgraphs, reroutes, primitives, muted and bypassed nodes are resolved, as the editor does
 mends             what comfy-cli's converter gets wrong with widgets, until it does not
 values            what ComfyUI makes of a value or a link, and refuses

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from .editor_sockets import EditorSockets
 from .engine_interface import BadWorkflow
 from .graph import (
     BYPASSED,
@@ -23,7 +24,6 @@ from .graph import (
     read_link,
     sockets,
 )
-from .widgets import has_widget, input_specs
 
 PRIMITIVE = "PrimitiveNode"
 SETTERS = frozenset({"SetNode", "easy setNode"})
@@ -101,6 +101,7 @@ class _Flattener:
     def __init__(self, data: dict, object_info: dict) -> None:
         self._info = object_info
         self._definitions = definitions_of(data)
+        self._sockets = EditorSockets(object_info, self._definitions)
         self._promoted_names: dict[str, list[tuple[str, str]]] = {}
         self._scopes = list(self._unfold(_Scope(data)))
 
@@ -113,7 +114,9 @@ class _Flattener:
                 if node["type"] not in self._info or node.get("mode") in (MUTED, BYPASSED):
                     continue
                 name = scope.prefix + key
-                values |= {(name, widget): value for (at, widget), value in scope.proxied.items() if at == key}
+                for (at, widget), value in scope.proxied.items():
+                    if at == key and self._sockets.is_widget(node, {"name": widget}):
+                        values[name, widget] = value
                 inputs = []
                 for slot, socket in enumerate(sockets(node, "inputs")):
                     source = self._source(scope, node, socket)
@@ -196,20 +199,15 @@ class _Flattener:
                 nested = self._definitions.get(target["type"])
                 if nested and target["type"] not in self._info:
                     return socket.get("name") in dict(self._promoted(nested, depth + 1))
-                return self._is_widget(target, socket)
+                return self._sockets.is_widget(target, socket)
         return False
-
-    def _is_widget(self, node: dict, socket: dict) -> bool:
-        specs = input_specs(self._info.get(node["type"]) or {})
-        name = socket.get("name")
-        return has_widget(*specs[name]) if name in specs else bool(socket.get("widget"))
 
     # -- following links ---------------------------------------------------------------------------------------
 
     def _source(self, scope: _Scope, node: dict, socket: dict) -> _Output | _Value | None:
         """What feeds an input of a node: an output of another, a value, or nothing."""
-        link, wanted = scope.link_of(socket), self._input_type(node, socket)
-        is_widget = link is not None and self._is_widget(node, socket)
+        link, wanted = scope.link_of(socket), self._sockets.input_type(node, socket)
+        is_widget = link is not None and self._sockets.is_widget(node, socket)
         direct, entered, host, seen = True, False, None, set()
         while link is not None:
             if (scope.prefix, link.id) in seen:
@@ -235,7 +233,7 @@ class _Flattener:
             if source.get("mode") == MUTED:
                 return None
             if source.get("mode") == BYPASSED:
-                passed = self._passed_by(source, slot, wanted)
+                passed = self._sockets.passed_by(source, slot, wanted)
                 link, wanted = scope.link_of(passed), (passed or {}).get("type")
             elif str(source["id"]) in scope.inner:
                 scope = scope.inner[str(source["id"])]
@@ -260,51 +258,6 @@ class _Flattener:
         if proxied is not None:
             return _Value(proxied)
         return _Value(values[0]) if values else None
-
-    # -- bypassed nodes ----------------------------------------------------------------------------------------
-
-    def _passed_by(self, node: dict, slot: int, wanted: object) -> dict | None:
-        """The input of a bypassed node that takes the place of its output ``slot`` for an input of type ``wanted``."""
-        inputs = self._sockets(node)
-        opposite = inputs[slot] if 0 <= slot < len(inputs) else None
-        if wanted in ("*", "", 0, None):
-            return opposite or (inputs[0] if inputs else None)
-        given = self._output_type(node, slot)
-
-        def fits(socket: dict) -> bool:
-            return _types_meet(socket.get("type"), given) and _types_meet(socket.get("type"), wanted)
-
-        if opposite and fits(opposite):
-            return opposite
-        same = [socket for socket in inputs if socket.get("type") == wanted]
-        return next(iter(same or filter(fits, inputs)), None)
-
-    def _sockets(self, node: dict) -> list[dict]:
-        """A node's inputs as the editor has them: by its definition, those of links before those of widgets."""
-        saved = {socket.get("name"): socket for socket in sockets(node, "inputs")}
-        if node["type"] in self._info:
-            specs = input_specs(self._info[node["type"]])
-            names = sorted(specs, key=lambda name: has_widget(*specs[name]))  # stable
-            declared = [(name, specs[name][0]) for name in names]
-        elif node["type"] in self._definitions:
-            inputs = sockets(self._definitions[node["type"]], "inputs")
-            declared = [(socket.get("name"), socket.get("type")) for socket in inputs]
-        else:
-            declared = []
-        known = {name for name, _ in declared}
-        others = [socket for name, socket in saved.items() if name not in known]
-        return [{**saved.get(name, {}), "name": name, "type": kind} for name, kind in declared] + others
-
-    def _input_type(self, node: dict, socket: dict) -> object:
-        specs = input_specs(self._info.get(node["type"]) or {})
-        return specs[socket.get("name")][0] if socket.get("name") in specs else socket.get("type")
-
-    def _output_type(self, node: dict, slot: int) -> object:
-        declared = (self._info.get(node["type"]) or {}).get("output")
-        if isinstance(declared, list) and 0 <= slot < len(declared):
-            return "COMBO" if isinstance(declared[slot], list) else declared[slot]
-        saved = entries(node, "outputs")
-        return saved[slot].get("type") if 0 <= slot < len(saved) and isinstance(saved[slot], dict) else None
 
 
 def _through(scope: _Scope, node: dict) -> tuple[_Scope, Link | None]:
@@ -348,11 +301,3 @@ def _without_control_words(values: list, kinds: list) -> list:
         if not (value in _CONTROL_WORDS and behind_a_seed and kind in ("INT", "FLOAT", "BOOLEAN", None)):
             kept.append(value)
     return kept
-
-
-def _types_meet(first: object, second: object) -> bool:
-    """Whether the editor would draw a link between sockets of these types."""
-    if first in ("*", "", 0, None) or second in ("*", "", 0, None):
-        return True
-    one, other = ({part.strip() for part in str(kind).lower().split(",")} for kind in (first, second))
-    return bool(one & other) or "*" in one | other

@@ -141,7 +141,7 @@ def _from_png(path: Path, raw: bytes) -> Workflow:
     for key in ("workflow", "prompt"):
         if key in texts:
             return _recognise(path, _parse(path, texts[key]))
-    raise WorkflowError(f"{path} is a picture without a workflow in it (ComfyUI's SaveImage writes one)")
+    raise WorkflowError(f"{path} is an image without a workflow in it (ComfyUI's SaveImage writes one)")
 
 
 def _png_texts(raw: bytes) -> Iterator[tuple[str, str]]:
