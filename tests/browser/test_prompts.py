@@ -61,12 +61,17 @@ for (const type of given) {
 """
 QUEUE = "await app.loadGraphData(given, true, true, 'prompt'); return (await app.graphToPrompt()).output"
 
+OLDEST_EDITOR = (1, 49)  # of those that were compared: older ones queue muted nodes and audio widgets in other ways
+
 only_one_renderer = pytest.mark.parametrize("renderer", ["canvas"], indirect=True, scope="session")
 
 
 @pytest.fixture
 def queues(editor: Editor) -> Iterator[Editor]:
     """The editor, with the stand-ins."""
+    version = editor.call("return window.__COMFYUI_FRONTEND_VERSION__")
+    if tuple(map(int, version.split(".")[:2])) < OLDEST_EDITOR:
+        pytest.skip(f"editor {version} queues some graphs differently; the converter follows the newer ones")
     editor.call(REGISTER, VIRTUAL)
     yield editor
     editor.call("for (const type of given) LiteGraph.unregisterNodeType(type)", VIRTUAL)
