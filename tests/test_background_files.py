@@ -184,7 +184,7 @@ def test_other_names_are_refused_with_a_list(folder: Path, name: object) -> None
     with pytest.raises(InputError) as caught:
         background_files.find(name, [folder])
     text = str(caught.value)
-    assert f"model is {weights.quote(name)}, which is none" in text and str(folder) in text
+    assert f"model is {weights.quote(name)}, which is not a" in text and str(folder) in text
     assert len(text.encode("utf-8")) < 2000
     assert "u2net, " in text and "mine.onnx" in text
 

@@ -291,7 +291,7 @@ def test_files_that_are_missing_or_no_checkpoint_or_hold_code(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("error", "kind", "message"),
     [
-        (PermissionError(errno.EACCES, "Permission denied"), ModelError, "may not be read.*right to read"),
+        (PermissionError(errno.EACCES, "Permission denied"), ModelError, "not readable.*permission to read"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), MemoryError, "not enough memory to read"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError, "not enough memory to read"),
         (MemoryError("Unable to allocate 9 bytes"), MemoryError, "not enough memory to read"),

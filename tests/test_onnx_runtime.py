@@ -315,8 +315,8 @@ def test_open_session_file_without_read_permission(
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(ModelError) as caught:
         onnx_runtime.open_session(path, NO_GPU, "Delete it")
-    assert str(path) in caught.value.problem and "may not be read" in caught.value.problem
-    assert "right to read" in caught.value.remedy and "Delete" not in str(caught.value)
+    assert str(path) in caught.value.problem and "is not readable" in caught.value.problem
+    assert "permission to read" in caught.value.remedy and "Delete" not in str(caught.value)
 
 
 def test_a_broken_file_is_named_with_its_size_and_the_reason(computer: Callable, tmp_path: Path) -> None:

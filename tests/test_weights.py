@@ -273,7 +273,7 @@ def test_a_plain_no_is_final(server: Server, tmp_path: Path, status: int, reason
 def test_no_connection(server: Server, tmp_path: Path) -> None:
     with Server() as gone:
         url = gone.url  # nobody listens there any more
-    assert_fails(remote(f"{url}/model.bin"), tmp_path, "there is no connection")
+    assert_fails(remote(f"{url}/model.bin"), tmp_path, "no network connection")
 
 
 def test_a_silent_server_is_given_up(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,7 +281,7 @@ def test_a_silent_server_is_given_up(server: Server, tmp_path: Path, monkeypatch
     server.answers["/model.bin"] = lambda handler: end.wait(20) and None
     monkeypatch.setattr(transfer, "TIMEOUT", 0.05)
     try:
-        assert_fails(remote(f"{server.url}/model.bin"), tmp_path, "nothing came for")
+        assert_fails(remote(f"{server.url}/model.bin"), tmp_path, "no data arrived for")
     finally:
         end.set()
 
@@ -508,7 +508,7 @@ def test_download_that_breaks_for_good_is_finished_by_the_next_run(server: Serve
     with pytest.raises(ModelError) as caught:
         weights.download(file, tmp_path)
     (part,) = tmp_path.iterdir()
-    assert f"the 2.0 MB that came are kept in {part} for the next run" in caught.value.problem
+    assert f"2.0 MB are kept in {part} for the next run" in caught.value.problem
     server.asked.clear()
     server.answers["/model.bin"] = answer_ranges
     steps = Steps()
@@ -701,7 +701,7 @@ def test_a_token_that_is_none_is_never_shown(
     monkeypatch.setenv("HF_TOKEN", token)
     model = model_at(server, {"model.bin": CONTENT})
     file = dataclasses.replace(model.files[0], url=f"{catalog.HUB}/model.bin")
-    with pytest.raises(ModelError, match="HF_TOKEN holds") as caught:
+    with pytest.raises(ModelError, match="HF_TOKEN contains") as caught:
         weights.download_missing(dataclasses.replace(model, files=(file,)), tmp_path / "new")
     report = "".join(traceback.format_exception(caught.value)) + caplog.text
     assert "s3cr3t" not in report and "v4lue" not in report
