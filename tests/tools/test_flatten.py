@@ -377,8 +377,8 @@ def test_converted_gives_what_the_editor_queues_for_files_that_people_saved(conv
 def test_check_notes_unknown_nodes_that_a_run_does_without(run: Callable) -> None:
     code, out, err = run(EDITOR_FILES / "unknown_and_unused.json", "--check")
     assert (code, "no problems" in err) == (run_workflow.OK, True)
-    assert "node 3 (Fast Groups Bypasser (rgthree)) is left out: it does its work in the editor" in out
-    assert "node 4 (SomeStranger) is passed by: it is bypassed, and needs ComfyUI" in out
+    assert "node 3 (Fast Groups Bypasser (rgthree)) is left out: it works only in the editor" in out
+    assert "node 4 (SomeStranger) is left out: it is bypassed, and needs ComfyUI" in out
 
 
 def test_check_reports_unknown_nodes_that_a_run_needs(run: Callable) -> None:

@@ -146,7 +146,8 @@ def test_load_image_names_a_file_that_is_no_image(run: Callable, tmp_path: Path)
     code, _, err = run(load("edges_api.json"), "--input", tmp_path / "words.png")
     assert code == run_workflow.FAILED
     assert (
-        "node 1 (LoadImage) failed: the image file words.png cannot be read (Pillow knows no such kind of file)" in err
+        "node 1 (LoadImage) failed: the image file words.png cannot be read (Pillow does not know this file format)"
+        in err
     )
 
 

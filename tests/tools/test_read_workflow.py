@@ -137,7 +137,7 @@ def test_half_a_character_is_no_trouble(run: Callable, tmp_path: Path, photo: Pa
         command = [sys.executable, TOOLS / "run_workflow.py", tmp_path / "w.json", "--engine", "builtin", *arguments]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert "Traceback" not in done.stderr
-    refused = {"type": "node 5 (\\ud800x", "file": "is not a file name", "prefix": "holds what no file name can hold"}
+    refused = {"type": "node 5 (\\ud800x", "file": "is not a file name", "prefix": "contains a character that no"}
     assert refused.get(where, "") in done.stderr
     assert (done.returncode != run_workflow.OK) == (where in refused)
 
