@@ -1,4 +1,4 @@
-"""models/files.py: what changes a file's identity, and when the machine rather than the file is at fault."""
+"""models/files.py: when a file's identity changes, and when the machine is at fault instead of the file."""
 
 from __future__ import annotations
 
