@@ -17,7 +17,7 @@ import itertools
 import logging
 import math
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from numbers import Real
 from typing import TypeAlias
@@ -203,13 +203,19 @@ class ImageSettings:
         size = getattr(processor, "size", None) or model_size
         size = size if isinstance(size, Real) else _first(size, "height", "shortest_edge")
         resample = getattr(processor, "resample", 2)
+        resample = getattr(resample, "value", resample)
+        if not isinstance(resample, Hashable):
+            raise InputError(
+                f"the CLIPSeg processor's resample is {describe(resample)}, not a resize filter",
+                "Connect the output of 'CLIPSeg Model Loader'",
+            )
         # Pillow's numbers, or torchvision's names.
         names = {0: "nearest", "nearest": "nearest", 2: "bilinear", "bilinear": "bilinear"}
         normalizes = getattr(processor, "do_normalize", True)
         mean, std = (processor.image_mean, processor.image_std) if normalizes else ((0.0,) * 3, (1.0,) * 3)
         return cls(
             size=int(_setting(size, "size", 1, _LARGEST_SIDE)),
-            filter=names.get(getattr(resample, "value", resample), "bicubic"),
+            filter=names.get(resample, "bicubic"),
             factor=_setting(getattr(processor, "rescale_factor", None) or 1 / 255, "rescale_factor", _SMALLEST_DIVISOR),
             mean=_three_settings(mean, "image_mean"),
             std=_three_settings(std, "image_std", _SMALLEST_DIVISOR),

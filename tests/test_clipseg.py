@@ -568,6 +568,7 @@ def test_masking_interrupted_while_prompts_are_encoded(pair: tuple, monkeypatch,
         ("rescale_factor", -1.0),
         ("size", {"height": 10**9, "width": 10**9}),
         ("size", {"longest_edge": 64}),
+        ("resample", [2]),
     ],
 )
 def test_segmenter_names_unusable_image_settings(pair: tuple, monkeypatch, name: str, value) -> None:

@@ -552,6 +552,7 @@ BAD_IMAGE_SETTINGS = {
     "size below 1": {"size": {"height": -3, "width": -3}},
     "size above memory": {"size": {"height": 10**9, "width": 10**9}},
     "no sides": {"size": {}},
+    "a list as filter": {"resample": [2]},
 }
 
 
