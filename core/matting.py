@@ -9,7 +9,7 @@ is foreground, 0 background, 0.5 unknown. *Alpha matting* finds, for every unkno
 
 The results are those of ``rembg.remove(alpha_matting=True)``, which builds the equations of the whole picture to solve
 the few of the unknown pixels. Here only those few are built. Where they are so many that memory would run out, alpha
-is solved on a smaller picture and carried back by the guided filter. In grey images, whose colours are collinear,
+is solved on a smaller image and carried back by the guided filter. In grey images, whose colours are collinear,
 rembg loses accuracy; where the two differ, these results are closer to the exact solution.
 
 Pictures are single ones here, ``[H,W,C]`` and ``[H,W]``, since each has its own equations. The work is done on the CPU.

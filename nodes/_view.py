@@ -104,7 +104,7 @@ class View:
     @_never_fails_the_run
     def _listen(self, images: torch.Tensor, scale: float, entries: slice, probabilities: torch.Tensor) -> None:
         for index, values in zip(range(entries.start, min(entries.stop, MOST_PICTURES)), probabilities):
-            # As parts of the highest one: a mask that is stretched shows steps in what is small, too.
+            # Normalized by the maximum, since a stretched mask would show steps in small values.
             high = float(values.max()) or 1.0
             data, bits, shrunk = _encode_probabilities(values / high)
             facts = {"bits": bits, "high": high, "scale": scale / shrunk}

@@ -243,7 +243,7 @@ def test_an_error_in_making_images_fails_the_view_and_not_the_run(
 
 @pytest.mark.parametrize("base", [Exception, BaseException])
 def test_an_interrupt_in_making_images_is_raised(temp: Path, monkeypatch: pytest.MonkeyPatch, base: type) -> None:
-    """In old hosts it is an `Exception`."""
+    """On old hosts it is an `Exception`."""
     interrupt = type("InterruptProcessingException", (base,), {})
 
     def stop(*_: object) -> None:

@@ -290,7 +290,7 @@ def test_flatten_leaves_out_a_subgraph_that_is_off(convert: Callable, mode: int,
 
 @pytest.mark.parametrize("mode", [MUTED, BYPASSED])
 def test_flatten_keeps_the_nodes_of_a_subgraph_that_is_off_inside_another(convert: Callable, mode: int) -> None:
-    """The editor queues them without links to the rest: it mutes inner nodes one by one, along with the subgraph node."""
+    """The editor queues them without links to the rest: it mutes inner nodes one by one, with the subgraph node."""
     around = subgraph(2, [instance(12, 0, [], WIDGET, mode)], [(12, 0, OUTPUT, 0)], [], [("M", "MASK")])
     inputs = convert(graph([instance(5, 2, [], []), preview(2)], [(5, 0, 2, 0)], [EDGES, around]))
     assert inputs.keys() == {"2", "5:12:10"} and inputs["2"] == {}

@@ -209,19 +209,19 @@ class _Flattener:
 
     def _source(self, scope: _Scope, node: dict, socket: dict) -> _Output | _Value | None:
         """Find what feeds a node's input: an output of another node, a value, or nothing."""
-        link, wanted = scope.link_of(socket), self._input_type(node, socket)
+        link, target_type = scope.link_of(socket), self._input_type(node, socket)
         is_widget = link is not None and self._is_widget(node, socket)
-        direct, entered, host, seen = True, False, None, set()
+        direct, entered, host, visited = True, False, None, set()
         while link is not None:
-            if (scope.prefix, link.id) in seen:
+            if (scope.prefix, link.id) in visited:
                 raise BadWorkflow([f"{editor_label(node)}: its input {socket.get('name')} is linked in a loop"])
-            seen.add((scope.prefix, link.id))
+            visited.add((scope.prefix, link.id))
             if link.source == SUBGRAPH_INPUT:
                 if scope.outer is None:
                     return None
                 entered, outside = True, self._outside(scope, link.source_slot)
                 host = _Value(scope.host[outside["name"]]) if outside["name"] in scope.host else host
-                scope, wanted = scope.outer, outside.get("type")
+                scope, target_type = scope.outer, outside.get("type")
                 link = scope.link_of(outside)
                 if link is None:
                     return host
@@ -236,8 +236,8 @@ class _Flattener:
             if source.get("mode") == MUTED:
                 return None
             if source.get("mode") == BYPASSED:
-                passed = self._passed_by(source, slot, wanted)
-                link, wanted = scope.link_of(passed), (passed or {}).get("type")
+                bypass = self._bypass_input(source, slot, target_type)
+                link, target_type = scope.link_of(bypass), (bypass or {}).get("type")
             elif str(source["id"]) in scope.inner:
                 scope = scope.inner[str(source["id"])]
                 link = scope.output_link(slot)
@@ -264,20 +264,20 @@ class _Flattener:
 
     # -- bypassed nodes ----------------------------------------------------------------------------------------
 
-    def _passed_by(self, node: dict, slot: int, wanted: object) -> dict | None:
-        """The input of a bypassed node that replaces its output ``slot`` for an input of type ``wanted``."""
+    def _bypass_input(self, node: dict, slot: int, target_type: object) -> dict | None:
+        """The input of a bypassed node that replaces its output ``slot`` for an input of type ``target_type``."""
         inputs = self._sockets(node)
         opposite = inputs[slot] if 0 <= slot < len(inputs) else None
-        if wanted in ("*", "", 0, None):
+        if target_type in ("*", "", 0, None):
             return opposite or (inputs[0] if inputs else None)
         output_type = self._output_type(node, slot)
 
         def fits(socket: dict) -> bool:
-            return all(_can_link(socket.get("type"), each) for each in (output_type, wanted))
+            return all(_can_link(socket.get("type"), each) for each in (output_type, target_type))
 
         if opposite and fits(opposite):
             return opposite
-        same = [socket for socket in inputs if socket.get("type") == wanted]
+        same = [socket for socket in inputs if socket.get("type") == target_type]
         return next(iter(same or filter(fits, inputs)), None)
 
     def _sockets(self, node: dict) -> list[dict]:
