@@ -55,7 +55,7 @@ class Download:
         """Download until the file is complete and its checksums match.
 
         Raises:
-            TransferError: The network or the server failed in every attempt.
+            TransferError: The network or the server failed, in every attempt if a retry was worthwhile.
             WrongContent: The server has a different file.
         """
         self._read_earlier_bytes()

@@ -283,4 +283,4 @@ def _folder_locked(folder: Path, bar: Progress) -> Iterator[None]:
 
 
 class _Broken(Exception):
-    """The network or the server failed in every attempt. The message says why, and which bytes are kept."""
+    """The network or the server failed. The message says why, and which bytes are kept."""
