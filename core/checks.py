@@ -27,7 +27,7 @@ def as_mask_batch(value: object, name: str = "mask") -> torch.Tensor:
         name: The input's name, for messages.
 
     Raises:
-        InputError: Not an ordinary tensor, another dtype or rank, empty, NaN or infinity.
+        InputError: Not a dense tensor, wrong dtype or rank, empty, NaN or infinity.
     """
     if isinstance(value, torch.Tensor) and value.dtype == torch.bool and value.layout == torch.strided:
         value = value.float()
@@ -52,10 +52,10 @@ def as_image_batch(value: object, name: str = "image", clamp: bool = True) -> to
         value: Floating point tensor ``[B,H,W,C]`` or ``[H,W,C]`` with C = 1, 3 or 4. Grey becomes RGB.
             Values outside 0..1 are clamped.
         name: The input's name, for messages.
-        clamp: Whether they are; if false they stay as they are, for results that keep parts of the image.
+        clamp: False keeps values outside 0..1, for callers that return parts of the image unchanged.
 
     Raises:
-        InputError: Not an ordinary tensor, another dtype, rank or number of channels, empty, NaN or infinity.
+        InputError: Not a dense tensor, wrong dtype, rank or number of channels, empty, NaN or infinity.
     """
     tensor = _float32_tensor(value, name, "an image")
     if tensor.ndim == 3:
@@ -82,7 +82,7 @@ def check_choice(value: object, name: str, choices: Sequence[str]) -> str:
 def check_text(value: object, name: str) -> str:
     """Return ``value`` if it is text, else raise ``InputError``."""
     if not isinstance(value, str):
-        raise InputError(f"{name} is {describe(value)}, which is not text", "Give it as text")
+        raise InputError(f"{name} is {describe(value)}, which is not text", "Give a text")
     return value
 
 
@@ -94,7 +94,7 @@ def check_number(
     Raises:
         InputError: Not a number, NaN or infinite, or out of range. The message calls what is wanted a ``kind``.
     """
-    # Compared before it is converted: a whole number may be too large for a float.
+    # Compare before converting: an int may be too large for a float.
     if isinstance(value, bool) or not isinstance(value, Real) or not -math.inf < value < math.inf:
         raise InputError(f"{name} is {describe(value)}, which is not a {kind}", f"Give a {kind} {_range(low, high)}")
     if not low <= value <= high:
@@ -122,32 +122,34 @@ def check_switch(value: object, name: str) -> bool:
         InputError: Neither.
     """
     if not isinstance(value, Real) or value not in (0, 1):
-        raise InputError(f"{name} is {describe(value)}, which is neither on nor off", "Give true or false")
+        raise InputError(f"{name} is {describe(value)}, which is not true or false", "Give true or false")
     return bool(value)
 
 
 def describe(value: object) -> str:
-    """``value`` for an error message: short, whatever it is."""
+    """Return a short text for any value, for error messages."""
     return _SHORT.repr(value)
 
 
 def describe_type(value: object) -> str:
-    """What ``value`` is, for an error message that says what was wanted instead."""
+    """Return "missing" or the type of ``value``, for error messages that name the expected type."""
     return "missing" if value is None else f"of type {type(value).__name__}"
 
 
 class _ShortRepr(reprlib.Repr):
-    """As `reprlib.repr`, for the values that it cannot or should not write out too."""
+    """`reprlib.repr` that also shortens tensors, arrays and huge integers."""
 
     def repr1(self, x: Any, level: int) -> str:
         if isinstance(x, torch.Tensor):
             return "a nested tensor" if x.is_nested else f"a tensor of shape {list(x.shape)}"
         if isinstance(x, np.ndarray):
             return f"an array of shape {list(x.shape)}"
-        try:
-            return super().repr1(x, level)
-        except ValueError:  # Python writes out no whole number of more than 4300 digits
-            return f"of type {type(x).__name__} and too long to show"
+        return super().repr1(x, level)
+
+    def repr_int(self, x: int, level: int) -> str:
+        digits = int(x.bit_length() * math.log10(2))
+        # Python does not format integers of more than 4300 digits.
+        return super().repr_int(x, level) if digits < 500 else f"an int of about {digits} digits"
 
 
 _SHORT = _ShortRepr()
@@ -180,23 +182,23 @@ def _range(low: float, high: float) -> str:
 
 
 def _float32_tensor(value: object, name: str, kind: str) -> torch.Tensor:
-    """``value`` as an ordinary float32 tensor of any shape and range."""
+    """Return ``value`` as a dense float32 tensor of any shape and range."""
     if not isinstance(value, torch.Tensor):
         raise InputError(f"{name} is {describe_type(value)}, not {kind}", f"Connect an output that gives {kind}")
     dtype = str(value.dtype).removeprefix("torch.")
     if not value.dtype.is_floating_point:
         raise InputError(
-            f"{name} holds {dtype} values, not floating point ones",
+            f"{name} holds {dtype} values, not floating point values",
             "Convert it to float with values from 0 to 1 (8-bit values: divide by 255)",
         )
     if value.layout != torch.strided or value.is_meta or value.is_nested:
         layout = "meta" if value.is_meta else "nested" if value.is_nested else str(value.layout).removeprefix("torch.")
-        remedy = "Give an ordinary one: .to_dense() makes it of a sparse tensor"
+        remedy = "Give a dense tensor; .to_dense() converts a sparse one"
         raise InputError(f"{name} is a {layout} tensor", remedy)
     if value.requires_grad:  # nothing here is trained
         value = value.detach()
     try:
-        return value.resolve_neg().to(torch.float32)  # numpy takes no tensor that is negated only when it is read
+        return value.resolve_neg().to(torch.float32)  # NumPy cannot read a lazily negated tensor
     except NotImplementedError:  # torch cannot convert every dtype
         raise InputError(f"{name} holds {dtype} values", "Convert it to float32") from None
 
@@ -205,15 +207,14 @@ def _not_empty(tensor: torch.Tensor, name: str) -> torch.Tensor:
     if tensor.numel() == 0:
         raise InputError(
             f"{name} is empty: its shape is {list(tensor.shape)}",
-            "Give at least one image of at least one pixel; the node before it may have selected nothing",
+            "It needs at least one image with at least one pixel; the node before it may have selected nothing",
         )
     return tensor
 
 
 def _finite_unit_range(tensor: torch.Tensor, name: str, clamp: bool = True) -> torch.Tensor:
-    """Check that all values are finite, in the same pass over the memory that finds their range, and clamp them to
-    0..1. A copy is made only where needed."""
-    # Image by image: of a batch that is not contiguous in memory this would copy the whole.
+    """Check that all values are finite and clamp them to 0..1. Copies only where needed."""
+    # A single aminmax pass finds both. Per image, since on a non-contiguous batch it would copy the whole batch.
     bounds = torch.stack([torch.stack(image.aminmax()) for image in tensor])
     low, high = bounds[:, 0].amin().item(), bounds[:, 1].amax().item()  # NaN anywhere makes both NaN
     if not (math.isfinite(low) and math.isfinite(high)):

@@ -16,9 +16,8 @@ import inspect
 import itertools
 import logging
 import math
-import reprlib
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from numbers import Real
 from typing import TypeAlias
@@ -26,7 +25,7 @@ from typing import TypeAlias
 import torch
 
 from . import masks, packed_layers, previews, tensors
-from .checks import check_choice, check_number, check_whole_number
+from .checks import check_choice, check_number, check_whole_number, describe
 from .chunks import WITHOUT_HOST, Chunks
 from .errors import InputError, ModelError
 from .interfaces import WITHOUT_PROGRESS, Progress
@@ -46,7 +45,7 @@ _LARGEST_WHOLE = 2
 # The part of a tile that the next one sees as well.
 _OVERLAP = 1 / 4
 
-# Limits of an image processor's settings: beyond these they are mistakes, and a side needs more memory than there is.
+# Limits of an image processor's settings. Values beyond them are mistakes, and larger sides would exhaust memory.
 _LARGEST_SIDE = 8192
 _LARGEST_SETTING = 1e6
 _SMALLEST_DIVISOR = 1e-6
@@ -179,12 +178,12 @@ def copy_as(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
 
 @dataclass(frozen=True)
 class ImageSettings:
-    """How an image becomes what the model sees.
+    """How an image is preprocessed for the model.
 
     Attributes:
-        size: Pixels a side of the square.
-        filter: ``nearest``, ``bilinear`` or ``bicubic``, for resizing.
-        factor: What 8-bit values are multiplied by.
+        size: Side of the model's square input, in pixels.
+        filter: Resize filter: ``nearest``, ``bilinear`` or ``bicubic``.
+        factor: Multiplier of 8-bit values.
         mean, std: Of red, green and blue; the model sees (value - mean) / std.
     """
 
@@ -196,21 +195,27 @@ class ImageSettings:
 
     @classmethod
     def of(cls, processor: object, model_size: int = RESOLUTION) -> ImageSettings:
-        """Those of an image processor of transformers; ``model_size`` where it has no size.
+        """Read them from an image processor of transformers; ``model_size`` is used if it has no size.
 
         Raises:
-            InputError: They cannot be used; names the setting.
+            InputError: A setting cannot be used; names it.
         """
         size = getattr(processor, "size", None) or model_size
         size = size if isinstance(size, Real) else _first(size, "height", "shortest_edge")
         resample = getattr(processor, "resample", 2)
+        resample = getattr(resample, "value", resample)
+        if not isinstance(resample, Hashable):
+            raise InputError(
+                f"the CLIPSeg processor's resample is {describe(resample)}, not a resize filter",
+                "Connect the output of 'CLIPSeg Model Loader'",
+            )
         # Pillow's numbers, or torchvision's names.
         names = {0: "nearest", "nearest": "nearest", 2: "bilinear", "bilinear": "bilinear"}
         normalizes = getattr(processor, "do_normalize", True)
         mean, std = (processor.image_mean, processor.image_std) if normalizes else ((0.0,) * 3, (1.0,) * 3)
         return cls(
             size=int(_setting(size, "size", 1, _LARGEST_SIDE)),
-            filter=names.get(getattr(resample, "value", resample), "bicubic"),
+            filter=names.get(resample, "bicubic"),
             factor=_setting(getattr(processor, "rescale_factor", None) or 1 / 255, "rescale_factor", _SMALLEST_DIVISOR),
             mean=_three_settings(mean, "image_mean"),
             std=_three_settings(std, "image_std", _SMALLEST_DIVISOR),
@@ -221,7 +226,7 @@ def _setting(value: object, name: str, low: float = -_LARGEST_SETTING, high: flo
     if isinstance(value, Real) and low <= value <= high:
         return float(value)
     raise InputError(
-        f"the CLIPSeg processor's {name} is {_shown(value)}, not a number from {low:g} to {high:g}",
+        f"the CLIPSeg processor's {name} is {describe(value)}, not a number from {low:g} to {high:g}",
         "Connect the output of 'CLIPSeg Model Loader'",
     )
 
@@ -229,17 +234,10 @@ def _setting(value: object, name: str, low: float = -_LARGEST_SETTING, high: flo
 def _three_settings(values: object, name: str, low: float = -_LARGEST_SETTING) -> tuple[float, ...]:
     if not hasattr(values, "__len__") or len(values) != 3:
         raise InputError(
-            f"the CLIPSeg processor's {name} is {_shown(values)}, not three numbers",
+            f"the CLIPSeg processor's {name} is {describe(values)}, not three numbers",
             "Connect the output of 'CLIPSeg Model Loader'",
         )
     return tuple(_setting(value, name, low) for value in values)
-
-
-def _shown(value: object) -> str:
-    try:
-        return reprlib.repr(value)
-    except ValueError:  # more digits than Python writes
-        return "a number of thousands of digits"
 
 
 class Segmenter:
@@ -379,14 +377,14 @@ def _first(size: object, *names: str) -> int:
         found = size.get(name) if isinstance(size, dict) else getattr(size, name, None)
         if found:
             return found
-    raise InputError(f"the CLIPSeg processor's size is {_shown(size)}", f"Give it one of: {', '.join(names)}")
+    raise InputError(f"the CLIPSeg processor's size is {describe(size)}", f"Give it one of: {', '.join(names)}")
 
 
 class _Answers:
     """A query put to a model: probabilities for pictures, whole or tile by tile.
 
-    ``progress`` is asked whether to stop after every prompt that is encoded, and after every tile and prompt that is
-    looked for; its steps are the caller's.
+    ``progress`` may raise to stop after each encoded prompt, and after each prompt in each tile; the caller counts the
+    steps.
     """
 
     def __init__(self, segmenter: Segmenter, query: Query, progress: Progress = WITHOUT_PROGRESS) -> None:

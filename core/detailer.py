@@ -49,7 +49,7 @@ from .regions import (
 _log = logging.getLogger(__name__)
 
 _SEEDS = 1 << 64  # seeds are 0 .. 2^64 - 1, and begin again at 0
-LEAST_DENOISE = 1e-4  # less changes nothing that can be seen, and needs a schedule of endless steps
+LEAST_DENOISE = 1e-4  # anything lower changes nothing visible and needs an extremely long schedule
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class DetailerSettings:
         region_prompts: Text that is added to the positive prompt of each region, by its number.
 
     Raises:
-        InputError: A value is out of range, or not of its type.
+        InputError: A value is out of range or of the wrong type.
     """
 
     guide_size: float = 384.0
@@ -127,7 +127,7 @@ class DetailerSettings:
         prompts = self.region_prompts
         if not isinstance(prompts, (list, tuple)):
             problem = f"region_prompts is {describe(prompts)}, which is not a list of texts"
-            raise InputError(problem, "Give one text for each region, or none")
+            raise InputError(problem, "Give a list with one text per region, or an empty list")
         texts = tuple(check_text(text, f"region_prompts[{i}]") for i, text in enumerate(prompts))
         object.__setattr__(self, "region_prompts", texts)
 
@@ -188,13 +188,12 @@ def detail(
 ) -> DetailerResult:
     """Sample every masked region anew, enlarged, and blend it in.
 
-    Outside the feathered masks, and in the alpha of RGBA images, the result is the input bit for bit, values beyond
-    0..1 included, but for what a hook does to the whole image. A crop is always cut from the image as refined so far.
-    It is clamped to 0..1, the range that a VAE takes, so the refined crops are within 0..1; a blend lies between them
-    and the image.
+    Outside the feathered masks, and in the alpha of RGBA images, the result equals the input bit for bit, including
+    values beyond 0..1, unless a hook changes the whole image. Each crop is cut from the image as refined so far and
+    clamped to 0..1, the range of a VAE, so the refined crops are within 0..1 too.
 
     Args:
-        image: ``[B,H,W,C]``, of any finite values.
+        image: ``[B,H,W,C]``, any finite values.
         mask: ``[B,h,w]``, one for each picture, or one for all. Of another size it is scaled to the picture.
         pipe: What samples.
         backend: Sampler, VAE, hook, device.
@@ -234,8 +233,8 @@ def _regions_of_pictures(image: torch.Tensor, mask: torch.Tensor, settings: Deta
         found.append(regions)
     if faint:
         _log.warning(
-            "A region covers the whole image only because of mask values below %g: every pixel of 1/255 or more is "
-            "selected. The node 'ThresholdMask' makes such pixels 0",
+            "A region covers the whole image only because of mask values below %g: every pixel of at least 1/255 is "
+            "selected. To drop such pixels, pass the mask through the node 'ThresholdMask'",
             FAINT,
         )
     # More than a pixel of rounding, of either size; ComfyUI's own empty masks, which are square, need no warning.
@@ -350,8 +349,8 @@ class _Detailer:
     # The steps of a region, for some regions of one size together.
 
     def _refined(self, tasks: list[Task]) -> list[torch.Tensor]:
-        """For each task its refined crop ``[1,h,w,3]``. Where memory runs out for several, fewer at a time; where the
-        model fails in another way, one at a time: some models take one row only."""
+        """The refined crop ``[1,h,w,3]`` of each task. If memory runs out, continues with fewer at a time; if the model
+        fails in another way, with one at a time, since some models accept only one row."""
         try:
             refined = self._refined_together(tasks)
             self.steps_done += self._steps_of(tasks)
@@ -368,9 +367,9 @@ class _Detailer:
         self.backend.free_memory()
         self.at_once = len(tasks) // 2 if out_of_memory else 1
         if out_of_memory:
-            _log.warning("Memory ran out with %d regions at once; going on with %d", len(tasks), self.at_once)
+            _log.warning("Out of memory with %d regions at once; continuing with %d", len(tasks), self.at_once)
         else:
-            _log.warning("Sampling failed with %d regions at once (%s); going on one at a time", len(tasks), reason)
+            _log.warning("Sampling failed with %d regions at once (%s); continuing one at a time", len(tasks), reason)
         self.backend.sampler.expect(self.total_steps, self.steps_done)
         refined = []
         while len(refined) < len(tasks):
@@ -445,7 +444,7 @@ class _Detailer:
             pipe.positive, pipe.negative, latent, settings.denoise,
         )  # fmt: skip
         noise = self.hooks.get_custom_noise(first, latent["samples"])
-        if denoise < LEAST_DENOISE:  # only a hook asks for that: this cycle changes nothing
+        if denoise < LEAST_DENOISE:  # only a hook can ask for this: skip the cycle
             return latent
 
         refiner = tasks[0].refiner
@@ -523,7 +522,7 @@ class _Detailer:
         fade = crop.sides_inside(self.picture)
         soft = masks.feather(task.region.mask.to(self.device), self.settings.feather, fade)
         there, here = tensors.rgb(task.writes.cut(self._picture(task))), task.writes.seen_from(crop)
-        # torch.lerp is exact at both ends: where the mask is 0 the image keeps its very bits.
+        # torch.lerp is exact at both ends: where the mask is 0, the image stays the same bit for bit.
         blended = torch.lerp(there.to(self.device), here.cut(refined), here.cut(soft).unsqueeze(-1))
         there.copy_(blended)
 
@@ -565,8 +564,8 @@ def schedule(steps: int, denoise: float, refiner_ratio: float) -> tuple[int, int
     """Which steps are run: from the first to the second number with the base model, on to the third, which is the
     length of the whole schedule, with the refiner.
 
-    The schedule is as long as makes ``steps`` real steps out of the share ``denoise`` of it. Of those the base model
-    runs floor(steps x (1 - refiner_ratio)).
+    The whole schedule is long enough that its share ``denoise`` has ``steps`` steps. The base model runs
+    floor(steps x (1 - refiner_ratio)) of these.
     """
     total = math.floor(steps / min(denoise, 1.0))
     start = total - steps
@@ -575,7 +574,7 @@ def schedule(steps: int, denoise: float, refiner_ratio: float) -> tuple[int, int
 
 
 def _range(image: torch.Tensor) -> tuple[float, float]:
-    """The range in which the values of an image are held: 0..1, or its own where that is wider."""
+    """0..1, widened to the range of the image's own values."""
     low, high = (bound.item() for bound in image.aminmax())
     return min(0.0, low), max(1.0, high)
 

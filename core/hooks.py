@@ -63,7 +63,7 @@ class Hooks:
         return self._latent("cycle_latent", latent)
 
     def pre_ksample(self, *ten: Any) -> tuple[Any, ...]:
-        """The ten values, checked; a ``denoise`` of 0 or almost 0 may come back, for a cycle that changes nothing."""
+        """The ten values, checked; a hook may return a ``denoise`` of 0 or almost 0 to skip the cycle."""
         given = self._call("pre_ksample", *ten, missing=ten)
         try:
             model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise = given
@@ -103,8 +103,8 @@ class Hooks:
         return self._pixels("post_decode", self._call("post_decode", pixels))
 
     def post_paste(self, image: torch.Tensor, low: float, high: float) -> torch.Tensor:
-        """``[1,H,W,C]`` -> the same shape, or without alpha, clamped to ``low`` .. ``high``. A hook may write into the
-        image that it is given."""
+        """``[1,H,W,C]`` -> the same shape, or without alpha, clamped to ``low`` .. ``high``. The hook may change
+        ``image`` in place."""
         if self._method("post_paste") is None:
             return image
         changed = self._pixels("post_paste", self._call("post_paste", image), image.shape[-1], low, high)
@@ -134,22 +134,22 @@ class Hooks:
         changed = self._call(name, latent, missing=latent)
         if not isinstance(changed, Mapping) or not isinstance(changed.get("samples"), torch.Tensor):
             raise self._wrong(name, changed, "a latent")
-        for part in ("samples", "noise_mask"):  # or the sampler or the VAE would be blamed for it
+        for part in ("samples", "noise_mask"):  # checked here, so that neither the sampler nor the VAE is blamed
             values = changed.get(part)
             if isinstance(values, torch.Tensor) and not torch.isfinite(values).all():
-                raise self._wrong(name, values, f"a latent whose {part} are without NaN and infinite values")
+                raise self._wrong(name, values, f"a latent without NaN or infinite values in {part}")
         return dict(changed)
 
     def _pixels(self, name: str, changed: Any, channels: int = 3, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
-        """What a hook gave, clamped to ``low`` .. ``high`` and with ``channels`` at most; the very same tensor where it
-        is so already."""
+        """Clamp a hook's answer to ``low`` .. ``high`` and drop channels after the first ``channels``. Returns the same
+        tensor if nothing changes."""
         shape = changed.shape if isinstance(changed, torch.Tensor) else ()
         if len(shape) != 4 or shape[0] != 1 or shape[-1] < 3 or 0 in shape:
             raise self._wrong(name, changed, "one image [1, height, width, channels]")
         changed = (changed[..., :channels] if shape[-1] > channels else changed).float()
         least, most = (bound.item() for bound in changed.aminmax())  # NaN makes both NaN
         if not (math.isfinite(least) and math.isfinite(most)):
-            raise self._wrong(name, changed, "an image without NaN and infinite values")
+            raise self._wrong(name, changed, "an image without NaN or infinite values")
         return changed if least >= low and most <= high else changed.clamp(low, high)
 
     def _called(self, method: str) -> str:

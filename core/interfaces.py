@@ -97,9 +97,9 @@ class Sampler(Protocol):
     """Removes noise from latents with a model. What stops the user's work is raised from `sample`, at every step."""
 
     def expect(self, steps: int, done: int = 0) -> None:
-        """Called before anything is sampled: how many steps there will be in all, for a progress bar. A run of
-        n steps over latents of k seeds counts n x k. Hooks may change the number on the way. Called again where runs
-        are repeated because one failed: ``done`` steps need no repeating."""
+        """Set the total number of steps for a progress bar, before sampling. A run of n steps over latents of k seeds
+        counts n x k. Hooks may change the number later. Called again when failed runs are repeated: ``done`` steps
+        are finished and not repeated."""
 
     def sample(self, run: Sampling) -> Any:
         """The samples after the run, shaped as ``run.latent["samples"]``; with ``run.leave_noise`` whatever a later run

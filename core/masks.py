@@ -148,7 +148,7 @@ def gaussian_blur(mask: torch.Tensor, sigma: float) -> torch.Tensor:
 
     rows, columns = (_mirrored(length, radius, mask.device) for length in mask.shape[1:])
     blurred = []
-    for one in mask.split(1):  # of a batch, torch adds up in another order than of a single mask
+    for one in mask.split(1):  # one by one, since torch sums a batch in a different order
         down = one.unsqueeze(1).index_select(2, rows)  # [1,H,W] -> [1,1,H,W]
         across = F.conv2d(down, weights.view(1, 1, -1, 1)).index_select(3, columns)
         blurred.append(F.conv2d(across, weights.view(1, 1, 1, -1)).squeeze(1).clamp(0, 1))

@@ -9,8 +9,8 @@ is foreground, 0 background, 0.5 unknown. *Alpha matting* finds, for every unkno
 
 The results are those of ``rembg.remove(alpha_matting=True)``, which builds the equations of the whole picture to solve
 the few of the unknown pixels. Here only those few are built. Where they are so many that memory would run out, alpha
-is solved on a smaller picture and carried back by the guided filter. In grey images, whose colours lie on one line,
-rembg loses accuracy; where the two differ, these results are nearer to the exact solution.
+is solved on a smaller image and carried back by the guided filter. In grey images, whose colours are collinear,
+rembg loses accuracy; where the two differ, these results are closer to the exact solution.
 
 Pictures are single ones here, ``[H,W,C]`` and ``[H,W]``, since each has its own equations. The work is done on the CPU.
 """
@@ -59,7 +59,7 @@ _REACH = 2  # two pixels share a 3x3 window if they are at most this far apart i
 
 @dataclass(frozen=True)
 class MattingSettings:
-    """Which pixels of a mask are sure. Thresholds are in 8-bit levels. They may cross: background then wins.
+    """Which pixels of a mask are sure. Thresholds are in 8-bit levels. If they cross, background wins.
 
     Raises:
         InputError: A value is not a number or out of range.
@@ -81,8 +81,8 @@ def trimap(
     """Which pixels are surely foreground (1), surely background (0), or unknown (0.5).
 
     Both sure parts are eroded by a square, as rembg does it: foreground also from the picture's edge inwards,
-    background not. An ``erode_size`` of 0 still erodes by a cross of 3 x 3, again as rembg does it. A pixel that is
-    both, since the thresholds cross, is background.
+    background not. An ``erode_size`` of 0 still erodes by a cross of 3 x 3, again as rembg does it. If the thresholds
+    cross, a pixel in both parts is background.
 
     Args:
         mask: ``[H,W]`` in 0..1, rounded down to 8-bit levels.
@@ -367,9 +367,9 @@ def _preconditioner(matrix: csr_matrix) -> _Preconditioner:
 
 
 def _without_prints(function: Callable) -> Callable:
-    """The same function with a ``print`` that does nothing: `ichol` announces each larger shift it tries as a failure.
+    """Copy a function with a ``print`` that does nothing: `ichol` prints a warning before each larger shift it tries.
 
-    A copy, since redirecting stdout would swallow what other threads print.
+    Redirecting stdout instead would swallow the output of other threads.
     """
     if not isinstance(function, FunctionType):
         return function
@@ -551,9 +551,9 @@ def _foreground_smaller(colours: np.ndarray, alpha: np.ndarray, unknown: np.ndar
 
 
 def _import(name: str) -> ModuleType:
-    """A module of pymatting, or of numba, which pymatting brings.
+    """Import a module of pymatting, or numba, which pymatting requires.
 
-    pymatting compiles machine code when it is imported: up to a minute the first time, a second later.
+    pymatting compiles machine code during its import, which takes up to a minute the first time and a second later.
 
     Raises:
         DependencyError: The package is missing or does not work.

@@ -1,4 +1,4 @@
-"""Packages that may be missing or broken: imported when they are first used, with one kind of error."""
+"""Imports of packages that may be missing or broken: at first use, and with one kind of error."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ from .errors import DependencyError
 
 
 def import_package(name: str, install: str, *needed: str) -> ModuleType:
-    """Import a package or one of its modules, whatever its import does.
+    """Import a package or one of its modules, and report any failure as a `DependencyError`.
 
-    Some packages fail with an error that is not an ImportError (a library that cannot be loaded, two versions that do
-    not fit), and some call ``sys.exit``, which would end ComfyUI's worker.
+    Some packages fail with an error that is not an ImportError (a library that cannot be loaded, incompatible
+    versions), and some call ``sys.exit``, which would end ComfyUI's worker.
 
     Args:
         name: As in ``import name``; may hold dots.
-        install: What the user can do, for the error's remedy: the command that installs the package.
-        needed: Names that the caller uses. A package that loads its parts late, or of which only a part is left, is
-            asked for them here.
+        install: The error's remedy, with the command that installs the package.
+        needed: Names the caller uses. They are looked up here, so that lazy imports and incomplete packages fail here.
 
     Raises:
         DependencyError: The package is missing or does not work.
@@ -31,8 +30,8 @@ def import_package(name: str, install: str, *needed: str) -> ModuleType:
             getattr(module, each)
     except MemoryError:
         raise
-    except (Exception, SystemExit) as error:  # not BaseException: an interrupt passes
-        reason = "it ends the program" if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
+    except (Exception, SystemExit) as error:  # not BaseException: interrupts must propagate
+        reason = "its import calls sys.exit" if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
         package, reason = name.partition(".")[0], textwrap.shorten(reason, 400)
         raise DependencyError(
             f"the Python package {package} is missing or does not work ({reason})", install

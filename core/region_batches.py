@@ -38,7 +38,7 @@ class Task:
 
     @property
     def kind(self) -> Hashable:
-        """Equal for tasks that can be rows of one batch: the same size, and the very same conditionings."""
+        """Equal for tasks that can be rows of one batch: same size and identical conditionings."""
         pipes = [self.pipe] if self.refiner is None else [self.pipe, self.refiner]
         conditionings = tuple(id(each) for pipe in pipes for each in (pipe.positive, pipe.negative))
         return self.frame.width, self.frame.height, conditionings
@@ -52,20 +52,20 @@ class Task:
 
 
 def batches(tasks: Sequence[Task], at_once: Callable[[], int]) -> Iterator[list[Task]]:
-    """The tasks in order, some of them together: up to ``at_once()`` of one kind.
+    """Yield the tasks in order, up to ``at_once()`` of one kind together.
 
-    A task is taken out of turn only if it is independent of all those before it that are not done yet, so that the
-    results are those of one task at a time.
+    A task overtakes others only if it is independent of every unfinished task before it, so the results are the same
+    as one task at a time.
     """
     done = [False] * len(tasks)
     earlier = _tasks_nearby(tasks, done)
-    ready: dict[Hashable, list[int]] = defaultdict(list)  # of each kind, tasks that wait for no other
-    waiting: dict[int, list[int]] = defaultdict(list)  # for each task, others that wait for it
+    ready: dict[Hashable, list[int]] = defaultdict(list)  # by kind, tasks that wait for no other
+    waiting: dict[int, list[int]] = defaultdict(list)  # by task, others that wait for it
     kinds = [task.kind for task in tasks]
 
     def look_at(i: int) -> None:
-        """Find a task that ``i`` waits for, going on where the last look ended: what was passed by there is done, or
-        independent of ``i``."""
+        """Mark ``i`` as ready, or as waiting for one other task. Continues where the last call for ``i`` stopped: all
+        tasks before that are done or independent of ``i``."""
         for other in earlier[i]:
             if not done[other] and not tasks[i].is_independent_of(tasks[other]):
                 waiting[other].append(i)
@@ -77,7 +77,7 @@ def batches(tasks: Sequence[Task], at_once: Callable[[], int]) -> Iterator[list[
     for first in range(len(tasks)):
         if done[first]:
             continue
-        candidates = ready[kinds[first]]  # the first one of all tasks is the first one of these
+        candidates = ready[kinds[first]]  # the first unfinished task waits for no other, so it is the first of these
         batch = [heapq.heappop(candidates) for _ in range(min(at_once(), len(candidates)))]
         yield [tasks[i] for i in batch]
         for i in batch:
@@ -88,10 +88,10 @@ def batches(tasks: Sequence[Task], at_once: Callable[[], int]) -> Iterator[list[
 
 
 def _tasks_nearby(tasks: Sequence[Task], done: Sequence[bool]) -> list[Iterator[int]]:
-    """For each task those before it, not done, that it may depend on: those of its version that share a cell of a grid
-    with it. Some come more than once, or though they are done."""
+    """For each task, the earlier ones it may depend on: those of its version that share a grid cell with it. They may
+    repeat, and may include finished ones."""
     extents = [_extent(task) for task in tasks]
-    # With cells as large as a typical task, few tasks share a cell and a task has few cells.
+    # With cells the size of a typical task, few tasks share a cell and each task covers few cells.
     typical = math.isqrt(sum(max(box.width, box.height) ** 2 for box in extents) // max(1, len(extents)))
     cell = max(1, typical)
     grid: dict[tuple[int, int, int], _Cell] = defaultdict(_Cell)
@@ -107,14 +107,14 @@ def _tasks_nearby(tasks: Sequence[Task], done: Sequence[bool]) -> list[Iterator[
 
 
 class _Cell:
-    """The numbers of the tasks in a cell of the grid, in order."""
+    """The indices of the tasks in one grid cell, in order."""
 
     def __init__(self) -> None:
         self.numbers: list[int] = []
-        self._first = 0  # those before are done
+        self._first = 0  # all before this one are done
 
     def undone(self, count: int, done: Sequence[bool]) -> Iterator[int]:
-        """The first ``count`` numbers, from the last of them back to where all are done."""
+        """The first ``count`` indices in reverse, as far back as the first task that is not done."""
         for i in range(count - 1, -1, -1):
             while self._first < i and done[self.numbers[self._first]]:
                 self._first += 1
@@ -124,7 +124,7 @@ class _Cell:
 
 
 def _extent(task: Task) -> Box:
-    """The box around all that the task reads and writes."""
+    """The box around everything that the task reads and writes."""
     boxes = (*task.reads, task.writes)
     return Box(
         min(box.x1 for box in boxes), min(box.y1 for box in boxes),

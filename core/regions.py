@@ -37,7 +37,7 @@ class Box:
     def __post_init__(self) -> None:
         for name in ("x1", "y1", "x2", "y2"):
             side = getattr(self, name)
-            if type(side) is not int or side < 0:  # there may be many boxes, nearly all of them right
+            if type(side) is not int or side < 0:  # skip the slower check for valid values: there may be many boxes
                 object.__setattr__(self, name, check_whole_number(side, name, low=0))
         if self.x1 >= self.x2 or self.y1 >= self.y2:
             raise InputError(
@@ -145,12 +145,12 @@ def find_regions(
     return regions
 
 
-FAINT = 0.02  # mask values below it, 5 of 255 levels, look like black
+FAINT = 0.02  # mask values below this (5 of 255 levels) look black
 
 
 def is_whole_by_faint_values(mask: torch.Tensor, regions: Sequence[Region]) -> bool:
-    """Whether one of the ``regions`` of a mask reaches all its edges, and none would if values below `FAINT` were not
-    selected: as a rule, what should be black in it is not quite black."""
+    """Whether one of a mask's ``regions`` reaches all edges only because values below `FAINT` are selected: usually the
+    mask's black is not quite 0."""
     values = as_mask_batch(mask)[0].cpu()
     whole = Box(0, 0, values.shape[1], values.shape[0])
     if all(region.bbox != whole for region in regions):
@@ -162,9 +162,9 @@ def _outlines(selected: np.ndarray, drop_size: int) -> Iterator[tuple[Box, np.nd
     """The outermost connected parts of ``[H,W]`` from the bottom up, each with its bbox and, in the size of that, all
     that lies inside its outline. Those not wider or not higher than ``drop_size`` are left out.
 
-    Once all holes are filled, a part inside a hole is one with the part around it: what is left are the outermost
-    ones. That is what OpenCV's findContours and drawContours give, without OpenCV: four distributions share its one
-    folder, and ComfyUI brings none of them.
+    Filling all holes merges a part inside a hole with the part around it, so only the outermost parts remain. The
+    result is that of OpenCV's findContours and drawContours, without OpenCV: four distributions share its one folder,
+    and ComfyUI requires none of them.
     """
     ndimage = import_scipy("ndimage")
     rows, columns = np.flatnonzero(selected.any(axis=1)), np.flatnonzero(selected.any(axis=0))
@@ -172,7 +172,7 @@ def _outlines(selected: np.ndarray, drop_size: int) -> Iterator[tuple[Box, np.nd
         return
     top, left = int(rows[0]), int(columns[0])
     around = np.pad(~selected[top : rows[-1] + 1, left : columns[-1] + 1], 1, constant_values=True)
-    background, _ = ndimage.label(around)  # its parts do not connect at corners; the one outside all outlines is 1
+    background, _ = ndimage.label(around)  # no connection at corners; label 1 is outside all outlines
     parts, _ = ndimage.label(background[1:-1, 1:-1] != 1, np.ones((3, 3)))  # corners connect
     del background
     for number, (rows, columns) in reversed([*enumerate(ndimage.find_objects(parts), 1)]):
@@ -192,7 +192,7 @@ def crop_region(bbox: Box, crop_factor: float, width: int, height: int) -> Box:
 
 
 def _crop_side(start: int, stop: int, factor: float, limit: int) -> tuple[int, int]:
-    length = min((stop - start) * factor, 4.0 * limit)  # no longer one changes anything, and infinity is no length
+    length = min((stop - start) * factor, 4.0 * limit)  # larger lengths give the same crop, and infinity would fail
     first = int(start + (stop - start) / 2 - length / 2)
     if first < 0:
         return 0, int(min(limit, length))
@@ -275,7 +275,8 @@ def upscale(bbox: Box, crop: Box, guide_size: float, guide_size_for: bool, max_s
         max_size: The longest side, in pixels.
     """
     measured = bbox if guide_size_for else crop
-    scale = min(guide_size, 1e100) / min(measured.width, measured.height)  # larger ones overflow, and mean the same
+    # Larger sizes overflow; max_size limits the scale anyway.
+    scale = min(guide_size, 1e100) / min(measured.width, measured.height)
     longest = max(int(crop.width * scale), int(crop.height * scale))
     if longest > max_size:
         scale *= max_size / longest

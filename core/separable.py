@@ -85,7 +85,7 @@ def gaussian(length: int, radius: int, sigma: float, device: torch.device) -> Ba
 
 
 def clear_matrices() -> None:
-    """Forget all matrices, which keep memory of the devices they are on. Those in use stay valid."""
+    """Drop all cached matrices, which hold device memory. Matrices in use stay valid."""
     lanczos.cache_clear()
     gaussian.cache_clear()
 

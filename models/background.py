@@ -55,7 +55,7 @@ def load(
 
     Raises:
         InputError: There is no model of that name.
-        ModelError: Its file is not here and cannot be downloaded, is broken, or may not be read.
+        ModelError: Its file is missing and cannot be downloaded, is broken, or is not readable.
         MemoryError: There is not enough memory for it.
         DependencyError: rembg or onnxruntime is missing, too old or does not work.
     """
@@ -80,7 +80,7 @@ def load(
 
 
 def release() -> None:
-    """Drop every model that is kept. A run that uses one goes on; its memory is free when the run ends."""
+    """Drop all cached models. Callers may go on using one; its memory is freed when they drop it."""
     rembg.release()
     _modnets.clear()
 

@@ -35,7 +35,7 @@ class Found:
 def available(folders: Sequence[Path]) -> list[str]:
     """Names for a list to choose from: the known models, the user's own ONNX files in ``folders``, the demo model.
 
-    Reads only the names of files; loads and fetches nothing. What cannot be read is left out.
+    Reads only the names of files; loads and fetches nothing. Skips what cannot be read.
     """
     known = {name for model in catalog.BACKGROUND.values() for name in _names_of(model)}
     own = {name for name in _own_files(folders) if name not in known}
@@ -103,7 +103,7 @@ def _own_file(name: object, folders: Sequence[Path]) -> Path:
         if name in (found, found.removesuffix(".onnx")):
             return path
     raise InputError(
-        f"model is {weights.quote(name)}, which is none of the models for background removal",
+        f"model is {weights.quote(name)}, which is not a background removal model",
         f"Choose one of: {', '.join(available(folders))}; or put an ONNX file of that name into "
         f"{folders[0] if folders else 'models/rembg'}",
     )
@@ -123,24 +123,24 @@ def _own_files(folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def _folders_below(top: Path) -> Iterator[tuple[Path, list[str]]]:
-    """``top`` and the folders below it, with their files: each folder once, since links may lead in a circle.
+    """``top`` and the folders below it, with their files: each folder once, since links may form a cycle.
 
-    Folders that no link leads to come first, so that a new link does not change the names of files.
+    Folders reached without links come first, so that a new link does not change the names of files.
     """
-    seen: set[str] = set()
+    visited: set[str] = set()
     starts = [os.fspath(top)]
     while starts:
         inner: list[str] = []
         for folder, names, files in (each for start in starts for each in os.walk(start)):
             real = os.path.realpath(folder)
-            if real in seen:
+            if real in visited:
                 names.clear()
                 continue
-            seen.add(real)
+            visited.add(real)
             names.sort()
-            inner += [os.path.join(folder, name) for name in names]  # os.walk does not follow those that are links
+            inner += [os.path.join(folder, name) for name in names]  # os.walk does not follow links
             yield Path(folder), sorted(files)
-        starts = [each for each in inner if os.path.realpath(each) not in seen]
+        starts = [each for each in inner if os.path.realpath(each) not in visited]
 
 
 def _names_of(model: catalog.Model) -> list[str]:
@@ -171,4 +171,4 @@ def _rembg_homes() -> list[Path]:
         os.path.join("~", ".u2net"),
         os.path.join("~", ".rembg"),
     ]
-    return [Path(os.path.expanduser(home)) for home in homes if home]  # which stays as it is for a user without a home
+    return [Path(os.path.expanduser(home)) for home in homes if home]  # unchanged for a user without a home

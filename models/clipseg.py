@@ -11,7 +11,6 @@ import errno
 import json
 import logging
 import os
-import reprlib
 import stat
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..core.checks import describe
 from ..core.chunks import is_torch_out_of_memory
 from ..core.clipseg import ImageSettings
 from ..core.errors import DependencyError, InputError, ModelError, PackError
@@ -39,8 +39,8 @@ DEMO_FOLDER = Path(__file__).resolve().parent / "demo" / "clipseg"
 FOLDER_KINDS = ("clipseg", "clip_seg")  # ComfyUI's models folders to look in: ours first, then one that others use
 
 _INSTALL = "Install it into ComfyUI's Python: python -m pip install 'transformers>=4.50.3'"
-_CACHED = "models--"  # begins the name of a model's folder in a Hugging Face cache
-_LARGEST_JSON = 16 << 20  # bytes; what is larger holds no settings, and the list of models reads every config.json
+_CACHE_PREFIX = "models--"  # prefix of model folders in a Hugging Face cache
+_LARGEST_JSON = 16 << 20  # bytes; larger files are not settings, and listing the models reads every config.json
 _SAFE, _SAFE_INDEX, _PICKLE = "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"
 
 _loaded: ModelCache[tuple] = ModelCache(capacity=2)
@@ -49,7 +49,7 @@ _loaded: ModelCache[tuple] = ModelCache(capacity=2)
 def available(folders: Sequence[Path]) -> list[str]:
     """Names for a list to choose from: the published model, what lies in ``folders``, the demo model where it is.
 
-    Reads only the names and the ``config.json`` of folders; loads and fetches nothing. What cannot be read is left out.
+    Reads only the names and the ``config.json`` of folders; loads and fetches nothing. Skips what cannot be read.
     """
     found = {name for folder in folders for name, path in _models_in(folder) if _is_clipseg(path)}
     found = {name for name in found if not _means(DEFAULT, name) and weights.is_unicode(name)}
@@ -82,32 +82,27 @@ def load(
     """
     folder = find(name, folders, progress)
     file = _weights_of(folder)
-    state = file.stat()  # weights that are replaced on disk are loaded again
+    state = file.stat()  # part of the key, so that weights replaced on disk are loaded again
     return _loaded.get((folder.resolve(), state.st_mtime_ns, state.st_size), lambda: _read(folder, file))
 
 
 def full_name(name: str) -> str:
-    """``org/model`` for ``models--org--model``, the name of its folder in a Hugging Face cache; `DEFAULT` for every way
-    to write that; any other name as it is.
+    """Normalize a model's name: ``models--org--model``, its folder in a Hugging Face cache, becomes ``org/model``, and
+    every spelling of the published model becomes `DEFAULT`.
 
     Raises:
-        InputError: ``name`` is no name.
+        InputError: ``name`` is not a valid name.
     """
     if name == DEMO:
         return DEMO
     weights.check_name(name, "model")
-    if name.startswith(_CACHED):
+    if name.startswith(_CACHE_PREFIX):
         name = _name_in_cache(name)
     return DEFAULT if _means(DEFAULT, name) else name
 
 
 def release() -> None:
-    """Drop the models that are kept. A run that uses one goes on; its memory is free when the run ends."""
-    _loaded.clear()
-
-
-def release() -> None:
-    """Drop the models that are kept. Callers that hold one may still use it; its memory is free when they let go."""
+    """Drop all cached models. Callers may go on using one; its memory is freed when they drop it."""
     _loaded.clear()
 
 
@@ -174,7 +169,7 @@ def _candidates(name: str, folders: Sequence[Path]) -> Iterator[Path]:
             yield folder
     organisation, _, model = name.partition("/")
     if organisation and model and "/" not in model:
-        yield from _snapshots(_hub_cache() / f"{_CACHED}{organisation}--{model}")
+        yield from _snapshots(_hub_cache() / f"{_CACHE_PREFIX}{organisation}--{model}")
 
 
 def _models_in(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -182,7 +177,7 @@ def _models_in(folder: Path) -> Iterator[tuple[str, Path]]:
     if os.path.isfile(folder / "config.json"):
         yield folder.name, folder
     for child in _subfolders(folder):
-        if child.name.startswith(_CACHED):
+        if child.name.startswith(_CACHE_PREFIX):
             for snapshot in _snapshots(child):
                 yield _name_in_cache(child.name), snapshot
             continue
@@ -192,7 +187,7 @@ def _models_in(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _name_in_cache(folder: str) -> str:
-    return folder.removeprefix(_CACHED).replace("--", "/")
+    return folder.removeprefix(_CACHE_PREFIX).replace("--", "/")
 
 
 def _means(name: str, found: str) -> bool:
@@ -205,9 +200,9 @@ def _snapshots(repository: Path) -> list[Path]:
     """The snapshots in a Hugging Face cache's folder ``models--org--name``: the pinned one, main, then the newest."""
     snapshots = _subfolders(repository / "snapshots")
     main = None
-    with contextlib.suppress(OSError, ValueError):  # not there, may not be read, not text
+    with contextlib.suppress(OSError, ValueError):  # missing, unreadable or not text
         reference = repository / "refs" / "main"
-        if os.path.isfile(reference):  # of a pipe, a read would never end
+        if os.path.isfile(reference):  # reading a pipe would block
             main = reference.read_text(encoding="utf-8").strip()
     preferred = [catalog.CLIPSEG.revision, main]
 
@@ -215,7 +210,7 @@ def _snapshots(repository: Path) -> list[Path]:
         rank = preferred.index(snapshot.name) if snapshot.name in preferred else len(preferred)
         try:
             return rank, -snapshot.stat().st_mtime
-        except OSError:  # removed in between
+        except OSError:  # removed meanwhile
             return rank, 0.0
 
     return sorted(snapshots, key=order)
@@ -262,7 +257,7 @@ def _require(name: str, folder: Path) -> None:
 
 
 def _fault(folder: Path) -> str | None:
-    """As `_find_fault`, also of a folder that cannot be read."""
+    """As `_find_fault`, but also describes a folder that cannot be read."""
     try:
         return _find_fault(folder)
     except _Unreadable as error:
@@ -270,10 +265,10 @@ def _fault(folder: Path) -> str | None:
 
 
 def _find_fault(folder: Path) -> str | None:
-    """What keeps ``folder`` from being a whole CLIPSeg model, as far as names and config.json tell; None if nothing.
+    """Why ``folder`` is not a complete CLIPSeg model, judged by file names and config.json; None if it is one.
 
     Raises:
-        ModelError: It cannot be told, since a file cannot be read.
+        ModelError: A file cannot be read.
     """
     if not os.path.isdir(folder):
         return "does not exist"
@@ -286,16 +281,16 @@ def _find_fault(folder: Path) -> str | None:
         raise
     except ModelError as error:
         return f"is broken: {error.problem}"
-    return None if kind == "clipseg" else f"is no CLIPSeg model: its config.json says {reprlib.repr(kind)}"
+    return None if kind == "clipseg" else f"is not a CLIPSeg model: its config.json says {describe(kind)}"
 
 
 def _missing_files(folder: Path) -> list[str]:
     def there(name: str) -> bool:
         try:
             return stat.S_ISREG((folder / name).stat().st_mode)
-        except PermissionError as error:  # it may well be there
+        except PermissionError as error:  # it may exist
             raise _unreadable(folder / name, error) from error
-        except (OSError, ValueError):  # also a link whose target is gone, as in a cache half deleted
+        except (OSError, ValueError):  # also a dangling link, as in a half-deleted cache
             return False
 
     missing = [] if there("config.json") else ["config.json"]
@@ -334,7 +329,7 @@ def _json(path: Path) -> dict:
     try:
         state = path.stat()
         if not stat.S_ISREG(state.st_mode):
-            raise _broken(path, "it is not a file")  # of a pipe, a read would never end
+            raise _broken(path, "it is not a file")  # reading a pipe would block
         if state.st_size > _LARGEST_JSON:
             raise _broken(path, f"it has {state.st_size} bytes, too many for settings")
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -354,16 +349,16 @@ def _broken(path: Path, why: object) -> ModelError:
 
 
 class _Unreadable(ModelError):
-    """A file cannot be read, and is not to blame for it."""
+    """A file cannot be read, but is not itself broken."""
 
 
 def _unreadable(path: Path, error: Exception) -> _Unreadable | None:
-    """What is wrong where the file or folder at ``path`` may be a good one; None where it is to blame."""
-    # Libraries written in Rust have no error numbers, only the words of the system.
+    """The error to raise if the machine is at fault, not the file or folder at ``path``; else None."""
+    # Rust libraries give no errno, only the system's message.
     if isinstance(error, PermissionError) or "os error 13" in str(error):
         return _Unreadable(
-            f"{path} may not be read by this user ({error})",
-            "Give the user that ComfyUI runs as the right to read it, and its folder",
+            f"{path} is not readable by the user that runs ComfyUI ({error})",
+            "Give that user permission to read it and its folder",
         )
     if is_torch_out_of_memory(error) or getattr(error, "errno", None) == errno.ENOMEM or "os error 12" in str(error):
         return _Unreadable(
@@ -399,8 +394,8 @@ def _read(folder: Path, file: Path) -> tuple:
         return _read_processor(transformers, folder), _read_model(transformers, folder, file)
     except PackError:
         raise
-    except (ImportError, SystemExit) as error:  # of a package that transformers imports only now
-        reason = "it ends the program" if isinstance(error, SystemExit) else error
+    except (ImportError, SystemExit) as error:  # from a package that transformers imports lazily
+        reason = "its import calls sys.exit" if isinstance(error, SystemExit) else error
         raise DependencyError(f"a Python package that transformers needs does not work ({reason})", _INSTALL) from error
     except Exception as error:  # whatever a library says of broken files, they are what it is about
         raise _unreadable(folder, error) or ModelError(
@@ -430,10 +425,10 @@ def _read_processor(transformers, folder: Path) -> CLIPSegProcessor:
 
 
 def _image_processor(kind: type, settings: dict, path: Path) -> object:
-    """An image processor with the ``settings`` that ``path`` holds.
+    """Make an image processor with the ``settings`` read from ``path``.
 
     Raises:
-        ModelError: They are not settings for images; names the file.
+        ModelError: The settings cannot be used; names the file.
     """
     try:
         processor = kind.from_dict(settings)
@@ -483,16 +478,16 @@ def _read_model(transformers, folder: Path, file: Path) -> CLIPSegForImageSegmen
 
 
 def _with_fixed_attention(load: Callable, *arguments: object, **options: object) -> tuple:
-    """Load with the fused attention of PyTorch, or the plain one where this transformers has no other for CLIPSeg."""
+    """Load with PyTorch's fused attention, or with plain attention if this transformers has only that for CLIPSeg."""
     try:
         return load(*arguments, attn_implementation="sdpa", **options)
-    except (ValueError, ImportError):  # what transformers raises for an implementation that it does not have
+    except (ValueError, ImportError):  # transformers does not have this implementation
         return load(*arguments, attn_implementation="eager", **options)
 
 
 def _model_config(transformers, folder: Path) -> object:
-    """The model's config without the keys that name how attention is computed, in whatever part of it: such a key may
-    name code on the hub, which transformers would fetch and run."""
+    """The model's config without any key that selects an attention implementation: such a key may name code on the hub,
+    which transformers would fetch and run."""
 
     def without_code(content: object) -> object:
         if isinstance(content, dict):
@@ -504,8 +499,8 @@ def _model_config(transformers, folder: Path) -> object:
 
 @contextlib.contextmanager
 def _quiet(transformers) -> Iterator[None]:
-    """No progress bar for a third of a second, and none of transformers' remarks on what a file holds: what matters of
-    it is checked by us, and the user can do nothing about the rest."""
+    """Hide transformers' progress bar, which takes a third of a second, and its remarks on a file's content: the caller
+    checks what matters, and users cannot act on the rest."""
     bar = getattr(transformers.logging, "is_progress_bar_enabled", lambda: False)()
     level = transformers.logging.get_verbosity()
     transformers.logging.disable_progress_bar()
@@ -534,13 +529,13 @@ def _check_whole(file: Path) -> None:
     """A safetensors file tells its own length at its start."""
     safetensors = import_package("safetensors", _INSTALL, "SafetensorError", "safe_open")
     try:
-        with file.open("rb"):  # safetensors says of every file that it cannot open that it is not there
+        with file.open("rb"):  # safetensors reports every file it cannot open as missing
             pass
         with safetensors.safe_open(str(file), framework="pt"):
             pass
     except (safetensors.SafetensorError, OSError) as error:
         raise _unreadable(file, error) or ModelError(
-            f"{file} ({file.stat().st_size} bytes) is cut short or is no safetensors file: {error}",
+            f"{file} ({file.stat().st_size} bytes) is incomplete or not a safetensors file: {error}",
             f"Delete it and run again, or download it once more; the published model's has "
             f"{catalog.CLIPSEG.files[-1].size} bytes",
         ) from error

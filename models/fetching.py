@@ -1,4 +1,4 @@
-"""The bytes of one file, from the network into an open file: counted, checked, taken up again after a break."""
+"""Downloads one file into an open file: with progress and checksums, and resumed after a broken connection."""
 
 from __future__ import annotations
 
@@ -15,31 +15,32 @@ from typing import BinaryIO
 
 from ..core.interfaces import Progress
 from .catalog import RemoteFile
-from .transfer import LOOK, TIMEOUT, Transfer, TransferError
+from .transfer import POLL_INTERVAL, TIMEOUT, Transfer, TransferError
 
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 3
 RETRY_DELAYS = (1.0, 3.0)  # seconds before the second and the third attempt
-LONGEST_DELAY = 30.0  # seconds, however long the server asks to wait
-_CHUNK = 1 << 20  # bytes after which progress is reported, where they come faster than every `LOOK` seconds
-_WORTH_RETRYING = {408, 429, 500, 502, 503, 504}  # HTTP: the server is busy or failed, and may not be next time
+LONGEST_DELAY = 30.0  # seconds, even if the server asks for more
+_CHUNK = 1 << 20  # bytes after which progress is reported, at the latest after `POLL_INTERVAL` seconds
+_WORTH_RETRYING = {408, 429, 500, 502, 503, 504}  # HTTP statuses that may be temporary
 _RANGE_NOT_SATISFIABLE = 416
 
 
 class WrongContent(Exception):
-    """What the server has is not what was expected; asking again would not change that."""
+    """The server has a different file; a retry would not help."""
 
 
 class Download:
-    """One file on its way to the disk: what has come, its checksums, and what the progress bar was told.
+    """The download of one file: the bytes received, their checksums and the reported progress.
 
     Args:
-        url: Where the file is.
+        url: Address of the file.
         file: Its size and checksums.
-        out: Open for reading and writing. What an earlier run left in it is gone on with.
+        out: Open for reading and writing. Bytes that an earlier run left in it are used.
         secrets: See `Transfer`.
-        progress: ``step`` gets the bytes as they arrive, and 0 several times a second while none do; may raise to stop.
+        progress: ``step`` gets the bytes as they arrive, and 0 several times a second while none arrive; may raise to
+            stop.
     """
 
     def __init__(
@@ -51,17 +52,17 @@ class Download:
         self._done, self._digests = 0, self._new_digests()
 
     def run(self) -> None:
-        """Until the file is whole and right.
+        """Download until the file is complete and its checksums match.
 
         Raises:
-            TransferError: The network or the server failed, for good.
-            WrongContent: The server has another file.
+            TransferError: The network or the server failed, in every attempt if a retry was worthwhile.
+            WrongContent: The server has a different file.
         """
-        self._read_kept()
-        kept = self._done
-        if not kept or self._wrong_checksum():
+        self._read_earlier_bytes()
+        earlier_size = self._done
+        if not earlier_size or self._wrong_checksum():
             self._receive()
-        if kept and self._wrong_checksum():  # what an earlier run left was damaged
+        if earlier_size and self._wrong_checksum():  # the earlier bytes were damaged
             self._restart()
             self._receive()
         if wrong := self._wrong_checksum():
@@ -69,25 +70,25 @@ class Download:
         self._report()
 
     def _new_digests(self) -> dict[str, hashlib._Hash]:
-        # MD5 tells a wrong file from the right one here and guards no secret; Pythons built for FIPS ask for that word.
+        # MD5 only detects corruption here; Pythons built for FIPS need the flag.
         return {algorithm: hashlib.new(algorithm, usedforsecurity=False) for algorithm in self._expected}
 
     def _wrong_checksum(self) -> str | None:
         for algorithm, digest in self._expected.items():
-            found = self._digests[algorithm].hexdigest()
-            if found != digest:
-                return f"its {({'sha256': 'SHA-256', 'md5': 'MD5'})[algorithm]} is {found}, not {digest}"
+            actual = self._digests[algorithm].hexdigest()
+            if actual != digest:
+                return f"its {({'sha256': 'SHA-256', 'md5': 'MD5'})[algorithm]} is {actual}, not {digest}"
         return None
 
-    def _read_kept(self) -> None:
-        """Take in what an earlier run left in the part."""
+    def _read_earlier_bytes(self) -> None:
+        """Count the bytes that an earlier run left, and drop them if they are too many."""
         self._out.seek(0)
         while piece := self._out.read(_CHUNK):
             self._count(piece)
         if self._size is not None and self._done > self._size:
             self._restart()
         if self._done:
-            logger.info("%s: going on after the %.1f MB of an earlier run", self._url, self._done / 1e6)
+            logger.info("%s: resuming after %.1f MB from an earlier run", self._url, self._done / 1e6)
 
     def _restart(self) -> None:
         self._out.seek(0)
@@ -98,23 +99,23 @@ class Download:
         self._done += len(piece)
         for digest in self._digests.values():
             digest.update(piece)
-        if self._done - self._reported >= _CHUNK or time.monotonic() - self._reported_at >= LOOK:
+        if self._done - self._reported >= _CHUNK or time.monotonic() - self._reported_at >= POLL_INTERVAL:
             self._report()
 
     def _report(self) -> None:
-        """Tell the progress bar what is new, never more than all of it, and let the user's interrupt pass."""
+        """Report the new bytes to the progress bar, each byte once even after a restart. May raise to stop."""
         new = max(0, self._done - self._reported)
         self._reported, self._reported_at = self._reported + new, time.monotonic()
         self._progress.step(new)
 
     def _receive(self) -> None:
-        """Request what is missing, in several attempts if need be."""
+        """Request the missing bytes, in several attempts if need be."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return self._request()
             except TransferError as error:
                 beyond_end = getattr(error.cause, "code", None) == _RANGE_NOT_SATISFIABLE and self._done > 0
-                if attempt == ATTEMPTS or not (beyond_end or _may_go_better(error.cause, self._done)):
+                if attempt == ATTEMPTS or not (beyond_end or _is_worth_retrying(error.cause, self._done)):
                     raise
                 logger.warning(
                     "%s: %s after %d of %s bytes; trying again",
@@ -123,7 +124,7 @@ class Download:
                     self._done,
                     self._size or "unknown",
                 )
-                if beyond_end:  # an earlier run left more than there is
+                if beyond_end:  # an earlier run left more bytes than the file has
                     self._restart()
                 delay = max(RETRY_DELAYS[attempt - 1], _requested_delay(error.cause))
             self._wait(delay)
@@ -132,7 +133,7 @@ class Download:
         with Transfer(self._url, self._done, self._secrets, self._report) as transfer:
             status, announced = transfer.head()
             if self._done and status != http.HTTPStatus.PARTIAL_CONTENT:
-                self._restart()  # a server that always sends all of it
+                self._restart()  # this server always sends the whole file
             size = self._size
             if announced is not None:
                 size = self._done + announced
@@ -152,12 +153,12 @@ class Download:
     def _wait(self, delay: float) -> None:
         end = time.monotonic() + delay
         while (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, LOOK))
+            time.sleep(min(left, POLL_INTERVAL))
             self._report()
 
 
-def _may_go_better(error: Exception, done: int) -> bool:
-    """Whether it is worth asking once more: the server is busy, or a connection that stood has broken."""
+def _is_worth_retrying(error: Exception, done: int) -> bool:
+    """Whether a retry may succeed: the server is busy, or an established connection broke."""
     if isinstance(error, urllib.error.HTTPError):
         return error.code in _WORTH_RETRYING
     if isinstance(error, urllib.error.URLError) and isinstance(error.reason, Exception):
@@ -168,7 +169,7 @@ def _may_go_better(error: Exception, done: int) -> bool:
         return done > 0
     if isinstance(error, (ConnectionError, TimeoutError, ssl.SSLError, http.client.HTTPException)):
         return True
-    return done > 0  # the network itself went away, as when a laptop sleeps
+    return done > 0  # the network itself went down, as when a laptop sleeps
 
 
 def _requested_delay(error: Exception) -> float:
@@ -185,21 +186,21 @@ def _requested_delay(error: Exception) -> float:
 
 
 def reason(error: Exception) -> str:
-    """What an error of the network means to the user."""
+    """Explain a network error to the user."""
     if isinstance(error, urllib.error.HTTPError):
         meaning = {
-            401: "the server wants to know who asks (set HF_TOKEN)",
-            403: "the server refused it",
-            404: "the server does not have it",
-            429: "the server had too many requests from this address",
+            401: "the server requires authentication (set HF_TOKEN)",
+            403: "the server refused access",
+            404: "the server does not have this file",
+            429: "the server got too many requests from this address",
         }.get(error.code, "the server failed")
         return f"{meaning} (HTTP {error.code} {error.reason})"
     if isinstance(error, urllib.error.URLError):
-        return f"there is no connection ({error.reason})"
+        return f"no network connection ({error.reason})"
     if isinstance(error, http.client.IncompleteRead):
         return "the connection ended before the last byte"
     if isinstance(error, TimeoutError):
-        return f"nothing came for {TIMEOUT:g} seconds"
+        return f"no data arrived for {TIMEOUT:g} seconds"
     if isinstance(error, (http.client.InvalidURL, ValueError)):
         return f"the server's redirect, or a proxy variable such as https_proxy, is not a valid address ({error})"
     return f"the connection broke ({type(error).__name__}: {error})"

@@ -1,4 +1,4 @@
-"""Model files that the machine does not let us read, told apart from files that are broken."""
+"""Distinguishes model files that the machine cannot read from files that are broken."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ..core.errors import ModelError
 
 
 def identity(path: Path) -> tuple:
-    """A key for what was loaded from a file: it changes when the file is replaced.
+    """A cache key for what was loaded from a file: it changes when the file is replaced.
 
     Raises:
-        ModelError: The file is gone or may not be read.
+        ModelError: The file is gone or not readable.
         MemoryError: There is not enough memory.
     """
     try:
@@ -26,17 +26,17 @@ def identity(path: Path) -> tuple:
 
 
 def machine_error(path: Path, error: BaseException) -> MemoryError | ModelError | None:
-    """What to raise where the machine, not the content of the file, is why ``path`` was not read; None otherwise.
+    """The error to raise if ``path`` was not read because of the machine, not because of the file's content; else None.
 
-    Such a file may be whole, so the advice is never to delete it.
+    The file may be intact, so no remedy says to delete it.
     """
     number = error.errno if isinstance(error, OSError) else None
     if is_torch_out_of_memory(error) or number == errno.ENOMEM:
         return MemoryError(f"not enough memory to read {path} ({error})")
     if number in (errno.EACCES, errno.EPERM):
         return ModelError(
-            f"{path} may not be read by the user that runs ComfyUI ({error.strerror})",
-            "Give that user the right to read the file and to enter its folders, or close the program that locks it",
+            f"{path} is not readable by the user that runs ComfyUI ({error.strerror})",
+            "Give that user permission to read the file and its folders, or close the program that locks it",
         )
     if number in (errno.EIO, errno.EMFILE, errno.ENFILE):
         return ModelError(

@@ -66,7 +66,7 @@ def load_modnet(path: str | Path, device: torch.device | str = "cpu") -> MODNet:
     """MODNet with the weights of a published checkpoint (``.ckpt``), on ``device``, ready for `predict`.
 
     Raises:
-        ModelError: The file may not be read, is cut short, is no checkpoint, or holds another network.
+        ModelError: The file is not readable, is incomplete, is not a checkpoint, or holds another network.
         MemoryError: There is not enough memory for it.
     """
     try:

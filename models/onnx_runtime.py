@@ -82,11 +82,11 @@ def open_session(
     Args:
         device: Where models run.
         again: How the user gets a good file, for the error's remedy.
-        make_room: Frees memory; called where the model does not fit, before it is tried once more.
+        make_room: Frees memory; called if the model does not fit, before one retry.
 
     Raises:
-        ModelError: The file is no ONNX model, is cut short, is too new for this ONNX Runtime, cannot be run, or may
-            not be read.
+        ModelError: The file is not an ONNX model, is incomplete, is too new for this ONNX Runtime, cannot be run, or
+            is not readable.
         MemoryError: There is not enough memory for it.
         DependencyError: As `onnxruntime`.
     """
@@ -134,18 +134,18 @@ def _on_accelerator(
 
 
 def _with_room(open_it: Callable[[], InferenceSession], make_room: Callable[[], None]) -> InferenceSession:
-    """Open a session; where memory runs out, make room and try once more."""
+    """Open a session; if memory runs out, make room and retry once."""
     try:
         return open_it()
     except Exception as error:  # of a dozen kinds, as above
         if not is_out_of_memory(error):
             raise
-    make_room()  # here the exception is gone, and with it what its frames held
+    make_room()  # outside the except block, so that the frames of the exception hold no memory
     return open_it()
 
 
 def _read_error(path: Path, error: Exception) -> Exception:
-    """The system's error where it refuses to open the file, which ONNX Runtime hides in its own; else ``error``."""
+    """The system's error if the file cannot be opened, which ONNX Runtime hides; else ``error``."""
     try:
         path.open("rb").close()
     except OSError as refusal:
@@ -167,12 +167,12 @@ def _not_loaded(ort: ModuleType, path: Path, error: Exception, again: str) -> Mo
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that memory ran out, as ONNX Runtime, NumPy, Pillow or torch say it."""
+    """Whether ``error`` means that memory ran out, as reported by ONNX Runtime, NumPy, Pillow or torch."""
     if is_torch_out_of_memory(error) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
     text = str(error).lower()
     words = ("failed to allocate memory", "bad allocation", "bad_alloc", "out of memory", "alloc_failed")
-    # The number is ENOMEM, as ONNX Runtime tells it when it reads a file.
+    # 12 is ENOMEM, as ONNX Runtime reports it when it reads a file.
     return any(each in text for each in words) or re.search(r"system error number 12\b", text) is not None
 
 

@@ -1,7 +1,7 @@
-"""A file while it is downloaded: ``<name>.<8 hexadecimal digits>.part`` beside its place, locked by its writer.
+"""A partial download: ``<name>.<8 hexadecimal digits>.part`` beside its target, locked by its writer.
 
-The system ends the lock with the process, also with one that is killed, on this computer or on another one that shares
-the folder. So what a run left is told from what another process is writing, and the next run goes on with it.
+The system releases the lock when the process ends, even if it is killed, and other computers that share the folder see
+the lock too. So a part without a lock was left by an earlier run, and the next run resumes it.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ except ImportError:  # Windows
 
     fcntl = None
 
-_NAME = r"\.(\d+-)?[0-9a-f]{8}\.part"  # the number is a process of an earlier version of this pack
+_NAME = r"\.(\d+-)?[0-9a-f]{8}\.part"  # earlier versions of this pack added the process id
 _LOCKED_BYTE = 1 << 40  # Windows locks single bytes; this one is beyond the end of every model
-_CLOSE_FIRST = os.name == "nt"  # Windows neither renames nor removes a file that is open
-_QUIET = 3600.0  # seconds without a byte after which, on a file system without locks, nobody writes any more
-_OLD = 7 * 24 * 3600.0  # seconds after which nobody is going to finish a download
+_CLOSE_FIRST = os.name == "nt"  # Windows neither renames nor removes an open file
+_QUIET = 3600.0  # seconds without a write after which a part on a file system without locks is free
+_OLD = 7 * 24 * 3600.0  # seconds after which an unfinished download is removed
 
 
 class PartFile:
-    """A part that this process alone may write. One of `finish`, `keep` and `remove` ends its use.
+    """A part that only this process may write. Call `finish`, `keep` or `remove` at the end.
 
     Attributes:
-        path: Where it is.
+        path: Its path.
         file: Open for reading and writing.
     """
 
@@ -42,18 +42,18 @@ class PartFile:
 
     @classmethod
     def open(cls, target: Path) -> PartFile:
-        """The largest part of ``target`` that a run left and nobody writes, else a new one. The others are removed.
+        """Open the largest part of ``target`` that an earlier run left, or a new one. Other leftover parts are removed.
 
         Raises:
             OSError: The folder cannot be written to.
         """
-        left = [part for path in _largest_first(target) if (part := _take(path)) is not None]
-        for part in left[1:]:
+        leftovers = [part for path in _largest_first(target) if (part := _take(path)) is not None]
+        for part in leftovers[1:]:
             part.remove()
-        return left[0] if left else _create(target)
+        return leftovers[0] if leftovers else _create(target)
 
     def finish(self, target: Path) -> None:
-        """Move it to its place, on the disk for good."""
+        """Sync it to disk and rename it to ``target``."""
         self.file.flush()
         os.fsync(self.file.fileno())
         if _CLOSE_FIRST:
@@ -62,7 +62,7 @@ class PartFile:
         self.file.close()
 
     def keep(self) -> int:
-        """Leave it for the next run. Returns how many bytes that finds; where there are none it is removed."""
+        """Keep it for the next run, or remove it if it is empty. Returns its size in bytes."""
         self.file.flush()
         size = os.fstat(self.file.fileno()).st_size
         if size:
@@ -79,17 +79,17 @@ class PartFile:
         self._close()
 
     def _close(self) -> None:
-        with contextlib.suppress(OSError):  # a full disk: what is buffered does not matter any more
+        with contextlib.suppress(OSError):  # a full disk: the buffered bytes no longer matter
             self.file.close()
 
 
 def kept_bytes(target: Path) -> int:
-    """The size of the largest part of ``target``, 0 where there is none."""
+    """The size of the largest part of ``target``, 0 if there is none."""
     return max((_size(path) for path in _parts(target.parent, re.escape(target.name))), default=0)
 
 
 def remove_old_parts(folder: Path) -> None:
-    """Remove the parts of any file in ``folder`` that nobody finished for a week."""
+    """Remove the parts of any file in ``folder`` that were not written to for a week."""
     for path in _parts(folder, ".+"):
         with contextlib.suppress(OSError):  # another process removed it
             if time.time() - path.stat().st_mtime > _OLD and (part := _take(path)) is not None:
@@ -115,7 +115,7 @@ def _size(path: Path) -> int:
 
 
 def _take(path: Path) -> PartFile | None:
-    """The part at ``path``; None where somebody writes it, or it is gone, or this user may not write it."""
+    """Lock the part at ``path``; None if another process writes it, or it is gone or not writable."""
     try:
         file = path.open("r+b")
     except OSError:
@@ -124,7 +124,7 @@ def _take(path: Path) -> PartFile | None:
         locked = _lock(file)
         if locked is None:
             locked = time.time() - os.fstat(file.fileno()).st_mtime > _QUIET
-        # Between the opening and the lock another process may have finished or removed it.
+        # Another process may have finished or removed it before the lock.
         if locked and os.path.samestat(path.stat(), os.fstat(file.fileno())):
             return PartFile(path, file)
     file.close()
@@ -134,14 +134,14 @@ def _take(path: Path) -> PartFile | None:
 def _create(target: Path) -> PartFile:
     path = target.with_name(f"{target.name}.{secrets.token_hex(4)}.part")
     file = path.open("x+b")
-    if _lock(file) is False:  # in this instant another process took it for one that a run left
+    if _lock(file) is False:  # another process has just taken it for a leftover
         file.close()
         raise BlockingIOError(f"another process took {path}")
     return PartFile(path, file)
 
 
 def _lock(file: BinaryIO) -> bool | None:
-    """Whether this process alone may write ``file``; None where the file system has no locks."""
+    """Lock ``file``. False if another process holds the lock, None if the file system has no locks."""
     try:
         if fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -70,7 +70,7 @@ class RembgMasks:
         the same everywhere. Clothes are classes, which are not mixed at borders: see `_clothes`.
 
         Raises:
-            ModelError: The model failed on this picture, or answered with NaN or infinity.
+            ModelError: The model failed on this image, or answered with NaN or infinity.
             MemoryError: There is not enough memory for it.
         """
         image = tensors.to_pil(tensors.rgb(picture))
@@ -136,12 +136,7 @@ def load(
 
 
 def release() -> None:
-    """Drop the sessions that are kept. Callers that hold one may still use it; its memory is free when they let go."""
-    _sessions.clear()
-
-
-def release() -> None:
-    """Drop the sessions that are kept. Callers that hold one may still use it; its memory is free when they let go."""
+    """Drop all cached sessions. Callers may go on using one; its memory is freed when they drop it."""
     _sessions.clear()
 
 
@@ -173,7 +168,7 @@ def _wrapped(inner: object, found: Found, name: str | None, classes: dict[str, t
 
 
 class _FiniteOnly:
-    """An ONNX Runtime session whose answers are finite: of NaN and infinity rembg would make a black mask, silently."""
+    """An ONNX Runtime session that raises on NaN and infinity, which rembg would silently turn into a black mask."""
 
     def __init__(self, session: object) -> None:
         self._session = session
@@ -257,7 +252,7 @@ def _of_any_size(kind: type, size: tuple[int | None, int | None]) -> type:
 def _session_classes() -> dict[str, type]:
     """rembg's session classes by its names for them."""
     onnx_runtime.onnxruntime()  # whose absence makes rembg print and exit
-    import_scipy("ndimage")  # or rembg would be blamed
+    import_scipy("ndimage")  # first, so that rembg is not blamed for it
     if "rembg" not in sys.modules:
         logger.info("Importing rembg. The first time this takes up to a minute.")
     install = f"Install it: {onnx_runtime.pip_install('--upgrade', 'rembg', onnx_runtime.best_package())}"

@@ -1,7 +1,7 @@
-"""One HTTP request, received by a thread of its own, so that the caller can obey the user's interrupt at any moment.
+"""One HTTP request on a thread of its own, so that the caller can react to the user's interrupt at any time.
 
-The libraries that fetch such files (huggingface_hub, pooch) look at an interrupt only when a large chunk has arrived,
-so a slow or silent server would hold ComfyUI's only worker; hence urllib and a thread.
+huggingface_hub and pooch could check for an interrupt only after each large chunk, so a slow or silent server would
+block ComfyUI's only worker; hence urllib and a thread.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from ..core.errors import DependencyError, ModelError
 from ..core.packages import import_package
 
 TIMEOUT = 20.0  # seconds without a single byte
-LOOK = 0.2  # seconds between two looks at the user's interrupt
+POLL_INTERVAL = 0.2  # seconds between checks for the user's interrupt
 _PIECE = 1 << 18  # bytes
-_PIECES_AHEAD = 32  # that may wait until the caller has written them
+_PIECES_AHEAD = 32  # received, but not yet taken by the caller
 
 
 class TransferError(Exception):
@@ -40,14 +40,14 @@ class TransferError(Exception):
 
 
 class Transfer:
-    """A GET request. As a context manager: it starts on entry, and on exit its connection is closed, whatever its
-    thread is waiting for. A connection that is still being made ends by itself within `TIMEOUT`.
+    """A GET request as a context manager: it starts on entry, and exit closes its connection even while the thread
+    waits for data. A connection attempt in progress ends by itself within `TIMEOUT`.
 
     Args:
         url: The address; redirects are followed, over http and https.
-        start: The first byte wanted.
-        secrets: Headers that are shown to the server of ``url`` alone, not to those that it redirects to.
-        idle: Called every `LOOK` seconds while nothing arrives. What it raises ends the wait.
+        start: Offset of the first byte to request.
+        secrets: Headers sent only to the server of ``url``, not to servers that it redirects to.
+        idle: Called every `POLL_INTERVAL` seconds while nothing arrives. May raise to end the wait.
 
     Raises:
         ModelError: The certificates of Python's certifi package cannot be read.
@@ -70,21 +70,21 @@ class Transfer:
         with self._lock:
             self._stopped.set()
             self._drop_connection()
-        self._thread.join(LOOK)
+        self._thread.join(POLL_INTERVAL)
 
     def head(self) -> tuple[int, int | None]:
-        """The response's status, and how many bytes will come; None where the server does not say.
+        """The response's status and the number of bytes to come, None if the server does not say.
 
         Raises:
-            TransferError: There is no response, or it says that the request failed.
+            TransferError: There is no response, or its status is an error.
         """
         return self._next()
 
     def pieces(self) -> Iterator[bytes]:
-        """The bytes, as they arrive. To be called after `head`.
+        """Yield the bytes as they arrive; call `head` first.
 
         Raises:
-            TransferError: The connection broke. Where it merely ends too early, the bytes end too.
+            TransferError: The connection broke. If the server closes it early, the bytes just end.
         """
         while piece := self._next():
             yield piece
@@ -92,7 +92,7 @@ class Transfer:
     def _next(self) -> Any:
         while True:
             try:
-                item = self._arrived.get(timeout=LOOK)
+                item = self._arrived.get(timeout=POLL_INTERVAL)
             except queue.Empty:
                 self._idle()
                 continue
@@ -102,7 +102,7 @@ class Transfer:
                 raise item
             return item
 
-    # In the thread
+    # On the thread
 
     def _receive(self) -> None:
         try:
@@ -129,19 +129,19 @@ class Transfer:
     def _put(self, item: object) -> None:
         while not self._stopped.is_set():
             with contextlib.suppress(queue.Full):
-                return self._arrived.put(item, timeout=LOOK)
+                return self._arrived.put(item, timeout=POLL_INTERVAL)
 
     def _keep(self, connection: socket.socket) -> None:
-        """Remember the newest connection, of which a redirect makes several, so that it can be closed from outside."""
+        """Remember the newest connection (each redirect makes another), so that the caller can close it."""
         with self._lock:
             self._drop_connection()
             if self._stopped.is_set():
                 raise ConnectionAbortedError("the download was stopped")
-            self._connection = connection.dup()  # TLS takes the socket away from its object
+            self._connection = connection.dup()  # TLS detaches the original socket
 
     def _drop_connection(self) -> None:
         if self._connection is not None:
-            with contextlib.suppress(OSError):  # the server closed it before
+            with contextlib.suppress(OSError):  # already closed by the server
                 self._connection.shutdown(socket.SHUT_RDWR)
             self._connection.close()
             self._connection = None
@@ -181,7 +181,7 @@ class _Handler(urllib.request.HTTPSHandler, urllib.request.HTTPHandler):
 
 
 def _opener(keep: Callable[[socket.socket], None]) -> urllib.request.OpenerDirector:
-    # Of our own, since another pack may have replaced the one behind urlopen; without ftp, file and data.
+    # Not urlopen's, which another pack may have replaced. Without ftp, file and data.
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -198,7 +198,7 @@ def _opener(keep: Callable[[socket.socket], None]) -> urllib.request.OpenerDirec
 def _tls_context() -> ssl.SSLContext:
     context = ssl.create_default_context()
     try:
-        certifi = import_package("certifi", "", "where")  # some Pythons on macOS know no authorities of their own
+        certifi = import_package("certifi", "", "where")  # some Pythons on macOS have no authorities of their own
     except DependencyError:
         return context
     authorities = certifi.where()

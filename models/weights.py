@@ -22,7 +22,7 @@ from ..core.interfaces import NoProgress, Progress
 from .catalog import HUB, Model, RemoteFile
 from .fetching import Download, WrongContent, reason
 from .part_file import PartFile, kept_bytes, remove_old_parts
-from .transfer import LOOK, TransferError
+from .transfer import POLL_INTERVAL, TransferError
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ def offline() -> bool:
 
 
 def address(url: str) -> str:
-    """``url`` as it is requested: on ``HF_ENDPOINT`` where that is set and ``url`` is on the hub.
+    """The address to request for ``url``: on ``HF_ENDPOINT`` if that is set and ``url`` is on the hub.
 
     Raises:
         ModelError: ``HF_ENDPOINT`` is not an address.
@@ -58,14 +58,14 @@ def _is_address(text: str) -> bool:
         return False
     try:
         parts = urllib.parse.urlsplit(text)
-        _ = parts.port  # raises ValueError where it is not a port
+        _ = parts.port  # raises ValueError if it is not a number
     except ValueError:
         return False
     return bool(parts.hostname)
 
 
 def default_folder(kind: str) -> Path:
-    """Where models of ``kind`` are kept when there is no ComfyUI to say where: the user's cache folder.
+    """The folder for models of ``kind`` without ComfyUI: in the user's cache folder.
 
     Raises:
         ModelError: The user has no home folder.
@@ -85,29 +85,31 @@ def check_name(name: object, what: str) -> str:
     remedy = "Give the name of a model, such as org/model, or of a folder among the models; not a path"
     if not isinstance(name, str):
         raise InputError(f"{what} is of type {type(name).__name__}, not a name", remedy)
-    shown = quote(name)
+    problem = None
     if not name.strip():
-        raise InputError(f"{what} is {shown}, which is not a name", remedy)
-    if re.search(r"[\x00-\x1f\\:]", name):
-        raise InputError(f"{what} is {shown}, which holds a backslash, a colon or a control character", remedy)
-    if not is_unicode(name):
-        raise InputError(f"{what} is {shown}, which holds half a character", remedy)
-    if name.startswith(("/", "~")):
-        raise InputError(f"{what} is {shown}, which is an absolute path", remedy)
-    if any(part in ("", ".", "..") for part in name.split("/")):
-        raise InputError(f"{what} is {shown}, which holds an empty part, '.' or '..'", remedy)
+        problem = "is not a name"
+    elif re.search(r"[\x00-\x1f\\:]", name):
+        problem = "contains a backslash, a colon or a control character"
+    elif not is_unicode(name):
+        problem = "contains an invalid character"
+    elif name.startswith(("/", "~")):
+        problem = "is an absolute path"
+    elif any(part in ("", ".", "..") for part in name.split("/")):
+        problem = "contains an empty part, '.' or '..'"
+    if problem:
+        raise InputError(f"{what} is {quote(name)}, which {problem}", remedy)
     return name
 
 
 def quote(name: object) -> str:
-    """A value that was given as a name, as messages show it: not all of a long one, of anything but text its type."""
+    """Format a name for messages: long ones shortened, and only the type of a value that is not text."""
     if not isinstance(name, str):
         return f"of type {type(name).__name__}"
     return repr(name if len(name) <= 100 else f"{name[:97]}...")
 
 
 def is_unicode(name: str) -> bool:
-    """Whether a name can be sent to the editor and back: on Linux the name of a file may be any bytes."""
+    """Whether a name can be sent to the editor and back: on Linux a file name may be arbitrary bytes."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -118,15 +120,15 @@ def is_unicode(name: str) -> bool:
 def download_missing(model: Model, folder: Path, progress: Callable[[int], Progress] | None = None) -> None:
     """Fetch those of ``model``'s files that are not in ``folder`` yet. Files that are there are never touched.
 
-    A second thread that wants the same folder waits, and then finds the files there. What was fetched completely
-    before a failure stays, and so do the bytes of a file whose connection broke: the next run goes on from there.
+    A second thread that wants the same folder waits, and then finds the files there. Files that were complete before a
+    failure stay, and so do the bytes of a file whose connection broke: the next run resumes there.
 
     Args:
         folder: Made if missing.
-        progress: Called with the bytes to fetch (those that are known, and 1 at least), and only where there are any,
-            before anything is requested or written. May raise a ModelError to forbid the download. The answer's
-            ``step`` gets the bytes as they arrive, and 0 several times a second while none arrive; it may raise to
-            stop, and then nothing of the unfinished file is left.
+        progress: Called with the number of bytes to fetch (as far as known, at least 1) if any file is missing, before
+            anything is requested or written. May raise a ModelError to forbid the download. ``step`` of its result
+            gets the bytes as they arrive, and 0 several times a second while none arrive; it may raise to stop, which
+            removes the unfinished file.
 
     Raises:
         ModelError: It cannot be done; says why, and how to do it by hand.
@@ -140,14 +142,14 @@ def download_missing(model: Model, folder: Path, progress: Callable[[int], Progr
         bar = NoProgress() if progress is None else progress(max(1, sum(file.size or 0 for file in missing)))
     except ModelError as error:
         raise _by_hand(model, folder, error.problem, error.remedy) from error
-    with _alone_in(folder, bar):
+    with _folder_locked(folder, bar):
         missing = _missing(model, folder)
         _check_space(folder, missing)
         try:
             for file in missing:
                 download(file, folder, bar)
         except ModelError as error:
-            raise _by_hand(model, folder, error.problem, "Run again when that is mended") from error
+            raise _by_hand(model, folder, error.problem, "Fix that and run again") from error
 
 
 def _by_hand(model: Model, folder: Path, problem: str, remedy: str) -> ModelError:
@@ -165,21 +167,21 @@ def _by_hand(model: Model, folder: Path, problem: str, remedy: str) -> ModelErro
 def download(file: RemoteFile, folder: Path, progress: Progress | None = None) -> Path:
     """Fetch one file into ``folder`` and return its path. It appears there whole and checked, or not at all.
 
-    It is written beside its place, see `part_file`, and renamed when size and checksums are right. A connection that
-    breaks is taken up again where it broke, twice; after that what has come is kept for the next run.
+    It is written to a partial file (see `part_file`), which is renamed once size and checksums match. After a broken
+    connection the download is resumed, twice; then the partial file is kept for the next run.
 
     Args:
         folder: Made if missing.
-        progress: As the answer of `download_missing`'s.
+        progress: As the result of ``progress`` in `download_missing`.
 
     Raises:
         ModelError: Offline, not found, refused, interrupted for good, the wrong content, no room, no right to write.
     """
     url, target = address(file.url), folder / file.name
-    by_hand = f"Run again when that is mended, or download it by hand and save it as {target}"
+    by_hand = f"Fix that and run again, or download it by hand and save it as {target}"
     _check_not_offline(url, by_hand)
     if os.path.isdir(target):
-        raise ModelError(f"{target} is a folder, and a file of that name is needed", "Move that folder away")
+        raise ModelError(f"{target} is a folder, but a file of that name is needed", "Move or rename that folder")
     secrets = _secrets(url)
     is_new = not os.path.exists(folder)
     try:
@@ -208,7 +210,7 @@ def _fetch(url: str, file: RemoteFile, target: Path, secrets: dict[str, str], pr
         part.finish(target)
     except TransferError as error:
         kept = part.keep()
-        note = f"; the {kept / 1e6:.1f} MB that came are kept in {part.path} for the next run" if kept else ""
+        note = f"; {kept / 1e6:.1f} MB are kept in {part.path} for the next run" if kept else ""
         raise _Broken(reason(error.cause) + note) from error.cause
     except ModelError:  # nothing was requested
         part.keep()
@@ -219,24 +221,25 @@ def _fetch(url: str, file: RemoteFile, target: Path, secrets: dict[str, str], pr
 
 
 def _secrets(url: str) -> dict[str, str]:
-    """The header that shows the user's token, where ``url`` is on the hub or its mirror.
+    """The header with the user's token if ``url`` is on the hub or its mirror, else no headers.
 
     Raises:
-        ModelError: The token is not one. Its value is not shown.
+        ModelError: The token is malformed. The message does not show it.
     """
     token = os.environ.get("HF_TOKEN", "").strip()
     if not token or not url.startswith(address(HUB + "/")):
         return {}
     if not re.fullmatch(r"[\x21-\x7e]+", token):
         raise ModelError(
-            "the environment variable HF_TOKEN holds a line break, a space or another character that no token has",
-            "Set it to the token alone, or remove it",
+            "the environment variable HF_TOKEN contains a line break, a space or another character that tokens never "
+            "contain",
+            "Set it to the token only, or remove it",
         )
     return {"Authorization": f"Bearer {token}"}
 
 
 def _local_reason(error: OSError, folder: Path) -> str:
-    """What an error of the file system means to the user."""
+    """Explain a file system error to the user."""
     if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
         return f"there is no room left in {folder}"
     return f"{folder} cannot be written to ({error})"
@@ -258,7 +261,7 @@ def _check_space(folder: Path, files: list[RemoteFile]) -> None:
         free = shutil.disk_usage(existing or folder).free
         needed = sum(max(0, (file.size or 0) - kept_bytes(folder / file.name)) for file in files)
     except OSError:
-        return  # a drive that is not there or does not tell; writing to it will say so
+        return  # the drive is missing or does not say; then writing to it raises the error
     if free < needed:
         raise ModelError(
             f"there is no room in {folder}: {needed / 1e6:.0f} MB are to be downloaded, {free / 1e6:.0f} MB are free",
@@ -267,11 +270,11 @@ def _check_space(folder: Path, files: list[RemoteFile]) -> None:
 
 
 @contextlib.contextmanager
-def _alone_in(folder: Path, bar: Progress) -> Iterator[None]:
-    """One thread at a time downloads into a folder; those that wait obey the user's interrupt."""
+def _folder_locked(folder: Path, bar: Progress) -> Iterator[None]:
+    """Let one thread at a time download into ``folder``. Threads that wait react to the user's interrupt."""
     with _folder_locks_guard:
         lock = _folder_locks.setdefault(folder.absolute(), threading.Lock())
-    while not lock.acquire(timeout=LOOK):
+    while not lock.acquire(timeout=POLL_INTERVAL):
         bar.step(0)
     try:
         yield
@@ -280,4 +283,4 @@ def _alone_in(folder: Path, bar: Progress) -> Iterator[None]:
 
 
 class _Broken(Exception):
-    """The network or the server failed for good; the message says how, and what is kept."""
+    """The network or the server failed. The message says why, and which bytes are kept."""

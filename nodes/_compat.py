@@ -44,7 +44,7 @@ class ClipsegMaskingOfWas(CLIPSegMasking):
 
 
 class ClipsegBatchMaskingOfWas:
-    """Up to 24 images, each with a text of its own, as the third version of the WAS suite has them; six before."""
+    """Up to 24 images, each with its own text, as in the third version of the WAS suite; earlier versions had six."""
 
     DESCRIPTION = "Finds in each of up to 24 images what its own text describes, as soft masks."
     SEARCH_ALIASES = CLIPSegMasking.SEARCH_ALIASES
@@ -66,7 +66,7 @@ class ClipsegBatchMaskingOfWas:
             images = {f"image_{letter}": ("IMAGE", {"tooltip": "All of one size."}) for letter in letters}
             return {**images, **{f"text_{letter}": _clipseg.TEXT for letter in letters}}
 
-        # Those of the first version first: calls by position and saved widget values count on that order.
+        # Inputs of the first version come first: positional calls and saved widget values depend on the order.
         added = {"clipseg_model": _clipseg.CLIPSEG_MODEL, **inputs(cls.LETTERS[6:])}
         return {"required": inputs("ab"), "optional": {**inputs("cdef"), **added}}
 
@@ -92,12 +92,12 @@ class ClipsegBatchMaskingOfWas:
 
 
 def _query(values: dict, name: str) -> clipseg.Query:
-    clipseg.split_prompts(values[name], name)
+    clipseg.split_prompts(values[name], name)  # raises with the input's own name
     return clipseg.Query(values[name])
 
 
 def _signature_of(node: type) -> inspect.Signature:
-    """Of a method whose parameters are the node's inputs in order: images and models default to None, text to ""."""
+    """The signature of a method that takes a node's inputs in order: images and models default to None, text to ""."""
     groups = node.INPUT_TYPES()
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = [inspect.Parameter("self", kind), *(inspect.Parameter(name, kind) for name in groups["required"])]
@@ -188,19 +188,19 @@ def register(classes: dict[str, type], display_names: dict[str, str]) -> None:
             registry.offer_replacement(old, new, partial(_sockets, node, inputs))
 
     for node in classes.values():
-        _name_unknown_inputs(node)
+        _reject_unknown_inputs(node)
 
 
-def _name_unknown_inputs(node: type) -> None:
-    """Have the node's method name inputs that the node does not have, where Python would raise a TypeError.
+def _reject_unknown_inputs(node: type) -> None:
+    """Make the node's method reject unknown inputs with a clear error, instead of Python's TypeError.
 
-    ComfyUI drops unknown values of a prompt, but hands on unknown links: those of another version of the node, or of
-    another pack's node of the same id.
+    ComfyUI drops unknown values of a prompt but passes on unknown links, as from another version of the node, or from
+    another pack's node with the same id.
     """
     name = node.FUNCTION
-    owner = next(each for each in node.__mro__ if name in vars(each))  # several ids may share it
+    owner = next(each for each in node.__mro__ if name in vars(each))  # several ids may share a class
     method = vars(owner)[name]
-    if hasattr(method, "names_unknown_inputs"):
+    if hasattr(method, "rejects_unknown_inputs"):
         return
     known = inspect.signature(method).parameters
 
@@ -210,11 +210,11 @@ def _name_unknown_inputs(node: type) -> None:
         if unknown:
             raise InputError(
                 f"this node has no input called {', '.join(unknown)}",
-                "Remove that link. The workflow was made for another version of this node, or for another pack's",
+                "Remove that link. The workflow was made for another version of this node, or for another pack's node",
             )
         return method(self, *args, **kwargs)
 
-    checked.names_unknown_inputs = True
+    checked.rejects_unknown_inputs = True
     setattr(owner, name, checked)
 
 

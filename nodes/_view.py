@@ -1,9 +1,9 @@
-"""What a node shows of a run in the editor: small images, from which `web/js` draws the node's live view.
+"""Small images of a node's run, from which `web/js` draws the node's live view in the editor.
 
-They are made only for a run that the editor queued, and of the first `MOST_PICTURES` images of a batch. They are files
-in ComfyUI's temp folder (`_view_files` says for how long), named in the node's answer ``{"ui": {"maskwright": [one
-entry an image]}, "result": ...}``. An entry says how it is drawn (``kind``), names its files as ``{"filename",
-"subfolder", "type"}``, and holds what else the drawing needs. Callers without an editor get the plain result.
+They are made only for runs that the editor queued, and only for the first `MOST_PICTURES` images of a batch. Their
+files are in ComfyUI's temp folder (`_view_files` decides for how long). The node's answer ``{"ui": {"maskwright":
+[...]}, "result": ...}`` has one entry for each image: how to draw it (``kind``), its files as ``{"filename",
+"subfolder", "type"}``, and other values for drawing. Callers without an editor get the plain result.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ KEY = "maskwright"
 REGIONS_EVENT = "maskwright.regions"
 SUBFOLDER = "maskwright"
 LONGEST_SIDE = 1024  # pixels of a picture in the view
-LONGEST_ID = 100  # characters of a workflow's id, of which ComfyUI's have 36
+LONGEST_ID = 100  # characters of a workflow's id; ComfyUI's own have 36
 LONGEST_TEXT = 1000  # characters of a setting
 MOST_PICTURES = 64  # of one run, the first ones: they cost time and disk, and nobody leafs through a whole film
 
@@ -42,8 +42,8 @@ HIDDEN = {"extra_pnginfo": "EXTRA_PNGINFO"}
 log = logging.getLogger(__name__)
 
 
-def _costs_only_the_view(method: Callable) -> Callable:
-    """Nothing where no editor asked; and what goes wrong in making images for it is logged, not raised."""
+def _never_fails_the_run(method: Callable) -> Callable:
+    """Make a method of `View` do nothing without an editor, and log its errors instead of raising them."""
 
     @functools.wraps(method)
     def guarded(self: View, *args: object, **kwargs: object) -> None:
@@ -54,7 +54,7 @@ def _costs_only_the_view(method: Callable) -> Callable:
         except Exception as error:
             if host.is_interrupt(error):
                 raise
-            log.warning("The view of this node stays as it was: %s", str(error) or type(error).__name__)
+            log.warning("Could not update the preview of this node: %s", str(error) or type(error).__name__)
             self._folder = None
             self._entries.clear()
 
@@ -68,7 +68,7 @@ class View:
         workflow = extra_pnginfo.get("workflow") if isinstance(extra_pnginfo, Mapping) else None
         folder = host.temp_folder() if workflow else None
         workflow_id = _id_of(workflow)
-        # The editor may have another workflow open by the time that it receives this.
+        # The editor may have another workflow open when it receives this.
         self._workflow = {"workflow": workflow_id} if workflow_id else {}
         self._folder = folder / SUBFOLDER if folder else None
         self._files = _view_files.files_of(workflow_id, host.executing()) if folder else None
@@ -77,10 +77,10 @@ class View:
         self._boxes: Sequence[Sequence] | None = None  # of the image that the editor was shown last
 
     def answer(self, result: tuple, **common: Any) -> tuple | dict:
-        """What the node returns: ``result``, and for the editor the entries, each with what they have in ``common``.
+        """The node's return value: ``result``, and for the editor the entries, each with the values in ``common``.
 
         Args:
-            result: The node's outputs, of which the first is a tensor.
+            result: The node's outputs; the first is a tensor.
         """
         if not self._entries:
             return result
@@ -88,7 +88,7 @@ class View:
             common["settings"] = _without_long_texts(common["settings"])
         entries = [{**common, **self._workflow, **self._entries[index]} for index in sorted(self._entries)]
         if result:
-            first = result[0].view_as(result[0])  # an object of this run alone: a node may return what it was given
+            first = result[0].view_as(result[0])  # a new object, since a node may return its input
             self._files.keep_for(first)
             result = (first, *result[1:])
         return {"ui": {KEY: entries}, "result": result}
@@ -101,22 +101,22 @@ class View:
         """
         return functools.partial(self._listen, images, scale)
 
-    @_costs_only_the_view
+    @_never_fails_the_run
     def _listen(self, images: torch.Tensor, scale: float, entries: slice, probabilities: torch.Tensor) -> None:
         for index, values in zip(range(entries.start, min(entries.stop, MOST_PICTURES)), probabilities):
-            # As parts of the highest one: a mask that is stretched shows steps in what is small, too.
+            # Normalized by the maximum, since a stretched mask would show steps in small values.
             high = float(values.max()) or 1.0
             data, bits, shrunk = _encode_probabilities(values / high)
             facts = {"bits": bits, "high": high, "scale": scale / shrunk}
             self._add(index, images[index], _small(images[index]), {"probabilities": (data, "png")}, facts)
 
-    @_costs_only_the_view
+    @_never_fails_the_run
     def comparison(self, before: torch.Tensor, after: torch.Tensor, boxes: Sequence[Sequence] = ()) -> None:
         """Images before and after a node's work.
 
         Args:
             before: ``[B,H,W,C]``.
-            after: ``[B*k,n*H,W,3 or 4]``: k versions of each, n images below each other as a rule 1; the fourth
+            after: ``[B*k,n*H,W,3 or 4]``: k versions of each, n images stacked vertically, usually 1; the fourth
                 channel is alpha.
             boxes: For each of these its regions ``(x1, y1, x2, y2)`` in pixels of ``before``.
         """
@@ -135,9 +135,9 @@ class View:
             regions = [[float(side) for side in box] for box in boxes[index]] if index < len(boxes) else []
             self._add(index, old, small_old, files, {"boxes": regions})
 
-    @_costs_only_the_view
+    @_never_fails_the_run
     def working(self, node_id: str, image: torch.Tensor, boxes: Sequence[Sequence], current: int) -> None:
-        """Show at once where the node works: regions with their numbers over an image.
+        """Show immediately where the node is working: numbered regions over an image.
 
         Args:
             node_id: The node's own, from the hidden input ``UNIQUE_ID``.
@@ -176,13 +176,13 @@ class View:
 
 
 def _id_of(workflow: object) -> str:
-    """A workflow's id; "" where it has none, or one that is too long to repeat in every entry (`web/js` agrees)."""
+    """A workflow's id; "" if it has none, or one too long to repeat in every entry (`web/js` has the same limit)."""
     value = workflow.get("id") if isinstance(workflow, Mapping) else None
     return value if isinstance(value, str) and len(value) <= LONGEST_ID else ""
 
 
 def _without_long_texts(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as every entry repeats them. `web/js` takes one that is missing for one that has not changed."""
+    """Drop long texts, since every entry repeats the settings. `web/js` treats a missing setting as unchanged."""
     return {name: value for name, value in settings.items() if not isinstance(value, str) or len(value) <= LONGEST_TEXT}
 
 

@@ -1,12 +1,12 @@
-"""How long the files of the nodes' views stay: while an editor may ask for them, and no longer.
+"""Lifetime of the files of the nodes' views: as long as an editor may request them.
 
-"The same node" is the same node id (with its path through subgraphs) of the same workflow id. Of each, these stay:
+A node is identified by its id (with its path through subgraphs) and its workflow's id. For each node these files stay:
 
-- the files of the last finished run, which a page that is loaded again shows;
-- those of earlier runs whose results ComfyUI still has, since it sends what they showed again (``--cache-lru``);
+- those of the last finished run, which a reloaded page shows;
+- those of earlier runs whose results ComfyUI still caches, since it sends their entries again (``--cache-lru``);
 - those of the run in progress.
 
-So with ComfyUI's usual cache 100 runs leave as many files as one.
+So with ComfyUI's default cache 100 runs leave as many files as one.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ import torch
 
 
 class RunFiles:
-    """The files of one run of a node, from all its calls: a node is called once for each entry of a list."""
+    """The files of all calls of a node in one run: a node is called once for each entry of a list."""
 
     def __init__(self, run: str, of_node: list[RunFiles]) -> None:
         self.run = run
         self.is_finished = False
-        self.results = 0  # that ComfyUI still has
+        self.results = 0  # number of results that still exist
         self._paths: list[Path] = []
         self._of_node = of_node  # all runs of the same node that have files, oldest first
 
@@ -34,7 +34,7 @@ class RunFiles:
         self._paths.append(path)
 
     def keep_for(self, result: torch.Tensor) -> None:
-        """All files of this call are written: keep them as long as ``result`` lives at least."""
+        """Keep the files at least as long as ``result`` lives. Call after all of them are written."""
         with _lock:
             self.is_finished = True
             self.results += 1
@@ -48,20 +48,20 @@ class RunFiles:
 
     def remove(self) -> None:
         while self._paths:
-            with contextlib.suppress(OSError):  # gone with the temp folder, or held open by a virus scanner
+            with contextlib.suppress(OSError):  # already deleted, or held open by a virus scanner
                 self._paths.pop().unlink()
 
 
 _of_nodes: dict[tuple[str, str], list[RunFiles]] = {}
-_lock = threading.RLock()  # a result may be garbage-collected while it is held
+_lock = threading.RLock()  # reentrant, since a result may be garbage-collected while it is held
 
 
 def files_of(workflow_id: str, executing: tuple[str, str] | None) -> RunFiles:
     """The record of the files that a node is about to write.
 
     Args:
-        workflow_id: "" where it has none.
-        executing: The ids of the run and of the node; None where the host does not tell: then the files stay.
+        workflow_id: "" if it has none.
+        executing: The ids of the run and the node; None if the host does not say: then the files stay.
     """
     if executing is None:
         return RunFiles("", [])
@@ -78,6 +78,6 @@ def _remove_unneeded(of_node: list[RunFiles]) -> None:
     finished = [files for files in of_node if files.is_finished]
     for files in of_node[:-1]:
         if not files.results and files not in finished[-1:]:
-            with contextlib.suppress(ValueError):  # a result that was collected just now has done it
+            with contextlib.suppress(ValueError):  # a result that was just collected has removed it
                 of_node.remove(files)
             files.remove()

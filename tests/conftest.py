@@ -1,7 +1,7 @@
 """Loads the pack as ComfyUI does, once, under the name ``maskwright``, so that tests can import its modules.
 
-Before that it hides the machine: tests and every process they start get an empty home folder, none of the variables
-that name models or servers, and no network for the libraries that fetch models.
+Before that it isolates the tests from the machine: they and the processes they start get an empty home folder, no
+variables that name models or servers, and no network for the libraries that fetch models.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ _NAMES_OF_MODELS = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "U2NET_", "REMBG_", 
 
 
 def _hide_the_machine() -> None:
-    """Give this process, and those it starts, an environment in which no model and no setting of the user is seen."""
+    """Give this process, and those it starts, an environment without the user's models and settings."""
     host = comfyui.find_comfyui()
-    if host.usable:  # it may have been found through the real home folder
+    if host.usable:  # it may be in the real home folder
         os.environ["COMFYUI_PATH"], os.environ["COMFYUI_PYTHON"] = str(host.path), str(host.python)
     for name in [name for name in os.environ if name.startswith(_NAMES_OF_MODELS)]:
         del os.environ[name]
@@ -89,7 +89,7 @@ def background_removal() -> None:
 
 @pytest.fixture
 def nobodys_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A home folder of this test's own, for tests that write into it or name models by these variables."""
+    """A home folder for this test alone, for tests that write into it or name models by these variables."""
     for name in ("U2NET_HOME", "REMBG_HOME", "XDG_DATA_HOME"):
         monkeypatch.delenv(name, raising=False)
     for name in ("HOME", "USERPROFILE"):

@@ -1,9 +1,8 @@
-"""Files of the editor, put together in tests from nodes and links."""
+"""Builds files of the editor from nodes and links, for tests."""
 
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,7 +18,7 @@ def node(
     values: object = None,
     mode: int = 0,
 ) -> dict:
-    """A node without links. An input that a widget has, too, is ``(name, type, True)``."""
+    """A node without links. An input that also has a widget is ``(name, type, True)``."""
     entry: dict[str, Any] = {"id": node_id, "type": kind, "pos": [10 * node_id, 0], "size": [200, 100], "flags": {}}
     entry |= {"order": node_id, "mode": mode, "properties": {}}
     entry["inputs"] = [
@@ -48,7 +47,7 @@ def subgraph(
     inputs: list[tuple[str, str]],
     outputs: list[tuple[str, str]],
 ) -> dict:
-    """A definition, whose nodes have the type ``subgraph_type(number)``; links begin at `INPUT` and end at `OUTPUT`."""
+    """A definition for nodes of type ``subgraph_type(number)``. Links may begin at `INPUT` and end at `OUTPUT`."""
     nodes = copy.deepcopy(nodes)
     ends = [
         [
@@ -134,7 +133,3 @@ def getter(node_id: int, name: str, kind: str = "MASK", mode: int = 0, of: str =
 
 def instance(node_id: int, number: int, values: list, inputs: list[tuple], mode: int = 0) -> dict:
     return node(node_id, subgraph_type(number), inputs, [("MASKS", "MASK")], values, mode)
-
-
-def copied(data: dict) -> dict:
-    return json.loads(json.dumps(data))

@@ -95,7 +95,7 @@ def test_the_demo_model_is_offered_where_it_is(folder: Path) -> None:
     assert background_files.find(background_files.DEMO).path == background_files.DEMO_FILE
 
 
-def test_available_searches_folders_that_are_links(folder: Path, tmp_path: Path) -> None:
+def test_available_follows_links_to_folders(folder: Path, tmp_path: Path) -> None:
     touch(folder / "real" / "one.onnx")
     touch(tmp_path / "drive" / "my.onnx")
     touch(tmp_path / "drive" / "deep" / "other.onnx")
@@ -106,7 +106,7 @@ def test_available_searches_folders_that_are_links(folder: Path, tmp_path: Path)
     assert background_files.find("my", [tmp_path / "drive"]).path == tmp_path / "drive" / "my.onnx"
 
 
-def test_available_searches_links_in_a_circle_once(folder: Path, tmp_path: Path) -> None:
+def test_available_searches_cyclic_links_once(folder: Path, tmp_path: Path) -> None:
     touch(folder / "z" / "one.onnx")
     (folder / "a link to z").symlink_to(folder / "z")  # sorts before it, and takes no name away
     (folder / "z" / "up").symlink_to(folder)
@@ -120,7 +120,7 @@ def test_available_searches_links_in_a_circle_once(folder: Path, tmp_path: Path)
         assert own == ["other/two.onnx", "z/one.onnx"]
 
 
-def test_available_passes_over_what_is_not_a_file(folder: Path) -> None:
+def test_available_skips_what_is_not_a_file(folder: Path) -> None:
     touch(folder / "mine.onnx")
     (folder / "folder.onnx").mkdir()
     (folder / "dangling.onnx").symlink_to(folder / "gone")
@@ -129,10 +129,8 @@ def test_available_passes_over_what_is_not_a_file(folder: Path) -> None:
     assert background_files.available([folder])[len(catalog.BACKGROUND) :] == ["mine.onnx"]
 
 
-def test_available_passes_over_folders_that_may_not_be_read(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As the system answers to another user; the test itself may run as one who may read all."""
+def test_available_skips_unreadable_folders(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the system refuses another user; the test itself may run as root."""
     touch(folder / "mine.onnx")
     closed = tmp_path / "closed"
     touch(closed / "other.onnx")
@@ -184,7 +182,7 @@ def test_other_names_are_refused_with_a_list(folder: Path, name: object) -> None
     with pytest.raises(InputError) as caught:
         background_files.find(name, [folder])
     text = str(caught.value)
-    assert f"model is {weights.quote(name)}, which is none" in text and str(folder) in text
+    assert f"model is {weights.quote(name)}, which is not a" in text and str(folder) in text
     assert len(text.encode("utf-8")) < 2000
     assert "u2net, " in text and "mine.onnx" in text
 

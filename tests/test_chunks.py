@@ -112,7 +112,7 @@ def test_memory_of_a_failed_try_is_free_before_the_next() -> None:
 
 
 def accelerator_error(code: int) -> RuntimeError:
-    """What torch raises since 2.8, here without CUDA's words for it."""
+    """What torch raises since 2.8, without CUDA's message."""
     error = getattr(torch, "AcceleratorError", RuntimeError)("CUDA error")
     error.error_code = code
     return error

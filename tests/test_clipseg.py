@@ -568,9 +568,10 @@ def test_masking_interrupted_while_prompts_are_encoded(pair: tuple, monkeypatch,
         ("rescale_factor", -1.0),
         ("size", {"height": 10**9, "width": 10**9}),
         ("size", {"longest_edge": 64}),
+        ("resample", [2]),
     ],
 )
-def test_segmenter_names_settings_for_images_that_cannot_be_used(pair: tuple, monkeypatch, name: str, value) -> None:
+def test_segmenter_names_unusable_image_settings(pair: tuple, monkeypatch, name: str, value) -> None:
     monkeypatch.setattr(pair[0].image_processor, name, value)
     with pytest.raises(InputError, match=f"the CLIPSeg processor's {name} is "):
         clipseg.Segmenter(*pair)

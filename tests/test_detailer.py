@@ -139,10 +139,10 @@ def test_each_step_count_is_run_at_the_end_of_a_longer_schedule() -> None:
     assert schedule(1, 0.0001, 0) == (9999, 10000, 10000)
 
 
-def test_schedule_gives_the_base_model_its_steps_as_counted_in_decimals() -> None:
+def test_schedule_loses_no_base_step_to_rounding() -> None:
     """In floating point 10 x (1 - 0.9) is less than 1."""
     assert [schedule(steps, 1.0, 0.9)[1] for steps in (9, 10, 20, 30)] == [0, 1, 2, 3]
-    assert schedule(10, 1.0, 0.1 + 0.2) == (0, 7, 10), "a ratio that is itself the result of arithmetic"
+    assert schedule(10, 1.0, 0.1 + 0.2) == (0, 7, 10), "a ratio that has a rounding error itself"
     for steps in (*range(1, 60), 1000, 9999, 10000):
         for hundredths in range(101):
             _, switch, total = schedule(steps, 1.0, hundredths / 100)
@@ -714,8 +714,8 @@ def test_a_denoise_of_0_from_a_hook_skips_that_cycle() -> None:
 
 
 @pytest.mark.parametrize("denoise", [1e-7, 1e-300, -0.5])
-def test_detail_skips_a_cycle_whose_denoise_from_a_hook_is_almost_0(denoise: float) -> None:
-    """It would change nothing, with a schedule of as many steps as fit into memory or more."""
+def test_detail_skips_a_cycle_if_a_hook_sets_denoise_to_almost_0(denoise: float) -> None:
+    """It would change nothing, and its schedule might not fit into memory."""
 
     class Fades:
         def pre_ksample(self, *ten):
@@ -728,18 +728,18 @@ def test_detail_skips_a_cycle_whose_denoise_from_a_hook_is_almost_0(denoise: flo
     torch.testing.assert_close(result.image, image, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("spoiled", ["steps", "seed"])
-def test_pre_ksample_that_gives_an_infinite_number_is_named(spoiled: str) -> None:
+@pytest.mark.parametrize("name", ["steps", "seed"])
+def test_pre_ksample_with_an_infinite_number_is_named(name: str) -> None:
     class Endless:
         def pre_ksample(self, *ten):
-            place = {"seed": 1, "steps": 2}[spoiled]
+            place = {"seed": 1, "steps": 2}[name]
             return (*ten[:place], float("inf"), *ten[place + 1 :])
 
     with pytest.raises(PackError, match=r"Endless\.pre_ksample gave"):
         run(picture(), hook=Endless())
 
 
-def test_a_hook_that_gives_noise_or_a_noise_mask_with_nan_is_named() -> None:
+def test_hook_that_returns_nan_in_noise_or_noise_mask_is_named() -> None:
     class Noise:
         def get_custom_noise(self, seed, noise, is_touched):
             return noise / 0, True
@@ -750,12 +750,12 @@ def test_a_hook_that_gives_noise_or_a_noise_mask_with_nan_is_named() -> None:
 
     with pytest.raises(PackError, match=r"Noise\.get_custom_noise gave .*not finite noise"):
         run(picture(), hook=Noise())
-    with pytest.raises(PackError, match=r"NoiseMask\.post_encode gave .*noise_mask .*NaN"):
+    with pytest.raises(PackError, match=r"NoiseMask\.post_encode gave .*NaN or infinite values in noise_mask"):
         run(picture(), hook=NoiseMask())
 
 
 @pytest.mark.parametrize("answer", [torch.ones(2), np.ones(2)], ids=["tensor", "array"])
-def test_get_skip_sampling_that_gives_several_values_is_named(answer: Any) -> None:
+def test_get_skip_sampling_with_several_values_is_named(answer: Any) -> None:
     class Undecided:
         def get_skip_sampling(self):
             return answer
@@ -764,7 +764,7 @@ def test_get_skip_sampling_that_gives_several_values_is_named(answer: Any) -> No
         run(picture(), hook=Undecided())
 
 
-def test_a_hook_that_gives_tensors_is_named_without_their_values() -> None:
+def test_hook_error_shows_shapes_and_not_values_of_tensors() -> None:
     class Odd:
         def post_encode(self, latent):
             return {"latent": latent["samples"]}
@@ -896,21 +896,21 @@ SMALL = replace(PLAIN, guide_size=16, crop_factor=1, region_batch=4)
 
 
 @pytest.mark.parametrize("error", [ValueError, RuntimeError, AssertionError, NotImplementedError])
-def test_detail_goes_on_one_at_a_time_with_a_model_that_takes_one_row(
+def test_detail_continues_one_at_a_time_if_the_model_takes_one_row(
     error: type[Exception], caplog: pytest.LogCaptureFixture
 ) -> None:
     image, freed = picture(), []
     sampler = EulerSampler(trouble=fail_for_several(error))
     result = run(image, SIX, SMALL, SOFT_MODEL, sampler, free_memory=lambda: freed.append(1))
-    wanted = run(image, SIX, replace(SMALL, region_batch=1), SOFT_MODEL)
-    assert torch.equal(result.image, wanted.image)
-    assert [len(one.seeds) for one in sampler.runs] == [4, 1, 1, 1, 1, 1, 1], "and stays at one at a time"
+    expected = run(image, SIX, replace(SMALL, region_batch=1), SOFT_MODEL)
+    assert torch.equal(result.image, expected.image)
+    assert [len(one.seeds) for one in sampler.runs] == [4, 1, 1, 1, 1, 1, 1], "stays at one at a time"
     (record,) = caplog.records
     assert "4 regions" in record.getMessage() and "Batch size > 1 currently not supported" in record.getMessage()
     assert freed == [1]
 
 
-def test_detail_goes_on_one_at_a_time_where_an_inpainting_encoder_takes_one_row() -> None:
+def test_detail_continues_one_at_a_time_if_the_inpainting_encoder_takes_one_row() -> None:
     class OneRow(SpaceToDepthVae):
         def encode_for_inpainting(self, positive, negative, image, mask, tiled=False):
             if len(image) > 1:
@@ -923,8 +923,8 @@ def test_detail_goes_on_one_at_a_time_where_an_inpainting_encoder_takes_one_row(
 
 
 @pytest.mark.parametrize("error", [ValueError, MemoryError])
-def test_detail_that_repeats_steps_counts_them_once(error: type[Exception]) -> None:
-    """The second of two cycles fails: the first one's steps are done again, and a progress bar must go back."""
+def test_detail_counts_repeated_steps_once(error: type[Exception]) -> None:
+    """The second of two cycles fails: the first cycle is repeated, and the progress bar must go back."""
 
     def trouble(one: Any) -> None:
         if len(one.seeds) > 1 and len(sampler.runs) == 4:
@@ -936,7 +936,7 @@ def test_detail_that_repeats_steps_counts_them_once(error: type[Exception]) -> N
     assert sampler.expected == [total, total - 2 * 2 * 4], "two regions were done before"
 
 
-def test_detail_raises_what_a_model_raises_for_a_single_row_too() -> None:
+def test_detail_raises_the_models_error_if_a_single_row_fails_too() -> None:
     class Incompatible(Exception):
         pass
 
@@ -948,7 +948,7 @@ def test_detail_raises_what_a_model_raises_for_a_single_row_too() -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, "stop", PackError])
-def test_detail_tries_nothing_again_after_an_interrupt_or_an_error_of_its_own(error: Any) -> None:
+def test_detail_does_not_retry_after_an_interrupt_or_a_pack_error(error: Any) -> None:
     kind = Stop if error == "stop" else error
     raised = PackError("no such sampler", "Take another") if kind is PackError else kind()
 
@@ -1167,14 +1167,14 @@ def test_a_mask_at_the_pictures_edge_is_not_blended_away_there() -> None:
 
 
 def wide_range(*size: int, channels: int = 3, batch: int = 1) -> torch.Tensor:
-    """Values far beyond 0..1, both ways, as upscalers and high dynamic range give them."""
+    """Values far outside 0..1 on both sides, as in upscaled or high dynamic range images."""
     random = torch.Generator().manual_seed(0)
     return torch.randn(batch, *(size or (SIZE, SIZE)), channels, generator=random) * 3
 
 
 @pytest.mark.parametrize("options", [{}, {"feather": 6}, {"color_match": 0.7}, {"guide_size": 100}, {"batch_size": 2}])
 @pytest.mark.parametrize("channels", [3, 4])
-def test_detail_keeps_values_beyond_the_range_bit_for_bit_outside_the_blend(channels: int, options: dict) -> None:
+def test_detail_keeps_values_beyond_0_to_1_outside_the_blend_bit_for_bit(channels: int, options: dict) -> None:
     image, settings_ = wide_range(channels=channels, batch=2), replace(PLAIN, mask_mode=False, **options)
     before = image.clone()
     result = run(image, options=settings_)
@@ -1189,24 +1189,24 @@ def test_detail_keeps_values_beyond_the_range_bit_for_bit_outside_the_blend(chan
     assert result.image[inside][..., :3].min() >= 0 and result.image[inside][..., :3].max() <= 1
 
 
-def test_detail_samples_what_it_would_of_the_clamped_image() -> None:
+def test_detail_samples_the_clamped_image() -> None:
     """A VAE takes 0..1."""
-    image, seen = wide_range(), []
+    image, encoded = wide_range(), []
 
     def note(work: str, values: torch.Tensor, tiled: bool) -> None:
         if work == "encode":
-            seen.append(values.clone())
+            encoded.append(values.clone())
 
     results = [
         run(each, options=replace(PLAIN, feather=4), model=SOFT_MODEL, vae=SpaceToDepthVae(trouble=note))
         for each in (image, image.clamp(0, 1))
     ]
-    assert torch.equal(seen[0], seen[1])
+    assert torch.equal(encoded[0], encoded[1])
     assert torch.equal(results[0].crops[0], results[1].crops[0])
 
 
-def test_a_hook_that_changes_nothing_keeps_values_beyond_the_range() -> None:
-    """It sees the whole image, of which other hooks' results are held to 0..1."""
+def test_post_paste_is_clamped_to_the_range_of_the_image() -> None:
+    """It gets the whole image, whereas results of other hooks are clamped to 0..1."""
 
     class Looks:
         def post_paste(self, image):
@@ -1221,7 +1221,7 @@ def test_a_hook_that_changes_nothing_keeps_values_beyond_the_range() -> None:
             return image * 1e6
 
     bright = run(images, hook=Brightens()).image
-    assert bright[0].max() == images[0].max() and bright[1].max() == 1, "not beyond what the image itself holds"
+    assert bright[0].max() == images[0].max() and bright[1].max() == 1, "clamped to the image's own range"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -1241,21 +1241,21 @@ FAINT_BLACK = torch.where(MIDDLE > 0, 1.0, 1 / 255)
         (torch.full((1, SIZE, SIZE), 0.01), True),
         (MIDDLE, False),
         (torch.where(MIDDLE > 0, 1.0, 0.5 / 255), False),
-        (torch.where(MIDDLE > 0, 1.0, 0.1), False),  # meant: a soft mask over all
+        (torch.where(MIDDLE > 0, 1.0, 0.1), False),  # intended: a soft mask over the whole image
         (torch.ones(1, SIZE, SIZE), False),
         (torch.zeros(1, SIZE, SIZE), False),
     ],
 )
-def test_detail_warns_of_a_mask_whose_black_is_not_quite_black(
+def test_detail_warns_if_the_black_of_a_mask_is_not_quite_black(
     mask: torch.Tensor, warned: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Saved workflows depend on every pixel of 1/255 being selected; people do not expect it."""
+    """Saved workflows depend on selecting every pixel of at least 1/255, but users do not expect it."""
     result = run(picture(batch=len(mask)), mask)
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == warned
     if warned:
         assert "whole image" in messages[0] and "1/255" in messages[0] and "ThresholdMask" in messages[0]
-        assert result.boxes[-1] == [Box(0, 0, SIZE, SIZE)], "the result stays that of saved workflows"
+        assert result.boxes[-1] == [Box(0, 0, SIZE, SIZE)], "saved workflows keep their result"
 
 
 def test_values_are_not_rounded_to_8_bits() -> None:
@@ -1307,7 +1307,7 @@ def test_nan_from_the_sampler_is_an_error() -> None:
         ({"mask_mode": "whole"}, "mask_mode is 'whole'"),
         ({"bbox_fill": "disabled"}, "bbox_fill is 'disabled'"),
         ({"steps": 10**400}, "steps is 1000.*which is too large"),
-        ({"feather": 10**5000}, "feather is of type int and too long to show, which is too large"),
+        ({"feather": 10**5000}, "feather is an int of about 5000 digits, which is too large"),
         ({"cfg": 10**400}, "cfg is 1000.*which is too large"),
         ({"sampler_name": 3}, "sampler_name is 3, which is not text"),
         ({"scheduler": None}, "scheduler is None, which is not text"),

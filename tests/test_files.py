@@ -1,4 +1,4 @@
-"""models/files.py: what changes a file's identity, and when the machine rather than the file is at fault."""
+"""models/files.py: when a file's identity changes, and when the machine is at fault instead of the file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_identity_of_a_file_without_permission(tmp_path: Path, monkeypatch: pyte
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr(Path, "stat", refuse)
-    with pytest.raises(ModelError, match=r"model\.onnx may not be read .*right to read"):
+    with pytest.raises(ModelError, match=r"model\.onnx is not readable .*permission to read"):
         files.identity(tmp_path / "model.onnx")
 
 
@@ -45,8 +45,8 @@ def test_identity_of_a_file_without_permission(tmp_path: Path, monkeypatch: pyte
         (MemoryError(), MemoryError, "not enough memory"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), MemoryError, "not enough memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError, "not enough memory"),
-        (OSError(errno.EACCES, "Permission denied"), ModelError, "may not be read"),
-        (OSError(errno.EPERM, "Operation not permitted"), ModelError, "may not be read"),
+        (OSError(errno.EACCES, "Permission denied"), ModelError, "is not readable"),
+        (OSError(errno.EPERM, "Operation not permitted"), ModelError, "is not readable"),
         (OSError(errno.EMFILE, "Too many open files"), ModelError, "cannot be read now"),
         (OSError(errno.EIO, "Input/output error"), ModelError, "cannot be read now"),
     ],

@@ -171,7 +171,7 @@ def test_the_editor_is_told_only_where_one_asked(comfyui: SimpleNamespace, monke
 
 
 def test_executing_names_the_run_and_the_node(comfyui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert host.executing() is None  # a host that does not tell
+    assert host.executing() is None  # a host that does not say
     context = SimpleNamespace(prompt_id="a", node_id="3:5", list_index=None)
     module = ModuleType("comfy_execution.utils")
     monkeypatch.setitem(sys.modules, "comfy_execution", ModuleType("comfy_execution"))

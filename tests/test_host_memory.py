@@ -1,4 +1,4 @@
-"""Models and caches under ComfyUI's memory management, old and new, and "unload models"."""
+"""Models and caches under old and new memory management of ComfyUI, and "unload models"."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from maskwright.nodes import _clipseg
 from maskwright.nodes import _host as host
 from maskwright.nodes._host import unloading
 
-GPU = torch.device("meta", 1)  # a device that holds no numbers
+GPU = torch.device("meta", 1)  # a device that stores no values
 
 
 class Patcher:
-    """ComfyUI's ModelPatcher, as far as its memory management asks it."""
+    """ComfyUI's ModelPatcher, as far as its memory management calls it."""
 
     def __init__(self, model: torch.nn.Module, load_device: torch.device, offload_device: torch.device) -> None:
         self.model, self.load_device, self.offload_device = model, load_device, offload_device
@@ -42,14 +42,14 @@ class Patcher:
 
 
 class DynamicPatcher(Patcher):
-    """The one of dynamic VRAM, which knows no full load."""
+    """The patcher for dynamic VRAM, which has no full load."""
 
     def is_dynamic(self) -> bool:
         return True
 
 
 class LoadedModel:
-    """An entry of ComfyUI's list. It holds its model weakly and leaves the list when that ends."""
+    """An entry of ComfyUI's list. It references its model weakly and leaves the list when the model is deleted."""
 
     def __init__(self, patcher: Patcher) -> None:
         self._patcher, self.device = weakref.ref(patcher), patcher.load_device
@@ -95,7 +95,7 @@ class Management(SimpleNamespace):
                 self.current_loaded_models.insert(0, loaded)
 
     def free_memory(self, memory: float) -> None:
-        """Its list must stay as it is until all entries were asked, in whichever order: here the pack's own first."""
+        """The list must not change until all entries were called, in any order: here the pack's own first."""
         entries = list(self.current_loaded_models)
         unloaded = []
         for loaded in reversed(entries):
@@ -153,7 +153,7 @@ def test_on_device_uses_the_patcher_that_comfyui_chose_when_it_started(comfyui: 
     assert {each.device.type for each in copy.parameters()} == {"meta"}
 
 
-def test_on_device_where_dynamic_vram_is_off_loads_in_full(comfyui: SimpleNamespace) -> None:
+def test_on_device_without_dynamic_vram_in_a_new_host_loads_in_full(comfyui: SimpleNamespace) -> None:
     comfyui.patchers.CoreModelPatcher = type("Plain", (Patcher,), {"is_dynamic": lambda self: False})
     host.on_device(torch.nn.Linear(2, 2), copy_as)
     assert comfyui.management.full_loads == [True]
@@ -180,7 +180,9 @@ def test_on_device_keeps_one_copy_for_each_device(comfyui: SimpleNamespace, monk
         ("cpu", "cuda:0", False),
     ],
 )
-def test_devices_are_compared_whole(one: str, other: str, expected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_identity_compares_type_and_index(
+    one: str, other: str, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
     assert (host._identity(torch.device(one)) == host._identity(torch.device(other))) is expected
 
@@ -188,7 +190,7 @@ def test_devices_are_compared_whole(one: str, other: str, expected: bool, monkey
 # "Unload models"
 
 
-def test_call_on_unload_drops_copies_and_calls_once_however_often_it_was_asked(comfyui: SimpleNamespace) -> None:
+def test_call_on_unload_drops_copies_and_calls_a_release_once(comfyui: SimpleNamespace) -> None:
     model, calls = torch.nn.Linear(2, 2), []
     release = lambda: calls.append(1)  # noqa: E731 - the same object each time, as a module's function is
     copy = weakref.ref(host.on_device(model, copy_as))
@@ -207,8 +209,8 @@ def test_call_on_unload_drops_copies_and_calls_once_however_often_it_was_asked(c
     assert calls == [1, 1]
 
 
-def test_call_on_unload_where_release_ends_the_model_leaves_comfyuis_list_alone(comfyui: SimpleNamespace) -> None:
-    """A node asks for the release before it has a copy."""
+def test_call_on_unload_keeps_comfyuis_list_if_release_deletes_models(comfyui: SimpleNamespace) -> None:
+    """A node registers the release before it has a copy."""
     models = [torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)]
     host.call_on_unload(models.clear)
     for model in models:
@@ -218,14 +220,14 @@ def test_call_on_unload_where_release_ends_the_model_leaves_comfyuis_list_alone(
     assert models == [] and comfyui.management.current_loaded_models == []
 
 
-def test_call_on_unload_does_not_release_where_comfyui_makes_room(comfyui: SimpleNamespace) -> None:
+def test_call_on_unload_does_not_release_if_comfyui_makes_room(comfyui: SimpleNamespace) -> None:
     calls = []
     host.call_on_unload(lambda: calls.append(1))
     comfyui.management.free_memory(1e12)
     assert calls == [] and len(comfyui.management.current_loaded_models) == 1
 
 
-def test_call_on_unload_goes_on_after_a_release_that_fails(
+def test_call_on_unload_continues_after_a_release_that_fails(
     comfyui: SimpleNamespace, caplog: pytest.LogCaptureFixture
 ) -> None:
     calls = []
@@ -252,7 +254,7 @@ def test_on_device_under_a_host_that_unloads_everything_for_each_model(
     assert [len(copies) for copies in (host._COPIES[first], host._COPIES[second])] == [0, 1]
 
 
-def test_make_room_leaves_what_is_loaded_afterwards_to_the_next_unload(comfyui: SimpleNamespace) -> None:
+def test_make_room_stays_registered_for_the_next_unload(comfyui: SimpleNamespace) -> None:
     calls = []
     host.call_on_unload(lambda: calls.append(1))
     host.make_room()
@@ -267,7 +269,9 @@ def test_call_on_unload_under_a_host_with_other_memory_management_does_nothing(c
     assert comfyui.management.current_loaded_models == []
 
 
-def test_clipseg_models_go_when_comfyui_unloads(comfyui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clipseg_models_are_released_when_comfyui_unloads(
+    comfyui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("transformers")
     monkeypatch.setattr(_clipseg, "folders", lambda: [])
     _clipseg.load(clipseg_models.DEMO)
@@ -276,24 +280,26 @@ def test_clipseg_models_go_when_comfyui_unloads(comfyui: SimpleNamespace, monkey
     assert not len(clipseg_models._loaded)
 
 
-def test_background_models_go_when_comfyui_unloads(comfyui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_background_models_are_released_when_comfyui_unloads(
+    comfyui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from maskwright import NODE_CLASS_MAPPINGS
 
     def load(*_: object) -> None:
-        raise ModelError("as far as this test goes", "None")
+        raise ModelError("the end of this test", "None")
 
-    kept = ["a session"]
-    monkeypatch.setattr(background_models, "release", kept.clear)
+    sessions = ["a session"]
+    monkeypatch.setattr(background_models, "release", sessions.clear)
     monkeypatch.setattr(background_models, "load", load)
     monkeypatch.setattr(host, "model_folders", lambda kind: [])
     with pytest.raises(ModelError, match="this test"):
         NODE_CLASS_MAPPINGS["ImageSegmentation"]().node(torch.zeros(1, 4, 4, 3), "u2net", "false", 240, 20, 10, "false")
     comfyui.management.unload_all_models()
-    assert kept == []
+    assert sessions == []
 
 
 @pytest.mark.parametrize("release", ["release_memory", "unload"])
-def test_matrices_of_the_device_go_with_the_memory(comfyui: SimpleNamespace, release: str) -> None:
+def test_matrices_are_dropped_when_memory_is_released(comfyui: SimpleNamespace, release: str) -> None:
     separable.lanczos(8, 4, torch.device("cpu"))
     separable.gaussian(8, 2, 1.0, torch.device("cpu"))
     if release == "unload":
@@ -307,8 +313,8 @@ def test_matrices_of_the_device_go_with_the_memory(comfyui: SimpleNamespace, rel
 # Out of memory, and --offline
 
 
-def test_is_out_of_memory_asks_the_host_first_where_it_answers(comfyui: SimpleNamespace) -> None:
-    """It knows an accelerator's error by its code, and clears the one that CUDA would raise again."""
+def test_is_out_of_memory_asks_the_host_first(comfyui: SimpleNamespace) -> None:
+    """It recognises an accelerator's error by its code, and clears the one that CUDA would raise again."""
     asked = []
 
     def is_oom(error: BaseException) -> bool:
@@ -323,14 +329,14 @@ def test_is_out_of_memory_asks_the_host_first_where_it_answers(comfyui: SimpleNa
     assert host.is_out_of_memory(MemoryError()) and not host.is_out_of_memory(RuntimeError("other"))
 
 
-def test_is_out_of_memory_where_the_hosts_kind_is_every_exception_does_not_ask_it(comfyui: SimpleNamespace) -> None:
+def test_is_out_of_memory_does_not_ask_a_host_whose_kind_is_exception(comfyui: SimpleNamespace) -> None:
     comfyui.management.OOM_EXCEPTION = Exception
     comfyui.management.is_oom = lambda error: isinstance(error, Exception)
     assert not host.is_out_of_memory(ValueError())
 
 
 @pytest.mark.parametrize("options", [None, SimpleNamespace(), SimpleNamespace(offline=False)])
-def test_download_progress_where_downloads_are_allowed(
+def test_download_progress_if_downloads_are_allowed(
     options: SimpleNamespace | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if options is not None:

@@ -1,4 +1,4 @@
-"""Sampling and VAEs in ComfyUI's versions, with modules that stand in for it."""
+"""Sampling and VAEs in versions of ComfyUI, with fake modules."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ CPU = torch.device("cpu")
 
 
 class Bar:
-    """ComfyUI's progress bar; each that is made is noted."""
+    """ComfyUI's progress bar; records every instance."""
 
-    made: list[Bar]
+    instances: list[Bar]
 
     def __init__(self, total: int, node_id: str | None = None) -> None:
         self.shown = [(0, total)]
-        self.made.append(self)
+        self.instances.append(self)
 
     def update_absolute(self, value: int, total: int | None = None, preview: Any = None) -> None:
         self.shown.append((value, total))
@@ -35,7 +35,7 @@ def default_noise_sampler(x: torch.Tensor, seed: int) -> Callable:
 
 
 def sample_noisy(model, x, sigmas, extra_args=None, callback=None, disable=None, noise_sampler=None):
-    """A sampler that draws noise on the way, as k-diffusion writes them."""
+    """A sampler that draws noise between steps, in the style of k-diffusion."""
     draw = noise_sampler or default_noise_sampler(x, extra_args["seed"])
     for i in range(len(sigmas) - 1):
         x = x + draw(sigmas[i], sigmas[i + 1])
@@ -45,7 +45,7 @@ def sample_noisy(model, x, sigmas, extra_args=None, callback=None, disable=None,
 
 @pytest.fixture
 def comfyui(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A running ComfyUI whose runs of samplers are noted."""
+    """A running ComfyUI that records the runs of samplers."""
     runs: list[SimpleNamespace] = []
 
     def sample_custom(
@@ -70,7 +70,7 @@ def comfyui(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     def calculate_sigmas(model_sampling: Any, scheduler: str, steps: int) -> torch.Tensor:
         return torch.linspace(steps, 0, steps + 1)
 
-    Bar.made = []
+    Bar.instances = []
     management = SimpleNamespace(throw_exception_if_processing_interrupted=lambda: None)
     sample = SimpleNamespace(
         sample_custom=sample_custom,
@@ -130,10 +130,10 @@ def run_of(model: Any, rows: int = 1, **changes: Any) -> Sampling:
 
 @pytest.mark.parametrize("mask_shape", [(3, 6, 8), (3, 1, 12, 16)], ids=["masks", "masks with a channel"])
 @pytest.mark.parametrize("in_latent", [False, True], ids=["added by ComfyUI", "from the VAE"])
-def test_sample_gives_each_row_its_own_noise_mask_where_latents_have_a_time_axis(
+def test_sample_gives_each_row_its_own_noise_mask_if_latents_have_a_time_axis(
     comfyui: SimpleNamespace, mask_shape: tuple[int, ...], in_latent: bool
 ) -> None:
-    """ComfyUI takes masks [B,y,x] for the frames of one video there, and would mix those of all regions."""
+    """ComfyUI would take masks [B,y,x] as the frames of one video, and mix those of all regions."""
     masks = torch.zeros(mask_shape)
     for row in range(3):
         masks[row, ..., row : row + 3, :] = 1
@@ -148,7 +148,7 @@ def test_sample_gives_each_row_its_own_noise_mask_where_latents_have_a_time_axis
     torch.testing.assert_close(resized, expected)
 
 
-def test_sample_leaves_the_noise_mask_of_latents_without_a_time_axis(comfyui: SimpleNamespace) -> None:
+def test_sample_does_not_change_the_noise_mask_of_latents_without_a_time_axis(comfyui: SimpleNamespace) -> None:
     masks = torch.rand(2, 6, 8)
     latent = {"samples": torch.zeros(2, 4, 6, 8), "noise_mask": masks}
     HostSampler().sample(run_of(model_on(), rows=2, latent=latent))
@@ -157,7 +157,7 @@ def test_sample_leaves_the_noise_mask_of_latents_without_a_time_axis(comfyui: Si
     assert comfyui.runs[1].mask is None
 
 
-def test_sample_hands_noise_over_to_a_refiner_on_another_device(comfyui: SimpleNamespace, cuda: torch.device) -> None:
+def test_sample_moves_noise_to_a_refiner_on_another_device(comfyui: SimpleNamespace, cuda: torch.device) -> None:
     """ComfyUI's node 'Select Model Device' puts models on different devices."""
     sampler = HostSampler()
     for base, refiner in ((CPU, cuda), (cuda, CPU), (cuda, cuda)):
@@ -168,7 +168,7 @@ def test_sample_hands_noise_over_to_a_refiner_on_another_device(comfyui: SimpleN
 
 
 def test_previews_are_made_for_each_device(comfyui: SimpleNamespace) -> None:
-    """Models on two devices may share the object that says how their latents look."""
+    """Models on two devices may share their latent format."""
     sampler, latent_format = HostSampler(), object()
     other = torch.device("meta")
     for device in (CPU, other, CPU):
@@ -176,21 +176,21 @@ def test_previews_are_made_for_each_device(comfyui: SimpleNamespace) -> None:
     assert comfyui.preview.devices == [CPU, other]
 
 
-def test_expect_again_goes_on_where_runs_are_repeated(comfyui: SimpleNamespace) -> None:
+def test_expect_starts_at_the_finished_steps_if_runs_are_repeated(comfyui: SimpleNamespace) -> None:
     sampler = HostSampler()
     sampler.expect(12)
     sampler.sample(run_of(model_on()))
-    sampler.sample(run_of(model_on()))  # done again, as the run of several cycles that failed
+    sampler.sample(run_of(model_on()))  # repeated below, as after a failed run
     sampler.expect(12, 4)
     sampler.sample(run_of(model_on()))
     sampler.sample(run_of(model_on()))
-    first, second = Bar.made
+    first, second = Bar.instances
     assert first.shown[-1] == (8, 12)
     assert second.shown[1] == (5, 12) and second.shown[-1] == (12, 12)
 
 
 class ImageVae:
-    """As ComfyUI's for images: latents without a time axis."""
+    """As ComfyUI's image VAEs: latents without a time axis."""
 
     latent_dim = 2
 
@@ -221,7 +221,7 @@ class VideoVae(ImageVae):
     ("vae", "shape"), [(ImageVae, (1, 4, 6, 8)), (ImageVae, (1, 4, 1, 6, 8)), (VideoVae, (1, 4, 1, 6, 8))]
 )
 def test_decode_takes_a_time_axis_whole_or_in_tiles(vae: type[ImageVae], shape: tuple[int, ...], tiled: bool) -> None:
-    """Older hosts take it in neither way for a VAE of images, newer ones not in tiles."""
+    """With an image VAE older hosts accept it in neither way, and newer ones not in tiles."""
     assert HostVae(vae()).decode(torch.zeros(shape), tiled).shape == (1, 48, 64, 3)
 
 

@@ -233,7 +233,7 @@ def test_gaussian_blur_is_scipys(size: tuple[int, int], sigma: float) -> None:
 )
 @example(size=(2, 1, 1), sigma=2.0, seed=0)
 @example(size=(4, 352, 352), sigma=3.0, seed=0)
-def test_gaussian_blur_of_a_batch_equals_its_masks_bit_for_bit(size: tuple, sigma: float, seed: int) -> None:
+def test_gaussian_blur_of_a_batch_equals_single_masks_bit_for_bit(size: tuple, sigma: float, seed: int) -> None:
     mask = random_masks(*size, seed=seed)
     singles = torch.cat([masks.gaussian_blur(one, sigma) for one in mask.split(1)])
     assert torch.equal(masks.gaussian_blur(mask, sigma), singles)

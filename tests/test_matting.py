@@ -159,17 +159,17 @@ def test_levels_at_the_thresholds_are_unknown() -> None:
 def test_trimap_crossed_thresholds(
     foreground: int, background: int, erode_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in rembg, a pixel that both thresholds claim is background."""
+    """As in rembg, a pixel in both parts is background."""
     bg = rembg_bg()
     image, mask = scene(bust, 61, 47, blur=5)
     trimaps = []
 
     def record(image: np.ndarray, trimap: np.ndarray) -> None:
         trimaps.append(trimap)
-        raise ValueError("the trimap is all that is wanted")
+        raise ValueError("stop after the trimap")
 
     monkeypatch.setattr(bg, "estimate_alpha_cf", record)
-    with pytest.raises(ValueError, match="all that is wanted"):
+    with pytest.raises(ValueError, match="stop after the trimap"):
         bg.alpha_matting_cutout(tensors.to_pil(image), tensors.to_pil(mask), foreground, background, erode_size)
     expected = np.select([trimaps[0] == 0, trimaps[0] == 1], [0, 1], 0.5)
     np.testing.assert_array_equal(matting.trimap(mask, foreground, background, erode_size).numpy(), expected)
@@ -233,8 +233,8 @@ def test_the_equations_are_those_of_the_unknown_pixels_in_the_whole_picture() ->
     np.testing.assert_allclose(right, -whole[u][:, k] @ (sure.ravel()[k] == 1), atol=1e-9)
 
 
-def test_matte_of_a_grey_image_is_nearer_to_the_exact_solution_than_rembg() -> None:
-    """With equal channels the inverse covariance is known in closed form, so rounding costs nothing."""
+def test_matte_of_a_grey_image_is_closer_to_the_exact_solution_than_rembg() -> None:
+    """With equal channels the inverse covariance has a closed form without rounding errors."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.linalg import spsolve
 
@@ -455,13 +455,13 @@ def test_matte_names_a_package_that_does_not_work(
 ) -> None:
     fail_import(monkeypatch, package, error)
     exits = isinstance(error, SystemExit)
-    cause = "it ends the program" if exits else f"{type(error).__name__}: {re.escape(str(error))}"
+    cause = r"its import calls sys\.exit" if exits else f"{type(error).__name__}: {re.escape(str(error))}"
     reason = rf"the Python package {package} is missing or does not work \({cause}\)"
     with pytest.raises(DependencyError, match=f"{reason}.*pip install --upgrade {package}"):
         matting.matte(*PORTRAITS["curls"])
 
 
-def test_matte_names_pymatting_where_numba_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_matte_names_pymatting_if_numba_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == "pymatting"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "numba", None)
@@ -484,11 +484,11 @@ def test_matte_lets_interrupts_and_memory_errors_of_an_import_pass(
         matting.matte(*PORTRAITS["curls"])
 
 
-# --- what others see --------------------------------------------------------------------------------------------------
+# --- output -----------------------------------------------------------------------------------------------------------
 
 
 def photograph() -> Scene:
-    """Noise as a camera leaves it, smoothed: with this the factorisation fails at first, and pymatting prints that."""
+    """Smoothed camera noise, for which pymatting's factorisation fails at first and prints a warning."""
     image, mask = scene(head, edge=12)
     image = scipy_ndimage.gaussian_filter(image.numpy(), (1.5, 1.5, 0))
     return tensors.from_8bit(tensors.to_8bit(torch.from_numpy(image))), mask
@@ -503,14 +503,14 @@ def factorise_as_pymatting_does(image: torch.Tensor, mask: torch.Tensor) -> None
 def test_matte_prints_and_warns_nothing(capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder) -> None:
     pymatting()
     factorise_as_pymatting_does(*photograph())
-    assert "PERFORMANCE WARNING" in capfd.readouterr().out, "this scene is too easy to show anything"
+    assert "PERFORMANCE WARNING" in capfd.readouterr().out, "this scene does not make pymatting print"
     matting.matte(*photograph())
     assert capfd.readouterr() == ("", "")
     assert not recwarn.list
 
 
-def test_matte_keeps_what_others_print(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What another thread prints meanwhile appears, and so does what pymatting prints for others."""
+def test_matte_keeps_output_of_others(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The output of other threads appears, and so does pymatting's when others call it."""
     pymatting()
     module = importlib.import_module("pymatting.preconditioner.ichol")
     factorise = module._ichol

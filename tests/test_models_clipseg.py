@@ -36,7 +36,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def alone(nobodys_models: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No network, nothing cached, and none of this computer's own models."""
+    """No network, nothing cached, and none of this machine's models."""
     from huggingface_hub import constants
 
     for name in ("HF_ENDPOINT", "HF_TOKEN", "TRANSFORMERS_OFFLINE"):
@@ -221,7 +221,7 @@ def test_the_published_model_is_found_in_every_layout(tiny: Path, folder: Path, 
 
 
 @pytest.mark.parametrize("name", [REPOSITORY, "CIDAS--clipseg-rd64-refined", "clipseg-rd64-refined"])
-def test_find_takes_every_way_to_write_the_published_models_name(tiny: Path, folder: Path, name: str) -> None:
+def test_find_accepts_every_spelling_of_the_published_models_name(tiny: Path, folder: Path, name: str) -> None:
     assert clipseg.full_name(name) == clipseg.DEFAULT
     with pytest.raises(ModelError, match=f"{clipseg.DEFAULT} is not on this computer"):
         clipseg.find(name, [folder])
@@ -229,7 +229,7 @@ def test_find_takes_every_way_to_write_the_published_models_name(tiny: Path, fol
     assert clipseg.find(name, [folder]) == clipseg.where(name, [folder]) == place
 
 
-def test_find_takes_the_name_of_a_folder_in_the_cache(tiny: Path, folder: Path, tmp_path: Path) -> None:
+def test_find_accepts_the_name_of_a_folder_in_the_cache(tiny: Path, folder: Path, tmp_path: Path) -> None:
     place = copy(tiny, tmp_path / "hub" / "models--CIDAS--clipseg-rd16" / "snapshots" / "abc")
     assert clipseg.find("models--CIDAS--clipseg-rd16", [folder]) == place
     assert clipseg.full_name("mine") == "mine" and clipseg.full_name(clipseg.DEMO) == clipseg.DEMO
@@ -337,9 +337,7 @@ ODD: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", ODD.values(), ids=ODD)
-def test_available_passes_over_a_config_that_cannot_be_read(
-    tiny: Path, folder: Path, damage: Callable[[Path], object]
-) -> None:
+def test_available_skips_an_unreadable_config(tiny: Path, folder: Path, damage: Callable[[Path], object]) -> None:
     copy(tiny, folder / "mine")
     damage(copy(tiny, folder / "odd") / "config.json")
     assert clipseg.available([folder]) == [clipseg.DEFAULT, "mine"]
@@ -349,7 +347,7 @@ def test_available_passes_over_a_config_that_cannot_be_read(
 
 
 @pytest.mark.parametrize("kind", ["folder", "dangling link", "pipe", "name that is not text"])
-def test_available_passes_over_odd_things_in_the_folder(tiny: Path, folder: Path, kind: str) -> None:
+def test_available_skips_other_things_in_the_folder(tiny: Path, folder: Path, kind: str) -> None:
     copy(tiny, folder / "mine")
     odd = folder / "odd"
     if kind == "folder":
@@ -365,7 +363,7 @@ def test_available_passes_over_odd_things_in_the_folder(tiny: Path, folder: Path
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"a\0b", None], ids=["not text", "zero", "pipe"])
-def test_available_passes_over_a_reference_that_cannot_be_read(tiny: Path, folder: Path, content: bytes | None) -> None:
+def test_available_skips_an_unreadable_reference(tiny: Path, folder: Path, content: bytes | None) -> None:
     copy(tiny, folder / "models--a--b" / "snapshots" / "abc")
     (folder / "models--a--b" / "refs").mkdir()
     main = folder / "models--a--b" / "refs" / "main"
@@ -376,10 +374,10 @@ def test_available_passes_over_a_reference_that_cannot_be_read(tiny: Path, folde
     assert clipseg.available([folder]) == [clipseg.DEFAULT, "a/b"]
 
 
-def test_available_passes_over_a_folder_that_may_not_be_read(
+def test_available_skips_an_unreadable_folder(
     tiny: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As `stat` answers below a folder of another user; the test itself may run as one who may read all."""
+    """As `stat` fails in another user's folder; the test itself may run as root."""
     copy(tiny, folder / "mine")
     copy(tiny, tmp_path / "closed" / "other")
     real = os.stat
@@ -508,9 +506,9 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no image settings": (lambda folder: (folder / "preprocessor_config.json").unlink(), "preprocessor_config.json"),
     "empty image settings": (no_size, "preprocessor_config.json cannot be used: it has no settings for images"),
     "weights cut short": (lambda folder: cut(folder / "model.safetensors", 0.7), r"model.safetensors \(\d+ bytes\) is"),
-    "weights cut in the header": (lambda folder: cut(folder / "model.safetensors", 0.01), "cut short or is no"),
+    "weights cut in the header": (lambda folder: cut(folder / "model.safetensors", 0.01), "incomplete or not a"),
     "weights empty": (lambda folder: cut(folder / "model.safetensors", 0), r"model.safetensors \(0 bytes\)"),
-    "a pointer": (pointer, "is no safetensors file"),
+    "a pointer": (pointer, "not a safetensors file"),
     "weights of another model": (other_tensors, "model.safetensors lacks .* of the tensors"),
     "other shapes": (other_shapes, "cannot be loaded"),
     "config cut short": (lambda folder: cut(folder / "config.json", 0.5), "config.json cannot be used"),
@@ -540,7 +538,7 @@ def test_broken_weights_of_the_published_model_are_named_too(tiny: Path, folder:
     assert str(place / "model.safetensors") in str(caught.value)
 
 
-# What is not to blame on a file
+# Errors that are not the file's fault
 
 
 BAD_IMAGE_SETTINGS = {
@@ -554,11 +552,12 @@ BAD_IMAGE_SETTINGS = {
     "size below 1": {"size": {"height": -3, "width": -3}},
     "size above memory": {"size": {"height": 10**9, "width": 10**9}},
     "no sides": {"size": {}},
+    "a list as filter": {"resample": [2]},
 }
 
 
 @pytest.mark.parametrize("settings", BAD_IMAGE_SETTINGS.values(), ids=BAD_IMAGE_SETTINGS)
-def test_load_names_the_file_whose_settings_for_images_are_wrong(tiny: Path, folder: Path, settings: dict) -> None:
+def test_load_names_the_file_with_unusable_image_settings(tiny: Path, folder: Path, settings: dict) -> None:
     path = copy(tiny, folder / "mine") / "preprocessor_config.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**content, **settings}), encoding="utf-8")
@@ -569,7 +568,7 @@ def test_load_names_the_file_whose_settings_for_images_are_wrong(tiny: Path, fol
 
 @pytest.mark.parametrize("kind", [SystemExit, OSError, RuntimeError, AttributeError, ImportError])
 @pytest.mark.parametrize("package", ["transformers", "huggingface_hub.constants", "safetensors"])
-def test_load_says_what_to_install_whatever_an_import_raises(
+def test_load_says_what_to_install_however_an_import_fails(
     tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, package: str, kind: type
 ) -> None:
     copy(tiny, folder / "mine")
@@ -597,7 +596,7 @@ def fail_to_build(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None
 
 
 @pytest.mark.parametrize("error", [ImportError("no tokenizers"), SystemExit(1)], ids=repr)
-def test_load_does_not_blame_files_for_a_package_that_is_imported_late(
+def test_load_does_not_blame_files_if_a_lazy_import_fails(
     tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     copy(tiny, folder / "mine")
@@ -616,7 +615,7 @@ def test_load_does_not_blame_files_for_a_package_that_is_imported_late(
     ],
     ids=repr,
 )
-def test_load_without_enough_memory_blames_no_file(
+def test_load_does_not_blame_files_for_low_memory(
     tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     copy(tiny, folder / "mine")
@@ -627,12 +626,12 @@ def test_load_without_enough_memory_blames_no_file(
     monkeypatch.undo()
 
 
-def test_load_without_the_right_to_read_blames_no_file(
+def test_load_does_not_blame_files_for_missing_permission(
     tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy(tiny, folder / "mine")
     fail_to_build(monkeypatch, Exception("Permission denied (os error 13)"))
-    with pytest.raises(ModelError, match="mine may not be read by this user") as caught:
+    with pytest.raises(ModelError, match="mine is not readable by the user") as caught:
         clipseg.load("mine", [folder])
     assert "Delete" not in str(caught.value)
 
@@ -642,7 +641,7 @@ class Interrupt(BaseException):
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, Interrupt])
-def test_load_lets_an_interrupt_pass(
+def test_load_passes_on_interrupts(
     tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
 ) -> None:
     copy(tiny, folder / "mine")
@@ -652,14 +651,14 @@ def test_load_lets_an_interrupt_pass(
 
 
 @pytest.mark.parametrize(
-    ("code", "message"), [(errno.EACCES, "may not be read"), (errno.EPERM, "may not be read"), (errno.ENOMEM, "memory")]
+    ("code", "message"), [(errno.EACCES, "not readable"), (errno.EPERM, "not readable"), (errno.ENOMEM, "memory")]
 )
 @pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "model.safetensors"])
 @pytest.mark.parametrize("model", ["mine", clipseg.DEFAULT])
-def test_load_of_a_file_that_may_not_be_read_does_not_say_delete_it(
+def test_load_of_an_unreadable_file_does_not_suggest_deleting_it(
     tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int, message: str, model: str
 ) -> None:
-    """As `open` answers to another user; the test itself may run as one who may read all."""
+    """As `open` refuses another user; the test itself may run as root."""
     path = copy(tiny, folder / model.replace("/", "--")) / name
     for module in (builtins, io):
         real = module.open
@@ -773,7 +772,7 @@ def __getattr__(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["the model", "its vision tower", "a private key"])
 def test_a_config_cannot_name_code_on_the_hub(tiny: Path, folder: Path, tmp_path: Path, place: str) -> None:
-    """transformers fetches and imports a kernel that is named where the way to compute attention is."""
+    """transformers fetches and imports a kernel that the config names as attention implementation."""
     mark, packages = tmp_path / "it ran", tmp_path / "packages"
     (packages / "kernels").mkdir(parents=True)
     stub = KERNELS.replace("MARK", repr(str(mark)))
@@ -784,11 +783,11 @@ def test_a_config_cannot_name_code_on_the_hub(tiny: Path, folder: Path, tmp_path
     )
     made = copy(tiny, folder / "mine")
     config = json.loads((made / "config.json").read_text(encoding="utf-8"))
-    named = {"_attn_implementation": "kernels-community/evil", "attn_implementation": "kernels-community/evil"}
+    kernel = {"_attn_implementation": "kernels-community/evil", "attn_implementation": "kernels-community/evil"}
     if place == "its vision tower":
-        config["vision_config"].update(named)
+        config["vision_config"].update(kernel)
     elif place == "the model":
-        config.update(named)
+        config.update(kernel)
     else:
         config["_attn_implementation_internal"] = "kernels-community/evil"
     (made / "config.json").write_text(json.dumps(config), encoding="utf-8")
@@ -806,10 +805,10 @@ print({{part._attn_implementation for part in (model.config, model.config.vision
     assert not mark.exists()
 
 
-def test_load_prints_nothing_of_what_a_library_remarks(
+def test_load_hides_remarks_of_libraries(
     tiny: Path, folder: Path, capfd: pytest.CaptureFixture, recwarn: pytest.WarningsRecorder
 ) -> None:
-    """transformers would report a tensor that the model has no use for; torch would warn of a pickle's protocol."""
+    """transformers would report an unused tensor, and torch would warn about a pickle's protocol."""
     from safetensors.torch import load_file, save_file
 
     made = copy(tiny, folder / "mine")

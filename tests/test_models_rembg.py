@@ -280,7 +280,7 @@ def test_release_frees_sessions(plain: types.ModuleType, folder: Path) -> None:
     expected = in_use.masks(picture())
     inner = weakref.ref(in_use._session.inner_session._session)
     background.release()
-    assert torch.equal(in_use.masks(picture()), expected), "a run that holds a session goes on with it"
+    assert torch.equal(in_use.masks(picture()), expected), "a run can go on using its session"
     second = load("u2net", folder)
     assert second is not in_use
     del in_use
@@ -360,8 +360,10 @@ def test_a_file_newer_than_onnxruntime_is_not_called_broken(
 
 @pytest.mark.parametrize(("value", "kind"), [(np.nan, "NaN"), (np.inf, "infinity"), (-np.inf, "infinity")])
 @pytest.mark.parametrize("name", ["u2net", "birefnet-general"])  # whose sigmoid would hide infinity
-def test_masks_answer_not_finite(plain: types.ModuleType, folder: Path, name: str, value: float, kind: str) -> None:
-    """An answer that is not finite in a single pixel is an error, not a mask."""
+def test_masks_rejects_nan_and_infinity(
+    plain: types.ModuleType, folder: Path, name: str, value: float, kind: str
+) -> None:
+    """A single pixel that is not finite is an error, not a mask."""
     needs(name)
     tiny_onnx.write(folder / f"{name}.onnx", catalog.REMBG[name].input_size)
     source = load(name, folder)
@@ -415,10 +417,10 @@ def pillow_error() -> None:
 
 
 @pytest.mark.parametrize("fail", [numpy_error, runtime_error, pillow_error])
-def test_masks_too_little_memory(
+def test_masks_retries_after_releasing_memory(
     plain: types.ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch, fail: Callable[[], None]
 ) -> None:
-    """The image is tried once more when memory is released, and the file is not blamed where that does not help."""
+    """If the retry fails too, the file is not blamed."""
     tiny_onnx.write(folder / "u2net.onnx")
     source, images = load("u2net", folder), picture()[None]
     expected = cutouts.remove(images, source)[1]
@@ -438,10 +440,10 @@ def test_masks_too_little_memory(
     assert "delete" not in str(caught.value).lower()
 
 
-def test_masks_print_and_warn_nothing(
+def test_masks_prints_and_warns_nothing(
     plain: types.ModuleType, folder: Path, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
 ) -> None:
-    """ONNX Runtime prints to stderr, past Python: what it finds odd in a file, and once more each error it raises."""
+    """ONNX Runtime prints to stderr, bypassing Python: oddities of a file, and each error that it also raises."""
     import onnx
     from onnx import TensorProto, helper
 
@@ -489,7 +491,7 @@ def broken_rembg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[s
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("import sys\nsys.exit(1)", "it ends the program"),
+        ("import sys\nsys.exit(1)", "its import calls sys.exit"),
         ("import no_such_package", "ModuleNotFoundError: No module named 'no_such_package'"),
         ("raise AttributeError('_ARRAY_API not found')", "_ARRAY_API not found"),
         ("raise OSError('libgomp.so.1: cannot open')", "OSError: libgomp.so.1"),

@@ -291,7 +291,7 @@ def test_files_that_are_missing_or_no_checkpoint_or_hold_code(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("error", "kind", "message"),
     [
-        (PermissionError(errno.EACCES, "Permission denied"), ModelError, "may not be read.*right to read"),
+        (PermissionError(errno.EACCES, "Permission denied"), ModelError, "not readable.*permission to read"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), MemoryError, "not enough memory to read"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError, "not enough memory to read"),
         (MemoryError("Unable to allocate 9 bytes"), MemoryError, "not enough memory to read"),
@@ -369,7 +369,7 @@ def test_pictures_of_odd_sizes(model: modnet.MODNet, size: tuple[int, int], smal
 
 
 @pytest.mark.parametrize(("value", "kind"), [(torch.nan, "NaN"), (torch.inf, "infinity"), (-torch.inf, "infinity")])
-def test_predict_answer_not_finite(model: modnet.MODNet, small_reference: None, value: float, kind: str) -> None:
+def test_predict_rejects_nan_and_infinity(model: modnet.MODNet, small_reference: None, value: float, kind: str) -> None:
     broken = copy.deepcopy(model)
     broken.f_branch.conv_f[-1].layers[0].bias.fill_(value)
     with pytest.raises(ModelError, match=f"MODNet answered with {kind}"):

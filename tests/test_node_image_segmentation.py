@@ -291,7 +291,7 @@ def test_node_prints_and_warns_nothing_for_photographs(
     for photograph in (data.chelsea(), data.coffee()[:, 100:500]):
         image = tensors.from_8bit(photograph.copy())[None]
         _, masks = run(background_files.DEMO, "true", 240, 20, 10, "false", images=image)
-        assert (masks % 1 > 0).any(), "nothing was solved here"
+        assert (masks % 1 > 0).any(), "alpha matting solved nothing here"
     assert capfd.readouterr() == ("", "")
     assert not recwarn.list
 

@@ -262,8 +262,8 @@ NO_MEMORY_ON_THE_CPU = [
 
 
 @pytest.mark.parametrize("error", NO_MEMORY_ON_THE_CPU, ids=str)
-def test_open_session_too_little_memory(computer: Callable, error: Exception) -> None:
-    """It is no fault of the file, and is tried once more when room is made."""
+def test_open_session_retries_after_making_room(computer: Callable, error: Exception) -> None:
+    """If the retry fails too, the file is not blamed."""
     runtime = computer({}, has=[CPU], starts=[CPU])
     failures = [error, None]
 
@@ -295,7 +295,7 @@ def test_is_out_of_memory(error: Exception, expected: bool) -> None:
 
 
 @pytest.mark.parametrize("says", ["the system", "ONNX Runtime"])
-def test_open_session_file_without_read_permission(
+def test_open_session_of_an_unreadable_file(
     computer: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, says: str
 ) -> None:
     runtime = computer({}, has=[CPU], starts=[CPU])
@@ -315,8 +315,8 @@ def test_open_session_file_without_read_permission(
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(ModelError) as caught:
         onnx_runtime.open_session(path, NO_GPU, "Delete it")
-    assert str(path) in caught.value.problem and "may not be read" in caught.value.problem
-    assert "right to read" in caught.value.remedy and "Delete" not in str(caught.value)
+    assert str(path) in caught.value.problem and "is not readable" in caught.value.problem
+    assert "permission to read" in caught.value.remedy and "Delete" not in str(caught.value)
 
 
 def test_a_broken_file_is_named_with_its_size_and_the_reason(computer: Callable, tmp_path: Path) -> None:
@@ -337,7 +337,7 @@ def test_a_broken_file_is_named_with_its_size_and_the_reason(computer: Callable,
 
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Puts an onnxruntime of the given source before the real one."""
+    """A function that installs an onnxruntime with the given source before the real one."""
 
     def install(source: str) -> None:
         for name in [name for name in sys.modules if name.split(".")[0] == "onnxruntime"]:
@@ -359,7 +359,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str]
         "raise AttributeError('_ARRAY_API not found')",
     ],
 )
-def test_onnxruntime_whose_import_fails(computer: Callable, installed: Callable, source: str) -> None:
+def test_onnxruntime_import_that_fails_is_named(computer: Callable, installed: Callable, source: str) -> None:
     computer({}, has=[CPU], starts=[CPU])
     installed(source)
     with pytest.raises(DependencyError, match="onnxruntime is missing or does not work") as caught:
@@ -368,7 +368,7 @@ def test_onnxruntime_whose_import_fails(computer: Callable, installed: Callable,
 
 
 @pytest.mark.parametrize("kind", ["KeyboardInterrupt", "GeneratorExit"])
-def test_onnxruntime_lets_an_interrupt_pass(installed: Callable, kind: str) -> None:
+def test_onnxruntime_passes_on_interrupts(installed: Callable, kind: str) -> None:
     installed(f"raise {kind}")
     with pytest.raises(BaseException) as caught:
         onnx_runtime.onnxruntime()

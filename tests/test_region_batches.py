@@ -1,4 +1,4 @@
-"""Which regions are sampled together: exactly those that the simple definition gives."""
+"""Batches of regions equal those of a simple definition."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def make_task(number: int, reads: tuple[Box, ...], writes: Box, version: int = 0
 
 
 def go_together(task: Task, other: Task) -> bool:
-    """Rows of one batch: the same size and the very same conditionings."""
+    """Whether both can be rows of one batch: same size and identical conditionings."""
 
     def same(one: Pipe | None, two: Pipe | None) -> bool:
         if one is None or two is None:
@@ -33,7 +33,7 @@ def go_together(task: Task, other: Task) -> bool:
 
 
 def batches_by_definition(tasks: Sequence[Task], at_once: Callable[[], int]) -> Iterator[list[Task]]:
-    """Each task is compared with all that are before it and not done."""
+    """Compare each task with all unfinished tasks before it."""
     pending = list(tasks)
     while pending:
         batch, limit = [], at_once()
@@ -73,7 +73,7 @@ def task_lists(draw: st.DrawFn) -> list[Task]:
 @given(tasks=task_lists(), limits=st.lists(st.integers(1, 6), min_size=1, max_size=4))
 def test_batches_equal_the_definition(tasks: list[Task], limits: list[int]) -> None:
     def numbers(function: Callable) -> list[list[int]]:
-        remaining = [*reversed(limits)]  # it may change on the way, as where memory runs out
+        remaining = [*reversed(limits)]  # the limit may change, as when memory runs out
         at_once = lambda: remaining.pop() if len(remaining) > 1 else remaining[0]  # noqa: E731
         return [[task.number for task in batch] for batch in function(tasks, at_once)]
 
@@ -82,8 +82,8 @@ def test_batches_equal_the_definition(tasks: list[Task], limits: list[int]) -> N
 
 @pytest.mark.parametrize("limit", [1, 4])
 @pytest.mark.parametrize("step", [1, 20, 70], ids=["crowded", "overlapping", "apart"])
-def test_batches_compare_a_task_with_few_others(step: int, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many there are: comparing each with each takes minutes for thousands."""
+def test_batches_compare_each_task_with_few_others(step: int, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comparing all pairs takes minutes for thousands of tasks."""
     compared = 0
     is_independent_of = Task.is_independent_of
 

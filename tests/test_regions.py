@@ -77,8 +77,7 @@ def test_finds_what_opencv_finds(seed: int) -> None:
 
 
 def outlines_by_part(selected: np.ndarray) -> list[tuple[Box, np.ndarray]]:
-    """The definition: every connected part, from the bottom up, with its own holes filled, but for those that are
-    in a hole of another."""
+    """The definition: every connected part from the bottom up, holes filled, without parts in holes of others."""
     parts, _ = ndimage.label(selected, np.ones((3, 3)))
     filled = []
     for number, (rows, columns) in reversed([*enumerate(ndimage.find_objects(parts), 1)]):
@@ -108,7 +107,7 @@ def test_find_regions_equals_the_definition(size: tuple, share: float, scale: in
         np.testing.assert_array_equal(region.mask[0].numpy(), outline)
 
 
-def test_find_regions_of_rings_in_each_other_is_the_outermost() -> None:
+def test_find_regions_of_nested_rings_is_the_outermost() -> None:
     rings = torch.zeros(41, 41)
     for inset in range(0, 20, 4):
         rings[inset : 41 - inset, inset : 41 - inset] = 1
@@ -121,33 +120,33 @@ def test_find_regions_of_rings_in_each_other_is_the_outermost() -> None:
     assert torch.equal(soft.mask[0], rings * 0.5), "the parts inside stay selected"
 
 
-def test_find_regions_passes_over_the_mask_as_often_for_many_parts_as_for_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One pass more for each part, or each part compared with each other, takes minutes for thousands."""
+def test_find_regions_needs_no_more_passes_for_many_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pass for each part, or a comparison of all pairs, takes minutes for thousands of parts."""
     passes = 0
 
     def counted(work: Callable) -> Callable:
-        def count(*given: Any, **named: Any) -> Any:
+        def count(*args: Any, **kwargs: Any) -> Any:
             nonlocal passes
             passes += 1
-            return work(*given, **named)
+            return work(*args, **kwargs)
 
         return count
 
     for name in ("label", "find_objects", "binary_fill_holes", "binary_dilation", "binary_propagation"):
         monkeypatch.setattr(ndimage, name, counted(getattr(ndimage, name)))
-    taken = {}
+    passes_for = {}
     for parts in (1, 12):
         mask = torch.zeros(5 * parts, 5 * parts)
         for y, x in itertools.product(range(0, 5 * parts, 5), repeat=2):
             mask[y : y + 3, x : x + 3] = 1
         passes = 0
         assert len(find_regions(mask, 1, 1)) == parts**2
-        taken[parts] = passes
-    assert taken[1] == taken[12]
+        passes_for[parts] = passes
+    assert passes_for[1] == passes_for[12]
 
 
 @pytest.mark.parametrize("factor", [1e3, 1e300, 1e308])
-def test_crop_region_of_any_factor_is_the_image_at_most(factor: float) -> None:
+def test_crop_region_with_a_huge_factor_is_the_whole_image(factor: float) -> None:
     mask = torch.zeros(60, 80)
     mask[20:40, 30:50] = 1
     (region,) = find_regions(mask, factor)
@@ -155,7 +154,7 @@ def test_crop_region_of_any_factor_is_the_image_at_most(factor: float) -> None:
     assert region.mask.sum() == 400
 
 
-def test_upscale_to_any_guide_size_stays_within_max_size() -> None:
+def test_upscale_with_a_huge_guide_size_stays_within_max_size() -> None:
     box = Box(0, 0, 30, 20)
     assert upscale(box, box, 1e308, True, 90) == pytest.approx(3)
 

@@ -1,4 +1,4 @@
-"""What is left of a CLIPSeg model when it is released; the sessions of background removal: test_models_rembg.py."""
+"""Releasing CLIPSeg models; for background removal see test_models_rembg.py."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_release_frees_clipseg(monkeypatch: pytest.MonkeyPatch) -> None:
 
     processor, model = clipseg.load(clipseg.DEMO)
     clipseg.release()
-    assert next(model.parameters()).isfinite().all(), "a run that uses the model goes on with it"
+    assert next(model.parameters()).isfinite().all(), "a run can go on using the model"
     with torch.no_grad():
         model.clip.get_text_features(**processor.tokenizer("red", return_tensors="pt"))
     assert clipseg.load(clipseg.DEMO)[1] is not model

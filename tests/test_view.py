@@ -66,7 +66,7 @@ LONG_ID = "x" * (_view.LONGEST_ID + 1)
     ("workflow_id", "expected"), [("abc", "abc"), (None, None), (7, None), (LONG_ID[1:], LONG_ID[1:]), (LONG_ID, None)]
 )
 def test_what_is_sent_names_its_workflow(pair: tuple, temp: Path, workflow_id: object, expected: str | None) -> None:
-    """Every entry repeats the id, so a long one counts as none."""
+    """Every entry repeats the id, so a long one is dropped."""
     workflow = {"nodes": []} if workflow_id is None else {"nodes": [], "id": workflow_id}
     sent = CLIPSeg().segment_image(
         random(1, 20, 30, 3), "cat", clipseg_model=pair, extra_pnginfo={"workflow": workflow}
@@ -187,14 +187,14 @@ def test_of_a_film_the_first_pictures_are_shown(temp: Path, monkeypatch: pytest.
 
 
 def make_all_of(view: _view.View, image: torch.Tensor) -> None:
-    """Everything that a node shows."""
+    """Call every method that makes images."""
     view.listener(image, 1.0)(slice(0, len(image)), image[..., 0])
     view.comparison(image, image)
     view.working("3", image[0], [], 0)
 
 
 @pytest.mark.parametrize("is_folder_a_file", [True, False])
-def test_a_folder_that_cannot_be_written_costs_the_view_and_not_the_run(
+def test_an_unwritable_folder_fails_the_view_and_not_the_run(
     temp: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_folder_a_file: bool
 ) -> None:
     def read_only(*_: object) -> None:
@@ -207,7 +207,7 @@ def test_a_folder_that_cannot_be_written_costs_the_view_and_not_the_run(
     view = _view.View(EDITOR)
     make_all_of(view, random(3, 8, 8, 3))
     assert view.answer((1, 2)) == (1, 2)
-    assert caplog.text.count("view of this node stays") == 1
+    assert caplog.text.count("Could not update the preview") == 1
 
 
 def test_a_temp_folder_that_was_deleted_is_made_again(temp: Path) -> None:
@@ -220,14 +220,14 @@ def test_a_temp_folder_that_was_deleted_is_made_again(temp: Path) -> None:
 @pytest.mark.parametrize(
     "error", [MemoryError(), torch.cuda.OutOfMemoryError("full"), ValueError("bad"), OSError("no")]
 )
-def test_whatever_goes_wrong_in_making_images_costs_the_view_and_not_the_run(
+def test_an_error_in_making_images_fails_the_view_and_not_the_run(
     temp: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
-    made = []
+    calls = []
 
     def fail_at_the_second(*arguments: object) -> object:
-        made.append(1)
-        if len(made) > 1:
+        calls.append(1)
+        if len(calls) > 1:
             raise error
         return small(*arguments)
 
@@ -236,14 +236,14 @@ def test_whatever_goes_wrong_in_making_images_costs_the_view_and_not_the_run(
     view = _view.View(EDITOR)
     make_all_of(view, random(3, 8, 8, 3))
     assert view.answer((1, 2)) == (1, 2)
-    assert caplog.text.count("view of this node stays") == 1
+    assert caplog.text.count("Could not update the preview") == 1
     assert (str(error) or type(error).__name__) in caplog.text
-    assert len(made) == 2, "goes on after an error"
+    assert len(calls) == 2, "continues after an error"
 
 
 @pytest.mark.parametrize("base", [Exception, BaseException])
-def test_an_interrupt_in_making_images_passes(temp: Path, monkeypatch: pytest.MonkeyPatch, base: type) -> None:
-    """Old hosts have it as an `Exception`."""
+def test_an_interrupt_in_making_images_is_raised(temp: Path, monkeypatch: pytest.MonkeyPatch, base: type) -> None:
+    """On old hosts it is an `Exception`."""
     interrupt = type("InterruptProcessingException", (base,), {})
 
     def stop(*_: object) -> None:
@@ -255,17 +255,17 @@ def test_an_interrupt_in_making_images_passes(temp: Path, monkeypatch: pytest.Mo
         _view.View(EDITOR).comparison(random(1, 8, 8, 3), random(1, 8, 8, 3))
 
 
-# How long the files stay
+# Lifetime of the files
 
 
 class Runs:
-    """Runs of nodes in ComfyUI; ``results`` are those that its cache holds."""
+    """Runs of nodes in ComfyUI; ``results`` is its cache."""
 
     def __init__(self, temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.monkeypatch, self.results, self.count = temp / _view.SUBFOLDER, monkeypatch, [], 0
 
     def run(self, node: str = "5", workflow: str = "abc", calls: int = 1, answers: bool = True, cached: bool = False):
-        """The files that the last call named."""
+        """The names of the files of each call."""
         self.count += 1
         self.monkeypatch.setattr(_view.host, "executing", lambda: (f"run {self.count}", node))
         named = []
@@ -305,7 +305,7 @@ def test_100_runs_leave_as_many_files_as_one(runs: Runs) -> None:
 
 
 def test_files_stay_while_comfyui_may_send_them_again(runs: Runs) -> None:
-    """As with --cache-lru, where going back to earlier settings does not run the node."""
+    """As with --cache-lru: returning to earlier settings does not run the node."""
     (first,) = runs.run(cached=True)
     (second,) = runs.run(cached=True)
     assert first | second <= runs.names()
@@ -314,12 +314,12 @@ def test_files_stay_while_comfyui_may_send_them_again(runs: Runs) -> None:
 
 
 def test_files_of_the_last_run_stay_without_a_cache(runs: Runs) -> None:
-    """As with --cache-none: the page fetches them, and shows them after a reload."""
+    """As with --cache-none: the page fetches them, also after a reload."""
     (named,) = runs.run()
     assert named <= runs.names()
 
 
-def test_a_node_that_runs_once_for_each_of_a_list_keeps_the_files_of_all(runs: Runs) -> None:
+def test_a_node_called_for_each_entry_of_a_list_keeps_all_files(runs: Runs) -> None:
     runs.run()
     named = runs.run(calls=3)
     assert set().union(*named) <= runs.names()
@@ -332,13 +332,13 @@ def test_nodes_of_the_same_id_in_two_workflows_keep_their_own_files(runs: Runs) 
     assert set().union(*kept) <= runs.names()
 
 
-def test_a_run_that_fails_leaves_what_the_last_one_showed(runs: Runs) -> None:
+def test_a_failed_run_keeps_the_files_of_the_last_one(runs: Runs) -> None:
     (named,) = runs.run()
     count = len(runs.names())
     for _ in range(5):
         runs.run(answers=False)
         assert named <= runs.names()
-    assert len(runs.names()) < 3 * count, "files of failed runs stay"
+    assert len(runs.names()) < 3 * count, "files of failed runs pile up"
     runs.run()
     assert len(runs.names()) == count
 
@@ -355,7 +355,7 @@ def test_a_result_that_is_the_nodes_input_does_not_keep_the_files_of_all_runs(ru
     assert len(runs.names()) == 2
 
 
-def test_where_the_host_does_not_tell_which_node_runs_files_stay(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_stay_if_the_host_does_not_say_which_node_runs(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = set()
     for _ in range(2):
         monkeypatch.setattr(_view.host, "executing", lambda: None)

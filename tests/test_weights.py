@@ -261,7 +261,7 @@ def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "reason"), [(404, "does not have it"), (403, "refused"), (401, "HF_TOKEN"), (410, "HTTP 410")]
+    ("status", "reason"), [(404, "does not have this file"), (403, "refused"), (401, "HF_TOKEN"), (410, "HTTP 410")]
 )
 def test_a_plain_no_is_final(server: Server, tmp_path: Path, status: int, reason: str) -> None:
     server.answers["/model.bin"] = lambda handler: handler.send_error(status)
@@ -273,7 +273,7 @@ def test_a_plain_no_is_final(server: Server, tmp_path: Path, status: int, reason
 def test_no_connection(server: Server, tmp_path: Path) -> None:
     with Server() as gone:
         url = gone.url  # nobody listens there any more
-    assert_fails(remote(f"{url}/model.bin"), tmp_path, "there is no connection")
+    assert_fails(remote(f"{url}/model.bin"), tmp_path, "no network connection")
 
 
 def test_a_silent_server_is_given_up(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,7 +281,7 @@ def test_a_silent_server_is_given_up(server: Server, tmp_path: Path, monkeypatch
     server.answers["/model.bin"] = lambda handler: end.wait(20) and None
     monkeypatch.setattr(transfer, "TIMEOUT", 0.05)
     try:
-        assert_fails(remote(f"{server.url}/model.bin"), tmp_path, "nothing came for")
+        assert_fails(remote(f"{server.url}/model.bin"), tmp_path, "no data arrived for")
     finally:
         end.set()
 
@@ -350,7 +350,7 @@ class Interrupt(BaseException):
 
 
 class Stop:
-    """A progress that raises the user's interrupt once ``asked`` is set, as a host does at its next look."""
+    """A progress that raises the user's interrupt once ``asked`` is set, as a host does at the next step."""
 
     def __init__(self, asked: threading.Event) -> None:
         self.asked, self.done = asked, 0
@@ -362,7 +362,7 @@ class Stop:
 
 
 def drip(handler: _Handler, asked: threading.Event, closed: threading.Event) -> None:
-    """A few bytes at a time, without an end, until the client closes the connection."""
+    """Send single bytes until the client closes the connection."""
     handler.send_response(200)
     handler.send_header("Content-Length", str(len(CONTENT)))
     handler.end_headers()
@@ -399,7 +399,7 @@ def test_download_interrupted_while_the_server_is_slow_closes_the_connection_and
     server.answers["/model.bin"] = lambda handler: answer(handler, asked, closed)
     with pytest.raises(Interrupt):
         weights.download(remote(f"{server.url}/model.bin"), tmp_path / "new", Stop(asked))
-    assert closed.wait(10), "the server still waits for the client"
+    assert closed.wait(10), "the client did not close the connection"
     assert not (tmp_path / "new").exists()
 
 
@@ -486,7 +486,7 @@ def test_a_folder_that_cannot_be_made_is_said_so(server: Server, tmp_path: Path)
 
 
 def answer_ranges(handler: _Handler) -> None:
-    """The file, or its end where only that is asked for."""
+    """Send the file, or the requested end of it."""
     start = int(handler.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
     if start >= len(CONTENT):
         handler.send_error(416)
@@ -496,7 +496,7 @@ def answer_ranges(handler: _Handler) -> None:
         handler.give(CONTENT)
 
 
-def test_download_that_breaks_for_good_is_finished_by_the_next_run(server: Server, tmp_path: Path) -> None:
+def test_download_that_breaks_is_finished_by_the_next_run(server: Server, tmp_path: Path) -> None:
     def break_off(handler: _Handler) -> None:
         handler.send_response(200)
         handler.send_header("Content-Length", str(len(CONTENT)))
@@ -508,7 +508,7 @@ def test_download_that_breaks_for_good_is_finished_by_the_next_run(server: Serve
     with pytest.raises(ModelError) as caught:
         weights.download(file, tmp_path)
     (part,) = tmp_path.iterdir()
-    assert f"the 2.0 MB that came are kept in {part} for the next run" in caught.value.problem
+    assert f"2.0 MB are kept in {part} for the next run" in caught.value.problem
     server.asked.clear()
     server.answers["/model.bin"] = answer_ranges
     steps = Steps()
@@ -517,7 +517,7 @@ def test_download_that_breaks_for_good_is_finished_by_the_next_run(server: Serve
     assert steps.done == len(CONTENT) and [path.name for path in tmp_path.iterdir()] == ["model.bin"]
 
 
-LEFT: dict[str, tuple[bytes, list[str | None]]] = {
+LEFTOVERS: dict[str, tuple[bytes, list[str | None]]] = {
     "its beginning": (CONTENT[:500_000], ["bytes=500000-"]),
     "all of it": (CONTENT, []),
     "damaged": (b"?" + CONTENT[1:500_000], ["bytes=500000-", None]),
@@ -528,17 +528,17 @@ LEFT: dict[str, tuple[bytes, list[str | None]]] = {
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["size known", "size unknown"])
-@pytest.mark.parametrize(("left", "ranges"), LEFT.values(), ids=LEFT)
-def test_download_goes_on_with_what_a_killed_process_left(
-    server: Server, tmp_path: Path, left: bytes, ranges: list[str | None], known: bool
+@pytest.mark.parametrize(("leftover", "ranges"), LEFTOVERS.values(), ids=LEFTOVERS)
+def test_download_resumes_what_a_killed_process_left(
+    server: Server, tmp_path: Path, leftover: bytes, ranges: list[str | None], known: bool
 ) -> None:
     server.answers["/model.bin"] = answer_ranges
     file = remote(f"{server.url}/model.bin")
     if not known:
         file = dataclasses.replace(file, size=None)
-        if len(left) > len(CONTENT):
-            ranges = [f"bytes={len(left)}-", None]
-    (tmp_path / "model.bin.1234-0123abcd.part").write_bytes(left)  # as earlier versions called it
+        if len(leftover) > len(CONTENT):
+            ranges = [f"bytes={len(leftover)}-", None]
+    (tmp_path / "model.bin.1234-0123abcd.part").write_bytes(leftover)  # a name of earlier versions
     (tmp_path / "model.bin.89abcdef.part").write_bytes(b"")
     steps = Steps()
     assert weights.download(file, tmp_path, steps).read_bytes() == CONTENT
@@ -547,7 +547,7 @@ def test_download_goes_on_with_what_a_killed_process_left(
     assert steps.done >= len(CONTENT)
 
 
-def test_download_leaves_alone_what_another_process_writes(server: Server, tmp_path: Path) -> None:
+def test_download_leaves_the_part_of_another_process_alone(server: Server, tmp_path: Path) -> None:
     server.answers["/model.bin"] = answer_ranges
     code = f"""
 import sys; sys.path.insert(0, {str(ROOT / "tools")!r})
@@ -570,12 +570,12 @@ print("ready", flush=True); sys.stdin.read()
         writer.kill()
         writer.communicate()
     (tmp_path / "model.bin").unlink()
-    weights.download(remote(f"{server.url}/model.bin"), tmp_path)  # at once, since the lock ended with the process
+    weights.download(remote(f"{server.url}/model.bin"), tmp_path)  # immediately: the lock ended with the process
     assert server.asked[-1][1].get("Range") == "bytes=1000-"
     assert [path.name for path in tmp_path.iterdir()] == ["model.bin"]
 
 
-def test_download_removes_parts_that_nobody_finished_for_a_week(server: Server, tmp_path: Path) -> None:
+def test_download_removes_parts_older_than_a_week(server: Server, tmp_path: Path) -> None:
     server.answers["/model.bin"] = answer_ranges
     old, young = tmp_path / "other.bin.0123abcd.part", tmp_path / "third.bin.0123abcd.part"
     not_ours = tmp_path / "film.mkv.part"
@@ -587,7 +587,7 @@ def test_download_removes_parts_that_nobody_finished_for_a_week(server: Server, 
     assert not old.exists() and young.exists() and not_ours.exists()
 
 
-def test_download_does_not_mind_parts_that_another_process_removes(
+def test_download_ignores_parts_that_another_process_removes(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.answers["/model.bin"] = answer_ranges
@@ -596,7 +596,7 @@ def test_download_does_not_mind_parts_that_another_process_removes(
     assert weights.download(remote(f"{server.url}/model.bin"), tmp_path).read_bytes() == CONTENT
 
 
-def test_download_writes_through_no_link(server: Server, tmp_path: Path) -> None:
+def test_download_does_not_write_through_links(server: Server, tmp_path: Path) -> None:
     server.answers["/model.bin"] = answer_ranges
     secret = tmp_path / "secret"
     secret.write_bytes(b"x")
@@ -606,7 +606,7 @@ def test_download_writes_through_no_link(server: Server, tmp_path: Path) -> None
     assert secret.read_bytes() == b"x"
 
 
-def test_download_names_a_folder_in_the_place_of_the_file(server: Server, tmp_path: Path) -> None:
+def test_download_names_a_folder_with_the_name_of_the_file(server: Server, tmp_path: Path) -> None:
     (tmp_path / "model.bin").mkdir()
     with pytest.raises(ModelError, match=r"model\.bin is a folder"):
         weights.download(remote(f"{server.url}/model.bin"), tmp_path)
@@ -625,7 +625,7 @@ def test_download_names_a_folder_in_the_place_of_the_file(server: Server, tmp_pa
     ],
     ids=repr,
 )
-def test_download_takes_up_a_connection_that_breaks(
+def test_download_resumes_after_a_broken_connection(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     server.answers["/model.bin"] = answer_ranges
@@ -642,7 +642,7 @@ def test_download_takes_up_a_connection_that_breaks(
     assert len(server.asked) == 2 and server.asked[1][1].get("Range")
 
 
-def test_download_tries_again_where_connecting_takes_too_long(
+def test_download_retries_if_connecting_takes_too_long(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.answers["/model.bin"] = answer_ranges
@@ -693,7 +693,7 @@ def test_download_understands_a_date_in_retry_after(
 
 
 @pytest.mark.parametrize("token", ["s3cr3t\nv4lue", "s3cr3t v4lue", "s3cr3t\u2026v4lue", "s3cr3t\x7f"])
-def test_a_token_that_is_none_is_never_shown(
+def test_download_never_shows_a_malformed_token(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, token: str
 ) -> None:
     caplog.set_level("DEBUG")
@@ -701,7 +701,7 @@ def test_a_token_that_is_none_is_never_shown(
     monkeypatch.setenv("HF_TOKEN", token)
     model = model_at(server, {"model.bin": CONTENT})
     file = dataclasses.replace(model.files[0], url=f"{catalog.HUB}/model.bin")
-    with pytest.raises(ModelError, match="HF_TOKEN holds") as caught:
+    with pytest.raises(ModelError, match="HF_TOKEN contains") as caught:
         weights.download_missing(dataclasses.replace(model, files=(file,)), tmp_path / "new")
     report = "".join(traceback.format_exception(caught.value)) + caplog.text
     assert "s3cr3t" not in report and "v4lue" not in report
@@ -711,7 +711,7 @@ def test_a_token_that_is_none_is_never_shown(
 @pytest.mark.parametrize(
     "endpoint", ["http://[::1", "mirror", "http://", "https://mirror:port", "http://a b", "http://a\nb", "ftp://mirror"]
 )
-def test_address_on_a_mirror_that_is_none(
+def test_address_with_an_invalid_mirror(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server, endpoint: str
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
@@ -726,19 +726,19 @@ def test_address_on_a_mirror_that_is_none(
 @pytest.mark.parametrize(
     "place", ["http://[::1", "http://" + "a" * 70 + ".b/", "ftp://127.0.0.1/x", "file:///etc/passwd"]
 )
-def test_a_redirect_to_what_is_no_address(server: Server, tmp_path: Path, place: str) -> None:
+def test_download_names_a_redirect_to_an_invalid_address(server: Server, tmp_path: Path, place: str) -> None:
     server.answers["/model.bin"] = lambda handler: handler.give(b"", 302, Location=place)
     assert_fails(remote(f"{server.url}/model.bin"), tmp_path / "new", "could not be downloaded")
 
 
-def test_a_proxy_that_is_no_address(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_names_an_invalid_proxy(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("no_proxy")
     monkeypatch.setenv("http_proxy", "http://proxy:port")
     assert_fails(remote(f"{server.url}/model.bin"), tmp_path / "new", "https_proxy")
 
 
 @pytest.mark.parametrize("content", [None, b"no certificates"], ids=["gone", "damaged"])
-def test_certificates_that_cannot_be_read_are_named(
+def test_download_names_unreadable_certificates(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
 ) -> None:
     authorities = tmp_path / "cacert.pem"
@@ -806,7 +806,7 @@ def test_too_little_room_is_seen_before_anything_is_fetched(
     assert server.asked == [] and list(tmp_path.iterdir()) == []
 
 
-def test_download_missing_that_the_host_forbids_names_the_files_and_touches_nothing(
+def test_download_missing_if_forbidden_names_the_files_and_touches_nothing(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = model_at(server, {"config.json": b"{}", "model.bin": CONTENT})

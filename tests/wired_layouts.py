@@ -9,7 +9,7 @@ from saved_layouts import LAYOUTS
 # Those that the built-in engine can run, too.
 RUNNABLE = [each for each in LAYOUTS if not getattr(NODE_CLASS_MAPPINGS[each[0]], "NEEDS_COMFYUI", False)]
 RUNNABLE.append(("CombineSegMasks", [], ()))  # it has no widgets
-# What shows an output of a kind; numbers are not shown.
+# The node and input that show an output of each type; numbers are not shown.
 SHOWN = {"IMAGE": ("PreviewImage", "images"), "MASK": ("MaskPreview", "mask")}
 
 

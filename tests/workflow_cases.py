@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 WORKFLOWS = Path(__file__).parent / "fixtures" / "workflows"
-EDITOR_FILES = WORKFLOWS.parent / "editor_files"  # as people saved them, cut down to what was misread
+EDITOR_FILES = WORKFLOWS.parent / "editor_files"  # as users saved them, reduced to what was misread
 TOOLS = Path(__file__).parent.parent / "tools"
 
 

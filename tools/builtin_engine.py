@@ -1,7 +1,7 @@
 """A small engine that runs mask workflows without ComfyUI: this pack's nodes and a few of ComfyUI's own.
 
-It takes the prompts that ComfyUI takes, refuses what ComfyUI refuses, and computes the same pixels from 8-bit RGB and
-RGBA PNG files.
+It accepts the prompts that ComfyUI accepts, refuses what ComfyUI refuses, and computes the same pixels for 8-bit RGB
+and RGBA PNG files.
 """
 
 from __future__ import annotations

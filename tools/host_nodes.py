@@ -75,7 +75,7 @@ class LoadImage(HostNode):
 
 
 class LoadImageMask(LoadImage):
-    """One channel of an image as a mask; alpha comes inverted, the colours as they are."""
+    """One channel of an image as a mask; alpha is inverted, the colours are not."""
 
     RETURN_TYPES = ("MASK",)
 
@@ -94,7 +94,7 @@ class LoadImageMask(LoadImage):
 
 
 class SaveImage(HostNode):
-    """Writes a batch as PNG files, numbered on from those there are, and hands it on."""
+    """Writes a batch as PNG files, continues the numbers of existing files, and passes the batch on."""
 
     RETURN_TYPES, RETURN_NAMES = ("IMAGE",), ("images",)
     OUTPUT_NODE = True
@@ -124,7 +124,7 @@ class SaveImage(HostNode):
         """Write the images under the prefix, which may name a subfolder and hold %width%, %batch_num% and the like."""
         base = getattr(self.folders, self.kind)
         if "\0" in prefix or prefix.encode("utf-8", "ignore").decode("utf-8") != prefix:
-            raise ValueError(f"filename_prefix {prefix!r} holds what no file name can hold")
+            raise ValueError(f"filename_prefix {prefix!r} contains a character that no file name can contain")
         prefix = _filled_prefix(prefix, images[0].shape[1], images[0].shape[0])
         subfolder, name = os.path.split(os.path.normpath(prefix))
         folder = base / subfolder

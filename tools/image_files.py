@@ -1,4 +1,4 @@
-"""Image files as the built-in engine reads them: every kind that Pillow opens, scaled to 0..1, never cut."""
+"""Reads image files for the built-in engine: every format that Pillow opens, scaled to 0..1 without clipping."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def read_images(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """Read every frame of an image file, turned upright as its EXIF note says.
+    """Read every frame of an image file, rotated by its EXIF orientation.
 
-    Returns: the images, float32 ``[B,H,W,3]`` in 0..1, and the masks, 1 minus alpha, ``[B,H,W]``, or ``[B,64,64]`` of
-    zeros where a frame has no alpha. Frames of another size than the first are left out. Of a file that is cut short,
-    there is as much as could be read.
-    Raises: `InputError` (the pack's) where no frame can be read.
+    Returns: the images, float32 ``[B,H,W,3]`` in 0..1, and the masks, 1 minus alpha, ``[B,H,W]``, or zeros
+    ``[B,64,64]`` if no frame has alpha. Frames whose size differs from the first are skipped. Of a truncated file, the
+    part that could be read.
+    Raises: `InputError` (the pack's) if no frame can be read.
     """
     import torch
     from PIL import UnidentifiedImageError
@@ -34,7 +34,7 @@ def read_images(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
     images, masks = [], []
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of large files and damaged notes in them
+            warnings.simplefilter("ignore")  # about large files and damaged metadata
             for frame in _frames(path):
                 pixels = _pixels(frame)
                 colours = from_pil(pixels) if hasattr(pixels, "mode") else torch.from_numpy(pixels)
@@ -47,11 +47,11 @@ def read_images(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
     except Exception as error:  # Pillow's readers stumble over damaged files in many ways
         if not images:
             unknown = isinstance(error, UnidentifiedImageError)
-            reason = "Pillow knows no such kind of file" if unknown else str(error) or type(error).__name__
+            reason = "Pillow does not know this file format" if unknown else str(error) or type(error).__name__
             raise InputError(
                 f"the image file {path.name} cannot be read ({reason})", "Open it in an image editor and save it as PNG"
             ) from error
-    if len({mask.shape for mask in masks}) > 1:  # some frames have alpha, and some not
+    if len({mask.shape for mask in masks}) > 1:  # only some frames have alpha
         masks = [mask if mask.shape == images[0].shape[:2] else torch.zeros(images[0].shape[:2]) for mask in masks]
     return torch.stack(images), torch.stack(masks)
 
@@ -69,7 +69,7 @@ def _frames(path: Path) -> Iterator[Image.Image]:
 
 
 def _leniently(step: Callable[[Any], Any], argument: Any) -> Any:
-    """Do a step of Pillow's; where it fails, once more with files that are cut short allowed."""
+    """Call a function of Pillow; if it fails, again with truncated files allowed."""
     from PIL import ImageFile
 
     with contextlib.suppress(OSError, ValueError, SyntaxError):
@@ -83,7 +83,7 @@ def _leniently(step: Callable[[Any], Any], argument: Any) -> Any:
 
 
 def _pixels(frame: Image.Image) -> Image.Image | np.ndarray:
-    """A frame in RGB or RGBA; with more than 8 bits, as float32 ``[H,W,3]`` in 0..1."""
+    """A frame in RGB or RGBA; with more than 8 bits per channel, as float32 ``[H,W,3]`` in 0..1."""
     import numpy as np
 
     if frame.mode == "F" or frame.mode.startswith("I"):

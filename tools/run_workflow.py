@@ -289,7 +289,7 @@ def _stop_on_signals() -> None:
 
 if __name__ == "__main__":
     _stop_on_signals()
-    sys.stdout.reconfigure(errors="backslashreplace")  # as stderr does: titles may hold what cannot be printed
+    sys.stdout.reconfigure(errors="backslashreplace")  # as on stderr: titles may contain unprintable characters
     try:
         code = main()
         sys.stdout.flush()

@@ -57,7 +57,7 @@ def download_progress(total: int) -> Progress:
 
 def _is_offline() -> bool:
     options = getattr(sys.modules.get("comfy.cli_args"), "args", None)
-    return bool(getattr(options, "offline", False))  # ComfyUI below 0.38 has no such option
+    return bool(getattr(options, "offline", False))  # ComfyUI before 0.38 has no such option
 
 
 class _HostProgress:
@@ -85,14 +85,14 @@ def is_interrupt(error: BaseException) -> bool:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` says that the device has no memory left."""
-    # ComfyUI first: where it says yes it has also cleared the error that CUDA would raise again at the next call.
+    # ComfyUI first: its check also clears the error that CUDA would raise again at the next call.
     return (running() and _is_hosts_out_of_memory(error)) or is_torch_out_of_memory(error)
 
 
 def _is_hosts_out_of_memory(error: BaseException) -> bool:
     import comfy.model_management as management
 
-    # Where torch has no exception for it the host's is plain `Exception`, and would count every error.
+    # If torch has no such exception, the host's is plain `Exception`, which would match every error.
     kind = getattr(management, "OOM_EXCEPTION", Exception)
     if kind is Exception:
         return False
@@ -102,7 +102,7 @@ def _is_hosts_out_of_memory(error: BaseException) -> bool:
 
 
 def release_memory() -> None:
-    """Free the memory that is only held for later, so that a smaller try finds it in one piece."""
+    """Free cached memory, so that a smaller retry finds it in one piece."""
     separable.clear_matrices()
     if running():
         import comfy.model_management
@@ -127,13 +127,13 @@ def node_output(name: str, **inputs: Any) -> Any:
 
 
 def make_room() -> None:
-    """As `release_memory`, and ComfyUI's own models leave the device too: for work on it beside ComfyUI, such as ONNX
-    Runtime's, for which nothing else makes room. The models that this pack keeps go, too; those in use stay valid."""
+    """As `release_memory`, and also unload ComfyUI's models and the models that this pack caches: for work that ComfyUI
+    makes no room for, such as ONNX Runtime's. Models in use stay valid."""
     if running():
         import comfy.model_management
 
         comfy.model_management.unload_all_models()
-        unloading.enter_list()  # what the work in progress loads is for ComfyUI's next "unload models"
+        unloading.enter_list()  # so that ComfyUI's next "unload models" reaches what this run loads
     release_memory()
 
 
@@ -153,21 +153,19 @@ class _Managed(torch.nn.Module):
 # For each model its copies by device: ComfyUI's patcher of a `_Managed`, or without ComfyUI the copy itself.
 _COPIES: weakref.WeakKeyDictionary[torch.nn.Module, dict[tuple, Any]] = weakref.WeakKeyDictionary()
 _COPIES_LOCK = threading.RLock()
-# Patchers whose copies were dropped while ComfyUI was unloading models. Its list of models must not change meanwhile,
-# which the end of a patcher would do: they live until the next copy is asked for.
+# Patchers whose copies were dropped while ComfyUI was unloading models. Deleting a patcher would change the list that
+# ComfyUI is iterating, so they live until the next call of `on_device`.
 _EMPTIED: list[Any] = []
-_LOADING: list[Any] = []  # patchers that ComfyUI loads just now, for which it may unload everything else
+_LOADING: list[Any] = []  # patchers that ComfyUI is loading; to make room, it may unload everything else
 
 
 def on_device(
     model: torch.nn.Module, copy_as: Callable[[torch.nn.Module, torch.dtype], torch.nn.Module]
 ) -> torch.nn.Module:
-    """The model on the device where models run, in half precision where ComfyUI would use that: ready until the next
-    call.
+    """The model on the device where models run, in half precision if ComfyUI would use that. Valid until the next call.
 
-    The given model stays as it is, since other packs may hold and run it too. If it is on that device already it is
-    returned itself; otherwise a copy that lives as long as it does, which ComfyUI moves, offloads and frees as it does
-    with its own models.
+    ``model`` is not changed, since other packs may use it too. If it is already on that device, it is returned itself;
+    otherwise a copy that lives as long as ``model`` and that ComfyUI moves, offloads and frees like its own models.
 
     Args:
         copy_as: Makes the copy of a model in a dtype.
@@ -187,7 +185,7 @@ def on_device(
         return copy
     import comfy.model_management
 
-    # A patcher for dynamic VRAM loads all weights of layers that are not ComfyUI's own, and refuses a full load.
+    # A patcher for dynamic VRAM loads all weights of layers that are not ComfyUI's own, and rejects force_full_load.
     is_dynamic = getattr(copy, "is_dynamic", lambda: False)()
     _LOADING.append(copy)
     try:
@@ -199,7 +197,7 @@ def on_device(
 
 
 def _identity(where: torch.device) -> tuple[str, int]:
-    """Which device it is: "cuda" without an index is the current one."""
+    """The device's type and index; "cuda" without an index is the current one."""
     if where.index is not None or where.type == "cpu":
         return where.type, where.index or 0
     current = getattr(getattr(torch, where.type, None), "current_device", None)
@@ -215,13 +213,13 @@ def _make_copy(model: torch.nn.Module, copy_as: Callable, where: torch.device) -
     half = comfy.model_management.should_use_fp16(where)
     offload = comfy.model_management.unet_offload_device()
     managed = _Managed(copy_as(model, torch.float16 if half else torch.float32).to(offload))
-    # Looked up now, since ComfyUI sets it when it starts: with dynamic VRAM a plain patcher would evict other models.
+    # Looked up at each call, since ComfyUI sets it late. With dynamic VRAM, a plain patcher would evict other models.
     patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
     return patcher(managed, load_device=where, offload_device=offload)
 
 
 def _empty_copies() -> None:
-    """Drop the weights of all copies but one that is being loaded, while ComfyUI may be walking its list of models."""
+    """Drop the weights of all copies that are not being loaded. ComfyUI may be iterating its list of models."""
     with _COPIES_LOCK:
         for copies in _COPIES.values():
             for identity, patcher in list(copies.items()):
@@ -232,10 +230,10 @@ def _empty_copies() -> None:
 
 
 def call_on_unload(release: Callable[[], None]) -> None:
-    """Have ``release`` called when ComfyUI unloads all its models: by the editor's button, ``POST /free``, or after
-    memory ran out. It drops what ComfyUI does not manage. May be asked at every run; nothing without ComfyUI."""
+    """Call ``release`` whenever ComfyUI unloads all its models: by the editor's button, ``POST /free``, or after memory
+    ran out. It drops what ComfyUI does not manage. May be called at every run; does nothing without ComfyUI."""
     if running():
-        unloading.call_on_unload(_empty_copies)  # first: the end of a model would end the patcher of its copy
+        unloading.call_on_unload(_empty_copies)  # first, since deleting a model deletes the patcher of its copy
         unloading.call_on_unload(release)
 
 
@@ -266,7 +264,7 @@ def temp_folder() -> Path | None:
 
 
 def executing() -> tuple[str, str] | None:
-    """The ids of the run and of its node (inside subgraphs "3:5") that this thread executes; None without ComfyUI."""
+    """The ids of the run and the node (in subgraphs "3:5") that this thread executes; None if ComfyUI does not say."""
     if not running():
         return None
     try:

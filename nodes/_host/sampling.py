@@ -173,8 +173,8 @@ def _noise(run: Sampling, clean: torch.Tensor) -> torch.Tensor:
 
 
 def _mask_of_each_row(mask: torch.Tensor | None, clean: torch.Tensor) -> torch.Tensor | None:
-    """A noise mask ``[B,y,x]`` or ``[B,1,y,x]`` such that each row of the latent gets its own. Where latents have a
-    time axis ``[B,C,t,h,w]``, ComfyUI takes the masks for those of the frames of one video."""
+    """Reshape a noise mask ``[B,y,x]`` or ``[B,1,y,x]`` so that each row of the latent gets its own. For latents with a
+    time axis ``[B,C,t,h,w]``, ComfyUI would take the masks as frames of one video."""
     if mask is None or clean.ndim != 5 or mask.ndim == 5:
         return mask
     return mask.reshape(-1, 1, 1, *mask.shape[-2:])  # -> [B,1,1,y,x]
@@ -264,7 +264,7 @@ class _Steered:
 
 
 def _draw_for_device(midway: _Midway, device: torch.device) -> Callable | None:
-    """Where the earlier run took its noise from, for a model that may be on another device."""
+    """The noise sampler of the earlier run, for a model that may be on another device."""
     draw, source = midway.draw, midway.x.device
     if draw is None or source == device:
         return draw

@@ -1,6 +1,6 @@
-"""ComfyUI's "unload models", for what ComfyUI does not manage: ONNX Runtime's sessions, models on the CPU, caches.
+"""Extends ComfyUI's "unload models" to what it does not manage: ONNX Runtime's sessions, models on the CPU, caches.
 
-ComfyUI unloads by asking every entry in its list of loaded models, so an entry without weights learns of it.
+To unload, ComfyUI calls every entry in its list of loaded models, so an entry without weights is notified.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 
 from ...core import separable
 
-# Bytes. To unload everything ComfyUI asks each model for 1e30; to make room, for at most what another model needs.
+# Bytes. ComfyUI asks each model for 1e30 to unload everything, and for at most another model's size to make room.
 _MORE_THAN_ANY_DEVICE = 10**20
 
 _releases: list[Callable[[], None]] = [separable.clear_matrices]
@@ -30,7 +30,7 @@ def call_on_unload(release: Callable[[], None]) -> None:
 
 
 def enter_list() -> None:
-    """Put the entry into ComfyUI's list where it is not in it: it leaves whenever ComfyUI unloads everything."""
+    """Add the entry to ComfyUI's list if it is missing: ComfyUI removes it whenever it unloads everything."""
     try:
         _enter_list()
     except (AttributeError, ImportError, TypeError) as error:  # a fork's memory management
@@ -38,7 +38,7 @@ def enter_list() -> None:
 
 
 def _enter_list() -> None:
-    """Not by `load_models_gpu`: that first makes room on the device, for which other models would have to go."""
+    """Without `load_models_gpu`, which would first unload other models to make room."""
     import comfy.model_management as management
 
     global _entry
@@ -55,10 +55,10 @@ def _make_entry() -> Any:
     import comfy.model_patcher
 
     class WithoutWeights(comfy.model_patcher.ModelPatcher):
-        """Stays when ComfyUI makes room for a model, goes when it unloads everything."""
+        """Stays in the list when ComfyUI makes room for a model, leaves it when ComfyUI unloads everything."""
 
         def loaded_size(self) -> int:
-            return _MORE_THAN_ANY_DEVICE  # so it is asked last, and for a part, unless ComfyUI wants everything
+            return _MORE_THAN_ANY_DEVICE  # so ComfyUI asks it last, and for a part only unless it unloads everything
 
         def partially_load(self, *_: object, **__: object) -> int:
             return 0
@@ -79,5 +79,5 @@ def _release_everything() -> None:
     for release in _releases:
         try:
             release()
-        except Exception:  # ComfyUI must get to the models after this one
+        except Exception:  # ComfyUI must still unload the other models
             log.warning("Some memory could not be freed", exc_info=True)

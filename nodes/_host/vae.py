@@ -33,7 +33,7 @@ class HostVae:
         return self.vae.encode_tiled(image, tile_x=_TILE, tile_y=_TILE, overlap=_OVERLAP)
 
     def decode(self, samples: torch.Tensor, tiled: bool = False) -> torch.Tensor:
-        if samples.ndim == 5 and getattr(self.vae, "latent_dim", 3) == 2:  # newer hosts do so, but not in tiles
+        if samples.ndim == 5 and getattr(self.vae, "latent_dim", 3) == 2:  # newer hosts do this too, but not in tiles
             samples = samples[:, :, 0]
         if not tiled:
             pixels = self.vae.decode(samples)

@@ -20,8 +20,8 @@ FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 NOT_OURS = ("Attempted to cleanup event listeners", "[GTM]", "Error fetching")
 NOT_LOADED = "Failed to load resource"  # of any address: see `Editor._heard`
 
-# Editor 1.49.6 reads its own graph too early at every page open, with or without packs. The message always comes from
-# the same getter, so the place says nothing: only the stack shows whether an extension asked.
+# Editor 1.49.6 reads its own graph too early at every page load, with or without packs. The message always comes from
+# the same getter, so only the stack shows whether an extension is the cause.
 _DROP_EARLY_ACCESS_OF_THE_EDITOR = """
 const error = console.error;
 console.error = (...parts) => {
@@ -114,10 +114,10 @@ class Editor:
         self.wait_until_settled()
 
     def boxes(self) -> list[list]:
-        """Each node's title and the box it covers, ``[title, x1, y1, x2, y2]`` in the graph's units.
+        """Each node's title and bounding box, ``[title, x1, y1, x2, y2]`` in the graph's units.
 
-        The Vue renderer has a minimum width of its own and may leave ``node.size`` as it was saved, so there the
-        elements on the page are measured.
+        The Vue renderer has its own minimum width and may not update ``node.size``, so its elements on the page are
+        measured.
         """
         return self.call(
             "return (app.rootGraph ?? app.graph).nodes.map((n) => {"

@@ -144,7 +144,7 @@ def test_nothing_in_an_example_lies_over_another_node(editor: Editor) -> None:
 
 @ONCE
 def test_early_access_to_the_graph_is_an_error_only_in_an_extension(editor: Editor) -> None:
-    """The check on the console stays sharp: the editor's own early access is dropped, an extension's is not."""
+    """The console check ignores the editor's own early access, but not an extension's."""
     message = "ComfyApp graph accessed before initialization"
     for place in ("/assets/settingStore.js", "/extensions/maskwright/js/maskwright.js"):
         editor.page.add_script_tag(content=f"console.error('{message}')\n//# sourceURL={editor.url}{place}")
@@ -739,7 +739,7 @@ def test_the_editor_in_another_language(
             editor.load(graph({"id": 1, "type": second, "inputs": [], "outputs": []}))
             assert editor.call(label, [1, "denoise"]) == nodes[second]["inputs"]["denoise"]["name"]
         editor.page.screenshot(path=shots / f"language-{language}.png")
-        # While it switches itself to English, the editor walks a graph that does not exist yet: no frame of ours in it.
+        # While it switches to English, the editor reads a graph that does not exist yet, without a frame of ours.
         assert [error for error in editor.errors if not is_english or "/extensions/" in error] == []
     finally:
         put_settings(server.url, Comfy_Locale="en")

@@ -1,6 +1,6 @@
-"""The converter gives what the editor queues: for files, and for graphs made at random.
+"""The converter gives what the editor queues, for files and for random graphs.
 
-Nodes of other packs that only the editor knows are not installed here; stand-ins do what theirs do.
+Editor-only nodes of other packs are not installed here; fakes with the same behaviour replace them.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ only_one_renderer = pytest.mark.parametrize("renderer", ["canvas"], indirect=Tru
 
 @pytest.fixture
 def queues(editor: Editor) -> Iterator[Editor]:
-    """The editor, with the stand-ins."""
+    """The editor with the fake nodes."""
     version = editor.call("return window.__COMFYUI_FRONTEND_VERSION__")
     if tuple(map(int, version.split(".")[:2])) < OLDEST_EDITOR:
         pytest.skip(f"editor {version} queues some graphs differently; the converter follows the newer ones")
@@ -100,7 +100,7 @@ def test_converted_gives_what_the_editor_queues_for_each_file(queues: Editor, in
         compare(queues, info, json.loads(file.read_text(encoding="utf-8")))
 
 
-# -- graphs made at random -----------------------------------------------------------------------------------------
+# -- random graphs -------------------------------------------------------------------------------------------------
 
 MODES = st.sampled_from([0, 0, 0, MUTED, BYPASSED])
 WIDGET = [("masks", "MASK"), ("kernel_size", "INT", True)]
@@ -113,7 +113,7 @@ def number(node_id: int, value: int, mode: int = 0) -> dict:
 
 @st.composite
 def subgraphs(draw: st.DrawFn) -> list[dict]:
-    """Edges whose size is that of the subgraph's input or of a primitive inside; and another one around that one."""
+    """Edges whose size comes from the subgraph's input or from a primitive inside; and a subgraph that contains it."""
     inside = draw(st.sampled_from(["plain", "primitive", "number"]))
     nodes, links = [edges(60, 5), invert(61, draw(MODES))], [(INPUT, 0, 61, 0), (61, 0, 60, 0), (60, 0, OUTPUT, 0)]
     if inside == "plain":
@@ -132,7 +132,7 @@ def subgraphs(draw: st.DrawFn) -> list[dict]:
 def graphs(draw: st.DrawFn) -> dict:
     """Masks from a loader through a few nodes of all kinds to previews.
 
-    No primitive feeds a subgraph: editors since 1.49 lose its value, earlier ones did not, and the converter does not.
+    No primitive feeds a subgraph: editors since 1.49 lose its value, whereas the converter and earlier editors keep it.
     """
     nodes, links = [load_mask(1), number(2, 21, draw(MODES))], []
     masks, sizes = [1], [2]
@@ -188,9 +188,9 @@ def test_converted_gives_what_the_editor_queues_for_any_graph(queues: Editor, in
 
 @only_one_renderer
 def test_converted_gives_what_the_editor_queues_for_nodes_of_every_kind(queues: Editor, info: dict) -> None:
-    """Each node of the pack and of ComfyUI as the editor makes it: each value, dynamic ones too, has its own name."""
+    """Each node of the pack and of ComfyUI as the editor makes it, including nodes with dynamic widgets."""
     left_out = ("3d", "splat", "pointcloud", "saveglb")  # viewers, whose values only a browser can make
-    # Values that are asked for later, and curves, which newer editors write in another form.
+    # Values that the editor fetches later, and curves, which newer editors write in another form.
     special = {
         "CurveEditor",
         "LoadImageOutput",

@@ -129,5 +129,5 @@ def test_comfyui_moves_and_frees_the_model_with_its_own(found: comfyui.ComfyUI, 
         "management.unload_all_models()\n"
         "print(len(management.current_loaded_models), held.model.model is None)\n"
     )
-    told = in_comfyuis_python(found, script, str(tmp_path)).split()
-    assert told == ["True", "True", "True", "1", "False", "0", "True"]
+    printed = in_comfyuis_python(found, script, str(tmp_path)).split()
+    assert printed == ["True", "True", "True", "1", "False", "0", "True"]

@@ -100,8 +100,8 @@ def test_an_interrupt_ends_a_long_batch_early(server: comfyui.Server, portrait: 
 @pytest.mark.parametrize(
     ("inputs", "told"),
     [
-        ({"model": "of nobody"}, "model is 'of nobody', which is none of the models"),
-        ({"model": "../rembg/mine.onnx"}, "which is none of the models"),
+        ({"model": "of nobody"}, "model is 'of nobody', which is not a background removal model"),
+        ({"model": "../rembg/mine.onnx"}, "which is not a background removal model"),
     ],
 )
 def test_what_is_wrong_reaches_the_user_in_the_packs_own_words(

@@ -1,4 +1,4 @@
-"""What stays in a real ComfyUI: models until "unload models", the views' files until the next run."""
+"""What a real ComfyUI keeps: models until "unload models", the views' files until the next run."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def free(server: comfyui.Server, **what: bool) -> None:
         f"{server.url}/free", json.dumps(what).encode(), {"Content-Type": "application/json"}
     )
     urllib.request.urlopen(request, timeout=10).close()
-    kept_models(server)  # ComfyUI does it between runs: after this one at the latest
+    kept_models(server)  # ComfyUI unloads between runs, after this one at the latest
 
 
 @pytest.mark.parametrize("what", [{"unload_models": True}, {"unload_models": True, "free_memory": True}])
@@ -72,7 +72,7 @@ def test_unload_models_empties_the_caches_and_the_next_run_is_right(
         prompt["3"]["inputs"]["text"] = f"red star | {random.random()}"  # not in ComfyUI's own cache
         prompt["5"]["inputs"]["alpha_matting_erode_size"] = random.randrange(16384)
         assert {"4", "6"} <= set(server.queue(prompt).outputs)
-        # The second time ComfyUI may still have the loader's output, from which CLIPSeg runs.
+        # The second time, CLIPSeg may run from the loader's output in ComfyUI's cache.
         assert kept_models(server)[cache] == 1
         free(server, **what)
         assert set(kept_models(server).values()) == {0}
@@ -83,7 +83,7 @@ def test_views_leave_the_files_of_one_run_and_cached_results_have_theirs(server:
     editor = {"workflow": {"nodes": [], "id": "the workflow"}}
 
     def run(text: str) -> tuple[set[str] | None, set[str]]:
-        """The files that the view names, None where ComfyUI sends nothing; and those that are there."""
+        """The files that the view names, None if ComfyUI sends no entries; and those in the folder."""
         entries = server.queue(text_to_mask(server, text), extra_pnginfo=editor).outputs.get("3", {}).get("maskwright")
         values = [value for entry in entries or () for value in entry.values() if isinstance(value, dict)]
         named = {value["filename"] for value in values if "filename" in value}
@@ -93,5 +93,5 @@ def test_views_leave_the_files_of_one_run_and_cached_results_have_theirs(server:
     for number in range(4):
         named, there = run(f"red star {number}")
         assert named and there - before == named
-    again, there = run("red star 3")  # ComfyUI has the result, and newer ones send again what it showed
+    again, there = run("red star 3")  # the result is cached, and newer ComfyUI sends its entries again
     assert again in (named, None) and named <= there

@@ -54,7 +54,7 @@ SAMPLES = {EXAMPLES / "detail_masked_regions.json"}
 
 
 def with_png_inputs(example: Path, folder: Path) -> tuple[Path, list[Path]]:
-    """A copy of an example that loads PNG files, and those files: hosts decode JPEG each in their own way."""
+    """A copy of an example that loads PNG files, and those files: JPEG decoders differ."""
     text, images = example.read_text("utf-8"), []
     for asset in sorted((EXAMPLES / "assets").glob("*.*g")):
         if asset.name in text:
@@ -144,8 +144,8 @@ def test_a_pack_error_reaches_the_user_in_its_own_words(server: comfyui.Server) 
     assert json.dumps(str(caught.value)).count("Traceback") == 0
 
 
-def test_a_link_that_the_node_does_not_know_is_named(server: comfyui.Server) -> None:
-    """ComfyUI drops unknown values, and hands on unknown links."""
+def test_an_unknown_link_is_named(server: comfyui.Server) -> None:
+    """ComfyUI drops unknown values, but passes on unknown links."""
     assert server.queue(edges_of(server, strength=0.5)).files
     with pytest.raises(NodeFailed, match="no input called mask_2"):
         server.queue(edges_of(server, mask_2=["1", 0]))

@@ -111,7 +111,7 @@ def pixels(result: RunResult) -> dict[tuple[str, int], np.ndarray]:
 
 @pytest.mark.parametrize("image", IMAGES)
 def test_both_engines_give_the_same_pixels(server: comfyui.Server, builtin: BuiltinEngine, image: str) -> None:
-    """From 8-bit RGB and RGBA PNG files. Other kinds are read by other decoders."""
+    """For 8-bit RGB and RGBA PNG files. Decoders of other formats differ."""
     for engine in (server, builtin):
         for name in IMAGES:
             (engine.input_folder / name).write_bytes(IMAGES[name]())
@@ -124,12 +124,12 @@ def test_both_engines_give_the_same_pixels(server: comfyui.Server, builtin: Buil
 
 
 def test_both_engines_describe_the_host_nodes_alike(server: comfyui.Server, builtin: BuiltinEngine) -> None:
-    """As far as files depend on it: ComfyUI renames and moves its nodes from version to version."""
+    """As far as files depend on it: ComfyUI renames and moves its nodes between versions."""
     theirs = server.object_info()
     for name, ours in builtin.object_info().items():
         for key in ("output_node", "input_order"):
             assert ours[key] == theirs[name][key], (name, key)
-        for key in ("output", "output_is_list", "output_name"):  # older SaveImage nodes give nothing
+        for key in ("output", "output_is_list", "output_name"):  # older SaveImage nodes have no outputs
             expected = theirs[name][key] or (ours[key] if ours["output_node"] else [])
             assert ours[key] == expected, (name, key)
         specs = input_specs(ours), input_specs(theirs[name])
@@ -147,7 +147,7 @@ def test_this_pack_s_nodes_are_described_by_both_engines_in_the_same_words(
     theirs = server.object_info()
     for name, ours in builtin.object_info().items():
         if ours["python_module"].startswith("custom_nodes"):
-            shared = ours.keys() & theirs[name].keys() - {"python_module"}  # newer ComfyUI tells more
+            shared = ours.keys() & theirs[name].keys() - {"python_module"}  # newer ComfyUI has more keys
             assert shared >= {"input", "output", "description", "category", "display_name"}
             assert {key: ours[key] for key in shared} == {key: theirs[name][key] for key in shared}
 

@@ -1,4 +1,4 @@
-// Which workflow the editor shows, as far as the nodes' views tell workflows apart.
+// Which workflow is open, as far as the nodes' views distinguish workflows.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -10,14 +10,14 @@ test("a workflow has the id of its file", () => {
   assert.equal(workflowOf("c0ffee"), "c0ffee");
 });
 
-test("an id of zeros, none, or one that the nodes would not send counts as none", () => {
+test("an id of zeros, or one too long for the nodes to send, counts as no id", () => {
   assert.equal(workflowOf("00000000-0000-0000-0000-000000000000"), "");
   assert.equal(workflowOf(undefined), "");
   assert.equal(workflowOf("x".repeat(LONGEST_ID)), "x".repeat(LONGEST_ID));
   assert.equal(workflowOf("x".repeat(LONGEST_ID + 1)), "");
 });
 
-test("what a workflow without an id showed may be shown in any", () => {
+test("the result of a workflow without an id may be shown in any workflow", () => {
   const views = new NodeViews({ rootGraph: { id: "x".repeat(LONGEST_ID + 1) } }, {}, "", () => undefined);
   assert.ok(views.isHere(undefined) && views.isHere("another"));
   assert.equal(views.keyOf("5"), "");

@@ -16,8 +16,8 @@ from stand_in import STAND_IN
 
 
 @pytest.fixture(autouse=True)
-def nothing_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No model, cache or setting of the person who runs the tests."""
+def isolated_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No model, cache or setting of the user who runs the tests."""
     for name in ("U2NET_HOME", "REMBG_HOME", "XDG_DATA_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
         monkeypatch.delenv(name, raising=False)
     for name in ("HOME", "USERPROFILE"):

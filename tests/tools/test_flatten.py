@@ -1,6 +1,6 @@
 """What the editor resolves before it queues: subgraphs, reroutes, primitives, Set and Get, muted and bypassed nodes.
 
-`browser/test_prompts.py` holds the same converter to a real editor's own prompts.
+`browser/test_prompts.py` compares the same converter with a real editor's prompts.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def info() -> Iterator[dict]:
 
 @pytest.fixture
 def convert(info: dict) -> Callable:
-    """Gives the inputs of each node of a file's prompt."""
+    """A function that returns the inputs of each node in a file's prompt."""
 
     def convert(data: dict) -> dict[str, dict]:
         workflow = Workflow(Path("w.json"), data, is_editor=True)
@@ -130,14 +130,14 @@ def test_flatten_follows_a_link(convert: Callable, middle: list, source: list | 
     assert convert(chain(*middle))["2"] == ({"mask": source} if source else {})
 
 
-def test_flatten_passes_no_other_type_through_a_bypassed_node(convert: Callable) -> None:
+def test_flatten_bypasses_a_node_only_through_an_input_of_the_same_type(convert: Callable) -> None:
     image = node(3, "ImageToMask", [("image", "IMAGE")], [("MASK", "MASK")], ["red"], BYPASSED)
     source = node(1, "LoadImage", [], [("IMAGE", "IMAGE")], ["a.png"])
     assert convert(graph([source, image, preview(2)], [(1, 0, 3, 0), (3, 0, 2, 0)]))["2"] == {}
 
 
-def test_flatten_passes_by_the_input_of_the_definition(convert: Callable) -> None:
-    """A bypassed number hands on what its widget is linked to. Without a link, the next widget keeps its own value."""
+def test_flatten_bypasses_a_node_through_the_input_of_its_definition(convert: Callable) -> None:
+    """A bypassed number passes on what its widget is linked to. Without a link, the next widget keeps its own value."""
     for links, expected in (([(4, 0, 3, 0)], ["4", 0]), ([], 3)):
         data = graph([number(4, 1), number(3, 2, BYPASSED), edges(5)], [*links, (3, 0, 5, 1)])
         assert convert(data)["5"]["kernel_size"] == expected
@@ -173,7 +173,7 @@ def test_flatten_ignores_links_that_no_input_names(convert: Callable) -> None:
     assert convert(data)["3"] == {}
 
 
-def test_flatten_reads_thousands_of_reroutes_in_a_row(convert: Callable) -> None:
+def test_flatten_follows_thousands_of_reroutes(convert: Callable) -> None:
     assert convert(chain(*(reroute(number) for number in range(3, 3000))))["2"] == {"mask": ["1", 0]}
 
 
@@ -196,8 +196,8 @@ def test_flatten_gives_a_widget_the_value_of_its_primitive(convert: Callable, mo
     assert convert(graph([edges(5), primitive(4, 21, mode)], [(4, 0, 5, 1)]))["5"]["kernel_size"] == 21
 
 
-def test_flatten_gives_no_value_of_a_primitive_behind_a_reroute(convert: Callable) -> None:
-    """The editor puts it into the widget that is linked, and a reroute has none."""
+def test_flatten_ignores_the_value_of_a_primitive_before_a_reroute(convert: Callable) -> None:
+    """The editor writes it into the linked widget, and a reroute has none."""
     data = graph([edges(5), reroute(3, "INT"), primitive(4, 21)], [(4, 0, 3, 0), (3, 0, 5, 1)])
     assert convert(data)["5"]["kernel_size"] == 3
 
@@ -250,7 +250,7 @@ def test_flatten_links_an_inner_widget_to_a_node_outside(convert: Callable) -> N
 
 @pytest.mark.parametrize("values", [None, [], [15], [15, "shown"]])
 def test_flatten_reads_the_values_of_older_subgraph_nodes(convert: Callable, values: list | None) -> None:
-    """They list inner widgets, which are linked to nothing, under ``proxyWidgets``."""
+    """They list inner widgets without links under ``proxyWidgets``."""
     older = subgraph(4, [edges(10)], [(INPUT, 0, 10, 0), (10, 0, OUTPUT, 0)], DECLARED[:1], [("M", "MASK")])
     outer = instance(5, 4, values, WIDGET[:1])
     outer["properties"] = {"proxyWidgets": [["10", "kernel_size"], ["10", "$$canvas-image-preview"]]}
@@ -291,14 +291,14 @@ def test_flatten_leaves_out_a_subgraph_that_is_off(convert: Callable, mode: int,
 
 @pytest.mark.parametrize("mode", [MUTED, BYPASSED])
 def test_flatten_keeps_the_nodes_of_a_subgraph_that_is_off_inside_another(convert: Callable, mode: int) -> None:
-    """The editor queues them, linked to nothing; it turns them off one by one, together with the subgraph's node."""
+    """The editor queues them without links to the rest: it mutes inner nodes one by one, with the subgraph node."""
     around = subgraph(2, [instance(12, 0, [], WIDGET, mode)], [(12, 0, OUTPUT, 0)], [], [("M", "MASK")])
     inputs = convert(graph([instance(5, 2, [], []), preview(2)], [(5, 0, 2, 0)], [EDGES, around]))
     assert inputs.keys() == {"2", "5:12:10"} and inputs["2"] == {}
 
 
-def test_flatten_refuses_subgraphs_that_unfold_without_end(convert: Callable) -> None:
-    """Twelve in each other, each with ten of the next: 10^12 nodes."""
+def test_flatten_refuses_subgraphs_that_unfold_to_too_many_nodes(convert: Callable) -> None:
+    """Twelve levels, each with ten of the next: 10^12 nodes."""
     subs = [subgraph(0, [edges(10)], [], [], [])]
     for depth in range(1, 13):
         subs.append(subgraph(depth, [instance(at, depth - 1, [], []) for at in range(10)], [], [], []))
@@ -306,7 +306,7 @@ def test_flatten_refuses_subgraphs_that_unfold_without_end(convert: Callable) ->
         convert(graph([instance(5, 12, [], [])], [], subs))
 
 
-# -- values of widgets, where comfy-cli needs help -----------------------------------------------------------------
+# -- values of widgets that comfy-cli gets wrong -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("switch", [True, False, "fixed"])
@@ -318,7 +318,7 @@ def test_converted_reads_a_seed_followed_by_a_switch(convert: Callable, switch: 
     assert convert(graph([node(1, "KSampler", values=values)], []))["1"] == expected
 
 
-def test_converted_gives_no_default_to_an_input_for_links(convert: Callable) -> None:
+def test_converted_gives_no_default_to_an_input_without_a_widget(convert: Callable) -> None:
     data = graph([node(1, "SAM3_Detect", [("image", "IMAGE"), ("bboxes", "BOUNDING_BOX")], [], [0.4, 2, True])], [])
     assert convert(data)["1"] == {"threshold": 0.4, "refine": 2, "individual_masks": True}
 
@@ -368,7 +368,7 @@ QUEUED = {
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in EDITOR_FILES.glob("*.json")))
 def test_converted_gives_what_the_editor_queues_for_files_that_people_saved(convert: Callable, name: str) -> None:
-    """The parts that matter; recorded from an editor with the packs that these files need."""
+    """The relevant parts, recorded from an editor with the packs that these files need."""
     inputs = convert(editor_file(name))
     assert inputs.keys() == QUEUED[name].keys()
     for key, expected in QUEUED[name].items():
@@ -376,11 +376,11 @@ def test_converted_gives_what_the_editor_queues_for_files_that_people_saved(conv
     assert "bboxes" not in inputs.get("2", {})
 
 
-def test_check_notes_unknown_nodes_that_a_run_does_without(run: Callable) -> None:
+def test_check_notes_unknown_nodes_that_a_run_does_not_need(run: Callable) -> None:
     code, out, err = run(EDITOR_FILES / "unknown_and_unused.json", "--check")
     assert (code, "no problems" in err) == (run_workflow.OK, True)
-    assert "node 3 (Fast Groups Bypasser (rgthree)) is left out: it does its work in the editor" in out
-    assert "node 4 (SomeStranger) is passed by: it is bypassed, and needs ComfyUI" in out
+    assert "node 3 (Fast Groups Bypasser (rgthree)) is left out: it works only in the editor" in out
+    assert "node 4 (SomeStranger) is left out: it is bypassed, and needs ComfyUI" in out
 
 
 def test_check_reports_unknown_nodes_that_a_run_needs(run: Callable) -> None:

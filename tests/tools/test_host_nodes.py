@@ -1,6 +1,6 @@
 """ComfyUI's own nodes, written anew: each fact that its users rely on.
 
-`host/test_run_workflow_host.py` holds them to the same pixels as a real ComfyUI's, for 8-bit RGB and RGBA PNG files.
+`host/test_run_workflow_host.py` compares their pixels with a real ComfyUI's, for 8-bit RGB and RGBA PNG files.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def test_load_image_scales_floats_beyond_one(tmp_path: Path) -> None:
 
 
 def test_load_image_reads_sixteen_bit_colours(tmp_path: Path) -> None:
-    """Pillow writes none, so the file is put together here; it keeps the upper eight bits."""
+    """Pillow cannot write such a file, so it is built here. Pillow reads the upper eight bits."""
     values = np.random.default_rng(2).integers(0, 65536, (4, 5, 3)).astype(">u2")
     rows = b"".join(b"\0" + row.tobytes() for row in values)
 
@@ -78,14 +78,14 @@ ORIENTATIONS = [
 
 
 @pytest.mark.parametrize(("orientation", "expected"), list(enumerate(ORIENTATIONS, 1)))
-def test_load_image_turns_and_mirrors_by_exif(tmp_path: Path, orientation: int, expected: list) -> None:
+def test_load_image_rotates_and_mirrors_by_exif(tmp_path: Path, orientation: int, expected: list) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     pixels, _ = load_image(tmp_path, Image.fromarray(np.array([[1, 2], [3, 4]], dtype=np.uint8)), exif=exif)
     assert (pixels[0, ..., 0] * 255).round().int().tolist() == expected
 
 
-def test_load_image_takes_transparent_colours_for_alpha(tmp_path: Path) -> None:
+def test_load_image_turns_transparent_colours_into_alpha(tmp_path: Path) -> None:
     rgb = Image.new("RGB", (3, 2), (10, 20, 30))
     rgb.putpixel((0, 0), (1, 2, 3))
     palette = rgb.quantize(4)
@@ -98,12 +98,12 @@ def test_load_image_takes_transparent_colours_for_alpha(tmp_path: Path) -> None:
     assert torch.allclose(mask, torch.full((1, 2, 3), 0.8))
 
 
-def test_load_image_reads_ink_as_colour(tmp_path: Path) -> None:
+def test_load_image_converts_cmyk(tmp_path: Path) -> None:
     pixels, mask = load_image(tmp_path, Image.new("CMYK", (3, 2), (0, 255, 255, 0)), "ink.tiff")
     assert (pixels[0, 0, 0].tolist(), mask.shape) == ([1, 0, 0], (1, 64, 64))
 
 
-def test_load_image_mask_gives_alpha_the_size_that_load_image_gives_it(tmp_path: Path) -> None:
+def test_load_image_mask_has_the_size_of_load_images_mask(tmp_path: Path) -> None:
     node = loader(tmp_path, host_nodes.LoadImageMask)
     Image.new("RGB", (4, 2), (255, 51, 0)).save(tmp_path / "p.png")
     assert torch.equal(node.run("p.png", "alpha")[0], torch.zeros(1, 64, 64))
@@ -112,7 +112,7 @@ def test_load_image_mask_gives_alpha_the_size_that_load_image_gives_it(tmp_path:
     assert torch.allclose(node.run("p.png", "alpha")[0], torch.full((1, 2, 4), 0.2))
 
 
-def test_load_image_reads_what_there_is_of_a_file_cut_short(tmp_path: Path) -> None:
+def test_load_image_reads_the_start_of_a_truncated_file(tmp_path: Path) -> None:
     image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8))
     image.save(tmp_path / "p.png")
     raw = (tmp_path / "p.png").read_bytes()
@@ -122,7 +122,7 @@ def test_load_image_reads_what_there_is_of_a_file_cut_short(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP"])
-def test_load_image_gives_an_image_or_a_sentence_for_every_part_of_a_file(
+def test_load_image_of_a_truncated_file_gives_an_image_or_a_clear_error(
     tmp_path: Path, kind: str, run: Callable
 ) -> None:
     image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (24, 24, 3), dtype=np.uint8))
@@ -146,12 +146,13 @@ def test_load_image_names_a_file_that_is_no_image(run: Callable, tmp_path: Path)
     code, _, err = run(load("edges_api.json"), "--input", tmp_path / "words.png")
     assert code == run_workflow.FAILED
     assert (
-        "node 1 (LoadImage) failed: the image file words.png cannot be read (Pillow knows no such kind of file)" in err
+        "node 1 (LoadImage) failed: the image file words.png cannot be read (Pillow does not know this file format)"
+        in err
     )
 
 
-def test_saving_nodes_hand_on_what_they_save(tmp_path: Path) -> None:
-    """As ComfyUI's do since 0.33, whose files may link from there."""
+def test_saving_nodes_pass_on_what_they_save(tmp_path: Path) -> None:
+    """As ComfyUI's do since 0.33, so files may link to their outputs."""
     image, mask = torch.rand(1, 2, 3, 3), torch.rand(1, 2, 3)
     for kind, value in (
         (host_nodes.SaveImage, image),

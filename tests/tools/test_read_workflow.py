@@ -93,7 +93,7 @@ def test_api_format_is_found_inside_the_body_of_a_call_to_prompt(tmp_path: Path)
     ],
 )
 def test_read_workflow_finds_it_in_what_the_server_and_the_editor_give(tmp_path: Path, wrapped: dict) -> None:
-    """An entry of the history, a history of one, and what the editor's graphToPrompt gives."""
+    """A history entry, a history with one entry, and the result of the editor's graphToPrompt."""
     api, editor = load("edges_api.json"), load("edges_editor.json")
     text = json.dumps(wrapped)
     is_editor = "API" not in text
@@ -103,8 +103,8 @@ def test_read_workflow_finds_it_in_what_the_server_and_the_editor_give(tmp_path:
     assert (workflow.is_editor, workflow.data) == (is_editor, editor if is_editor else api)
 
 
-def test_what_is_saved_can_be_read_by_browsers(run: Callable, photo: Path) -> None:
-    """Files of Python programs may hold NaN, which JSON has not."""
+def test_saved_prompts_can_be_read_by_browsers(run: Callable, photo: Path) -> None:
+    """Files written by Python may contain NaN, which is not JSON."""
     prompt = load("edges_api.json")
     prompt["5"]["is_changed"] = [float("nan"), "@"]
     code, out, err = run(json.dumps(prompt).replace('"@"', "1e999"), "--input", photo)
@@ -118,8 +118,8 @@ def test_what_is_saved_can_be_read_by_browsers(run: Callable, photo: Path) -> No
 
 
 @pytest.mark.parametrize("where", ["title", "type", "file", "prefix", "id"])
-def test_half_a_character_is_no_trouble(run: Callable, tmp_path: Path, photo: Path, where: str) -> None:
-    """JSON may hold one half of a character of two; nothing can print it."""
+def test_lone_surrogates_cause_no_traceback(run: Callable, tmp_path: Path, photo: Path, where: str) -> None:
+    """JSON may contain a lone surrogate, which cannot be printed."""
     prompt = load("edges_api.json")
     half = "\ud800x"
     if where == "title":
@@ -137,13 +137,13 @@ def test_half_a_character_is_no_trouble(run: Callable, tmp_path: Path, photo: Pa
         command = [sys.executable, TOOLS / "run_workflow.py", tmp_path / "w.json", "--engine", "builtin", *arguments]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert "Traceback" not in done.stderr
-    refused = {"type": "node 5 (\\ud800x", "file": "is not a file name", "prefix": "holds what no file name can hold"}
+    refused = {"type": "node 5 (\\ud800x", "file": "is not a file name", "prefix": "contains a character that no"}
     assert refused.get(where, "") in done.stderr
     assert (done.returncode != run_workflow.OK) == (where in refused)
 
 
 @pytest.mark.parametrize("name", ["a\0b.png", "a" * 5000 + ".png"])
-def test_a_file_name_that_no_file_has_is_told_in_short(run: Callable, name: str) -> None:
+def test_an_impossible_file_name_gets_a_short_error(run: Callable, name: str) -> None:
     prompt = load("edges_api.json")
     prompt["1"]["inputs"]["image"] = name
     code, _, err = run(prompt)
@@ -151,7 +151,7 @@ def test_a_file_name_that_no_file_has_is_told_in_short(run: Callable, name: str)
 
 
 @pytest.mark.parametrize("change", [{"kernel_size": 10**400}, {"masks": ["3", 10**400]}])
-def test_a_long_number_is_told_in_short(run: Callable, photo: Path, change: dict) -> None:
+def test_a_long_number_gets_a_short_error(run: Callable, photo: Path, change: dict) -> None:
     prompt = load("edges_api.json")
     prompt["5"]["inputs"].update(change)
     code, _, err = run(prompt, "--input", photo)

@@ -1,9 +1,9 @@
 """Saved workflow files: reading and checking them, and turning them into the prompt that an engine runs.
 
 Two formats are in use: the editor's (`nodes` and `links`, what "Save" writes) and the API format (`{id: {class_type,
-inputs}}`, what "Export (API)" writes and engines take). The way from one to the other: `flatten` leaves plain
-nodes and links, and comfy-cli's converter finds out which saved value is whose. It leaves out what it does not
-understand, so everything is checked before it, and its result after it.
+inputs}}`, what "Export (API)" writes and engines take). To convert the first to the second, `flatten` reduces
+the graph to plain nodes and links, and comfy-cli's converter assigns the saved values to widgets. It drops what it does
+not understand, so the file is checked before it, and its result after it.
 
 Each module imports only those above it:
 
@@ -13,8 +13,8 @@ read_workflow     a file becomes a `Workflow`
 check_workflow    links and loops: what can be checked without an engine
 widgets           what a schema says of widgets, and --set
 editor_sockets    inputs and outputs of a file's nodes, as the editor has them
-flatten           subgraphs, reroutes, primitives, muted and bypassed nodes are resolved, as the editor does
-mends             what comfy-cli's converter gets wrong with widgets, until it does not
+flatten           resolves subgraphs, reroutes, primitives, muted and bypassed nodes, as the editor does
+converter_fixes   workarounds for what comfy-cli's converter gets wrong with widgets
 values            what ComfyUI makes of a value or a link, and refuses
 to_prompt         either format becomes a prompt
 models            which models a prompt needs, and whether they are there

@@ -23,7 +23,7 @@ class EditorSockets:
         specs, name = self._specs(node), socket.get("name")
         return specs[name][0] if name in specs else socket.get("type")
 
-    def passed_by(self, node: dict, slot: int, wanted: object) -> dict | None:
+    def bypass_input(self, node: dict, slot: int, wanted: object) -> dict | None:
         """The input of a bypassed node that takes the place of its output `slot` for an input of type `wanted`."""
         inputs = self._inputs(node)
         opposite = inputs[slot] if 0 <= slot < len(inputs) else None

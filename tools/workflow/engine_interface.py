@@ -79,7 +79,7 @@ def node_label(node_id: object, node_type: str, title: object = None) -> str:
 
 
 def short(value: object) -> str:
-    """A value as messages show it."""
+    """Format a value for messages; long ones are shortened."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 80 else text[:77] + "..."
 

@@ -1,8 +1,8 @@
 """Turn the editor's graph into plain nodes and links, as the editor does when it queues.
 
-Subgraphs, reroutes, primitives, Set and Get nodes, muted and bypassed nodes exist in the editor only. comfy-cli 1.23
-resolves them in its own way: it loses links taken from a SetNode's own output and values of primitives that feed a
-subgraph, passes by a bypassed node through an input of any type, and ignores ``proxyWidgets``. So it gets none of them.
+Subgraphs, reroutes, primitives, Set and Get nodes, muted and bypassed nodes exist only in the editor. comfy-cli 1.23
+resolves them differently: it loses links from a SetNode's own output and values of primitives that feed a subgraph,
+bypasses a node through an input of any type, and ignores ``proxyWidgets``. So all are resolved before it runs.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PRIMITIVE = "PrimitiveNode"
 SETTERS = frozenset({"SetNode", "easy setNode"})
 GETTERS = frozenset({"GetNode", "easy getNode"})
 REROUTES = frozenset({"Reroute", "Reroute (rgthree)"})
-# Add-ons of the editor that give nothing to other nodes, though they may be wired to those that they switch.
+# Editor add-ons that pass no data to other nodes, though they may be linked to the nodes that they switch.
 ADD_ONS = frozenset(
     f"{name} (rgthree)"
     for name in (
@@ -40,7 +40,7 @@ ADD_ONS = frozenset(
 EDITOR_ONLY_TYPES = frozenset({"Note", "MarkdownNote", PRIMITIVE}) | SETTERS | GETTERS | REROUTES | ADD_ONS
 
 MAX_DEPTH = 100  # of subgraphs in subgraphs
-MAX_NODES = 100_000  # of all subgraphs unfolded: ten that hold ten of each other would be 10^10
+MAX_NODES = 100_000  # after unfolding: ten levels of ten subgraphs each would be 10^10
 _CONTROL_WORDS = ("fixed", "increment", "decrement", "randomize")
 
 
@@ -57,7 +57,7 @@ class _Value:
 
 @dataclass
 class _Scope:
-    """One graph, once for each subgraph node that stands for it."""
+    """The root graph, or the graph of one subgraph node: a definition has as many scopes as nodes that use it."""
 
     graph: dict
     outer: _Scope | None = None
@@ -72,7 +72,7 @@ class _Scope:
         self.inner: dict[str, _Scope] = {}
 
     def link_of(self, socket: dict | None) -> Link | None:
-        """The link that an input names. Nothing else counts: files hold leftovers in all other places."""
+        """The link that an input names. Links that appear only elsewhere in a file are leftovers."""
         name = (socket or {}).get("link")
         return self.links.get(name) if isinstance(name, (int, str)) else None
 
@@ -87,12 +87,12 @@ class _Scope:
 
 
 def flatten(data: dict, object_info: dict) -> tuple[dict, dict[tuple[str, str], object]]:
-    """Turn an editor's file into one that holds only nodes that an engine runs, and links between these.
+    """Turn an editor's file into one with only the nodes that an engine runs, and links between these.
 
     Args: ``data``, checked by `check_structure`, whose active nodes are all known; ``object_info`` of the engine.
-    Returns: the nodes and links, nodes in subgraphs with ids such as ``10:3``; and the values that come from
-    elsewhere than the node itself, from primitives and subgraph nodes, as ``{(node id, widget): value}``.
-    Raises: `BadWorkflow` for links in a loop, and for subgraphs that unfold without end.
+    Returns: the nodes and links, nodes in subgraphs with ids such as ``10:3``; and the widget values that come from
+    primitives and subgraph nodes instead of the node itself, as ``{(node id, widget): value}``.
+    Raises: `BadWorkflow` for links in a loop, and for subgraphs that unfold to too many nodes.
     """
     return _Flattener(data, object_info).run()
 
@@ -138,11 +138,12 @@ class _Flattener:
             count += len(scope.nodes)
             if depth > MAX_DEPTH or count > MAX_NODES:
                 raise BadWorkflow(
-                    [f"its subgraphs unfold to more than {MAX_NODES} nodes, or lie more than {MAX_DEPTH} deep"]
+                    [f"its subgraphs unfold to more than {MAX_NODES} nodes, or are nested more than {MAX_DEPTH} deep"]
                 )
             for key, node in scope.nodes.items():
                 definition = self._definitions.get(node["type"])
-                off = node.get("mode") in (MUTED, BYPASSED) and scope.outer is None  # the editor looks no deeper
+                # As in the editor, only subgraphs at the top level are off.
+                off = node.get("mode") in (MUTED, BYPASSED) and scope.outer is None
                 if definition and node["type"] not in self._info and not off:
                     inner = _Scope(definition, scope, node)
                     self._give_values(inner)
@@ -205,20 +206,20 @@ class _Flattener:
     # -- following links ---------------------------------------------------------------------------------------
 
     def _source(self, scope: _Scope, node: dict, socket: dict) -> _Output | _Value | None:
-        """What feeds an input of a node: an output of another, a value, or nothing."""
-        link, wanted = scope.link_of(socket), self._sockets.input_type(node, socket)
+        """Find what feeds a node's input: an output of another node, a value, or nothing."""
+        link, target_type = scope.link_of(socket), self._sockets.input_type(node, socket)
         is_widget = link is not None and self._sockets.is_widget(node, socket)
-        direct, entered, host, seen = True, False, None, set()
+        direct, entered, host, visited = True, False, None, set()
         while link is not None:
-            if (scope.prefix, link.id) in seen:
+            if (scope.prefix, link.id) in visited:
                 raise BadWorkflow([f"{editor_label(node)}: its input {socket.get('name')} is linked in a loop"])
-            seen.add((scope.prefix, link.id))
+            visited.add((scope.prefix, link.id))
             if link.source == SUBGRAPH_INPUT:
                 if scope.outer is None:
                     return None
                 entered, outside = True, self._outside(scope, link.source_slot)
                 host = _Value(scope.host[outside["name"]]) if outside["name"] in scope.host else host
-                scope, wanted = scope.outer, outside.get("type")
+                scope, target_type = scope.outer, outside.get("type")
                 link = scope.link_of(outside)
                 if link is None:
                     return host
@@ -227,14 +228,14 @@ class _Flattener:
             if source is None or not isinstance(slot, int):
                 return None
             if source["type"] == PRIMITIVE:
-                # Editors since 1.49 lose the value of a primitive that feeds a subgraph; earlier ones did not.
+                # As in editors before 1.49; later ones lose the value of a primitive that feeds a subgraph.
                 return self._primitive(scope, source) if is_widget and (direct or entered) else None
             direct = False
             if source.get("mode") == MUTED:
                 return None
             if source.get("mode") == BYPASSED:
-                passed = self._sockets.passed_by(source, slot, wanted)
-                link, wanted = scope.link_of(passed), (passed or {}).get("type")
+                bypass = self._sockets.bypass_input(source, slot, target_type)
+                link, target_type = scope.link_of(bypass), (bypass or {}).get("type")
             elif str(source["id"]) in scope.inner:
                 scope = scope.inner[str(source["id"])]
                 link = scope.output_link(slot)
@@ -261,19 +262,19 @@ class _Flattener:
 
 
 def _through(scope: _Scope, node: dict) -> tuple[_Scope, Link | None]:
-    """The link on the other side of a reroute, a SetNode or a GetNode."""
+    """Follow a reroute, a SetNode or a GetNode to the link that feeds it."""
     if node["type"] in GETTERS:
         name = next(iter(entries(node, "widgets_values")), None)
-        found = _setter(scope, name)
-        if found is None:
+        setter = _find_setter(scope, name)
+        if setter is None:
             return scope, None
-        scope, node = found
+        scope, node = setter
     elif node["type"] not in SETTERS | REROUTES:
         return scope, None
     return scope, scope.link_of(next(iter(sockets(node, "inputs")), None))
 
 
-def _setter(scope: _Scope | None, name: object) -> tuple[_Scope, dict] | None:
+def _find_setter(scope: _Scope | None, name: object) -> tuple[_Scope, dict] | None:
     """The SetNode of that name, in this graph or the ones around it."""
     while scope is not None and isinstance(name, str) and name:
         for node in scope.nodes.values():
@@ -284,7 +285,7 @@ def _setter(scope: _Scope | None, name: object) -> tuple[_Scope, dict] | None:
 
 
 def _pass_on(scope: _Scope, widget: str, value: object) -> None:
-    """Hand a value on that an outer subgraph node has for a widget of an inner one."""
+    """Give an inner subgraph node a value that the outer one has for its widget."""
     inner = [key for key in scope.proxied if key[1] == widget]
     if inner and widget not in scope.host:
         scope.proxied[inner[0]] = value
@@ -293,11 +294,11 @@ def _pass_on(scope: _Scope, widget: str, value: object) -> None:
 
 
 def _without_control_words(values: list, kinds: list) -> list:
-    """Values of a subgraph node without words that some files hold behind a seed: only the inner node has them."""
-    kept: list = []
+    """Drop the control words that some files store after a seed in a subgraph node: only the inner node has them."""
+    result: list = []
     for value in values:
-        kind = kinds[len(kept)] if len(kept) < len(kinds) else None
-        behind_a_seed = 0 < len(kept) <= len(kinds) and kinds[len(kept) - 1] == "INT"
-        if not (value in _CONTROL_WORDS and behind_a_seed and kind in ("INT", "FLOAT", "BOOLEAN", None)):
-            kept.append(value)
-    return kept
+        kind = kinds[len(result)] if len(result) < len(kinds) else None
+        is_after_seed = 0 < len(result) <= len(kinds) and kinds[len(result) - 1] == "INT"
+        if not (value in _CONTROL_WORDS and is_after_seed and kind in ("INT", "FLOAT", "BOOLEAN", None)):
+            result.append(value)
+    return result

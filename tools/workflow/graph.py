@@ -80,7 +80,7 @@ def read_link(entry: object) -> Link | None:
 
 
 def in_use(link: Link, nodes: dict[str, dict]) -> bool:
-    """Whether an input names the link; the editor ignores all others, and leaves some in its files."""
+    """Whether an input names the link. The editor ignores all others, but leaves some in its files."""
     if link.target == SUBGRAPH_OUTPUT and str(SUBGRAPH_OUTPUT) not in nodes:
         return True
     return any(socket.get("link") == link.id for socket in sockets(nodes.get(str(link.target)), "inputs"))

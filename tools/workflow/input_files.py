@@ -114,11 +114,11 @@ def provide_files(prompt: dict, object_info: dict, folder: Path, elsewhere: Iter
 
 
 def _inside(folder: Path, name: str) -> Path | None:
-    """The path of a file in a folder; None where the name leads out of it, or can be no file's."""
+    """The path of a file in a folder; None if the name leads out of it, or is no valid file name."""
     try:
         target = (folder / name).resolve()
         target.is_file()
-    except (OSError, ValueError):  # too long, a zero, half a character
+    except (OSError, ValueError):  # too long, a null byte, a lone surrogate
         return None
     return target if name and target.is_relative_to(folder.resolve()) else None
 

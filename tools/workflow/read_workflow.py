@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .engine_interface import WorkflowError
 
-MAX_NESTING = 150  # of lists and objects in each other; workflows have about ten
+MAX_NESTING = 150  # levels of nested lists and objects; workflows have about ten
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,12 @@ def _parse(path: Path, text: str) -> object:
         raise WorkflowError(f"{path} is not JSON: {error.msg} at {where}") from None
     except RecursionError:
         raise WorkflowError(f"{path} is not a workflow: its JSON is nested too deeply") from None
-    except ValueError as error:  # Python reads no numbers of more than some thousand digits
+    except ValueError as error:  # Python does not read integers of more than 4300 digits
         raise WorkflowError(f"{path} is not a workflow: it holds a number that is far too long") from error
 
 
 def _is_deeper(data: object, depth: int) -> bool:
-    """Whether lists and objects lie in each other more than `depth` deep: others copy and write them recursively."""
+    """Whether lists and objects are nested more than `depth` deep: other code copies and writes them recursively."""
     level = [data] if isinstance(data, (dict, list)) else []
     while level and depth >= 0:
         depth -= 1
@@ -78,7 +78,7 @@ def _is_deeper(data: object, depth: int) -> bool:
 
 
 def _finite(text: str) -> float | None:
-    """A number, or None for NaN and infinity: as the editor reads them, and as browsers can read what is saved."""
+    """A number, or None for NaN and infinity: as in the editor, and so that browsers can read the saved file."""
     return value if math.isfinite(value := float(text)) else None
 
 
@@ -101,8 +101,8 @@ def _recognise(path: Path, data: object) -> Workflow:
 
 
 def _unpack(data: dict) -> dict:
-    """The workflow inside what the server and the editor give: the body of a call to /prompt, an entry of the history
-    or a whole history of one, the two formats of one workflow side by side."""
+    """Find the workflow in what the server and the editor return: the body of a call to /prompt, a history entry, a
+    history with a single entry, or both formats of one workflow side by side."""
     if _is_workflow(data):
         return data
     entry = next(iter(data.values())) if len(data) == 1 else None
@@ -111,7 +111,7 @@ def _unpack(data: dict) -> dict:
     for key in ("prompt", "output", "workflow"):
         value = data.get(key)
         if isinstance(value, list) and len(value) > 2:
-            value = value[2]  # the history's: number, id, prompt, ...
+            value = value[2]  # a history entry: number, id, prompt, ...
         if isinstance(value, dict) and _is_workflow(value):
             return value
     return data

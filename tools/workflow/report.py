@@ -52,7 +52,7 @@ def report(
 
 
 def _without(workflow: Workflow, strangers: list[Unknown]) -> Workflow:
-    """A copy in which these nodes take no part."""
+    """A copy without these nodes: muted in the editor's format, removed from a prompt."""
     gone = {id(each.node) for each in strangers}
     if workflow.is_editor:
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from .check_workflow import prompt_problems
+from .converter_fixes import fix_node, fix_schemas, restore_values
 from .engine_interface import BadWorkflow, short
 from .flatten import ADD_ONS, EDITOR_ONLY_TYPES, flatten
 from .graph import (
@@ -27,7 +28,6 @@ from .graph import (
     read_link,
     schema_of,
 )
-from .mends import mended_node, mended_prompt, mended_schemas
 from .read_workflow import Workflow
 from .values import fault
 from .widgets import explain_node_errors, input_specs
@@ -129,14 +129,14 @@ class Unknown:
     key: str
     node: dict
     label: str
-    why_not: str = ""  # why a run does without it; empty where it needs it
+    why_not: str = ""  # why a run does not need it; empty if it does
 
     @property
     def takes_part(self) -> bool:
         return not self.why_not
 
     def sentence(self, unknown: Callable[[str], str]) -> str:
-        """What to say of it; `unknown` as `to_prompt` takes it."""
+        """The message about this node; `unknown` as in `to_prompt`."""
         if "class_type" in self.node:
             return f"{self.label} {unknown(self.node['class_type'])}"
         if self.node["type"] in EDITOR_ONLY_TYPES:
@@ -145,7 +145,7 @@ class Unknown:
 
 
 def find_unknown(workflow: Workflow, object_info: dict) -> list[Unknown]:
-    """The nodes of unknown type, but for muted ones."""
+    """The nodes of unknown type, except muted ones."""
     if not workflow.is_editor:
         strange = [(key, node) for key, node in workflow.data.items() if node["class_type"] not in object_info]
         return [Unknown(key, node, prompt_label(key, node)) for key, node in strange]
@@ -160,9 +160,9 @@ def find_unknown(workflow: Workflow, object_info: dict) -> list[Unknown]:
                 continue
             why_not = "" if str(node["id"]) in wired else "is left out: it is connected to nothing, and "
             if node["type"] in ADD_ONS:
-                why_not = "it does its work in the editor"
+                why_not = "it works only in the editor"
             elif node.get("mode") == BYPASSED:
-                why_not = "is passed by: it is bypassed, and "
+                why_not = "is left out: it is bypassed, and "
             found.append(Unknown(str(node["id"]), node, editor_label(node) + place, why_not))
     return found
 
@@ -207,10 +207,10 @@ def _convert(data: dict, object_info: dict) -> dict:
         from comfy_cli.workflow_to_api import WorkflowConversionError, convert_ui_to_api
 
     graph, values = flatten(data, object_info)
-    schemas = mended_schemas(object_info, {node["type"] for node in graph["nodes"]})
+    schemas = fix_schemas(object_info, {node["type"] for node in graph["nodes"]})
     hidden = {}
     for index, node in enumerate(graph["nodes"]):
-        graph["nodes"][index], hidden[node["id"]] = mended_node(node, schemas[node["type"]])
+        graph["nodes"][index], hidden[node["id"]] = fix_node(node, schemas[node["type"]])
     logger = logging.getLogger("comfy_cli.workflow_to_api")
     heard = _Listener()
     logger.addHandler(heard)
@@ -230,7 +230,7 @@ def _convert(data: dict, object_info: dict) -> dict:
             problems.append(f"{editor_label(node)} was left out by comfy-cli's converter, which cannot convert it")
     if problems:
         raise BadWorkflow(problems)
-    mended_prompt(prompt, hidden, values)
+    restore_values(prompt, hidden, values)
     return prompt
 
 

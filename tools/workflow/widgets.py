@@ -36,7 +36,7 @@ def is_widget(kind: str, options: dict) -> bool:
 
 
 def has_widget(kind: str, options: dict) -> bool:
-    """Whether the editor gives an input of this type a widget; all others are for links alone."""
+    """Whether the editor gives an input of this type a widget; other inputs take only links."""
     if options.get("forceInput") or options.get("defaultInput"):
         return False
     if kind in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO") or kind in _OTHER_WIDGETS:
