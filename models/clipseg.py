@@ -102,11 +102,6 @@ def full_name(name: str) -> str:
 
 
 def release() -> None:
-    """Drop the models that are kept. A run that uses one goes on; its memory is free when the run ends."""
-    _loaded.clear()
-
-
-def release() -> None:
     """Drop the models that are kept. Callers that hold one may still use it; its memory is free when they let go."""
     _loaded.clear()
 

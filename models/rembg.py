@@ -140,11 +140,6 @@ def release() -> None:
     _sessions.clear()
 
 
-def release() -> None:
-    """Drop the sessions that are kept. Callers that hold one may still use it; its memory is free when they let go."""
-    _sessions.clear()
-
-
 def _wrapped(inner: object, found: Found, name: str | None, classes: dict[str, type], again: str) -> RembgMasks:
     """rembg's session of the class that fits, around one of ONNX Runtime's."""
     size = _picture_size(inner, found.path, again)
