@@ -25,7 +25,7 @@ from ..core.clipseg import ImageSettings
 from ..core.errors import DependencyError, InputError, ModelError, PackError
 from ..core.interfaces import Progress
 from ..core.model_cache import ModelCache
-from ..core.packages import import_package
+from ..core.packages import import_package, is_failure
 from . import catalog, weights
 
 if TYPE_CHECKING:
@@ -352,7 +352,7 @@ class _Unreadable(ModelError):
     """A file cannot be read, and is not to blame for it."""
 
 
-def _unreadable(path: Path, error: Exception) -> _Unreadable | None:
+def _unreadable(path: Path, error: BaseException) -> _Unreadable | None:
     """What is wrong where the file or folder at ``path`` may be a good one; None where it is to blame."""
     # Libraries written in Rust have no error numbers, only the words of the system.
     if isinstance(error, PermissionError) or "os error 13" in str(error):
@@ -397,7 +397,9 @@ def _read(folder: Path, file: Path) -> tuple:
     except (ImportError, SystemExit) as error:  # of a package that transformers imports only now
         reason = "it ends the program" if isinstance(error, SystemExit) else error
         raise DependencyError(f"a Python package that transformers needs does not work ({reason})", _INSTALL) from error
-    except Exception as error:  # whatever a library says of broken files, they are what it is about
+    except BaseException as error:  # whatever a library says of broken files, they are what it is about
+        if not is_failure(error):
+            raise
         raise _unreadable(folder, error) or ModelError(
             f"the CLIPSeg model in {folder} cannot be loaded: {type(error).__name__}: {error}",
             "Delete that folder's files and run again, or put a whole copy of the model there",
