@@ -49,6 +49,7 @@ from .regions import (
 _log = logging.getLogger(__name__)
 
 _SEEDS = 1 << 64  # seeds are 0 .. 2^64 - 1, and begin again at 0
+_MOST = 1_000_000  # steps, cycles, versions: more would never end, or could not be counted
 LEAST_DENOISE = 1e-4  # anything lower changes nothing visible and needs an extremely long schedule
 
 
@@ -116,7 +117,7 @@ class DetailerSettings:
         numbers |= {"denoise": (LEAST_DENOISE, 1), "crop_factor": (1, math.inf)}
         numbers |= {"refiner_ratio": (0, 1), "color_match": (0, 1)}
         for name, low in whole.items():
-            high = _SEEDS - 1 if name == "seed" else math.inf
+            high = {"seed": _SEEDS - 1, "steps": _MOST, "batch_size": _MOST, "cycle": _MOST}.get(name, math.inf)
             object.__setattr__(self, name, check_whole_number(getattr(self, name), name, low, high))
         for name in ("guide_size_for", "mask_mode", "inpaint_model", "bbox_fill", "contour_fill", "tiled_vae"):
             object.__setattr__(self, name, check_switch(getattr(self, name), name))
@@ -208,9 +209,23 @@ def detail(
     image = as_image_batch(image, clamp=False)
     regions = _regions_of_pictures(image, as_mask_batch(mask), settings)
     # The one copy of the pictures, into which everything is blended.
-    pictures = image.repeat_interleave(settings.batch_size, dim=0)
+    pictures = _repeated(image, settings.batch_size, backend)
     boxes, crops = _Detailer(pictures, pipe, refiner, backend, settings).run(regions, working)
     return _result(pictures, crops, boxes, settings.batch_size)
+
+
+def _repeated(image: torch.Tensor, times: int, backend: Backend) -> torch.Tensor:
+    """A copy of the images ``[B,H,W,C]`` with each of them ``times`` times: ``[B x times,H,W,C]``."""
+    try:
+        return image.repeat_interleave(times, dim=0)
+    except Exception as error:
+        if not backend.is_out_of_memory(error):
+            raise
+        count, height, width, _ = image.shape
+        raise PackError(
+            f"There is not enough memory for {count * times} images of {width} x {height}",
+            f"Lower batch_size, which is {times}, or give fewer images at a time",
+        ) from error
 
 
 def _regions_of_pictures(image: torch.Tensor, mask: torch.Tensor, settings: DetailerSettings) -> list[list[Region]]:

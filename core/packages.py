@@ -30,13 +30,23 @@ def import_package(name: str, install: str, *needed: str) -> ModuleType:
             getattr(module, each)
     except MemoryError:
         raise
-    except (Exception, SystemExit) as error:  # not BaseException: interrupts must propagate
+    except BaseException as error:
+        if not is_failure(error):
+            raise
         reason = "its import calls sys.exit" if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
         package, reason = name.partition(".")[0], textwrap.shorten(reason, 400)
         raise DependencyError(
             f"the Python package {package} is missing or does not work ({reason})", install
         ) from error
     return module
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether a library failed with ``error``; false for an interrupt, which is not the library's.
+
+    ``sys.exit`` and the panic of a library written in Rust are no `Exception`, and would end ComfyUI's worker.
+    """
+    return isinstance(error, (Exception, SystemExit)) or type(error).__module__ == "pyo3_runtime"
 
 
 def import_scipy(module: str) -> ModuleType:

@@ -25,7 +25,7 @@ from ..core.clipseg import ImageSettings
 from ..core.errors import DependencyError, InputError, ModelError, PackError
 from ..core.interfaces import Progress
 from ..core.model_cache import ModelCache
-from ..core.packages import import_package
+from ..core.packages import import_package, is_failure
 from . import catalog, weights
 
 if TYPE_CHECKING:
@@ -352,7 +352,7 @@ class _Unreadable(ModelError):
     """A file cannot be read, but is not itself broken."""
 
 
-def _unreadable(path: Path, error: Exception) -> _Unreadable | None:
+def _unreadable(path: Path, error: BaseException) -> _Unreadable | None:
     """The error to raise if the machine is at fault, not the file or folder at ``path``; else None."""
     # Rust libraries give no errno, only the system's message.
     if isinstance(error, PermissionError) or "os error 13" in str(error):
@@ -397,7 +397,9 @@ def _read(folder: Path, file: Path) -> tuple:
     except (ImportError, SystemExit) as error:  # from a package that transformers imports lazily
         reason = "its import calls sys.exit" if isinstance(error, SystemExit) else error
         raise DependencyError(f"a Python package that transformers needs does not work ({reason})", _INSTALL) from error
-    except Exception as error:  # whatever a library says of broken files, they are what it is about
+    except BaseException as error:  # whatever a library says of broken files, they are what it is about
+        if not is_failure(error):
+            raise
         raise _unreadable(folder, error) or ModelError(
             f"the CLIPSeg model in {folder} cannot be loaded: {type(error).__name__}: {error}",
             "Delete that folder's files and run again, or put a whole copy of the model there",

@@ -1306,7 +1306,11 @@ def test_nan_from_the_sampler_is_an_error() -> None:
         ({"guide_size_for": "false"}, "guide_size_for is 'false'"),
         ({"mask_mode": "whole"}, "mask_mode is 'whole'"),
         ({"bbox_fill": "disabled"}, "bbox_fill is 'disabled'"),
-        ({"steps": 10**400}, "steps is 1000.*which is too large"),
+        ({"guide_size": 10**400}, "guide_size is 1000.*which is too large"),
+        ({"steps": 10**400}, "steps is 1000.*which is out of range"),
+        ({"steps": 1e308}, r"steps is 1e\+308, which is out of range"),
+        ({"batch_size": 2**63}, "batch_size is 9223372036854775808, which is out of range"),
+        ({"cycle": 1e308}, r"cycle is 1e\+308, which is out of range"),
         ({"feather": 10**5000}, "feather is an int of about 5000 digits, which is too large"),
         ({"cfg": 10**400}, "cfg is 1000.*which is too large"),
         ({"sampler_name": 3}, "sampler_name is 3, which is not text"),
@@ -1319,6 +1323,17 @@ def test_nan_from_the_sampler_is_an_error() -> None:
 def test_settings_out_of_range_are_named(options: dict, told: str) -> None:
     with pytest.raises(InputError, match=told):
         DetailerSettings(**options)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")], ids=repr)
+def test_detail_names_batch_size_where_its_images_do_not_fit(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        raise error
+
+    monkeypatch.setattr(torch.Tensor, "repeat_interleave", fail)
+    with pytest.raises(PackError, match=r"memory for 500 images of 64 x 48\. Lower batch_size, which is 500") as caught:
+        run(torch.rand(1, 48, 64, 3), torch.ones(1, 48, 64), DetailerSettings(batch_size=500))
+    assert caught.value.__cause__ is error
 
 
 def test_settings_take_whole_numbers_that_links_carry_as_floats() -> None:

@@ -586,6 +586,20 @@ def test_load_says_what_to_install_however_an_import_fails(
         assert "pip install 'transformers" in caught.value.remedy
 
 
+def test_load_names_the_folder_whose_tokenizer_file_makes_the_library_panic(tiny: Path, folder: Path) -> None:
+    """The panic is no Exception, and would end ComfyUI's worker."""
+    made = copy(tiny, folder / "mine")
+    clipseg.load("mine", [folder])[0].tokenizer.save_pretrained(made)
+    path = made / "tokenizer.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": "AAAA"}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    os.utime(made / "model.safetensors", (0, 0))  # another model, as far as the cache knows
+    with pytest.raises(ModelError, match="mine cannot be loaded: PanicException: ") as caught:
+        clipseg.load("mine", [folder])
+    assert type(caught.value.__cause__).__module__ == "pyo3_runtime"
+
+
 def fail_to_build(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     from transformers import CLIPSegForImageSegmentation
 

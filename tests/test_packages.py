@@ -33,6 +33,10 @@ FAILURES = {
     ),
     "attribute": ("import sys; sys.no_such_attribute", "AttributeError: .*no_such_attribute"),
     "syntax": ("def", "SyntaxError"),
+    "panic in Rust": (
+        "raise type('PanicException', (BaseException,), {'__module__': 'pyo3_runtime'})('no entry found')",
+        "PanicException: no entry found",
+    ),
 }
 
 
