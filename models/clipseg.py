@@ -483,8 +483,10 @@ def _with_fixed_attention(load: Callable, *arguments: object, **options: object)
     """Load with PyTorch's fused attention, or with plain attention if this transformers has only that for CLIPSeg."""
     try:
         return load(*arguments, attn_implementation="sdpa", **options)
-    except (ValueError, ImportError):  # transformers does not have this implementation
-        return load(*arguments, attn_implementation="eager", **options)
+    except (ValueError, ImportError) as error:
+        if "attention" not in str(error):  # transformers names what it does not have
+            raise
+    return load(*arguments, attn_implementation="eager", **options)
 
 
 def _model_config(transformers, folder: Path) -> object:
