@@ -35,6 +35,7 @@ from .checks import check_number, check_whole_number
 from .errors import InputError
 from .interfaces import NoProgress, Progress
 from .packages import import_package, import_scipy
+from .progress import UNREPORTED, Part
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -51,6 +52,13 @@ _SMALLER_UNKNOWNS = 1 << 19
 # Foreground colours of a larger picture are estimated on the part around the unknown pixels, and on a smaller copy of
 # it where that part is larger too. A pixel costs about 64 bytes.
 _MOST_FOREGROUND_PIXELS = 1 << 24
+
+STEPS = 100  # of a `Progress`, for one image
+
+# Fractions of the work that are done after each stage, as measured at 12 megapixels.
+_AFTER_EQUATIONS = 0.3
+_AFTER_PRECONDITIONER = 0.5
+_AFTER_ALPHA = 0.85
 
 _EPSILON = 1e-7  # regularises the colour lines; pymatting's and so rembg's value
 _WINDOWS_AT_ONCE = 1 << 15  # as many as the cache holds
@@ -132,7 +140,7 @@ def matte(
         image: ``[H,W,C]``, RGB in 0..1; a fourth channel is not looked at.
         mask: ``[H,W]`` in 0..1.
         settings: How the trimap is made.
-        progress: Asked now and then, with a step of 0, whether to go on.
+        progress: Gets `STEPS` steps in all. Steps of 0 check whether to go on.
 
     Returns:
         Alpha ``[H,W]`` and foreground ``[H,W,3]``, both in 0..1, on the image's device. Where the trimap gives
@@ -144,7 +152,7 @@ def matte(
         DependencyError: pymatting or scipy is missing or does not work.
     """
     settings = settings or MattingSettings()
-    progress = progress or NoProgress()
+    work = Part(progress or NoProgress(), STEPS)
     if image.ndim != 3 or mask.shape != image.shape[:2]:
         raise InputError(
             f"mask is {list(mask.shape)} and image is {list(image.shape)}",
@@ -158,14 +166,18 @@ def matte(
     reason = _why_not(sure, settings)
     if reason:
         log.warning("Alpha matting was skipped and the plain mask is used: %s.", reason)
+        work.reach(1)
         return mask.to(device, copy=True), colours.to(device, copy=True)
     unknown = sure == 0.5
     if not unknown.any():  # a mask with hard edges, every pixel of which is sure
+        work.reach(1)
         return torch.from_numpy(sure).to(device), colours.to(device, copy=True)
 
-    alpha = _alpha(colours.numpy(), sure, unknown, progress)
-    progress.step(0)
+    work.reach(0)
+    alpha = _alpha(colours.numpy(), sure, unknown, work)
+    work.reach(_AFTER_ALPHA)
     foreground = _foreground(colours.numpy(), alpha, unknown)
+    work.reach(1)
     return torch.from_numpy(alpha).to(device), torch.from_numpy(foreground).to(device)
 
 
@@ -240,14 +252,14 @@ def _why_not(sure: np.ndarray, settings: MattingSettings) -> str | None:
 # --- alpha ------------------------------------------------------------------------------------------------------------
 
 
-def _alpha(colours: np.ndarray, sure: np.ndarray, unknown: np.ndarray, progress: Progress) -> np.ndarray:
+def _alpha(colours: np.ndarray, sure: np.ndarray, unknown: np.ndarray, work: Part) -> np.ndarray:
     """Alpha ``[H,W]``, float32, from colours ``[H,W,3]`` and a trimap: solved where unknown, the trimap elsewhere."""
     part = _box(unknown, _REACH)
     alpha = sure.copy()
     if np.count_nonzero(unknown) <= _MOST_UNKNOWNS:
-        alpha[unknown] = _closed_form(colours[part], sure[part], unknown[part], progress)
+        alpha[unknown] = _closed_form(colours[part], sure[part], unknown[part], work)
     else:
-        alpha[unknown] = _closed_form_smaller(colours[part], sure[part], unknown[part], progress)
+        alpha[unknown] = _closed_form_smaller(colours[part], sure[part], unknown[part], work)
     return alpha
 
 
@@ -260,17 +272,20 @@ def _box(selected: np.ndarray, margin: int) -> _Slices:
     )
 
 
-def _closed_form(colours: np.ndarray, sure: np.ndarray, unknown: np.ndarray, progress: Progress) -> np.ndarray:
+def _closed_form(colours: np.ndarray, sure: np.ndarray, unknown: np.ndarray, work: Part) -> np.ndarray:
     """Alpha of the unknown pixels, in raster order, float64 in 0..1."""
     if not unknown.any():
         return np.empty(0)
-    matrix, right = _equations(colours, sure == 1, unknown)
+    matrix, right = _equations(colours, sure == 1, unknown, work)
+    work.reach(_AFTER_EQUATIONS)
     precondition = _preconditioner(matrix)
-    progress.step(0)
-    return _conjugate_gradient(matrix, right, precondition, progress).clip(0, 1)
+    work.reach(_AFTER_PRECONDITIONER)
+    return _conjugate_gradient(matrix, right, precondition, work).clip(0, 1)
 
 
-def _equations(colours: np.ndarray, foreground: np.ndarray, unknown: np.ndarray) -> tuple[csr_matrix, np.ndarray]:
+def _equations(
+    colours: np.ndarray, foreground: np.ndarray, unknown: np.ndarray, work: Part = UNREPORTED
+) -> tuple[csr_matrix, np.ndarray]:
     """The linear equations of closed-form matting for the unknown pixels alone: ``matrix @ alpha = right``.
 
     The matting Laplacian of the whole picture splits into ``[[L_U, R], [R^T, L_K]]`` for unknown and known pixels.
@@ -287,7 +302,8 @@ def _equations(colours: np.ndarray, foreground: np.ndarray, unknown: np.ndarray)
 
     # stencil[k] holds L(i, j) of every pixel i with j = the k-th of the 5 x 5 pixels around it, in raster order.
     stencil = np.zeros((25, count + 1))
-    for rows, laplacian in _windows(colours, unknown, row_of, width):
+    for rows, laplacian, done in _windows(colours, unknown, row_of, width):
+        work.reach(_AFTER_EQUATIONS * done)
         for (i, j), value in laplacian:
             stencil[_PLACE[i][j]][rows[i]] += value
             if i != j:
@@ -316,12 +332,12 @@ _Entry: TypeAlias = tuple[tuple[int, int], np.ndarray]
 
 def _windows(
     colours: np.ndarray, unknown: np.ndarray, row_of: np.ndarray, framed_width: int
-) -> Iterator[tuple[np.ndarray, Iterator[_Entry]]]:
+) -> Iterator[tuple[np.ndarray, Iterator[_Entry], float]]:
     """The 3 x 3 windows that hold an unknown pixel, some thousand (n) at a time.
 
     Yields:
         ``rows [9,n]``, the rows of the windows' pixels, and for each pair (i, j >= i) of the nine what the windows add
-        to the matting Laplacian, ``[n]``.
+        to the matting Laplacian, ``[n]``; and the fraction of all windows before these.
     """
     near = import_scipy("ndimage").binary_dilation(unknown, np.ones((3, 3), bool))
     y, x = np.nonzero(near[1:-1, 1:-1])  # centres whose window lies within the picture
@@ -330,7 +346,7 @@ def _windows(
         part = slice(start, start + _WINDOWS_AT_ONCE)
         ys, xs = y[part] + 1 + dy, x[part] + 1 + dx  # both [9,n]
         values = np.stack([channel[ys, xs] for channel in np.moveaxis(colours, -1, 0)]).astype(np.float64)  # [3,9,n]
-        yield row_of[(ys + _REACH) * framed_width + xs + _REACH], _window_laplacian(values)
+        yield row_of[(ys + _REACH) * framed_width + xs + _REACH], _window_laplacian(values), start / len(y)
 
 
 def _window_laplacian(colours: np.ndarray) -> Iterator[_Entry]:
@@ -383,7 +399,7 @@ def _conjugate_gradient(
     matrix: csr_matrix,
     right: np.ndarray,
     precondition: _Preconditioner,
-    progress: Progress,
+    work: Part,
     tolerance: float = 1e-6,
     most_steps: int = 2000,
 ) -> np.ndarray:
@@ -412,9 +428,12 @@ def _conjugate_gradient(
         step = energy / curvature
         solution += step * direction
         residual -= step * product
-        if inner(residual, residual) <= goal * goal:
+        left = math.sqrt(inner(residual, residual))
+        if left <= goal:
             return solution
-        progress.step(0)
+        # The residual shrinks by about the same factor at each step.
+        done = math.log(size / left) / math.log(size / goal) if 0 < left < size else 0
+        work.reach(_AFTER_PRECONDITIONER + (_AFTER_ALPHA - _AFTER_PRECONDITIONER) * done)
         towards = precondition(residual)
         energy, before = inner(residual, towards), energy
         direction *= energy / before
@@ -426,7 +445,7 @@ def _conjugate_gradient(
     return solution
 
 
-def _closed_form_smaller(colours: np.ndarray, sure: np.ndarray, unknown: np.ndarray, progress: Progress) -> np.ndarray:
+def _closed_form_smaller(colours: np.ndarray, sure: np.ndarray, unknown: np.ndarray, work: Part) -> np.ndarray:
     """As `_closed_form`, solved on a smaller picture. Closed-form matting takes alpha for a linear function of colour
     in every small window; the guided filter carries just that function to the full size (He and Sun, *Fast Guided
     Filter*, 2015)."""
@@ -447,7 +466,7 @@ def _closed_form_smaller(colours: np.ndarray, sure: np.ndarray, unknown: np.ndar
     image = torch.from_numpy(colours).unsqueeze(0)  # [H,W,3] -> [1,H,W,3]
     small = tensors.resize_image(image, *size, mode="area")
     small_alpha = small_sure
-    small_alpha[small_unknown] = _closed_form(small[0].numpy(), small_sure, small_unknown, progress)
+    small_alpha[small_unknown] = _closed_form(small[0].numpy(), small_sure, small_unknown, work)
     lines = _colour_lines(tensors.image_to_bchw(small), torch.from_numpy(small_alpha)[None, None])
     pixels, channels = np.flatnonzero(unknown), colours.reshape(-1, 3)
     result = np.empty(len(pixels))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from ..core import clipseg
+from ..core.interfaces import Progress
 from ..models import clipseg as clipseg_models
 from . import _host as host
+from . import _view
 
 TEXT = (
     "STRING",
@@ -52,14 +55,18 @@ def folders() -> list[Path]:
     return [folder for kind in clipseg_models.FOLDER_KINDS for folder in host.model_folders(kind)]
 
 
-def load(name: str) -> tuple:
+def load(name: str, progress: Callable[[int], Progress] = host.download_progress) -> tuple:
     """The model of that name as a CLIPSEG_MODEL ``(processor, model)``."""
     host.call_on_unload(clipseg_models.release)
-    return clipseg_models.load(name, folders(), progress=host.download_progress)
+    return clipseg_models.load(name, folders(), progress=progress)
 
 
-def segmenter(clipseg_model: tuple | None) -> clipseg.Segmenter:
-    """The model of a socket, or the default one, on the device where it runs."""
-    pair = load(clipseg_models.DEFAULT) if clipseg_model is None else clipseg_model
+def segmenter(clipseg_model: tuple | None, view: _view.View | None = None) -> clipseg.Segmenter:
+    """The model of a socket, or the default one, on the device where it runs. ``view`` shows that it is loaded."""
+    view = view or _view.View(None)
+    view.begin(_view.LOADING)
+    pair = load(clipseg_models.DEFAULT, view.download_progress) if clipseg_model is None else clipseg_model
     processor, model = clipseg.check_pair(pair)
-    return clipseg.Segmenter(processor, host.on_device(model, clipseg.copy_as))
+    placed = host.on_device(model, clipseg.copy_as)
+    view.begin(_view.WORK)
+    return clipseg.Segmenter(processor, placed)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import io
 import logging
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,16 +20,21 @@ import torch
 from PIL import Image
 
 from ..core import tensors
+from ..core.interfaces import Progress
 from . import _host as host
 from . import _view_files
 
 KEY = "maskwright"
 REGIONS_EVENT = "maskwright.regions"
+PHASE_EVENT = "maskwright.phase"
+LOADING, DOWNLOAD, WORK = "loading", "download", "work"  # phases, beside those of `core.background`
+PHASE_PAUSE = 0.5  # seconds before the same phase is sent again
 SUBFOLDER = "maskwright"
 LONGEST_SIDE = 1024  # pixels of a picture in the view
 LONGEST_ID = 100  # characters of a workflow's id; ComfyUI's own have 36
 LONGEST_TEXT = 1000  # characters of a setting
 MOST_PICTURES = 64  # of one run, the first ones: they cost time and disk, and nobody leafs through a whole film
+MOST_BOXES = 1000  # of one image, the first ones
 
 # Bytes. One entry's files stay below a megabyte: a picture and its probabilities, or two pictures and an alpha.
 _PICTURE = 330_000
@@ -75,6 +81,7 @@ class View:
         self._name = uuid.uuid4().hex
         self._entries: dict[int, dict] = {}
         self._boxes: Sequence[Sequence] | None = None  # of the image that the editor was shown last
+        self._phases: dict[str, float] = {}  # when each phase was sent last
 
     def answer(self, result: tuple, **common: Any) -> tuple | dict:
         """The node's return value: ``result``, and for the editor the entries, each with the values in ``common``.
@@ -132,8 +139,8 @@ class View:
                     # Cutouts are black where nothing shows. JPEG would spread that over the edge; these colours do not.
                     colours.paste(small_old.convert("RGB"), mask=alpha.point(lambda level: 0 if level else 255))
             files["after"] = _encode(colours, _PICTURE)
-            regions = [[float(side) for side in box] for box in boxes[index]] if index < len(boxes) else []
-            self._add(index, old, small_old, files, {"boxes": regions})
+            regions = boxes[index] if index < len(boxes) else []
+            self._add(index, old, small_old, files, {"boxes": _as_numbers(regions)})
 
     @_never_fails_the_run
     def working(self, node_id: str, image: torch.Tensor, boxes: Sequence[Sequence], current: int) -> None:
@@ -141,22 +148,35 @@ class View:
 
         Args:
             node_id: The node's own, from the hidden input ``UNIQUE_ID``.
-            image: The image ``[H,W,C]``; sent once for the same list of boxes.
-            boxes: Of its regions, ``(x1, y1, x2, y2)`` in pixels.
+            image: The image ``[H,W,C]``.
+            boxes: Of its regions, ``(x1, y1, x2, y2)`` in pixels. Image and boxes are sent once for the same list.
             current: The index of the one that is worked on.
         """
-        message = {
-            **self._workflow,
-            "node": str(node_id),
-            "boxes": [[float(side) for side in box] for box in boxes],
-            "current": current,
-        }
+        message = {**self._workflow, "node": str(node_id), "current": current}
         if boxes is not self._boxes:
             self._boxes = boxes
+            message["boxes"] = _as_numbers(boxes)
+            message["count"] = len(boxes)
             name = f"working-{uuid.uuid4().hex}"
             message["picture"] = self._write(name, *_encode(_small(image).convert("RGB"), _PICTURE))
             message["size"] = [image.shape[1], image.shape[0]]
         host.tell_editor(REGIONS_EVENT, message)
+
+    @_costs_only_the_view
+    def begin(self, phase: str) -> None:
+        """Tell the editor what the node does from now on. Callers may report every image of a batch: a phase that was
+        sent less than `PHASE_PAUSE` ago is not sent again."""
+        executing, now = host.executing(), time.monotonic()
+        if executing is None or now - self._phases.get(phase, -PHASE_PAUSE) < PHASE_PAUSE:
+            return
+        self._phases[phase] = now
+        host.tell_editor(PHASE_EVENT, {**self._workflow, "node": executing[1], "phase": phase})
+
+    def download_progress(self, total: int) -> Progress:
+        """As `host.download_progress`, and the editor learns that the node downloads a model."""
+        progress = host.download_progress(total)
+        self.begin(DOWNLOAD)
+        return progress
 
     def _add(self, index: int, image: torch.Tensor, small: Image.Image, files: dict, facts: dict) -> None:
         height, width = image.shape[:2]
@@ -184,6 +204,10 @@ def _id_of(workflow: object) -> str:
 def _without_long_texts(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Drop long texts, since every entry repeats the settings. `web/js` treats a missing setting as unchanged."""
     return {name: value for name, value in settings.items() if not isinstance(value, str) or len(value) <= LONGEST_TEXT}
+
+
+def _as_numbers(boxes: Sequence[Sequence]) -> list[list[float]]:
+    return [[float(side) for side in box] for box in boxes[:MOST_BOXES]]
 
 
 def _small(picture: torch.Tensor) -> Image.Image:

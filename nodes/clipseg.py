@@ -92,8 +92,8 @@ class CLIPSeg:
         image = checks.as_image_batch(image, "image")
         query = clipseg_ops.Query(text, negative_text, resolution)
         selection = clipseg_ops.Selection(blur, threshold, dilation_factor)
-        segmenter = _clipseg.segmenter(clipseg_model)
         view = _view.View(extra_pnginfo)
+        segmenter = _clipseg.segmenter(clipseg_model, view)
         mask, heat_map = clipseg_ops.segment(
             image, segmenter, query, selection, host.chunks(len(image)), view.listener(image, query.scale)
         )

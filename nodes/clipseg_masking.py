@@ -65,8 +65,8 @@ class CLIPSegMasking:
         images = checks.as_image_batch(images, "images")
         query = clipseg_ops.Query(text, negative_text, resolution)
         checks.check_choice(normalization, "normalization", clipseg_ops.NORMALIZATIONS)
-        segmenter = _clipseg.segmenter(clipseg_model)
         view = _view.View(extra_pnginfo)
+        segmenter = _clipseg.segmenter(clipseg_model, view)
         masks = clipseg_ops.masking(
             images, segmenter, query, normalization, host.chunks(len(images)), view.listener(images, query.scale)
         )

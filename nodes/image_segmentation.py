@@ -132,18 +132,19 @@ class ImageSegmentation:
             )
         clean = _is_on(post_process_mask, "post_process_mask")
         host.call_on_unload(background_models.release)
+        view = _view.View(extra_pnginfo)
+        view.begin(_view.LOADING)
         source = background_models.load(
             model,
             host.model_folders(background_files.FOLDER_KIND),
             [folder for kind in background_files.OTHER_FOLDER_KINDS for folder in host.model_folders(kind)],
             host.device(),
             host.on_device,
-            host.download_progress,
+            view.download_progress,
             host.make_room,
         )
-        chunks = host.chunks(len(images), host.make_room)
-        cutouts, masks = background.remove(images, source, settings, clean, chunks)
-        view = _view.View(extra_pnginfo)
+        chunks = host.chunks(background.progress_steps(len(images), source, settings), host.make_room)
+        cutouts, masks = background.remove(images, source, settings, clean, chunks, view.begin)
         view.comparison(images, cutouts)
         return view.answer((cutouts, masks), kind="comparison")
 

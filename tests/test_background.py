@@ -126,6 +126,26 @@ def test_progress_and_interrupt_are_a_picture_apart() -> None:
     assert seen == ["picture", 1, "picture", 1]
 
 
+def test_remove_with_matting_reports_its_phases_and_as_many_steps_as_it_announces() -> None:
+    pytest.importorskip("pymatting")
+    events = []
+
+    class Steps:
+        def step(self, count: int = 1) -> None:
+            events.append(count)
+
+    images = random_images(2, 24, 24, 3)
+    images[:, :8], images[:, 16:] = 0.0, 1.0  # sure background, sure foreground
+    matted = matting.MattingSettings(erode_size=1)
+    background.remove(images, Red(), matted, chunks=Chunks(Steps()), begin=events.append)
+    phases = [event for event in events if isinstance(event, str)]
+    assert phases == [background.SUBJECT, background.EDGES] * 2
+    counts = [event for event in events if isinstance(event, int)]
+    assert sum(counts) == background.progress_steps(2, Red(), matted) and len(counts) > 8
+    first = events.index(background.EDGES)
+    assert sum(count for count in events[:first] if isinstance(count, int)) < sum(counts) / 4
+
+
 def test_when_memory_runs_out_it_is_released_and_the_picture_tried_again() -> None:
     failures, released = [True, False, False], []
 

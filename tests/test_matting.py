@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from maskwright.core import matting, tensors
 from maskwright.core.errors import DependencyError, InputError
-from maskwright.core.interfaces import NoProgress
 from maskwright.core.matting import MattingSettings
+from maskwright.core.progress import UNREPORTED
 
 scipy_ndimage = pytest.importorskip("scipy.ndimage")
 
@@ -283,7 +283,7 @@ def test_conjugate_gradients_solve_a_system() -> None:
     matrix = csr_matrix(half @ half.T + np.eye(30))
     wanted = random.random(30)
     diagonal = 1 / matrix.diagonal()
-    found = matting._conjugate_gradient(matrix, matrix @ wanted, lambda v: diagonal * v, NoProgress(), 1e-12)
+    found = matting._conjugate_gradient(matrix, matrix @ wanted, lambda v: diagonal * v, UNREPORTED, 1e-12)
     np.testing.assert_allclose(found, wanted, atol=1e-8)
 
 
@@ -542,6 +542,47 @@ def test_the_hosts_interrupt_ends_the_work() -> None:
 
     with pytest.raises(Interrupt):
         matting.matte(*PORTRAITS["curls"], progress=Stopped())
+
+
+@pytest.mark.parametrize("name", list(PORTRAITS))
+def test_matte_reports_all_its_steps(name: str) -> None:
+    pymatting()
+    steps = []
+
+    class Steps:
+        def step(self, count: int = 1) -> None:
+            steps.append(count)
+
+    matting.matte(*PORTRAITS[name], progress=Steps())
+    assert sum(steps) == matting.STEPS and min(steps) == 0
+
+
+def test_matte_reports_steps_throughout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the equations are built, while they are solved, and while the colours are estimated."""
+    pymatting()
+    monkeypatch.setattr(matting, "_WINDOWS_AT_ONCE", 1000)
+    steps = []
+
+    class Steps:
+        def step(self, count: int = 1) -> None:
+            steps.append(count)
+
+    matting.matte(*PORTRAITS["curls"], progress=Steps())
+    assert len([count for count in steps if count]) > 10 and max(steps) < matting.STEPS / 3
+
+
+def test_matte_of_a_mask_without_unknown_pixels_reports_all_its_steps() -> None:
+    steps = []
+
+    class Steps:
+        def step(self, count: int = 1) -> None:
+            steps.append(count)
+
+    image = torch.rand(20, 20, 3)
+    for mask in (torch.zeros(20, 20), torch.ones(20, 20)):
+        steps.clear()
+        matting.matte(image, mask, progress=Steps())
+        assert sum(steps) == matting.STEPS
 
 
 def test_alpha_of_the_input_and_half_precision_are_taken() -> None:

@@ -9,6 +9,7 @@ import pytest
 import tiny_clipseg
 import torch
 from maskwright.core import tensors
+from maskwright.core.errors import ModelError
 from maskwright.models import clipseg as clipseg_models
 from maskwright.nodes import _view, _view_files
 from maskwright.nodes.clipseg import CLIPSeg
@@ -376,6 +377,85 @@ def test_work_in_progress_is_told_at_once(temp: Path, monkeypatch: pytest.Monkey
     _view.View(None).working("3", random(12, 16, 3), boxes, 0)
     (event, first), (_, second) = told
     assert event == "maskwright.regions" and first["node"] == "3:5" and first["size"] == [16, 12]
-    assert first["boxes"] == second["boxes"] == [list(box) for box in boxes]
+    assert first["boxes"] == [list(box) for box in boxes] and first["count"] == 2
+    assert second == {"node": "3:5", "current": 1}, "the boxes are sent once"
     assert opened(temp, first["picture"]).size == (16, 12)
-    assert second["current"] == 1 and "picture" not in second
+
+
+def test_working_of_many_regions_sends_the_first_boxes_and_their_number(
+    temp: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = []
+    monkeypatch.setattr(_view.host, "tell_editor", lambda _, message: sent.append(message))
+    monkeypatch.setattr(_view, "MOST_BOXES", 3)
+    boxes = [(0, 0, 1, 1)] * 5
+    view = _view.View(EDITOR)
+    view.working("3", random(12, 16, 3), boxes, 4)
+    view.comparison(random(1, 12, 16, 3), random(1, 12, 16, 3), [boxes])
+    (entry,) = view.answer(())["ui"][_view.KEY]
+    assert len(sent[0]["boxes"]) == len(entry["boxes"]) == 3 and sent[0]["count"] == 5
+
+
+# Phases
+
+
+@pytest.fixture
+def phases(temp: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict]:
+    """The messages about phases that reach the editor."""
+    sent = []
+    monkeypatch.setattr(_view.host, "tell_editor", lambda event, message: sent.append({"event": event, **message}))
+    monkeypatch.setattr(_view.host, "executing", lambda: ("run", "3:5"))
+    return sent
+
+
+def test_begin_names_node_and_phase(phases: list[dict]) -> None:
+    _view.View({"workflow": {"nodes": [], "id": "abc"}}).begin("edges")
+    assert phases == [{"event": _view.PHASE_EVENT, "workflow": "abc", "node": "3:5", "phase": "edges"}]
+
+
+def test_begin_without_an_editor_sends_nothing(phases: list[dict], monkeypatch: pytest.MonkeyPatch) -> None:
+    _view.View(None).begin("edges")
+    monkeypatch.setattr(_view.host, "executing", lambda: None)
+    _view.View(EDITOR).begin("edges")
+    assert phases == []
+
+
+def test_begin_of_a_long_batch_sends_few_messages(phases: list[dict], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two phases per image of 50 ms, for 100 seconds."""
+    now = [0.0]
+    monkeypatch.setattr(_view.time, "monotonic", lambda: now[0])
+    view = _view.View(EDITOR)
+    for _ in range(2000):
+        for phase in ("subject", "edges"):
+            view.begin(phase)
+            now[0] += 0.025
+    assert [message["phase"] for message in phases[:2]] == ["subject", "edges"]
+    assert 300 < len(phases) <= 400
+
+
+def test_a_workflow_id_of_two_megabytes_is_not_sent(phases: list[dict]) -> None:
+    view = _view.View({"workflow": {"nodes": [], "id": "x" * 2_000_000}})
+    view.begin("edges")
+    make_all_of(view, random(1, 8, 8, 3))
+    assert len(str(view.answer((random(1),))["ui"])) < 1000
+    assert all("workflow" not in message for message in phases) and len(phases) == 2
+
+
+def test_the_nodes_report_their_phases(pair: tuple, phases: list[dict]) -> None:
+    CLIPSeg().segment_image(random(1, 20, 30, 3), "cat", clipseg_model=pair, extra_pnginfo=EDITOR)
+    assert [message["phase"] for message in phases] == ["loading", "work"]
+
+
+def test_download_progress_reports_the_download_once_it_is_allowed(
+    phases: list[dict], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _view.View(EDITOR).download_progress(7).step(7)
+    assert [message["phase"] for message in phases] == ["download"]
+
+    def refuse(total: int) -> None:
+        raise ModelError("offline", "Connect")
+
+    monkeypatch.setattr(_view.host, "download_progress", refuse)
+    with pytest.raises(ModelError):
+        _view.View(EDITOR).download_progress(7)
+    assert len(phases) == 1

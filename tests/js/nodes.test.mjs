@@ -2,7 +2,8 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { LONGEST_ID, NodeViews } from "../../web/js/nodes.mjs";
+import { hostsOf, LONGEST_ID, valuesOf } from "../../web/js/graph.mjs";
+import { NodeViews } from "../../web/js/nodes.mjs";
 
 const workflowOf = (id) => new NodeViews({ rootGraph: { id } }, {}, "", () => undefined).workflow;
 
@@ -20,5 +21,5 @@ test("an id of zeros, or one too long for the nodes to send, counts as no id", (
 test("the result of a workflow without an id may be shown in any workflow", () => {
   const views = new NodeViews({ rootGraph: { id: "x".repeat(LONGEST_ID + 1) } }, {}, "", () => undefined);
   assert.ok(views.isHere(undefined) && views.isHere("another"));
-  assert.equal(views.keyOf("5"), "");
+  assert.equal(views.results.keyOf("5"), "");
 });

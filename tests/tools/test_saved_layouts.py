@@ -75,7 +75,7 @@ OUTPUTS_OF = {
 def published_is_bundled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The bundled model where a node without a model link takes the published one."""
     load = _clipseg.load
-    monkeypatch.setattr(_clipseg, "load", lambda name: load(clipseg.DEMO))
+    monkeypatch.setattr(_clipseg, "load", lambda *_: load(clipseg.DEMO))
     monkeypatch.setattr(host, "device", lambda: torch.device("cpu"))
 
 

@@ -54,5 +54,5 @@ app.registerExtension({
   nodeCreated: (node) => views.attach(node),
   loadedGraphNode: (node) => views.loaded(node),
   afterConfigureGraph: () => views.restore(),
-  onNodeOutputsUpdated: (outputs) => views.remembered(outputs),
+  onNodeOutputsUpdated: (outputs) => views.results.remembered(outputs),
 });

@@ -1,8 +1,9 @@
 // The live mask of CLIPSeg and CLIPSegMasking: the last run's probabilities, selected anew with the widgets as they are.
 
 import { pixelTable } from "./colours.mjs";
+import { canvasOf, drawCheckerboard, make } from "./elements.mjs";
 import * as selection from "./selection.mjs";
-import { canvasOf, drawCheckerboard, make, View } from "./view.mjs";
+import { View } from "./view.mjs";
 
 export const MODES = ["heatMap", "outline", "cutout", "blackAndWhite"];
 const OPACITY = { heatMap: 0.5, outline: 1, cutout: 1, blackAndWhite: 1 };
@@ -31,20 +32,29 @@ export class SelectionView extends View {
     this.slider.setAttribute("aria-label", texts.opacity);
     this.slider.addEventListener("input", () => {
       this.opacity[this.mode] = Number(this.slider.value);
+      this.remember();
       this.schedule();
     });
     this.setMode();
   }
 
   get state() {
-    return this.chosen ? { ...super.state, mode: this.chosen } : super.state;
+    const changed = Object.entries(this.opacity).filter(([mode, value]) => value !== OPACITY[mode]);
+    return {
+      ...super.state,
+      ...(this.chosen ? { mode: this.chosen } : {}),
+      ...(changed.length ? { opacity: Object.fromEntries(changed) } : {}),
+    };
   }
 
   resume(state) {
-    if (MODES.includes(state?.mode)) {
-      this.chosen = state.mode;
-      this.setMode(state.mode);
+    this.opacity = { ...OPACITY };
+    for (const mode of MODES) {
+      const value = state?.opacity?.[mode];
+      if (typeof value === "number" && value >= 0 && value <= 1) this.opacity[mode] = value;
     }
+    if (MODES.includes(state?.mode)) this.chosen = state.mode;
+    this.setMode(this.chosen);
     super.resume(state);
   }
 
@@ -167,14 +177,21 @@ export class SelectionView extends View {
   hint() {
     const entry = this.entries[this.page];
     if (!entry || !this.loaded) return "";
+    const { texts } = this.frame;
     const now = this.frame.widgets();
     const asked = entry.settings ?? {};
-    // A text with braces is filled in anew at every run.
+    // A text with braces changes with every run.
     const differs = (name) =>
       now[name] !== undefined && asked[name] !== undefined && now[name] !== asked[name] && !/[{}]/.test(now[name]);
-    if (ASKED.some(differs)) return this.frame.texts.otherText;
-    return this.made?.isEmpty ? this.frame.texts.nothingSelected : "";
+    if (ASKED.some(differs)) return texts.otherText;
+    if (isEmpty(asked.text)) return texts.noText;
+    return this.made?.isEmpty ? texts.nothingSelected : "";
   }
+}
+
+/** Whether a text names nothing: prompts are separated by vertical bars. */
+function isEmpty(text) {
+  return typeof text === "string" && /^[\s|]*$/.test(text);
 }
 
 function mapped(levels, table) {

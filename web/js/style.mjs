@@ -1,4 +1,4 @@
-// How the views look. Every view brings it along, so that nothing is added to the page around it.
+// How the views look. Each view contains the style, so that nothing is added to the page around it.
 
 export const STYLE = `
 .maskwright-view {
@@ -20,8 +20,7 @@ export const STYLE = `
 .maskwright-bar {
   display: flex;
   flex: none;
-  flex-wrap: wrap;
-  align-items: center;
+  align-items: flex-start;
   gap: 2px;
   min-height: 24px;
   padding: 2px;
@@ -37,11 +36,12 @@ export const STYLE = `
 }
 .maskwright-pages {
   display: flex;
+  flex: none;
   align-items: center;
   gap: 2px;
 }
 .maskwright-button {
-  padding: 2px 5px;
+  padding: 2px 4px;
   border: 1px solid transparent;
   border-radius: 3px;
   background: transparent;
@@ -60,12 +60,13 @@ export const STYLE = `
   outline: 1px solid currentColor;
 }
 .maskwright-toggle {
+  flex: none;
   margin-left: auto;
 }
 .maskwright-opacity {
-  flex: 1 1 40px;
-  width: 40px;
-  min-width: 40px;
+  flex: 1 1 32px;
+  width: 32px;
+  min-width: 32px;
   max-width: 120px;
   height: 14px;
   margin: 0 2px;
@@ -74,6 +75,7 @@ export const STYLE = `
   position: relative;
   flex: 1 1 0;
   min-height: 0;
+  container-type: size;
 }
 .maskwright-canvas {
   position: absolute;
@@ -91,13 +93,52 @@ export const STYLE = `
   justify-content: center;
   padding: 8px;
   overflow: auto;
+  overflow-wrap: anywhere;
   text-align: center;
   opacity: 0.8;
 }
 .maskwright-note {
   flex: none;
-  padding: 2px 4px;
+  max-height: 4.2em; /* about three lines, so that most of the image stays */
+  margin: 2px 4px;
+  overflow: auto;
+  overflow-wrap: anywhere;
   opacity: 0.8;
+}
+.maskwright-error {
+  color: var(--error-text, #ff6b6b);
+  opacity: 1;
+}
+.maskwright-boxes {
+  position: absolute;
+  inset: 0;
+  width: min(100cqw, 100cqh * var(--maskwright-ratio, 1));
+  height: min(100cqh, 100cqw / var(--maskwright-ratio, 1));
+  margin: auto;
+  overflow: hidden;
+  pointer-events: none;
+  --maskwright-pixel: 1px; /* one pixel of the screen */
+  --maskwright-colour: #6fdc8c;
+}
+.maskwright-box {
+  position: absolute;
+  box-sizing: border-box;
+  border: calc(1.5 * var(--maskwright-pixel)) solid var(--maskwright-colour);
+}
+.maskwright-box-current {
+  z-index: 1;
+  --maskwright-colour: #ffe14d;
+}
+.maskwright-box-waiting {
+  --maskwright-colour: #ddd;
+}
+.maskwright-number {
+  position: absolute;
+  padding: 0 calc(3 * var(--maskwright-pixel));
+  background: var(--maskwright-colour);
+  color: #000;
+  font-size: calc(12 * var(--maskwright-pixel));
+  line-height: 1.2;
 }
 .maskwright-closed .maskwright-stage {
   display: none;

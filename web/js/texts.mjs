@@ -1,33 +1,48 @@
 // What the views say. The English is here; other languages come from locales/<language>/main.json, key "maskwright".
 
 export const ENGLISH = {
+  view: "Live view",
   heatMap: "Heat map",
   outline: "Outline",
   cutout: "Cutout",
   blackAndWhite: "B/W",
-  opacity: "How strongly it lies over the picture",
-  previous: "The picture before",
-  next: "The next picture",
+  opacity: "Overlay opacity",
+  previous: "Previous image",
+  next: "Next image",
   page: "{page} of {pages}",
-  close: "Close the view",
-  open: "Open the view",
+  close: "Hide preview",
+  open: "Show preview",
   compare: "Before on the left, after on the right. Drag, or use the arrow keys.",
-  nothingYet: "Run the workflow to see the result here.",
+  regions: "Regions",
+  showRegions: "Show the regions and their numbers",
+  nothingYet: "No result yet. Run the workflow.",
+  unused: "This node was not part of the run. Connect an output such as Preview Image, then run.",
+  waiting: "Waiting for the nodes before this one …",
   loading: "Loading …",
-  gone: "The pictures of this run are no longer there. Run the workflow again to see them.",
-  unreadable: "The pictures of this run cannot be shown: {reason}",
+  phaseLoading: "Loading the model …",
+  phaseDownload: "Downloading the model …",
+  phaseSubject: "Finding the subject …",
+  phaseEdges: "Refining edges …",
+  phaseWork: "Working …",
+  percent: "{phase} {percent} %",
+  gone: "The preview files are gone (ComfyUI clears them on restart). Run again.",
+  unreadable: "Could not show this result: {reason}",
   failed: "The run failed: {reason}",
-  failedBefore: "The run failed before it came to this node.",
-  interrupted: "The run was interrupted before this node was done.",
+  failedBefore: "The run failed at '{node}' before reaching this node: {reason}",
+  interrupted: "Cancelled before this node finished.",
   muted: "This node is muted, so it did not run.",
   bypassed: "This node is bypassed, so it did not run.",
-  shownBefore: "This is the result of an earlier run.",
-  otherText: "The text or the resolution has changed: run the workflow to see what it finds now.",
-  nothingSelected: "Nothing is above the threshold.",
-  region: "Region {number} of {count}",
+  shownBefore: "The image above is from an earlier run.",
+  otherText: "Text or resolution has changed. Run again to update.",
+  noText: "No text, so the selection is arbitrary.",
+  nothingSelected: "Nothing found above the threshold. Try lowering it.",
+  noRegion: "No region in the mask is larger than drop_size, so nothing was changed.",
+  region: "Region {number} of {count} …",
 };
 
-/** The texts in a language, as the host hands out the packs' locales; in English what is missing there. */
+const LONGEST_REASON = 240; // characters of another's error message
+
+/** The texts in a language, as the host serves the packs' locales; in English where a translation is missing. */
 export function textsIn(language, translations) {
   return { ...ENGLISH, ...(translations?.[language]?.maskwright ?? {}) };
 }
@@ -35,4 +50,21 @@ export function textsIn(language, translations) {
 /** A text with its {names} filled in. */
 export function filled(text, values = {}) {
   return text.replace(/\{(\w+)\}/g, (whole, name) => (name in values ? String(values[name]) : whole));
+}
+
+/** The first line of an error message, each URL only once, cut to a readable length. */
+export function shortened(message, length = LONGEST_REASON) {
+  const [line] = String(message ?? "").slice(0, 20 * length).trim().split("\n");
+  const seen = new Set();
+  const once = line.replace(/\s*\bhttps?:\/\/[^\s,;)]+/g, (match) => {
+    const url = match.trim();
+    if (!seen.has(url)) {
+      seen.add(url);
+      return match;
+    }
+    return match.startsWith(url) ? "…" : " …";
+  });
+  if (once.length <= length) return once;
+  const cut = once.slice(0, length);
+  return `${cut.slice(0, Math.max(cut.lastIndexOf(" "), length - 40))} …`;
 }

@@ -1,6 +1,7 @@
-// What every view in a node has: a frame with a bar of buttons, a canvas, pages for the pictures of a batch, and a place
-// for plain sentences. A view draws only what is seen: nothing is fetched or computed where it is closed or out of sight.
+// What every view in a node has: a bar of buttons, a canvas, pages for the images of a batch, and a place for sentences.
+// A view that is closed or out of sight fetches and draws nothing.
 
+import { make } from "./elements.mjs";
 import { STYLE } from "./style.mjs";
 import { filled } from "./texts.mjs";
 
@@ -8,9 +9,9 @@ const BAR = 24; // pixels of height of a closed view
 
 export class View {
   /**
-   * @param {object} frame what the view needs of the editor:
-   *   texts, settings() -> {mode, size}, widgets() -> {name: value}, load(file) -> Promise<ImageBitmap>, resized(),
-   *   remember(state), which `resume` is given when the node comes back
+   * @param {object} frame What the view needs of the editor: texts, settings() -> {mode, size},
+   *   widgets() -> {name: value}, load(file) -> Promise<ImageBitmap>, resize(change), remember(state) (`resume` gets
+   *   the state when the node comes back), releaseFocus().
    */
   constructor(frame) {
     this.frame = frame;
@@ -18,12 +19,16 @@ export class View {
     this.page = 0;
     this.isOpen = true;
     this.seen = typeof IntersectionObserver === "undefined";
-    this.loaded = null; // {entry, ...bitmaps} of the page that is shown
-    this.ticket = 1; // of the pictures that are wanted now, so that what comes late for others is dropped
-    this.fetching = 0; // the ticket of those that are on their way
+    this.size = frame.settings().size; // pixels of height while open
+    this.loaded = null; // the bitmaps of the current page
+    this.ticket = 1; // of the images to show; late answers for others are dropped
+    this.fetching = 0; // the ticket of the requests in progress
     this.scheduled = false;
-    this.problem = ""; // in place of the picture
-    this.remark = ""; // below the picture
+    this.phase = ""; // of the run in progress, "" if it does nothing for this node
+    this.fraction = 0; // of the node's work that is done
+    this.problem = ""; // in place of the image
+    this.remark = ""; // about the last run
+    this.isError = false; // whether the remark is about an error
     this.build();
   }
 
@@ -44,19 +49,33 @@ export class View {
     this.message = make("div", "maskwright-message", this.stage);
     this.message.setAttribute("role", "status");
     this.note = make("div", "maskwright-note", this.element);
-    // The node below must not be dragged by what is done here.
+    // What is done here must not drag the node below.
     for (const kind of ["pointerdown", "pointerup", "dblclick"]) {
       this.element.addEventListener(kind, (event) => event.stopPropagation());
     }
-    if (!this.seen) {
-      this.watcher = new IntersectionObserver((changes) => {
-        this.seen = changes.at(-1).isIntersecting;
-        if (this.seen) this.schedule();
-      });
-      this.watcher.observe(this.element);
-    }
+    this.watch();
     this.addTools();
     this.refresh();
+  }
+
+  /** Know whether the view is in sight, and pass on the focus when it disappears with it. */
+  watch() {
+    this.element.addEventListener("focusin", () => {
+      this.hadFocus = true;
+    });
+    if (this.seen) return;
+    this.watcher = new IntersectionObserver((changes) => {
+      this.seen = changes.at(-1).isIntersecting;
+      if (this.seen) this.schedule();
+      else this.passFocus();
+    });
+    this.watcher.observe(this.element);
+  }
+
+  passFocus() {
+    const { activeElement, body } = document;
+    if (this.hadFocus && (activeElement === body || this.element.contains(activeElement))) this.frame.releaseFocus();
+    this.hadFocus = false;
   }
 
   /** Buttons of the kind of view. */
@@ -77,25 +96,56 @@ export class View {
     return made;
   }
 
-  // -- what the editor tells ------------------------------------------------------------------------------------------
+  // -- what the editor reports ----------------------------------------------------------------------------------------
 
-  /** The pictures of a run. */
+  /** Show the images of a run. */
   show(entries) {
     this.entries = entries.filter((entry) => entry && typeof entry === "object");
     this.page = Math.min(this.page, Math.max(0, this.entries.length - 1));
     this.forget();
     this.problem = "";
-    this.remark = "";
-    this.refresh();
+    this.say("");
     this.schedule();
   }
 
-  /** A sentence about the last run, which gave nothing: alone, or below what an earlier run gave. */
-  tell(sentence) {
+  /** Say a sentence about the last run, which gave no result: alone, or below the result of an earlier run. */
+  say(sentence, isError = false) {
     const isShown = this.entries.length && !this.problem;
     this.remark = isShown && sentence ? `${sentence} ${this.frame.texts.shownBefore}` : sentence;
+    this.isError = isError;
+    this.report("");
     this.refresh();
   }
+
+  /**
+   * Say what the run in progress does for this node.
+   *
+   * @param {string} phase "" for nothing, "waiting", or what the nodes name
+   * @param {number} fraction of the node's work that is done
+   */
+  report(phase, fraction = 0) {
+    if (phase === this.phase && fraction === this.fraction) return;
+    Object.assign(this, { phase, fraction });
+    this.refresh();
+  }
+
+  /** The phase as a sentence. */
+  phaseText() {
+    const { texts } = this.frame;
+    return texts[`phase${this.phase[0].toUpperCase()}${this.phase.slice(1)}`] ?? texts.phaseWork;
+  }
+
+  /** What the run in progress does, "" if there is nothing to say. */
+  activity() {
+    const { texts } = this.frame;
+    if (!this.phase) return "";
+    if (this.phase === "waiting") return this.entries.length ? "" : texts.waiting;
+    const percent = Math.floor(100 * Math.min(1, this.fraction));
+    return percent > 0 ? filled(texts.percent, { phase: this.phaseText(), percent }) : this.phaseText();
+  }
+
+  /** The editor's zoom has changed. */
+  zoomed() {}
 
   /** The node's widgets have changed. */
   changed() {
@@ -118,30 +168,34 @@ export class View {
   // -- frame ----------------------------------------------------------------------------------------------------------
 
   get height() {
-    return this.isOpen ? this.frame.settings().size : BAR;
+    return this.isOpen ? this.size : BAR;
   }
 
   setOpen(open) {
-    this.isOpen = open;
+    this.frame.resize(() => {
+      this.isOpen = open;
+      this.refresh();
+    });
     this.remember();
     if (!open) this.forget();
-    this.refresh();
-    this.frame.resized();
     this.schedule();
   }
 
-  /** What the user has set the view to, as far as it differs from how it is at first. */
+  /** What the user has set in the view, as far as it differs from the defaults. */
   get state() {
-    return this.isOpen ? {} : { closed: true };
+    return { ...(this.isOpen ? {} : { closed: true }), ...(this.page ? { page: this.page } : {}) };
   }
 
   remember() {
-    this.frame.remember(Object.keys(this.state).length ? this.state : null);
+    const { state } = this;
+    this.frame.remember(Object.keys(state).length ? state : null);
   }
 
-  /** As it was set. */
+  /** Set the view as a node's property says, which may hold anything. */
   resume(state) {
     this.isOpen = !state?.closed;
+    const page = Number.isInteger(state?.page) && state.page > 0 ? state.page : 0;
+    if (page !== this.page) this.turnTo(page);
     this.refresh();
     this.schedule();
   }
@@ -149,7 +203,12 @@ export class View {
   turn(by) {
     const count = this.entries.length;
     if (!count) return;
-    this.page = (this.page + by + count) % count;
+    this.turnTo((this.page + by + count) % count);
+    this.remember();
+  }
+
+  turnTo(page) {
+    this.page = this.entries.length ? Math.min(page, this.entries.length - 1) : page;
     this.problem = "";
     this.forget();
     this.refresh();
@@ -169,16 +228,22 @@ export class View {
     this.pages.hidden = !this.isOpen || pages < 2;
     this.pageText.textContent = filled(texts.page, { page: this.page + 1, pages });
     this.tools.hidden = !this.isOpen || !this.loaded;
-    const instead = this.remark || (pages ? texts.loading : texts.nothingYet);
-    const message = this.problem ? `${this.problem} ${this.remark}`.trim() : this.loaded ? "" : instead;
+    const activity = this.activity();
+    const sentence = activity || this.remark;
+    let message = sentence || (pages ? texts.loading : texts.nothingYet);
+    if (this.problem) message = `${this.problem} ${sentence}`.trim();
+    else if (this.loaded) message = "";
     this.message.textContent = message;
     this.message.hidden = !message;
     this.canvas.hidden = !!message;
-    this.note.textContent = message ? "" : this.remark || this.hint();
+    this.note.textContent = message ? "" : sentence || this.hint();
     this.note.hidden = !this.isOpen || !this.note.textContent;
+    const isError = !!this.problem || (this.isError && !activity);
+    this.message.classList.toggle("maskwright-error", isError);
+    this.note.classList.toggle("maskwright-error", isError);
   }
 
-  /** A sentence about what is shown; "" where there is nothing to say. */
+  /** A sentence about the result; "" if there is nothing to say. */
   hint() {
     return "";
   }
@@ -193,7 +258,7 @@ export class View {
     });
   }
 
-  /** Fetch what is missing, and draw. Whatever goes wrong is said in the view. */
+  /** Fetch what is missing, and draw. The view says what goes wrong. */
   async update() {
     if (!this.isOpen || !this.seen || !this.entries.length || this.problem) return;
     const { ticket } = this;
@@ -223,14 +288,14 @@ export class View {
       return;
     }
     this.loaded = Object.fromEntries(names.map((name, i) => [name, bitmaps[i]]));
-    if (!this.loaded.picture) throw new Error("no picture");
+    if (!this.loaded.picture) throw new Error("no image");
     this.prepare(entry);
   }
 
   /** Called once when the files of an entry are here. */
   prepare() {}
 
-  /** The canvas in the size of the picture, empty. */
+  /** The canvas in the size of the image, empty. */
   blank() {
     const { width, height } = this.loaded.picture;
     if (this.canvas.width !== width) this.canvas.width = width;
@@ -246,37 +311,4 @@ export class View {
   draw() {
     this.blank().drawImage(this.loaded.picture, 0, 0);
   }
-}
-
-export function make(tag, className, parent) {
-  const element = document.createElement(tag);
-  element.className = className;
-  parent?.append(element);
-  return element;
-}
-
-/** A canvas that is not shown, with these pixels. */
-export function canvasOf(pixels, width, height) {
-  const canvas = document.createElement("canvas");
-  canvas.width = width;
-  canvas.height = height;
-  const data = new ImageData(new Uint8ClampedArray(pixels.buffer), width, height);
-  canvas.getContext("2d").putImageData(data, 0, 0);
-  return canvas;
-}
-
-/** Squares that say "nothing is here", in the size of the picture they lie behind. */
-export function drawCheckerboard(context) {
-  const { width, height } = context.canvas;
-  const side = Math.max(4, Math.round(Math.max(width, height) / 48));
-  const tile = document.createElement("canvas");
-  tile.width = tile.height = 2 * side;
-  const brush = tile.getContext("2d");
-  brush.fillStyle = "#999";
-  brush.fillRect(0, 0, 2 * side, 2 * side);
-  brush.fillStyle = "#666";
-  brush.fillRect(0, 0, side, side);
-  brush.fillRect(side, side, side, side);
-  context.fillStyle = context.createPattern(tile, "repeat");
-  context.fillRect(0, 0, width, height);
 }

@@ -1,0 +1,71 @@
+"""Workflows in the editor's format, and what tests do with a node's view."""
+
+from __future__ import annotations
+
+import copy
+import uuid
+
+import numpy as np
+from editor import Editor
+
+
+def graph(*nodes: dict, links: list[list] = ()) -> dict:
+    """A workflow in the editor's format."""
+    placed = []
+    for number, node in enumerate(nodes):
+        place = {"pos": [40 + 340 * (number % 4), 60 + 560 * (number // 4)], "size": [300, 300], "flags": {}}
+        placed.append({**place, "order": number, "mode": 0, "inputs": [], "outputs": [], "properties": {}, **node})
+    for link, origin, slot, target, target_slot, _kind in links:
+        source = next(n for n in placed if n["id"] == origin)["outputs"][slot]
+        source["links"] = [*(source.get("links") or []), link]
+        next(n for n in placed if n["id"] == target)["inputs"][target_slot]["link"] = link
+    last = {"last_node_id": max(n["id"] for n in placed), "last_link_id": len(links)}
+    extra = {"ds": {"scale": 0.9, "offset": [20, 40]}}
+    return {"id": str(uuid.uuid4()), "revision": 0, **last, "nodes": placed, "links": list(links),
+            "groups": [], "config": {}, "extra": extra, "version": 0.4}  # fmt: skip
+
+
+def slot(name: str, kind: str) -> dict:
+    return {"name": name, "type": kind, "link": None}
+
+
+def out(*kinds: str) -> list[dict]:
+    return [{"name": kind, "type": kind, "links": []} for kind in kinds]
+
+
+LOAD = {"id": 1, "type": "LoadImage", "outputs": out("IMAGE", "MASK"), "widgets_values": ["shapes.png", "image"]}
+LOADER = {"id": 2, "type": "CLIPSegModelLoader", "outputs": out("CLIPSEG_MODEL"), "size": [300, 80],
+          "widgets_values": ["demo: coloured shapes (bundled)"]}  # fmt: skip
+SEGMENT = {"id": 3, "type": "CLIPSeg", "size": [320, 560], "outputs": out("MASK", "IMAGE", "IMAGE"),
+           "inputs": [slot("image", "IMAGE"), slot("clipseg_model", "CLIPSEG_MODEL")],
+           "widgets_values": ["red star", 1, 0.5, 2, "", 352]}  # fmt: skip
+PREVIEW = {"id": 4, "type": "PreviewImage", "inputs": [slot("images", "IMAGE")]}
+LINKS = [[1, 1, 0, 3, 0, "IMAGE"], [2, 2, 0, 3, 1, "CLIPSEG_MODEL"], [3, 3, 2, 4, 0, "IMAGE"]]
+
+
+def from_picture(source: dict, **changes: object) -> dict:
+    """`source` -> CLIPSeg -> preview; `changes` are CLIPSeg's."""
+    nodes = [{"id": 1, **source}, LOADER, {**SEGMENT, **changes}, PREVIEW]
+    return graph(*copy.deepcopy(nodes), links=copy.deepcopy(LINKS))
+
+
+def solid(width: int, height: int, batch: int) -> dict:
+    return {"type": "EmptyImage", "outputs": out("IMAGE"), "widgets_values": [width, height, batch, 0xFF0000]}
+
+
+def press(editor: Editor, node_id: int, label: str) -> None:
+    """Press a button of a node's view, by what it is called."""
+    editor.view(node_id).evaluate(
+        "(e, label) => [...e.querySelectorAll('button')].find((b) => b.ariaLabel === label).click()", label
+    )
+    editor.frames()
+    editor.page.wait_for_function(
+        "(e) => e.classList.contains('maskwright-closed') ||"
+        " e.querySelector('.maskwright-message').textContent !== 'Loading …'",
+        arg=editor.view(node_id),
+    )
+
+
+def differing(one: np.ndarray, other: np.ndarray, tolerance: int = 2) -> float:
+    """The share of pixels that differ by more than two levels of 255 (the screen's rounding)."""
+    return float((np.abs(one.astype(int) - other.astype(int)) > tolerance).mean())
