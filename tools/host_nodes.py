@@ -311,9 +311,7 @@ class ImageScale(HostNode):
             }
         }
 
-    def run(
-        self, image: torch.Tensor, upscale_method: str, width: int, height: int, crop: str
-    ) -> tuple[torch.Tensor]:
+    def run(self, image: torch.Tensor, upscale_method: str, width: int, height: int, crop: str) -> tuple[torch.Tensor]:
         """Return the images [B,height,width,C]. One side of 0 follows from the other; both 0 keep the size."""
         import torch
 
