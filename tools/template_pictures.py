@@ -41,7 +41,8 @@ def main(names: list[str]) -> int:
     for example in sorted(EXAMPLES.glob("*.json")):
         if names and example.stem not in names:
             continue
-        thumbnail = ILLUSTRATIONS.get(example.stem, lambda: run_example(example))()
+        draw = ILLUSTRATIONS.get(example.stem)
+        thumbnail = draw() if draw else run_example(example)
         if thumbnail is None:
             failed.append(example.stem)
         else:
