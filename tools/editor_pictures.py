@@ -31,7 +31,7 @@ PAGES = {
     "CLIPSeg": "text_to_mask",
     "CLIPSegModelLoader": "text_to_mask",
     "GradientRegion": "mask_edges",
-    "ImageSegmentation": "cut_out",
+    "ImageSegmentation": "remove_background",
 }
 # Help pages that show only the node, before any run: these need a checkpoint.
 ALONE = ("MaskDetailerPipe", "ToBasicPipe", "FromBasicPipe", "EditBasicPipe")
@@ -46,9 +46,6 @@ def main() -> int:
 
     HELP.mkdir(parents=True, exist_ok=True)
     with Server(find_comfyui(), cpu=True) as server, sync_playwright() as playwright:
-        for file in (EXAMPLES / "assets").iterdir():
-            if file.suffix in (".png", ".jpg"):
-                server.copy_input(file)
         settings = {"Comfy_TutorialCompleted": True, "Comfy_VueNodes_Enabled": True, "Comfy_Minimap_Visible": False}
         editor_page.put_settings(server.url, **settings, Comfy_NodeBadge_NodeSourceBadgeMode="None")
         browser = playwright.chromium.launch(executable_path=editor_page.chromium(), args=list(editor_page.FLAGS))
@@ -63,7 +60,7 @@ def main() -> int:
             save(node_picture(editor, name), HELP / f"{name}.jpg")
         open_and_run(editor, masking_workflow(), "CLIPSegMasking")
         save(node_picture(editor, "CLIPSegMasking"), HELP / "CLIPSegMasking.jpg")
-        for example, type_name in (("text_to_mask", "CLIPSeg"), ("cut_out", "ImageSegmentation")):
+        for example, type_name in (("text_to_mask", "CLIPSeg"), ("remove_background", "ImageSegmentation")):
             workflow = json.loads((EXAMPLES / f"{example}.json").read_text(encoding="utf-8"))
             editor.reload()  # without the tabs of before
             open_and_run(editor, workflow, type_name, example)

@@ -276,11 +276,69 @@ class ImageCompositeMasked(HostNode):
         return (result.movedim(1, -1),)
 
 
+class GetImageSize(HostNode):
+    """The size of a batch."""
+
+    RETURN_TYPES, RETURN_NAMES = ("INT", "INT", "INT"), ("width", "height", "batch_size")
+    CATEGORY = "image"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:
+        return {"required": {"image": ("IMAGE",)}, "hidden": {"unique_id": "UNIQUE_ID"}}
+
+    def run(self, image: torch.Tensor, unique_id: str | None = None) -> tuple[int, int, int]:
+        """Return width and height in pixels and the number of images."""
+        count, height, width, _ = image.shape
+        return width, height, count
+
+
+class ImageScale(HostNode):
+    """Scales images to a size, optionally cropped to its aspect ratio first."""
+
+    RETURN_TYPES = ("IMAGE",)
+    CATEGORY = "image/upscaling"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:
+        size = {"default": 512, "min": 0, "max": MAX_RESOLUTION, "step": 1}
+        return {
+            "required": {
+                "image": ("IMAGE",),
+                "upscale_method": (["nearest-exact", "bilinear", "area", "bicubic", "lanczos"],),
+                "width": ("INT", size),
+                "height": ("INT", size),
+                "crop": (["disabled", "center"],),
+            }
+        }
+
+    def run(self, image: torch.Tensor, upscale_method: str, width: int, height: int, crop: str) -> tuple[torch.Tensor]:
+        """Return the images [B,height,width,C]. One side of 0 follows from the other; both 0 keep the size."""
+        import torch
+
+        old_height, old_width = image.shape[1:3]
+        if width == 0 and height == 0:
+            return (image,)
+        width = width or max(1, round(old_width * height / old_height))
+        height = height or max(1, round(old_height * width / old_width))
+        if crop == "center":
+            old_aspect, aspect = old_width / old_height, width / height
+            x = y = 0
+            if old_aspect > aspect:
+                x = round((old_width - old_width * (aspect / old_aspect)) / 2)
+            elif old_aspect < aspect:
+                y = round((old_height - old_height * (old_aspect / aspect)) / 2)
+            image = image[:, y : old_height - y, x : old_width - x]
+        if upscale_method == "lanczos":
+            return (_scale_by_lanczos(image, width, height),)
+        bchw = torch.nn.functional.interpolate(image.movedim(-1, 1), size=(height, width), mode=upscale_method)
+        return (bchw.movedim(1, -1),)
+
+
 HOST_NODES: dict[str, type[HostNode]] = {
     kind.__name__: kind
     for kind in (
         LoadImage, LoadImageMask, SaveImage, PreviewImage, MaskPreview, MaskToImage, ImageToMask, InvertMask,
-        ImageCompositeMasked,
+        ImageCompositeMasked, GetImageSize, ImageScale,
     )
 }  # fmt: skip
 HOST_TITLES = {
@@ -291,6 +349,8 @@ HOST_TITLES = {
     "MaskPreview": "Preview Mask",
     "MaskToImage": "Convert Mask to Image",
     "ImageToMask": "Convert Image to Mask",
+    "GetImageSize": "Get Image Size",
+    "ImageScale": "Upscale Image",
 }
 
 
@@ -309,6 +369,19 @@ def _tensors() -> ModuleType:
 
 def _mask_to_image(mask: torch.Tensor) -> torch.Tensor:
     return _tensors().mask_to_image(mask.reshape(-1, *mask.shape[-2:]))
+
+
+def _scale_by_lanczos(images: torch.Tensor, width: int, height: int) -> torch.Tensor:
+    """Images [B,H,W,C] scaled by Pillow in 8 bits, as the host does."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    scaled = []
+    for image in images:
+        pixels = np.clip(255.0 * image.cpu().numpy(), 0, 255).astype(np.uint8)
+        scaled.append(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+    return torch.stack([torch.from_numpy(np.array(each).astype(np.float32) / 255.0) for each in scaled])
 
 
 def _repeated(batch: torch.Tensor, count: int) -> torch.Tensor:

@@ -61,7 +61,7 @@ def expected() -> Iterator[tuple[list[dict], dict[str, np.ndarray]]]:
         patch.setattr(host, "device", lambda: torch.device("cpu"))
         for file in _assets():
             engine.copy_input(file)
-        for name in ("mask_edges", "text_to_mask", "cut_out"):
+        for name in ("mask_edges", "text_to_mask", "remove_background"):
             workflow = read_workflow(EXAMPLES / f"{name}.json")
             prompts.append(to_prompt(workflow, engine.object_info(), lambda kind: f"is unknown: {kind}"))
             for file in engine.queue(prompts[-1]).files:

@@ -91,6 +91,20 @@ def every_node(image: str) -> dict:
     for number, inputs in enumerate(pasted):
         prompt[f"3{number}"] = {"class_type": "ImageCompositeMasked", "inputs": {**common, **inputs}}
         save(prompt, f"3{number}", 0, f"pasted-{number}", False)
+    prompt["size"] = {"class_type": "GetImageSize", "inputs": {"image": ["20", 0]}}
+    scaled = [
+        ("lanczos", ["size", 0], ["size", 1], "center"),
+        ("lanczos", 30, 90, "center"),
+        ("bilinear", 90, 30, "center"),
+        ("bicubic", 64, 0, "disabled"),
+        ("area", 0, 20, "center"),
+        ("nearest-exact", 33, 44, "disabled"),
+        ("bilinear", 0, 0, "center"),
+    ]
+    for number, (method, width, height, crop) in enumerate(scaled):
+        inputs = {"image": ["1", 0], "upscale_method": method, "width": width, "height": height, "crop": crop}
+        prompt[f"4{number}"] = {"class_type": "ImageScale", "inputs": inputs}
+        save(prompt, f"4{number}", 0, f"scaled-{number}", False)
     save(prompt, "1", 0, "image", False)
     save(prompt, "1", 1, "alpha", True)
     save(prompt, "3", 0, "inverted", True)

@@ -4,6 +4,7 @@ import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { folderOf, NodeViews } from "./nodes.mjs";
 import { MODES } from "./selection_view.mjs";
+import { registerTemplates } from "./templates.mjs";
 
 const DEFAULTS = { "Maskwright.View.Show": true, "Maskwright.View.Mode": MODES[0], "Maskwright.View.Size": 240 };
 
@@ -56,3 +57,5 @@ app.registerExtension({
   afterConfigureGraph: () => views.restore(),
   onNodeOutputsUpdated: (outputs) => views.results.remembered(outputs),
 });
+
+registerTemplates(app, api, folderOf(import.meta.url));
