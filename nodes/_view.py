@@ -162,7 +162,7 @@ class View:
             message["size"] = [image.shape[1], image.shape[0]]
         host.tell_editor(REGIONS_EVENT, message)
 
-    @_costs_only_the_view
+    @_never_fails_the_run
     def begin(self, phase: str) -> None:
         """Tell the editor what the node does from now on. Callers may report every image of a batch: a phase that was
         sent less than `PHASE_PAUSE` ago is not sent again."""
