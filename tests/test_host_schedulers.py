@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from maskwright.core.errors import DependencyError, InputError, PackError
-from maskwright.nodes._host import schedulers
+from maskwright.nodes._host import detailing, schedulers
 from maskwright.nodes._host.sampling import HostSampler
 
 LEVELS = torch.tensor([8.0, 4.0, 2.0, 1.0, 0.0])
@@ -102,3 +102,9 @@ def test_which_part_of_a_schedule_is_run(total: int, start: int, end: int, part:
         total_steps=total, start_step=start, end_step=end, leave_noise=end < total,
     )  # fmt: skip
     assert HostSampler()._levels(run).part.tolist() == part
+
+
+@pytest.mark.parametrize("given", [3, "karras", 10**5000], ids=["number", "text", "5000 digits"])
+def test_backend_names_a_scheduler_function_that_is_none(given: object) -> None:
+    with pytest.raises(InputError, match="scheduler_func_opt is .*, not a scheduler function"):
+        detailing.backend(None, None, given)

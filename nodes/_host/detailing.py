@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from ...core.checks import describe
 from ...core.detailer import Backend
 from ...core.errors import InputError
 from . import device, is_interrupt, is_out_of_memory, release_memory, running
@@ -21,7 +22,15 @@ def backend(vae: Any, hook: object | None, scheduler_function: SchedulerFunction
         vae: ComfyUI's VAE.
         hook: A DETAILER_HOOK, or None.
         scheduler_function: A SCHEDULER_FUNC, or None.
+
+    Raises:
+        InputError: The scheduler function is not one.
     """
+    if scheduler_function is not None and not callable(scheduler_function):
+        raise InputError(
+            f"scheduler_func_opt is {describe(scheduler_function)}, not a scheduler function",
+            "Connect an output of type SCHEDULER_FUNC, or nothing",
+        )
     return Backend(
         sampler=HostSampler(scheduler_function),
         vae=HostVae(vae),
