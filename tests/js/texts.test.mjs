@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { folderOf } from "../../web/js/nodes.mjs";
-import { ENGLISH, filled, textsIn } from "../../web/js/texts.mjs";
+import { ENGLISH, filled, shortened, textsIn } from "../../web/js/texts.mjs";
 
 const LANGUAGES = ["en", "zh", "ja", "de"];
 const names = (text) => [...text.matchAll(/\{(\w+)\}/g)].map((match) => match[1]).sort();
@@ -31,4 +31,14 @@ test("names are filled in, unknown ones stay", () => {
 test("the folder is read off the address, whatever it is called", () => {
   assert.equal(folderOf("http://localhost:8188/extensions/my%20masks-main/js/maskwright.js"), "my masks-main");
   assert.equal(folderOf("https://host/comfy/extensions/a/js/maskwright.js"), "a");
+});
+
+test("an error message is shortened to its first line, each URL once", () => {
+  const url = "https://host/model.onnx";
+  assert.equal(shortened(`${url} cannot be reached.\nTraceback`), `${url} cannot be reached.`);
+  assert.equal(shortened(`No ${url}; download ${url}, or ask.`), `No ${url}; download …, or ask.`);
+  assert.equal(shortened(undefined), "");
+  const long = shortened("word ".repeat(1_000_000));
+  assert.ok(long.length <= 242 && long.endsWith("word …"), long);
+  assert.ok(shortened("x".repeat(5000)).length <= 242);
 });

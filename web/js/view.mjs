@@ -238,6 +238,7 @@ export class View {
     this.canvas.hidden = !!message;
     this.note.textContent = message ? "" : sentence || this.hint();
     this.note.hidden = !this.isOpen || !this.note.textContent;
+    this.note.title = this.note.textContent; // where it is too long for its place
     const isError = !!this.problem || (this.isError && !activity);
     this.message.classList.toggle("maskwright-error", isError);
     this.note.classList.toggle("maskwright-error", isError);
