@@ -14,6 +14,7 @@ DISPLAY_OPTIONS = {
     "advanced",
     "display_name",
     "dynamicPrompts",
+    "grows",
     "multiline",
     "option_labels",
     "placeholder",

@@ -147,5 +147,5 @@ def test_object_info_has_the_shape_of_the_servers() -> None:
     keys = {"input", "input_order", "output", "output_is_list", "output_name", "name", "display_name", "description"}
     for schema in info.values():
         assert keys | {"category", "output_node", "python_module"} <= schema.keys()
-    assert info["GradientRegion"]["display_name"] == "Gradient Region"
+    assert info["GradientRegion"]["display_name"] == "Mask Edges"
     assert info["SaveImage"]["output_node"] is True

@@ -4,6 +4,7 @@ import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
 import { folderOf, NodeViews } from "./nodes.mjs";
 import { MODES } from "./selection_view.mjs";
+import "./widgets.mjs";
 
 const DEFAULTS = { "Maskwright.View.Show": true, "Maskwright.View.Mode": MODES[0], "Maskwright.View.Size": 240 };
 
