@@ -27,7 +27,7 @@ class CLIPSeg:
         "heat map",
         "find object",
         "segment anything by text",
-        "select hair",
+        "hair",
     ]
     CATEGORY = "image/mask"
     FUNCTION = "segment_image"
@@ -76,6 +76,7 @@ class CLIPSeg:
                         "min": 0,
                         "max": 100,
                         "step": 1,
+                        "display_name": "dilation",
                         "tooltip": "How far to grow the selection in every direction, in pixels at the model's "
                         "352 x 352 resolution.",
                     },

@@ -29,9 +29,11 @@ class ImageSegmentation:
         "rembg",
         "cut out",
         "cutout",
+        "transparent",
         "transparent background",
         "transparent png",
         "alpha matting",
+        "hair",
         "hair matting",
         "subject mask",
         "birefnet",
@@ -84,7 +86,7 @@ class ImageSegmentation:
                         "max": 250,
                         "step": 5,
                         "advanced": True,
-                        "display_name": "sure foreground",
+                        "display_name": "foreground >",
                         "tooltip": "For alpha matting: mask values above this (0-255) are treated as definite "
                         "foreground.",
                     },
@@ -97,7 +99,7 @@ class ImageSegmentation:
                         "max": 250,
                         "step": 5,
                         "advanced": True,
-                        "display_name": "sure background",
+                        "display_name": "background <",
                         "tooltip": "For alpha matting: mask values below this (0-255) are treated as definite "
                         "background.",
                     },
@@ -120,7 +122,7 @@ class ImageSegmentation:
                     {
                         "default": "false",
                         "advanced": True,
-                        "display_name": "clean up mask",
+                        "display_name": "clean mask",
                         "tooltip": "Clean up the mask first: remove specks, smooth the outline, make it binary.",
                     },
                 ),

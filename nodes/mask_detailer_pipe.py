@@ -77,6 +77,7 @@ class MaskDetailerPipe:
                         "label_on": "mask bbox",
                         "label_off": "crop region",
                         "advanced": True,
+                        "display_name": "guide for",
                         "tooltip": "What guide_size measures: the masked area itself (mask bbox), or the crop with its "
                         "context (crop region).",
                     },
@@ -132,7 +133,10 @@ class MaskDetailerPipe:
                         "tooltip": "How strongly the prompts guide the model.",
                     },
                 ),
-                "sampler_name": (sampling.names(), {"tooltip": "The sampler, as in KSampler."}),
+                "sampler_name": (
+                    sampling.names(),
+                    {"display_name": "sampler", "tooltip": "The sampler, as in KSampler."},
+                ),
                 "scheduler": (
                     schedulers.names(),
                     {
@@ -217,7 +221,10 @@ class MaskDetailerPipe:
             "optional": {
                 "refiner_basic_pipe_opt": (
                     "BASIC_PIPE",
-                    {"tooltip": "A second model, with its own prompts, that runs the last steps."},
+                    {
+                        "display_name": "refiner pipe",
+                        "tooltip": "A second model, with its own prompts, that runs the last steps.",
+                    },
                 ),
                 "detailer_hook": (
                     "DETAILER_HOOK",
@@ -230,6 +237,7 @@ class MaskDetailerPipe:
                         "label_on": "enabled",
                         "label_off": "disabled",
                         "advanced": True,
+                        "display_name": "inpainting",
                         "tooltip": "Turn on for inpainting checkpoints.",
                     },
                 ),
@@ -241,6 +249,7 @@ class MaskDetailerPipe:
                         "max": 100,
                         "step": 1,
                         "advanced": True,
+                        "display_name": "noise feather",
                         "tooltip": "Blur of the mask while sampling, in pixels. Differential diffusion then changes "
                         "the edge less than the middle. 0 keeps the mask hard.",
                     },
@@ -267,7 +276,10 @@ class MaskDetailerPipe:
                 ),
                 "scheduler_func_opt": (
                     "SCHEDULER_FUNC",
-                    {"tooltip": "A custom scheduler from another pack; overrides scheduler."},
+                    {
+                        "display_name": "scheduler func",
+                        "tooltip": "A custom scheduler from another pack; overrides scheduler.",
+                    },
                 ),
                 "region_batch": (
                     "INT",
