@@ -54,6 +54,7 @@ class CLIPSegMasking:
                     list(clipseg_ops.NORMALIZATIONS),
                     {
                         "default": "stretch",
+                        "display_name": "normalize",
                         "tooltip": "stretch: scales each mask so that its best match is white, even if the object is "
                         "not there. none: raw probabilities; the mask stays dark if nothing matches.",
                     },

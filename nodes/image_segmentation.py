@@ -73,7 +73,7 @@ class ImageSegmentation:
                     list(SWITCH),
                     {
                         "default": "true",
-                        "display_name": "alpha matting",
+                        "display_name": "matting",
                         "tooltip": "Refine transparency along the edges; best for hair and fur. Takes seconds for "
                         "most images, minutes for very large ones.",
                     },
@@ -86,7 +86,7 @@ class ImageSegmentation:
                         "max": 250,
                         "step": 5,
                         "advanced": True,
-                        "display_name": "foreground >",
+                        "display_name": "subject >",
                         "tooltip": "For alpha matting: mask values above this (0-255) are treated as definite "
                         "foreground.",
                     },
@@ -99,7 +99,7 @@ class ImageSegmentation:
                         "max": 250,
                         "step": 5,
                         "advanced": True,
-                        "display_name": "background <",
+                        "display_name": "backdrop <",
                         "tooltip": "For alpha matting: mask values below this (0-255) are treated as definite "
                         "background.",
                     },
