@@ -25,13 +25,13 @@ NODE_CLASS_MAPPINGS = {
 }
 
 NODE_DISPLAY_NAME_MAPPINGS = {
-    "CLIPSeg": "CLIPSeg",
-    "CLIPSegMasking": "CLIPSeg Masking (batch)",
+    "CLIPSeg": "Text to Mask (CLIPSeg)",
+    "CLIPSegMasking": "Text to Soft Mask (CLIPSeg)",
     "CLIPSegModelLoader": "CLIPSeg Model Loader",
     "EditBasicPipe": "Edit Basic Pipe",
     "FromBasicPipe": "From Basic Pipe",
-    "GradientRegion": "Gradient Region",
-    "ImageSegmentation": "Image Segmentation (rembg)",
+    "GradientRegion": "Mask Edges",
+    "ImageSegmentation": "Remove Background (rembg)",
     "MaskDetailerPipe": "Mask Detailer (pipe)",
     "ToBasicPipe": "To Basic Pipe",
 }

@@ -62,7 +62,30 @@ def where(name: str, folders: Sequence[Path] = (), elsewhere: Sequence[Path] = (
     model = known(name)
     if model is None:
         return _own_file(name, [Path(folder) for folder in folders])
-    return next((path for path in _candidates(model, folders, elsewhere) if os.path.isfile(path)), None)
+    paths = (folder / name for folder, name in _places(model, folders, elsewhere))
+    return next((path for path in paths if os.path.isfile(path)), None)
+
+
+def not_on_disk(folders: Sequence[Path] = (), elsewhere: Sequence[Path] = ()) -> list[catalog.Model]:
+    """The known models of which `where` finds no file, in the catalogue's order.
+
+    Lists each folder once, however many models there are: this runs whenever the editor asks for the node.
+    """
+    listed: dict[Path, frozenset[str]] = {}
+
+    def is_there(folder: Path, name: str) -> bool:
+        if folder not in listed:
+            try:
+                listed[folder] = frozenset(os.listdir(folder))
+            except OSError:  # is not there, or may not be read
+                listed[folder] = frozenset()
+        return name.partition("/")[0] in listed[folder] and os.path.isfile(folder / name)
+
+    return [
+        model
+        for model in catalog.BACKGROUND.values()
+        if not any(is_there(folder, name) for folder, name in _places(model, folders, elsewhere))
+    ]
 
 
 def find(
@@ -152,13 +175,14 @@ def _names_of(model: catalog.Model) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _candidates(model: catalog.Model, folders: Sequence[Path], elsewhere: Sequence[Path]) -> Iterator[Path]:
+def _places(model: catalog.Model, folders: Sequence[Path], elsewhere: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    """Where a model's file may be, best first: a folder, and the file's name in it, written with ``/``."""
     for folder in (*folders, *elsewhere):
-        yield from (Path(folder) / name for name in _names_of(model))
+        yield from ((Path(folder), name) for name in _names_of(model))
     file = model.files[0].name
     for home in _rembg_homes():
-        yield home / file
-        yield home / "models" / Path(file).stem / file
+        yield home, file
+        yield home, f"models/{Path(file).stem}/{file}"
 
 
 def _rembg_homes() -> list[Path]:

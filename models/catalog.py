@@ -73,6 +73,22 @@ class Model:
     note: str = ""
     source: str = ""
 
+    @property
+    def size(self) -> int | None:
+        """Bytes of all files; None where one is not known."""
+        sizes = [file.size for file in self.files]
+        return None if None in sizes else sum(sizes)
+
+
+def download_size(model: Model) -> str:
+    """What a download of ``model`` takes, such as "179 MB"; empty where it is not known."""
+    return "" if model.size is None else f"{round(model.size / 1e6)} MB"
+
+
+def download_label(model: Model) -> str:
+    """The model's short name for a list, with the sign for a download: "silueta ↓ 44 MB"."""
+    return f"{model.name.rpartition('/')[2]} ↓ {download_size(model)}".rstrip()
+
 
 def _hub_files(repository: str, revision: str, *files: tuple[str, int, str]) -> tuple[RemoteFile, ...]:
     base = f"{HUB}/{repository}/resolve/{revision}"
@@ -190,7 +206,7 @@ _REMBG_MODELS = (
         44_173_029,
         sha256="75da6c8d2f8096ec743d071951be73b4a8bc7b3e51d9a6625d63644f90ffeedb",
         md5="55e59e0d8062d2f5d013f4725ee84782",
-        note="a small u2net, which states no licence of its own",
+        note="a smaller u2net, under the license of u2net",
     ),
     _rembg(
         "isnet-general-use",
@@ -243,25 +259,25 @@ _NEWER_REMBG_MODELS = (
         "birefnet-dis",
         "BiRefNet-DIS-epoch_590",
         md5="2d4d44102b446f33a4ebb2e56c051f2b",
-        note="thin and detailed things",
+        note="thin and detailed objects",
     ),
     _birefnet(
         "birefnet-hrsod",
         "BiRefNet-HRSOD_DHU-epoch_115",
         md5="c017ade5de8a50ff0fd74d790d268dda",
-        note="the most striking thing of large pictures",
+        note="the main subject of high-resolution images",
     ),
     _birefnet(
         "birefnet-cod",
         "BiRefNet-COD-epoch_125",
         md5="f6d0d21ca89d287f17e7afe9f5fd3b45",
-        note="things that blend into their background",
+        note="objects that blend into their background",
     ),
     _birefnet(
         "birefnet-massive",
         "BiRefNet-massive-TR_DIS5K_TR_TEs-epoch_420",
         md5="33e726a2136a3d59eb0fdf613e31e3e9",
-        note="any subject, trained on more pictures",
+        note="any subject, trained on more images",
     ),
     _rembg(
         "bria-rmbg",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..core import clipseg
 from ..core.interfaces import Progress
+from ..models import catalog
 from ..models import clipseg as clipseg_models
 from . import _host as host
 from . import _view
@@ -15,11 +16,13 @@ TEXT = (
     "STRING",
     {
         "default": "",
-        "multiline": False,
+        "multiline": True,
+        "grows": False,
+        "placeholder": "text: what to select, e.g. face | hair",
         "dynamicPrompts": False,
-        "tooltip": "What to select, in plain words. Several prompts are separated by | and all of them are selected; "
-        "a comma stays part of a prompt. An empty text is a prompt too: it selects whatever the model makes of "
-        "nothing. The model reads 77 tokens, about 50 words; more is cut, and the log says what.",
+        "tooltip": "What to select, in plain words. Separate several things with a vertical bar; commas do not "
+        "separate. If empty, the result is arbitrary. Only the first 77 tokens (about 50 words) are used; the log "
+        "shows what was cut.",
     },
 )
 NEGATIVE_TEXT = (
@@ -27,9 +30,9 @@ NEGATIVE_TEXT = (
     {
         "default": "",
         "multiline": False,
-        "tooltip": "What not to select: its probability is subtracted from that of the text. Several prompts are "
-        "separated by |. What remains may fall below the threshold: lower that if the mask breaks up. Empty: nothing "
-        "is subtracted.",
+        "dynamicPrompts": False,
+        "tooltip": "What to leave out; separate several things with a vertical bar. Its score is subtracted from that "
+        "of text, so lower the threshold if the mask breaks up. If empty, nothing is subtracted.",
     },
 )
 RESOLUTION = (
@@ -39,14 +42,17 @@ RESOLUTION = (
         "min": clipseg.RESOLUTION,
         "max": clipseg.LARGEST_RESOLUTION,
         "step": clipseg.RESOLUTION_STEP,
-        "tooltip": "At how many pixels a side the model looks at the picture. 352 is what it was trained for; more "
-        "finds smaller things and finer edges, takes longer, and above 704 (or where memory is short) goes tile by "
-        "tile, so that large things may be missed. Blur and dilation keep their meaning.",
+        "tooltip": "Working resolution. The model was trained at 352. Higher values find smaller objects and finer "
+        "edges but take longer; above 704, or when memory is short, the image is processed in tiles and large objects "
+        "may be missed. Blur and dilation keep their meaning.",
     },
 )
 CLIPSEG_MODEL = (
     "CLIPSEG_MODEL",
-    {"tooltip": f"From 'CLIPSeg Model Loader'. Without it {clipseg_models.DEFAULT} is used, loaded once and kept."},
+    {
+        "tooltip": "Optional, from 'CLIPSeg Model Loader'. If not connected, "
+        f"{clipseg_models.DEFAULT} is used ({catalog.download_size(catalog.CLIPSEG)}, downloaded once)."
+    },
 )
 
 

@@ -46,7 +46,7 @@ class ClipsegMaskingOfWas(CLIPSegMasking):
 class ClipsegBatchMaskingOfWas:
     """Up to 24 images, each with its own text, as in the third version of the WAS suite; earlier versions had six."""
 
-    DESCRIPTION = "Finds in each of up to 24 images what its own text describes, as soft masks."
+    DESCRIPTION = "Scores each of up to 24 images against a text of its own and returns the scores as soft masks."
     SEARCH_ALIASES = CLIPSegMasking.SEARCH_ALIASES
     CATEGORY = CLIPSegMasking.CATEGORY
     FUNCTION = "CLIPSeg_images"
@@ -54,17 +54,20 @@ class ClipsegBatchMaskingOfWas:
     RETURN_NAMES = ("IMAGES_BATCH", "MASKS_BATCH", "MASK_IMAGES_BATCH", "count")
     OUTPUT_TOOLTIPS = (
         "The images as one batch.",
-        "One soft mask for each.",
-        "The same masks as grey images.",
-        "How many images each batch holds.",
+        "One soft mask per image.",
+        "The same masks as grayscale images.",
+        "Number of images in each batch.",
     )
     LETTERS = ascii_lowercase[:24]
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
+        kind, options = _clipseg.TEXT
+        text = (kind, {**options, "multiline": False})  # there are 24
+
         def inputs(letters: str) -> dict:
-            images = {f"image_{letter}": ("IMAGE", {"tooltip": "All of one size."}) for letter in letters}
-            return {**images, **{f"text_{letter}": _clipseg.TEXT for letter in letters}}
+            images = {f"image_{letter}": ("IMAGE", {"tooltip": "All must have the same size."}) for letter in letters}
+            return {**images, **{f"text_{letter}": text for letter in letters}}
 
         # Inputs of the first version come first: positional calls and saved widget values depend on the order.
         added = {"clipseg_model": _clipseg.CLIPSEG_MODEL, **inputs(cls.LETTERS[6:])}
@@ -113,19 +116,19 @@ class CombineSegMasks:
     """Masks added up, with their heat map."""
 
     DESCRIPTION = "Adds two or three masks and shows the sum as a heat map over an image."
-    SEARCH_ALIASES = ["combine masks", "add masks"]
+    SEARCH_ALIASES = ["maskwright", "combine masks", "add masks"]
     CATEGORY = CLIPSeg.CATEGORY
     FUNCTION = "combine_masks"
     RETURN_TYPES = ("MASK", "IMAGE", "IMAGE")
     RETURN_NAMES = ("Combined Mask", "Heatmap Mask", "BW Mask")
-    OUTPUT_TOOLTIPS = ("The sum of the masks.", "The image under its colours.", "The sum as a grey image.")
+    OUTPUT_TOOLTIPS = ("The sum of the masks.", "The image with the heat map on top.", "The sum as a grayscale image.")
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
-        mask = ("MASK", {"tooltip": "All of one size."})
-        picture = ("IMAGE", {"tooltip": "What lies under the heat map."})
+        mask = ("MASK", {"tooltip": "All must have the same size."})
+        image = ("IMAGE", {"tooltip": "The image under the heat map."})
         return {
-            "required": {"input_image": picture, "mask_1": mask, "mask_2": mask},
+            "required": {"input_image": image, "mask_1": mask, "mask_2": mask},
             "optional": {"mask_3": mask},
         }
 

@@ -14,26 +14,38 @@ class CLIPSeg:
     """Text to a thresholded, blurred and grown mask, with its heat map."""
 
     DESCRIPTION = (
-        "Selects what a text describes: what fits better than the threshold, with soft edges, grown a little. "
-        "Shows the selection as a heat map over the picture."
+        "Turns a text description into a mask with soft, slightly expanded edges. Also outputs a heat map over the "
+        "image."
     )
-    SEARCH_ALIASES = ["text to mask", "prompt mask", "text segmentation", "heat map", "find object", "segment"]
-    CATEGORY = "mask/Maskwright"
+    SEARCH_ALIASES = [
+        "maskwright",
+        "text to mask",
+        "mask by text",
+        "mask from text",
+        "prompt mask",
+        "text segmentation",
+        "heat map",
+        "find object",
+        "segment anything by text",
+        "hair",
+    ]
+    CATEGORY = "image/mask"
     FUNCTION = "segment_image"
     HAS_INTERMEDIATE_OUTPUT = True
+    OUTPUT_NODE = True  # can be run alone, for its view
     RETURN_TYPES = ("MASK", "IMAGE", "IMAGE")
     RETURN_NAMES = ("Mask", "Heatmap Mask", "BW Mask")
     OUTPUT_TOOLTIPS = (
-        "One soft mask for each picture, of the same size; empty where nothing fits.",
-        "The picture under the colours of the selection: yellow fits best, dark blue not at all.",
-        "The mask as a grey picture.",
+        "One soft mask per image, same size; black if nothing was found.",
+        "The image with the heat map on top: yellow is the best match, dark blue no match.",
+        "The mask as a grayscale image.",
     )
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
         return {
             "required": {
-                "image": ("IMAGE", {"tooltip": "The pictures to search, of any size. Transparency is ignored."}),
+                "image": ("IMAGE", {"tooltip": "The images to search, of any size. Transparency is ignored."}),
                 "text": _clipseg.TEXT,
             },
             "optional": {
@@ -44,8 +56,7 @@ class CLIPSeg:
                         "min": 0.0,
                         "max": 15.0,
                         "step": 0.1,
-                        "tooltip": "How soft the edge becomes: the sigma of a Gaussian blur, in pixels of the "
-                        "352 x 352 picture that the model sees.",
+                        "tooltip": "Edge softness (Gaussian sigma), in pixels at the model's 352 x 352 resolution.",
                     },
                 ),
                 "threshold": (
@@ -55,8 +66,7 @@ class CLIPSeg:
                         "min": 0.0,
                         "max": 1.0,
                         "step": 0.05,
-                        "tooltip": "How sure the model must be: what is not more probable than this is not selected. "
-                        "Higher selects less.",
+                        "tooltip": "How confident the model must be. Higher selects less.",
                     },
                 ),
                 "dilation_factor": (
@@ -66,8 +76,9 @@ class CLIPSeg:
                         "min": 0,
                         "max": 100,
                         "step": 1,
-                        "tooltip": "How far the selection grows to every side, in pixels of the 352 x 352 picture "
-                        "that the model sees.",
+                        "display_name": "dilation",
+                        "tooltip": "How far to grow the selection in every direction, in pixels at the model's "
+                        "352 x 352 resolution.",
                     },
                 ),
                 "negative_text": _clipseg.NEGATIVE_TEXT,

@@ -11,28 +11,39 @@ from . import _host as host
 
 
 class CLIPSegMasking:
-    """Text to soft masks, for every picture of a batch."""
+    """Text to soft masks, for every image of a batch."""
 
     DESCRIPTION = (
-        "Finds what a text describes in every picture of a batch, as soft masks: the brighter a pixel, the better "
-        "it fits. To select it with a threshold use CLIPSeg."
+        "Scores every pixel against a text and returns the scores as soft masks. For a thresholded mask use Text to "
+        "Mask (CLIPSeg)."
     )
-    SEARCH_ALIASES = ["text to mask", "prompt mask", "text segmentation", "clipseg batch", "find object", "segment"]
-    CATEGORY = "mask/Maskwright"
+    SEARCH_ALIASES = [
+        "maskwright",
+        "clipseg masking",
+        "text to mask",
+        "mask by text",
+        "prompt mask",
+        "text segmentation",
+        "clipseg batch",
+        "heat map",
+        "find object",
+    ]
+    CATEGORY = "image/mask"
     FUNCTION = "CLIPSeg_image"
     HAS_INTERMEDIATE_OUTPUT = True
+    OUTPUT_NODE = True  # can be run alone, for its view
     RETURN_TYPES = ("MASK", "IMAGE")
     RETURN_NAMES = ("masks", "mask_images")
     OUTPUT_TOOLTIPS = (
-        "One mask for each picture, of the same size, soft.",
-        "The same masks as grey pictures.",
+        "One soft mask per image, same size.",
+        "The same masks as grayscale images.",
     )
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
         return {
             "required": {
-                "images": ("IMAGE", {"tooltip": "The pictures to search, of any size. Transparency is ignored."}),
+                "images": ("IMAGE", {"tooltip": "The images to search, of any size. Transparency is ignored."}),
                 "text": _clipseg.TEXT,
             },
             "optional": {
@@ -43,9 +54,9 @@ class CLIPSegMasking:
                     list(clipseg_ops.NORMALIZATIONS),
                     {
                         "default": "stretch",
-                        "tooltip": "stretch makes the best place bright and the worst black in each picture, even "
-                        "where what you look for is not there. none gives the probability itself, so that it then "
-                        "stays dark.",
+                        "display_name": "normalize",
+                        "tooltip": "stretch: scales each mask so that its best match is white, even if the object is "
+                        "not there. none: raw probabilities; the mask stays dark if nothing matches.",
                     },
                 ),
             },

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from ..models import catalog
 from ..models import clipseg as clipseg_models
 from . import _clipseg
 
@@ -10,25 +13,34 @@ class CLIPSegModelLoader:
     """Loads a CLIPSeg model once and keeps it."""
 
     DESCRIPTION = (
-        "Loads a CLIPSeg model from ComfyUI's models/clipseg folder or from the Hugging Face cache, or downloads the "
-        "published one the first time it is used. A model is loaded once and kept."
+        "Loads a CLIPSeg model from ComfyUI's models/clipseg folder or from the Hugging Face cache. The published "
+        "model is downloaded on first use. A model is loaded once and kept."
     )
-    SEARCH_ALIASES = ["load clipseg", "text segmentation model", "clipseg checkpoint", "text to mask model"]
-    CATEGORY = "mask/Maskwright"
+    SEARCH_ALIASES = [
+        "maskwright",
+        "load clipseg",
+        "text segmentation model",
+        "clipseg checkpoint",
+        "text to mask model",
+    ]
+    CATEGORY = "model/loaders"
     FUNCTION = "clipseg_model"
     RETURN_TYPES = ("CLIPSEG_MODEL",)
     RETURN_NAMES = ("clipseg_model",)
-    OUTPUT_TOOLTIPS = ("The model with its processor, for CLIPSeg and CLIPSeg Masking.",)
+    OUTPUT_TOOLTIPS = ("The model with its processor, for the two CLIPSeg nodes.",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
+        folders = _clipseg.folders()
         return {
             "required": {
                 "model": (
-                    clipseg_models.available(_clipseg.folders()),
+                    clipseg_models.available(folders),
                     {
                         "default": clipseg_models.DEFAULT,
-                        "tooltip": "The published model, or one of the folders in models/clipseg.",
+                        "option_labels": _labels(folders),
+                        "tooltip": "The published model, or one of the folders in models/clipseg. An arrow and a size "
+                        "mean that the model is downloaded on first use.",
                     },
                 ),
             },
@@ -42,3 +54,11 @@ class CLIPSegModelLoader:
 
     def clipseg_model(self, model):
         return (_clipseg.load(model),)
+
+
+def _labels(folders: list[Path]) -> dict[str, str]:
+    """How the list of models shows those whose name alone does not say enough."""
+    labels = {clipseg_models.DEMO: "demo (shapes only)"}
+    if clipseg_models.where(clipseg_models.DEFAULT, folders) is None:
+        labels[clipseg_models.DEFAULT] = catalog.download_label(catalog.CLIPSEG)
+    return labels

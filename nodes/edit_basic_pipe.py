@@ -1,4 +1,4 @@
-"""The node EditBasicPipe: a basic pipe with some of its parts exchanged."""
+"""The node EditBasicPipe: a basic pipe with some of its parts replaced."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from ..core import checks
 
 
 class EditBasicPipe:
-    """Exchanges parts of a pipe."""
+    """Replaces parts of a pipe."""
 
-    DESCRIPTION = "Exchanges parts of a basic pipe: what is linked replaces what the pipe holds, all else stays."
-    SEARCH_ALIASES = ["basic pipe", "change pipe", "replace model in pipe"]
-    CATEGORY = "detailer/Maskwright"
+    DESCRIPTION = "Replaces parts of a basic pipe. Whatever you connect overrides the pipe; the rest passes through."
+    SEARCH_ALIASES = ["maskwright", "basic pipe", "change pipe", "replace model in pipe"]
+    CATEGORY = "model/sampling"
     FUNCTION = "doit"
     RETURN_TYPES = ("BASIC_PIPE",)
     RETURN_NAMES = ("basic_pipe",)
-    OUTPUT_TOOLTIPS = ("The pipe with the new parts. The one that came in stays as it is.",)
+    OUTPUT_TOOLTIPS = ("A new pipe with the replaced parts. The input pipe does not change.",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
         return {
-            "required": {"basic_pipe": ("BASIC_PIPE", {"tooltip": "The pipe to begin with."})},
+            "required": {"basic_pipe": ("BASIC_PIPE", {"tooltip": "The pipe to start from."})},
             "optional": {
-                "model": ("MODEL", {"tooltip": "Another model."}),
-                "clip": ("CLIP", {"tooltip": "Another CLIP."}),
-                "vae": ("VAE", {"tooltip": "Another VAE."}),
-                "positive": ("CONDITIONING", {"tooltip": "Another positive prompt."}),
-                "negative": ("CONDITIONING", {"tooltip": "Another negative prompt."}),
+                "model": ("MODEL", {"tooltip": "Replaces the model."}),
+                "clip": ("CLIP", {"tooltip": "Replaces the CLIP."}),
+                "vae": ("VAE", {"tooltip": "Replaces the VAE."}),
+                "positive": ("CONDITIONING", {"tooltip": "Replaces the positive prompt."}),
+                "negative": ("CONDITIONING", {"tooltip": "Replaces the negative prompt."}),
             },
         }
 

@@ -6,25 +6,25 @@ from ..core import checks
 
 
 class FromBasicPipe:
-    """Takes the five out of one link."""
+    """Unpacks the five values of a pipe."""
 
-    DESCRIPTION = "Takes a model, its CLIP and VAE, and the positive and negative prompt out of a basic pipe."
-    SEARCH_ALIASES = ["basic pipe", "unpack pipe", "split pipe"]
-    CATEGORY = "detailer/Maskwright"
+    DESCRIPTION = "Unpacks a basic pipe into model, CLIP, VAE and both prompts."
+    SEARCH_ALIASES = ["maskwright", "basic pipe", "unpack pipe", "split pipe"]
+    CATEGORY = "model/sampling"
     FUNCTION = "doit"
     RETURN_TYPES = ("MODEL", "CLIP", "VAE", "CONDITIONING", "CONDITIONING")
     RETURN_NAMES = ("model", "clip", "vae", "positive", "negative")
     OUTPUT_TOOLTIPS = (
-        "The model that removes noise.",
-        "What encodes text for that model.",
-        "What turns pictures into latents and back.",
-        "What the picture should show.",
-        "What the picture should not show.",
+        "The diffusion model.",
+        "The model's text encoder (CLIP).",
+        "The VAE of the model.",
+        "The positive prompt.",
+        "The negative prompt.",
     )
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
-        return {"required": {"basic_pipe": ("BASIC_PIPE", {"tooltip": "The pipe whose parts are wanted."})}}
+        return {"required": {"basic_pipe": ("BASIC_PIPE", {"tooltip": "The pipe to unpack."})}}
 
     def doit(self, basic_pipe):
         return checks.check_basic_pipe(basic_pipe, needed=())
@@ -33,7 +33,7 @@ class FromBasicPipe:
 class FromBasicPipeV2(FromBasicPipe):
     """As FromBasicPipe, with the pipe itself as the first output."""
 
-    DESCRIPTION = f"{FromBasicPipe.DESCRIPTION} Passes the pipe on, too."
+    DESCRIPTION = f"{FromBasicPipe.DESCRIPTION} Also passes the pipe on."
     RETURN_TYPES = ("BASIC_PIPE", *FromBasicPipe.RETURN_TYPES)
     RETURN_NAMES = ("basic_pipe", *FromBasicPipe.RETURN_NAMES)
     OUTPUT_TOOLTIPS = ("The same pipe, for the next node.", *FromBasicPipe.OUTPUT_TOOLTIPS)

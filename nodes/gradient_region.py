@@ -11,21 +11,30 @@ class GradientRegion:
     """Morphological gradient of every mask of a batch."""
 
     DESCRIPTION = (
-        "Finds the edges of masks: a line along the outline of what is selected, as strong as the edge is steep "
-        "(morphological gradient: dilation minus erosion)."
+        "Draws a line along the edges of a mask (morphological gradient). Hard edges give strong lines, soft edges "
+        "faint ones."
     )
-    SEARCH_ALIASES = ["mask edge", "mask outline", "mask border", "morphological gradient", "contour", "edge mask"]
-    CATEGORY = "mask/Maskwright"
+    SEARCH_ALIASES = [
+        "maskwright",
+        "gradient region",
+        "mask edge",
+        "mask outline",
+        "mask border",
+        "morphological gradient",
+        "contour",
+        "edge mask",
+    ]
+    CATEGORY = "image/mask"
     FUNCTION = "gradient_region"
     RETURN_TYPES = ("MASK",)
     RETURN_NAMES = ("MASKS",)
-    OUTPUT_TOOLTIPS = ("The edges, one mask for each mask that came in, of the same size.",)
+    OUTPUT_TOOLTIPS = ("The edges, one mask per input mask, same size.",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
         return {
             "required": {
-                "masks": ("MASK", {"tooltip": "The masks whose edges are wanted. Soft masks give soft edges."}),
+                "masks": ("MASK", {"tooltip": "The masks to outline. Soft masks give soft lines."}),
             },
             "optional": {
                 "kernel_size": (
@@ -35,8 +44,8 @@ class GradientRegion:
                         "min": 1,
                         "max": 31,
                         "step": 2,
-                        "tooltip": "Width in pixels over which the mask is compared, about the width of the line. "
-                        "1 gives an empty mask. A link may carry a list, one size for each mask.",
+                        "tooltip": "Approximate line width in pixels. 1 gives an empty mask. A connected list sets "
+                        "one size per mask.",
                     },
                 ),
                 "shape": (
@@ -44,14 +53,14 @@ class GradientRegion:
                     {
                         "default": "rectangle",
                         "tooltip": "The brush that draws the line: a rectangle keeps corners square, an ellipse "
-                        "rounds them, a cross keeps only what lies straight above, below and beside.",
+                        "rounds them, a cross draws only horizontally and vertically.",
                     },
                 ),
                 "edge": (
                     list(mask_ops.EDGES),
                     {
                         "default": "both",
-                        "tooltip": "Where the line lies: on both sides of the edge, only inside the selection, "
+                        "tooltip": "Where the line is drawn: on both sides of the edge, only inside the selection, "
                         "or only outside it.",
                     },
                 ),

@@ -1,6 +1,8 @@
-"""The node ImageSegmentation: pictures without their background."""
+"""The node ImageSegmentation: images without their background."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from ..core import background, checks
 from ..core.matting import MattingSettings
@@ -10,57 +12,70 @@ from . import _host as host
 from . import _view
 
 SWITCH = ("true", "false")
-MODELS_HELP = "\n".join(f"{model.name}: {model.note} ({model.licence})" for model in catalog.BACKGROUND.values())
 
 
 class ImageSegmentation:
-    """Cuts the subject out of every picture of a batch."""
+    """Cuts the subject out of every image of a batch."""
 
     DESCRIPTION = (
-        "Removes the background of pictures: a segmentation model finds the subject, and alpha matting can make its "
-        "edges soft. The cutouts are transparent pictures in straight colours, which fit on any background without a "
-        "dark rim."
+        "Removes the background: a segmentation model finds the subject, and alpha matting can refine its edges. "
+        "Outputs images with a transparent background (straight alpha), without a dark fringe."
     )
     SEARCH_ALIASES = [
+        "maskwright",
+        "image segmentation",
         "remove background",
         "background removal",
         "rembg",
         "cut out",
+        "cutout",
+        "transparent",
+        "transparent background",
+        "transparent png",
         "alpha matting",
+        "hair",
+        "hair matting",
+        "subject mask",
         "birefnet",
+        "modnet",
         "u2net",
     ]
-    CATEGORY = "image/Maskwright"
+    CATEGORY = "image/background removal"
     FUNCTION = "node"
     HAS_INTERMEDIATE_OUTPUT = True
+    OUTPUT_NODE = True  # can be run alone, for its view
     RETURN_TYPES = ("IMAGE", "MASK")
     RETURN_NAMES = ("IMAGE", "MASK")
     OUTPUT_TOOLTIPS = (
-        "The pictures with an alpha channel (RGBA). u2net_cloth_seg gives three below each other: what is worn on the "
-        "upper body, on the lower body, on the whole body.",
-        "Their alpha, one mask for each picture; three for each with u2net_cloth_seg.",
+        "The images with an alpha channel (RGBA). u2net_cloth_seg gives three stacked vertically: clothes of the "
+        "upper body, of the lower body, of the whole body.",
+        "The alpha channel as a mask, one per image; three per image with u2net_cloth_seg.",
     )
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
+        folders = _folders()
         return {
             "required": {
-                "images": ("IMAGE", {"tooltip": "The pictures, of any size. What is transparent stays transparent."}),
+                "images": ("IMAGE", {"tooltip": "The images, of any size. Existing transparency is kept."}),
                 "model": (
-                    background_files.available(host.model_folders(background_files.FOLDER_KIND)),
+                    background_files.available(folders),
                     {
                         "default": "u2net",
-                        "tooltip": "Which model finds the subject. It is downloaded into models/rembg the first time; "
-                        "any ONNX file that you put there is listed too. In brackets the licence: bria-rmbg is not "
-                        f"free for commercial use.\n{MODELS_HELP}",
+                        "option_labels": _labels(folders),
+                        "tooltip": "The model that finds the subject. An arrow and a size mean that it is downloaded "
+                        "into models/rembg on first use. Your own ONNX files in that folder are listed, too. The help "
+                        "page says what each model is for and lists the licences: bria-rmbg is not free for "
+                        "commercial use.",
                     },
                 ),
                 "alpha_matting": (
                     list(SWITCH),
                     {
                         "default": "true",
-                        "tooltip": "Work out anew how transparent the pixels along the edges are, for hair and fur. "
-                        "Takes seconds for most images, and minutes for very large ones.",
+                        "display_name": "matting",
+                        "tooltip": "Refine transparency along the edges; best for hair and fur. Takes seconds for "
+                        "most images, minutes for very large ones.",
                     },
                 ),
                 "alpha_matting_foreground_threshold": (
@@ -70,8 +85,10 @@ class ImageSegmentation:
                         "min": 0,
                         "max": 250,
                         "step": 5,
-                        "tooltip": "For alpha matting: where the mask is brighter than this (of 255), the pixel is "
-                        "surely subject.",
+                        "advanced": True,
+                        "display_name": "subject >",
+                        "tooltip": "For alpha matting: mask values above this (0-255) are treated as definite "
+                        "foreground.",
                     },
                 ),
                 "alpha_matting_background_threshold": (
@@ -81,8 +98,10 @@ class ImageSegmentation:
                         "min": 0,
                         "max": 250,
                         "step": 5,
-                        "tooltip": "For alpha matting: where the mask is darker than this (of 255), the pixel is "
-                        "surely background.",
+                        "advanced": True,
+                        "display_name": "backdrop <",
+                        "tooltip": "For alpha matting: mask values below this (0-255) are treated as definite "
+                        "background.",
                     },
                 ),
                 "alpha_matting_erode_size": (
@@ -92,15 +111,19 @@ class ImageSegmentation:
                         "min": 0,
                         "max": 16384,
                         "step": 1,
-                        "tooltip": "For alpha matting: by how many pixels both sure parts shrink, so that the edge "
-                        "between them is worked out. More for long hair.",
+                        "advanced": True,
+                        "display_name": "edge width",
+                        "tooltip": "For alpha matting: width in pixels of the band along the edge that is refined. "
+                        "Increase for long hair.",
                     },
                 ),
                 "post_process_mask": (
                     list(reversed(SWITCH)),
                     {
                         "default": "false",
-                        "tooltip": "Remove specks, round the outline and make the mask hard, before alpha matting.",
+                        "advanced": True,
+                        "display_name": "clean mask",
+                        "tooltip": "Clean up the mask first: remove specks, smooth the outline, make it binary.",
                     },
                 ),
             },
@@ -109,8 +132,8 @@ class ImageSegmentation:
 
     @classmethod
     def VALIDATE_INPUTS(cls, model) -> bool:
-        """Any name may reach the node: saved files and links name models that are not in the list, and what is
-        missing is best told where it is looked for."""
+        """Any name may reach the node: saved files and links name models that are not in the list, and the loader
+        reports best what is missing."""
         return True
 
     def node(
@@ -136,8 +159,8 @@ class ImageSegmentation:
         view.begin(_view.LOADING)
         source = background_models.load(
             model,
-            host.model_folders(background_files.FOLDER_KIND),
-            [folder for kind in background_files.OTHER_FOLDER_KINDS for folder in host.model_folders(kind)],
+            _folders(),
+            _other_folders(),
             host.device(),
             host.on_device,
             view.download_progress,
@@ -149,6 +172,21 @@ class ImageSegmentation:
         return view.answer((cutouts, masks), kind="comparison")
 
 
+def _folders() -> list[Path]:
+    return host.model_folders(background_files.FOLDER_KIND)
+
+
+def _other_folders() -> list[Path]:
+    return [folder for kind in background_files.OTHER_FOLDER_KINDS for folder in host.model_folders(kind)]
+
+
+def _labels(folders: list[Path]) -> dict[str, str]:
+    """How the list of models shows those whose name alone does not say enough."""
+    downloads = background_files.not_on_disk(folders, _other_folders())
+    labels = {model.name: catalog.download_label(model) for model in downloads}
+    return {**labels, background_files.DEMO: "demo (bundled)"}
+
+
 def _is_on(value: object, name: str) -> bool:
-    """A switch that saved files hold as text; whoever calls the node by hand may give a bool."""
+    """A switch that saved files hold as text; callers from Python may pass a bool."""
     return value if isinstance(value, bool) else checks.check_choice(value, name, SWITCH) == "true"

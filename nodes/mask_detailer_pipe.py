@@ -1,4 +1,4 @@
-"""The node MaskDetailerPipe: every masked region sampled anew, larger, and blended in."""
+"""The node MaskDetailerPipe: every masked region resampled larger and blended in."""
 
 from __future__ import annotations
 
@@ -19,22 +19,30 @@ class MaskDetailerPipe:
     NEEDS_COMFYUI = True  # samplers, schedulers and the VAE are ComfyUI's
 
     DESCRIPTION = (
-        "Adds detail where a mask is: every connected region of the mask is cut out with its surroundings, enlarged, "
-        "sampled anew and blended back in. The rest of the picture stays as it is, bit for bit."
+        "Adds detail inside a mask: each connected region is cropped with some context, upscaled, resampled and "
+        "blended back. Pixels outside the mask do not change."
     )
-    SEARCH_ALIASES = ["detailer", "face detailer", "inpaint region", "refine masked area", "ADetailer"]
-    CATEGORY = "detailer/Maskwright"
+    SEARCH_ALIASES = [
+        "maskwright",
+        "detailer",
+        "face detailer",
+        "inpaint region",
+        "inpaint masked area",
+        "refine masked area",
+        "ADetailer",
+    ]
+    CATEGORY = "model/sampling"
     FUNCTION = "doit"
     RETURN_TYPES = ("IMAGE", "IMAGE", "IMAGE", "BASIC_PIPE", "BASIC_PIPE")
     RETURN_NAMES = ("image", "cropped_refined", "cropped_enhanced_alpha", "basic_pipe", "refiner_basic_pipe_opt")
     OUTPUT_IS_LIST = (False, True, True, False, False)
     HAS_INTERMEDIATE_OUTPUT = True
     OUTPUT_TOOLTIPS = (
-        "The pictures with all regions refined; batch_size versions of each.",
-        "The refined crops, one for each region, as large as they were cut out. A black picture where there is none.",
-        "The same with the blended mask as alpha (RGBA).",
-        "The pipe that came in, for the next node.",
-        "The refiner's pipe that came in.",
+        "The images with all regions refined; batch_size versions of each.",
+        "The refined crops, one per region, at their original size. One black image if there is no region.",
+        "The same crops with the blended mask as alpha (RGBA).",
+        "The input pipe, for the next node.",
+        "The refiner's input pipe.",
     )
 
     @classmethod
@@ -42,15 +50,15 @@ class MaskDetailerPipe:
         longest = detailing.max_resolution()
         return {
             "required": {
-                "image": ("IMAGE", {"tooltip": "The pictures. A batch needs one mask for all, or one for each."}),
+                "image": ("IMAGE", {"tooltip": "The images. A batch needs one mask for all, or one per image."}),
                 "mask": (
                     "MASK",
                     {
-                        "tooltip": "What to refine: every pixel that is not black, down to 1/255. Of another size than "
-                        "the image, it is scaled to it."
+                        "tooltip": "The area to refine: every pixel of 1/255 or more. Cut faint pixels off with "
+                        "Threshold Mask. Resized to the image if the sizes differ."
                     },
                 ),
-                "basic_pipe": ("BASIC_PIPE", {"tooltip": "Model, CLIP, VAE and prompts, from ToBasicPipe."}),
+                "basic_pipe": ("BASIC_PIPE", {"tooltip": "Model, CLIP, VAE and prompts, from To Basic Pipe."}),
                 "guide_size": (
                     "FLOAT",
                     {
@@ -58,8 +66,8 @@ class MaskDetailerPipe:
                         "min": 64,
                         "max": longest,
                         "step": 8,
-                        "tooltip": "A region is enlarged until its shorter side has this many pixels, then sampled. "
-                        "Regions that are larger already stay as large as they are.",
+                        "tooltip": "Upscale each region until its shorter side has this many pixels, then sample it. "
+                        "Larger regions are not shrunk.",
                     },
                 ),
                 "guide_size_for": (
@@ -68,8 +76,10 @@ class MaskDetailerPipe:
                         "default": True,
                         "label_on": "mask bbox",
                         "label_off": "crop region",
-                        "tooltip": "Which side guide_size is measured on: that of the masked part itself, or that of "
-                        "the crop with its surroundings.",
+                        "advanced": True,
+                        "display_name": "guide for",
+                        "tooltip": "What guide_size measures: the masked area itself (mask bbox), or the crop with its "
+                        "context (crop region).",
                     },
                 ),
                 "max_size": (
@@ -79,7 +89,8 @@ class MaskDetailerPipe:
                         "min": 64,
                         "max": longest,
                         "step": 8,
-                        "tooltip": "No crop is sampled with a longer side than this; larger ones are reduced to it.",
+                        "advanced": True,
+                        "tooltip": "Longest side of a crop while it is sampled; larger crops are shrunk to it.",
                     },
                 ),
                 "mask_mode": (
@@ -88,8 +99,9 @@ class MaskDetailerPipe:
                         "default": True,
                         "label_on": "masked only",
                         "label_off": "whole",
-                        "tooltip": "Whether noise acts only where the mask is, or in the whole crop. Only the masked "
-                        "part is pasted either way.",
+                        "advanced": True,
+                        "tooltip": "Denoise only the masked area or the whole crop. Either way only the masked area is "
+                        "pasted back.",
                     },
                 ),
                 "seed": (
@@ -99,7 +111,7 @@ class MaskDetailerPipe:
                         "min": 0,
                         "max": 0xFFFFFFFFFFFFFFFF,
                         "control_after_generate": True,
-                        "tooltip": "Of the first region; each further region, version and cycle takes the next one.",
+                        "tooltip": "Seed of the first region; it increases by 1 per region, version and cycle.",
                     },
                 ),
                 "steps": (
@@ -108,7 +120,7 @@ class MaskDetailerPipe:
                         "default": 20,
                         "min": 1,
                         "max": 10000,
-                        "tooltip": "Steps that are really run, whatever denoise is.",
+                        "tooltip": "Number of steps actually run, regardless of denoise.",
                     },
                 ),
                 "cfg": (
@@ -121,11 +133,14 @@ class MaskDetailerPipe:
                         "tooltip": "How strongly the prompts guide the model.",
                     },
                 ),
-                "sampler_name": (sampling.names(), {"tooltip": "How noise is removed. Any sampler of ComfyUI."}),
+                "sampler_name": (
+                    sampling.names(),
+                    {"display_name": "sampler", "tooltip": "The sampler, as in KSampler."},
+                ),
                 "scheduler": (
                     schedulers.names(),
                     {
-                        "tooltip": "How much noise is removed at which step. AYS, GITS, LTXV and OSS are computed by "
+                        "tooltip": "The noise schedule, as in KSampler. AYS, GITS, LTXV and OSS are computed by "
                         "ComfyUI's nodes of these names."
                     },
                 ),
@@ -136,7 +151,7 @@ class MaskDetailerPipe:
                         "min": 0.0001,
                         "max": 1.0,
                         "step": 0.01,
-                        "tooltip": "How far a region may change: 0.3 keeps what is there, 1 makes something new.",
+                        "tooltip": "How much a region may change: 0.3 keeps its content, 1 replaces it.",
                     },
                 ),
                 "feather": (
@@ -146,7 +161,7 @@ class MaskDetailerPipe:
                         "min": 0,
                         "max": 100,
                         "step": 1,
-                        "tooltip": "How many pixels wide the blend from the refined part to the picture is.",
+                        "tooltip": "Width of the blend at the edge, in pixels.",
                     },
                 ),
                 "crop_factor": (
@@ -156,8 +171,8 @@ class MaskDetailerPipe:
                         "min": 1.0,
                         "max": 10,
                         "step": 0.1,
-                        "tooltip": "How much of its surroundings the model sees with a region: the crop is this many "
-                        "times as wide and high.",
+                        "tooltip": "How much context the model sees: the crop is this many times the region's width "
+                        "and height.",
                     },
                 ),
                 "drop_size": (
@@ -167,7 +182,8 @@ class MaskDetailerPipe:
                         "min": 1,
                         "max": longest,
                         "step": 1,
-                        "tooltip": "Regions not wider or not higher than this are left out, in pixels.",
+                        "advanced": True,
+                        "tooltip": "Ignore regions whose width or height is at most this many pixels.",
                     },
                 ),
                 "refiner_ratio": (
@@ -176,12 +192,19 @@ class MaskDetailerPipe:
                         "default": 0.2,
                         "min": 0.0,
                         "max": 1.0,
-                        "tooltip": "The share of the steps that the refiner's model runs, where there is one.",
+                        "advanced": True,
+                        "tooltip": "Share of the steps that the refiner runs, if one is connected.",
                     },
                 ),
                 "batch_size": (
                     "INT",
-                    {"default": 1, "min": 1, "max": 100, "tooltip": "How many versions of each picture are made."},
+                    {
+                        "default": 1,
+                        "min": 1,
+                        "max": 100,
+                        "advanced": True,
+                        "tooltip": "How many versions of each image are made.",
+                    },
                 ),
                 "cycle": (
                     "INT",
@@ -190,18 +213,22 @@ class MaskDetailerPipe:
                         "min": 1,
                         "max": 10,
                         "step": 1,
-                        "tooltip": "How many times each region is sampled, one on top of the other.",
+                        "advanced": True,
+                        "tooltip": "How many times each region is sampled, each pass starting from the last one.",
                     },
                 ),
             },
             "optional": {
                 "refiner_basic_pipe_opt": (
                     "BASIC_PIPE",
-                    {"tooltip": "A second model that runs the last steps, with its own prompts."},
+                    {
+                        "display_name": "refiner pipe",
+                        "tooltip": "A second model, with its own prompts, that runs the last steps.",
+                    },
                 ),
                 "detailer_hook": (
                     "DETAILER_HOOK",
-                    {"tooltip": "What another pack plugs in. Regions are then sampled one at a time."},
+                    {"tooltip": "A detailer hook from another pack, such as the Impact Pack. Turns off region_batch."},
                 ),
                 "inpaint_model": (
                     "BOOLEAN",
@@ -209,7 +236,9 @@ class MaskDetailerPipe:
                         "default": False,
                         "label_on": "enabled",
                         "label_off": "disabled",
-                        "tooltip": "The model is one made for inpainting: it is shown the picture around the mask.",
+                        "advanced": True,
+                        "display_name": "inpainting",
+                        "tooltip": "Turn on for inpainting checkpoints.",
                     },
                 ),
                 "noise_mask_feather": (
@@ -219,8 +248,10 @@ class MaskDetailerPipe:
                         "min": 0,
                         "max": 100,
                         "step": 1,
-                        "tooltip": "How far the mask is blurred for sampling, in pixels; differential diffusion then "
-                        "changes the rim less than the middle. 0 keeps it hard.",
+                        "advanced": True,
+                        "display_name": "noise feather",
+                        "tooltip": "Blur of the mask while sampling, in pixels. Differential diffusion then changes "
+                        "the edge less than the middle. 0 keeps the mask hard.",
                     },
                 ),
                 "bbox_fill": (
@@ -229,7 +260,8 @@ class MaskDetailerPipe:
                         "default": False,
                         "label_on": "enabled",
                         "label_off": "disabled",
-                        "tooltip": "Take the whole rectangle around each region, not its shape.",
+                        "advanced": True,
+                        "tooltip": "Use the whole bounding box of each region instead of its shape.",
                     },
                 ),
                 "contour_fill": (
@@ -238,12 +270,16 @@ class MaskDetailerPipe:
                         "default": True,
                         "label_on": "enabled",
                         "label_off": "disabled",
-                        "tooltip": "Fill holes in regions and make the mask hard. Off keeps soft masks soft.",
+                        "advanced": True,
+                        "tooltip": "Fill holes in regions and make the mask binary. Off keeps soft masks soft.",
                     },
                 ),
                 "scheduler_func_opt": (
                     "SCHEDULER_FUNC",
-                    {"tooltip": "What computes the noise levels in place of the scheduler, from another pack."},
+                    {
+                        "display_name": "scheduler func",
+                        "tooltip": "A custom scheduler from another pack; overrides scheduler.",
+                    },
                 ),
                 "region_batch": (
                     "INT",
@@ -251,9 +287,10 @@ class MaskDetailerPipe:
                         "default": 4,
                         "min": 1,
                         "max": 64,
-                        "tooltip": "How many regions of one size that do not touch are sampled together: faster, for "
-                        "more memory. The result is that of one at a time. Hooks and samplers that draw "
-                        "noise on the way get one at a time.",
+                        "advanced": True,
+                        "tooltip": "How many regions of equal size to sample at once. Faster, uses more memory, same "
+                        "result. Not used with hooks or ancestral/SDE samplers. Models that take one row at a time "
+                        "get one region at a time.",
                     },
                 ),
                 "color_match": (
@@ -263,7 +300,8 @@ class MaskDetailerPipe:
                         "min": 0.0,
                         "max": 1.0,
                         "step": 0.05,
-                        "tooltip": "How far the refined part's colours move towards those around the mask.",
+                        "advanced": True,
+                        "tooltip": "How strongly to match the refined area's colors to its surroundings.",
                     },
                 ),
                 "tiled_vae": (
@@ -272,7 +310,8 @@ class MaskDetailerPipe:
                         "default": False,
                         "label_on": "enabled",
                         "label_off": "disabled",
-                        "tooltip": "Encode and decode in tiles: less memory for large crops, a little slower.",
+                        "advanced": True,
+                        "tooltip": "Encode and decode in tiles: less memory for large crops, slightly slower.",
                     },
                 ),
                 "region_prompts": (
@@ -280,8 +319,12 @@ class MaskDetailerPipe:
                     {
                         "default": "",
                         "multiline": True,
+                        "grows": False,
+                        "placeholder": "region prompts: one line per region",
+                        "dynamicPrompts": False,
                         "tooltip": "Line 1 is added to the positive prompt of the first region, line 2 to that of the "
-                        "second, and so on; an empty line adds nothing.",
+                        "second, and so on; an empty line adds nothing. Regions are numbered from the bottom of the "
+                        "image up, as in the node's preview.",
                     },
                 ),
             },

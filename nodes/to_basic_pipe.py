@@ -1,28 +1,28 @@
-"""The node ToBasicPipe: model, CLIP, VAE and conditionings in one link."""
+"""The node ToBasicPipe: model, CLIP, VAE and prompts in one connection."""
 
 from __future__ import annotations
 
 
 class ToBasicPipe:
-    """Puts five things into one link."""
+    """Bundles five values into one connection."""
 
-    DESCRIPTION = "Puts a model, its CLIP and VAE, and the positive and negative prompt into one link (a basic pipe)."
-    SEARCH_ALIASES = ["basic pipe", "bundle model and prompts", "make pipe"]
-    CATEGORY = "detailer/Maskwright"
+    DESCRIPTION = "Bundles a model, its CLIP and VAE, and both prompts into one connection (a basic pipe)."
+    SEARCH_ALIASES = ["maskwright", "basic pipe", "bundle model and prompts", "make pipe"]
+    CATEGORY = "model/sampling"
     FUNCTION = "doit"
     RETURN_TYPES = ("BASIC_PIPE",)
     RETURN_NAMES = ("basic_pipe",)
-    OUTPUT_TOOLTIPS = ("All five, for Mask Detailer and every other node that takes a basic pipe.",)
+    OUTPUT_TOOLTIPS = ("The pipe, for Mask Detailer and other nodes that take a basic pipe.",)
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
         return {
             "required": {
-                "model": ("MODEL", {"tooltip": "The model that removes noise."}),
-                "clip": ("CLIP", {"tooltip": "What encodes text for that model."}),
-                "vae": ("VAE", {"tooltip": "What turns pictures into latents and back."}),
-                "positive": ("CONDITIONING", {"tooltip": "What the picture should show."}),
-                "negative": ("CONDITIONING", {"tooltip": "What the picture should not show."}),
+                "model": ("MODEL", {"tooltip": "The diffusion model."}),
+                "clip": ("CLIP", {"tooltip": "The model's text encoder (CLIP)."}),
+                "vae": ("VAE", {"tooltip": "The VAE of the model."}),
+                "positive": ("CONDITIONING", {"tooltip": "The positive prompt."}),
+                "negative": ("CONDITIONING", {"tooltip": "The negative prompt."}),
             },
         }
 

@@ -145,6 +145,22 @@ def test_available_skips_unreadable_folders(folder: Path, tmp_path: Path, monkey
         monkeypatch.setattr(os, name, refuse)
     assert background_files.available([closed, folder])[len(catalog.BACKGROUND) :] == ["mine.onnx"]
     assert background_files.where("u2net", [closed, folder]) is None
+    assert len(background_files.not_on_disk([closed, folder])) == len(catalog.BACKGROUND)
+
+
+def test_not_on_disk_lists_each_folder_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The editor asks often, and folders may be on a slow network."""
+    touch(folder / "u2net.onnx")
+    touch(folder / "silueta" / "silueta.onnx")
+    (folder / "u2netp.onnx").mkdir()
+    listed, looked_at = [], []
+    list_folder, is_file = os.listdir, os.path.isfile
+    monkeypatch.setattr(os, "listdir", lambda path: listed.append(path) or list_folder(path))
+    monkeypatch.setattr(os.path, "isfile", lambda path: looked_at.append(path) or is_file(path))
+    missing = [model.name for model in background_files.not_on_disk([folder, tmp_path / "not there"])]
+    assert missing == [name for name in catalog.BACKGROUND if name not in ("u2net", "silueta")]
+    assert len(listed) == len(set(listed))
+    assert len(looked_at) < 10
 
 
 def test_where_without_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,6 +233,8 @@ def test_a_known_model_is_found_wherever_it_may_lie(
     found = background_files.find(name, [folder], [folder.parent / "onnx"])
     assert found == background_files.Found(name, path, catalog.BACKGROUND[name])
     assert dict(os.environ) == environment
+    others = [model.name for model in background_files.not_on_disk([folder], [folder.parent / "onnx"])]
+    assert others == [other for other in catalog.BACKGROUND if other != name]
 
 
 def test_the_order_of_places(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

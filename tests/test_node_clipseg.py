@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import shutil
 import sys
 import types
 import weakref
+from pathlib import Path
 
 import maskwright
 import pytest
@@ -180,6 +182,18 @@ def test_the_loader_gives_the_pair_and_takes_any_name(folder, monkeypatch: pytes
     assert CLIPSegModelLoader.VALIDATE_INPUTS(input_types={"model": "STRING"}) is True
     with pytest.raises(PackError, match="nobody/nothing"):
         CLIPSegModelLoader().clipseg_model("nobody/nothing")
+
+
+def test_option_labels_say_whether_the_published_model_is_downloaded(
+    folder, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def labels(models_folder: Path) -> dict[str, str]:
+        monkeypatch.setattr(_clipseg, "folders", lambda: [models_folder])
+        return CLIPSegModelLoader.INPUT_TYPES()["required"]["model"][1]["option_labels"]
+
+    assert labels(tmp_path / "not there")[clipseg_models.DEFAULT] == "clipseg-rd64-refined ↓ 605 MB"
+    shutil.copytree(folder, tmp_path / "models" / "CIDAS--clipseg-rd64-refined")
+    assert labels(tmp_path / "models") == {clipseg_models.DEMO: "demo (shapes only)"}
 
 
 # On the device

@@ -7,6 +7,9 @@ import inspect
 
 import pytest
 from maskwright import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS, WEB_DIRECTORY
+from maskwright.nodes.clipseg import CLIPSeg
+from maskwright.nodes.clipseg_masking import CLIPSegMasking
+from maskwright.nodes.image_segmentation import ImageSegmentation
 from pack import ROOT
 
 # Without the second ids that every node has.
@@ -47,7 +50,7 @@ def test_everything_is_explained(name: str, node: type) -> None:
 @pytest.mark.parametrize(("name", "node"), SHOWN)
 def test_every_node_has_a_help_page_that_names_its_inputs(name: str, node: type) -> None:
     page = (ROOT / "web" / "docs" / f"{name}.md").read_text(encoding="utf-8")
-    assert page.startswith("# ")
+    assert page.startswith(f"# {NODE_DISPLAY_NAME_MAPPINGS[name]}\n")
     for input_name in inputs_of(node):
         assert input_name in page, f"{input_name} is not explained"
 
@@ -69,6 +72,25 @@ def test_the_method_has_the_widgets_defaults(name: str, node: type) -> None:
         if isinstance(kind, list) or kind in WIDGETS:
             default = options.get("default", kind[0] if isinstance(kind, list) else None)
             assert parameters[input_name].default == LEFT_OUT.get((name, input_name), default), input_name
+
+
+@pytest.mark.parametrize(("name", "node"), sorted(NODE_CLASS_MAPPINGS.items()))
+def test_nodes_with_a_view_of_a_mask_can_be_run_alone(name: str, node: type) -> None:
+    """Under every id: the editor gives output nodes a play button."""
+    assert getattr(node, "OUTPUT_NODE", False) == issubclass(node, (CLIPSeg, CLIPSegMasking, ImageSegmentation))
+
+
+@pytest.mark.parametrize(("name", "node"), NODES)
+def test_every_node_is_found_by_the_packs_name(name: str, node: type) -> None:
+    assert "maskwright" in node.SEARCH_ALIASES
+
+
+@pytest.mark.parametrize(("name", "node"), NODES)
+def test_text_reaches_the_node_as_it_was_typed(name: str, node: type) -> None:
+    """With dynamic prompts the editor would replace {a|b} by one of the two."""
+    for input_name, (kind, options) in inputs_of(node).items():
+        if kind == "STRING":
+            assert options["dynamicPrompts"] is False, input_name
 
 
 def test_display_names_are_for_nodes_there_are() -> None:

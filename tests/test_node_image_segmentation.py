@@ -98,11 +98,22 @@ def test_the_list_holds_the_users_own_files(folder: Path) -> None:
     assert "mine.onnx" in ImageSegmentation.INPUT_TYPES()["required"]["model"][0]
 
 
-def test_the_help_tells_every_licence_and_that_one_model_is_not_free() -> None:
+def test_the_tooltip_says_that_one_model_is_not_free() -> None:
     tooltip = ImageSegmentation.INPUT_TYPES()["required"]["model"][1]["tooltip"]
-    for model in catalog.BACKGROUND.values():
-        assert f"{model.name}: " in tooltip and model.licence in tooltip
-    assert "not free for commercial use" in tooltip
+    assert "bria-rmbg is not free for commercial use" in tooltip
+
+
+def test_option_labels_give_the_size_of_what_is_not_on_disk(folder: Path) -> None:
+    labels = ImageSegmentation.INPUT_TYPES()["required"]["model"][1]["option_labels"]
+    assert labels["silueta"] == "silueta ↓ 44 MB"
+    assert labels["modnet-w"] == "modnet-w ↓", "its size is not known"
+    assert set(labels) == {*catalog.BACKGROUND, background_files.DEMO}
+    folder.mkdir(parents=True)
+    (folder / "silueta.onnx").write_bytes(b"x")
+    (folder / "isnet-anime").mkdir()
+    (folder / "isnet-anime" / "isnet-anime.onnx").write_bytes(b"x")
+    labels = ImageSegmentation.INPUT_TYPES()["required"]["model"][1]["option_labels"]
+    assert set(catalog.BACKGROUND) - set(labels) == {"silueta", "isnetis"}
 
 
 def test_names_that_are_not_listed_reach_the_node_and_are_told_there() -> None:
@@ -325,14 +336,3 @@ def test_a_batch_is_its_pictures_one_by_one_and_the_session_is_made_once(
     for whole, parts in zip(together, zip(*alone)):
         assert torch.equal(whole, torch.cat(parts))
     assert made == ["u2net"]
-
-
-def test_the_help_page_tells_every_model_with_its_licence() -> None:
-    page = (Path(maskwright.__file__).parent / "web" / "docs" / "ImageSegmentation.md").read_text(encoding="utf-8")
-    for model in catalog.BACKGROUND.values():
-        (row,) = (line for line in page.splitlines() if line.startswith(f"| `{model.name}` |"))
-        assert f"[{model.licence}]({model.source})" in row
-        (file,) = model.files
-        assert f"]({file.url})" in row
-        assert file.size is None or f"[{round(file.size / 1e6)} MB]" in row
-    assert "Not free for commercial use" in page

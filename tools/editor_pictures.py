@@ -53,7 +53,8 @@ def main() -> int:
         editor = editor_page.Editor(page, server.url)
         editor.open()
         for name, example in PAGES.items():
-            open_and_run(editor, json.loads((EXAMPLES / f"{example}.json").read_text(encoding="utf-8")), name)
+            workflow = json.loads((EXAMPLES / f"{example}.json").read_text(encoding="utf-8"))
+            open_and_run(editor, with_its_own_title(workflow, name), name)
             save(node_picture(editor, name), HELP / f"{name}.jpg")
         for name in ALONE:
             editor.load(alone(name), name)
@@ -70,6 +71,14 @@ def main() -> int:
         save(side_by_side(mode_pictures(editor)), README / "editor_modes.jpg")
         browser.close()
     return 0
+
+
+def with_its_own_title(workflow: dict, type_name: str) -> dict:
+    """The example with the name of that node over it, as somebody who adds it sees it."""
+    for node in workflow["nodes"]:
+        if node["type"] == type_name:
+            node.pop("title", None)
+    return workflow
 
 
 def alone(type_name: str) -> dict:
@@ -136,8 +145,9 @@ def masking_workflow() -> dict:
         for output in node["outputs"]:
             output["links"] = [link for link in output["links"] or [] if link in kept]
         if node["id"] == 3:
-            node.update(type="CLIPSegMasking", title="CLIPSeg Masking (batch)", outputs=node["outputs"][:2])
+            node.update(type="CLIPSegMasking", outputs=node["outputs"][:2])
             node["inputs"][0]["name"] = "images"
+            node.pop("title", None)
             node["properties"] = {}
             node["widgets_values"] = ["red star | green ring", "", 352, "stretch"]
     workflow["id"] = "5b7a8a0e-6a56-4a53-9b43-52f6c55d0c01"

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Writes locales/en/nodeDefs.json from the nodes, and says what the other languages lack.
+"""Writes locales/en/nodeDefs.json from the nodes, and lists what the other languages lack.
 
     python tools/translations.py           write English, list what is missing or left over elsewhere (exit status 1)
     python tools/translations.py --check   only look
 
-The editor shows `locales/<language>/nodeDefs.json` in place of what a node says of itself: names and tooltips of the
-node, its inputs and its outputs ("0", "1", ...). It takes some characters for a syntax of its own, so that a `|` is
-written `{'|'}`; see `SYNTAX`.
+The editor shows `locales/<language>/nodeDefs.json` in place of a node's own words: names and tooltips of the node, its
+inputs and its outputs ("0", "1", ...). Some editors compile these texts and take the characters of `SYNTAX` for a
+syntax of their own; others show them raw, escapes included. So no text has one of these characters.
 
-Where another pack holds a node's id, the node is called "<id> (Maskwright)". The other languages say of it what they
-say of the node; this program writes that, too. In English the editor then shows what the node says. The ids of other
+Where another pack holds a node's id, the node is called "<id> (Maskwright)". The other languages repeat the node's
+texts for it; this program writes that, too. In English the editor then shows the node's own words. The ids of other
 packs' old files have no entries: these would speak for the other pack's nodes where it is installed.
 """
 
@@ -23,16 +23,7 @@ from pack import ROOT, load_pack
 
 LOCALES = ROOT / "locales"
 LANGUAGES = ("en", "zh", "ja", "de")
-SYNTAX = "|@{}"  # in the editor's messages: alternatives (only one of which is shown), links, names to fill in
-
-
-def as_message(text: str) -> str:
-    """A text that the editor shows as it is."""
-    return "".join(f"{{'{character}'}}" if character in SYNTAX else character for character in text)
-
-
-def as_messages(tree: dict) -> dict:
-    return {key: as_messages(value) if isinstance(value, dict) else as_message(value) for key, value in tree.items()}
+SYNTAX = "|@{}"  # alternatives (of which only one is shown), links, names to fill in
 
 
 def with_second_ids(definitions: dict) -> dict:
@@ -61,10 +52,13 @@ def node_definitions() -> dict:
         found[name] = {
             "display_name": pack.NODE_DISPLAY_NAME_MAPPINGS[name],
             "description": node.DESCRIPTION,
-            "inputs": {key: {"name": key, "tooltip": spec[1]["tooltip"]} for key, spec in inputs.items()},
+            "inputs": {
+                key: {"name": spec[1].get("display_name", key), "tooltip": spec[1]["tooltip"]}
+                for key, spec in inputs.items()
+            },
             "outputs": {str(slot): {"name": n, "tooltip": tip} for slot, (n, tip) in enumerate(outputs)},
         }
-    return as_messages(found)
+    return found
 
 
 def read(language: str, kind: str) -> dict:
@@ -88,10 +82,28 @@ def keys(tree: dict, before: str = "") -> Iterator[str]:
             yield f"{before}{key}"
 
 
-def faults() -> list[str]:
-    """What the languages have too little or too much of, against English."""
+def at(tree: dict, key: str) -> str:
+    """The text that `keys` names."""
+    for part in key.split("."):
+        tree = tree[part]
+    return tree
+
+
+def syntax_faults() -> list[str]:
+    """The texts that the editor would not show as they are written."""
     told = []
-    for kind in ("main", "nodeDefs", "settings"):
+    for language in LANGUAGES:
+        for kind in ("nodeDefs", "settings", "commands"):
+            texts = read(language, kind)
+            bad = [key for key in keys(texts) if any(character in at(texts, key) for character in SYNTAX)]
+            told += [f"{language}/{kind}.json: {key} has one of {' '.join(SYNTAX)}" for key in bad]
+    return told
+
+
+def faults() -> list[str]:
+    """What the languages have too little or too much of, against English, and what the editor would not show."""
+    told = []
+    for kind in ("main", "nodeDefs", "settings", "commands"):
         english = set(keys(read("en", kind)))
         for language in LANGUAGES[1:]:
             said = read(language, kind)
@@ -102,7 +114,7 @@ def faults() -> list[str]:
             told += [f"{language}/{kind}.json has {key}, which English has not" for key in sorted(there - english)]
     if read("en", "nodeDefs") != node_definitions():
         told.append("en/nodeDefs.json is not what the nodes say: run `python tools/translations.py`")
-    return told
+    return told + syntax_faults()
 
 
 def main(arguments: list[str]) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 import builtin_engine
 import pytest
 import run_workflow
+from pack import ROOT
 from workflow.engine_interface import BadWorkflow, NodeFailed
 from workflow_cases import load
 
@@ -147,5 +148,21 @@ def test_object_info_has_the_shape_of_the_servers() -> None:
     keys = {"input", "input_order", "output", "output_is_list", "output_name", "name", "display_name", "description"}
     for schema in info.values():
         assert keys | {"category", "output_node", "python_module"} <= schema.keys()
-    assert info["GradientRegion"]["display_name"] == "Gradient Region"
+    assert info["GradientRegion"]["display_name"] == "Mask Edges"
     assert info["SaveImage"]["output_node"] is True
+
+
+def test_queue_runs_a_node_of_the_pack_with_nothing_behind_it() -> None:
+    """It is an output node that shows nothing here, where no editor asked for a view."""
+    pytest.importorskip("transformers")
+    prompt = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "shapes.png"}},
+        "2": {"class_type": "CLIPSegModelLoader", "inputs": {"model": "demo: coloured shapes (bundled)"}},
+        "3": {"class_type": "CLIPSeg", "inputs": {"image": ["1", 0], "text": "red star", "clipseg_model": ["2", 0]}},
+    }
+    steps = []
+    with builtin_engine.BuiltinEngine() as engine:
+        engine.copy_input(ROOT / "example_workflows" / "assets" / "shapes.png")
+        result = engine.queue(prompt, progress=lambda label, done, total: steps.append(label))
+    assert any("CLIPSeg)" in step for step in steps)
+    assert result.files == []

@@ -5,6 +5,7 @@ import { app } from "../../../scripts/app.js";
 import { folderOf, NodeViews } from "./nodes.mjs";
 import { MODES } from "./selection_view.mjs";
 import { registerTemplates } from "./templates.mjs";
+import "./widgets.mjs";
 
 const DEFAULTS = { "Maskwright.View.Show": true, "Maskwright.View.Mode": MODES[0], "Maskwright.View.Size": 240 };
 
