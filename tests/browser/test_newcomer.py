@@ -50,7 +50,8 @@ def page(fresh: comfyui.Server, browser: object, renderer: str) -> Iterator[Edit
 
 @pytest.fixture
 def newcomer(page: Editor, fresh: comfyui.Server, shots: Path, request: pytest.FixtureRequest) -> Iterator[Editor]:
-    """The page for one test, with empty input and output folders; its console must stay free of errors."""
+    """The page for one test, with empty folders and no cached results; its console must stay free of errors."""
+    page.call("await api.fetchApi('/free', {method: 'POST', body: JSON.stringify({free_memory: true})})")
     for file in [*fresh.input_folder.iterdir(), *(fresh.base / "output").iterdir()]:
         if file.is_file():
             file.unlink()
@@ -65,9 +66,10 @@ def browse(editor: Editor):
     editor.call("app.extensionManager.command.execute('Comfy.BrowseTemplates')")
     dialog = editor.page.locator("[role=dialog]").filter(has=editor.page.get_by_test_id("template-workflows-content"))
     dialog.wait_for()
+    dialog.locator("[data-testid^=template-workflow-]").first.wait_for()  # the list is loaded
     ours = dialog.get_by_text(comfyui.LINK_NAME, exact=True)
     if not ours.count():
-        dialog.get_by_text("Extensions").first.click()
+        dialog.get_by_text("Extensions", exact=True).first.click()
     ours.first.click()
     return dialog
 

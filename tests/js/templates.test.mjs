@@ -27,16 +27,19 @@ function withEditor(answer, settings = {}) {
 
 test("only plain file names of images are taken from a workflow", () => {
   assert.deepEqual(listedImages(template(["a.jpg", "b-1.png", "a.jpg"])), ["a.jpg", "b-1.png"]);
-  const hostile = ["../a.jpg", "a/b.jpg", "a.svg", "https://x/a.jpg", "", 7, null, ["a.jpg"], `${"x/".repeat(1e6)}.jpg`];
+  const long = `${"x/".repeat(1e6)}.jpg`;
+  const hostile = ["../a.jpg", "a/b.jpg", "a.svg", "https://x/a.jpg", "", 7, null, ["a.jpg"], long];
   assert.deepEqual(listedImages(template(hostile)), []);
   assert.equal(listedImages(template(Array.from({ length: 1000 }, (_, i) => `${i}.jpg`))).length, 8);
-  for (const workflow of [undefined, null, {}, { extra: 5 }, template("a.jpg"), template({ length: 3 }), template(null)]) {
+  const others = [undefined, null, {}, { extra: 5 }, template("a.jpg"), template({ length: 3 }), template(null)];
+  for (const workflow of others) {
     assert.deepEqual(listedImages(workflow), []);
   }
 });
 
 test("only loaders of images are renamed", () => {
-  const workflow = { nodes: [loader("a.jpg"), loader("b.jpg"), loader("a.jpg", "SaveImage"), null, {}, loader("a.jpg", "LoadImageMask")] };
+  const nodes = [loader("a.jpg"), loader("b.jpg"), loader("a.jpg", "SaveImage"), null, {}, loader("a.jpg", "LoadImageMask")];
+  const workflow = { nodes };
   renameImages(workflow, new Map([["a.jpg", "a (1).jpg"]]));
   const values = workflow.nodes.map((node) => node?.widgets_values?.[0]);
   assert.deepEqual(values, ["a (1).jpg", "b.jpg", "a.jpg", undefined, undefined, "a (1).jpg"]);
@@ -44,7 +47,8 @@ test("only loaders of images are renamed", () => {
 });
 
 test("a template's images are uploaded once, and it takes the names that the server gives", async () => {
-  const { images, requests, toasts } = withEditor((name) => respond(200, { name: name.replace(".", " (1)."), subfolder: "" }));
+  const numbered = (name) => respond(200, { name: name.replace(".", " (1)."), subfolder: "" });
+  const { images, requests, toasts } = withEditor(numbered);
   const workflow = template(["a.jpg", "b.png"], loader("a.jpg"), loader("own.jpg"), loader("b.png", "LoadImageMask"));
   await images.prepare(workflow);
   assert.deepEqual(workflow.nodes.map((node) => node.widgets_values[0]), ["a (1).jpg", "own.jpg", "b (1).png"]);
@@ -61,7 +65,8 @@ test("a new loader's list gets the uploaded images", async () => {
   await images.prepare(template(["a.jpg"], loader("a.jpg")));
   const node = (comfyClass, values) => ({ comfyClass, widgets: [{ name: "image", options: { values } }] });
   const first = node("LoadImage", ["z.jpg"]), other = node("Other", ["z.jpg"]);
-  for (const each of [first, first, other, node("LoadImage", undefined), { comfyClass: "LoadImage" }]) images.extendList(each);
+  const without = [node("LoadImage", undefined), { comfyClass: "LoadImage" }];
+  for (const each of [first, first, other, ...without]) images.extendList(each);
   assert.deepEqual(first.widgets[0].options.values, ["z.jpg", "a.jpg"]);
   assert.deepEqual(other.widgets[0].options.values, ["z.jpg"]);
 });
