@@ -140,5 +140,5 @@ def test_the_page_s_code_asks_the_editor_only_by_its_public_names() -> None:
 
 
 def test_both_sides_agree_on_the_longest_id_of_a_workflow() -> None:
-    code = (ROOT / "web" / "js" / "nodes.mjs").read_text("utf-8")
+    code = (ROOT / "web" / "js" / "graph.mjs").read_text("utf-8")
     assert re.search(r"LONGEST_ID = (\d+);", code)[1] == str(_view.LONGEST_ID)
