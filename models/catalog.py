@@ -86,8 +86,8 @@ def download_size(model: Model) -> str:
 
 
 def download_label(model: Model) -> str:
-    """The model's short name for a list, with the sign for a download: "silueta ↓ 44 MB"."""
-    return f"{model.name.rpartition('/')[2]} ↓ {download_size(model)}".rstrip()
+    """The model's short name for a list, with an arrow down and the size of the download."""
+    return f"{model.name.rpartition('/')[2]} \u2193 {download_size(model)}".rstrip()
 
 
 def _hub_files(repository: str, revision: str, *files: tuple[str, int, str]) -> tuple[RemoteFile, ...]:

@@ -191,7 +191,7 @@ def test_option_labels_say_whether_the_published_model_is_downloaded(
         monkeypatch.setattr(_clipseg, "folders", lambda: [models_folder])
         return CLIPSegModelLoader.INPUT_TYPES()["required"]["model"][1]["option_labels"]
 
-    assert labels(tmp_path / "not there")[clipseg_models.DEFAULT] == "clipseg-rd64-refined ↓ 605 MB"
+    assert labels(tmp_path / "not there")[clipseg_models.DEFAULT] == "clipseg-rd64-refined \u2193 605 MB"
     shutil.copytree(folder, tmp_path / "models" / "CIDAS--clipseg-rd64-refined")
     assert labels(tmp_path / "models") == {clipseg_models.DEMO: "demo (shapes only)"}
 

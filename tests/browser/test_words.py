@@ -268,8 +268,8 @@ def test_the_list_of_models_says_what_would_be_downloaded(editor: Editor, render
     editor.call("await app.refreshComboInNodes()")
     editor.frames()
     shown = listed_models(editor, renderer)
-    assert "silueta ↓ 44 MB" in shown and "u2netp ↓ 5 MB" in shown
-    editor.page.get_by_text("silueta ↓ 44 MB").last.click()
+    assert "silueta \u2193 44 MB" in shown and "u2netp \u2193 5 MB" in shown
+    editor.page.get_by_text("silueta \u2193 44 MB").last.click()
     editor.frames()
     (node_,) = editor.serialized()["nodes"]
     assert node_["widgets_values"][0] == "silueta", "saved files hold the plain name"
@@ -278,7 +278,7 @@ def test_the_list_of_models_says_what_would_be_downloaded(editor: Editor, render
     editor.call("await app.refreshComboInNodes()")  # the key R
     editor.page.wait_for_timeout(300)
     shown = listed_models(editor, renderer)
-    assert "silueta" in shown and "u2netp ↓ 5 MB" in shown
+    assert "silueta" in shown and "u2netp \u2193 5 MB" in shown
     editor.page.keyboard.press("Escape")
 
 
