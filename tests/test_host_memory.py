@@ -17,6 +17,7 @@ from maskwright.models import clipseg as clipseg_models
 from maskwright.nodes import _clipseg
 from maskwright.nodes import _host as host
 from maskwright.nodes._host import unloading
+from torch.nn import Linear
 
 GPU = torch.device("meta", 1)  # a device that stores no values
 
@@ -129,7 +130,7 @@ def comfyui(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def copy_as(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
-    return torch.nn.Linear(2, 2, dtype=dtype)
+    return Linear(2, 2, dtype=dtype)
 
 
 def loaded_patchers(comfyui: SimpleNamespace) -> list[Patcher]:
@@ -137,7 +138,7 @@ def loaded_patchers(comfyui: SimpleNamespace) -> list[Patcher]:
 
 
 def test_on_device_under_a_host_without_dynamic_vram_loads_in_full(comfyui: SimpleNamespace) -> None:
-    model = torch.nn.Linear(2, 2)
+    model = Linear(2, 2)
     copy = host.on_device(model, copy_as)
     (patcher,) = loaded_patchers(comfyui)
     assert type(patcher) is Patcher and comfyui.management.full_loads == [True]
@@ -148,19 +149,19 @@ def test_on_device_under_a_host_without_dynamic_vram_loads_in_full(comfyui: Simp
 def test_on_device_uses_the_patcher_that_comfyui_chose_when_it_started(comfyui: SimpleNamespace) -> None:
     comfyui.patchers.CoreModelPatcher = Patcher  # what it is when packs are loaded
     comfyui.patchers.CoreModelPatcher = DynamicPatcher
-    copy = host.on_device(torch.nn.Linear(2, 2), copy_as)
+    copy = host.on_device(Linear(2, 2), copy_as)
     assert comfyui.management.full_loads == [False]
     assert {each.device.type for each in copy.parameters()} == {"meta"}
 
 
 def test_on_device_without_dynamic_vram_in_a_new_host_loads_in_full(comfyui: SimpleNamespace) -> None:
     comfyui.patchers.CoreModelPatcher = type("Plain", (Patcher,), {"is_dynamic": lambda self: False})
-    host.on_device(torch.nn.Linear(2, 2), copy_as)
+    host.on_device(Linear(2, 2), copy_as)
     assert comfyui.management.full_loads == [True]
 
 
 def test_on_device_keeps_one_copy_for_each_device(comfyui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    model, copies = torch.nn.Linear(2, 2), []
+    model, copies = Linear(2, 2), []
     for index in (1, 2, 1, 2):
         monkeypatch.setattr(host, "device", lambda index=index: torch.device("meta", index))
         copies.append(host.on_device(model, copy_as))
@@ -191,7 +192,7 @@ def test_identity_compares_type_and_index(
 
 
 def test_call_on_unload_drops_copies_and_calls_a_release_once(comfyui: SimpleNamespace) -> None:
-    model, calls = torch.nn.Linear(2, 2), []
+    model, calls = Linear(2, 2), []
     release = lambda: calls.append(1)  # noqa: E731 - the same object each time, as a module's function is
     copy = weakref.ref(host.on_device(model, copy_as))
     (patcher,) = loaded_patchers(comfyui)
@@ -211,7 +212,7 @@ def test_call_on_unload_drops_copies_and_calls_a_release_once(comfyui: SimpleNam
 
 def test_call_on_unload_keeps_comfyuis_list_if_release_deletes_models(comfyui: SimpleNamespace) -> None:
     """A node registers the release before it has a copy."""
-    models = [torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)]
+    models = [Linear(2, 2), Linear(2, 2)]
     host.call_on_unload(models.clear)
     for model in models:
         host.on_device(model, copy_as)
@@ -248,7 +249,7 @@ def test_on_device_under_a_host_that_unloads_everything_for_each_model(
         load(patchers, **options)
 
     comfyui.management.load_models_gpu = unload_and_load
-    first, second = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    first, second = Linear(2, 2), Linear(2, 2)
     for model in (first, second):
         assert isinstance(host.on_device(model, copy_as), torch.nn.Linear)
     assert [len(copies) for copies in (host._COPIES[first], host._COPIES[second])] == [0, 1]
