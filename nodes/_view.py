@@ -30,13 +30,13 @@ PHASE_EVENT = "maskwright.phase"
 LOADING, DOWNLOAD, WORK = "loading", "download", "work"  # phases, beside those of `core.background`
 PHASE_PAUSE = 0.5  # seconds before the same phase is sent again
 SUBFOLDER = "maskwright"
-LONGEST_SIDE = 1024  # pixels of a picture in the view
-LONGEST_ID = 100  # characters of a workflow's id; ComfyUI's own have 36
+LONGEST_SIDE = 1024  # pixels of an image in the view
+LONGEST_ID = 100  # characters of a workflow's id, of which ComfyUI's have 36
 LONGEST_TEXT = 1000  # characters of a setting
-MOST_PICTURES = 64  # of one run, the first ones: they cost time and disk, and nobody leafs through a whole film
+MOST_PICTURES = 64  # of one run, the first ones: they cost time and disk
 MOST_BOXES = 1000  # of one image, the first ones
 
-# Bytes. One entry's files stay below a megabyte: a picture and its probabilities, or two pictures and an alpha.
+# Bytes. One entry's files stay below a megabyte: an image and its probabilities, or two images and an alpha.
 _PICTURE = 330_000
 _ALPHA = 300_000
 _PROBABILITIES = 600_000
@@ -211,7 +211,7 @@ def _as_numbers(boxes: Sequence[Sequence]) -> list[list[float]]:
 
 
 def _small(picture: torch.Tensor) -> Image.Image:
-    """A picture ``[H,W,C]`` for the view: no side longer than `LONGEST_SIDE`, and none shorter than a pixel."""
+    """An image ``[H,W,C]`` for the view: no side longer than `LONGEST_SIDE`, and none shorter than a pixel."""
     image = tensors.to_pil(picture[..., 0] if picture.shape[-1] == 1 else picture)
     if max(image.size) > LONGEST_SIDE:
         factor = LONGEST_SIDE / max(image.size)
@@ -221,7 +221,7 @@ def _small(picture: torch.Tensor) -> Image.Image:
 
 
 def _encode(image: Image.Image, budget: int, lossless: bool = False) -> tuple[bytes, str]:
-    """A picture as a file of at most ``budget`` bytes, or as small as it gets: the bytes and the name's ending."""
+    """An image as a file of at most ``budget`` bytes, or as small as it gets: the bytes and the name's ending."""
     if lossless and len(data := _saved(image, "PNG", compress_level=1)) <= budget:
         return data, "png"
     for quality in _QUALITIES:

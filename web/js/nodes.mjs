@@ -244,6 +244,6 @@ async function load(api, file) {
   const answer = await api.fetchApi(`/view?${new URLSearchParams(file)}`);
   if (!answer.ok) throw Object.assign(new Error(`${answer.status}`), { isMissing: answer.status === 404 });
   const blob = await answer.blob();
-  // The numbers as they are in the file, whatever the screen's colours.
+  // The numbers as they are in the file, independent of the colours of the screen.
   return createImageBitmap(blob, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
 }

@@ -1,5 +1,5 @@
 // From probabilities to a mask: the arithmetic of core/clipseg.py, core/masks.py and core/previews.py, so that the view
-// shows what the next run gives. Pure functions; an array holds the rows of a picture one after the other.
+// shows what the next run gives. Pure functions; an array holds the rows of an image one after the other.
 
 import { GREYS } from "./colours.mjs";
 
@@ -41,8 +41,8 @@ function mirrored(index, length) {
 }
 
 /**
- * A Gaussian blur, cut off at 4 sigma, the picture mirrored at its border with the border pixel repeated.
- * `where` is what threshold() told of the values; everything outside it is 0 and stays so beyond the blur's reach.
+ * A Gaussian blur, cut off at 4 sigma, the image mirrored at its border with the border pixel repeated.
+ * `where` is what threshold() returned for the values; everything outside it is 0 and stays so beyond the blur's reach.
  */
 export function gaussianBlur(values, width, height, sigma, where = { left: 0, right: width - 1, top: 0, bottom: height - 1 }) {
   const radius = Math.floor(4 * sigma + 0.5);
@@ -138,7 +138,7 @@ export function stretch(values) {
   return result;
 }
 
-/** The maximum over a square that reaches `grow` pixels to every side; outside the picture there is nothing. */
+/** The maximum over a square that reaches `grow` pixels to every side; outside the image there is nothing. */
 export function dilate(values, width, height, grow) {
   if (grow <= 0) return values;
   const reachX = Math.min(grow, width - 1);
@@ -303,7 +303,7 @@ export function probabilitiesOf(rgba, width, fileHeight, bits, high = 1) {
 
 /**
  * The outline of a mask where it passes `level`, by marching squares: an array of x1, y1, x2, y2 a segment, in pixels of
- * the mask with the centre of the first one at (0.5, 0.5). Along the picture's border it runs where the mask leaves it.
+ * the mask with the centre of the first one at (0.5, 0.5). Along the image's border it runs where the mask leaves it.
  */
 export function outline(mask, width, height, level) {
   const segments = [];

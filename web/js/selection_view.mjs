@@ -1,4 +1,4 @@
-// The live mask of CLIPSeg and CLIPSegMasking: the last run's probabilities, selected anew with the widgets as they are.
+// The live mask of CLIPSeg and CLIPSegMasking: the last run's probabilities, selected with the widgets as they are now.
 
 import { pixelTable } from "./colours.mjs";
 import { canvasOf, drawCheckerboard, make } from "./elements.mjs";
@@ -103,7 +103,7 @@ export class SelectionView extends View {
   /**
    * What the widgets make of the probabilities, in 256 levels: `levels` as brightness and `steps` as colours, [w,h].
    * A selection is in the model's resolution, and the canvas samples it bilinearly, as the node does; the masks of
-   * CLIPSegMasking are in the picture's, since no canvas has their filter.
+   * CLIPSegMasking are in the image's, since no canvas has their filter.
    */
   selected() {
     const entry = this.entries[this.page];
