@@ -7,7 +7,6 @@ differs between transformers 4.50 and 5.x is in `_read_processor` and `_read_mod
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import logging
 import os
@@ -20,13 +19,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..core.checks import describe
-from ..core.chunks import is_torch_out_of_memory
 from ..core.clipseg import ImageSettings
 from ..core.errors import DependencyError, InputError, ModelError, PackError
 from ..core.interfaces import Progress
 from ..core.model_cache import ModelCache
 from ..core.packages import import_package, is_failure
-from . import catalog, weights
+from . import catalog, files, weights
 
 if TYPE_CHECKING:
     from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor
@@ -82,8 +80,7 @@ def load(
     """
     folder = find(name, folders, progress)
     file = _weights_of(folder)
-    state = file.stat()  # part of the key, so that weights replaced on disk are loaded again
-    return _loaded.get((folder.resolve(), state.st_mtime_ns, state.st_size), lambda: _read(folder, file))
+    return _loaded.get((folder.resolve(), *files.identity(file)), lambda: _read(folder, file))
 
 
 def full_name(name: str) -> str:
@@ -260,7 +257,7 @@ def _fault(folder: Path) -> str | None:
     """As `_find_fault`, but also describes a folder that cannot be read."""
     try:
         return _find_fault(folder)
-    except _Unreadable as error:
+    except files.Unreadable as error:
         return f"cannot be read: {error.problem}"
 
 
@@ -277,7 +274,7 @@ def _find_fault(folder: Path) -> str | None:
         if missing:
             return f"is incomplete: {', '.join(missing)} missing"
         kind = _config(folder).get("model_type")
-    except _Unreadable:
+    except files.Unreadable:
         raise
     except ModelError as error:
         return f"is broken: {error.problem}"
@@ -348,24 +345,15 @@ def _broken(path: Path, why: object) -> ModelError:
     )
 
 
-class _Unreadable(ModelError):
-    """A file cannot be read, but is not itself broken."""
-
-
-def _unreadable(path: Path, error: BaseException) -> _Unreadable | None:
-    """The error to raise if the machine is at fault, not the file or folder at ``path``; else None."""
-    # Rust libraries give no errno, only the system's message.
-    if isinstance(error, PermissionError) or "os error 13" in str(error):
-        return _Unreadable(
-            f"{path} is not readable by the user that runs ComfyUI ({error})",
-            "Give that user permission to read it and its folder",
-        )
-    if is_torch_out_of_memory(error) or getattr(error, "errno", None) == errno.ENOMEM or "os error 12" in str(error):
-        return _Unreadable(
+def _unreadable(path: Path, error: BaseException) -> files.Unreadable | None:
+    """As `files.machine_error`, with an error of this pack for low memory too: loading CLIPSeg is not retried."""
+    refusal = files.machine_error(path, error)
+    if isinstance(refusal, MemoryError):
+        return files.Unreadable(
             f"there is not enough memory to load {path} ({type(error).__name__}: {error})",
             "Close other programs, or choose 'Unload Models' in ComfyUI's menu, and run again",
         )
-    return None
+    return refusal
 
 
 def _not_found(name: str, folders: Sequence[Path], faults: dict[Path, str], target: Path) -> ModelError:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
 from pathlib import Path
 
 from ..core.chunks import is_torch_out_of_memory
 from ..core.errors import ModelError
+
+
+class Unreadable(ModelError):
+    """A file cannot be read, but is not itself broken."""
 
 
 def identity(path: Path) -> tuple:
@@ -25,21 +31,25 @@ def identity(path: Path) -> tuple:
     return path.resolve(), stat.st_mtime_ns, stat.st_size
 
 
-def machine_error(path: Path, error: BaseException) -> MemoryError | ModelError | None:
-    """The error to raise if ``path`` was not read because of the machine, not because of the file's content; else None.
-
-    The file may be intact, so no remedy says to delete it.
-    """
-    number = error.errno if isinstance(error, OSError) else None
+def machine_error(path: Path, error: BaseException) -> MemoryError | Unreadable | None:
+    """The error to raise if the file or folder at ``path`` was not read because of the machine, not because of its
+    content; else None. It may be intact, so no remedy says to delete it."""
+    number = _system_error(error)
     if is_torch_out_of_memory(error) or number == errno.ENOMEM:
         return MemoryError(f"not enough memory to read {path} ({error})")
-    if number in (errno.EACCES, errno.EPERM):
-        return ModelError(
-            f"{path} is not readable by the user that runs ComfyUI ({error.strerror})",
+    if isinstance(error, PermissionError) or number in (errno.EACCES, errno.EPERM):
+        return Unreadable(
+            f"{path} is not readable by the user that runs ComfyUI ({error})",
             "Give that user permission to read the file and its folders, or close the program that locks it",
         )
     if number in (errno.EIO, errno.EMFILE, errno.ENFILE):
-        return ModelError(
-            f"{path} cannot be read now ({error.strerror})", "Check the disk, restart ComfyUI and run again"
-        )
+        return Unreadable(f"{path} cannot be read now ({error})", "Check the disk, restart ComfyUI and run again")
     return None
+
+
+def _system_error(error: BaseException) -> int | None:
+    """The system's error number, None if there is none. Libraries written in Rust give it in their message only."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    match = re.search(r"\(os error (\d+)\)", str(error)) if os.name == "posix" else None  # Windows has other numbers
+    return int(match[1]) if match else None

@@ -39,16 +39,20 @@ def test_identity_of_a_file_without_permission(tmp_path: Path, monkeypatch: pyte
         files.identity(tmp_path / "model.onnx")
 
 
+posix = pytest.mark.skipif(os.name != "posix", reason="the system's error numbers are those of POSIX")
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "words"),
     [
         (MemoryError(), MemoryError, "not enough memory"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), MemoryError, "not enough memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError, "not enough memory"),
-        (OSError(errno.EACCES, "Permission denied"), ModelError, "is not readable"),
-        (OSError(errno.EPERM, "Operation not permitted"), ModelError, "is not readable"),
-        (OSError(errno.EMFILE, "Too many open files"), ModelError, "cannot be read now"),
-        (OSError(errno.EIO, "Input/output error"), ModelError, "cannot be read now"),
+        (OSError(errno.EACCES, "Permission denied"), files.Unreadable, "is not readable"),
+        (OSError(errno.EPERM, "Operation not permitted"), files.Unreadable, "is not readable"),
+        (OSError(errno.EMFILE, "Too many open files"), files.Unreadable, "cannot be read now"),
+        (OSError(errno.EIO, "Input/output error"), files.Unreadable, "cannot be read now"),
+        pytest.param(Exception("Permission denied (os error 13)"), files.Unreadable, "is not readable", marks=posix),
     ],
     ids=str,
 )
@@ -59,7 +63,13 @@ def test_machine_error(error: Exception, kind: type[Exception], words: str) -> N
 
 
 @pytest.mark.parametrize(
-    "error", [FileNotFoundError(errno.ENOENT, "No such file"), OSError(errno.EINVAL, "x"), ValueError("bad magic")]
+    "error",
+    [
+        FileNotFoundError(errno.ENOENT, "No such file"),
+        OSError(errno.EINVAL, "x"),
+        ValueError("bad magic"),
+        Exception("a number that only begins like one (os error 130)"),
+    ],
 )
 def test_machine_error_is_none_for_faults_of_the_file(error: Exception) -> None:
     assert files.machine_error(Path("model.onnx"), error) is None

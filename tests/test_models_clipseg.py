@@ -665,7 +665,14 @@ def test_load_passes_on_interrupts(
 
 
 @pytest.mark.parametrize(
-    ("code", "message"), [(errno.EACCES, "not readable"), (errno.EPERM, "not readable"), (errno.ENOMEM, "memory")]
+    ("code", "message"),
+    [
+        (errno.EACCES, "not readable"),
+        (errno.EPERM, "not readable"),
+        (errno.ENOMEM, "memory"),
+        (errno.EMFILE, "cannot be read now"),
+        (errno.EIO, "cannot be read now"),
+    ],
 )
 @pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "model.safetensors"])
 @pytest.mark.parametrize("model", ["mine", clipseg.DEFAULT])
