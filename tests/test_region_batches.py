@@ -69,6 +69,7 @@ def task_lists(draw: st.DrawFn) -> list[Task]:
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(tasks=task_lists(), limits=st.lists(st.integers(1, 6), min_size=1, max_size=4))
 def test_batches_equal_the_definition(tasks: list[Task], limits: list[int]) -> None:

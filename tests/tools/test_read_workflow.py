@@ -117,6 +117,7 @@ def test_saved_prompts_can_be_read_by_browsers(run: Callable, photo: Path) -> No
     assert json.loads(text, parse_constant=refuse)["5"]["is_changed"] == [None, None]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["title", "type", "file", "prefix", "id"])
 def test_lone_surrogates_cause_no_traceback(run: Callable, tmp_path: Path, photo: Path, where: str) -> None:
     """JSON may contain a lone surrogate, which cannot be printed."""
