@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import torch
 
 from ...core.checks import check_choice
+from ...core.engine import Sampling
 from ...core.errors import DependencyError, PackError
-from ...core.interfaces import Sampling
 from . import node_output, running, schedulers
 
 # Of ComfyUI's samplers those that treat each row by itself: no noise is drawn on the way, and no size of a step is
@@ -74,7 +74,7 @@ class _Midway:
 
 @dataclass
 class HostSampler:
-    """An `interfaces.Sampler` that is ComfyUI's.
+    """An `engine.Sampler` that is ComfyUI's.
 
     Attributes:
         scheduler_function: What computes the levels instead of the scheduler, or None.
@@ -102,7 +102,7 @@ class HostSampler:
             ) from None
 
     def sample(self, run: Sampling) -> Any:
-        """See `interfaces.Sampler`. To the end of a schedule the result is the model's last answer, which for most
+        """See `engine.Sampler`. To the end of a schedule the result is the model's last answer, which for most
         samplers is what they end at; for those that go on from it (lms, ipndm, deis) saved workflows expect it.
 
         Raises:
