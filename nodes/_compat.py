@@ -10,8 +10,11 @@ import inspect
 from functools import partial, reduce, wraps
 from string import ascii_lowercase
 
-from ..core import checks, clipseg, masks, tensors
+from ..core import checks, masks, tensors
 from ..core.errors import InputError
+from ..core.text.query import Query, split_prompts
+from ..core.text.segment import score
+from ..core.text.selection import selection_images
 from . import _clipseg
 from . import _host as host
 from ._host import registry
@@ -87,16 +90,14 @@ class ClipsegBatchMaskingOfWas:
         where = pairs[0][0].device
         images = tensors.joined([tensors.rgb(image).to(where) for image, _ in pairs], "the images")
         segmenter = _clipseg.segmenter(values["clipseg_model"])
-        found = [
-            clipseg.masking(image, segmenter, query, chunks=host.chunks(len(image))).to(where) for image, query in pairs
-        ]
+        found = [score(image, segmenter, query, host=host.ComfyHost()).masks.to(where) for image, query in pairs]
         found = tensors.joined(found, "the masks")
         return (images, found, tensors.mask_to_image(found), len(images))
 
 
-def _query(values: dict, name: str) -> clipseg.Query:
-    clipseg.split_prompts(values[name], name)  # raises with the input's own name
-    return clipseg.Query(values[name])
+def _query(values: dict, name: str) -> Query:
+    split_prompts(values[name], name)  # raises with the input's own name
+    return Query(values[name])
 
 
 def _signature_of(node: type) -> inspect.Signature:
@@ -142,7 +143,7 @@ class CombineSegMasks:
                 f"input_image has {len(image)} pictures, and the masks are {len(combined)}",
                 "Give as many of one as of the other, or a single one",
             )
-        grey, heat_map = clipseg.pictures_of_selection(image, combined)
+        grey, heat_map = selection_images(image, combined)
         return (combined, heat_map, tensors.mask_to_image(grey))
 
 

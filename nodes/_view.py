@@ -27,7 +27,7 @@ from . import _view_files
 KEY = "maskwright"
 REGIONS_EVENT = "maskwright.regions"
 PHASE_EVENT = "maskwright.phase"
-LOADING, DOWNLOAD, WORK = "loading", "download", "work"  # phases, beside those of `core.background`
+LOADING, DOWNLOAD, WORK = "loading", "download", "work"  # phases, beside those of `core.cutout.remove`
 PHASE_PAUSE = 0.5  # seconds before the same phase is sent again
 SUBFOLDER = "maskwright"
 LONGEST_SIDE = 1024  # pixels of an image in the view
@@ -100,17 +100,19 @@ class View:
             result = (first, *result[1:])
         return {"ui": {KEY: entries}, "result": result}
 
-    def listener(self, images: torch.Tensor, scale: float) -> Callable[[slice, torch.Tensor], None]:
-        """What `core.clipseg` tells the probabilities ``[b,h,w]`` of some of the ``images`` ``[B,H,W,C]``.
+    @property
+    def most_images(self) -> int:
+        """For how many images of a batch the view shows something; 0 where no editor asked."""
+        return MOST_PICTURES if self._folder else 0
+
+    @_never_fails_the_run
+    def probabilities(self, images: torch.Tensor, probabilities: Sequence[torch.Tensor], scale: float) -> None:
+        """Probabilities ``[h,w]`` of the first of the ``images`` ``[B,H,W,C]``.
 
         Args:
             scale: How many times the model's own size the probabilities have.
         """
-        return functools.partial(self._listen, images, scale)
-
-    @_never_fails_the_run
-    def _listen(self, images: torch.Tensor, scale: float, entries: slice, probabilities: torch.Tensor) -> None:
-        for index, values in zip(range(entries.start, min(entries.stop, MOST_PICTURES)), probabilities):
+        for index, values in enumerate(probabilities[:MOST_PICTURES]):
             # Normalized by the maximum, since a stretched mask would show steps in small values.
             high = float(values.max()) or 1.0
             data, bits, shrunk = _encode_probabilities(values / high)

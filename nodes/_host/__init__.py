@@ -15,8 +15,7 @@ from typing import Any
 
 import torch
 
-from ...core import separable
-from ...core.chunks import Chunks, is_torch_out_of_memory
+from ...core import memory, separable
 from ...core.engine import NoProgress, Progress
 from ...core.errors import ModelError
 from . import unloading
@@ -86,7 +85,7 @@ def is_interrupt(error: BaseException) -> bool:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` says that the device has no memory left."""
     # ComfyUI first: its check also clears the error that CUDA would raise again at the next call.
-    return (running() and _is_hosts_out_of_memory(error)) or is_torch_out_of_memory(error)
+    return (running() and _is_hosts_out_of_memory(error)) or memory.is_out_of_memory(error)
 
 
 def _is_hosts_out_of_memory(error: BaseException) -> bool:
@@ -137,9 +136,28 @@ def make_room() -> None:
     release_memory()
 
 
-def chunks(total: int, release: Callable[[], None] = release_memory) -> Chunks:
-    """How to work through a batch of ``total`` on this host: its progress bar, its interrupt, its memory."""
-    return Chunks(progress(total), is_out_of_memory, release)
+class ComfyHost:
+    """ComfyUI as a `core.engine.Host`; without ComfyUI, plain answers.
+
+    Args:
+        free: Frees memory before a smaller retry: `release_memory`, or `make_room` for work that ComfyUI makes no
+            room for.
+    """
+
+    def __init__(self, free: Callable[[], None] = release_memory) -> None:
+        self._free = free
+
+    def progress(self, total: int) -> Progress:
+        return progress(total)
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return is_out_of_memory(error)
+
+    def is_interrupt(self, error: BaseException) -> bool:
+        return is_interrupt(error)
+
+    def free_memory(self) -> None:
+        self._free()
 
 
 class _Managed(torch.nn.Module):
