@@ -1,4 +1,4 @@
-"""The node CLIPSeg: select what a text describes."""
+"""The node CLIPSeg: a text description becomes a mask."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from . import _host as host
 
 
 class CLIPSeg:
-    """Text to a thresholded, blurred and grown mask, with its heat map."""
+    """Text to a thresholded, blurred and dilated mask, with its heat map."""
 
     DESCRIPTION = (
         "Turns a text description into a mask with soft, slightly expanded edges. Also outputs a heat map over the "
@@ -32,7 +32,7 @@ class CLIPSeg:
     CATEGORY = "image/mask"
     FUNCTION = "segment_image"
     HAS_INTERMEDIATE_OUTPUT = True
-    OUTPUT_NODE = True  # can be run alone, for its view
+    OUTPUT_NODE = True  # can be run alone, for its preview
     RETURN_TYPES = ("MASK", "IMAGE", "IMAGE")
     RETURN_NAMES = ("Mask", "Heatmap Mask", "BW Mask")
     OUTPUT_TOOLTIPS = (
@@ -104,7 +104,7 @@ class CLIPSeg:
         query = clipseg_ops.Query(text, negative_text, resolution)
         selection = clipseg_ops.Selection(blur, threshold, dilation_factor)
         view = _view.View(extra_pnginfo)
-        segmenter = _clipseg.segmenter(clipseg_model, view)
+        segmenter = _clipseg.make_segmenter(clipseg_model, view)
         mask, heat_map = clipseg_ops.segment(
             image, segmenter, query, selection, host.chunks(len(image)), view.listener(image, query.scale)
         )

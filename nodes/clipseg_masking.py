@@ -1,4 +1,4 @@
-"""The node CLIPSegMasking: how well each pixel of a batch fits a text."""
+"""The node CLIPSegMasking: how well each pixel of a batch matches a text."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class CLIPSegMasking:
     CATEGORY = "image/mask"
     FUNCTION = "CLIPSeg_image"
     HAS_INTERMEDIATE_OUTPUT = True
-    OUTPUT_NODE = True  # can be run alone, for its view
+    OUTPUT_NODE = True  # can be run alone, for its preview
     RETURN_TYPES = ("MASK", "IMAGE")
     RETURN_NAMES = ("masks", "mask_images")
     OUTPUT_TOOLTIPS = (
@@ -77,7 +77,7 @@ class CLIPSegMasking:
         query = clipseg_ops.Query(text, negative_text, resolution)
         checks.check_choice(normalization, "normalization", clipseg_ops.NORMALIZATIONS)
         view = _view.View(extra_pnginfo)
-        segmenter = _clipseg.segmenter(clipseg_model, view)
+        segmenter = _clipseg.make_segmenter(clipseg_model, view)
         masks = clipseg_ops.masking(
             images, segmenter, query, normalization, host.chunks(len(images)), view.listener(images, query.scale)
         )
