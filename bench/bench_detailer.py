@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from _measuring import Watched, bytes_per_second, devices, floor, peak_memory, seconds, side_by_side
 from _rows import Figure, Report, Timing, add_growth
-from maskwright.core import masks, regions, tensors
+from maskwright.core import geometry, masks, regions, tensors
 from PIL import Image
 
 SIDE, CROP_FACTOR, FEATHER = 64, 3, 5  # of a region, pixels
@@ -54,7 +54,7 @@ def the_earlier_way(image: torch.Tensor, mask: torch.Tensor, size: int) -> torch
         cv2.drawContours(drawn, [contour], 0, 255, -1)
         selected = (drawn / 255.0).astype(np.float32)
         x, y, w, h = cv2.boundingRect(contour)
-        box = regions.crop_region(regions.Box(x, y, x + w, y + h), CROP_FACTOR, mask.shape[2], mask.shape[1])
+        box = geometry.crop_region(geometry.Box(x, y, x + w, y + h), CROP_FACTOR, mask.shape[2], mask.shape[1])
         crop = Image.fromarray((box.cut(image)[0].numpy() * 255).clip(0, 255).astype(np.uint8))
         large = tensors.from_pil(crop.resize((size, size), Image.Resampling.LANCZOS)).to(device)
         small = tensors.to_pil(large).resize((box.width, box.height), Image.Resampling.LANCZOS)
@@ -73,7 +73,7 @@ def resized(crop: torch.Tensor, size: int) -> torch.Tensor:
 def this_way(image: torch.Tensor, mask: torch.Tensor, size: int, resize: Callable = resized) -> torch.Tensor:
     """As `detail` does it, in this order."""
     image = image.clone()
-    whole = regions.Box(0, 0, image.shape[2], image.shape[1])
+    whole = geometry.Box(0, 0, image.shape[2], image.shape[1])
     for region in regions.find_regions(mask, CROP_FACTOR):
         box = region.crop
         small = resize(box.cut(image), size)

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from _measuring import cores, devices, floor, peak_memory, seconds, side_by_side
 from _rows import Figure, Report, Timing, add_growth
-from maskwright.core import masks
+from maskwright.core import morphology
 from maskwright.core.side_by_side import side_by_side as side_by_side_on_cores
 from PIL import Image
 
@@ -44,9 +44,9 @@ def the_earlier_way(batch: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def launches(batch: torch.Tensor, size: int) -> int:
-    masks.gradient(batch, size)
+    morphology.gradient(batch, size)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-        masks.gradient(batch, size)
+        morphology.gradient(batch, size)
         torch.cuda.synchronize()
     return sum(event.count for event in profile.key_averages() if "kernel" in event.key.lower())
 
@@ -54,14 +54,14 @@ def launches(batch: torch.Tensor, size: int) -> int:
 def reason(device: str, batch: torch.Tensor, size: int, taken: float) -> str:
     """Why the floor is far: it has only the first reading and the last writing."""
     passes = 4 * math.ceil(math.log2(size))
-    workers = max(1, min(cores(), batch.numel() // masks._PIXELS_A_THREAD))
+    workers = max(1, min(cores(), batch.numel() // morphology._PIXELS_A_THREAD))
     alone = one_pass(device, workers) * passes * batch.numel()
     told = f"The {passes} passes of comparisons over {size} x {size} pixels alone take {alone / taken:.0%} of the time"
     if device == "cuda":
         return f"{told}, each through the device's memory."
     with patch.object(np, "maximum", _nothing), patch.object(np, "minimum", _nothing), warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # what is subtracted then is no mask
-        rest = min(seconds(lambda: masks.gradient(batch, size)) for _ in range(3))
+        rest = min(seconds(lambda: morphology.gradient(batch, size)) for _ in range(3))
     return (
         f"{told}, and all but them (a frame around each band, the results and their memory) {rest / taken:.0%}; they "
         "are done in bands that stay in the cache. The earlier way compares 8 bits, four times as many at once, which "
@@ -114,7 +114,7 @@ def main(quick: bool) -> None:
             batch = torch.rand(count, side, side, generator=torch.Generator().manual_seed(0)).to(device)
             for size in KERNELS:
                 ways = {
-                    "now": lambda: masks.gradient(batch, size),
+                    "now": lambda: morphology.gradient(batch, size),
                     "earlier": lambda: the_earlier_way(batch, size),
                 }
                 taken = side_by_side(ways, 3 if quick else 9, device)
@@ -134,13 +134,17 @@ def main(quick: bool) -> None:
         batch = torch.rand(1 if quick else 20, 512, 512, generator=torch.Generator().manual_seed(0)).to(device)
         few, small = batch[: max(1, len(batch) // 10)], batch[:1, :162, :162]
         add_growth(
-            report, "masks, 2 and 20", lambda: masks.gradient(few, 15), lambda: masks.gradient(batch, 15), device
+            report,
+            "masks, 2 and 20",
+            lambda: morphology.gradient(few, 15),
+            lambda: morphology.gradient(batch, 15),
+            device,
         )
         add_growth(
             report,
             "pixels, 162 x 162 and 512 x 512",
-            lambda: masks.gradient(small, 15),
-            lambda: masks.gradient(batch[:1], 15),
+            lambda: morphology.gradient(small, 15),
+            lambda: morphology.gradient(batch[:1], 15),
             device,
         )
     if "cuda" in devices():

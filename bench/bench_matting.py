@@ -68,7 +68,7 @@ class Scene:
         self.pixels = mask.numel()
 
     def masks(self, _: torch.Tensor) -> torch.Tensor:
-        """As a `core.interfaces.MaskSource`."""
+        """As a `core.engine.MaskSource`."""
         return self.mask.unsqueeze(0)  # [H,W] -> [1,H,W]
 
     def predict(self, *_: object, **__: object) -> list[Image.Image]:

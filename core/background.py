@@ -12,7 +12,7 @@ import torch
 
 from . import matting, tensors
 from .chunks import WITHOUT_HOST, Chunks
-from .interfaces import MaskSource
+from .engine import MaskSource
 from .matting import MattingSettings
 
 # The phases of the work on one image.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from .interfaces import NoProgress, Progress
+from .engine import NoProgress, Progress
 
 _OUT_OF_MEMORY = (
     "out of memory",

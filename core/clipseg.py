@@ -24,11 +24,11 @@ from typing import TypeAlias
 
 import torch
 
-from . import masks, packed_layers, previews, tensors
+from . import masks, morphology, packed_layers, previews, tensors
 from .checks import check_choice, check_number, check_whole_number, describe
 from .chunks import WITHOUT_HOST, Chunks
+from .engine import WITHOUT_PROGRESS, Progress
 from .errors import InputError, ModelError
-from .interfaces import WITHOUT_PROGRESS, Progress
 from .last_tensors import LastTensors
 from .side_by_side import side_by_side
 
@@ -508,7 +508,7 @@ def selected(probabilities: torch.Tensor, selection: Selection, scale: float = 1
     alike = high - low <= 1e-5 * high
     mask = torch.where(alike, (high > 0).to(mask.dtype), (mask - low) / torch.where(alike, 1, high - low))
     grow = min(round(selection.dilation_factor * scale), max(mask.shape[1:]))
-    return masks.dilate(mask, 2 * grow + 1)
+    return morphology.dilate(mask, 2 * grow + 1)
 
 
 def _for_each_chunk(

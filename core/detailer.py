@@ -1,7 +1,7 @@
 """Detail every masked region: crop, enlarge, encode, sample, decode, reduce, blend.
 
-Knows no ComfyUI: what the host does (sampling, encoding) it asks for through `interfaces.Sampler` and
-`interfaces.Vae`, and models and conditionings pass through as they are.
+Knows no ComfyUI: what the host does (sampling, encoding) it asks for through `engine.Sampler` and
+`engine.Vae`, and models and conditionings pass through as they are.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from . import colors, masks, tensors
+from . import colors, masks, morphology, tensors
 from .checks import (
     as_image_batch,
     as_mask_batch,
@@ -29,22 +29,12 @@ from .checks import (
 )
 from .chunks import is_torch_out_of_memory
 from .conditionings import crop_conditioning
+from .engine import Pipe, Sampler, Sampling, Vae
 from .errors import InputError, PackError
+from .geometry import Box, Frame, frame, nearest_multiple
 from .hooks import Hooks
-from .interfaces import Pipe, Sampler, Sampling, Vae
 from .region_batches import Task, batches
-from .regions import (
-    FAINT,
-    Box,
-    Frame,
-    Region,
-    find_regions,
-    frame,
-    is_whole_by_faint_values,
-    nearest_multiple,
-    placed,
-    scaled,
-)
+from .regions import FAINT, Region, find_regions, is_whole_by_faint_values, placed, scaled
 
 _log = logging.getLogger(__name__)
 
@@ -139,7 +129,7 @@ class Backend:
 
     Attributes:
         sampler, vae: See `interfaces`.
-        hook: A detailer hook (see `interfaces.Hook`), or None.
+        hook: A detailer hook (see `engine.Hook`), or None.
         device: Where crops are resized and blended; None for the picture's own device.
         is_out_of_memory: Says of an exception whether memory ran out.
         is_interrupt: Says of an exception whether it is the user's wish to stop, which passes through everything.
@@ -319,8 +309,8 @@ class _Detailer:
                 if selected is None:
                     continue
                 shown = frame(
-                    region, self.picture, settings.guide_size, settings.guide_size_for, settings.max_size,
-                    self.backend.vae.multiple,
+                    region.bbox, region.crop, self.picture,
+                    settings.guide_size, settings.guide_size_for, settings.max_size, self.backend.vae.multiple,
                 )  # fmt: skip
                 ring = (region.bbox.grown(_ring_width(region), self.picture),) if settings.color_match else ()
                 task = Task(
@@ -525,7 +515,7 @@ class _Detailer:
             region = task.region
             around = region.bbox.grown(_ring_width(region), self.picture)
             inside = placed(region.mask.to(self.device), crop, around)
-            ring = masks.gradient((inside > 0).float(), 2 * _ring_width(region) + 1, edge="outer")
+            ring = morphology.gradient((inside > 0).float(), 2 * _ring_width(region) + 1, edge="outer")
             picture = tensors.rgb(around.cut(self._picture(task))).to(self.device).clamp(0, 1)
             where = region.mask.to(self.device)
             refined = colors.match(refined, where, picture, ring, self.settings.color_match)

@@ -14,7 +14,7 @@ from .errors import PackError
 
 
 class Hooks:
-    """The methods of `interfaces.Hook`, each with an answer where the hook lacks it, and their results checked.
+    """The methods of `engine.Hook`, each with an answer where the hook lacks it, and their results checked.
 
     Args:
         hook: A hook object, or None.

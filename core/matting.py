@@ -30,10 +30,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from . import masks, tensors, threads
+from . import morphology, tensors, threads
 from .checks import check_number, check_whole_number
+from .engine import NoProgress, Progress
 from .errors import InputError
-from .interfaces import NoProgress, Progress
 from .packages import import_package, import_scipy
 from .progress import UNREPORTED, Part
 
@@ -224,7 +224,7 @@ def post_process(mask: torch.Tensor) -> torch.Tensor:
     """
     gaussian_filter = import_scipy("ndimage").gaussian_filter
     levels = torch.from_numpy(tensors.to_8bit(mask)).float()
-    opened = masks.dilate(masks.erode(levels, 3, "cross"), 3, "cross")
+    opened = morphology.dilate(morphology.erode(levels, 3, "cross"), 3, "cross")
     hard = [gaussian_filter(each.numpy().astype(np.float64), sigma=2) >= 127 for each in opened]
     return torch.from_numpy(np.stack(hard).astype(np.float32)).to(mask.device)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .interfaces import WITHOUT_PROGRESS, Progress
+from .engine import WITHOUT_PROGRESS, Progress
 
 
 class Part:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from ..core.interfaces import MaskSource, Progress
-from ..core.model_cache import ModelCache
+from ..core.engine import MaskSource, Progress
 from . import background_files, catalog, files, modnet, rembg
+from .cache import ModelCache
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ Place = Callable[[torch.nn.Module, Callable[[torch.nn.Module, torch.dtype], torc
 
 
 class ModnetMasks:
-    """MODNet as a `core.interfaces.MaskSource`."""
+    """MODNet as a `core.engine.MaskSource`."""
 
     masks_per_picture = 1
 

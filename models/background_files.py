@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..core.engine import Progress
 from ..core.errors import InputError, ModelError
-from ..core.interfaces import Progress
 from . import catalog, weights
 
 DEMO = "demo: salient object (bundled)"

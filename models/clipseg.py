@@ -20,11 +20,11 @@ import torch
 
 from ..core.checks import describe
 from ..core.clipseg import ImageSettings
+from ..core.engine import Progress
 from ..core.errors import DependencyError, InputError, ModelError, PackError
-from ..core.interfaces import Progress
-from ..core.model_cache import ModelCache
 from ..core.packages import import_package, is_failure
 from . import catalog, files, weights
+from .cache import ModelCache
 
 if TYPE_CHECKING:
     from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor

@@ -23,10 +23,10 @@ from PIL import Image
 
 from ..core import tensors, threads
 from ..core.errors import DependencyError, ModelError
-from ..core.model_cache import ModelCache
 from ..core.packages import import_package, import_scipy
 from . import catalog, files, onnx_runtime
 from .background_files import DEMO, Found
+from .cache import ModelCache
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ _sessions: ModelCache[RembgMasks] = ModelCache(capacity=2)
 
 
 class RembgMasks:
-    """A session of rembg as a `core.interfaces.MaskSource`."""
+    """A session of rembg as a `core.engine.MaskSource`."""
 
     def __init__(self, session: object, path: Path, shown: tuple[int, int] | None) -> None:
         """``shown``: for clothes, width and height of the picture that the model sees; None for all others."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..core import clipseg
-from ..core.interfaces import Progress
+from ..core.engine import Progress
 from ..models import catalog
 from ..models import clipseg as clipseg_models
 from . import _host as host

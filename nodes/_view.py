@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from ..core import tensors
-from ..core.interfaces import Progress
+from ..core.engine import Progress
 from . import _host as host
 from . import _view_files
 

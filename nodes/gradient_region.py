@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from ..core import checks
-from ..core import masks as mask_ops
+from ..core import checks, morphology
 from . import _host as host
 
 
@@ -49,7 +48,7 @@ class GradientRegion:
                     },
                 ),
                 "shape": (
-                    list(mask_ops.SHAPES),
+                    list(morphology.SHAPES),
                     {
                         "default": "rectangle",
                         "tooltip": "The brush that draws the line: a rectangle keeps corners square, an ellipse "
@@ -57,7 +56,7 @@ class GradientRegion:
                     },
                 ),
                 "edge": (
-                    list(mask_ops.EDGES),
+                    list(morphology.EDGES),
                     {
                         "default": "both",
                         "tooltip": "Where the line is drawn: on both sides of the edge, only inside the selection, "
@@ -69,4 +68,4 @@ class GradientRegion:
 
     def gradient_region(self, masks, kernel_size=3, shape="rectangle", edge="both"):
         masks = checks.as_mask_batch(masks, "masks")
-        return (mask_ops.gradient(masks, kernel_size, shape, edge, host.progress(len(masks))),)
+        return (morphology.gradient(masks, kernel_size, shape, edge, host.progress(len(masks))),)

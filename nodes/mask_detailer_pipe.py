@@ -6,7 +6,7 @@ from functools import partial
 
 from ..core.checks import PIPE_PARTS, as_image_batch, check_basic_pipe
 from ..core.detailer import DetailerSettings, detail
-from ..core.interfaces import Pipe
+from ..core.engine import Pipe
 from . import _view
 from ._host import detailing, sampling, schedulers
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from maskwright.core.interfaces import Sampling
+from maskwright.core.engine import Sampling
 
 MAX_SIGMA = 10.0
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from maskwright.core.conditionings import crop_conditioning
-from maskwright.core.regions import Box
+from maskwright.core.geometry import Box
 
 
 def test_conditioning_masks_are_cut_with_the_window_on_each_axis() -> None:

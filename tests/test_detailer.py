@@ -14,12 +14,13 @@ import torch
 from exact_diffusion import EulerSampler, IdleSampler, KnownTarget, SpaceToDepthVae, noise_for, sigmas
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from maskwright.core import masks, tensors
+from maskwright.core import masks, morphology, tensors
 from maskwright.core.checks import check_basic_pipe
 from maskwright.core.detailer import Backend, DetailerResult, DetailerSettings, detail, schedule
+from maskwright.core.engine import Pipe
 from maskwright.core.errors import InputError, PackError
-from maskwright.core.interfaces import Pipe
-from maskwright.core.regions import Box, find_regions
+from maskwright.core.geometry import Box
+from maskwright.core.regions import find_regions
 from PIL import Image
 
 RED = 0.9  # what the model of most tests wants everywhere, as a latent value
@@ -222,7 +223,7 @@ def test_every_picture(
 ) -> None:
     random = torch.Generator().manual_seed(seed)
     image = picture(*size, channels=channels, seed=seed).to(dtype)
-    mask = masks.dilate((torch.rand(1, *size, generator=random) > 0.998).float(), 7, "ellipse")
+    mask = morphology.dilate((torch.rand(1, *size, generator=random) > 0.998).float(), 7, "ellipse")
     mask = mask * torch.rand(1, *size, generator=random).clamp(min=0.2)
     images, masks_before = image.clone(), mask.clone()
     result = run(image, mask, options, vae=SpaceToDepthVae(multiple))

@@ -10,7 +10,7 @@ import torch
 from exact_diffusion import EulerSampler, KnownTarget, SpaceToDepthVae
 from maskwright import NODE_CLASS_MAPPINGS
 from maskwright.core.detailer import Backend, DetailerSettings, detail
-from maskwright.core.interfaces import NoProgress, Pipe
+from maskwright.core.engine import NoProgress, Pipe
 from maskwright.nodes import _host as host
 from maskwright.nodes._host import detailing, registry
 from maskwright.nodes._host.sampling import HostSampler

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from maskwright.core import separable
+from maskwright.core.engine import NoProgress
 from maskwright.core.errors import ModelError
-from maskwright.core.interfaces import NoProgress
 from maskwright.models import background as background_models
 from maskwright.models import clipseg as clipseg_models
 from maskwright.nodes import _clipseg

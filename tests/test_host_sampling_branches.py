@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from maskwright.core.interfaces import Sampling
+from maskwright.core.engine import Sampling
 from maskwright.nodes._host.sampling import HostSampler
 from maskwright.nodes._host.vae import HostVae
 

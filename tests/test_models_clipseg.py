@@ -19,8 +19,8 @@ import pytest
 import tiny_clipseg
 import torch
 from maskwright.core.errors import DependencyError, InputError, ModelError
-from maskwright.core.model_cache import ModelCache
 from maskwright.models import catalog, clipseg, weights
+from maskwright.models.cache import ModelCache
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent

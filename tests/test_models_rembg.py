@@ -24,8 +24,8 @@ from maskwright.core import background as cutouts
 from maskwright.core import tensors
 from maskwright.core.chunks import Chunks
 from maskwright.core.errors import DependencyError, InputError, ModelError
-from maskwright.core.model_cache import ModelCache
 from maskwright.models import background, background_files, catalog, onnx_runtime, rembg
+from maskwright.models.cache import ModelCache
 from PIL import Image
 
 CPU = torch.device("cpu")

@@ -13,10 +13,10 @@ import tiny_onnx
 import torch
 from maskwright.core import background as background_ops
 from maskwright.core import matting, tensors
+from maskwright.core.engine import NoProgress
 from maskwright.core.errors import DependencyError, InputError, ModelError, PackError
-from maskwright.core.interfaces import NoProgress
-from maskwright.core.model_cache import ModelCache
 from maskwright.models import background, background_files, catalog, rembg
+from maskwright.models.cache import ModelCache
 from maskwright.nodes import _host as host
 from saved_layouts import SEGMENTATION
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import maskwright
 import pytest
 import torch
-from maskwright.core import background, clipseg, colors, masks, matting, previews, tensors
+from maskwright.core import background, clipseg, colors, geometry, masks, matting, morphology, previews, tensors
 
 
 def random_values(*shape: int) -> torch.Tensor:
@@ -29,13 +29,13 @@ class Discs:
 
 IMAGE, MASK = random_values(2, 60, 80, 3), shapes()
 OPERATIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], object]] = {
-    "dilate": lambda image, mask: masks.dilate(mask, 6, "ellipse"),
-    "erode": lambda image, mask: masks.erode(mask, 5, "cross"),
-    "gradient": lambda image, mask: masks.gradient(mask, [3, 7]),
+    "dilate": lambda image, mask: morphology.dilate(mask, 6, "ellipse"),
+    "erode": lambda image, mask: morphology.erode(mask, 5, "cross"),
+    "gradient": lambda image, mask: morphology.gradient(mask, [3, 7]),
     "threshold": lambda image, mask: masks.threshold(mask, 0.4),
     "gaussian blur": lambda image, mask: masks.gaussian_blur(mask, 2.5),
     "combine": lambda image, mask: masks.combine(mask, mask.flip(1), "difference"),
-    "feather": lambda image, mask: masks.feather(mask, 9, masks.Sides(True, False, True, True)),
+    "feather": lambda image, mask: masks.feather(mask, 9, geometry.Sides(True, False, True, True)),
     "resize": lambda image, mask: (tensors.resize_image(image, 33, 99), tensors.resize_mask(mask, 33, 99)),
     "resize in 8 bits": lambda image, mask: tensors.resize_in_8_bits(mask, 33, 99, "nearest"),
     "resize with Lanczos": lambda image, mask: tensors.resize_lanczos(image, 33, 99),

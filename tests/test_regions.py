@@ -15,17 +15,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from maskwright.core.errors import DependencyError, InputError
-from maskwright.core.regions import (
-    Box,
-    Region,
-    crop_region,
-    find_regions,
-    frame,
-    nearest_multiple,
-    placed,
-    scaled,
-    upscale,
-)
+from maskwright.core.geometry import Box, crop_region, frame, nearest_multiple, upscale
+from maskwright.core.regions import find_regions, placed, scaled
 from scipy import ndimage
 
 FOLDER = Path(__file__).parent / "golden"
@@ -276,11 +267,6 @@ def test_nearest_multiple(length: int, multiple: int, max_size: float, wanted: i
     assert nearest_multiple(length, multiple, max_size) == wanted
 
 
-def region_of(crop: tuple[int, int, int, int]) -> Region:
-    box = Box(*crop)
-    return Region(box, box, torch.ones(1, box.height, box.width))
-
-
 PICTURE = (0, 0, 400, 300)
 
 
@@ -309,7 +295,7 @@ PICTURE = (0, 0, 400, 300)
 def test_frames(
     crop: tuple, guide_size: float, max_size: float, multiple: int, window: tuple, size: tuple[int, int]
 ) -> None:
-    shown = frame(region_of(crop), Box(*PICTURE), guide_size, True, max_size, multiple)
+    shown = frame(Box(*crop), Box(*crop), Box(*PICTURE), guide_size, True, max_size, multiple)
     assert corners(shown.window) == list(window)
     assert (shown.width, shown.height) == size
 
@@ -323,7 +309,7 @@ def test_every_frame(data: st.DataObject, multiple: int, for_bbox: bool) -> None
     bbox, picture = Box(x1, y1, x2, y2), Box(0, 0, width, height)
     crop = crop_region(bbox, data.draw(st.floats(1, 10)), width, height)
     guide_size, max_size = data.draw(st.floats(64, 2048)), data.draw(st.floats(64, 2048))
-    shown = frame(Region(bbox, crop, torch.ones(1, 1, 1)), picture, guide_size, for_bbox, max_size, multiple)
+    shown = frame(bbox, crop, picture, guide_size, for_bbox, max_size, multiple)
     assert shown.width % multiple == shown.height % multiple == 0
     assert max(shown.width, shown.height) <= max(max_size, multiple)
     assert shown.window.intersection(picture) == shown.window

@@ -6,8 +6,8 @@ import weakref
 
 import pytest
 import torch
-from maskwright.core.model_cache import ModelCache
 from maskwright.models import clipseg
+from maskwright.models.cache import ModelCache
 
 
 @pytest.mark.slow

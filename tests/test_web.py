@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from maskwright.core import clipseg, masks, previews, tensors
+from maskwright.core import clipseg, masks, morphology, previews, tensors
 from maskwright.nodes import _view
 from pack import ROOT
 
@@ -54,7 +54,7 @@ def arithmetic_cases() -> list[tuple[dict, dict[str, torch.Tensor | np.ndarray]]
                 "thresholded": kept,
                 "blurred": masks.gaussian_blur(values, sigma),
                 "thresholdedAndBlurred": masks.gaussian_blur(kept, sigma),
-                "dilated": masks.dilate(values, 2 * grow + 1),
+                "dilated": morphology.dilate(values, 2 * grow + 1),
             }
             add("steps", arrays, width=width, height=height, level=level, sigma=sigma, grow=grow)
 

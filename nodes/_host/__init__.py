@@ -18,8 +18,8 @@ import torch
 
 from ...core import separable
 from ...core.chunks import Chunks, is_torch_out_of_memory
+from ...core.engine import NoProgress, Progress
 from ...core.errors import ModelError
-from ...core.interfaces import NoProgress, Progress
 from . import unloading
 
 

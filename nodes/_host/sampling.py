@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import torch
 
 from ...core.checks import check_choice
+from ...core.engine import Sampling
 from ...core.errors import DependencyError, PackError
-from ...core.interfaces import Sampling
 from . import run_node, running, schedulers
 
 # ComfyUI's samplers that treat each row independently: they draw no noise while sampling, and compute no step size from
@@ -74,7 +74,7 @@ class _PartialRun:
 
 @dataclass
 class HostSampler:
-    """An `interfaces.Sampler` that runs ComfyUI's samplers.
+    """An `engine.Sampler` that runs ComfyUI's samplers.
 
     Attributes:
         scheduler_function: Computes the sigmas instead of the scheduler, or None.
@@ -102,7 +102,7 @@ class HostSampler:
             ) from None
 
     def sample(self, run: Sampling) -> Any:
-        """See `interfaces.Sampler`. A run to the end of the schedule returns the model's last prediction (x0). Most
+        """See `engine.Sampler`. A run to the end of the schedule returns the model's last prediction (x0). Most
         samplers end at it; for those that extrapolate from it (lms, ipndm, deis), saved workflows expect it too.
 
         Raises:

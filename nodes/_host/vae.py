@@ -17,7 +17,7 @@ _TILE, _OVERLAP = 512, 64
 
 @dataclass(frozen=True)
 class HostVae:
-    """An `interfaces.Vae` around a VAE object of ComfyUI."""
+    """An `engine.Vae` around a VAE object of ComfyUI."""
 
     vae: Any
 

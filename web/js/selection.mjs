@@ -1,4 +1,4 @@
-// From probabilities to a mask, with the arithmetic of core/clipseg.py, core/masks.py and core/previews.py, so that the
+// From probabilities to a mask, with the arithmetic of core/clipseg.py, core/morphology.py, core/masks.py and core/previews.py, so that the
 // view matches the next run. Pure functions on row-major arrays.
 
 import { GREYS } from "./colours.mjs";

@@ -1,4 +1,4 @@
-"""core/model_cache.py: what is loaded how often, by whom, and what stays."""
+"""models/cache.py: what is loaded how often, by whom, and what stays."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
-from maskwright.core.model_cache import ModelCache
+from maskwright.models.cache import ModelCache
 
 LONG = 20  # seconds; only ever waited for in full when a test fails
 
