@@ -1,4 +1,4 @@
-"""What the CLIPSeg nodes share: which model runs, and the widgets that all of them have."""
+"""Shared by the CLIPSeg nodes: their common widgets, and loading the model."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ RESOLUTION = (
         "step": RESOLUTION_STEP,
         "tooltip": "Working resolution. The model was trained at 352. Higher values find smaller objects and finer "
         "edges but take longer; above 704, or when memory is short, the image is processed in tiles and large objects "
-        "may be missed. Blur and dilation keep their meaning.",
+        "may be missed. Blur and dilation keep their scale.",
     },
 )
 CLIPSEG_MODEL = (
@@ -58,22 +58,22 @@ CLIPSEG_MODEL = (
 
 
 def folders() -> list[Path]:
-    """Where CLIPSeg models may lie."""
+    """Folders to search for CLIPSeg models."""
     return [folder for kind in clipseg_models.FOLDER_KINDS for folder in host.model_folders(kind)]
 
 
 def load(name: str, progress: Callable[[int], Progress] = host.download_progress) -> tuple:
-    """The model of that name as a CLIPSEG_MODEL ``(processor, model)``."""
+    """Load a model by name, as a CLIPSEG_MODEL ``(processor, model)``."""
     host.call_on_unload(clipseg_models.release)
     return clipseg_models.load(name, folders(), progress=progress)
 
 
-def segmenter(clipseg_model: tuple | None, view: _view.View | None = None) -> clipseg.Segmenter:
-    """The model of a socket, or the default one, on the device where it runs. ``view`` shows that it is loaded."""
+def make_segmenter(clipseg_model: tuple | None, view: _view.View | None = None) -> clipseg.Segmenter:
+    """Move the connected model, or the default one, to its device. ``view`` shows the loading phase."""
     view = view or _view.View(None)
     view.begin(_view.LOADING)
     pair = load(clipseg_models.DEFAULT, view.download_progress) if clipseg_model is None else clipseg_model
     processor, model = clipseg.check_pair(pair)
-    placed = host.on_device(model, clipseg.copy_as)
+    model = host.on_device(model, clipseg.copy_as)
     view.begin(_view.WORK)
-    return clipseg.Segmenter(processor, placed)
+    return clipseg.Segmenter(processor, model)

@@ -1,7 +1,7 @@
-"""Ids under which saved workflows know these nodes, besides their own.
+"""Legacy ids: other packs' ids for these nodes, as stored in saved workflows.
 
-`register` adds them where no other pack holds them: hidden from the menu, but they run. Most are the same node under
-another name; the classes here are those whose inputs or outputs differ.
+`register` adds each one that no other pack has registered, hidden from the menu. Most are aliases; the classes here are
+for legacy nodes whose inputs or outputs differ.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from .clipseg_model_loader import CLIPSegModelLoader
 from .from_basic_pipe import FromBasicPipeV2
 from .gradient_region import GradientRegion
 
-OURS = "{} (Maskwright)"
+FALLBACK_ID = "{} (Maskwright)"
 
 
-class ClipsegMaskingOfWas(CLIPSegMasking):
-    """CLIPSegMasking with the sockets of the WAS suite."""
+class WasClipsegMasking(CLIPSegMasking):
+    """CLIPSegMasking with the inputs and outputs of the WAS suite's node."""
 
     RETURN_NAMES = ("MASK", "MASK_IMAGE")
 
@@ -46,8 +46,8 @@ class ClipsegMaskingOfWas(CLIPSegMasking):
         return super().CLIPSeg_image(image, text, clipseg_model, extra_pnginfo=extra_pnginfo)
 
 
-class ClipsegBatchMaskingOfWas:
-    """Up to 24 images, each with its own text, as in the third version of the WAS suite; earlier versions had six."""
+class WasClipsegBatchMasking:
+    """Up to 24 images, each with its own text, as in version 3 of the WAS suite. Earlier versions had six."""
 
     DESCRIPTION = "Scores each of up to 24 images against a text of its own and returns the scores as soft masks."
     SEARCH_ALIASES = CLIPSegMasking.SEARCH_ALIASES
@@ -66,13 +66,13 @@ class ClipsegBatchMaskingOfWas:
     @classmethod
     def INPUT_TYPES(cls) -> dict:
         kind, options = _clipseg.TEXT
-        text = (kind, {**options, "multiline": False})  # there are 24
+        text = (kind, {**options, "multiline": False})  # 24 multiline boxes would not fit
 
         def inputs(letters: str) -> dict:
             images = {f"image_{letter}": ("IMAGE", {"tooltip": "All must have the same size."}) for letter in letters}
             return {**images, **{f"text_{letter}": text for letter in letters}}
 
-        # Inputs of the first version come first: positional calls and saved widget values depend on the order.
+        # The inputs of the earlier versions come first: positional calls and saved widget values depend on the order.
         added = {"clipseg_model": _clipseg.CLIPSEG_MODEL, **inputs(cls.LETTERS[6:])}
         return {"required": inputs("ab"), "optional": {**inputs("cdef"), **added}}
 
@@ -81,26 +81,26 @@ class ClipsegBatchMaskingOfWas:
         values.apply_defaults()
         values = values.arguments
         pairs = [
-            (checks.as_image_batch(values[f"image_{letter}"], f"image_{letter}"), _query(values, f"text_{letter}"))
+            (checks.as_image_batch(values[f"image_{letter}"], f"image_{letter}"), _make_query(values, f"text_{letter}"))
             for letter in self.LETTERS
             if values[f"image_{letter}"] is not None
         ]
         if not pairs:
             raise InputError("no image is connected", "Connect at least image_a")
-        where = pairs[0][0].device
-        images = tensors.joined([tensors.rgb(image).to(where) for image, _ in pairs], "the images")
-        segmenter = _clipseg.segmenter(values["clipseg_model"])
-        found = [score(image, segmenter, query, host=host.ComfyHost()).masks.to(where) for image, query in pairs]
-        found = tensors.joined(found, "the masks")
-        return (images, found, tensors.mask_to_image(found), len(images))
+        device = pairs[0][0].device
+        images = tensors.joined([tensors.rgb(image).to(device) for image, _ in pairs], "the images")
+        segmenter = _clipseg.make_segmenter(values["clipseg_model"])
+        results = [score(image, segmenter, query, host=host.ComfyHost()).masks for image, query in pairs]
+        soft_masks = tensors.joined([result.to(device) for result in results], "the masks")
+        return (images, soft_masks, tensors.mask_to_image(soft_masks), len(images))
 
 
-def _query(values: dict, name: str) -> Query:
-    split_prompts(values[name], name)  # raises with the input's own name
+def _make_query(values: dict, name: str) -> Query:
+    split_prompts(values[name], name)  # so that its errors name this input
     return Query(values[name])
 
 
-def _signature_of(node: type) -> inspect.Signature:
+def _make_signature(node: type) -> inspect.Signature:
     """The signature of a method that takes a node's inputs in order: images and models default to None, text to ""."""
     groups = node.INPUT_TYPES()
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -110,11 +110,11 @@ def _signature_of(node: type) -> inspect.Signature:
     return inspect.Signature(parameters)
 
 
-ClipsegBatchMaskingOfWas.CLIPSeg_images.__signature__ = _signature_of(ClipsegBatchMaskingOfWas)
+WasClipsegBatchMasking.CLIPSeg_images.__signature__ = _make_signature(WasClipsegBatchMasking)
 
 
 class CombineSegMasks:
-    """Masks added up, with their heat map."""
+    """Sum of masks, with its heat map."""
 
     DESCRIPTION = "Adds two or three masks and shows the sum as a heat map over an image."
     SEARCH_ALIASES = ["maskwright", "combine masks", "add masks"]
@@ -135,61 +135,61 @@ class CombineSegMasks:
 
     def combine_masks(self, input_image, mask_1, mask_2, mask_3=None):
         image = checks.as_image_batch(input_image, "input_image")
-        given = {"mask_1": mask_1, "mask_2": mask_2, "mask_3": mask_3}
-        parts = [checks.as_mask_batch(mask, name).to(image.device) for name, mask in given.items() if mask is not None]
+        inputs = {"mask_1": mask_1, "mask_2": mask_2, "mask_3": mask_3}
+        parts = [checks.as_mask_batch(mask, name).to(image.device) for name, mask in inputs.items() if mask is not None]
         combined = reduce(lambda one, other: masks.combine(one, other, "sum"), parts)
         if len(combined) != len(image) and 1 not in (len(combined), len(image)):
             raise InputError(
-                f"input_image has {len(image)} pictures, and the masks are {len(combined)}",
-                "Give as many of one as of the other, or a single one",
+                f"input_image is a batch of {len(image)}, and the masks are batches of {len(combined)}",
+                "Connect batches of the same size, or a single image or mask",
             )
         grey, heat_map = selection_images(image, combined)
         return (combined, heat_map, tensors.mask_to_image(grey))
 
 
-# Old id -> the node that it means.
+# Legacy id -> node class.
 OLD_IDS: dict[str, type] = {
     "SaltMaskGradientRegion": GradientRegion,
     "SaltCLIPSegMasking": CLIPSegMasking,
     "SaltCLIPSegLoader": CLIPSegModelLoader,
     "CLIPSeg_": CLIPSeg,
     "CLIPSeg Model Loader": CLIPSegModelLoader,
-    "CLIPSeg Masking": ClipsegMaskingOfWas,
-    "CLIPSeg Batch Masking": ClipsegBatchMaskingOfWas,
+    "CLIPSeg Masking": WasClipsegMasking,
+    "CLIPSeg Batch Masking": WasClipsegBatchMasking,
     "CombineSegMasks": CombineSegMasks,
     "FromBasicPipe_v2": FromBasicPipeV2,
 }
-# Where an old node's inputs have other names than those of the node with an id of its own: new name -> old name.
+# Legacy id -> (current id, {current input: legacy input}), where input names differ.
 RENAMED = {"CLIPSeg Masking": ("CLIPSegMasking", {"images": "image", "text": "text"})}
 
 
 def register(classes: dict[str, type], display_names: dict[str, str]) -> None:
-    """Make way for other packs, and add the old ids.
+    """Avoid id clashes with other packs, and register legacy ids.
 
-    A node whose id another pack holds is moved to "<id> (Maskwright)"; that id works for the others, too, so that a
-    file saved beside the other pack opens without it, and a pack that is loaded later may still take theirs.
+    A node whose id another pack has registered moves to "<id> (Maskwright)". The other nodes get that id as an alias:
+    workflows saved with it open without the other pack, and a pack loaded later can still take the plain id.
 
     Args:
-        classes, display_names: What the pack registers with ComfyUI; changed in place.
+        classes, display_names: This pack's mappings for ComfyUI; changed in place.
     """
     for name, node in list(classes.items()):
-        ours = OURS.format(name)
-        display_names[ours] = OURS.format(display_names[name])
+        fallback = FALLBACK_ID.format(name)
+        display_names[fallback] = FALLBACK_ID.format(display_names[name])
         if registry.is_foreign(name):
             del classes[name], display_names[name]
-            classes[ours] = node
+            classes[fallback] = node
         else:
-            classes[ours] = _SecondId.of(node, name)
-            registry.offer_replacement(ours, name, partial(_sockets, node))
+            classes[fallback] = _FallbackAlias.of(node, name)
+            registry.register_replacement(fallback, name, partial(_map_inputs, node))
 
     ids = {node: name for name, node in classes.items()}
     for old, node in OLD_IDS.items():
         new, inputs = RENAMED.get(old, (ids.get(node), None))
         if not registry.is_foreign(old):
-            classes[old] = _hidden(node)
+            classes[old] = _make_hidden(node)
             display_names[old] = display_names.get(new, old)
         if new in classes:
-            registry.offer_replacement(old, new, partial(_sockets, node, inputs))
+            registry.register_replacement(old, new, partial(_map_inputs, node, inputs))
 
     for node in classes.values():
         _reject_unknown_inputs(node)
@@ -198,8 +198,8 @@ def register(classes: dict[str, type], display_names: dict[str, str]) -> None:
 def _reject_unknown_inputs(node: type) -> None:
     """Make the node's method reject unknown inputs with a clear error, instead of Python's TypeError.
 
-    ComfyUI drops unknown values of a prompt but passes on unknown links, as from another version of the node, or from
-    another pack's node with the same id.
+    ComfyUI drops a prompt's unknown values but passes on its unknown links. Prompts have them if they were made for
+    another version of the node or for another pack's node with the same id.
     """
     name = node.FUNCTION
     owner = next(each for each in node.__mro__ if name in vars(each))  # several ids may share a class
@@ -222,25 +222,25 @@ def _reject_unknown_inputs(node: type) -> None:
     setattr(owner, name, checked)
 
 
-def _hidden(node: type) -> type:
-    """The same node, not in the menu."""
+def _make_hidden(node: type) -> type:
+    """A subclass of the node that is hidden from the menu."""
     return type(node.__name__, (node,), {"DEPRECATED": True, "__module__": __name__, "__doc__": node.__doc__})
 
 
-class _SecondId(type):
-    """Of nodes that are not in the menu unless a pack that is loaded later takes their first id."""
+class _FallbackAlias(type):
+    """Metaclass of a node's alias: hidden from the menu unless a pack loaded later takes the node's own id."""
 
     @classmethod
-    def of(cls, node: type, first_id: str) -> type:
-        return cls(node.__name__, (node,), {"first_id": first_id, "__module__": __name__, "__doc__": node.__doc__})
+    def of(cls, node: type, own_id: str) -> type:
+        return cls(node.__name__, (node,), {"own_id": own_id, "__module__": __name__, "__doc__": node.__doc__})
 
     @property
     def DEPRECATED(cls) -> bool:
-        return not registry.is_foreign(cls.first_id)
+        return not registry.is_foreign(cls.own_id)
 
 
-def _sockets(node: type, renamed: dict[str, str] | None = None) -> tuple[dict[str, str], list[str]]:
-    """What `registry.offer_replacement` asks for."""
+def _map_inputs(node: type, renamed: dict[str, str] | None = None) -> tuple[dict[str, str], list[str]]:
+    """Input mapping and widget names for `registry.register_replacement`."""
     groups = node.INPUT_TYPES()
     inputs = {**groups["required"], **groups.get("optional", {})}
     widgets = [name for name, spec in inputs.items() if isinstance(spec[0], list) or spec[0] in _WIDGET_TYPES]

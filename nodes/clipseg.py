@@ -1,4 +1,4 @@
-"""The node CLIPSeg: select what a text describes."""
+"""The node CLIPSeg: a text description becomes a mask."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from . import _host as host
 
 
 class CLIPSeg:
-    """Text to a thresholded, blurred and grown mask, with its heat map."""
+    """Text to a thresholded, blurred and dilated mask, with its heat map."""
 
     DESCRIPTION = (
         "Turns a text description into a mask with soft, slightly expanded edges. Also outputs a heat map over the "
@@ -34,7 +34,7 @@ class CLIPSeg:
     CATEGORY = "image/mask"
     FUNCTION = "segment_image"
     HAS_INTERMEDIATE_OUTPUT = True
-    OUTPUT_NODE = True  # can be run alone, for its view
+    OUTPUT_NODE = True  # can be run alone, for its preview
     RETURN_TYPES = ("MASK", "IMAGE", "IMAGE")
     RETURN_NAMES = ("Mask", "Heatmap Mask", "BW Mask")
     OUTPUT_TOOLTIPS = (
@@ -106,8 +106,8 @@ class CLIPSeg:
         query = Query(text, negative_text, resolution)
         selection = Selection(blur, threshold, dilation_factor)
         view = _view.View(extra_pnginfo)
-        engine = _clipseg.segmenter(clipseg_model, view)
-        found = segment(image, engine, query, selection, host.ComfyHost(), keep=view.most_images)
+        engine = _clipseg.make_segmenter(clipseg_model, view)
+        found = segment(image, engine, query, selection, host.ComfyHost(), keep=view.max_images)
         view.probabilities(image, found.probabilities, query.scale)
         result = (found.masks, found.heat_maps, tensors.mask_to_image(found.masks))
         return view.answer(result, kind="selection", settings={**asdict(query), **asdict(selection)})

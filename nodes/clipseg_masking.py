@@ -1,4 +1,4 @@
-"""The node CLIPSegMasking: how well each pixel of a batch fits a text."""
+"""The node CLIPSegMasking: how well each pixel of a batch matches a text."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class CLIPSegMasking:
     CATEGORY = "image/mask"
     FUNCTION = "CLIPSeg_image"
     HAS_INTERMEDIATE_OUTPUT = True
-    OUTPUT_NODE = True  # can be run alone, for its view
+    OUTPUT_NODE = True  # can be run alone, for its preview
     RETURN_TYPES = ("MASK", "IMAGE")
     RETURN_NAMES = ("masks", "mask_images")
     OUTPUT_TOOLTIPS = (
@@ -78,8 +78,8 @@ class CLIPSegMasking:
         query = Query(text, negative_text, resolution)
         checks.check_choice(normalization, "normalization", NORMALIZATIONS)
         view = _view.View(extra_pnginfo)
-        engine = _clipseg.segmenter(clipseg_model, view)
-        scores = score(images, engine, query, normalization, host.ComfyHost(), keep=view.most_images)
+        engine = _clipseg.make_segmenter(clipseg_model, view)
+        scores = score(images, engine, query, normalization, host.ComfyHost(), keep=view.max_images)
         view.probabilities(images, scores.probabilities, query.scale)
         result = (scores.masks, tensors.mask_to_image(scores.masks))
         return view.answer(result, kind="probabilities", settings={**asdict(query), "normalization": normalization})

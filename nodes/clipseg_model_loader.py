@@ -1,4 +1,4 @@
-"""The node CLIPSegModelLoader: a CLIPSeg model for the other nodes."""
+"""The node CLIPSegModelLoader: a CLIPSeg model for the CLIPSeg nodes."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class CLIPSegModelLoader:
 
     @classmethod
     def VALIDATE_INPUTS(cls, model=None, input_types=None) -> bool:
-        """Any name may reach the node: saved files name models that are not in the list, links carry text, since the
-        widget of the earlier nodes was one for text, and what is missing is best told where it is looked for."""
+        """Accept any name: saved files may name models that are not in the list, and the widget was a text field in
+        earlier nodes, so it may be linked. `_clipseg.load` reports a missing model with more detail."""
         return True
 
     def clipseg_model(self, model):
@@ -57,7 +57,7 @@ class CLIPSegModelLoader:
 
 
 def _labels(folders: list[Path]) -> dict[str, str]:
-    """How the list of models shows those whose name alone does not say enough."""
+    """Labels for list entries whose name alone does not say enough."""
     labels = {clipseg_models.DEMO: "demo (shapes only)"}
     if clipseg_models.where(clipseg_models.DEFAULT, folders) is None:
         labels[clipseg_models.DEFAULT] = catalog.download_label(catalog.CLIPSEG)

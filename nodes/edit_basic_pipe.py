@@ -30,6 +30,6 @@ class EditBasicPipe:
         }
 
     def doit(self, basic_pipe, model=None, clip=None, vae=None, positive=None, negative=None):
-        kept = checks.check_basic_pipe(basic_pipe, needed=())
-        given = (model, clip, vae, positive, negative)
-        return (tuple(old if new is None else new for old, new in zip(kept, given)),)
+        parts = checks.check_basic_pipe(basic_pipe, needed=())
+        replacements = (model, clip, vae, positive, negative)
+        return (tuple(old if new is None else new for old, new in zip(parts, replacements)),)

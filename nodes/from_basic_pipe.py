@@ -1,4 +1,4 @@
-"""The nodes FromBasicPipe and FromBasicPipe_v2: the parts of a basic pipe."""
+"""The nodes FromBasicPipe and FromBasicPipe_v2: unpack a basic pipe."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class FromBasicPipe:
 
 
 class FromBasicPipeV2(FromBasicPipe):
-    """As FromBasicPipe, with the pipe itself as the first output."""
+    """FromBasicPipe with the pipe itself as an additional first output."""
 
     DESCRIPTION = f"{FromBasicPipe.DESCRIPTION} Also passes the pipe on."
     RETURN_TYPES = ("BASIC_PIPE", *FromBasicPipe.RETURN_TYPES)

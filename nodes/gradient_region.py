@@ -7,7 +7,7 @@ from . import _host as host
 
 
 class GradientRegion:
-    """Morphological gradient of every mask of a batch."""
+    """Morphological gradient of every mask in a batch."""
 
     DESCRIPTION = (
         "Draws a line along the edges of a mask (morphological gradient). Hard edges give strong lines, soft edges "

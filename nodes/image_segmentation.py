@@ -1,4 +1,4 @@
-"""The node ImageSegmentation: images without their background."""
+"""The node ImageSegmentation: background removal."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SWITCH = ("true", "false")
 
 
 class ImageSegmentation:
-    """Cuts the subject out of every image of a batch."""
+    """Cuts the subject out of every image in a batch."""
 
     DESCRIPTION = (
         "Removes the background: a segmentation model finds the subject, and alpha matting can refine its edges. "
@@ -44,12 +44,12 @@ class ImageSegmentation:
     CATEGORY = "image/background removal"
     FUNCTION = "node"
     HAS_INTERMEDIATE_OUTPUT = True
-    OUTPUT_NODE = True  # can be run alone, for its view
+    OUTPUT_NODE = True  # can be run alone, for its preview
     RETURN_TYPES = ("IMAGE", "MASK")
     RETURN_NAMES = ("IMAGE", "MASK")
     OUTPUT_TOOLTIPS = (
-        "The images with an alpha channel (RGBA). u2net_cloth_seg gives three stacked vertically: clothes of the "
-        "upper body, of the lower body, of the whole body.",
+        "The images with an alpha channel (RGBA). u2net_cloth_seg gives three, stacked vertically: clothes of the "
+        "upper body, lower body and whole body.",
         "The alpha channel as a mask, one per image; three per image with u2net_cloth_seg.",
     )
 
@@ -65,9 +65,9 @@ class ImageSegmentation:
                         "default": "u2net",
                         "option_labels": _labels(folders),
                         "tooltip": "The model that finds the subject. An arrow and a size mean that it is downloaded "
-                        "into models/rembg on first use. Your own ONNX files in that folder are listed, too. The help "
-                        "page says what each model is for and lists the licences: bria-rmbg is not free for "
-                        "commercial use.",
+                        "into models/rembg on first use. Your own ONNX files in that folder are also listed. The help "
+                        "page lists what each model is for and its license: bria-rmbg is not free for commercial "
+                        "use.",
                     },
                 ),
                 "alpha_matting": (
@@ -133,8 +133,8 @@ class ImageSegmentation:
 
     @classmethod
     def VALIDATE_INPUTS(cls, model) -> bool:
-        """Any name may reach the node: saved files and links name models that are not in the list, and the loader
-        reports best what is missing."""
+        """Accept any name: saved files and links may name models that are not in the list. The loader reports a
+        missing model with more detail."""
         return True
 
     def node(
@@ -165,9 +165,9 @@ class ImageSegmentation:
             host.device(),
             host.on_device,
             view.download_progress,
-            host.make_room,
+            host.unload_host_models,
         )
-        cutouts, masks = remove(images, source, settings, clean, host.ComfyHost(host.make_room), view.begin)
+        cutouts, masks = remove(images, source, settings, clean, host.ComfyHost(host.unload_host_models), view.begin)
         view.comparison(images, cutouts)
         return view.answer((cutouts, masks), kind="comparison")
 
@@ -181,12 +181,12 @@ def _other_folders() -> list[Path]:
 
 
 def _labels(folders: list[Path]) -> dict[str, str]:
-    """How the list of models shows those whose name alone does not say enough."""
+    """Labels for list entries whose name alone does not say enough."""
     downloads = background_files.not_on_disk(folders, _other_folders())
     labels = {model.name: catalog.download_label(model) for model in downloads}
     return {**labels, background_files.DEMO: "demo (bundled)"}
 
 
 def _is_on(value: object, name: str) -> bool:
-    """A switch that saved files hold as text; callers from Python may pass a bool."""
+    """Whether a switch is on. Saved files store it as text; Python callers may pass a bool."""
     return value if isinstance(value, bool) else checks.check_choice(value, name, SWITCH) == "true"

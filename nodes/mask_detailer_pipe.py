@@ -1,4 +1,4 @@
-"""The node MaskDetailerPipe: every masked region resampled larger and blended in."""
+"""The node MaskDetailerPipe: upscales, resamples and blends back every masked region."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ..core.engine import Pipe
 from . import _view
 from ._host import detailing, sampling, schedulers
 
-SAMPLED_WITH = ("model", "positive", "negative")  # the parts of a pipe without which nothing can be sampled
+SAMPLING_PARTS = ("model", "positive", "negative")  # the parts of a pipe that sampling needs
 
 
 class MaskDetailerPipe:
-    """Details all regions of a mask."""
+    """Adds detail to every region of a mask."""
 
     NEEDS_COMFYUI = True  # samplers, schedulers and the VAE are ComfyUI's
 
@@ -38,7 +38,7 @@ class MaskDetailerPipe:
     OUTPUT_IS_LIST = (False, True, True, False, False)
     HAS_INTERMEDIATE_OUTPUT = True
     OUTPUT_TOOLTIPS = (
-        "The images with all regions refined; batch_size versions of each.",
+        "The images with all regions refined; each in batch_size versions.",
         "The refined crops, one per region, at their original size. One black image if there is no region.",
         "The same crops with the blended mask as alpha (RGBA).",
         "The input pipe, for the next node.",
@@ -54,8 +54,8 @@ class MaskDetailerPipe:
                 "mask": (
                     "MASK",
                     {
-                        "tooltip": "The area to refine: every pixel of 1/255 or more. Cut faint pixels off with "
-                        "Threshold Mask. Resized to the image if the sizes differ."
+                        "tooltip": "The area to refine: every pixel of 1/255 or more; use Threshold Mask to remove "
+                        "faint pixels. Resized to the image if the sizes differ."
                     },
                 ),
                 "basic_pipe": ("BASIC_PIPE", {"tooltip": "Model, CLIP, VAE and prompts, from To Basic Pipe."}),
@@ -140,8 +140,8 @@ class MaskDetailerPipe:
                 "scheduler": (
                     schedulers.names(),
                     {
-                        "tooltip": "The noise schedule, as in KSampler. AYS, GITS, LTXV and OSS are computed by "
-                        "ComfyUI's nodes of these names."
+                        "tooltip": "The noise schedule, as in KSampler. AYS, GITS, LTXV and OSS are computed by the "
+                        "ComfyUI nodes of the same name."
                     },
                 ),
                 "denoise": (
@@ -203,7 +203,7 @@ class MaskDetailerPipe:
                         "min": 1,
                         "max": 100,
                         "advanced": True,
-                        "tooltip": "How many versions of each image are made.",
+                        "tooltip": "How many versions of each image to create.",
                     },
                 ),
                 "cycle": (
@@ -250,8 +250,8 @@ class MaskDetailerPipe:
                         "step": 1,
                         "advanced": True,
                         "display_name": "noise feather",
-                        "tooltip": "Blur of the mask while sampling, in pixels. Differential diffusion then changes "
-                        "the edge less than the middle. 0 keeps the mask hard.",
+                        "tooltip": "Mask blur while sampling, in pixels: with differential diffusion, the edge then "
+                        "changes less than the middle. 0 keeps the mask hard.",
                     },
                 ),
                 "bbox_fill": (
@@ -289,8 +289,8 @@ class MaskDetailerPipe:
                         "max": 64,
                         "advanced": True,
                         "tooltip": "How many regions of equal size to sample at once. Faster, uses more memory, same "
-                        "result. Not used with hooks or ancestral/SDE samplers. Models that take one row at a time "
-                        "get one region at a time.",
+                        "result. Not used with hooks or ancestral/SDE samplers, nor with models that only accept "
+                        "single images.",
                     },
                 ),
                 "color_match": (
@@ -355,7 +355,7 @@ class MaskDetailerPipe:
         refiner_basic_pipe_opt=None,
         detailer_hook=None,
         inpaint_model=False,
-        noise_mask_feather=0,  # prompts that leave it out mean 0, whatever the widget begins with
+        noise_mask_feather=0,  # not the widget's default of 20: prompts without it mean 0
         bbox_fill=False,
         contour_fill=True,
         scheduler_func_opt=None,
@@ -392,35 +392,35 @@ class MaskDetailerPipe:
             tiled_vae=tiled_vae,
             region_prompts=region_prompts.splitlines() if isinstance(region_prompts, str) else region_prompts,
         )
-        needed = (*SAMPLED_WITH, "vae")
+        needed = (*SAMPLING_PARTS, "vae")
         model, clip, vae, positive, negative = check_basic_pipe(basic_pipe, "basic_pipe", needed)
         image = as_image_batch(image, clamp=False)
         view = _view.View(extra_pnginfo)
         result = detail(
             image,
             mask,
-            _pipe(model, clip, positive, negative),
+            _make_pipe(model, clip, positive, negative),
             detailing.backend(vae, detailer_hook, scheduler_func_opt),
             settings,
-            _refiner(refiner_basic_pipe_opt),
-            partial(view.working, unique_id),
+            _make_refiner(refiner_basic_pipe_opt),
+            partial(view.on_region, unique_id),
         )
         view.comparison(image, result.image, result.boxes)
         outputs = (result.image, result.crops, result.alpha_crops, basic_pipe, refiner_basic_pipe_opt)
         return view.answer(outputs, kind="comparison")
 
 
-def _pipe(model, clip, positive, negative) -> Pipe:
-    return Pipe(model, positive, negative, None if clip is None else partial(detailing.with_text, clip))
+def _make_pipe(model, clip, positive, negative) -> Pipe:
+    return Pipe(model, positive, negative, None if clip is None else partial(detailing.append_text, clip))
 
 
-def _refiner(value: object) -> Pipe | None:
-    """None where there is no refiner. Other packs give a pipe that holds nothing but a VAE for that."""
+def _make_refiner(value: object) -> Pipe | None:
+    """The refiner, or None. Nodes of other packs say "no refiner" with a pipe that has only a VAE."""
     if value is None:
         return None
     name = "refiner_basic_pipe_opt"
     parts = dict(zip(PIPE_PARTS, check_basic_pipe(value, name, needed=())))
-    if all(parts[part] is None for part in SAMPLED_WITH):
+    if all(parts[part] is None for part in SAMPLING_PARTS):
         return None
-    check_basic_pipe(value, name, SAMPLED_WITH)
-    return _pipe(parts["model"], parts["clip"], parts["positive"], parts["negative"])
+    check_basic_pipe(value, name, SAMPLING_PARTS)
+    return _make_pipe(parts["model"], parts["clip"], parts["positive"], parts["negative"])

@@ -302,5 +302,5 @@ def test_masks_of_two_sizes_are_refused() -> None:
 
 
 def test_masks_for_other_pictures_are_refused() -> None:
-    with pytest.raises(InputError, match="2 pictures, and the masks are 3"):
+    with pytest.raises(InputError, match="a batch of 2, and the masks are batches of 3"):
         CLASSES["CombineSegMasks"]().combine_masks(torch.zeros(2, 8, 8, 3), torch.zeros(3, 8, 8), torch.zeros(3, 8, 8))

@@ -70,14 +70,14 @@ def test_without_comfyui_everything_has_a_plain_answer(alone: None, monkeypatch:
     assert not host.is_out_of_memory(ValueError()) and host.is_out_of_memory(MemoryError())
     assert detailing.max_resolution() == 16384
     assert not registry.is_foreign("CLIPSeg")
-    host.make_room()
-    host.tell_editor("event", {})
+    host.unload_host_models()
+    host.send_to_editor("event", {})
 
 
 def test_the_host_tells_its_device_and_its_longest_side(comfyui: SimpleNamespace) -> None:
     assert host.device() == torch.device("meta")
     assert detailing.max_resolution() == 4096
-    host.make_room()
+    host.unload_host_models()
     assert comfyui.management.done == ["unload", "empty"]
 
 
@@ -155,18 +155,18 @@ def test_differential_diffusion_old_and_new(comfyui: SimpleNamespace, node: type
 
 def test_the_editor_is_told_only_where_one_asked(comfyui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "server", raising=False)
-    host.tell_editor("event", {})  # no server at all, as in an embedded client
+    host.send_to_editor("event", {})  # no server at all, as in an embedded client
     told = []
     server = ModuleType("server")
     server.PromptServer = type("PromptServer", (), {})
     monkeypatch.setitem(sys.modules, "server", server)
-    host.tell_editor("event", {})  # a worker's, which has no instance
+    host.send_to_editor("event", {})  # a worker's, which has no instance
     instance = SimpleNamespace(client_id=None, send_sync=lambda *message: told.append(message))
     server.PromptServer.instance = instance
-    host.tell_editor("event", {})  # a run that no editor queued
+    host.send_to_editor("event", {})  # a run that no editor queued
     assert told == []
     instance.client_id = "browser"
-    host.tell_editor("event", {"a": 1})
+    host.send_to_editor("event", {"a": 1})
     assert told == [("event", {"a": 1}, "browser")]
 
 

@@ -255,10 +255,10 @@ def test_on_device_under_a_host_that_unloads_everything_for_each_model(
     assert [len(copies) for copies in (host._COPIES[first], host._COPIES[second])] == [0, 1]
 
 
-def test_make_room_stays_registered_for_the_next_unload(comfyui: SimpleNamespace) -> None:
+def test_unload_host_models_stays_registered_for_the_next_unload(comfyui: SimpleNamespace) -> None:
     calls = []
     host.call_on_unload(lambda: calls.append(1))
-    host.make_room()
+    host.unload_host_models()
     assert calls == [1]
     comfyui.management.unload_all_models()
     assert calls == [1, 1]

@@ -172,7 +172,7 @@ def test_previews_are_made_for_each_device(comfyui: SimpleNamespace) -> None:
     sampler, latent_format = HostSampler(), object()
     other = torch.device("meta")
     for device in (CPU, other, CPU):
-        sampler._previewer(model_on(device, latent_format=latent_format))
+        sampler._get_previewer(model_on(device, latent_format=latent_format))
     assert comfyui.preview.devices == [CPU, other]
 
 

@@ -217,7 +217,7 @@ class Clip:
 
 def test_text_is_added_after_the_tokens_that_are_there() -> None:
     positive = [[torch.zeros(1, 3, 4), {"strength": 2}], [torch.zeros(2, 5, 4), {}]]
-    first, second = detailing.with_text(Clip(), positive, "hat")
+    first, second = detailing.append_text(Clip(), positive, "hat")
     assert first[0][0, :, 0].tolist() == [0, 0, 0, 3, 3, 3]
     assert first[1] == {"strength": 2}
     assert second[0].shape == (2, 8, 4)
@@ -234,10 +234,10 @@ def test_text_is_added_after_the_tokens_that_are_there() -> None:
 )
 def test_added_tokens_count_where_models_are_told_which_do(before: list, added: list, joined: list) -> None:
     told = [{} if mask is None else {"attention_mask": torch.tensor(mask)} for mask in (before, added)]
-    ((_, details),) = detailing.with_text(Clip(**told[1]), [[torch.zeros(1, 3, 4), told[0]]], "me")
+    ((_, details),) = detailing.append_text(Clip(**told[1]), [[torch.zeros(1, 3, 4), told[0]]], "me")
     assert details["attention_mask"].tolist() == [joined]
 
 
 def test_text_of_another_clip_is_refused() -> None:
-    with pytest.raises(InputError, match="region_prompts cannot be added.*4 wide.*6"):
-        detailing.with_text(Clip(width=6), [[torch.zeros(1, 3, 4), {}]], "hat")
+    with pytest.raises(InputError, match="region_prompts cannot be added.*width is 4.*6"):
+        detailing.append_text(Clip(width=6), [[torch.zeros(1, 3, 4), {}]], "hat")

@@ -174,9 +174,9 @@ def test_one_pixel_and_one_channel(temp: Path) -> None:
 
 
 def test_of_a_film_the_first_pictures_are_shown(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_view, "MOST_PICTURES", 3)
+    monkeypatch.setattr(_view, "MAX_IMAGES", 3)
     view = _view.View(EDITOR)
-    assert view.most_images == 3 and _view.View(None).most_images == 0
+    assert view.max_images == 3 and _view.View(None).max_images == 0
     view.probabilities(random(5, 8, 8, 3), random(5, 8, 8), 1.0)
     assert len(view.answer(())["ui"][_view.KEY]) == 3
     other = _view.View(EDITOR)
@@ -190,7 +190,7 @@ def make_all_of(view: _view.View, image: torch.Tensor) -> None:
     """Call every method that makes images."""
     view.probabilities(image, image[..., 0], 1.0)
     view.comparison(image, image)
-    view.working("3", image[0], [], 0)
+    view.on_region("3", image[0], [], 0)
 
 
 @pytest.mark.parametrize("is_folder_a_file", [True, False])
@@ -231,8 +231,8 @@ def test_an_error_in_making_images_fails_the_view_and_not_the_run(
             raise error
         return small(*arguments)
 
-    small = _view._small
-    monkeypatch.setattr(_view, "_small", fail_at_the_second)
+    small = _view._shrink
+    monkeypatch.setattr(_view, "_shrink", fail_at_the_second)
     view = _view.View(EDITOR)
     make_all_of(view, random(3, 8, 8, 3))
     assert view.answer((1, 2)) == (1, 2)
@@ -250,7 +250,7 @@ def test_an_interrupt_in_making_images_is_raised(temp: Path, monkeypatch: pytest
         raise interrupt
 
     monkeypatch.setattr(_view.host, "is_interrupt", lambda error: isinstance(error, interrupt))
-    monkeypatch.setattr(_view, "_small", stop)
+    monkeypatch.setattr(_view, "_shrink", stop)
     with pytest.raises(interrupt):
         _view.View(EDITOR).comparison(random(1, 8, 8, 3), random(1, 8, 8, 3))
 
@@ -368,12 +368,12 @@ def test_files_stay_if_the_host_does_not_say_which_node_runs(runs: Runs, monkeyp
 
 def test_work_in_progress_is_told_at_once(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = []
-    monkeypatch.setattr(_view.host, "tell_editor", lambda *event: told.append(event))
+    monkeypatch.setattr(_view.host, "send_to_editor", lambda *event: told.append(event))
     view = _view.View(EDITOR)
     boxes = [(0, 0, 8, 6), (8, 6, 16, 12)]
-    view.working("3:5", random(12, 16, 3), boxes, 0)
-    view.working("3:5", random(12, 16, 3), boxes, 1)
-    _view.View(None).working("3", random(12, 16, 3), boxes, 0)
+    view.on_region("3:5", random(12, 16, 3), boxes, 0)
+    view.on_region("3:5", random(12, 16, 3), boxes, 1)
+    _view.View(None).on_region("3", random(12, 16, 3), boxes, 0)
     (event, first), (_, second) = told
     assert event == "maskwright.regions" and first["node"] == "3:5" and first["size"] == [16, 12]
     assert first["boxes"] == [list(box) for box in boxes] and first["count"] == 2
@@ -385,11 +385,11 @@ def test_working_of_many_regions_sends_the_first_boxes_and_their_number(
     temp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent = []
-    monkeypatch.setattr(_view.host, "tell_editor", lambda _, message: sent.append(message))
-    monkeypatch.setattr(_view, "MOST_BOXES", 3)
+    monkeypatch.setattr(_view.host, "send_to_editor", lambda _, message: sent.append(message))
+    monkeypatch.setattr(_view, "MAX_BOXES", 3)
     boxes = [(0, 0, 1, 1)] * 5
     view = _view.View(EDITOR)
-    view.working("3", random(12, 16, 3), boxes, 4)
+    view.on_region("3", random(12, 16, 3), boxes, 4)
     view.comparison(random(1, 12, 16, 3), random(1, 12, 16, 3), [boxes])
     (entry,) = view.answer(())["ui"][_view.KEY]
     assert len(sent[0]["boxes"]) == len(entry["boxes"]) == 3 and sent[0]["count"] == 5
@@ -402,7 +402,7 @@ def test_working_of_many_regions_sends_the_first_boxes_and_their_number(
 def phases(temp: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     """The messages about phases that reach the editor."""
     sent = []
-    monkeypatch.setattr(_view.host, "tell_editor", lambda event, message: sent.append({"event": event, **message}))
+    monkeypatch.setattr(_view.host, "send_to_editor", lambda event, message: sent.append({"event": event, **message}))
     monkeypatch.setattr(_view.host, "executing", lambda: ("run", "3:5"))
     return sent
 

@@ -28,7 +28,7 @@ SYNTAX = "|@{}"  # alternatives (of which only one is shown), links, names to fi
 
 def with_second_ids(definitions: dict) -> dict:
     """The same, with an entry for each node under the id that it has beside another pack."""
-    second = load_pack().nodes._compat.OURS
+    second = load_pack().nodes._compat.FALLBACK_ID
     own = {name: said for name, said in definitions.items() if name in node_definitions()}
     others = {
         second.format(name): {**said, "display_name": second.format(said["display_name"])} for name, said in own.items()

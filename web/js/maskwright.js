@@ -12,7 +12,7 @@ const DEFAULTS = { "Maskwright.View.Show": true, "Maskwright.View.Mode": MODES[0
 const setting = (id) => app.extensionManager?.setting?.get(id) ?? DEFAULTS[id];
 const views = new NodeViews(app, api, folderOf(import.meta.url), setting);
 
-// The editor tells of a change before it makes it.
+// The editor reports a change before applying it.
 const refresh = () => queueMicrotask(() => views.refresh());
 
 app.registerExtension({
