@@ -78,7 +78,8 @@ def joined(batches: Sequence[torch.Tensor], name: str) -> torch.Tensor:
     if len(shapes) > 1:
         raise InputError(
             f"{name} have different sizes: {describe([list(batch.shape) for batch in batches])}",
-            "Bring them to one size first, for example with 'Upscale Image'",
+            "Bring them to one size first",
+            code="image sizes",
         )
     return torch.cat(list(batches))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..core import checks
+from ._pipes import check_basic_pipe
 
 
 class FromBasicPipe:
@@ -27,7 +27,7 @@ class FromBasicPipe:
         return {"required": {"basic_pipe": ("BASIC_PIPE", {"tooltip": "The pipe to unpack."})}}
 
     def doit(self, basic_pipe):
-        return checks.check_basic_pipe(basic_pipe, needed=())
+        return check_basic_pipe(basic_pipe, needed=())
 
 
 class FromBasicPipeV2(FromBasicPipe):

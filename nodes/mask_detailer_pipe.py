@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from ..core.checks import PIPE_PARTS, as_image_batch, check_basic_pipe
+from ..core.checks import as_image_batch
 from ..core.detail.detail import detail
 from ..core.detail.settings import DetailerSettings
 from ..core.engine import Pipe
 from . import _view
 from ._host import detailing, sampling, schedulers
+from ._pipes import PIPE_PARTS, check_basic_pipe
 
 SAMPLING_PARTS = ("model", "positive", "negative")  # the parts of a pipe that sampling needs
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from exact_diffusion import EulerSampler, KnownTarget, SpaceToDepthVae
 from maskwright import NODE_CLASS_MAPPINGS
-from maskwright.core.checks import PIPE_PARTS
 from maskwright.core.detail.detail import Backend
 from maskwright.core.detail.settings import DetailerSettings
 from maskwright.core.errors import InputError
 from maskwright.nodes import mask_detailer_pipe
 from maskwright.nodes._host import detailing
+from maskwright.nodes._pipes import PIPE_PARTS
 
 NODE = NODE_CLASS_MAPPINGS["MaskDetailerPipe"]
 # Of each widget another value than its default.

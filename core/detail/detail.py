@@ -84,7 +84,8 @@ def detail(
     if any(text.strip() for text in settings.region_prompts) and pipe.add_text is None:
         raise InputError(
             "region_prompts has text, but the pipe has no CLIP to encode it",
-            "Put one into the pipe with 'EditBasicPipe', or leave region_prompts empty",
+            "Give a pipe with a CLIP, or leave region_prompts empty",
+            code="no CLIP",
         )
     image = as_image_batch(image, clamp=False)
     regions = find_image_regions(

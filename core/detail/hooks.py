@@ -130,6 +130,7 @@ class Hooks:
             raise PackError(
                 f"The detailer hook {self._full_name(name)} failed: {type(error).__name__}: {error}",
                 "Remove the hook, or check its settings",
+                code="hook failed",
             ) from error
 
     def _latent(self, name: str, latent: dict[str, Any]) -> dict[str, Any]:
@@ -161,6 +162,7 @@ class Hooks:
         return PackError(
             f"The detailer hook {self._full_name(method)} gave {describe(answer)}, not {expected}",
             "Remove the hook, or ask its author",
+            code="hook answer",
         )
 
 

@@ -40,9 +40,9 @@ def find_image_regions(
     if any(is_whole_by_faint_values(one, regions) for one, regions in zip(mask.split(1), per_mask)):
         _log.warning(
             "A region covers the whole image only because of mask values below %g: every pixel of at least 1/255 is "
-            "selected. To drop such pixels, pass the mask through the node 'ThresholdMask'",
-            FAINT,
-        )
+            "selected. To drop such pixels, threshold the mask first, for example at %g",
+            FAINT, FAINT,
+        )  # fmt: skip
     (height, width), (mask_height, mask_width) = image.shape[1:3], mask.shape[1:]
     if (mask_width, mask_height) != (width, height):
         x_scale, y_scale = width / mask_width, height / mask_height

@@ -164,7 +164,7 @@ class Refiner:
                 latent["noise_mask"] = _stack(noise_masks, latent["samples"].shape[-2:])
         if "noise_mask" in latent:  # hooks may combine it with the samples, and a host's VAE returns those on the CPU
             latent["noise_mask"] = latent["noise_mask"].to(latent["samples"].device)
-        _check_finite(latent["samples"], "The VAE gave NaN or infinite values when it encoded a crop", _VAE_REMEDY)
+        _check_vae(latent["samples"], "encoded")
         return pipe, latent
 
     def _encode_for_inpainting(self, pipe: Pipe, mask: torch.Tensor, pixels: torch.Tensor, tiled: bool) -> tuple:
@@ -174,7 +174,7 @@ class Refiner:
         """``[B,H,W,3]`` in 0..1 on the device."""
         decoded = []
         for pixels in self._run_vae(self._vae.decode, latent["samples"].split(1)):
-            _check_finite(pixels, "The VAE gave NaN or infinite values when it decoded a crop", _VAE_REMEDY)
+            _check_vae(pixels, "decoded")
             decoded.append(tensors.rgb(pixels.to(self._device, torch.float32)).clamp(0, 1))
         result = _cat(decoded)
         if len(result) != rows:
@@ -257,15 +257,12 @@ class Refiner:
                 resume=samples,
             )
             samples = self._sampler.sample(rest)
-        _check_finite(
-            samples,
-            f"The sampler {describe(run.sampler_name)} gave NaN or infinite values",
-            "Check the model, its precision and cfg, or try another sampler or scheduler",
-        )
+        if not _is_finite(samples):
+            raise PackError(
+                f"The sampler {describe(run.sampler_name)} gave NaN or infinite values",
+                "Check the model, its precision and cfg, or try another sampler or scheduler",
+            )
         return samples
-
-
-_VAE_REMEDY = "Run the VAE in full precision (ComfyUI's --fp32-vae) or use another VAE"
 
 
 def _stack(noise_masks: list[torch.Tensor], size: Sequence[int]) -> torch.Tensor:
@@ -282,7 +279,15 @@ def _cat(rows: list[torch.Tensor]) -> torch.Tensor:
     return rows[0] if len(rows) == 1 else torch.cat(rows)
 
 
-def _check_finite(values: torch.Tensor, problem: str, remedy: str) -> None:
-    low, high = (bound.item() for bound in values.aminmax())  # one pass over the memory; NaN makes both NaN
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise PackError(problem, remedy)
+def _check_vae(values: torch.Tensor, verb: str) -> None:
+    if not _is_finite(values):
+        raise PackError(
+            f"The VAE gave NaN or infinite values when it {verb} a crop",
+            "Run the VAE in full precision, or use another VAE",
+            code="VAE not finite",
+        )
+
+
+def _is_finite(values: torch.Tensor) -> bool:
+    low, high = values.aminmax()  # one pass over the memory; NaN makes both NaN
+    return math.isfinite(low.item()) and math.isfinite(high.item())

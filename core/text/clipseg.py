@@ -39,23 +39,26 @@ _PICTURES = LastTensors(64_000_000)
 _log = logging.getLogger(__name__)
 
 
+def _unusable(problem: str) -> InputError:
+    return InputError(problem, "Give a CLIPSeg processor and model as transformers loads them", code="CLIPSeg model")
+
+
 def check_pair(value: object, name: str = "clipseg_model") -> tuple:
     """Return ``value`` if it is a CLIPSEG_MODEL, the pair ``(processor, model)``.
 
     Raises:
         InputError: Something else.
     """
-    remedy = "Connect the output of 'CLIPSeg Model Loader'"
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         held = f" of {len(value)}" if isinstance(value, (tuple, list)) else ""
-        raise InputError(f"{name} is a {type(value).__name__}{held}, not a pair (processor, model)", remedy)
+        raise _unusable(f"{name} is a {type(value).__name__}{held}, not a pair (processor, model)")
     processor, model = value
     for part, role, needed in (
         (processor, "processor", ("tokenizer", "image_processor")),
         (model, "model", ("clip", "decoder", "extract_layers", "get_conditional_embeddings")),
     ):
         if not all(hasattr(part, attribute) for attribute in needed):
-            raise InputError(f"{name} holds a {type(part).__name__} where the CLIPSeg {role} should be", remedy)
+            raise _unusable(f"{name} holds a {type(part).__name__} where the CLIPSeg {role} should be")
     return processor, model
 
 
@@ -95,10 +98,7 @@ class ImageSettings:
         resample = getattr(processor, "resample", 2)
         resample = getattr(resample, "value", resample)
         if not isinstance(resample, Hashable):
-            raise InputError(
-                f"the CLIPSeg processor's resample is {describe(resample)}, not a resize filter",
-                "Connect the output of 'CLIPSeg Model Loader'",
-            )
+            raise _unusable(f"the CLIPSeg processor's resample is {describe(resample)}, not a resize filter")
         # Pillow's numbers, or torchvision's names.
         names = {0: "nearest", "nearest": "nearest", 2: "bilinear", "bilinear": "bilinear"}
         normalizes = getattr(processor, "do_normalize", True)
@@ -115,18 +115,12 @@ class ImageSettings:
 def _setting(value: object, name: str, low: float = -_LARGEST_SETTING, high: float = _LARGEST_SETTING) -> float:
     if isinstance(value, Real) and low <= value <= high:
         return float(value)
-    raise InputError(
-        f"the CLIPSeg processor's {name} is {describe(value)}, not a number from {low:g} to {high:g}",
-        "Connect the output of 'CLIPSeg Model Loader'",
-    )
+    raise _unusable(f"the CLIPSeg processor's {name} is {describe(value)}, not a number from {low:g} to {high:g}")
 
 
 def _three_settings(values: object, name: str, low: float = -_LARGEST_SETTING) -> tuple[float, ...]:
     if not hasattr(values, "__len__") or len(values) != 3:
-        raise InputError(
-            f"the CLIPSeg processor's {name} is {describe(values)}, not three numbers",
-            "Connect the output of 'CLIPSeg Model Loader'",
-        )
+        raise _unusable(f"the CLIPSeg processor's {name} is {describe(values)}, not three numbers")
     return tuple(_setting(value, name, low) for value in values)
 
 
@@ -150,9 +144,8 @@ class Segmenter:
         self._vision = model.clip.vision_model
         layers = len(self._vision.encoder.layers)
         if not all(0 <= layer < layers for layer in model.extract_layers):
-            raise InputError(
-                f"clipseg_model reads the vision layers {list(model.extract_layers)}, counted from 0, and has {layers}",
-                "Connect the output of 'CLIPSeg Model Loader'",
+            raise _unusable(
+                f"clipseg_model reads the vision layers {list(model.extract_layers)}, counted from 0, and has {layers}"
             )
         self.patch = int(self._vision.embeddings.patch_embedding.stride[0])
 

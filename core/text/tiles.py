@@ -61,8 +61,9 @@ class Answers:
         if not all(logits.isfinite().all() for logits in (wanted, unwanted) if logits is not None):
             raise ModelError(
                 "the CLIPSeg model answered with NaN or infinite values",
-                "Its weights may be damaged, or too large for half precision: start ComfyUI with --force-fp32, or "
-                "fetch the model again",
+                "Its weights may be damaged, or too large for half precision: run it in full precision, or fetch the "
+                "model again",
+                code="CLIPSeg not finite",
             )
         if unwanted is None:
             return wanted.sigmoid()
