@@ -1,4 +1,4 @@
-"""Shared by the CLIPSeg nodes: their common widgets, and loading the model."""
+"""The text-to-mask engine of the CLIPSeg nodes: finding, loading and moving its model."""
 
 from __future__ import annotations
 
@@ -7,54 +7,9 @@ from pathlib import Path
 
 from ..core.engine import Progress
 from ..core.text import clipseg
-from ..core.text.query import LARGEST_RESOLUTION, RESOLUTION, RESOLUTION_STEP
-from ..models import catalog
 from ..models import clipseg as clipseg_models
 from . import _host as host
 from . import _view
-
-TEXT = (
-    "STRING",
-    {
-        "default": "",
-        "multiline": True,
-        "grows": False,
-        "placeholder": "text: what to select, e.g. face | hair",
-        "dynamicPrompts": False,
-        "tooltip": "What to select, in plain words. Separate several things with a vertical bar; commas do not "
-        "separate. If empty, the result is arbitrary. Only the first 77 tokens (about 50 words) are used; the log "
-        "shows what was cut.",
-    },
-)
-NEGATIVE_TEXT = (
-    "STRING",
-    {
-        "default": "",
-        "multiline": False,
-        "dynamicPrompts": False,
-        "tooltip": "What to leave out; separate several things with a vertical bar. Its score is subtracted from that "
-        "of text, so lower the threshold if the mask breaks up. If empty, nothing is subtracted.",
-    },
-)
-RESOLUTION = (
-    "INT",
-    {
-        "default": RESOLUTION,
-        "min": RESOLUTION,
-        "max": LARGEST_RESOLUTION,
-        "step": RESOLUTION_STEP,
-        "tooltip": "Working resolution. The model was trained at 352. Higher values find smaller objects and finer "
-        "edges but take longer; above 704, or when memory is short, the image is processed in tiles and large objects "
-        "may be missed. Blur and dilation keep their scale.",
-    },
-)
-CLIPSEG_MODEL = (
-    "CLIPSEG_MODEL",
-    {
-        "tooltip": "Optional, from 'CLIPSeg Model Loader'. If not connected, "
-        f"{clipseg_models.DEFAULT} is used ({catalog.download_size(catalog.CLIPSEG)}, downloaded once)."
-    },
-)
 
 
 def folders() -> list[Path]:
