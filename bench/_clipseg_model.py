@@ -16,8 +16,10 @@ from pathlib import Path
 
 import torch
 from _measuring import seconds
-from maskwright.core import clipseg, packed_layers
 from maskwright.core.side_by_side import side_by_side
+from maskwright.core.text import packed_layers
+from maskwright.core.text.query import RESOLUTION
+from maskwright.core.text.tiles import _LARGEST_WHOLE, _tile_starts
 from tiny_clipseg import write as write_tiny_model
 from torch.nn import functional
 
@@ -39,7 +41,7 @@ def write_model(folder: Path) -> Path:
             "eos_token_id": vocabulary - 1,
             "pad_token_id": vocabulary - 1,
         },
-        vision_config={"image_size": clipseg.RESOLUTION, "patch_size": PATCH},
+        vision_config={"image_size": RESOLUTION, "patch_size": PATCH},
         extract_layers=[3, 6, 9],
         reduce_dim=64,
         use_complex_transposed_convolution=True,
@@ -51,7 +53,7 @@ def write_model(folder: Path) -> Path:
             parameter.normal_(0, 1.2 / parameter[0].numel() ** 0.5, generator=generator)
     model.save_pretrained(folder)
     settings = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
-    settings["size"] = {"height": clipseg.RESOLUTION, "width": clipseg.RESOLUTION}
+    settings["size"] = {"height": RESOLUTION, "width": RESOLUTION}
     (folder / "preprocessor_config.json").write_text(json.dumps(settings), encoding="utf-8")
     return folder
 
@@ -102,19 +104,19 @@ TEXT_BYTES = TEXT.layers * (4 * TEXT.width**2 + 2 * TEXT.width * TEXT.inner) * 4
 
 def tiles(resolution: int) -> tuple[int, int]:
     """How many tiles the pack looks at for one picture, and the patches in each."""
-    side, largest = resolution // PATCH, clipseg._LARGEST_WHOLE * clipseg.RESOLUTION // PATCH
+    side, largest = resolution // PATCH, _LARGEST_WHOLE * RESOLUTION // PATCH
     if side <= largest:
         return 1, side**2
-    return len(clipseg._tile_starts(side, largest)) ** 2, largest**2
+    return len(_tile_starts(side, largest)) ** 2, largest**2
 
 
-def tower_operations(resolution: int = clipseg.RESOLUTION) -> int:
+def tower_operations(resolution: int = RESOLUTION) -> int:
     """Of the vision tower for one picture: its patches, one more token, and the layers that the decoder reads."""
     count, patches = tiles(resolution)
     return count * (2 * patches * 3 * PATCH**2 * TOWER.width + TOWER.operations(patches + 1))
 
 
-def decoder_operations(prompts: int, resolution: int = clipseg.RESOLUTION) -> int:
+def decoder_operations(prompts: int, resolution: int = RESOLUTION) -> int:
     """Of the decoder for one picture: what it reads is made narrow once, the rest is done for each prompt."""
     count, patches = tiles(resolution)
     width = DECODER.width

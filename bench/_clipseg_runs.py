@@ -14,7 +14,9 @@ from _clipseg_model import DECODER, TOWER, decoder_operations, products_alone, t
 from _measuring import Watched, Way, floor, operations_per_second, seconds
 from _rows import Figure
 from maskwright import NODE_CLASS_MAPPINGS
-from maskwright.core import clipseg
+from maskwright.core.text import clipseg
+from maskwright.core.text.query import RESOLUTION, Query
+from maskwright.core.text.segment import score
 from maskwright.models import clipseg as models
 from PIL import Image
 
@@ -63,13 +65,13 @@ class Work:
 
     pictures: int = 1
     prompts: int = 1
-    resolution: int = clipseg.RESOLUTION
+    resolution: int = RESOLUTION
     device: str = "cpu"
     dtype: torch.dtype = torch.float32
 
     def __str__(self) -> str:
         parts = [so_many(self.pictures, "picture"), so_many(self.prompts, "prompt")]
-        if self.resolution != clipseg.RESOLUTION:
+        if self.resolution != RESOLUTION:
             parts.append(f"resolution {self.resolution}")
         if self.dtype != torch.float32:
             parts.append(name_of(self.dtype))
@@ -115,7 +117,7 @@ def _copying(count: int) -> float:
     return min(seconds(lambda: (images.to(device="cuda"), masks.to("cpu")), "cuda") for _ in range(3))
 
 
-def masking(images: torch.Tensor, text: str, pair: tuple, resolution: int = clipseg.RESOLUTION) -> torch.Tensor:
+def masking(images: torch.Tensor, text: str, pair: tuple, resolution: int = RESOLUTION) -> torch.Tensor:
     """By the node, where `host.device` says."""
     return NODE_CLASS_MAPPINGS["CLIPSegMasking"]().CLIPSeg_image(images, text, pair, "", resolution)[0]
 
@@ -132,8 +134,8 @@ class Runner:
         images, text = pictures(work.pictures), " | ".join(work.asked)
         if work.dtype == torch.float32:
             return lambda: masking(images, text, self.pair, work.resolution)
-        segmenter, query = self.segmenter(work.dtype), clipseg.Query(text, "", work.resolution)
-        return lambda: clipseg.masking(images, segmenter, query)
+        segmenter, query = self.segmenter(work.dtype), Query(text, "", work.resolution)
+        return lambda: score(images, segmenter, query).masks
 
     def earlier(self, work: Work) -> Way:
         images = pictures(work.pictures)

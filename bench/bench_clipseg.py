@@ -49,8 +49,8 @@ from _clipseg_runs import (
 from _measuring import Spread, Watched, Way, devices, floor, peak_memory, process_memory, seconds
 from _measuring import side_by_side as in_turns
 from _rows import Figure, Report, Timing, add_growth
-from maskwright.core import clipseg, packed_layers
-from maskwright.core.last_tensors import LastTensors
+from maskwright.core.text import clipseg, packed_layers
+from maskwright.core.text.last_tensors import LastTensors
 from maskwright.models import clipseg as models
 from maskwright.nodes import _host as host
 

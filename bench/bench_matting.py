@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from _measuring import Watched, bytes_per_second, devices, peak_memory, side_by_side
 from _rows import Figure, Report, Timing, add_growth
-from maskwright.core import background, matting, tensors, threads
-from maskwright.core.matting import MattingSettings
+from maskwright.core import tensors, threads
+from maskwright.core.cutout import matting, remove, trimap
+from maskwright.core.cutout.trimap import MattingSettings
 from PIL import Image
 
 SIDES = {512: "0.26 megapixels", 1024: "1 megapixel", 2048: "4 megapixels", 4096: "16 megapixels"}
@@ -61,7 +62,7 @@ def main(quick: bool) -> None:
 class Scene:
     """A picture and its mask on a device: what this pack and the earlier way do with them."""
 
-    masks_per_picture = 1
+    masks_per_image = 1
 
     def __init__(self, image: torch.Tensor, mask: torch.Tensor, device: str) -> None:
         self.image, self.mask, self.device = image.to(device), mask.to(device), device
@@ -76,7 +77,7 @@ class Scene:
         return [tensors.to_pil(self.mask)]
 
     def now(self, matted: bool) -> torch.Tensor:
-        return background.remove(self.image.unsqueeze(0), self, MattingSettings() if matted else None)[0][0]
+        return remove.remove(self.image.unsqueeze(0), self, MattingSettings() if matted else None)[0][0]
 
     def earlier(self, matted: bool) -> torch.Tensor:
         import rembg
@@ -174,7 +175,7 @@ class Parts:
         watching["_preconditioner"] = self._counting(watching["_preconditioner"])
         with mock.patch.multiple(matting, **watching):
             self._watched["all"].watch(scene.now)(True)
-        self.unknown = (matting.trimap(scene.mask.cpu()) == 0.5).float().mean().item()
+        self.unknown = (trimap.trimap(scene.mask.cpu()) == 0.5).float().mean().item()
         sweeps = 2 * 64 * 4 / 3 * scene.pixels
         self.moved = 36 * scene.pixels + sweeps + self._steps * (12 * self._entries + 2 * 16 * self._of_factor)
 

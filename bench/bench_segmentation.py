@@ -20,7 +20,8 @@ import torch
 from _measuring import Way, devices, floor, peak_memory, side_by_side
 from _rows import NO_FASTER, Figure, Report, Timing, add_growth, shown_seconds
 from _salient_networks import KINDS, Kind, Network
-from maskwright.core import background, tensors
+from maskwright.core import tensors
+from maskwright.core.cutout import remove
 from maskwright.models import background as background_models
 from maskwright.models import onnx_runtime
 from maskwright.models import rembg as rembg_models
@@ -66,7 +67,7 @@ def main(quick: bool) -> None:
 
 def growth(report: Report, folder: Path, images: torch.Tensor, device: str, rounds: int) -> None:
     def remove(count: int) -> torch.Tensor:
-        return background.remove(images[:count], background_models.load("u2net", [folder], device=device))[0]
+        return remove.remove(images[:count], background_models.load("u2net", [folder], device=device))[0]
 
     few, many = (lambda: remove(2)), (lambda: remove(20))
     kept: dict[tuple[int, ...], torch.Tensor] = {}
@@ -109,7 +110,7 @@ class Compared:
         return torch.stack([tensors.from_pil(rembg.remove(tensors.to_pil(image), session=session)) for image in images])
 
     def now(self, images: torch.Tensor) -> torch.Tensor:
-        return background.remove(images, self.load())[0]
+        return remove.remove(images, self.load())[0]
 
     def ready(self, images: torch.Tensor) -> list[dict]:
         """What the network is shown."""

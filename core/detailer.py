@@ -27,12 +27,12 @@ from .checks import (
     check_whole_number,
     describe,
 )
-from .chunks import is_torch_out_of_memory
 from .conditionings import crop_conditioning
-from .engine import Pipe, Sampler, Sampling, Vae
+from .engine import Host, Pipe, Sampler, Sampling, Vae
 from .errors import InputError, PackError
 from .geometry import Box, Frame, frame, nearest_multiple
 from .hooks import Hooks
+from .memory import STAND_ALONE
 from .region_batches import Task, batches
 from .regions import FAINT, Region, find_regions, is_whole_by_faint_values, placed, scaled
 
@@ -131,18 +131,14 @@ class Backend:
         sampler, vae: See `interfaces`.
         hook: A detailer hook (see `engine.Hook`), or None.
         device: Where crops are resized and blended; None for the picture's own device.
-        is_out_of_memory: Says of an exception whether memory ran out.
-        is_interrupt: Says of an exception whether it is the user's wish to stop, which passes through everything.
-        free_memory: Gives back memory that is only held for later, before the next try.
+        host: What the program around the detailer does for it.
     """
 
     sampler: Sampler
     vae: Vae
     hook: object | None = None
     device: torch.device | None = None
-    is_out_of_memory: Callable[[BaseException], bool] = is_torch_out_of_memory
-    is_interrupt: Callable[[BaseException], bool] = lambda error: False
-    free_memory: Callable[[], None] = lambda: None
+    host: Host = STAND_ALONE
 
 
 @dataclass(frozen=True)
@@ -209,7 +205,7 @@ def _repeated(image: torch.Tensor, times: int, backend: Backend) -> torch.Tensor
     try:
         return image.repeat_interleave(times, dim=0)
     except Exception as error:
-        if not backend.is_out_of_memory(error):
+        if not backend.host.is_out_of_memory(error):
             raise
         count, height, width, _ = image.shape
         raise PackError(
@@ -262,7 +258,7 @@ class _Detailer:
         self.ranges = [_range(each) if backend.hook is not None else (0.0, 1.0) for each in pictures]
         self.device = backend.device or pictures.device
         self.hooks = Hooks(
-            backend.hook, passes=lambda error: backend.is_interrupt(error) or backend.is_out_of_memory(error)
+            backend.hook, passes=lambda error: backend.host.is_interrupt(error) or backend.host.is_out_of_memory(error)
         )
         if any(text.strip() for text in settings.region_prompts) and pipe.add_text is None:
             raise InputError(
@@ -361,15 +357,15 @@ class _Detailer:
             self.steps_done += self._steps_of(tasks)
             return refined
         except Exception as error:
-            out_of_memory = self.backend.is_out_of_memory(error)
+            out_of_memory = self.backend.host.is_out_of_memory(error)
             if out_of_memory and len(tasks) == 1:
                 raise _out_of_memory("Sampling", tasks[0].frame.width, tasks[0].frame.height) from error
             batch_may_be_why = len(tasks) > 1 and not isinstance(error, PackError)
-            if not out_of_memory and (not batch_may_be_why or self.backend.is_interrupt(error)):
+            if not out_of_memory and (not batch_may_be_why or self.backend.host.is_interrupt(error)):
                 raise
             reason = f"{type(error).__name__}: {error}"
         # Here the exception is gone, and with it the tensors that its frames held.
-        self.backend.free_memory()
+        self.backend.host.free_memory()
         self.at_once = len(tasks) // 2 if out_of_memory else 1
         if out_of_memory:
             _log.warning("Out of memory with %d regions at once; continuing with %d", len(tasks), self.at_once)
@@ -547,15 +543,15 @@ class _Detailer:
             try:
                 return work(False)
             except Exception as error:
-                if not self.backend.is_out_of_memory(error):
+                if not self.backend.host.is_out_of_memory(error):
                     raise
-            self.backend.free_memory()
+            self.backend.host.free_memory()
             self.tiled = True
             _log.warning("The VAE ran out of memory; going on in tiles")
         try:
             return work(True)
         except Exception as error:
-            if not self.backend.is_out_of_memory(error):
+            if not self.backend.host.is_out_of_memory(error):
                 raise
             raise PackError(
                 "The VAE ran out of memory, in tiles too", "Lower max_size or guide_size, or free memory elsewhere"

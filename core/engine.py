@@ -1,4 +1,4 @@
-"""What ``core`` asks of the world around it; ``nodes/_host/`` answers inside ComfyUI, tests with a few lines."""
+"""What ``core`` needs from outside: protocols that ``nodes/_host/``, ``models/`` and tests implement."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import torch
 
 
 class Progress(Protocol):
-    """Where long work reports itself, and where it learns that it should stop."""
+    """Where long work reports its progress, and learns that it should stop."""
 
     def step(self, count: int = 1) -> None:
-        """``count`` more units are done; 0 asks whether to go on. What the host raises to stop the work must pass."""
+        """Report ``count`` finished units; 0 only checks for an interrupt. Whatever it raises to stop the work must
+        pass through."""
 
 
 class NoProgress:
-    """A `Progress` that nobody watches."""
+    """A `Progress` that reports nothing and never stops the work."""
 
     def step(self, count: int = 1) -> None:
         return None
@@ -26,13 +27,61 @@ class NoProgress:
 WITHOUT_PROGRESS = NoProgress()
 
 
+class Host(Protocol):
+    """What the program around the library does for long work: ComfyUI, or `memory.StandAlone`."""
+
+    def progress(self, total: int) -> Progress:
+        """Start a progress bar of ``total`` steps."""
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Whether ``error`` says that memory ran out, on the device or on the CPU."""
+
+    def is_interrupt(self, error: BaseException) -> bool:
+        """Whether ``error`` is the user's request to stop, which must pass through everything."""
+
+    def free_memory(self) -> None:
+        """Free memory that is only cached, before the next try."""
+
+
 class MaskSource(Protocol):
-    """What selects something in a picture: a model that is ready to run."""
+    """A model that finds the subject of an image, ready to run."""
 
-    masks_per_picture: int
+    masks_per_image: int
 
-    def masks(self, picture: torch.Tensor) -> torch.Tensor:
-        """``[H,W,3 or 4]`` in 0..1 -> ``[masks_per_picture,H,W]`` in 0..1, on any device; alpha is not looked at."""
+    def masks(self, image: torch.Tensor) -> torch.Tensor:
+        """``[H,W,3 or 4]`` in 0..1 -> ``[masks_per_image,H,W]`` in 0..1, on any device; alpha is ignored."""
+
+
+class TextMaskEngine(Protocol):
+    """A model that finds what a text describes, ready to run.
+
+    Attributes:
+        device: Where images are prepared and answers returned.
+        on_cpu: Whether the model runs on the CPU, where several threads may use it at once.
+        patch: Size in pixels of the model's image patches.
+    """
+
+    device: torch.device
+    on_cpu: bool
+    patch: int
+
+    def side(self, scale: float) -> int:
+        """Side in pixels of the square image the model sees: ``scale`` times its own size, in whole patches."""
+
+    def batch_size(self, side: int) -> int:
+        """How many images of ``side`` pixels to try at once."""
+
+    def pixel_values(self, image: torch.Tensor, side: int) -> torch.Tensor:
+        """``[B,H,W,C]`` in 0..1 -> ``[B,3,side,side]``, as the model sees them."""
+
+    def text_embedding(self, prompt: str) -> torch.Tensor:
+        """A prompt, encoded."""
+
+    def activations(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
+        """Images ``[B,3,side,side]``, encoded: the part that does not depend on the prompt."""
+
+    def logits(self, activations: list[torch.Tensor], embedding: torch.Tensor) -> torch.Tensor:
+        """The scores ``[B,h,w]`` of a prompt, float32, before the sigmoid."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Several pieces of work at once on the cores of a CPU."""
+"""Process several items at once on the cores of a CPU."""
 
 from __future__ import annotations
 
@@ -11,6 +11,18 @@ import torch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+def rows_side_by_side(
+    work: Callable[[slice], tuple[torch.Tensor, ...]],
+) -> Callable[[slice], tuple[torch.Tensor, ...]]:
+    """``work`` for a slice of a batch, as `side_by_side` over its rows. It returns tensors with a row for each."""
+
+    def split(entries: slice) -> tuple[torch.Tensor, ...]:
+        rows = side_by_side(work, [slice(i, i + 1) for i in range(entries.start, entries.stop)])
+        return rows[0] if len(rows) == 1 else tuple(torch.cat(parts) for parts in zip(*rows))
+
+    return split
 
 
 def side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:

@@ -24,7 +24,7 @@ Place = Callable[[torch.nn.Module, Callable[[torch.nn.Module, torch.dtype], torc
 class ModnetMasks:
     """MODNet as a `core.engine.MaskSource`."""
 
-    masks_per_picture = 1
+    masks_per_image = 1
 
     def __init__(self, ready: Callable[[], modnet.MODNet]) -> None:
         self._ready = ready

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..core.checks import describe
-from ..core.clipseg import ImageSettings
 from ..core.engine import Progress
 from ..core.errors import DependencyError, InputError, ModelError, PackError
 from ..core.packages import import_package, is_failure
+from ..core.text.clipseg import ImageSettings
 from . import catalog, files, weights
 from .cache import ModelCache
 

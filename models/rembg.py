@@ -23,6 +23,7 @@ from PIL import Image
 
 from ..core import tensors, threads
 from ..core.errors import DependencyError, ModelError
+from ..core.memory import is_out_of_memory
 from ..core.packages import import_package, import_scipy
 from . import catalog, files, onnx_runtime
 from .background_files import DEMO, Found
@@ -56,7 +57,7 @@ class RembgMasks:
         self._session = session
         self._path = path
         self._shown = shown
-        self.masks_per_picture = 3 if shown else 1
+        self.masks_per_image = 3 if shown else 1
 
     @property
     def providers(self) -> list[str]:
@@ -79,7 +80,7 @@ class RembgMasks:
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
                 found = self._session.predict(image) if self._shown is None else self._clothes(image, self._shown)
         except Exception as error:  # of ONNX Runtime, which has a dozen kinds without a base of their own
-            if onnx_runtime.is_out_of_memory(error):
+            if is_out_of_memory(error):
                 raise MemoryError(f"not enough memory to run {self._path} ({error})") from error
             raise ModelError(
                 f"{self._path} failed on a picture of {image.width} x {image.height} ({error})",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from ..core import clipseg
 from ..core.engine import Progress
+from ..core.text import clipseg
+from ..core.text.query import LARGEST_RESOLUTION, RESOLUTION, RESOLUTION_STEP
 from ..models import catalog
 from ..models import clipseg as clipseg_models
 from . import _host as host
@@ -38,10 +39,10 @@ NEGATIVE_TEXT = (
 RESOLUTION = (
     "INT",
     {
-        "default": clipseg.RESOLUTION,
-        "min": clipseg.RESOLUTION,
-        "max": clipseg.LARGEST_RESOLUTION,
-        "step": clipseg.RESOLUTION_STEP,
+        "default": RESOLUTION,
+        "min": RESOLUTION,
+        "max": LARGEST_RESOLUTION,
+        "step": RESOLUTION_STEP,
         "tooltip": "Working resolution. The model was trained at 352. Higher values find smaller objects and finer "
         "edges but take longer; above 704, or when memory is short, the image is processed in tiles and large objects "
         "may be missed. Blur and dilation keep their scale.",

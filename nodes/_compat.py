@@ -10,8 +10,11 @@ import inspect
 from functools import partial, reduce, wraps
 from string import ascii_lowercase
 
-from ..core import checks, clipseg, masks, tensors
+from ..core import checks, masks, tensors
 from ..core.errors import InputError
+from ..core.text.query import Query, split_prompts
+from ..core.text.segment import score
+from ..core.text.selection import selection_images
 from . import _clipseg
 from . import _host as host
 from ._host import registry
@@ -87,14 +90,14 @@ class WasClipsegBatchMasking:
         device = pairs[0][0].device
         images = tensors.joined([tensors.rgb(image).to(device) for image, _ in pairs], "the images")
         segmenter = _clipseg.make_segmenter(values["clipseg_model"])
-        results = [clipseg.masking(image, segmenter, query, chunks=host.chunks(len(image))) for image, query in pairs]
+        results = [score(image, segmenter, query, host=host.ComfyHost()).masks for image, query in pairs]
         soft_masks = tensors.joined([result.to(device) for result in results], "the masks")
         return (images, soft_masks, tensors.mask_to_image(soft_masks), len(images))
 
 
-def _make_query(values: dict, name: str) -> clipseg.Query:
-    clipseg.split_prompts(values[name], name)  # so that its errors name this input
-    return clipseg.Query(values[name])
+def _make_query(values: dict, name: str) -> Query:
+    split_prompts(values[name], name)  # so that its errors name this input
+    return Query(values[name])
 
 
 def _make_signature(node: type) -> inspect.Signature:
@@ -140,7 +143,7 @@ class CombineSegMasks:
                 f"input_image is a batch of {len(image)}, and the masks are batches of {len(combined)}",
                 "Connect batches of the same size, or a single image or mask",
             )
-        grey, heat_map = clipseg.pictures_of_selection(image, combined)
+        grey, heat_map = selection_images(image, combined)
         return (combined, heat_map, tensors.mask_to_image(grey))
 
 

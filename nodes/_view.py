@@ -27,7 +27,7 @@ from . import _view_files
 KEY = "maskwright"
 REGIONS_EVENT = "maskwright.regions"
 PHASE_EVENT = "maskwright.phase"
-LOADING, DOWNLOAD, WORK = "loading", "download", "work"  # phases, beside those of `core.background`
+LOADING, DOWNLOAD, WORK = "loading", "download", "work"  # phases, beside those of `core.cutout.remove`
 PHASE_PAUSE = 0.5  # minimum seconds between messages about the same phase
 SUBFOLDER = "maskwright"
 LONGEST_SIDE = 1024  # of a preview image, in pixels
@@ -101,18 +101,19 @@ class View:
             result = (first, *result[1:])
         return {"ui": {KEY: entries}, "result": result}
 
-    def listener(self, images: torch.Tensor, scale: float) -> Callable[[slice, torch.Tensor], None]:
-        """A callback for `core.clipseg`, called with a slice of ``images`` ``[B,H,W,C]`` and its probabilities
-        ``[b,h,w]``.
+    @property
+    def max_images(self) -> int:
+        """For how many images of a batch the view shows something; 0 where no editor asked."""
+        return MAX_IMAGES if self._folder else 0
+
+    @_never_fail_the_run
+    def probabilities(self, images: torch.Tensor, probabilities: Sequence[torch.Tensor], scale: float) -> None:
+        """Probabilities ``[h,w]`` of the first of the ``images`` ``[B,H,W,C]``.
 
         Args:
             scale: Size of the probabilities relative to the model's native resolution.
         """
-        return functools.partial(self._listen, images, scale)
-
-    @_never_fail_the_run
-    def _listen(self, images: torch.Tensor, scale: float, entries: slice, probabilities: torch.Tensor) -> None:
-        for index, values in zip(range(entries.start, min(entries.stop, MAX_IMAGES)), probabilities):
+        for index, values in enumerate(probabilities[:MAX_IMAGES]):
             # Normalized by the maximum, since stretching would make the steps between small values visible.
             high = float(values.max()) or 1.0
             data, bits, shrunk = _encode_probabilities(values / high)

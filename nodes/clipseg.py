@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from ..core import checks, tensors
-from ..core import clipseg as clipseg_ops
+from ..core.text.query import Query
+from ..core.text.segment import segment
+from ..core.text.selection import Selection
 from . import _clipseg, _view
 from . import _host as host
 
@@ -101,12 +103,11 @@ class CLIPSeg:
         extra_pnginfo=None,
     ):
         image = checks.as_image_batch(image, "image")
-        query = clipseg_ops.Query(text, negative_text, resolution)
-        selection = clipseg_ops.Selection(blur, threshold, dilation_factor)
+        query = Query(text, negative_text, resolution)
+        selection = Selection(blur, threshold, dilation_factor)
         view = _view.View(extra_pnginfo)
-        segmenter = _clipseg.make_segmenter(clipseg_model, view)
-        mask, heat_map = clipseg_ops.segment(
-            image, segmenter, query, selection, host.chunks(len(image)), view.listener(image, query.scale)
-        )
-        result = (mask, heat_map, tensors.mask_to_image(mask))
+        engine = _clipseg.make_segmenter(clipseg_model, view)
+        found = segment(image, engine, query, selection, host.ComfyHost(), keep=view.max_images)
+        view.probabilities(image, found.probabilities, query.scale)
+        result = (found.masks, found.heat_maps, tensors.mask_to_image(found.masks))
         return view.answer(result, kind="selection", settings={**asdict(query), **asdict(selection)})

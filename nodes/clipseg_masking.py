@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from ..core import checks, tensors
-from ..core import clipseg as clipseg_ops
+from ..core.text.query import Query
+from ..core.text.segment import NORMALIZATIONS, score
 from . import _clipseg, _view
 from . import _host as host
 
@@ -51,7 +52,7 @@ class CLIPSegMasking:
                 "negative_text": _clipseg.NEGATIVE_TEXT,
                 "resolution": _clipseg.RESOLUTION,
                 "normalization": (
-                    list(clipseg_ops.NORMALIZATIONS),
+                    list(NORMALIZATIONS),
                     {
                         "default": "stretch",
                         "display_name": "normalize",
@@ -74,12 +75,11 @@ class CLIPSegMasking:
         extra_pnginfo=None,
     ):
         images = checks.as_image_batch(images, "images")
-        query = clipseg_ops.Query(text, negative_text, resolution)
-        checks.check_choice(normalization, "normalization", clipseg_ops.NORMALIZATIONS)
+        query = Query(text, negative_text, resolution)
+        checks.check_choice(normalization, "normalization", NORMALIZATIONS)
         view = _view.View(extra_pnginfo)
-        segmenter = _clipseg.make_segmenter(clipseg_model, view)
-        masks = clipseg_ops.masking(
-            images, segmenter, query, normalization, host.chunks(len(images)), view.listener(images, query.scale)
-        )
-        result = (masks, tensors.mask_to_image(masks))
+        engine = _clipseg.make_segmenter(clipseg_model, view)
+        scores = score(images, engine, query, normalization, host.ComfyHost(), keep=view.max_images)
+        view.probabilities(images, scores.probabilities, query.scale)
+        result = (scores.masks, tensors.mask_to_image(scores.masks))
         return view.answer(result, kind="probabilities", settings={**asdict(query), "normalization": normalization})

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..core import background, checks
-from ..core.matting import MattingSettings
+from ..core import checks
+from ..core.cutout.remove import remove
+from ..core.cutout.trimap import MattingSettings
 from ..models import background as background_models
 from ..models import background_files, catalog
 from . import _host as host
@@ -166,9 +167,7 @@ class ImageSegmentation:
             view.download_progress,
             host.unload_host_models,
         )
-        steps = background.progress_steps(len(images), source, settings)
-        chunks = host.chunks(steps, host.unload_host_models)
-        cutouts, masks = background.remove(images, source, settings, clean, chunks, view.begin)
+        cutouts, masks = remove(images, source, settings, clean, host.ComfyHost(host.unload_host_models), view.begin)
         view.comparison(images, cutouts)
         return view.answer((cutouts, masks), kind="comparison")
 

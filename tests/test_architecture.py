@@ -84,7 +84,7 @@ def test_imports_follow_the_arrows(path: Path) -> None:
         ("nodes/_host/sampling.py", "from comfy import samplers"),
         ("nodes/_host.py", "def f():\n    import comfy.utils"),
         ("nodes/clipseg.py", "import nodes"),
-        ("core/clipseg.py", "import transformers"),
+        ("core/text/clipseg.py", "import transformers"),
         ("nodes/clipseg.py", "from core import masks"),
     ],
 )
@@ -99,7 +99,7 @@ def test_a_wrong_arrow_would_be_seen(file: str, source: str) -> None:
         ("nodes/_host/sampling.py", "def f():\n    import nodes"),
         ("nodes/_host/sampling.py", "from ...core.engine import Sampling\nfrom . import schedulers"),
         ("nodes/clipseg.py", "from ..core import masks\nfrom ..models import clipseg\nfrom . import _host"),
-        ("core/clipseg.py", "def f():\n    import transformers"),
+        ("core/text/clipseg.py", "def f():\n    import transformers"),
         ("models/rembg.py", "from ..core.errors import ModelError"),
     ],
 )

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from exact_diffusion import EulerSampler, IdleSampler, KnownTarget, SpaceToDepthVae, noise_for, sigmas
+from hosts import TestHost
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from maskwright.core import masks, morphology, tensors
@@ -860,7 +861,7 @@ def test_the_users_wish_to_stop_passes_through_hooks(wish: type[BaseException]) 
 
     expected = PackError if wish is MemoryError else wish
     with pytest.raises(expected) as caught:
-        run(picture(), hook=Interrupted(), is_interrupt=lambda error: isinstance(error, Stop))
+        run(picture(), hook=Interrupted(), host=TestHost(interrupt=Stop))
     assert "Interrupted" not in str(caught.value)
 
 
@@ -872,16 +873,16 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing() -> None:
         if len(one.seeds) > 1:
             raise torch.cuda.OutOfMemoryError("no memory left")
 
-    freed = []
+    host = TestHost()
     mask = squares(*((x, y) for x in (4, 34, 64) for y in (4, 64)), side=16)
     options = replace(PLAIN, guide_size=16, crop_factor=1, region_batch=6)
     small, ample = EulerSampler(trouble=too_much), EulerSampler()
-    result = run(picture(), mask, options, SOFT_MODEL, small, free_memory=lambda: freed.append(1))
+    result = run(picture(), mask, options, SOFT_MODEL, small, host=host)
     wanted = run(picture(), mask, options, SOFT_MODEL, ample)
     torch.testing.assert_close(result.image, wanted.image, atol=1e-5, rtol=0)
     assert [len(one.seeds) for one in ample.runs] == [6]
     assert [len(one.seeds) for one in small.runs] == [6, 3, 1, 1, 1, 1, 1, 1]
-    assert len(freed) == 2
+    assert host.freed == 2
 
 
 def fail_for_several(error: type[BaseException]) -> Callable[[Any], None]:
@@ -900,15 +901,15 @@ SMALL = replace(PLAIN, guide_size=16, crop_factor=1, region_batch=4)
 def test_detail_continues_one_at_a_time_if_the_model_takes_one_row(
     error: type[Exception], caplog: pytest.LogCaptureFixture
 ) -> None:
-    image, freed = picture(), []
+    image, host = picture(), TestHost()
     sampler = EulerSampler(trouble=fail_for_several(error))
-    result = run(image, SIX, SMALL, SOFT_MODEL, sampler, free_memory=lambda: freed.append(1))
+    result = run(image, SIX, SMALL, SOFT_MODEL, sampler, host=host)
     expected = run(image, SIX, replace(SMALL, region_batch=1), SOFT_MODEL)
     assert torch.equal(result.image, expected.image)
     assert [len(one.seeds) for one in sampler.runs] == [4, 1, 1, 1, 1, 1, 1], "stays at one at a time"
     (record,) = caplog.records
     assert "4 regions" in record.getMessage() and "Batch size > 1 currently not supported" in record.getMessage()
-    assert freed == [1]
+    assert host.freed == 1
 
 
 def test_detail_continues_one_at_a_time_if_the_inpainting_encoder_takes_one_row() -> None:
@@ -958,7 +959,7 @@ def test_detail_does_not_retry_after_an_interrupt_or_a_pack_error(error: Any) ->
 
     sampler = EulerSampler(trouble=trouble)
     with pytest.raises(kind) as caught:
-        run(picture(), SIX, SMALL, sampler=sampler, is_interrupt=lambda each: isinstance(each, Stop))
+        run(picture(), SIX, SMALL, sampler=sampler, host=TestHost(interrupt=Stop))
     assert caught.value is raised
     assert len(sampler.runs) == 1
 
@@ -968,7 +969,7 @@ def test_out_of_memory_with_a_single_crop_is_a_clear_error() -> None:
         raise RuntimeError("the host's own out of memory")
 
     with pytest.raises(PackError, match="out of memory with a single crop of 64 x 64.*max_size"):
-        run(picture(), sampler=EulerSampler(trouble=never), is_out_of_memory=lambda e: "out of memory" in str(e))
+        run(picture(), sampler=EulerSampler(trouble=never))
 
 
 MEMORY_RAN_OUT = (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory"))

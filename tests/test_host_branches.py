@@ -66,7 +66,7 @@ def test_without_comfyui_everything_has_a_plain_answer(alone: None, monkeypatch:
     assert host.device() == torch.device("cpu")
     assert isinstance(host.progress(3), NoProgress)
     assert host.model_folders("clipseg") == [] and host.temp_folder() is None
-    assert not detailing.is_interrupt(KeyboardInterrupt())
+    assert not host.is_interrupt(KeyboardInterrupt())
     assert not host.is_out_of_memory(ValueError()) and host.is_out_of_memory(MemoryError())
     assert detailing.max_resolution() == 16384
     assert not registry.is_foreign("CLIPSeg")
@@ -85,7 +85,7 @@ def test_the_host_tells_its_device_and_its_longest_side(comfyui: SimpleNamespace
 def test_the_interrupt_passes_whatever_it_derives_from(comfyui: SimpleNamespace, base: type) -> None:
     kind = type("InterruptProcessingException", (base,), {})
     comfyui.management.InterruptProcessingException = kind
-    assert detailing.is_interrupt(kind()) and not detailing.is_interrupt(ValueError())
+    assert host.is_interrupt(kind()) and not host.is_interrupt(ValueError())
     assert not host.is_out_of_memory(kind())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 
 import torch
-from maskwright.core.last_tensors import LastTensors
+from maskwright.core.text.last_tensors import LastTensors
 
 
 def test_those_used_last_stay_within_the_limit() -> None:

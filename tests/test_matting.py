@@ -14,9 +14,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from maskwright.core import matting, tensors
+from maskwright.core import tensors
+from maskwright.core.cutout import closed_form, matting, smaller, trimap
+from maskwright.core.cutout import foreground as foreground_colors
+from maskwright.core.cutout.trimap import MattingSettings, why_unsolvable
 from maskwright.core.errors import DependencyError, InputError
-from maskwright.core.matting import MattingSettings
 from maskwright.core.progress import UNREPORTED
 
 scipy_ndimage = pytest.importorskip("scipy.ndimage")
@@ -137,7 +139,7 @@ def test_a_trimap_erodes_both_sure_parts_as_rembg_does(erode_size: int, sides: i
     square = None if erode_size == 0 else np.ones((min(erode_size, 130),) * 2)
     foreground = scipy_ndimage.binary_erosion(levels > 240, square)
     background = scipy_ndimage.binary_erosion(levels < 20, square, border_value=1)
-    result = matting.trimap(mask, 240, 20, erode_size).numpy()
+    result = trimap.trimap(mask, 240, 20, erode_size).numpy()
     np.testing.assert_array_equal(result == 1, foreground)
     np.testing.assert_array_equal(result == 0, background)
     assert set(np.unique(result)) <= {0, 0.5, 1}
@@ -146,12 +148,12 @@ def test_a_trimap_erodes_both_sure_parts_as_rembg_does(erode_size: int, sides: i
 def test_a_trimap_drawn_by_hand() -> None:
     mask = torch.tensor([[0, 0, 0, 0.5, 1, 1, 1, 1]]).repeat(5, 1)
     top, middle = [0, 0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5], [0, 0, 0.5, 0.5, 0.5, 1, 1, 0.5]
-    assert matting.trimap(mask, 240, 20, 3).tolist() == [top, middle, middle, middle, top]
+    assert trimap.trimap(mask, 240, 20, 3).tolist() == [top, middle, middle, middle, top]
 
 
 def test_levels_at_the_thresholds_are_unknown() -> None:
     mask = tensors.from_8bit(np.array([[19, 20, 240, 241]], np.uint8)).repeat_interleave(3, 1).repeat(3, 1)
-    assert matting.trimap(mask, 240, 20, 1)[1].tolist() == [0] * 3 + [0.5] * 6 + [1] * 3
+    assert trimap.trimap(mask, 240, 20, 1)[1].tolist() == [0] * 3 + [0.5] * 6 + [1] * 3
 
 
 @pytest.mark.parametrize(("foreground", "background"), [(100, 250), (100, 200), (0, 250), (128, 129), (100, 100)])
@@ -172,7 +174,7 @@ def test_trimap_crossed_thresholds(
     with pytest.raises(ValueError, match="stop after the trimap"):
         bg.alpha_matting_cutout(tensors.to_pil(image), tensors.to_pil(mask), foreground, background, erode_size)
     expected = np.select([trimaps[0] == 0, trimaps[0] == 1], [0, 1], 0.5)
-    np.testing.assert_array_equal(matting.trimap(mask, foreground, background, erode_size).numpy(), expected)
+    np.testing.assert_array_equal(trimap.trimap(mask, foreground, background, erode_size).numpy(), expected)
 
 
 @pytest.mark.parametrize(("foreground", "background"), [(100, 250), (60, 180)])
@@ -228,7 +230,7 @@ def test_the_equations_are_those_of_the_unknown_pixels_in_the_whole_picture() ->
     unknown = sure == 0.5
     whole = matting_laplacian(colours)
     u, k = unknown.ravel(), ~unknown.ravel()
-    matrix, right = matting._equations(colours, sure == 1, unknown)
+    matrix, right = closed_form._equations(colours, sure == 1, unknown)
     np.testing.assert_allclose(matrix.toarray(), whole[u][:, u], atol=1e-9)
     np.testing.assert_allclose(right, -whole[u][:, k] @ (sure.ravel()[k] == 1), atol=1e-9)
 
@@ -242,11 +244,11 @@ def test_matte_of_a_grey_image_is_closer_to_the_exact_solution_than_rembg() -> N
     levels = pytest.importorskip("skimage.data").camera()[180:270, 300:390]  # a leg of the tripod before grass
     image = tensors.from_8bit(np.repeat(levels[..., None], 3, axis=-1))
     mask = tensors.from_8bit((255 * scipy_ndimage.gaussian_filter((levels < 70).astype(float), 2)).astype(np.uint8))
-    sure = matting.trimap(mask, 240, 20, 8).numpy()
+    sure = trimap.trimap(mask, 240, 20, 8).numpy()
 
     height, width = levels.shape
     pixels = np.arange(height * width).reshape(height, width)
-    window = np.stack([pixels[1 + y : height - 1 + y, 1 + x : width - 1 + x].ravel() for y, x in matting._WINDOW])
+    window = np.stack([pixels[1 + y : height - 1 + y, 1 + x : width - 1 + x].ravel() for y, x in closed_form._WINDOW])
     c = (levels / 255).ravel()[window]
     c -= c.mean(axis=0)
     scale = 3 / (1e-7 / 9 + 3 * (c * c).mean(axis=0))
@@ -268,10 +270,10 @@ def test_matte_of_a_grey_image_is_closer_to_the_exact_solution_than_rembg() -> N
 
 def test_windows_are_taken_in_parts_without_seams(monkeypatch: pytest.MonkeyPatch) -> None:
     image, mask = PORTRAITS["curls"]
-    sure = matting.trimap(mask).numpy()
-    whole, _ = matting._equations(image.numpy(), sure == 1, sure == 0.5)
-    monkeypatch.setattr(matting, "_WINDOWS_AT_ONCE", 100)
-    parts, _ = matting._equations(image.numpy(), sure == 1, sure == 0.5)
+    sure = trimap.trimap(mask).numpy()
+    whole, _ = closed_form._equations(image.numpy(), sure == 1, sure == 0.5)
+    monkeypatch.setattr(closed_form, "_WINDOWS_AT_ONCE", 100)
+    parts, _ = closed_form._equations(image.numpy(), sure == 1, sure == 0.5)
     assert abs(parts - whole).max() < 1e-12
 
 
@@ -283,7 +285,7 @@ def test_conjugate_gradients_solve_a_system() -> None:
     matrix = csr_matrix(half @ half.T + np.eye(30))
     wanted = random.random(30)
     diagonal = 1 / matrix.diagonal()
-    found = matting._conjugate_gradient(matrix, matrix @ wanted, lambda v: diagonal * v, UNREPORTED, 1e-12)
+    found = closed_form._conjugate_gradient(matrix, matrix @ wanted, lambda v: diagonal * v, UNREPORTED, 1e-12)
     np.testing.assert_allclose(found, wanted, atol=1e-8)
 
 
@@ -308,11 +310,11 @@ def test_solved_smaller_it_stays_close_and_keeps_what_is_sure(name: str, monkeyp
     pymatting()
     image, mask = PORTRAITS[name]
     alpha, foreground = matting.matte(image, mask)
-    sure = matting.trimap(mask)
+    sure = trimap.trimap(mask)
     unknown = int((sure == 0.5).sum())
-    monkeypatch.setattr(matting, "_MOST_UNKNOWNS", unknown - 1)
-    monkeypatch.setattr(matting, "_SMALLER_UNKNOWNS", unknown // 3)
-    monkeypatch.setattr(matting, "_MOST_FOREGROUND_PIXELS", image.shape[0] * image.shape[1] // 3)
+    monkeypatch.setattr(matting, "MOST_UNKNOWNS", unknown - 1)
+    monkeypatch.setattr(smaller, "_SMALLER_UNKNOWNS", unknown // 3)
+    monkeypatch.setattr(foreground_colors, "_MOST_FOREGROUND_PIXELS", image.shape[0] * image.shape[1] // 3)
     small_alpha, small_foreground = matting.matte(image, mask)
     assert torch.equal(small_alpha[sure != 0.5], sure[sure != 0.5])
     assert (small_alpha - alpha).abs()[sure == 0.5].mean() < 4 / 255
@@ -325,11 +327,11 @@ def test_solved_smaller_it_stays_close_and_keeps_what_is_sure(name: str, monkeyp
 def test_solved_smaller_the_edge_is_finer_than_the_smaller_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     pymatting()
     image, mask = scene(head, noise=0, edge=1, blur=4)
-    monkeypatch.setattr(matting, "_MOST_UNKNOWNS", 100)
-    monkeypatch.setattr(matting, "_SMALLER_UNKNOWNS", int((matting.trimap(mask) == 0.5).sum()) // 16)
+    monkeypatch.setattr(matting, "MOST_UNKNOWNS", 100)
+    monkeypatch.setattr(smaller, "_SMALLER_UNKNOWNS", int((trimap.trimap(mask) == 0.5).sum()) // 16)
     y, x = np.mgrid[0:160, 0:130] / 160
     truth = torch.from_numpy((head(y, x) > 0).astype(np.float32))
-    unknown = matting.trimap(mask) == 0.5
+    unknown = trimap.trimap(mask) == 0.5
     alpha, _ = matting.matte(image, mask)
     blurred = torch.nn.functional.avg_pool2d(truth[None], 4)[:, None]  # what a smaller picture could hold at best
     blurred = torch.nn.functional.interpolate(blurred, truth.shape, mode="bilinear")[0, 0]
@@ -341,7 +343,7 @@ def test_colours_of_a_large_picture_are_estimated_around_its_edge(monkeypatch: p
     image, mask = scene(two, 300, 260)
     mask[150:] = 0  # one of the two, so that the part around it is smaller than the picture
     alpha, foreground = matting.matte(image, mask)
-    monkeypatch.setattr(matting, "_MOST_FOREGROUND_PIXELS", 200 * 200)
+    monkeypatch.setattr(foreground_colors, "_MOST_FOREGROUND_PIXELS", 200 * 200)
     _, part = matting.matte(image, mask)
     assert (part - foreground).abs()[alpha > 0.2].mean() < 4 / 255
     assert torch.equal(part[200:], image[200:])
@@ -417,7 +419,7 @@ def test_where_nothing_can_be_solved_the_plain_mask_is_used_and_the_log_says_why
 
 def test_a_picture_too_narrow_for_a_window_of_colours() -> None:
     sure = np.array([[0, 0.5, 0.5, 1]] * 2, np.float32)
-    assert "the picture is 4 x 2" in matting._why_not(sure, MattingSettings())
+    assert "the picture is 4 x 2" in why_unsolvable(sure, MattingSettings())
 
 
 def test_a_mask_of_another_size_is_refused() -> None:
@@ -495,8 +497,8 @@ def photograph() -> Scene:
 
 
 def factorise_as_pymatting_does(image: torch.Tensor, mask: torch.Tensor) -> None:
-    sure = matting.trimap(mask).numpy()
-    matrix, _ = matting._equations(image.numpy(), sure == 1, sure == 0.5)
+    sure = trimap.trimap(mask).numpy()
+    matrix, _ = closed_form._equations(image.numpy(), sure == 1, sure == 0.5)
     importlib.import_module("pymatting.preconditioner.ichol").ichol(matrix, discard_threshold=5e-3)
 
 
@@ -560,7 +562,7 @@ def test_matte_reports_all_its_steps(name: str) -> None:
 def test_matte_reports_steps_throughout(monkeypatch: pytest.MonkeyPatch) -> None:
     """While the equations are built, while they are solved, and while the colours are estimated."""
     pymatting()
-    monkeypatch.setattr(matting, "_WINDOWS_AT_ONCE", 1000)
+    monkeypatch.setattr(closed_form, "_WINDOWS_AT_ONCE", 1000)
     steps = []
 
     class Steps:
@@ -629,5 +631,5 @@ def test_every_picture(
     assert torch.equal(image, before[0]) and torch.equal(mask, before[1]), "changed in place"
     again, _ = matting.matte(image, mask, given_settings)
     assert torch.equal(again, alpha)
-    sure = matting.trimap(mask, *thresholds, erode_size)
+    sure = trimap.trimap(mask, *thresholds, erode_size)
     assert torch.equal(alpha, mask) or torch.equal(alpha[sure != 0.5], sure[sure != 0.5])

@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 import tiny_onnx
 import torch
-from maskwright.core import background as cutouts
+from hosts import TestHost
 from maskwright.core import tensors
-from maskwright.core.chunks import Chunks
+from maskwright.core.cutout import remove as cutouts
 from maskwright.core.errors import DependencyError, InputError, ModelError
 from maskwright.models import background, background_files, catalog, onnx_runtime, rembg
 from maskwright.models.cache import ModelCache
@@ -113,7 +113,7 @@ def test_clothes_are_classes_that_nothing_mixes(plain: types.ModuleType, folder:
     for part in range(3):  # red, green and blue beside each other, on black
         image[20:70, 60 + 60 * part : 120 + 60 * part, part] = 1
     source = load("u2net_cloth_seg", folder)
-    assert source.masks_per_picture == 3
+    assert source.masks_per_image == 3
     masks = source.masks(image)
     assert masks.shape == (3, 90, 300)
     assert set(masks.unique().tolist()) == {0.0, 1.0}
@@ -424,7 +424,7 @@ def test_masks_retries_after_releasing_memory(
     tiny_onnx.write(folder / "u2net.onnx")
     source, images = load("u2net", folder), picture()[None]
     expected = cutouts.remove(images, source)[1]
-    predict, failures, released = source._session.predict, [True, False], []
+    predict, failures, host = source._session.predict, [True, False], TestHost()
 
     def run_short(image: Image.Image) -> list[Image.Image]:
         if not failures or failures.pop(0):
@@ -432,9 +432,8 @@ def test_masks_retries_after_releasing_memory(
         return predict(image)
 
     monkeypatch.setattr(source._session, "predict", run_short, raising=False)
-    chunks = Chunks(release=lambda: released.append(1))
-    assert torch.equal(cutouts.remove(images, source, chunks=chunks)[1], expected)
-    assert released == [1]
+    assert torch.equal(cutouts.remove(images, source, host=host)[1], expected)
+    assert host.freed == 1
     with pytest.raises(MemoryError, match=r"not enough memory to run .*u2net\.onnx") as caught:
         cutouts.remove(images, source)
     assert "delete" not in str(caught.value).lower()
@@ -549,7 +548,7 @@ def test_modnet_needs_no_rembg_and_is_loaded_once(folder: Path, monkeypatch: pyt
 
     monkeypatch.setattr(modnet, "predict", predict)  # what it does has tests of its own
     source = background.load("modnet-p", [folder], place=place)
-    assert source.masks_per_picture == 1
+    assert source.masks_per_image == 1
     assert torch.equal(source.masks(image), image[..., 0].unsqueeze(0))
     assert torch.equal(source.masks(image), image[..., 0].unsqueeze(0))
     background.load("modnet-p", [folder], place=place).masks(image)

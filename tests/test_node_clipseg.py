@@ -13,9 +13,11 @@ import maskwright
 import pytest
 import tiny_clipseg
 import torch
-from maskwright.core import clipseg
 from maskwright.core.errors import InputError, PackError
-from maskwright.core.last_tensors import LastTensors
+from maskwright.core.text import clipseg
+from maskwright.core.text.last_tensors import LastTensors
+from maskwright.core.text.query import Query
+from maskwright.core.text.segment import score
 from maskwright.models import clipseg as clipseg_models
 from maskwright.nodes import _clipseg
 from maskwright.nodes import _host as host
@@ -115,7 +117,7 @@ def test_masking_gives_masks_and_the_same_as_pictures(loads: list[str]) -> None:
 
 def test_a_connected_model_is_used_and_none_is_loaded(pair: tuple, loads: list[str]) -> None:
     image = random_image(1, 20, 30, 3)
-    expected = clipseg.masking(image, clipseg.Segmenter(*pair), clipseg.Query("cat"))
+    expected = score(image, clipseg.Segmenter(*pair), Query("cat")).masks
     assert torch.equal(CLIPSegMasking().CLIPSeg_image(image, "cat", pair)[0], expected)
     assert torch.equal(CLIPSegMasking().CLIPSeg_image(image, "cat", list(pair))[0], expected)
     other = (pair[0], tiny_clipseg.model(seed=1))

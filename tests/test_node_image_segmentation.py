@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import tiny_onnx
 import torch
-from maskwright.core import background as background_ops
-from maskwright.core import matting, tensors
+from maskwright.core import tensors
+from maskwright.core.cutout import matting, trimap
+from maskwright.core.cutout import remove as background_ops
 from maskwright.core.engine import NoProgress
 from maskwright.core.errors import DependencyError, InputError, ModelError, PackError
 from maskwright.models import background, background_files, catalog, rembg
@@ -44,7 +45,7 @@ def plain() -> types.ModuleType:
 class Red:
     """Selects each pixel as much as it is red."""
 
-    masks_per_picture = 1
+    masks_per_image = 1
 
     def masks(self, picture: torch.Tensor) -> torch.Tensor:
         return picture[..., 0].unsqueeze(0)  # [H,W] -> [1,H,W]
@@ -127,7 +128,7 @@ def test_values_of_a_saved_file_run(red: list[str]) -> None:
     cutouts, masks = run(*SAVED, images=portrait(batch=2))
     assert cutouts.shape == (2, 48, 40, 4) and masks.shape == (2, 48, 40)
     assert red == ["isnet-general-use"]
-    expected = background_ops.remove(portrait(batch=2), Red(), matting.MattingSettings(230, 20, 10))
+    expected = background_ops.remove(portrait(batch=2), Red(), trimap.MattingSettings(230, 20, 10))
     assert torch.equal(cutouts, expected[0]) and torch.equal(masks, expected[1])
     assert torch.equal(cutouts[..., 3], masks)
 

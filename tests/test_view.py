@@ -117,7 +117,7 @@ def test_masking_sends_its_normalization(pair: tuple, temp: Path) -> None:
 def test_the_worst_of_pictures_stays_under_a_megabyte(side: int, bits: int, shrunk: int, temp: Path) -> None:
     image, noise = random(1, 1500, 1200, 3), random(1, side, side)
     view = _view.View(EDITOR)
-    view.listener(image, side / 352)(slice(0, 1), noise)
+    view.probabilities(image, noise, side / 352)
     (entry,) = view.answer(())["ui"][_view.KEY]
     files = [temp / entry[name]["subfolder"] / entry[name]["filename"] for name in ("picture", "probabilities")]
     assert sum(file.stat().st_size for file in files) < MEGABYTE
@@ -135,7 +135,7 @@ def test_small_probabilities_keep_their_steps(high: float, temp: Path) -> None:
     """`stretch` makes the best place bright, however small its probability is."""
     values = random(1, 352, 352) * high
     view = _view.View(EDITOR)
-    view.listener(random(1, 40, 30, 3), 1.0)(slice(0, 1), values)
+    view.probabilities(random(1, 40, 30, 3), values, 1.0)
     (entry,) = view.answer(())["ui"][_view.KEY]
     file = np.asarray(opened(temp, entry["probabilities"])).astype(float)
     told = entry["high"] * (file[:352] * 256 + file[352:]) / 65535
@@ -167,7 +167,7 @@ def test_several_cutouts_below_each_other_and_a_noisy_alpha(temp: Path) -> None:
 
 def test_one_pixel_and_one_channel(temp: Path) -> None:
     view = _view.View(EDITOR)
-    view.listener(random(2, 1, 1, 1), 1.0)(slice(1, 2), random(1, 1, 1))
+    view.probabilities(random(2, 1, 1, 1), random(1, 1, 1), 1.0)
     (entry,) = view.answer(())["ui"][_view.KEY]
     assert opened(temp, entry["picture"]).size == (1, 1)
     assert opened(temp, entry["probabilities"]).size == (1, 2)
@@ -176,9 +176,8 @@ def test_one_pixel_and_one_channel(temp: Path) -> None:
 def test_of_a_film_the_first_pictures_are_shown(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_view, "MAX_IMAGES", 3)
     view = _view.View(EDITOR)
-    listen = view.listener(random(5, 8, 8, 3), 1.0)
-    for entries in (slice(0, 2), slice(2, 4), slice(4, 5)):
-        listen(entries, random(entries.stop - entries.start, 8, 8))
+    assert view.max_images == 3 and _view.View(None).max_images == 0
+    view.probabilities(random(5, 8, 8, 3), random(5, 8, 8), 1.0)
     assert len(view.answer(())["ui"][_view.KEY]) == 3
     other = _view.View(EDITOR)
     other.comparison(random(5, 8, 8, 3), random(5, 8, 8, 3))
@@ -189,7 +188,7 @@ def test_of_a_film_the_first_pictures_are_shown(temp: Path, monkeypatch: pytest.
 
 def make_all_of(view: _view.View, image: torch.Tensor) -> None:
     """Call every method that makes images."""
-    view.listener(image, 1.0)(slice(0, len(image)), image[..., 0])
+    view.probabilities(image, image[..., 0], 1.0)
     view.comparison(image, image)
     view.on_region("3", image[0], [], 0)
 

@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from maskwright.core import clipseg, masks, morphology, previews, tensors
+from maskwright.core import masks, morphology, previews, tensors
+from maskwright.core.text.segment import NORMALIZATIONS
+from maskwright.core.text.selection import Selection, selected, stretched
 from maskwright.nodes import _view
 from pack import ROOT
 
@@ -70,16 +72,16 @@ def arithmetic_cases() -> list[tuple[dict, dict[str, torch.Tensor | np.ndarray]]
         )
     ):
         values = blobs(*size, number, empty)
-        got = clipseg.selected(values, clipseg.Selection(*settings), scale)
+        got = selected(values, Selection(*settings), scale)
         arrays = {"input": values, "selected": got, "levels": (previews.grey_levels(got) * 255).round().to(torch.uint8)}
         names = dict(zip(("blur", "threshold", "dilation_factor"), settings))
         add("selection", arrays, settings=names, scale=scale, width=size[0], height=size[1])
 
     for number, new in enumerate(((352, 352), (1024, 768), (100, 90), (1, 1))):
         values = blobs(352, 352, number)
-        for normalization in clipseg.NORMALIZATIONS:
+        for normalization in NORMALIZATIONS:
             if normalization == "stretch":
-                mask = clipseg.stretched(values, new[1], new[0])
+                mask = stretched(values, new[1], new[0])
             else:
                 mask = tensors.resize_mask(values, new[1], new[0], "bicubic")
             facts = {"width": 352, "height": 352, "newWidth": new[0], "newHeight": new[1]}

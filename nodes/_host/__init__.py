@@ -16,8 +16,7 @@ from typing import Any
 
 import torch
 
-from ...core import separable
-from ...core.chunks import Chunks, is_torch_out_of_memory
+from ...core import memory, separable
 from ...core.engine import NoProgress, Progress
 from ...core.errors import ModelError
 from . import unloading
@@ -87,7 +86,7 @@ def is_interrupt(error: BaseException) -> bool:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` means that a device ran out of memory."""
     # ComfyUI first: its check also clears the CUDA error, which the next call would raise again.
-    return (running() and _is_hosts_out_of_memory(error)) or is_torch_out_of_memory(error)
+    return (running() and _is_hosts_out_of_memory(error)) or memory.is_out_of_memory(error)
 
 
 def _is_hosts_out_of_memory(error: BaseException) -> bool:
@@ -138,9 +137,28 @@ def unload_host_models() -> None:
     release_memory()
 
 
-def chunks(total: int, release: Callable[[], None] = release_memory) -> Chunks:
-    """`Chunks` for a batch of ``total`` steps, with ComfyUI's progress bar, interrupt and out-of-memory handling."""
-    return Chunks(progress(total), is_out_of_memory, release)
+class ComfyHost:
+    """ComfyUI as a `core.engine.Host`; without ComfyUI, plain answers.
+
+    Args:
+        free: Frees memory before a smaller retry: `release_memory`, or `unload_host_models` for work that
+            ComfyUI makes no room for.
+    """
+
+    def __init__(self, free: Callable[[], None] = release_memory) -> None:
+        self._free = free
+
+    def progress(self, total: int) -> Progress:
+        return progress(total)
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return is_out_of_memory(error)
+
+    def is_interrupt(self, error: BaseException) -> bool:
+        return is_interrupt(error)
+
+    def free_memory(self) -> None:
+        self._free()
 
 
 class _Managed(torch.nn.Module):

@@ -9,7 +9,7 @@ import torch
 from ...core.checks import describe
 from ...core.detailer import Backend
 from ...core.errors import InputError
-from . import device, is_interrupt, is_out_of_memory, release_memory, running
+from . import ComfyHost, device, running
 from .sampling import HostSampler
 from .schedulers import SchedulerFunction
 from .vae import HostVae
@@ -36,9 +36,7 @@ def backend(vae: Any, hook: object | None, scheduler_function: SchedulerFunction
         vae=HostVae(vae),
         hook=hook,
         device=device(),
-        is_out_of_memory=is_out_of_memory,
-        is_interrupt=is_interrupt,
-        free_memory=release_memory,
+        host=ComfyHost(),
     )
 
 

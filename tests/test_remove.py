@@ -1,19 +1,19 @@
-"""core/background.py: what comes out of a source of masks, picture by picture."""
+"""core/cutout/remove.py: what comes out of a source of masks, picture by picture."""
 
 from __future__ import annotations
 
 import pytest
 import torch
+from hosts import TestHost
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from maskwright.core import background, matting
-from maskwright.core.chunks import Chunks
+from maskwright.core.cutout import matting, remove, trimap
 
 
 class Red:
     """Selects each pixel as much as it is red."""
 
-    masks_per_picture = 1
+    masks_per_image = 1
 
     def masks(self, picture: torch.Tensor) -> torch.Tensor:
         return picture[..., 0].unsqueeze(0)  # [H,W] -> [1,H,W]
@@ -22,7 +22,7 @@ class Red:
 class Channels(Red):
     """One mask for each colour."""
 
-    masks_per_picture = 3
+    masks_per_image = 3
 
     def masks(self, picture: torch.Tensor) -> torch.Tensor:
         return picture[..., :3].permute(2, 0, 1)  # [H,W,3] -> [3,H,W]
@@ -36,7 +36,7 @@ def test_colours_stay_straight_and_alpha_is_the_mask() -> None:
     images = random_images(2, 5, 7, 3)
     images[:, 0, :, 0] = 0  # not red: cut away
     before = images.clone()
-    cutouts, masks = background.remove(images, Red())
+    cutouts, masks = remove.remove(images, Red())
     assert cutouts.shape == (2, 5, 7, 4) and masks.shape == (2, 5, 7)
     assert torch.equal(masks, images[..., 0]) and torch.equal(cutouts[..., 3], masks)
     assert torch.equal(cutouts[:, 1:, :, :3], images[:, 1:])
@@ -46,14 +46,14 @@ def test_colours_stay_straight_and_alpha_is_the_mask() -> None:
 
 def test_what_was_transparent_stays_so() -> None:
     images = random_images(1, 4, 4, 4)
-    cutouts, masks = background.remove(images, Red())
+    cutouts, masks = remove.remove(images, Red())
     assert torch.equal(masks, images[..., 0] * images[..., 3])
     assert torch.equal(cutouts[..., 3], masks)
 
 
 def test_several_masks_a_picture_are_below_each_other_and_a_batch() -> None:
     images = random_images(2, 4, 6, 3)
-    cutouts, masks = background.remove(images, Channels())
+    cutouts, masks = remove.remove(images, Channels())
     assert cutouts.shape == (2, 12, 6, 4) and masks.shape == (6, 4, 6)
     for picture in range(2):
         for part in range(3):
@@ -75,8 +75,8 @@ def test_a_batch_is_its_pictures_one_by_one(
     batch: int, height: int, width: int, channels: int, source: Red, post_process: bool
 ) -> None:
     images = random_images(batch, height, width, channels)
-    together = background.remove(images, source, post_process=post_process)
-    alone = [background.remove(each, source, post_process=post_process) for each in images.split(1)]
+    together = remove.remove(images, source, post_process=post_process)
+    alone = [remove.remove(each, source, post_process=post_process) for each in images.split(1)]
     for whole, parts in zip(together, zip(*alone)):
         assert torch.equal(whole, torch.cat(parts))
         assert whole.dtype == torch.float32 and whole.isfinite().all() and whole.min() >= 0 and whole.max() <= 1
@@ -86,7 +86,7 @@ def test_masks_are_cleaned_before_they_are_used() -> None:
     images = torch.zeros(1, 20, 20, 3)
     images[:, 5:15, 5:15] = 1
     images[:, 1, 1] = 1  # a speck
-    masks = background.remove(images, Red(), post_process=True)[1]
+    masks = remove.remove(images, Red(), post_process=True)[1]
     assert torch.equal(masks, matting.post_process(images[..., 0]))
     assert masks[0, 1, 1] == 0 and masks[0, 10, 10] == 1
 
@@ -95,8 +95,8 @@ def test_with_matting_alpha_and_colours_are_those_of_the_matting() -> None:
     pytest.importorskip("pymatting")
     images = random_images(1, 24, 24, 3) * 0.2
     images[:, 6:18, 6:18, 0] = 1
-    wanted = matting.MattingSettings(background_threshold=60, erode_size=3)
-    cutouts, masks = background.remove(images, Red(), wanted)
+    wanted = trimap.MattingSettings(background_threshold=60, erode_size=3)
+    cutouts, masks = remove.remove(images, Red(), wanted)
     alpha, foreground = matting.matte(images[0], images[0, ..., 0], wanted)
     assert torch.equal(masks[0], alpha)
     assert torch.equal(cutouts[0], matting.cutout(images[0], alpha, foreground))
@@ -121,8 +121,9 @@ def test_progress_and_interrupt_are_a_picture_apart() -> None:
             if seen.count(1) == 2:
                 raise Interrupt
 
+    host = TestHost(Steps())
     with pytest.raises(Interrupt):
-        background.remove(random_images(5, 2, 2, 3), Counting(), chunks=Chunks(Steps()))
+        remove.remove(random_images(5, 2, 2, 3), Counting(), host=host)
     assert seen == ["picture", 1, "picture", 1]
 
 
@@ -136,18 +137,19 @@ def test_remove_with_matting_reports_its_phases_and_as_many_steps_as_it_announce
 
     images = random_images(2, 24, 24, 3)
     images[:, :8], images[:, 16:] = 0.0, 1.0  # sure background, sure foreground
-    matted = matting.MattingSettings(erode_size=1)
-    background.remove(images, Red(), matted, chunks=Chunks(Steps()), begin=events.append)
+    matted = trimap.MattingSettings(erode_size=1)
+    host = TestHost(Steps())
+    remove.remove(images, Red(), matted, host=host, begin=events.append)
     phases = [event for event in events if isinstance(event, str)]
-    assert phases == [background.SUBJECT, background.EDGES] * 2
+    assert phases == [remove.SUBJECT, remove.EDGES] * 2
     counts = [event for event in events if isinstance(event, int)]
-    assert sum(counts) == background.progress_steps(2, Red(), matted) and len(counts) > 8
-    first = events.index(background.EDGES)
+    assert sum(counts) == host.total and len(counts) > 8
+    first = events.index(remove.EDGES)
     assert sum(count for count in events[:first] if isinstance(count, int)) < sum(counts) / 4
 
 
 def test_when_memory_runs_out_it_is_released_and_the_picture_tried_again() -> None:
-    failures, released = [True, False, False], []
+    failures, host = [True, False, False], TestHost()
 
     class Short(Red):
         def masks(self, picture: torch.Tensor) -> torch.Tensor:
@@ -156,6 +158,5 @@ def test_when_memory_runs_out_it_is_released_and_the_picture_tried_again() -> No
             return super().masks(picture)
 
     images = random_images(2, 2, 2, 3)
-    chunks = Chunks(release=lambda: released.append(True))
-    assert torch.equal(background.remove(images, Short(), chunks=chunks)[1], images[..., 0])
-    assert released == [True]
+    assert torch.equal(remove.remove(images, Short(), host=host)[1], images[..., 0])
+    assert host.freed == 1
