@@ -90,8 +90,8 @@ class WasClipsegBatchMasking:
         device = pairs[0][0].device
         images = tensors.joined([tensors.rgb(image).to(device) for image, _ in pairs], "the images")
         segmenter = _clipseg.make_segmenter(values["clipseg_model"])
-        results = [score(image, segmenter, query, host=host.ComfyHost()).masks for image, query in pairs]
-        soft_masks = tensors.joined([result.to(device) for result in results], "the masks")
+        scores = (score(image, segmenter, query, host=host.ComfyHost()) for image, query in pairs)
+        soft_masks = tensors.joined([each.masks.to(device) for each in scores], "the masks")
         return (images, soft_masks, tensors.mask_to_image(soft_masks), len(images))
 
 
