@@ -6,7 +6,6 @@ All functions take and return float32 masks ``[B,H,W]``, on any device, and chan
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
 from . import separable
 from .checks import check_choice, check_number, check_whole_number
@@ -31,9 +30,7 @@ def threshold(mask: torch.Tensor, level: float) -> torch.Tensor:
 
 
 def gaussian_blur(mask: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Convolve with a Gaussian, cut off at 4 sigma, the picture mirrored at its border (the border pixel repeated).
-
-    The same as ``scipy.ndimage.gaussian_filter`` with its defaults.
+    """Convolve with a Gaussian, truncated at 4 sigma, as ``scipy.ndimage.gaussian_filter`` with its defaults.
 
     Args:
         mask: ``[B,H,W]``.
@@ -47,25 +44,16 @@ def gaussian_blur(mask: torch.Tensor, sigma: float) -> torch.Tensor:
     """
     sigma = check_number(sigma, "blur", 0, LARGEST_SIZE)
     radius = int(4.0 * sigma + 0.5)
-    if radius == 0:
-        return mask
-    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    weights = (weights / weights.sum()).to(mask.device, torch.float32)
-
-    rows, columns = (_mirrored(length, radius, mask.device) for length in mask.shape[1:])
-    blurred = []
-    for one in mask.split(1):  # one by one, since torch sums a batch in a different order
-        down = one.unsqueeze(1).index_select(2, rows)  # [1,H,W] -> [1,1,H,W]
-        across = F.conv2d(down, weights.view(1, 1, -1, 1)).index_select(3, columns)
-        blurred.append(F.conv2d(across, weights.view(1, 1, 1, -1)).squeeze(1).clamp(0, 1))
-    return torch.cat(blurred)
+    return _blur(mask, radius, sigma, "reflect").clamp(0, 1) if radius else mask
 
 
-def _mirrored(length: int, reach: int, device: torch.device) -> torch.Tensor:
-    """Indices of a row of ``length`` pixels and ``reach`` more on both sides: ... 1 0 | 0 1 2 ... | n-1 n-2 ..."""
-    position = torch.arange(-reach, length + reach, device=device) % (2 * length)
-    return torch.where(position < length, position, 2 * length - 1 - position)
+def _blur(mask: torch.Tensor, radius: int, sigma: float, border: str) -> torch.Tensor:
+    """Blur ``[B,H,W]`` with a Gaussian, truncated at ``radius`` pixels; see `separable.gaussian`."""
+    height, width = mask.shape[1:]
+    rows = separable.gaussian(height, radius, sigma, border, mask.device)
+    columns = separable.gaussian(width, radius, sigma, border, mask.device)
+    blurred = separable.filter_lines(mask, rows).transpose(1, 2)  # [B,H,W] -> [B,W,H]
+    return separable.filter_lines(blurred, columns).transpose(1, 2)  # back to [B,H,W]
 
 
 def combine(first: torch.Tensor, second: torch.Tensor, combination: str) -> torch.Tensor:
@@ -119,11 +107,7 @@ def feather(mask: torch.Tensor, width: int, fade: Sides = NO_SIDE) -> torch.Tens
     if radius == 0:
         return mask
     sigma = max(10.0, width / 3)
-    height, length = mask.shape[1:]
-    soft = separable.filter_lines(mask, separable.gaussian(height, radius, sigma, mask.device))
-    soft = soft.transpose(1, 2)  # [B,H,W] -> [B,W,H]
-    soft = separable.filter_lines(soft, separable.gaussian(length, radius, sigma, mask.device))
-    return _fade(soft.transpose(1, 2), radius, fade).clamp(0, 1)  # back to [B,H,W]
+    return _fade(_blur(mask, radius, sigma, "mirror"), radius, fade).clamp(0, 1)
 
 
 def _blur_radius(width: int, shorter_side: int) -> int:

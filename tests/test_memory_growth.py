@@ -31,7 +31,7 @@ import exact_diffusion, tiny_clipseg
 from maskwright import NODE_CLASS_MAPPINGS
 from maskwright.core import clipseg as clipseg_ops
 from maskwright.core.last_tensors import LastTensors
-from maskwright.core.detailer import Backend, DetailerSettings, Pipe, detail
+from maskwright.core.detail.detail import Backend, DetailerSettings, Pipe, detail
 
 node = {name: kind() for name, kind in NODE_CLASS_MAPPINGS.items()}
 pair = tiny_clipseg.make(Path(folder) / "clipseg")

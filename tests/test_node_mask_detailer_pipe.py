@@ -10,7 +10,7 @@ import torch
 from exact_diffusion import EulerSampler, KnownTarget, SpaceToDepthVae
 from maskwright import NODE_CLASS_MAPPINGS
 from maskwright.core.checks import PIPE_PARTS
-from maskwright.core.detailer import Backend, DetailerSettings
+from maskwright.core.detail.detail import Backend, DetailerSettings
 from maskwright.core.errors import InputError
 from maskwright.nodes import mask_detailer_pipe
 from maskwright.nodes._host import detailing

@@ -24,7 +24,7 @@ export class View {
     this.ticket = 1; // of the images to show; late answers for others are dropped
     this.fetching = 0; // the ticket of the requests in progress
     this.scheduled = false;
-    this.phase = ""; // of the run in progress; "" if this node is not part of it
+    this.phase = ""; // of the run in progress; "" if it has nothing to do for this node
     this.fraction = 0; // of the node's work that is done
     this.problem = ""; // in place of the image
     this.remark = ""; // about the last run
