@@ -377,6 +377,27 @@ def test_opacity_page_and_split_survive_undo_reload_and_tabs(editor: Editor) -> 
 
 
 @ONCE
+def test_missing_files_of_an_earlier_run_are_no_error(editor: Editor, server: comfyui.Server) -> None:
+    """After a reload the server's history still lists it, for instance because another workflow had the same nodes."""
+    editor.load({**from_picture(LOAD, widgets_values=["blue ring", 1, 0.5, 2, "", 352]), "id": str(uuid.uuid4())})
+    nothing_yet = editor.message(3)
+    before = set((server.base / "temp" / "maskwright").glob("*"))
+    editor.run()
+    editor.wait_for_picture(3)
+    for file in set((server.base / "temp" / "maskwright").glob("*")) - before:
+        file.unlink()
+    with editor.page.expect_response(lambda answer: "/view?" in answer.url and answer.status == 404):
+        editor.reload()
+    editor.page.wait_for_timeout(200)
+    assert editor.message(3) == nothing_yet
+    assert editor.errors and all("404" in text and "/view?" in text for text in editor.errors)
+    editor.errors.clear()
+    editor.set_widget(3, "text", "red star")
+    editor.run()
+    editor.wait_for_picture(3)
+
+
+@ONCE
 @pytest.mark.parametrize(
     "odd",
     [7, "closed", [], {"opacity": 3, "page": -1, "mode": 5}, {"opacity": {"heatMap": "x"}, "page": 1e9, "split": None}],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import uuid
 from collections.abc import Iterator
 
@@ -38,6 +40,8 @@ SEARCHES = {
 }
 FIRST = 5  # results that are seen without scrolling
 NARROWEST = 225  # the width that Vue nodes have at least
+# Chinese and Japanese characters, each as wide as an em dash, which every machine has a font for.
+CJK = re.compile("[\u3000-\u9fff\uff00-\uff60]")
 LOADER, SEGMENT = 2, 3
 
 
@@ -64,14 +68,20 @@ def segment_alone(text: str = "red star", branches: int = 1) -> dict:
     return {**graph(nodes, links), "id": str(uuid.uuid4())}
 
 
-def add(editor: Editor, *kinds: str) -> None:
-    """A new workflow with these nodes side by side, at half scale."""
+def add(editor: Editor, *kinds: str, labels: dict | None = None) -> None:
+    """A new workflow with these nodes side by side, at half scale.
+
+    Args:
+        labels: Labels of widgets by node and name, in place of the English ones.
+    """
     editor.load({"last_node_id": 0, "last_link_id": 0, "nodes": [], "links": [], "version": 0.4})
     editor.call(
-        "const graph = app.rootGraph ?? app.graph; given.forEach((kind, number) => {"
-        " const node = LiteGraph.createNode(kind); node.pos = [440 * number, 0]; graph.add(node) });"
+        "const graph = app.rootGraph ?? app.graph; given.kinds.forEach((kind, number) => {"
+        " const node = LiteGraph.createNode(kind); node.pos = [440 * number, 0];"
+        " for (const widget of node.widgets ?? []) widget.label = given.labels[kind]?.[widget.name] ?? widget.label;"
+        " graph.add(node) });"
         "app.canvas.ds.scale = 0.5; app.canvas.ds.offset = [200, 500]; app.canvas.setDirty(true, true)",
-        list(kinds),
+        {"kinds": list(kinds), "labels": labels or {}},
     )
     editor.wait_until_settled()
 
@@ -189,8 +199,14 @@ def cut_labels(editor: Editor, renderer: str) -> list[str]:
     )
 
 
-def test_labels_can_be_read_at_the_smallest_width(editor: Editor, renderer: str) -> None:
-    add(editor, *(kind for kind in NAMES if kind != "CLIPSegModelLoader"))  # that has one list with long names
+@pytest.mark.parametrize("language", ["en", "zh", "ja", "de"])
+def test_labels_can_be_read_at_the_smallest_width(editor: Editor, renderer: str, language: str) -> None:
+    """The labels of every language in an English editor, since not every editor knows every language."""
+    nodes = json.loads((ROOT / "locales" / language / "nodeDefs.json").read_text(encoding="utf-8"))
+    labels = {
+        kind: {name: CJK.sub("\u2014", each["name"]) for name, each in nodes[kind]["inputs"].items()} for kind in NAMES
+    }
+    add(editor, *(kind for kind in NAMES if kind != "CLIPSegModelLoader"), labels=labels)  # that has long model names
     assert cut_labels(editor, renderer) == []
 
 

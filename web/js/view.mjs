@@ -29,6 +29,7 @@ export class View {
     this.problem = ""; // in place of the image
     this.remark = ""; // about the last run
     this.isError = false; // whether the remark is about an error
+    this.isRecalled = false; // whether the entries come from the server's history
     this.build();
   }
 
@@ -274,7 +275,9 @@ export class View {
       if (ticket !== this.ticket) return;
       this.forget();
       const { texts } = this.frame;
-      this.problem = error?.isMissing ? texts.gone : filled(texts.unreadable, { reason: error?.message ?? error });
+      // The history lists runs whose files are gone: then the view looks as if there had been no run.
+      if (error?.isMissing && this.isRecalled) this.entries = [];
+      else this.problem = error?.isMissing ? texts.gone : filled(texts.unreadable, { reason: error?.message ?? error });
     }
     this.refresh();
   }
