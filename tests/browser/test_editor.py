@@ -433,6 +433,7 @@ def test_a_failed_run_is_told_in_plain_words(editor: Editor) -> None:
         editor.page.keyboard.press("Escape")
     reason = editor.message(3).removeprefix("The run failed: ").removesuffix(" …")
     assert editor.ended["exception_message"].startswith(reason) and "clipseg" in reason.lower()
+    assert "model.safetensors" in reason, "the remedy names the files to download"
     editor.load(from_picture(LOAD))
     editor.run()
     editor.wait_for_picture(3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import uuid
 
 import comfyui
@@ -440,6 +441,24 @@ def test_the_keyboard_works_after_a_view_with_the_focus_was_collapsed(editor: Ed
 # Runs
 
 
+def rgb(color: str) -> list[float]:
+    """A computed CSS color as three values 0..255."""
+    values = [float(value) for value in re.findall(r"[\d.]+", color.removeprefix("color(srgb"))[:3]]
+    return [255 * value for value in values] if color.startswith("color(srgb") else values
+
+
+def contrast(one: list[float], other: list[float]) -> float:
+    """The contrast ratio of two colors, 1 to 21, as WCAG 2 defines it."""
+
+    def luminance(color: list[float]) -> float:
+        parts = [value / 255 for value in color]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
 RECORD = (
     "window.__said = []; window.__events = [];"
     "for (const kind of ['progress', 'maskwright.phase'])"
@@ -535,8 +554,12 @@ def test_an_error_is_coloured_and_leaves_the_image(editor: Editor) -> None:
     editor.page.keyboard.press("Escape")
     assert editor.note(3).count("https://") == 1
     note = editor.view(3).query_selector(".maskwright-note")
-    red, green, _ = note.evaluate("(e) => getComputedStyle(e).color.match(/\\d+/g).map(Number)")
+    text, background = note.evaluate(
+        "(e) => [getComputedStyle(e).color, getComputedStyle(e.closest('.maskwright-view')).backgroundColor]"
+    )
+    red, green, _ = rgb(text)
     assert red > green + 50
+    assert contrast(rgb(text), rgb(background)) >= 4.5, "as WCAG asks of text"
     assert editor.view(3).evaluate(height) > before * 0.6
     editor.errors.clear()
 

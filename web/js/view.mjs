@@ -236,10 +236,11 @@ export class View {
     else if (this.loaded) message = "";
     this.message.textContent = message;
     this.message.hidden = !message;
+    this.message.title = message; // where it is too long for its place
     this.canvas.hidden = !!message;
     this.note.textContent = message ? "" : sentence || this.hint();
     this.note.hidden = !this.isOpen || !this.note.textContent;
-    this.note.title = this.note.textContent; // where it is too long for its place
+    this.note.title = this.note.textContent;
     const isError = !!this.problem || (this.isError && !activity);
     this.message.classList.toggle("maskwright-error", isError);
     this.note.classList.toggle("maskwright-error", isError);
