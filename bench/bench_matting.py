@@ -68,7 +68,7 @@ class Scene:
         self.image, self.mask, self.device = image.to(device), mask.to(device), device
         self.pixels = mask.numel()
 
-    def masks(self, _: torch.Tensor) -> torch.Tensor:
+    def predict_masks(self, _: torch.Tensor) -> torch.Tensor:
         """As a `core.engine.MaskSource`."""
         return self.mask.unsqueeze(0)  # [H,W] -> [1,H,W]
 

@@ -28,11 +28,11 @@ from .checks import (
     describe,
 )
 from .conditionings import crop_conditioning
-from .engine import Host, Pipe, Sampler, Sampling, Vae
+from .engine import Host, Pipe, Sampler, SamplerRun, Vae
 from .errors import InputError, PackError
 from .geometry import Box, SamplingFrame, fit_sampling_frame, nearest_multiple
 from .hooks import Hooks
-from .memory import STAND_ALONE
+from .memory import STANDALONE_HOST
 from .region_batches import Task, batches
 from .regions import FAINT, Region, covers_all_only_by_faint_values, embed_mask, find_regions, scale_region
 
@@ -138,7 +138,7 @@ class Backend:
     vae: Vae
     hook: object | None = None
     device: torch.device | None = None
-    host: Host = STAND_ALONE
+    host: Host = STANDALONE_HOST
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,7 @@ class _Detailer:
         refined crop and mask."""
         tasks = self._tasks(regions)
         self.total_steps = self._steps_of(tasks)
-        self.backend.sampler.expect(self.total_steps)
+        self.backend.sampler.set_total_steps(self.total_steps)
         boxes = [[] for _ in self.pictures]
         places = {}
         for task in tasks:
@@ -326,7 +326,7 @@ class _Detailer:
     # Conditionings.
 
     def _prepared(self, pipe: Pipe) -> Pipe:
-        model = self.backend.sampler.with_soft_noise_mask(pipe.model) if self.soft else pipe.model
+        model = self.backend.sampler.add_differential_diffusion(pipe.model) if self.soft else pipe.model
         return replace(pipe, model=model)
 
     def _for_region(self, pipe: Pipe, index: int, window: Box, made: dict) -> Pipe:
@@ -371,7 +371,7 @@ class _Detailer:
             _log.warning("Out of memory with %d regions at once; continuing with %d", len(tasks), self.at_once)
         else:
             _log.warning("Sampling failed with %d regions at once (%s); continuing one at a time", len(tasks), reason)
-        self.backend.sampler.expect(self.total_steps, self.steps_done)
+        self.backend.sampler.set_total_steps(self.total_steps, self.steps_done)
         refined = []
         while len(refined) < len(tasks):
             refined += self._refined(tasks[len(refined) : len(refined) + self.at_once])
@@ -450,7 +450,7 @@ class _Detailer:
 
         refiner = tasks[0].refiner
         start, switch, total = schedule(steps, denoise, settings.refiner_ratio if refiner else 0)
-        run = Sampling(
+        run = SamplerRun(
             model=model,
             positive=positive,
             negative=negative,

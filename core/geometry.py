@@ -1,7 +1,7 @@
-"""Boxes, and the arithmetic of crops and sizes, in whole pixels.
+"""Boxes, crop regions and sampling sizes, in whole pixels.
 
-Saved workflows depend on crop regions (`compute_crop_region`) and on the size a crop is scaled to where that size is one the
-VAE takes (`fit_sampling_frame`): neither may change by a pixel.
+Saved workflows depend on crop regions (`compute_crop_region`), and on sampling sizes (`fit_sampling_frame`) that the
+VAE accepts unchanged. Neither may change by a pixel.
 """
 
 from __future__ import annotations
@@ -134,8 +134,8 @@ def fit_sampling_frame(
 ) -> SamplingFrame:
     """The window of a region and the size it is sampled at.
 
-    The scale is `sampling_scale`. The scaled size is then brought to multiples of ``multiple``, so that nothing is cut off
-    or stretched inside the VAE:
+    The crop is scaled by `sampling_scale`. The result is rounded to multiples of ``multiple``, so that the VAE neither
+    crops nor stretches it:
 
     - A crop that is scaled takes the nearest multiple in each axis. That changes its proportions by at most half a
       step, and resizing the result back takes that away again.
@@ -151,9 +151,8 @@ def fit_sampling_frame(
     scale = sampling_scale(bbox, crop, guide_size, guide_size_for, max_size)
     width, height = int(crop.width * scale), int(crop.height * scale)
     if (width, height) != (crop.width, crop.height):
-        return SamplingFrame(
-            crop, nearest_multiple(width, multiple, max_size), nearest_multiple(height, multiple, max_size)
-        )
+        width, height = (nearest_multiple(length, multiple, max_size) for length in (width, height))
+        return SamplingFrame(crop, width, height)
     x1, x2, width = _unscaled_side(crop.x1, crop.x2, picture.x2, multiple, max_size)
     y1, y2, height = _unscaled_side(crop.y1, crop.y2, picture.y2, multiple, max_size)
     return SamplingFrame(Box(x1, y1, x2, y2), width, height)

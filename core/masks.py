@@ -92,9 +92,9 @@ def feather(mask: torch.Tensor, width: int, fade_sides: Sides = NO_SIDES) -> tor
     Args:
         mask: ``[B,H,W]``.
         width: In pixels, 0 or more; 0 changes nothing.
-        fade_sides: The sides of the mask beyond which the picture goes on though the mask ends. There the blend is made to
-            reach 0: what the blur left at that side is taken off, falling linearly to nothing at the blur's radius
-            inside. A mask that comes nowhere near its sides is not changed by this.
+        fade_sides: Sides where the mask ends but the image continues. There the blend is forced to 0 at the border:
+            the value left by the blur is subtracted, falling linearly to nothing over the blur's radius. Masks that
+            stay away from these sides do not change.
 
     Returns:
         ``[B,H,W]``.

@@ -22,7 +22,7 @@ import torch
 
 from . import tensors
 from .checks import check_choice, check_whole_number
-from .engine import WITHOUT_PROGRESS, Progress
+from .engine import NO_PROGRESS, Progress
 from .errors import InputError
 
 # The arithmetic below is written once for both: numpy on a CPU, torch on an accelerator. Numpy's threads, one a band,
@@ -41,9 +41,7 @@ _ACCELERATOR_PIXELS = 1 << 27
 _PIXELS_A_THREAD = 1 << 19
 
 
-def dilate(
-    mask: torch.Tensor, size: int, shape: str = "rectangle", progress: Progress = WITHOUT_PROGRESS
-) -> torch.Tensor:
+def dilate(mask: torch.Tensor, size: int, shape: str = "rectangle", progress: Progress = NO_PROGRESS) -> torch.Tensor:
     """Grow what is selected: the maximum over an element of ``size`` x ``size``.
 
     Args:
@@ -61,9 +59,7 @@ def dilate(
     return _morphology(mask, _Element(size, shape), _write_maximum, progress)
 
 
-def erode(
-    mask: torch.Tensor, size: int, shape: str = "rectangle", progress: Progress = WITHOUT_PROGRESS
-) -> torch.Tensor:
+def erode(mask: torch.Tensor, size: int, shape: str = "rectangle", progress: Progress = NO_PROGRESS) -> torch.Tensor:
     """Shrink what is selected: the minimum over an element of ``size`` x ``size``. Otherwise as `dilate`."""
     return _morphology(mask, _Element(size, shape), _write_minimum, progress)
 
@@ -73,7 +69,7 @@ def gradient(
     size: int | Sequence[int] = 3,
     shape: str = "rectangle",
     edge: str = "both",
-    progress: Progress = WITHOUT_PROGRESS,
+    progress: Progress = NO_PROGRESS,
 ) -> torch.Tensor:
     """Morphological gradient: a line along the edges of what is selected, as strong as the edge is steep.
 

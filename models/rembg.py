@@ -64,7 +64,7 @@ class RembgMasks:
         """Where it really runs, as ONNX Runtime calls it, best first."""
         return self._session.inner_session.get_providers()
 
-    def masks(self, picture: torch.Tensor) -> torch.Tensor:
+    def predict_masks(self, picture: torch.Tensor) -> torch.Tensor:
         """``[H,W,3 or 4]`` -> ``[1,H,W]``, or ``[3,H,W]`` (upper body, lower body, whole body) for clothes.
 
         The same numbers as rembg's: in 8 bits, the lowest 0 and the highest 255; all 0 where the model's answer is

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 from hosts import TestHost
-from maskwright.core.batching import in_chunks
+from maskwright.core.batching import run_in_chunks
 
 
 class Counter:
@@ -20,7 +20,7 @@ class Counter:
 def run(total: int, size: int, work: Callable, host: TestHost | None = None, shrink: Callable = lambda: False) -> None:
     """All chunks; the host's bar gets the steps."""
     host = host or TestHost()
-    for entries, _ in in_chunks(total, size, work, host, host.bar, shrink):
+    for entries, _ in run_in_chunks(total, size, work, host, host.bar, shrink):
         assert entries.stop <= total
 
 

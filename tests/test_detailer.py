@@ -446,7 +446,7 @@ def test_whole_crops_have_no_noise_mask() -> None:
 @pytest.mark.parametrize(("mask_mode", "feather", "soft"), [(True, 20, True), (True, 0, False), (False, 20, False)])
 def test_differential_diffusion_is_on_for_blurred_noise_masks(mask_mode: bool, feather: int, soft: bool) -> None:
     class Sampler(IdleSampler):
-        def with_soft_noise_mask(self, model):
+        def add_differential_diffusion(self, model):
             return ("soft", model)
 
     sampler = Sampler()

@@ -19,7 +19,7 @@ from maskwright.core.cutout import closed_form, matting, smaller, trimap
 from maskwright.core.cutout import foreground as foreground_colors
 from maskwright.core.cutout.trimap import MattingSettings, why_unsolvable
 from maskwright.core.errors import DependencyError, InputError
-from maskwright.core.progress import UNREPORTED
+from maskwright.core.progress import NO_STAGE
 
 scipy_ndimage = pytest.importorskip("scipy.ndimage")
 
@@ -285,7 +285,7 @@ def test_conjugate_gradients_solve_a_system() -> None:
     matrix = csr_matrix(half @ half.T + np.eye(30))
     wanted = random.random(30)
     diagonal = 1 / matrix.diagonal()
-    found = closed_form._conjugate_gradient(matrix, matrix @ wanted, lambda v: diagonal * v, UNREPORTED, 1e-12)
+    found = closed_form._conjugate_gradient(matrix, matrix @ wanted, lambda v: diagonal * v, NO_STAGE, 1e-12)
     np.testing.assert_allclose(found, wanted, atol=1e-8)
 
 

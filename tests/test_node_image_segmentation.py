@@ -47,7 +47,7 @@ class Red:
 
     masks_per_image = 1
 
-    def masks(self, picture: torch.Tensor) -> torch.Tensor:
+    def predict_masks(self, picture: torch.Tensor) -> torch.Tensor:
         return picture[..., 0].unsqueeze(0)  # [H,W] -> [1,H,W]
 
 
@@ -223,11 +223,11 @@ def test_where_onnx_runtime_has_no_memory_left_comfyuis_models_make_room(monkeyp
     done = []
 
     class Short(Red):
-        def masks(self, picture: torch.Tensor) -> torch.Tensor:
+        def predict_masks(self, picture: torch.Tensor) -> torch.Tensor:
             done.append("mask")
             if "unload" not in done:
                 raise MemoryError("u2net.onnx: Failed to allocate memory")
-            return super().masks(picture)
+            return super().predict_masks(picture)
 
     management = types.ModuleType("comfy.model_management")
     management.unload_all_models = lambda: done.append("unload")

@@ -15,7 +15,7 @@ class Red:
 
     masks_per_image = 1
 
-    def masks(self, picture: torch.Tensor) -> torch.Tensor:
+    def predict_masks(self, picture: torch.Tensor) -> torch.Tensor:
         return picture[..., 0].unsqueeze(0)  # [H,W] -> [1,H,W]
 
 
@@ -24,7 +24,7 @@ class Channels(Red):
 
     masks_per_image = 3
 
-    def masks(self, picture: torch.Tensor) -> torch.Tensor:
+    def predict_masks(self, picture: torch.Tensor) -> torch.Tensor:
         return picture[..., :3].permute(2, 0, 1)  # [H,W,3] -> [3,H,W]
 
 
@@ -111,9 +111,9 @@ def test_progress_and_interrupt_are_a_picture_apart() -> None:
     seen = []
 
     class Counting(Red):
-        def masks(self, picture: torch.Tensor) -> torch.Tensor:
+        def predict_masks(self, picture: torch.Tensor) -> torch.Tensor:
             seen.append("picture")
-            return super().masks(picture)
+            return super().predict_masks(picture)
 
     class Steps:
         def step(self, count: int = 1) -> None:
@@ -152,10 +152,10 @@ def test_when_memory_runs_out_it_is_released_and_the_picture_tried_again() -> No
     failures, host = [True, False, False], TestHost()
 
     class Short(Red):
-        def masks(self, picture: torch.Tensor) -> torch.Tensor:
+        def predict_masks(self, picture: torch.Tensor) -> torch.Tensor:
             if failures.pop(0):
                 raise MemoryError
-            return super().masks(picture)
+            return super().predict_masks(picture)
 
     images = random_images(2, 2, 2, 3)
     assert torch.equal(remove.remove(images, Short(), host=host)[1], images[..., 0])

@@ -26,7 +26,7 @@ from .. import morphology, tensors
 from ..engine import NoProgress, Progress
 from ..errors import InputError
 from ..packages import import_scipy
-from ..progress import Part
+from ..progress import StageProgress
 from . import closed_form
 from .foreground import estimate_foreground
 from .smaller import MOST_UNKNOWNS, solve_smaller, surrounding
@@ -61,7 +61,7 @@ def matte(
         DependencyError: pymatting or scipy is missing or does not work.
     """
     settings = settings or MattingSettings()
-    work = Part(progress or NoProgress(), STEPS)
+    work = StageProgress(progress or NoProgress(), STEPS)
     if image.ndim != 3 or mask.shape != image.shape[:2]:
         raise InputError(
             f"mask is {list(mask.shape)} and image is {list(image.shape)}",
@@ -75,18 +75,18 @@ def matte(
     reason = why_unsolvable(sure, settings)
     if reason:
         logger.warning("Alpha matting was skipped and the plain mask is used: %s.", reason)
-        work.reach(1)
+        work.advance_to(1)
         return mask.to(device, copy=True), colours.to(device, copy=True)
     unknown = sure == 0.5
     if not unknown.any():  # a mask with hard edges, every pixel of which is sure
-        work.reach(1)
+        work.advance_to(1)
         return torch.from_numpy(sure).to(device), colours.to(device, copy=True)
 
-    work.reach(0)
+    work.advance_to(0)
     alpha = _alpha(colours.numpy(), sure, unknown, work)
-    work.reach(closed_form.AFTER_ALPHA)
+    work.advance_to(closed_form.AFTER_ALPHA)
     foreground = estimate_foreground(colours.numpy(), alpha, unknown)
-    work.reach(1)
+    work.advance_to(1)
     return torch.from_numpy(alpha).to(device), torch.from_numpy(foreground).to(device)
 
 
@@ -138,7 +138,7 @@ def post_process(mask: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.stack(hard).astype(np.float32)).to(mask.device)
 
 
-def _alpha(colours: np.ndarray, sure: np.ndarray, unknown: np.ndarray, work: Part) -> np.ndarray:
+def _alpha(colours: np.ndarray, sure: np.ndarray, unknown: np.ndarray, work: StageProgress) -> np.ndarray:
     """Alpha ``[H,W]``, float32, from colours ``[H,W,3]`` and a trimap: solved where unknown, the trimap elsewhere."""
     part = surrounding(unknown, closed_form.REACH)
     alpha = sure.copy()

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from .. import tensors
-from ..progress import Part
+from ..progress import StageProgress
 from . import closed_form
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def surrounding(selected: np.ndarray, margin: int) -> _Slices:
     )
 
 
-def solve_smaller(colours: np.ndarray, sure: np.ndarray, unknown: np.ndarray, work: Part) -> np.ndarray:
+def solve_smaller(colours: np.ndarray, sure: np.ndarray, unknown: np.ndarray, work: StageProgress) -> np.ndarray:
     """As `closed_form.solve`, but solved on a smaller image.
 
     Closed-form matting models alpha as a linear function of color in every small window; the guided filter carries

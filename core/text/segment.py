@@ -12,10 +12,10 @@ from typing import NamedTuple
 import torch
 
 from .. import tensors
-from ..batching import in_chunks
+from ..batching import run_in_chunks
 from ..checks import check_choice
 from ..engine import Host, TextMaskEngine
-from ..memory import STAND_ALONE
+from ..memory import STANDALONE_HOST
 from ..side_by_side import rows_side_by_side
 from .query import Query
 from .selection import Selection, selected, selection_images, stretched
@@ -55,7 +55,7 @@ def score(
     engine: TextMaskEngine,
     query: Query,
     normalization: str = "stretch",
-    host: Host = STAND_ALONE,
+    host: Host = STANDALONE_HOST,
     keep: int = 0,
 ) -> Scores:
     """Score every pixel by how likely it is what the query names.
@@ -82,7 +82,7 @@ def score(
     result = Scores(tensors.empty(image.shape[:3], image.device), [])
     work = rows_side_by_side(work) if engine.on_cpu else work
     chunk = engine.batch_size(answers.side)
-    for entries, (probabilities, masks) in in_chunks(len(image), chunk, work, host, progress, answers.shrink_tiles):
+    for entries, (probabilities, masks) in run_in_chunks(len(image), chunk, work, host, progress, answers.shrink_tiles):
         result.masks[entries] = masks
         result.probabilities.extend(probabilities[: max(0, keep - entries.start)])
     return result
@@ -93,7 +93,7 @@ def segment(
     engine: TextMaskEngine,
     query: Query,
     selection: Selection | None = None,
-    host: Host = STAND_ALONE,
+    host: Host = STANDALONE_HOST,
     keep: int = 0,
 ) -> Segments:
     """Select what the query names: `selected` at the model's resolution, then resized to the image.
@@ -115,7 +115,7 @@ def segment(
     )
     work = rows_side_by_side(work) if engine.on_cpu else work
     chunk = engine.batch_size(answers.side)
-    for entries, parts in in_chunks(len(image), chunk, work, host, progress, answers.shrink_tiles):
+    for entries, parts in run_in_chunks(len(image), chunk, work, host, progress, answers.shrink_tiles):
         probabilities, result.masks[entries], result.heat_maps[entries] = parts
         result.probabilities.extend(probabilities[: max(0, keep - entries.start)])
     return result

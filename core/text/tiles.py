@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from .. import masks
-from ..engine import WITHOUT_PROGRESS, Progress, TextMaskEngine
+from ..engine import NO_PROGRESS, Progress, TextMaskEngine
 from ..errors import ModelError
 from .query import Query
 
@@ -25,7 +25,7 @@ class Answers:
     ``progress`` may stop the work after each encoded prompt, and after each prompt in each tile; it counts no steps.
     """
 
-    def __init__(self, engine: TextMaskEngine, query: Query, progress: Progress = WITHOUT_PROGRESS) -> None:
+    def __init__(self, engine: TextMaskEngine, query: Query, progress: Progress = NO_PROGRESS) -> None:
         self._engine, self._progress = engine, progress
         self._wanted = self._encode(query.prompts)
         self._unwanted = self._encode(query.negative_prompts)
