@@ -404,7 +404,7 @@ class _Detailer:
 
     def _enlarged_crop(self, task: Task, shown: SamplingFrame) -> torch.Tensor:
         """``[1,H,W,3]`` in 0..1 on the device, never a view of the image."""
-        crop = tensors.rgb(shown.window.crop(self._picture(task))).to(self.device).clamp(0, 1)
+        crop = tensors.drop_alpha(shown.window.crop(self._picture(task))).to(self.device).clamp(0, 1)
         return tensors.resize_lanczos(crop, shown.height, shown.width)
 
     def _noise_mask(self, task: Task) -> torch.Tensor | None:
@@ -493,7 +493,7 @@ class _Detailer:
         for row in latent["samples"].split(1):
             pixels = self._tiled_if_needed(partial(vae.decode, row))
             _check_finite(pixels, "The VAE gave NaN or infinite values when it decoded a crop", _VAE_REMEDY)
-            decoded.append(tensors.rgb(pixels.to(self.device, torch.float32)).clamp(0, 1))
+            decoded.append(tensors.drop_alpha(pixels.to(self.device, torch.float32)).clamp(0, 1))
         result = _joined(decoded)
         if len(result) != rows:
             raise PackError(
@@ -512,9 +512,9 @@ class _Detailer:
             around = region.bbox.expand(_ring_width(region), self.picture)
             inside = embed_mask(region.mask.to(self.device), crop, around)
             ring = morphology.gradient((inside > 0).float(), 2 * _ring_width(region) + 1, edge="outer")
-            picture = tensors.rgb(around.crop(self._picture(task))).to(self.device).clamp(0, 1)
+            picture = tensors.drop_alpha(around.crop(self._picture(task))).to(self.device).clamp(0, 1)
             where = region.mask.to(self.device)
-            refined = colors.match(refined, where, picture, ring, self.settings.color_match)
+            refined = colors.match_colors(refined, where, picture, ring, self.settings.color_match)
         return refined
 
     def _paste(self, task: Task, refined: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -522,7 +522,7 @@ class _Detailer:
         crop = task.region.crop_region
         fade = crop.inner_sides(self.picture)
         soft = masks.feather(task.region.mask.to(self.device), self.settings.feather, fade)
-        there, here = tensors.rgb(task.writes.crop(self._picture(task))), task.writes.relative_to(crop)
+        there, here = tensors.drop_alpha(task.writes.crop(self._picture(task))), task.writes.relative_to(crop)
         # torch.lerp is exact at both ends: where the mask is 0, the image stays the same bit for bit.
         blended = torch.lerp(there.to(self.device), here.crop(refined), here.crop(soft).unsqueeze(-1))
         there.copy_(blended)

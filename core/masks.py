@@ -11,7 +11,7 @@ from . import separable
 from .checks import check_choice, check_number, check_whole_number
 from .errors import InputError
 from .geometry import NO_SIDES, Sides
-from .morphology import LARGEST_SIZE
+from .morphology import MAX_SIZE
 
 COMBINATIONS = ("union", "intersection", "difference", "sum")
 
@@ -34,7 +34,7 @@ def gaussian_blur(mask: torch.Tensor, sigma: float) -> torch.Tensor:
 
     Args:
         mask: ``[B,H,W]``.
-        sigma: Standard deviation in pixels, from 0 to `LARGEST_SIZE`; 0 changes nothing.
+        sigma: Standard deviation in pixels, from 0 to `MAX_SIZE`; 0 changes nothing.
 
     Returns:
         ``[B,H,W]``.
@@ -42,16 +42,16 @@ def gaussian_blur(mask: torch.Tensor, sigma: float) -> torch.Tensor:
     Raises:
         InputError: ``sigma`` is not a number in that range.
     """
-    sigma = check_number(sigma, "blur", 0, LARGEST_SIZE)
+    sigma = check_number(sigma, "blur", 0, MAX_SIZE)
     radius = int(4.0 * sigma + 0.5)
     return _blur(mask, radius, sigma, "reflect").clamp(0, 1) if radius else mask
 
 
 def _blur(mask: torch.Tensor, radius: int, sigma: float, border: str) -> torch.Tensor:
-    """Blur ``[B,H,W]`` with a Gaussian, truncated at ``radius`` pixels; see `separable.gaussian`."""
+    """Blur ``[B,H,W]`` with a Gaussian, truncated at ``radius`` pixels; see `separable.gaussian_matrix`."""
     height, width = mask.shape[1:]
-    rows = separable.gaussian(height, radius, sigma, border, mask.device)
-    columns = separable.gaussian(width, radius, sigma, border, mask.device)
+    rows = separable.gaussian_matrix(height, radius, sigma, border, mask.device)
+    columns = separable.gaussian_matrix(width, radius, sigma, border, mask.device)
     blurred = separable.filter_lines(mask, rows).transpose(1, 2)  # [B,H,W] -> [B,W,H]
     return separable.filter_lines(blurred, columns).transpose(1, 2)  # back to [B,H,W]
 

@@ -74,7 +74,7 @@ class RembgMasks:
             ModelError: The model failed on this image, or answered with NaN or infinity.
             MemoryError: There is not enough memory for it.
         """
-        image = tensors.to_pil(tensors.rgb(picture))
+        image = tensors.to_pil(tensors.drop_alpha(picture))
         try:
             # An answer that is the same everywhere is 0 / 0; the sigmoid of a large one overflows on its way to 0.
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):

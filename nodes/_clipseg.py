@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..core.engine import Progress
 from ..core.text import clipseg
-from ..core.text.query import LARGEST_RESOLUTION, RESOLUTION, RESOLUTION_STEP
+from ..core.text.query import MAX_RESOLUTION, RESOLUTION, RESOLUTION_STEP
 from ..models import catalog
 from ..models import clipseg as clipseg_models
 from . import _host as host
@@ -41,7 +41,7 @@ RESOLUTION = (
     {
         "default": RESOLUTION,
         "min": RESOLUTION,
-        "max": LARGEST_RESOLUTION,
+        "max": MAX_RESOLUTION,
         "step": RESOLUTION_STEP,
         "tooltip": "Working resolution. The model was trained at 352. Higher values find smaller objects and finer "
         "edges but take longer; above 704, or when memory is short, the image is processed in tiles and large objects "

@@ -88,10 +88,10 @@ class WasClipsegBatchMasking:
         if not pairs:
             raise InputError("no image is connected", "Connect at least image_a")
         device = pairs[0][0].device
-        images = tensors.joined([tensors.rgb(image).to(device) for image, _ in pairs], "the images")
+        images = tensors.concatenate([tensors.drop_alpha(image).to(device) for image, _ in pairs], "the images")
         segmenter = _clipseg.make_segmenter(values["clipseg_model"])
         scores = (score(image, segmenter, query, host=host.ComfyHost()) for image, query in pairs)
-        soft_masks = tensors.joined([each.masks.to(device) for each in scores], "the masks")
+        soft_masks = tensors.concatenate([each.masks.to(device) for each in scores], "the masks")
         return (images, soft_masks, tensors.mask_to_image(soft_masks), len(images))
 
 

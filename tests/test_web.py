@@ -73,7 +73,11 @@ def arithmetic_cases() -> list[tuple[dict, dict[str, torch.Tensor | np.ndarray]]
     ):
         values = blobs(*size, number, empty)
         got = selected(values, Selection(*settings), scale)
-        arrays = {"input": values, "selected": got, "levels": (previews.grey_levels(got) * 255).round().to(torch.uint8)}
+        arrays = {
+            "input": values,
+            "selected": got,
+            "levels": (previews.map_to_greys(got) * 255).round().to(torch.uint8),
+        }
         names = dict(zip(("blur", "threshold", "dilation_factor"), settings))
         add("selection", arrays, settings=names, scale=scale, width=size[0], height=size[1])
 
@@ -93,8 +97,8 @@ def arithmetic_cases() -> list[tuple[dict, dict[str, torch.Tensor | np.ndarray]]
     ramp = (torch.arange(256) + 0.5) / 256
     edges = torch.cat([ramp, torch.tensor([0.0, 1.0, 1 / 256, 255 / 256])]).view(1, 1, -1)
     arrays = {
-        "viridis": (previews.colour_map(ramp.view(1, 1, -1)) * 255).round().to(torch.uint8).numpy(),
-        "greys": (previews.grey_levels(ramp.view(1, 1, -1)) * 255).round().to(torch.uint8).numpy(),
+        "viridis": (previews.apply_color_map(ramp.view(1, 1, -1)) * 255).round().to(torch.uint8).numpy(),
+        "greys": (previews.map_to_greys(ramp.view(1, 1, -1)) * 255).round().to(torch.uint8).numpy(),
         "values": edges,
         "steps": (edges * 256).clamp(0, 255).to(torch.uint8).numpy(),
     }

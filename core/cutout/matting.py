@@ -68,7 +68,7 @@ def matte(
             "Give a mask [height, width] of the size of the image [height, width, channels]",
         )
     device = image.device
-    colours = tensors.rgb(image).detach().to("cpu", torch.float32)
+    colours = tensors.drop_alpha(image).detach().to("cpu", torch.float32)
     mask = mask.detach().to("cpu", torch.float32)
     sure = trimap(mask, settings.foreground_threshold, settings.background_threshold, settings.erode_size).numpy()
 
@@ -107,7 +107,7 @@ def cutout(
     Returns:
         ``[...,H,W,4]``; all four channels are 0 where alpha is 0.
     """
-    colours = tensors.rgb(image if foreground is None else foreground).float()
+    colours = tensors.drop_alpha(image if foreground is None else foreground).float()
     alpha = alpha.to(colours)
     if out is None:
         out = colours.new_empty((*colours.shape[:-1], 4))

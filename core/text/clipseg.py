@@ -177,7 +177,7 @@ class Segmenter:
         mask does not depend on which of the two was used.
         """
         # One at a time: a picture of 8192 x 8192 already takes 800 MB in float.
-        squares = [tensors.resize_in_8_bits(tensors.rgb(each), side, side, self._filter) for each in image.split(1)]
+        squares = [tensors.resize_8bit(tensors.drop_alpha(each), side, side, self._filter) for each in image.split(1)]
         bchw = tensors.image_to_bchw(torch.cat(squares))
         return (bchw * self._rescale - self._mean.to(bchw.device)) / self._std.to(bchw.device)
 
