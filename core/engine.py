@@ -65,22 +65,22 @@ class TextMaskEngine(Protocol):
     on_cpu: bool
     patch: int
 
-    def side(self, scale: float) -> int:
+    def input_side(self, scale: float) -> int:
         """Side in pixels of the square image the model sees: ``scale`` times its own size, in whole patches."""
 
     def batch_size(self, side: int) -> int:
         """How many images of ``side`` pixels to try at once."""
 
-    def pixel_values(self, image: torch.Tensor, side: int) -> torch.Tensor:
+    def preprocess(self, image: torch.Tensor, side: int) -> torch.Tensor:
         """``[B,H,W,C]`` in 0..1 -> ``[B,3,side,side]``, as the model sees them."""
 
-    def text_embedding(self, prompt: str) -> torch.Tensor:
+    def encode_text(self, prompt: str) -> torch.Tensor:
         """A prompt, encoded."""
 
-    def activations(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
+    def encode_image(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
         """Images ``[B,3,side,side]``, encoded: the part that does not depend on the prompt."""
 
-    def logits(self, activations: list[torch.Tensor], embedding: torch.Tensor) -> torch.Tensor:
+    def decode(self, activations: list[torch.Tensor], embedding: torch.Tensor) -> torch.Tensor:
         """The scores ``[B,h,w]`` of a prompt, float32, before the sigmoid."""
 
 

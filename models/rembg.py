@@ -257,7 +257,7 @@ def _session_classes() -> dict[str, type]:
     if "rembg" not in sys.modules:
         logger.info("Importing rembg. The first time this takes up to a minute.")
     install = f"Install it: {onnx_runtime.pip_install('--upgrade', 'rembg', onnx_runtime.best_package())}"
-    with threads.kept():
+    with threads.keep_torch_threads():
         sessions = import_package("rembg.sessions", install, "sessions_class")
     return {kind.name(): kind for kind in sessions.sessions_class}
 

@@ -14,7 +14,7 @@ from ..core import checks, masks, tensors
 from ..core.errors import InputError
 from ..core.text.query import Query, split_prompts
 from ..core.text.segment import score
-from ..core.text.selection import selection_images
+from ..core.text.selection import render_selection
 from . import _clipseg
 from . import _host as host
 from ._host import registry
@@ -143,7 +143,7 @@ class CombineSegMasks:
                 f"input_image is a batch of {len(image)}, and the masks are batches of {len(combined)}",
                 "Connect batches of the same size, or a single image or mask",
             )
-        grey, heat_map = selection_images(image, combined)
+        grey, heat_map = render_selection(image, combined)
         return (combined, heat_map, tensors.mask_to_image(grey))
 
 

@@ -423,7 +423,7 @@ def test_masks_retries_after_releasing_memory(
     """If the retry fails too, the file is not blamed."""
     tiny_onnx.write(folder / "u2net.onnx")
     source, images = load("u2net", folder), picture()[None]
-    expected = cutouts.remove(images, source)[1]
+    expected = cutouts.remove_background(images, source)[1]
     predict, failures, host = source._session.predict, [True, False], TestHost()
 
     def run_short(image: Image.Image) -> list[Image.Image]:
@@ -432,10 +432,10 @@ def test_masks_retries_after_releasing_memory(
         return predict(image)
 
     monkeypatch.setattr(source._session, "predict", run_short, raising=False)
-    assert torch.equal(cutouts.remove(images, source, host=host)[1], expected)
+    assert torch.equal(cutouts.remove_background(images, source, host=host)[1], expected)
     assert host.freed == 1
     with pytest.raises(MemoryError, match=r"not enough memory to run .*u2net\.onnx") as caught:
-        cutouts.remove(images, source)
+        cutouts.remove_background(images, source)
     assert "delete" not in str(caught.value).lower()
 
 

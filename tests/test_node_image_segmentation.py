@@ -128,7 +128,7 @@ def test_values_of_a_saved_file_run(red: list[str]) -> None:
     cutouts, masks = run(*SAVED, images=portrait(batch=2))
     assert cutouts.shape == (2, 48, 40, 4) and masks.shape == (2, 48, 40)
     assert red == ["isnet-general-use"]
-    expected = background_ops.remove(portrait(batch=2), Red(), trimap.MattingSettings(230, 20, 10))
+    expected = background_ops.remove_background(portrait(batch=2), Red(), trimap.MattingSettings(230, 20, 10))
     assert torch.equal(cutouts, expected[0]) and torch.equal(masks, expected[1])
     assert torch.equal(cutouts[..., 3], masks)
 

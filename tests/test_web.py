@@ -14,7 +14,7 @@ import pytest
 import torch
 from maskwright.core import masks, morphology, previews, tensors
 from maskwright.core.text.segment import NORMALIZATIONS
-from maskwright.core.text.selection import Selection, selected, stretched
+from maskwright.core.text.selection import Selection, select, stretch
 from maskwright.nodes import _view
 from pack import ROOT
 
@@ -72,7 +72,7 @@ def arithmetic_cases() -> list[tuple[dict, dict[str, torch.Tensor | np.ndarray]]
         )
     ):
         values = blobs(*size, number, empty)
-        got = selected(values, Selection(*settings), scale)
+        got = select(values, Selection(*settings), scale)
         arrays = {
             "input": values,
             "selected": got,
@@ -85,7 +85,7 @@ def arithmetic_cases() -> list[tuple[dict, dict[str, torch.Tensor | np.ndarray]]
         values = blobs(352, 352, number)
         for normalization in NORMALIZATIONS:
             if normalization == "stretch":
-                mask = stretched(values, new[1], new[0])
+                mask = stretch(values, new[1], new[0])
             else:
                 mask = tensors.resize_mask(values, new[1], new[0], "bicubic")
             facts = {"width": 352, "height": 352, "newWidth": new[0], "newHeight": new[1]}

@@ -28,9 +28,9 @@ from ..errors import InputError
 from ..packages import import_scipy
 from ..progress import StageProgress
 from . import closed_form
+from .downscaled import MAX_UNKNOWNS, bounding_slices, solve_downscaled
 from .foreground import estimate_foreground
-from .smaller import MOST_UNKNOWNS, solve_smaller, surrounding
-from .trimap import MattingSettings, trimap, why_unsolvable
+from .trimap import MattingSettings, explain_unsolvable, make_trimap
 
 logger = logging.getLogger(__name__)
 
@@ -70,9 +70,9 @@ def matte(
     device = image.device
     colours = tensors.drop_alpha(image).detach().to("cpu", torch.float32)
     mask = mask.detach().to("cpu", torch.float32)
-    sure = trimap(mask, settings.foreground_threshold, settings.background_threshold, settings.erode_size).numpy()
+    sure = make_trimap(mask, settings.foreground_threshold, settings.background_threshold, settings.erode_size).numpy()
 
-    reason = why_unsolvable(sure, settings)
+    reason = explain_unsolvable(sure, settings)
     if reason:
         logger.warning("Alpha matting was skipped and the plain mask is used: %s.", reason)
         work.advance_to(1)
@@ -90,7 +90,7 @@ def matte(
     return torch.from_numpy(alpha).to(device), torch.from_numpy(foreground).to(device)
 
 
-def cutout(
+def compose_cutout(
     image: torch.Tensor,
     alpha: torch.Tensor,
     foreground: torch.Tensor | None = None,
@@ -140,10 +140,10 @@ def post_process(mask: torch.Tensor) -> torch.Tensor:
 
 def _alpha(colours: np.ndarray, sure: np.ndarray, unknown: np.ndarray, work: StageProgress) -> np.ndarray:
     """Alpha ``[H,W]``, float32, from colours ``[H,W,3]`` and a trimap: solved where unknown, the trimap elsewhere."""
-    part = surrounding(unknown, closed_form.REACH)
+    part = bounding_slices(unknown, closed_form.REACH)
     alpha = sure.copy()
-    if np.count_nonzero(unknown) <= MOST_UNKNOWNS:
+    if np.count_nonzero(unknown) <= MAX_UNKNOWNS:
         alpha[unknown] = closed_form.solve(colours[part], sure[part], unknown[part], work)
     else:
-        alpha[unknown] = solve_smaller(colours[part], sure[part], unknown[part], work)
+        alpha[unknown] = solve_downscaled(colours[part], sure[part], unknown[part], work)
     return alpha

@@ -24,7 +24,7 @@ EDGES = "edges"
 _SUBJECT_STEPS = 24  # finding the subject usually takes less than a quarter of the time of alpha matting
 
 
-def remove(
+def remove_background(
     images: torch.Tensor,
     source: MaskSource,
     settings: MattingSettings | None = None,
@@ -71,6 +71,6 @@ def remove(
         image = images[entries.start]
         for part, (alpha, foreground) in enumerate(layers):
             alpha = alpha * image[..., 3] if channels == 4 else alpha
-            matting.cutout(image, alpha, foreground, out=cutouts[entries.start, part])
+            matting.compose_cutout(image, alpha, foreground, out=cutouts[entries.start, part])
             alphas[entries.start, part] = alpha
     return cutouts.view(batch, n * height, width, 4), alphas.view(batch * n, height, width)
