@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tiny_clipseg
 import torch
-from hosts import TestHost
+from fake_host import FakeHost
 from maskwright.core import tensors
 from maskwright.core.errors import InputError, ModelError
 from maskwright.core.text import clipseg
@@ -42,7 +42,7 @@ def segmenter(pair: tuple) -> clipseg.Segmenter:
 
 
 @pytest.fixture(autouse=True)
-def nothing_seen_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def clear_caches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Texts are forgotten between tests, and pictures at once: what one call saw must not answer the next."""
     monkeypatch.setattr(clipseg, "_TEXTS", TensorCache(1_000_000))
     monkeypatch.setattr(clipseg, "_PICTURES", TensorCache(0))
@@ -472,9 +472,9 @@ def test_tiles_see_the_picture_at_full_resolution_and_join_without_seams(
 
 def test_progress_a_picture_at_a_time(segmenter: clipseg.Segmenter) -> None:
     counter = Counter()
-    score(random_image(5, 8, 8, 3), segmenter, Query("cat|dog"), host=TestHost(counter))
+    score(random_image(5, 8, 8, 3), segmenter, Query("cat|dog"), host=FakeHost(counter))
     assert counter.steps == 5
-    segment(random_image(3, 8, 8, 3), segmenter, Query("cat|dog"), host=TestHost(counter))
+    segment(random_image(3, 8, 8, 3), segmenter, Query("cat|dog"), host=FakeHost(counter))
     assert counter.steps == 8
 
 
@@ -494,7 +494,7 @@ def test_when_memory_runs_out_the_results_are_the_same(pair: tuple, monkeypatch,
     monkeypatch.setattr(segmenter, "activations", limited)
     monkeypatch.setattr(segmenter, "batch_size", lambda side: 8)
     counter = Counter()
-    result = score(image, segmenter, query, host=TestHost(counter)).masks
+    result = score(image, segmenter, query, host=FakeHost(counter)).masks
     torch.testing.assert_close(result, expected, atol=1 / 255 + 1e-6, rtol=0)
     assert counter.steps == 7
 
@@ -527,7 +527,7 @@ def test_an_interrupt_passes(segmenter: clipseg.Segmenter) -> None:
 
     stops = Stops()
     with pytest.raises(Interrupted):
-        score(random_image(9, 8, 8, 3), segmenter, Query("cat"), host=TestHost(stops))
+        score(random_image(9, 8, 8, 3), segmenter, Query("cat"), host=FakeHost(stops))
     assert stops.steps == 2
 
 
@@ -548,7 +548,7 @@ def test_masking_interrupted_while_prompts_are_encoded(pair: tuple, monkeypatch,
 
     texts = ("cat", "red|blue|green|sky|dog") if negative else ("red|blue|green|sky|dog", "")
     with pytest.raises(Interrupted):
-        score(random_image(1, 8, 8, 3), segmenter, Query(*texts), host=TestHost(Stops()))
+        score(random_image(1, 8, 8, 3), segmenter, Query(*texts), host=FakeHost(Stops()))
     assert len(encoded) == 3
 
 
@@ -641,5 +641,5 @@ def test_an_interrupt_is_obeyed_between_tiles(segmenter: clipseg.Segmenter) -> N
 
     asked = Asked()
     with pytest.raises(Stop):
-        score(random_image(1, 40, 40, 3), segmenter, Query("cat", "", 1056), host=TestHost(asked))
+        score(random_image(1, 40, 40, 3), segmenter, Query("cat", "", 1056), host=FakeHost(asked))
     assert asked.times == 3

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from exact_diffusion import EulerSampler, IdleSampler, KnownTarget, SpaceToDepthVae, noise_for, sigmas
-from hosts import TestHost
+from fake_host import FakeHost
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from maskwright.core import masks, morphology, tensors
@@ -861,7 +861,7 @@ def test_the_users_wish_to_stop_passes_through_hooks(wish: type[BaseException]) 
 
     expected = PackError if wish is MemoryError else wish
     with pytest.raises(expected) as caught:
-        run(picture(), hook=Interrupted(), host=TestHost(interrupt=Stop))
+        run(picture(), hook=Interrupted(), host=FakeHost(interrupt=Stop))
     assert "Interrupted" not in str(caught.value)
 
 
@@ -873,7 +873,7 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing() -> None:
         if len(one.seeds) > 1:
             raise torch.cuda.OutOfMemoryError("no memory left")
 
-    host = TestHost()
+    host = FakeHost()
     mask = squares(*((x, y) for x in (4, 34, 64) for y in (4, 64)), side=16)
     options = replace(PLAIN, guide_size=16, crop_factor=1, region_batch=6)
     small, ample = EulerSampler(trouble=too_much), EulerSampler()
@@ -901,7 +901,7 @@ SMALL = replace(PLAIN, guide_size=16, crop_factor=1, region_batch=4)
 def test_detail_continues_one_at_a_time_if_the_model_takes_one_row(
     error: type[Exception], caplog: pytest.LogCaptureFixture
 ) -> None:
-    image, host = picture(), TestHost()
+    image, host = picture(), FakeHost()
     sampler = EulerSampler(trouble=fail_for_several(error))
     result = run(image, SIX, SMALL, SOFT_MODEL, sampler, host=host)
     expected = run(image, SIX, replace(SMALL, region_batch=1), SOFT_MODEL)
@@ -959,7 +959,7 @@ def test_detail_does_not_retry_after_an_interrupt_or_a_pack_error(error: Any) ->
 
     sampler = EulerSampler(trouble=trouble)
     with pytest.raises(kind) as caught:
-        run(picture(), SIX, SMALL, sampler=sampler, host=TestHost(interrupt=Stop))
+        run(picture(), SIX, SMALL, sampler=sampler, host=FakeHost(interrupt=Stop))
     assert caught.value is raised
     assert len(sampler.runs) == 1
 

@@ -351,7 +351,7 @@ def test_download_progress_under_offline_is_an_error(monkeypatch: pytest.MonkeyP
         host.download_progress(5)
 
 
-def test_no_node_downloads_under_offline(tmp_path, monkeypatch: pytest.MonkeyPatch, nobodys_models: None) -> None:
+def test_no_node_downloads_under_offline(tmp_path, monkeypatch: pytest.MonkeyPatch, isolated_model_dirs: None) -> None:
     from maskwright import NODE_CLASS_MAPPINGS
     from maskwright.models import weights
 

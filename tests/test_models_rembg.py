@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import tiny_onnx
 import torch
-from hosts import TestHost
+from fake_host import FakeHost
 from maskwright.core import tensors
 from maskwright.core.cutout import remove as cutouts
 from maskwright.core.errors import DependencyError, InputError, ModelError
@@ -42,7 +42,7 @@ def plain() -> types.ModuleType:
 
 
 @pytest.fixture(autouse=True)
-def alone(nobodys_models: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def alone(isolated_model_dirs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No sessions from other tests."""
     monkeypatch.setenv("U2NET_HOME", str(tmp_path / "u2net home"))
     monkeypatch.setenv("MODEL_CHECKSUM_DISABLED", "1")  # for rembg's own way, which checks what it finds
@@ -424,7 +424,7 @@ def test_masks_retries_after_releasing_memory(
     tiny_onnx.write(folder / "u2net.onnx")
     source, images = load("u2net", folder), picture()[None]
     expected = cutouts.remove_background(images, source)[1]
-    predict, failures, host = source._session.predict, [True, False], TestHost()
+    predict, failures, host = source._session.predict, [True, False], FakeHost()
 
     def run_short(image: Image.Image) -> list[Image.Image]:
         if not failures or failures.pop(0):

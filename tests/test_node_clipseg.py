@@ -52,7 +52,7 @@ def loads(pair: tuple, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def nothing_seen_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def clear_caches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clipseg, "_PICTURES", TensorCache(0))
 
 

@@ -27,7 +27,7 @@ PLAIN = ["false", 240, 20, 10, "false"]
 
 
 @pytest.fixture(autouse=True)
-def folder(nobodys_models: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(isolated_model_dirs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """ComfyUI's models/rembg, and nothing else where models could be."""
     monkeypatch.setattr(host, "device", lambda: torch.device("cpu"))
     monkeypatch.setattr(host, "model_folders", lambda kind: [tmp_path / "models" / kind])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hosts import TestHost
+from fake_host import FakeHost
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from maskwright.core.cutout import matting, remove, trimap
@@ -121,7 +121,7 @@ def test_progress_and_interrupt_are_a_picture_apart() -> None:
             if seen.count(1) == 2:
                 raise Interrupt
 
-    host = TestHost(Steps())
+    host = FakeHost(Steps())
     with pytest.raises(Interrupt):
         remove.remove_background(random_images(5, 2, 2, 3), Counting(), host=host)
     assert seen == ["picture", 1, "picture", 1]
@@ -138,7 +138,7 @@ def test_remove_with_matting_reports_its_phases_and_as_many_steps_as_it_announce
     images = random_images(2, 24, 24, 3)
     images[:, :8], images[:, 16:] = 0.0, 1.0  # sure background, sure foreground
     matted = trimap.MattingSettings(erode_size=1)
-    host = TestHost(Steps())
+    host = FakeHost(Steps())
     remove.remove_background(images, Red(), matted, host=host, begin=events.append)
     phases = [event for event in events if isinstance(event, str)]
     assert phases == [remove.SUBJECT, remove.EDGES] * 2
@@ -149,7 +149,7 @@ def test_remove_with_matting_reports_its_phases_and_as_many_steps_as_it_announce
 
 
 def test_when_memory_runs_out_it_is_released_and_the_picture_tried_again() -> None:
-    failures, host = [True, False, False], TestHost()
+    failures, host = [True, False, False], FakeHost()
 
     class Short(Red):
         def predict_masks(self, picture: torch.Tensor) -> torch.Tensor:

@@ -8,11 +8,9 @@ from maskwright.core.engine import NO_PROGRESS, Progress
 from maskwright.core.memory import StandaloneHost
 
 
-class TestHost(StandaloneHost):
+class FakeHost(StandaloneHost):
     """Returns ``bar`` as progress bar, calls ``free`` in `free_memory` and counts the calls, and takes errors of the
     kind ``interrupt`` for the user's."""
-
-    __test__ = False
 
     def __init__(
         self,
