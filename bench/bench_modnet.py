@@ -63,7 +63,7 @@ class Compared:
         return background_models.load(NAME, [self._folder], device=self._device, place=self._place)
 
     def now(self, images: torch.Tensor) -> torch.Tensor:
-        return remove.remove(images, self.load())[0]
+        return remove.remove_background(images, self.load())[0]
 
     def the_earlier_way(self, images: torch.Tensor) -> torch.Tensor:
         model = modnet.MODNet()

@@ -29,7 +29,7 @@ class ModnetMasks:
     def __init__(self, ready: Callable[[], modnet.MODNet]) -> None:
         self._ready = ready
 
-    def masks(self, picture: torch.Tensor) -> torch.Tensor:
+    def predict_masks(self, picture: torch.Tensor) -> torch.Tensor:
         """``[H,W,3 or 4]`` -> ``[1,H,W]``, soft."""
         # Asked for anew for each picture: whoever makes room on the device takes the model off it.
         return modnet.predict(self._ready(), picture.unsqueeze(0))  # [H,W,C] -> [1,H,W,C]

@@ -64,7 +64,7 @@ class RembgMasks:
         """Where it really runs, as ONNX Runtime calls it, best first."""
         return self._session.inner_session.get_providers()
 
-    def masks(self, picture: torch.Tensor) -> torch.Tensor:
+    def predict_masks(self, picture: torch.Tensor) -> torch.Tensor:
         """``[H,W,3 or 4]`` -> ``[1,H,W]``, or ``[3,H,W]`` (upper body, lower body, whole body) for clothes.
 
         The same numbers as rembg's: in 8 bits, the lowest 0 and the highest 255; all 0 where the model's answer is
@@ -74,7 +74,7 @@ class RembgMasks:
             ModelError: The model failed on this image, or answered with NaN or infinity.
             MemoryError: There is not enough memory for it.
         """
-        image = tensors.to_pil(tensors.rgb(picture))
+        image = tensors.to_pil(tensors.drop_alpha(picture))
         try:
             # An answer that is the same everywhere is 0 / 0; the sigmoid of a large one overflows on its way to 0.
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -257,7 +257,7 @@ def _session_classes() -> dict[str, type]:
     if "rembg" not in sys.modules:
         logger.info("Importing rembg. The first time this takes up to a minute.")
     install = f"Install it: {onnx_runtime.pip_install('--upgrade', 'rembg', onnx_runtime.best_package())}"
-    with threads.kept():
+    with threads.keep_torch_threads():
         sessions = import_package("rembg.sessions", install, "sessions_class")
     return {kind.name(): kind for kind in sessions.sessions_class}
 

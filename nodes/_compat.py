@@ -14,7 +14,7 @@ from ..core import checks, masks, tensors
 from ..core.errors import InputError
 from ..core.text.query import Query, split_prompts
 from ..core.text.segment import score
-from ..core.text.selection import selection_images
+from ..core.text.selection import render_selection
 from . import _host as host
 from . import _text_engine
 from ._host import registry
@@ -87,10 +87,10 @@ class WasClipsegBatchMasking(TableNode):
         if not pairs:
             raise InputError("no image is connected", "Connect at least image_a")
         device = pairs[0][0].device
-        images = tensors.joined([tensors.rgb(image).to(device) for image, _ in pairs], "the images")
+        images = tensors.concatenate([tensors.drop_alpha(image).to(device) for image, _ in pairs], "the images")
         segmenter = _text_engine.make_segmenter(clipseg_model)
         scores = (score(image, segmenter, query, host=host.ComfyHost()) for image, query in pairs)
-        soft_masks = tensors.joined([each.masks.to(device) for each in scores], "the masks")
+        soft_masks = tensors.concatenate([each.masks.to(device) for each in scores], "the masks")
         return (images, soft_masks, tensors.mask_to_image(soft_masks), len(images))
 
 
@@ -129,7 +129,7 @@ class CombineSegMasks(TableNode):
                 f"input_image is a batch of {len(image)}, and the masks are batches of {len(combined)}",
                 "Connect batches of the same size, or a single image or mask",
             )
-        grey, heat_map = selection_images(image, combined)
+        grey, heat_map = render_selection(image, combined)
         return (combined, heat_map, tensors.mask_to_image(grey))
 
 

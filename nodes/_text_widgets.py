@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..core.text.query import LARGEST_RESOLUTION, RESOLUTION, RESOLUTION_STEP
+from ..core.text.query import MAX_RESOLUTION, RESOLUTION, RESOLUTION_STEP
 from ..models import catalog
 from ..models.clipseg import DEFAULT
 from ._widgets import integer, socket, text
@@ -20,7 +20,7 @@ NEGATIVE_TEXT = text(
 )
 WORKING_RESOLUTION = integer(
     RESOLUTION,
-    (RESOLUTION, LARGEST_RESOLUTION, RESOLUTION_STEP),
+    (RESOLUTION, MAX_RESOLUTION, RESOLUTION_STEP),
     tooltip="Working resolution. The model was trained at 352. Higher values find smaller objects and finer edges but "
     "take longer; above 704, or when memory is short, the image is processed in tiles and large objects may be missed. "
     "Blur and dilation keep their scale.",

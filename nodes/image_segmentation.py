@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..core import checks
-from ..core.cutout.remove import remove
+from ..core.cutout.remove import remove_background
 from ..core.cutout.trimap import MattingSettings
 from ..models import background as background_models
 from ..models import background_files, catalog
@@ -160,7 +160,9 @@ class ImageSegmentation(TableNode):
             view.download_progress,
             host.unload_host_models,
         )
-        cutouts, masks = remove(images, source, settings, clean, host.ComfyHost(host.unload_host_models), view.begin)
+        cutouts, masks = remove_background(
+            images, source, settings, clean, host.ComfyHost(host.unload_host_models), view.begin
+        )
         view.comparison(images, cutouts)
         return view.answer((cutouts, masks), kind="comparison")
 

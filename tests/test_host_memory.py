@@ -301,14 +301,14 @@ def test_background_models_are_released_when_comfyui_unloads(
 
 @pytest.mark.parametrize("release", ["release_memory", "unload"])
 def test_matrices_are_dropped_when_memory_is_released(comfyui: SimpleNamespace, release: str) -> None:
-    separable.lanczos(8, 4, torch.device("cpu"))
-    separable.gaussian(8, 2, 1.0, "mirror", torch.device("cpu"))
+    separable.lanczos_matrix(8, 4, torch.device("cpu"))
+    separable.gaussian_matrix(8, 2, 1.0, "mirror", torch.device("cpu"))
     if release == "unload":
         host.call_on_unload(lambda: None)
         comfyui.management.unload_all_models()
     else:
         host.release_memory()
-    assert separable.lanczos.cache_info().currsize == separable.gaussian.cache_info().currsize == 0
+    assert separable.lanczos_matrix.cache_info().currsize == separable.gaussian_matrix.cache_info().currsize == 0
 
 
 # Out of memory, and --offline
@@ -351,7 +351,7 @@ def test_download_progress_under_offline_is_an_error(monkeypatch: pytest.MonkeyP
         host.download_progress(5)
 
 
-def test_no_node_downloads_under_offline(tmp_path, monkeypatch: pytest.MonkeyPatch, nobodys_models: None) -> None:
+def test_no_node_downloads_under_offline(tmp_path, monkeypatch: pytest.MonkeyPatch, isolated_model_dirs: None) -> None:
     from maskwright import NODE_CLASS_MAPPINGS
     from maskwright.models import weights
 

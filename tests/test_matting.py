@@ -16,11 +16,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from maskwright.core import tensors
-from maskwright.core.cutout import closed_form, matting, smaller, trimap
+from maskwright.core.cutout import closed_form, downscaled, matting, trimap
 from maskwright.core.cutout import foreground as foreground_colors
-from maskwright.core.cutout.trimap import MattingSettings, why_unsolvable
+from maskwright.core.cutout.trimap import MattingSettings, explain_unsolvable
 from maskwright.core.errors import DependencyError, InputError
-from maskwright.core.progress import UNREPORTED
+from maskwright.core.progress import NO_STAGE
 
 scipy_ndimage = pytest.importorskip("scipy.ndimage")
 
@@ -96,7 +96,7 @@ PORTRAITS = {
 
 
 def cut_out(image: torch.Tensor, mask: torch.Tensor, given: MattingSettings | None = None) -> torch.Tensor:
-    return matting.cutout(image, *matting.matte(image, mask, given))
+    return matting.compose_cutout(image, *matting.matte(image, mask, given))
 
 
 # --- beside rembg -----------------------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ def test_a_trimap_erodes_both_sure_parts_as_rembg_does(erode_size: int, sides: i
     square = None if erode_size == 0 else np.ones((min(erode_size, 130),) * 2)
     foreground = scipy_ndimage.binary_erosion(levels > 240, square)
     background = scipy_ndimage.binary_erosion(levels < 20, square, border_value=1)
-    result = trimap.trimap(mask, 240, 20, erode_size).numpy()
+    result = trimap.make_trimap(mask, 240, 20, erode_size).numpy()
     np.testing.assert_array_equal(result == 1, foreground)
     np.testing.assert_array_equal(result == 0, background)
     assert set(np.unique(result)) <= {0, 0.5, 1}
@@ -149,12 +149,12 @@ def test_a_trimap_erodes_both_sure_parts_as_rembg_does(erode_size: int, sides: i
 def test_a_trimap_drawn_by_hand() -> None:
     mask = torch.tensor([[0, 0, 0, 0.5, 1, 1, 1, 1]]).repeat(5, 1)
     top, middle = [0, 0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5], [0, 0, 0.5, 0.5, 0.5, 1, 1, 0.5]
-    assert trimap.trimap(mask, 240, 20, 3).tolist() == [top, middle, middle, middle, top]
+    assert trimap.make_trimap(mask, 240, 20, 3).tolist() == [top, middle, middle, middle, top]
 
 
 def test_levels_at_the_thresholds_are_unknown() -> None:
     mask = tensors.from_8bit(np.array([[19, 20, 240, 241]], np.uint8)).repeat_interleave(3, 1).repeat(3, 1)
-    assert trimap.trimap(mask, 240, 20, 1)[1].tolist() == [0] * 3 + [0.5] * 6 + [1] * 3
+    assert trimap.make_trimap(mask, 240, 20, 1)[1].tolist() == [0] * 3 + [0.5] * 6 + [1] * 3
 
 
 @pytest.mark.parametrize(("foreground", "background"), [(100, 250), (100, 200), (0, 250), (128, 129), (100, 100)])
@@ -175,7 +175,7 @@ def test_trimap_crossed_thresholds(
     with pytest.raises(ValueError, match="stop after the trimap"):
         bg.alpha_matting_cutout(tensors.to_pil(image), tensors.to_pil(mask), foreground, background, erode_size)
     expected = np.select([trimaps[0] == 0, trimaps[0] == 1], [0, 1], 0.5)
-    np.testing.assert_array_equal(trimap.trimap(mask, foreground, background, erode_size).numpy(), expected)
+    np.testing.assert_array_equal(trimap.make_trimap(mask, foreground, background, erode_size).numpy(), expected)
 
 
 @pytest.mark.parametrize(("foreground", "background"), [(100, 250), (60, 180)])
@@ -253,7 +253,7 @@ def test_matte_colours_on_a_line_are_solved_exactly(line: str, erode_size: int) 
     mask = tensors.from_8bit((255 * scipy_ndimage.gaussian_filter((t < 0.27).astype(float), 2)).astype(np.uint8))
     mask[:40] *= mask[:40] > 0.6  # so that an erosion by 30 leaves some background
     mask[60:, :40] = 1
-    sure = trimap.trimap(mask, 240, 20, erode_size).numpy()
+    sure = trimap.make_trimap(mask, 240, 20, erode_size).numpy()
     assert {0, 0.5, 1} == set(np.unique(sure))
     alpha, _ = matting.matte(
         torch.from_numpy(a + t.astype(np.float32)[..., None] * b), mask, MattingSettings(240, 20, erode_size)
@@ -277,7 +277,7 @@ def test_matte_of_a_grey_image_is_closer_to_the_exact_solution_than_rembg() -> N
     levels = pytest.importorskip("skimage.data").camera()[180:270, 300:390]
     image = tensors.from_8bit(np.repeat(levels[..., None], 3, axis=-1))
     mask = tensors.from_8bit((255 * scipy_ndimage.gaussian_filter((levels < 70).astype(float), 2)).astype(np.uint8))
-    exact = 255 * exact_matting.solve(levels / 255, 3, trimap.trimap(mask, 240, 20, 8).numpy())
+    exact = 255 * exact_matting.solve(levels / 255, 3, trimap.make_trimap(mask, 240, 20, 8).numpy())
     theirs = np.array(bg.alpha_matting_cutout(tensors.to_pil(image), tensors.to_pil(mask), 240, 20, 8))[..., 3]
     ours = 255 * matting.matte(image, mask, MattingSettings(240, 20, 8))[0].numpy()
     assert np.abs(ours - exact).max() < 0.5
@@ -286,7 +286,7 @@ def test_matte_of_a_grey_image_is_closer_to_the_exact_solution_than_rembg() -> N
 
 def test_windows_are_taken_in_parts_without_seams(monkeypatch: pytest.MonkeyPatch) -> None:
     image, mask = PORTRAITS["curls"]
-    sure = trimap.trimap(mask).numpy()
+    sure = trimap.make_trimap(mask).numpy()
     whole, _ = closed_form._equations(image.numpy(), sure == 1, sure == 0.5)
     monkeypatch.setattr(closed_form, "_WINDOWS_AT_ONCE", 100)
     parts, _ = closed_form._equations(image.numpy(), sure == 1, sure == 0.5)
@@ -301,7 +301,7 @@ def test_conjugate_gradients_solve_a_system() -> None:
     matrix = csr_matrix(half @ half.T + np.eye(30))
     wanted = random.random(30)
     diagonal = 1 / matrix.diagonal()
-    found = closed_form._conjugate_gradient(matrix, matrix @ wanted, lambda v: diagonal * v, UNREPORTED, 1e-12)
+    found = closed_form._conjugate_gradient(matrix, matrix @ wanted, lambda v: diagonal * v, NO_STAGE, 1e-12)
     np.testing.assert_allclose(found, wanted, atol=1e-8)
 
 
@@ -311,14 +311,14 @@ def test_conjugate_gradients_log_that_the_tolerance_was_not_reached(caplog: pyte
     random = np.random.default_rng(0)
     half = random.random((30, 30))
     matrix, right = csr_matrix(half @ half.T + 1e-3 * np.eye(30)), random.random(30)
-    closed_form._conjugate_gradient(matrix, right, lambda v: v, UNREPORTED, most_steps=3)
+    closed_form._conjugate_gradient(matrix, right, lambda v: v, NO_STAGE, most_steps=3)
     assert re.search(r"stopped before it reached its tolerance \(residual .*, tolerance 1e-06\)", caplog.text)
     assert "alpha_matting_erode_size" in caplog.text
     caplog.clear()
-    closed_form._conjugate_gradient(-matrix, right, lambda v: v, UNREPORTED)  # not positive definite
+    closed_form._conjugate_gradient(-matrix, right, lambda v: v, NO_STAGE)  # not positive definite
     assert "stopped before it reached its tolerance" in caplog.text
     caplog.clear()
-    closed_form._conjugate_gradient(matrix, right, lambda v: v, UNREPORTED)
+    closed_form._conjugate_gradient(matrix, right, lambda v: v, NO_STAGE)
     assert not caplog.text
 
 
@@ -343,10 +343,10 @@ def test_solved_smaller_it_stays_close_and_keeps_what_is_sure(name: str, monkeyp
     pymatting()
     image, mask = PORTRAITS[name]
     alpha, foreground = matting.matte(image, mask)
-    sure = trimap.trimap(mask)
+    sure = trimap.make_trimap(mask)
     unknown = int((sure == 0.5).sum())
-    monkeypatch.setattr(matting, "MOST_UNKNOWNS", unknown - 1)
-    monkeypatch.setattr(smaller, "_SMALLER_UNKNOWNS", unknown // 3)
+    monkeypatch.setattr(matting, "MAX_UNKNOWNS", unknown - 1)
+    monkeypatch.setattr(downscaled, "_DOWNSCALED_UNKNOWNS", unknown // 3)
     monkeypatch.setattr(foreground_colors, "_MOST_FOREGROUND_PIXELS", image.shape[0] * image.shape[1] // 3)
     small_alpha, small_foreground = matting.matte(image, mask)
     assert torch.equal(small_alpha[sure != 0.5], sure[sure != 0.5])
@@ -360,11 +360,11 @@ def test_solved_smaller_it_stays_close_and_keeps_what_is_sure(name: str, monkeyp
 def test_solved_smaller_the_edge_is_finer_than_the_smaller_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     pymatting()
     image, mask = scene(head, noise=0, edge=1, blur=4)
-    monkeypatch.setattr(matting, "MOST_UNKNOWNS", 100)
-    monkeypatch.setattr(smaller, "_SMALLER_UNKNOWNS", int((trimap.trimap(mask) == 0.5).sum()) // 16)
+    monkeypatch.setattr(matting, "MAX_UNKNOWNS", 100)
+    monkeypatch.setattr(downscaled, "_DOWNSCALED_UNKNOWNS", int((trimap.make_trimap(mask) == 0.5).sum()) // 16)
     y, x = np.mgrid[0:160, 0:130] / 160
     truth = torch.from_numpy((head(y, x) > 0).astype(np.float32))
-    unknown = trimap.trimap(mask) == 0.5
+    unknown = trimap.make_trimap(mask) == 0.5
     alpha, _ = matting.matte(image, mask)
     blurred = torch.nn.functional.avg_pool2d(truth[None], 4)[:, None]  # what a smaller picture could hold at best
     blurred = torch.nn.functional.interpolate(blurred, truth.shape, mode="bilinear")[0, 0]
@@ -389,15 +389,15 @@ def test_a_cutout_has_straight_colours_and_nothing_where_alpha_is_0() -> None:
     image = torch.full((1, 4, 3), 0.8)
     alpha = torch.tensor([[0, 0.001, 0.5, 1]])
     expected = torch.tensor([[[0, 0, 0, 0], [0.8, 0.8, 0.8, 0.001], [0.8, 0.8, 0.8, 0.5], [0.8, 0.8, 0.8, 1]]])
-    assert torch.equal(matting.cutout(image, alpha), expected)
+    assert torch.equal(matting.compose_cutout(image, alpha), expected)
     foreground = torch.full((1, 4, 3), 0.3)
-    assert torch.equal(matting.cutout(image, alpha, foreground)[0, 2], torch.tensor([0.3, 0.3, 0.3, 0.5]))
+    assert torch.equal(matting.compose_cutout(image, alpha, foreground)[0, 2], torch.tensor([0.3, 0.3, 0.3, 0.5]))
 
 
 def test_cutouts_of_batches_and_of_pictures_that_have_alpha() -> None:
     image, alpha = torch.rand(2, 5, 6, 4), torch.rand(2, 5, 6)
-    result = matting.cutout(image, alpha)
-    assert torch.equal(result[1], matting.cutout(image[1, ..., :3], alpha[1]))
+    result = matting.compose_cutout(image, alpha)
+    assert torch.equal(result[1], matting.compose_cutout(image[1, ..., :3], alpha[1]))
     assert torch.equal(result[..., 3], alpha)
 
 
@@ -452,7 +452,7 @@ def test_where_nothing_can_be_solved_the_plain_mask_is_used_and_the_log_says_why
 
 def test_a_picture_too_narrow_for_a_window_of_colours() -> None:
     sure = np.array([[0, 0.5, 0.5, 1]] * 2, np.float32)
-    assert "the picture is 4 x 2" in why_unsolvable(sure, MattingSettings())
+    assert "the picture is 4 x 2" in explain_unsolvable(sure, MattingSettings())
 
 
 def test_a_mask_of_another_size_is_refused() -> None:
@@ -530,7 +530,7 @@ def photograph() -> Scene:
 
 
 def factorise_as_pymatting_does(image: torch.Tensor, mask: torch.Tensor) -> None:
-    sure = trimap.trimap(mask).numpy()
+    sure = trimap.make_trimap(mask).numpy()
     matrix, _ = closed_form._equations(image.numpy(), sure == 1, sure == 0.5)
     importlib.import_module("pymatting.preconditioner.ichol").ichol(matrix, discard_threshold=5e-3)
 
@@ -664,5 +664,5 @@ def test_every_picture(
     assert torch.equal(image, before[0]) and torch.equal(mask, before[1]), "changed in place"
     again, _ = matting.matte(image, mask, given_settings)
     assert torch.equal(again, alpha)
-    sure = trimap.trimap(mask, *thresholds, erode_size)
+    sure = trimap.make_trimap(mask, *thresholds, erode_size)
     assert torch.equal(alpha, mask) or torch.equal(alpha[sure != 0.5], sure[sure != 0.5])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from ..packages import import_scipy
-from ..progress import UNREPORTED, Part
+from ..progress import NO_STAGE, StageProgress
 from .pymatting import import_pymatting
 
 if TYPE_CHECKING:
@@ -32,19 +32,19 @@ _WINDOWS_AT_ONCE = 1 << 15  # as many as the cache holds
 REACH = 2  # two pixels share a 3x3 window if they are at most this far apart in x and in y
 
 
-def solve(colours: np.ndarray, sure: np.ndarray, unknown: np.ndarray, work: Part) -> np.ndarray:
+def solve(colours: np.ndarray, sure: np.ndarray, unknown: np.ndarray, work: StageProgress) -> np.ndarray:
     """Alpha of the unknown pixels, in raster order, float64 in 0..1."""
     if not unknown.any():
         return np.empty(0)
     matrix, right = _equations(colours, sure == 1, unknown, work)
-    work.reach(_AFTER_EQUATIONS)
+    work.advance_to(_AFTER_EQUATIONS)
     precondition = _preconditioner(matrix)
-    work.reach(_AFTER_PRECONDITIONER)
+    work.advance_to(_AFTER_PRECONDITIONER)
     return _conjugate_gradient(matrix, right, precondition, work).clip(0, 1)
 
 
 def _equations(
-    colours: np.ndarray, foreground: np.ndarray, unknown: np.ndarray, work: Part = UNREPORTED
+    colours: np.ndarray, foreground: np.ndarray, unknown: np.ndarray, work: StageProgress = NO_STAGE
 ) -> tuple[csr_matrix, np.ndarray]:
     """The linear equations of closed-form matting for the unknown pixels alone: ``matrix @ alpha = right``.
 
@@ -63,7 +63,7 @@ def _equations(
     # stencil[k] holds L(i, j) of every pixel i with j = the k-th of the 5 x 5 pixels around it, in raster order.
     stencil = np.zeros((25, count + 1))
     for rows, laplacian, done in _windows(colours, unknown, row_of, width):
-        work.reach(_AFTER_EQUATIONS * done)
+        work.advance_to(_AFTER_EQUATIONS * done)
         for (i, j), value in laplacian:
             stencil[_PLACE[i][j]][rows[i]] += value
             if i != j:
@@ -165,7 +165,7 @@ def _conjugate_gradient(
     matrix: csr_matrix,
     right: np.ndarray,
     precondition: _Preconditioner,
-    work: Part,
+    work: StageProgress,
     tolerance: float = 1e-6,
     most_steps: int = 2000,
 ) -> np.ndarray:
@@ -199,7 +199,7 @@ def _conjugate_gradient(
             return solution
         # The residual shrinks by about the same factor at each step.
         done = math.log(size / left) / math.log(size / goal) if 0 < left < size else 0
-        work.reach(_AFTER_PRECONDITIONER + (AFTER_ALPHA - _AFTER_PRECONDITIONER) * done)
+        work.advance_to(_AFTER_PRECONDITIONER + (AFTER_ALPHA - _AFTER_PRECONDITIONER) * done)
         towards = precondition(residual)
         energy, before = inner(residual, towards), energy
         direction *= energy / before

@@ -20,5 +20,5 @@ def import_pymatting(name: str) -> ModuleType:
         "Install it into the Python that runs ComfyUI: python -m pip install --upgrade pymatting; "
         "or turn alpha_matting off"
     )
-    with threads.kept():
+    with threads.keep_torch_threads():
         return import_package(name, remedy)

@@ -27,11 +27,11 @@ from ..checks import (
     check_whole_number,
     describe,
 )
-from ..engine import Host, Pipe, Sampler, Sampling, Vae
+from ..engine import Host, Pipe, Sampler, SamplerRun, Vae
 from ..errors import InputError, PackError
-from ..geometry import Box, Frame, frame, nearest_multiple
-from ..memory import STAND_ALONE
-from ..regions import FAINT, Region, find_regions, is_whole_by_faint_values, placed, scaled
+from ..geometry import Box, SamplingFrame, fit_sampling_frame, nearest_multiple
+from ..memory import STANDALONE_HOST
+from ..regions import FAINT, Region, covers_all_only_by_faint_values, embed_mask, find_regions, scale_region
 from .batches import Task, batches
 from .conditionings import crop_conditioning
 from .hooks import Hooks
@@ -138,7 +138,7 @@ class Backend:
     vae: Vae
     hook: object | None = None
     device: torch.device | None = None
-    host: Host = STAND_ALONE
+    host: Host = STANDALONE_HOST
 
 
 @dataclass(frozen=True)
@@ -228,9 +228,9 @@ def _regions_of_pictures(image: torch.Tensor, mask: torch.Tensor, settings: Deta
     found, faint = [], False
     for one in mask.split(1):
         regions = find_regions(one, settings.crop_factor, settings.drop_size, settings.bbox_fill, settings.contour_fill)
-        faint = faint or is_whole_by_faint_values(one, regions)
+        faint = faint or covers_all_only_by_faint_values(one, regions)
         if (mask_width, mask_height) != (width, height):
-            regions = [scaled(region, x_scale, y_scale, picture) for region in regions]
+            regions = [scale_region(region, x_scale, y_scale, picture) for region in regions]
         found.append(regions)
     if faint:
         _log.warning(
@@ -279,12 +279,12 @@ class _Detailer:
         refined crop and mask."""
         tasks = self._tasks(regions)
         self.total_steps = self._steps_of(tasks)
-        self.backend.sampler.expect(self.total_steps)
+        self.backend.sampler.set_total_steps(self.total_steps)
         boxes = [[] for _ in self.pictures]
         places = {}
         for task in tasks:
             places[task.number] = len(boxes[task.version])
-            boxes[task.version].append(task.region.crop)
+            boxes[task.version].append(task.region.crop_region)
         results = {}
         for batch in batches(tasks, lambda: self.at_once):
             first = batch[0]
@@ -304,11 +304,11 @@ class _Detailer:
                 selected = _selected(region)
                 if selected is None:
                     continue
-                shown = frame(
-                    region.bbox, region.crop, self.picture,
+                shown = fit_sampling_frame(
+                    region.bbox, region.crop_region, self.picture,
                     settings.guide_size, settings.guide_size_for, settings.max_size, self.backend.vae.multiple,
                 )  # fmt: skip
-                ring = (region.bbox.grown(_ring_width(region), self.picture),) if settings.color_match else ()
+                ring = (region.bbox.expand(_ring_width(region), self.picture),) if settings.color_match else ()
                 task = Task(
                     number=len(tasks),
                     version=version,
@@ -318,7 +318,7 @@ class _Detailer:
                     pipe=self._for_region(self.pipe, i, shown.window, made),
                     refiner=self._for_region(self.refiner, i, shown.window, made) if self.refiner else None,
                     reads=(shown.window, *ring),
-                    writes=selected.grown(settings.feather, region.crop),
+                    writes=selected.expand(settings.feather, region.crop_region),
                 )
                 tasks.append(task)
         return tasks
@@ -326,7 +326,7 @@ class _Detailer:
     # Conditionings.
 
     def _prepared(self, pipe: Pipe) -> Pipe:
-        model = self.backend.sampler.with_soft_noise_mask(pipe.model) if self.soft else pipe.model
+        model = self.backend.sampler.add_differential_diffusion(pipe.model) if self.soft else pipe.model
         return replace(pipe, model=model)
 
     def _for_region(self, pipe: Pipe, index: int, window: Box, made: dict) -> Pipe:
@@ -371,7 +371,7 @@ class _Detailer:
             _log.warning("Out of memory with %d regions at once; continuing with %d", len(tasks), self.at_once)
         else:
             _log.warning("Sampling failed with %d regions at once (%s); continuing one at a time", len(tasks), reason)
-        self.backend.sampler.expect(self.total_steps, self.steps_done)
+        self.backend.sampler.set_total_steps(self.total_steps, self.steps_done)
         refined = []
         while len(refined) < len(tasks):
             refined += self._refined(tasks[len(refined) : len(refined) + self.at_once])
@@ -395,23 +395,23 @@ class _Detailer:
         pixels = self.hooks.post_decode(pixels)
         return [self._reduced_crop(task, row) for task, row in zip(tasks, pixels.split(1))]
 
-    def _touched(self, shown: Frame) -> Frame:
+    def _touched(self, shown: SamplingFrame) -> SamplingFrame:
         width, height = self.hooks.touch_scaled_size(shown.width, shown.height)
         if (width, height) == (shown.width, shown.height):
             return shown
         multiple = self.backend.vae.multiple
-        return Frame(shown.window, nearest_multiple(width, multiple), nearest_multiple(height, multiple))
+        return SamplingFrame(shown.window, nearest_multiple(width, multiple), nearest_multiple(height, multiple))
 
-    def _enlarged_crop(self, task: Task, shown: Frame) -> torch.Tensor:
+    def _enlarged_crop(self, task: Task, shown: SamplingFrame) -> torch.Tensor:
         """``[1,H,W,3]`` in 0..1 on the device, never a view of the image."""
-        crop = tensors.rgb(shown.window.cut(self._picture(task))).to(self.device).clamp(0, 1)
+        crop = tensors.drop_alpha(shown.window.crop(self._picture(task))).to(self.device).clamp(0, 1)
         return tensors.resize_lanczos(crop, shown.height, shown.width)
 
     def _noise_mask(self, task: Task) -> torch.Tensor | None:
         """``[1,y,x]`` in the window's own size, which the host scales to the latent's; None for the whole crop."""
         if not self.settings.mask_mode:
             return None
-        mask = placed(task.region.mask.to(self.device), task.region.crop, task.frame.window)
+        mask = embed_mask(task.region.mask.to(self.device), task.region.crop_region, task.frame.window)
         return masks.feather(mask, self.settings.noise_mask_feather).clone()  # hooks may write into it
 
     def _encoded(self, pipe: Pipe, pixels: torch.Tensor, noise_masks: list) -> tuple[Pipe, dict[str, Any]]:
@@ -450,7 +450,7 @@ class _Detailer:
 
         refiner = tasks[0].refiner
         start, switch, total = schedule(steps, denoise, settings.refiner_ratio if refiner else 0)
-        run = Sampling(
+        run = SamplerRun(
             model=model,
             positive=positive,
             negative=negative,
@@ -493,7 +493,7 @@ class _Detailer:
         for row in latent["samples"].split(1):
             pixels = self._tiled_if_needed(partial(vae.decode, row))
             _check_finite(pixels, "The VAE gave NaN or infinite values when it decoded a crop", _VAE_REMEDY)
-            decoded.append(tensors.rgb(pixels.to(self.device, torch.float32)).clamp(0, 1))
+            decoded.append(tensors.drop_alpha(pixels.to(self.device, torch.float32)).clamp(0, 1))
         result = _joined(decoded)
         if len(result) != rows:
             raise PackError(
@@ -504,27 +504,27 @@ class _Detailer:
 
     def _reduced_crop(self, task: Task, pixels: torch.Tensor) -> torch.Tensor:
         """``[1,H,W,3]`` as sampled -> as large as the crop region, with matched colours."""
-        window, crop = task.frame.window, task.region.crop
+        window, crop = task.frame.window, task.region.crop_region
         refined = tensors.resize_lanczos(pixels, window.height, window.width)
-        refined = crop.seen_from(window).cut(refined)
+        refined = crop.relative_to(window).crop(refined)
         if self.settings.color_match:
             region = task.region
-            around = region.bbox.grown(_ring_width(region), self.picture)
-            inside = placed(region.mask.to(self.device), crop, around)
+            around = region.bbox.expand(_ring_width(region), self.picture)
+            inside = embed_mask(region.mask.to(self.device), crop, around)
             ring = morphology.gradient((inside > 0).float(), 2 * _ring_width(region) + 1, edge="outer")
-            picture = tensors.rgb(around.cut(self._picture(task))).to(self.device).clamp(0, 1)
+            picture = tensors.drop_alpha(around.crop(self._picture(task))).to(self.device).clamp(0, 1)
             where = region.mask.to(self.device)
-            refined = colors.match(refined, where, picture, ring, self.settings.color_match)
+            refined = colors.match_colors(refined, where, picture, ring, self.settings.color_match)
         return refined
 
     def _paste(self, task: Task, refined: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Blend a refined crop into its picture. Gives back crop and feathered mask."""
-        crop = task.region.crop
-        fade = crop.sides_inside(self.picture)
+        crop = task.region.crop_region
+        fade = crop.inner_sides(self.picture)
         soft = masks.feather(task.region.mask.to(self.device), self.settings.feather, fade)
-        there, here = tensors.rgb(task.writes.cut(self._picture(task))), task.writes.seen_from(crop)
+        there, here = tensors.drop_alpha(task.writes.crop(self._picture(task))), task.writes.relative_to(crop)
         # torch.lerp is exact at both ends: where the mask is 0, the image stays the same bit for bit.
-        blended = torch.lerp(there.to(self.device), here.cut(refined), here.cut(soft).unsqueeze(-1))
+        blended = torch.lerp(there.to(self.device), here.crop(refined), here.crop(soft).unsqueeze(-1))
         there.copy_(blended)
 
         picture = self._picture(task)
@@ -585,7 +585,7 @@ def _selected(region: Region) -> Box | None:
     rows, columns = (np.flatnonzero(region.mask[0].numpy().any(axis=axis)) for axis in (1, 0))
     if len(rows) == 0:
         return None
-    x, y = region.crop.x1, region.crop.y1
+    x, y = region.crop_region.x1, region.crop_region.y1
     return Box(x + columns[0], y + rows[0], x + columns[-1] + 1, y + rows[-1] + 1)
 
 
