@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import partial
 
 from ..core.checks import PIPE_PARTS, as_image_batch, check_basic_pipe
-from ..core.detail.detail import DetailerSettings, detail
+from ..core.detail.detail import detail
+from ..core.detail.settings import DetailerSettings
 from ..core.engine import Pipe
 from . import _view
 from ._host import detailing, sampling, schedulers
