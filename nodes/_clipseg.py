@@ -9,7 +9,7 @@ from ..core.engine import Progress
 from ..core.text import clipseg
 from ..core.text.query import LARGEST_RESOLUTION, RESOLUTION, RESOLUTION_STEP
 from ..models import catalog
-from ..models import clipseg as clipseg_models
+from ..models import clipseg_loader as clipseg_models
 from . import _host as host
 from . import _view
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..models import catalog
-from ..models import clipseg as clipseg_models
+from ..models import clipseg_loader as clipseg_models
 from . import _clipseg
 
 

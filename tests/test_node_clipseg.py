@@ -18,7 +18,7 @@ from maskwright.core.text import clipseg
 from maskwright.core.text.last_tensors import LastTensors
 from maskwright.core.text.query import Query
 from maskwright.core.text.segment import score
-from maskwright.models import clipseg as clipseg_models
+from maskwright.models import clipseg_loader as clipseg_models
 from maskwright.nodes import _clipseg
 from maskwright.nodes import _host as host
 
