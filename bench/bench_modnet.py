@@ -20,8 +20,7 @@ from _measuring import Spread, devices, floor, peak_memory, side_by_side
 from _rows import Figure, Report, Timing
 from maskwright.core import tensors
 from maskwright.core.cutout import remove
-from maskwright.models import background as background_models
-from maskwright.models import catalog, modnet
+from maskwright.models import background_models, catalog, modnet
 
 NAME = "modnet-p"
 
@@ -63,7 +62,7 @@ class Compared:
         return background_models.load(NAME, [self._folder], device=self._device, place=self._place)
 
     def now(self, images: torch.Tensor) -> torch.Tensor:
-        return remove.remove(images, self.load())[0]
+        return remove.remove_background(images, self.load())[0]
 
     def the_earlier_way(self, images: torch.Tensor) -> torch.Tensor:
         model = modnet.MODNet()

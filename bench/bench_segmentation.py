@@ -22,8 +22,7 @@ from _rows import NO_FASTER, Figure, Report, Timing, add_growth, shown_seconds
 from _salient_networks import KINDS, Kind, Network
 from maskwright.core import tensors
 from maskwright.core.cutout import remove
-from maskwright.models import background as background_models
-from maskwright.models import onnx_runtime
+from maskwright.models import background_models, onnx_runtime
 from maskwright.models import rembg as rembg_models
 
 PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
@@ -67,7 +66,7 @@ def main(quick: bool) -> None:
 
 def growth(report: Report, folder: Path, images: torch.Tensor, device: str, rounds: int) -> None:
     def remove(count: int) -> torch.Tensor:
-        return remove.remove(images[:count], background_models.load("u2net", [folder], device=device))[0]
+        return remove.remove_background(images[:count], background_models.load("u2net", [folder], device=device))[0]
 
     few, many = (lambda: remove(2)), (lambda: remove(20))
     kept: dict[tuple[int, ...], torch.Tensor] = {}
@@ -110,7 +109,7 @@ class Compared:
         return torch.stack([tensors.from_pil(rembg.remove(tensors.to_pil(image), session=session)) for image in images])
 
     def now(self, images: torch.Tensor) -> torch.Tensor:
-        return remove.remove(images, self.load())[0]
+        return remove.remove_background(images, self.load())[0]
 
     def ready(self, images: torch.Tensor) -> list[dict]:
         """What the network is shown."""

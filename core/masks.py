@@ -6,13 +6,12 @@ All functions take and return float32 masks ``[B,H,W]``, on any device, and chan
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
 from . import separable
 from .checks import check_choice, check_number, check_whole_number
 from .errors import InputError
-from .geometry import NO_SIDE, Sides
-from .morphology import LARGEST_SIZE
+from .geometry import NO_SIDES, Sides
+from .morphology import MAX_SIZE
 
 COMBINATIONS = ("union", "intersection", "difference", "sum")
 
@@ -31,13 +30,11 @@ def threshold(mask: torch.Tensor, level: float) -> torch.Tensor:
 
 
 def gaussian_blur(mask: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Convolve with a Gaussian, cut off at 4 sigma, the picture mirrored at its border (the border pixel repeated).
-
-    The same as ``scipy.ndimage.gaussian_filter`` with its defaults.
+    """Convolve with a Gaussian, truncated at 4 sigma, as ``scipy.ndimage.gaussian_filter`` with its defaults.
 
     Args:
         mask: ``[B,H,W]``.
-        sigma: Standard deviation in pixels, from 0 to `LARGEST_SIZE`; 0 changes nothing.
+        sigma: Standard deviation in pixels, from 0 to `MAX_SIZE`; 0 changes nothing.
 
     Returns:
         ``[B,H,W]``.
@@ -45,27 +42,18 @@ def gaussian_blur(mask: torch.Tensor, sigma: float) -> torch.Tensor:
     Raises:
         InputError: ``sigma`` is not a number in that range.
     """
-    sigma = check_number(sigma, "blur", 0, LARGEST_SIZE)
+    sigma = check_number(sigma, "blur", 0, MAX_SIZE)
     radius = int(4.0 * sigma + 0.5)
-    if radius == 0:
-        return mask
-    offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    weights = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    weights = (weights / weights.sum()).to(mask.device, torch.float32)
-
-    rows, columns = (_mirrored(length, radius, mask.device) for length in mask.shape[1:])
-    blurred = []
-    for one in mask.split(1):  # one by one, since torch sums a batch in a different order
-        down = one.unsqueeze(1).index_select(2, rows)  # [1,H,W] -> [1,1,H,W]
-        across = F.conv2d(down, weights.view(1, 1, -1, 1)).index_select(3, columns)
-        blurred.append(F.conv2d(across, weights.view(1, 1, 1, -1)).squeeze(1).clamp(0, 1))
-    return torch.cat(blurred)
+    return _blur(mask, radius, sigma, "reflect").clamp(0, 1) if radius else mask
 
 
-def _mirrored(length: int, reach: int, device: torch.device) -> torch.Tensor:
-    """Indices of a row of ``length`` pixels and ``reach`` more on both sides: ... 1 0 | 0 1 2 ... | n-1 n-2 ..."""
-    position = torch.arange(-reach, length + reach, device=device) % (2 * length)
-    return torch.where(position < length, position, 2 * length - 1 - position)
+def _blur(mask: torch.Tensor, radius: int, sigma: float, border: str) -> torch.Tensor:
+    """Blur ``[B,H,W]`` with a Gaussian, truncated at ``radius`` pixels; see `separable.gaussian_matrix`."""
+    height, width = mask.shape[1:]
+    rows = separable.gaussian_matrix(height, radius, sigma, border, mask.device)
+    columns = separable.gaussian_matrix(width, radius, sigma, border, mask.device)
+    blurred = separable.filter_lines(mask, rows).transpose(1, 2)  # [B,H,W] -> [B,W,H]
+    return separable.filter_lines(blurred, columns).transpose(1, 2)  # back to [B,H,W]
 
 
 def combine(first: torch.Tensor, second: torch.Tensor, combination: str) -> torch.Tensor:
@@ -92,7 +80,7 @@ def combine(first: torch.Tensor, second: torch.Tensor, combination: str) -> torc
     return (first - second if combination == "difference" else first + second).clamp(0, 1)
 
 
-def feather(mask: torch.Tensor, width: int, fade: Sides = NO_SIDE) -> torch.Tensor:
+def feather(mask: torch.Tensor, width: int, fade_sides: Sides = NO_SIDES) -> torch.Tensor:
     """Blur the edge of a mask, for a blend about ``width`` pixels wide to both sides of it.
 
     The blur is a Gaussian over 2 x ``width`` + 1 pixels, the mask mirrored at its border. Its sigma is 10 up to a
@@ -104,9 +92,9 @@ def feather(mask: torch.Tensor, width: int, fade: Sides = NO_SIDE) -> torch.Tens
     Args:
         mask: ``[B,H,W]``.
         width: In pixels, 0 or more; 0 changes nothing.
-        fade: The sides of the mask beyond which the picture goes on though the mask ends. There the blend is made to
-            reach 0: what the blur left at that side is taken off, falling linearly to nothing at the blur's radius
-            inside. A mask that comes nowhere near its sides is not changed by this.
+        fade_sides: Sides where the mask ends but the image continues. There the blend is forced to 0 at the border:
+            the value left by the blur is subtracted, falling linearly to nothing over the blur's radius. Masks that
+            stay away from these sides do not change.
 
     Returns:
         ``[B,H,W]``.
@@ -119,11 +107,7 @@ def feather(mask: torch.Tensor, width: int, fade: Sides = NO_SIDE) -> torch.Tens
     if radius == 0:
         return mask
     sigma = max(10.0, width / 3)
-    height, length = mask.shape[1:]
-    soft = separable.filter_lines(mask, separable.gaussian(height, radius, sigma, mask.device))
-    soft = soft.transpose(1, 2)  # [B,H,W] -> [B,W,H]
-    soft = separable.filter_lines(soft, separable.gaussian(length, radius, sigma, mask.device))
-    return _fade(soft.transpose(1, 2), radius, fade).clamp(0, 1)  # back to [B,H,W]
+    return _fade_at_sides(_blur(mask, radius, sigma, "mirror"), radius, fade_sides).clamp(0, 1)
 
 
 def _blur_radius(width: int, shorter_side: int) -> int:
@@ -133,14 +117,14 @@ def _blur_radius(width: int, shorter_side: int) -> int:
     return window // 2
 
 
-def _fade(soft: torch.Tensor, radius: int, fade: Sides) -> torch.Tensor:
-    """``soft`` ``[B,H,W]`` less what it holds at the sides of ``fade``, the more the nearer to that side."""
+def _fade_at_sides(soft: torch.Tensor, radius: int, fade_sides: Sides) -> torch.Tensor:
+    """``soft`` ``[B,H,W]`` less what it holds at the sides of ``fade_sides``, the more the nearer to that side."""
     excess = soft.new_zeros(())
     for wanted, axis, at_end in (
-        (fade.left, 2, False),
-        (fade.top, 1, False),
-        (fade.right, 2, True),
-        (fade.bottom, 1, True),
+        (fade_sides.left, 2, False),
+        (fade_sides.top, 1, False),
+        (fade_sides.right, 2, True),
+        (fade_sides.bottom, 1, True),
     ):
         length = soft.shape[axis]
         held = soft.narrow(axis, length - 1 if at_end else 0, 1)

@@ -7,7 +7,7 @@ import re
 
 import torch
 
-from .engine import WITHOUT_PROGRESS, Progress
+from .engine import NO_PROGRESS, Progress
 
 _OUT_OF_MEMORY = (
     "out of memory",
@@ -41,11 +41,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return any(words in message for words in _OUT_OF_MEMORY) or _ENOMEM.search(message) is not None
 
 
-class StandAlone:
+class StandaloneHost:
     """The `Host` of programs without progress bar, interrupt or shared memory management."""
 
     def progress(self, total: int) -> Progress:
-        return WITHOUT_PROGRESS
+        return NO_PROGRESS
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         return is_out_of_memory(error)
@@ -58,4 +58,4 @@ class StandAlone:
             torch.cuda.empty_cache()
 
 
-STAND_ALONE = StandAlone()
+STANDALONE_HOST = StandaloneHost()

@@ -31,7 +31,7 @@ def import_package(name: str, install: str, *needed: str) -> ModuleType:
     except MemoryError:
         raise
     except BaseException as error:
-        if not is_failure(error):
+        if not is_library_failure(error):
             raise
         reason = "its import calls sys.exit" if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
         package, reason = name.partition(".")[0], textwrap.shorten(reason, 400)
@@ -41,7 +41,7 @@ def import_package(name: str, install: str, *needed: str) -> ModuleType:
     return module
 
 
-def is_failure(error: BaseException) -> bool:
+def is_library_failure(error: BaseException) -> bool:
     """Whether a library failed with ``error``; false for an interrupt, which is not the library's.
 
     ``sys.exit`` and the panic of a library written in Rust are no `Exception`, and would end ComfyUI's worker.

@@ -103,12 +103,12 @@ class View:
 
     @property
     def max_images(self) -> int:
-        """For how many images of a batch the view shows something; 0 where no editor asked."""
+        """How many images of a batch get a preview; 0 if no editor queued the run."""
         return MAX_IMAGES if self._folder else 0
 
     @_never_fail_the_run
     def probabilities(self, images: torch.Tensor, probabilities: Sequence[torch.Tensor], scale: float) -> None:
-        """Probabilities ``[h,w]`` of the first of the ``images`` ``[B,H,W,C]``.
+        """Add entries for the probabilities ``[h,w]`` of the first ``images`` ``[B,H,W,C]``.
 
         Args:
             scale: Size of the probabilities relative to the model's native resolution.

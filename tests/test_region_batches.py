@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from maskwright.core.detail.batches import Task, TaskQueue
 from maskwright.core.engine import Pipe
-from maskwright.core.geometry import Box, Frame
+from maskwright.core.geometry import Box, SamplingFrame
 
 PIPES = [Pipe("model", positive, negative) for positive, negative in (("a", "b"), ("a", "c"), ("d", "b"))]
 
@@ -17,7 +17,7 @@ PIPES = [Pipe("model", positive, negative) for positive, negative in (("a", "b")
 def make_task(number: int, reads: tuple[Box, ...], writes: Box, version: int = 0, **more: object) -> Task:
     size = more.pop("size", 64)
     values = {"region": None, "seed": number, "pipe": PIPES[0], "refiner": None, **more}
-    return Task(version, number, frame=Frame(reads[0], size, size), reads=reads, writes=writes, **values)
+    return Task(version, number, frame=SamplingFrame(reads[0], size, size), reads=reads, writes=writes, **values)
 
 
 def go_together(task: Task, other: Task) -> bool:

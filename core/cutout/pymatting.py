@@ -17,5 +17,5 @@ def import_pymatting(name: str) -> ModuleType:
         DependencyError: The package is missing or does not work.
     """
     remedy = "Install it: python -m pip install --upgrade pymatting; or turn alpha_matting off"
-    with threads.kept():
+    with threads.keep_torch_threads():
         return import_package(name, remedy)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
-from .. import tensors
+from .. import morphology, tensors
 from ..checks import check_number, check_whole_number
-from ..packages import import_scipy
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class MattingSettings:
         check_whole_number(self.erode_size, "alpha_matting_erode_size", 0)
 
 
-def trimap(
+def make_trimap(
     mask: torch.Tensor, foreground_threshold: float = 240, background_threshold: float = 20, erode_size: int = 10
 ) -> torch.Tensor:
     """Which pixels are surely foreground (1), surely background (0), or unknown (0.5).
@@ -50,32 +50,19 @@ def trimap(
 
     Raises:
         InputError: As `MattingSettings`.
-        DependencyError: scipy is missing or does not work.
     """
-    minimum_filter1d = import_scipy("ndimage").minimum_filter1d
     settings = MattingSettings(foreground_threshold, background_threshold, erode_size)
-    levels = tensors.to_8bit(mask)
-    # Larger squares than this one erode no more.
-    size = min(int(settings.erode_size) or 3, 2 * max(levels.shape) + 1)
-
-    def eroded(selected: np.ndarray, outside: int) -> np.ndarray:
-        # Of any size in the time and memory of the smallest, which `masks.erode` does not do.
-        def along(selected: np.ndarray, axis: int) -> np.ndarray:
-            return minimum_filter1d(selected, size, axis, mode="constant", cval=outside)
-
-        across = along(selected.view(np.uint8), 1)
-        if settings.erode_size == 0:
-            return across & along(selected.view(np.uint8), 0)
-        return along(across, 0)
-
-    foreground = eroded(levels > settings.foreground_threshold, 0)
-    background = eroded(levels < settings.background_threshold, 1)
-    sure = (np.float32(1) + foreground) / 2
-    sure[background > 0] = 0
-    return torch.from_numpy(sure).to(mask.device)
+    levels = torch.from_numpy(tensors.to_8bit(mask)).unsqueeze(0)  # [H,W] -> [1,H,W]
+    size, shape = (int(settings.erode_size), "rectangle") if settings.erode_size else (3, "cross")
+    size = min(size, 2 * max(mask.shape) + 1)  # larger squares erode no more
+    # A frame of zeros, since the border of `morphology.erode` never erodes.
+    foreground = F.pad((levels > settings.foreground_threshold).float(), (1, 1, 1, 1))
+    foreground = morphology.erode(foreground, size, shape)[0, 1:-1, 1:-1]
+    background = morphology.erode((levels < settings.background_threshold).float(), size, shape)[0]
+    return torch.where(background > 0, 0.0, (1 + foreground) / 2).to(mask.device)
 
 
-def why_unsolvable(sure: np.ndarray, settings: MattingSettings) -> str | None:
+def explain_unsolvable(sure: np.ndarray, settings: MattingSettings) -> str | None:
     """Why a trimap cannot be solved, or None."""
     height, width = sure.shape
     if not (sure == 1).any():

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..engine import Pipe
-from ..geometry import Box, Frame
+from ..geometry import Box, SamplingFrame
 from ..regions import Region
 
 
@@ -31,7 +31,7 @@ class Task:
     version: int
     number: int
     region: Region
-    frame: Frame
+    frame: SamplingFrame
     seed: int
     pipe: Pipe
     refiner: Pipe | None
@@ -48,7 +48,8 @@ class Task:
     def is_independent_of(self, other: Task) -> bool:
         """Whether the order of two tasks of one version makes no difference: neither reads what the other writes."""
         return not (
-            any(box.meets(other.writes) for box in self.reads) or any(box.meets(self.writes) for box in other.reads)
+            any(box.overlaps(other.writes) for box in self.reads)
+            or any(box.overlaps(self.writes) for box in other.reads)
         )
 
 

@@ -5,25 +5,25 @@ from __future__ import annotations
 import torch
 
 from .. import colors, masks, morphology, tensors
-from ..geometry import Box, Frame
-from ..regions import Region, placed
+from ..geometry import Box, SamplingFrame
+from ..regions import Region, embed_mask
 
 
-def crop_out(image: torch.Tensor, frame: Frame, device: torch.device) -> torch.Tensor:
+def crop_out(image: torch.Tensor, frame: SamplingFrame, device: torch.device) -> torch.Tensor:
     """The frame's window of an image ``[1,H,W,C]`` at its sampled size: ``[1,h,w,3]`` in 0..1 on ``device``. Never a
     view of the image."""
-    crop = tensors.rgb(frame.window.cut(image)).to(device).clamp(0, 1)
+    crop = tensors.drop_alpha(frame.window.crop(image)).to(device).clamp(0, 1)
     return tensors.resize_lanczos(crop, frame.height, frame.width)
 
 
 def reduce(pixels: torch.Tensor, window: Box, crop: Box) -> torch.Tensor:
     """Undo `crop_out`: the sampled ``pixels`` ``[1,h,w,3]`` of ``window``, in the size of the crop region inside it."""
-    return crop.seen_from(window).cut(tensors.resize_lanczos(pixels, window.height, window.width))
+    return crop.relative_to(window).crop(tensors.resize_lanczos(pixels, window.height, window.width))
 
 
 def color_ring(region: Region, image: Box) -> Box:
     """The box around the ring whose colors `match_colors` takes."""
-    return region.bbox.grown(_ring_width(region), image)
+    return region.bbox.expand(_ring_width(region), image)
 
 
 def match_colors(refined: torch.Tensor, image: torch.Tensor, region: Region, weight: float) -> torch.Tensor:
@@ -36,10 +36,10 @@ def match_colors(refined: torch.Tensor, image: torch.Tensor, region: Region, wei
     """
     around = color_ring(region, Box(0, 0, image.shape[2], image.shape[1]))
     mask = region.mask.to(refined.device)
-    inside = (placed(mask, region.crop, around) > 0).float()
+    inside = (embed_mask(mask, region.crop_region, around) > 0).float()
     ring = morphology.gradient(inside, 2 * _ring_width(region) + 1, edge="outer")
-    surroundings = tensors.rgb(around.cut(image)).to(refined.device).clamp(0, 1)
-    return colors.match(refined, mask, surroundings, ring, weight)
+    surroundings = tensors.drop_alpha(around.crop(image)).to(refined.device).clamp(0, 1)
+    return colors.match_colors(refined, mask, surroundings, ring, weight)
 
 
 def _ring_width(region: Region) -> int:
@@ -50,7 +50,7 @@ def _ring_width(region: Region) -> int:
 def soft_mask(region: Region, feather: int, image: Box, device: torch.device) -> torch.Tensor:
     """The blend weights ``[1,h,w]`` of a region's crop: its mask, feathered by ``feather`` pixels. They reach 0 at the
     crop's edges, except where those are the image's own."""
-    return masks.feather(region.mask.to(device), feather, region.crop.sides_inside(image))
+    return masks.feather(region.mask.to(device), feather, region.crop_region.inner_sides(image))
 
 
 def paste(image: torch.Tensor, refined: torch.Tensor, weights: torch.Tensor, crop: Box, part: Box) -> None:
@@ -65,6 +65,6 @@ def paste(image: torch.Tensor, refined: torch.Tensor, weights: torch.Tensor, cro
         crop: Where the refined crop belongs.
         part: The part of ``crop`` to blend; all weights outside it are 0.
     """
-    there, here = tensors.rgb(part.cut(image)), part.seen_from(crop)
+    there, here = tensors.drop_alpha(part.crop(image)), part.relative_to(crop)
     # torch.lerp is exact at both ends.
-    there.copy_(torch.lerp(there.to(refined.device), here.cut(refined), here.cut(weights).unsqueeze(-1)))
+    there.copy_(torch.lerp(there.to(refined.device), here.crop(refined), here.crop(weights).unsqueeze(-1)))

@@ -92,7 +92,7 @@ def detail(
         image, as_mask_batch(mask), settings.crop_factor, settings.drop_size, settings.bbox_fill, settings.contour_fill
     )
     if settings.has_soft_noise_mask:
-        pipe, refiner = (each and _with_soft_noise_mask(each, backend) for each in (pipe, refiner))
+        pipe, refiner = (each and _add_differential_diffusion(each, backend) for each in (pipe, refiner))
     whole = Box(0, 0, image.shape[2], image.shape[1])
     prompts = settings.region_prompts
     refiner_pipes = RegionPipes(refiner, whole, prompts) if refiner else None
@@ -101,8 +101,8 @@ def detail(
     return _run(tasks, images, backend, settings, on_region)
 
 
-def _with_soft_noise_mask(pipe: Pipe, backend: Backend) -> Pipe:
-    return replace(pipe, model=backend.sampler.with_soft_noise_mask(pipe.model))
+def _add_differential_diffusion(pipe: Pipe, backend: Backend) -> Pipe:
+    return replace(pipe, model=backend.sampler.add_differential_diffusion(pipe.model))
 
 
 def _repeat(image: torch.Tensor, times: int, host: Host) -> torch.Tensor:
@@ -127,7 +127,7 @@ def _run(
     ranges = [_value_range(image) if hooks.exist else (0.0, 1.0) for image in images]
     boxes: list[list[Box]] = [[] for _ in images]
     for task in tasks:
-        boxes[task.version].append(task.region.crop)
+        boxes[task.version].append(task.region.crop_region)
 
     refiner = Refiner(images, backend, hooks, settings, len(tasks))
     queue, limit = TaskQueue(tasks), refiner.largest_batch()
@@ -158,7 +158,7 @@ def _blend_in(
     """Blend a refined crop into its image ``[1,H,W,C]``. Returns crop and feathered mask on the image's device."""
     whole = Box(0, 0, image.shape[2], image.shape[1])
     weights = blend.soft_mask(task.region, feather, whole, refined.device)
-    blend.paste(image, refined, weights, task.region.crop, task.writes)
+    blend.paste(image, refined, weights, task.region.crop_region, task.writes)
     return refined.to(image.device).clone(), weights.to(image.device)  # no view that keeps a whole batch alive
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from ..errors import InputError
-from ..geometry import Box, frame
-from ..regions import FAINT, Region, find_regions, is_whole_by_faint_values, scaled
+from ..geometry import Box, fit_sampling_frame
+from ..regions import FAINT, Region, covers_all_only_by_faint_values, find_regions, scale_region
 from .batches import Task
 from .blend import color_ring
 from .conditionings import RegionPipes
@@ -37,7 +37,7 @@ def find_image_regions(
             "Give one mask for all images, or one for each; several masks for one image can be combined into one",
         )
     per_mask = [find_regions(one, crop_factor, drop_size, bbox_fill, contour_fill) for one in mask.split(1)]
-    if any(is_whole_by_faint_values(one, regions) for one, regions in zip(mask.split(1), per_mask)):
+    if any(covers_all_only_by_faint_values(one, regions) for one, regions in zip(mask.split(1), per_mask)):
         _log.warning(
             "A region covers the whole image only because of mask values below %g: every pixel of at least 1/255 is "
             "selected. To drop such pixels, threshold the mask first, for example at %g",
@@ -47,7 +47,7 @@ def find_image_regions(
     if (mask_width, mask_height) != (width, height):
         x_scale, y_scale = width / mask_width, height / mask_height
         whole = Box(0, 0, width, height)
-        per_mask = [[scaled(region, x_scale, y_scale, whole) for region in regions] for regions in per_mask]
+        per_mask = [[scale_region(region, x_scale, y_scale, whole) for region in regions] for regions in per_mask]
         # More than a pixel of rounding, of either size. No warning for empty masks: the host makes square ones.
         if any(per_mask) and abs(mask_height * x_scale - height) >= max(1.0, x_scale):
             _log.warning(
@@ -82,7 +82,7 @@ def plan(
             if selected is None:
                 continue
             size = settings.guide_size, settings.guide_size_for, settings.max_size
-            sampled = frame(region.bbox, region.crop, image, *size, multiple)
+            sampled = fit_sampling_frame(region.bbox, region.crop_region, image, *size, multiple)
             ring = [color_ring(region, image)] if settings.color_match else []
             task = Task(
                 version=version,
@@ -93,7 +93,7 @@ def plan(
                 pipe=pipes.for_region(i, sampled.window),
                 refiner=refiner_pipes.for_region(i, sampled.window) if refiner_pipes else None,
                 reads=(sampled.window, *ring),
-                writes=selected.grown(settings.feather, region.crop),
+                writes=selected.expand(settings.feather, region.crop_region),
             )
             tasks.append(task)
             number += 1
@@ -105,5 +105,5 @@ def _selected_box(region: Region) -> Box | None:
     rows, columns = (np.flatnonzero(region.mask[0].numpy().any(axis=axis)) for axis in (1, 0))
     if len(rows) == 0:
         return None
-    x, y = region.crop.x1, region.crop.y1
+    x, y = region.crop_region.x1, region.crop_region.y1
     return Box(x + columns[0], y + rows[0], x + columns[-1] + 1, y + rows[-1] + 1)

@@ -13,13 +13,13 @@ import torch
 import torch.nn.functional as F
 
 from .. import masks, tensors
-from ..batching import in_chunks
+from ..batching import run_in_chunks
 from ..checks import describe
-from ..engine import Host, Pipe, Sampler, Sampling, Vae
+from ..engine import Host, Pipe, Sampler, SamplerRun, Vae
 from ..errors import PackError
-from ..geometry import Frame, nearest_multiple
-from ..memory import STAND_ALONE
-from ..regions import placed
+from ..geometry import SamplingFrame, nearest_multiple
+from ..memory import STANDALONE_HOST
+from ..regions import embed_mask
 from . import blend
 from .batches import Task
 from .hooks import Hooks
@@ -42,7 +42,7 @@ class Backend:
     vae: Vae
     hook: object | None = None
     device: torch.device | None = None
-    host: Host = STAND_ALONE
+    host: Host = STANDALONE_HOST
 
 
 class Refiner:
@@ -65,7 +65,7 @@ class Refiner:
         self._tiled = settings.tiled_vae
         self._steps_per_region = settings.cycle * settings.steps
         self._total_steps, self._steps_done = count * self._steps_per_region, 0
-        self._sampler.expect(self._total_steps)
+        self._sampler.set_total_steps(self._total_steps)
 
     def largest_batch(self) -> int:
         """How many regions may be sampled together with the same results as one at a time."""
@@ -92,7 +92,7 @@ class Refiner:
                 self._steps_done += len(batch) * self._steps_per_region
                 continue
             self._host.free_memory()  # here the exception is gone, and with it the tensors that its frames held
-            self._sampler.expect(self._total_steps, self._steps_done)
+            self._sampler.set_total_steps(self._total_steps, self._steps_done)
         return crops, limit
 
     def _smaller_limit(self, error: Exception, batch: Sequence[Task]) -> int:
@@ -101,7 +101,7 @@ class Refiner:
         if self._host.is_out_of_memory(error):
             if count == 1:
                 raise PackError(
-                    f"Sampling ran out of memory with a single crop of {sampled.width} x {sampled.height}",
+                    f"SamplerRun ran out of memory with a single crop of {sampled.width} x {sampled.height}",
                     "Lower max_size or guide_size, or free memory elsewhere",
                 ) from error
             _log.warning("Out of memory with %d regions at once; continuing with %d", count, count // 2)
@@ -109,7 +109,7 @@ class Refiner:
         if count == 1 or isinstance(error, PackError) or self._host.is_interrupt(error):
             raise error
         reason = f"{type(error).__name__}: {error}"
-        _log.warning("Sampling failed with %d regions at once (%s); continuing one at a time", count, reason)
+        _log.warning("SamplerRun failed with %d regions at once (%s); continuing one at a time", count, reason)
         return 1
 
     def _refine(self, tasks: Sequence[Task]) -> list[torch.Tensor]:
@@ -132,21 +132,21 @@ class Refiner:
         """``[1,H,W,C]``, a view."""
         return self._images[task.version : task.version + 1]
 
-    def _touched(self, sampled: Frame) -> Frame:
+    def _touched(self, sampled: SamplingFrame) -> SamplingFrame:
         """The frame with the size that a hook sets."""
         size = self._hooks.touch_scaled_size(sampled.width, sampled.height)
         if size == (sampled.width, sampled.height):
             return sampled
-        return Frame(sampled.window, *(nearest_multiple(length, self._vae.multiple) for length in size))
+        return SamplingFrame(sampled.window, *(nearest_multiple(length, self._vae.multiple) for length in size))
 
     def _noise_mask(self, task: Task) -> torch.Tensor:
         """``[1,y,x]`` in the window's own size; the host scales it to the latent's."""
-        mask = placed(task.region.mask.to(self._device), task.region.crop, task.frame.window)
+        mask = embed_mask(task.region.mask.to(self._device), task.region.crop_region, task.frame.window)
         return masks.feather(mask, self._settings.noise_mask_feather).clone()  # hooks may write into it
 
     def _fit(self, task: Task, pixels: torch.Tensor) -> torch.Tensor:
         """A sampled window ``[1,H,W,3]`` in the size of the crop region, with matched colors."""
-        refined = blend.reduce(pixels, task.frame.window, task.region.crop)
+        refined = blend.reduce(pixels, task.frame.window, task.region.crop_region)
         if not self._settings.color_match:
             return refined
         return blend.match_colors(refined, self._image(task), task.region, self._settings.color_match)
@@ -175,7 +175,7 @@ class Refiner:
         decoded = []
         for pixels in self._run_vae(self._vae.decode, latent["samples"].split(1)):
             _check_vae(pixels, "decoded")
-            decoded.append(tensors.rgb(pixels.to(self._device, torch.float32)).clamp(0, 1))
+            decoded.append(tensors.drop_alpha(pixels.to(self._device, torch.float32)).clamp(0, 1))
         result = _cat(decoded)
         if len(result) != rows:
             raise PackError(
@@ -191,7 +191,7 @@ class Refiner:
             return work(rows[entries.start], self._tiled)
 
         try:
-            for _, result in in_chunks(len(rows), 1, run, self._host, shrink=self._use_tiles):
+            for _, result in run_in_chunks(len(rows), 1, run, self._host, shrink=self._use_tiles):
                 yield result
         except Exception as error:
             if not self._host.is_out_of_memory(error):
@@ -224,7 +224,7 @@ class Refiner:
         if denoise < LEAST_DENOISE:  # only a hook can set this: skip the cycle
             return latent
         start, switch, total = schedule(steps, denoise, settings.refiner_ratio if refiner else 0)
-        run = Sampling(
+        run = SamplerRun(
             model=model,
             positive=positive,
             negative=negative,
@@ -242,7 +242,7 @@ class Refiner:
         )
         return {**latent, "samples": self._sample(run, refiner)}
 
-    def _sample(self, run: Sampling, refiner: Pipe | None) -> torch.Tensor:
+    def _sample(self, run: SamplerRun, refiner: Pipe | None) -> torch.Tensor:
         """The samples after ``run``, and after the rest of its schedule with the refiner."""
         samples = self._sampler.sample(run) if run.start_step < run.end_step else None
         if refiner is not None and run.leave_noise:

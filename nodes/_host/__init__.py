@@ -138,7 +138,7 @@ def unload_host_models() -> None:
 
 
 class ComfyHost:
-    """ComfyUI as a `core.engine.Host`; without ComfyUI, plain answers.
+    """ComfyUI as a `core.engine.Host`, with simple fallbacks without ComfyUI.
 
     Args:
         free: Frees memory before a smaller retry: `release_memory`, or `unload_host_models` for work that
@@ -258,7 +258,7 @@ def call_on_unload(release: Callable[[], None]) -> None:
 
 def model_folders(kind: str) -> list[Path]:
     """ComfyUI's folders for models of ``kind`` (``clipseg``, ``rembg``, ...), including those of
-    ``extra_model_paths.yaml``. They need not exist. None without ComfyUI.
+    ``extra_model_paths.yaml``. They need not exist. Empty without ComfyUI.
 
     Registers nothing, so that registrations by other packs and the user stay as they are.
     """

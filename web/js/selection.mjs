@@ -1,5 +1,5 @@
-// From probabilities to a mask, with the arithmetic of clipseg, morphology, masks and previews in core/, so that the view
-// matches the next run. Pure functions on row-major arrays.
+// From probabilities to a mask, with the arithmetic of text/selection, morphology, masks and previews in core/, so that
+// the view matches the next run. Pure functions on row-major arrays.
 
 import { GREYS } from "./colours.mjs";
 

@@ -21,7 +21,7 @@ import torch
 from ..core.checks import describe
 from ..core.engine import Progress
 from ..core.errors import DependencyError, InputError, ModelError, PackError
-from ..core.packages import import_package, is_failure
+from ..core.packages import import_package, is_library_failure
 from ..core.text.clipseg import ImageSettings
 from . import catalog, files, weights
 from .cache import ModelCache
@@ -386,7 +386,7 @@ def _read(folder: Path, file: Path) -> tuple:
         reason = "its import calls sys.exit" if isinstance(error, SystemExit) else error
         raise DependencyError(f"a Python package that transformers needs does not work ({reason})", _INSTALL) from error
     except BaseException as error:  # whatever a library says of broken files, they are what it is about
-        if not is_failure(error):
+        if not is_library_failure(error):
             raise
         raise _unreadable(folder, error) or ModelError(
             f"the CLIPSeg model in {folder} cannot be loaded: {type(error).__name__}: {error}",
@@ -425,7 +425,7 @@ def _image_processor(kind: type, settings: dict, path: Path) -> object:
     except Exception as error:
         raise _unreadable(path, error) or _broken(path, f"{type(error).__name__}: {error}") from error
     try:
-        ImageSettings.of(processor)
+        ImageSettings.from_processor(processor)
     except InputError as error:
         raise _broken(path, error.problem) from error
     return processor
