@@ -537,7 +537,7 @@ def test_a_long_run_says_what_it_does(background_removal: None, editor: Editor, 
 
 
 @ONCE
-@pytest.mark.parametrize("phase", ["subject", "edges"])
+@pytest.mark.parametrize("phase", ["loading", "subject", "edges"])
 def test_a_run_cancelled_in_a_phase_says_so(
     background_removal: None, editor: Editor, server: comfyui.Server, large: str, phase: str
 ) -> None:
