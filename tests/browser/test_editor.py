@@ -493,7 +493,7 @@ def test_a_batch_of_64_is_paged_and_a_missing_file_is_told(editor: Editor, serve
     assert "files are gone" in editor.message(3)
     editor.run()  # nothing has changed, so nothing runs, and the message stays
     assert "files are gone" in editor.message(3)
-    editor.set_widget(3, "text", "red circle")
+    editor.set_widget(1, "batch_size", 1)
     editor.run()
     editor.wait_for_picture(3)
     assert editor.errors and all("404" in text and "/view?" in text for text in editor.errors)
