@@ -24,7 +24,7 @@ from fake_host import FakeHost
 from maskwright.core import tensors
 from maskwright.core.cutout import remove as cutouts
 from maskwright.core.errors import DependencyError, InputError, ModelError
-from maskwright.models import background_store, catalog, onnx_runtime, rembg
+from maskwright.models import background_models, background_store, catalog, onnx_runtime, rembg
 from maskwright.models.cache import ModelCache
 from PIL import Image
 

@@ -13,6 +13,7 @@ import torch
 from builtin_engine import _node_info
 from host_nodes import HOST_NODES
 from maskwright import NODE_CLASS_MAPPINGS
+from maskwright.models import clipseg_loader
 from maskwright.nodes import _host as host
 from maskwright.nodes import _text_engine
 from PIL import Image
