@@ -109,7 +109,7 @@ def test_comfyui_moves_and_frees_the_model_with_its_own(found: comfyui.ComfyUI, 
     script = (
         "import torch, tiny_clipseg\n"
         "from pathlib import Path\n"
-        "from maskwright.core import clipseg\n"
+        "from maskwright.core.text import clipseg\n"
         "processor, model = tiny_clipseg.make(Path(sys.argv[4]))\n"
         "held = host._make_copy(model, clipseg.copy_with_dtype, torch.device('cpu'))\n"
         "host._COPIES[model] = {('cpu', 0): held}\n"
