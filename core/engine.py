@@ -13,7 +13,7 @@ class Progress(Protocol):
     """Receives the progress of long work, and interrupts it."""
 
     def step(self, count: int = 1) -> None:
-        """Report ``count`` finished units; 0 only checks for an interrupt. Callers must let its exceptions propagate."""
+        """Report ``count`` finished units; 0 only checks for an interrupt. Callers let its exceptions propagate."""
 
 
 class NoProgress:

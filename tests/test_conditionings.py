@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from maskwright.core.conditionings import crop_conditioning
+from maskwright.core.detail.conditionings import crop_conditioning
 from maskwright.core.geometry import Box
 
 

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from maskwright.core import masks, morphology, tensors
 from maskwright.core.checks import check_basic_pipe
-from maskwright.core.detailer import Backend, DetailerResult, DetailerSettings, detail, schedule
+from maskwright.core.detail.detail import Backend, DetailerResult, DetailerSettings, detail, schedule
 from maskwright.core.engine import Pipe
 from maskwright.core.errors import InputError, PackError
 from maskwright.core.geometry import Box

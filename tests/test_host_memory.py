@@ -14,8 +14,8 @@ from maskwright.core.engine import NoProgress
 from maskwright.core.errors import ModelError
 from maskwright.models import background as background_models
 from maskwright.models import clipseg as clipseg_models
-from maskwright.nodes import _clipseg
 from maskwright.nodes import _host as host
+from maskwright.nodes import _text_engine
 from maskwright.nodes._host import unloading
 from torch.nn import Linear
 
@@ -274,8 +274,8 @@ def test_clipseg_models_are_released_when_comfyui_unloads(
     comfyui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("transformers")
-    monkeypatch.setattr(_clipseg, "folders", lambda: [])
-    _clipseg.load(clipseg_models.DEMO)
+    monkeypatch.setattr(_text_engine, "folders", lambda: [])
+    _text_engine.load(clipseg_models.DEMO)
     assert len(clipseg_models._loaded)
     comfyui.management.unload_all_models()
     assert not len(clipseg_models._loaded)

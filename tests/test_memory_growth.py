@@ -31,7 +31,7 @@ import exact_diffusion, tiny_clipseg
 from maskwright import NODE_CLASS_MAPPINGS
 from maskwright.core.text import clipseg as clipseg_ops
 from maskwright.core.text.tensor_cache import TensorCache
-from maskwright.core.detailer import Backend, DetailerSettings, Pipe, detail
+from maskwright.core.detail.detail import Backend, DetailerSettings, Pipe, detail
 
 node = {name: kind() for name, kind in NODE_CLASS_MAPPINGS.items()}
 pair = tiny_clipseg.make(Path(folder) / "clipseg")

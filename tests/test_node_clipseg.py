@@ -19,8 +19,8 @@ from maskwright.core.text.query import Query
 from maskwright.core.text.segment import score
 from maskwright.core.text.tensor_cache import TensorCache
 from maskwright.models import clipseg as clipseg_models
-from maskwright.nodes import _clipseg
 from maskwright.nodes import _host as host
+from maskwright.nodes import _text_engine
 
 CLIPSeg, CLIPSegMasking, CLIPSegModelLoader = (
     maskwright.NODE_CLASS_MAPPINGS[name] for name in ("CLIPSeg", "CLIPSegMasking", "CLIPSegModelLoader")
@@ -173,7 +173,7 @@ def test_bad_widgets_and_sockets_are_named(changed: dict, told: str, loads: list
 
 
 def test_the_loader_gives_the_pair_and_takes_any_name(folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_clipseg, "folders", lambda: [folder.parent])
+    monkeypatch.setattr(_text_engine, "folders", lambda: [folder.parent])
     names, _ = CLIPSegModelLoader.INPUT_TYPES()["required"]["model"]
     assert names[0] == "CIDAS/clipseg-rd64-refined" and "tiny" in names
     ((processor, model),) = CLIPSegModelLoader().clipseg_model("tiny")
@@ -190,7 +190,7 @@ def test_option_labels_say_whether_the_published_model_is_downloaded(
     folder, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def labels(models_folder: Path) -> dict[str, str]:
-        monkeypatch.setattr(_clipseg, "folders", lambda: [models_folder])
+        monkeypatch.setattr(_text_engine, "folders", lambda: [models_folder])
         return CLIPSegModelLoader.INPUT_TYPES()["required"]["model"][1]["option_labels"]
 
     assert labels(tmp_path / "not there")[clipseg_models.DEFAULT] == "clipseg-rd64-refined \u2193 605 MB"

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from maskwright.core.detail.batches import Task, batches
 from maskwright.core.engine import Pipe
 from maskwright.core.geometry import Box, SamplingFrame
-from maskwright.core.region_batches import Task, batches
 
 PIPES = [Pipe("model", positive, negative) for positive, negative in (("a", "b"), ("a", "c"), ("d", "b"))]
 

@@ -117,12 +117,18 @@ def _window_laplacian(colours: np.ndarray) -> Iterator[_Entry]:
     c = colours - colours.mean(axis=1, keepdims=True)
     covariance = np.einsum("pin,qin->pqn", c, c) / 9
     covariance[(0, 1, 2), (0, 1, 2)] += _EPSILON / 9
-    # The inverse of a symmetric 3 x 3 matrix: cross products of its rows over its determinant.
-    cofactors = np.cross(covariance[[1, 2, 0]], covariance[[2, 0, 1]], axis=1)
-    inverse = cofactors / np.einsum("qn,qn->n", covariance[0], cofactors[0])
-    whitened = np.einsum("pqn,qin->pin", inverse, c)
+    # With ``covariance = L L^T`` and ``L w = c`` the product is ``w_i . w_j``. An explicit inverse loses all its digits
+    # where the colours of a window lie on a line, as in grey images.
+    whitened = np.empty_like(c)
+    factor = np.empty_like(covariance)
+    for p in range(3):
+        for q in range(p):
+            factor[p, q] = (covariance[p, q] - (factor[p, :q] * factor[q, :q]).sum(axis=0)) / factor[q, q]
+        left = covariance[p, p] - (factor[p, :p] ** 2).sum(axis=0)
+        factor[p, p] = np.sqrt(np.maximum(left, _EPSILON / 9))  # never less, but for rounding
+        whitened[p] = (c[p] - (factor[p, :p, None] * whitened[:p]).sum(axis=0)) / factor[p, p]
     for i in range(9):
-        affinity = (1 + np.einsum("pn,pjn->jn", whitened[:, i], c[:, i:])) / 9
+        affinity = (1 + np.einsum("pn,pjn->jn", whitened[:, i], whitened[:, i:])) / 9
         for j in range(i, 9):
             yield (i, j), (i == j) - affinity[j - i]
 
@@ -199,7 +205,9 @@ def _conjugate_gradient(
         direction *= energy / before
         direction += towards
     logger.warning(
-        "Alpha matting ended early, with a residual of %.1e of the equations' right side.",
+        "Alpha matting stopped before it reached its tolerance (residual %.1e, tolerance %.0e), so transparency along "
+        "the edges may be wrong. Lower alpha_matting_erode_size, or turn alpha_matting off.",
         math.sqrt(inner(residual, residual)) / size,
+        tolerance,
     )
     return solution

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from ...core.checks import describe
-from ...core.detailer import Backend
+from ...core.detail.detail import Backend
 from ...core.errors import InputError
 from . import ComfyHost, device, running
 from .sampling import HostSampler

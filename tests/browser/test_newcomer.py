@@ -96,8 +96,8 @@ def press_run(editor: Editor, is_app: bool = False) -> None:
         "  api.addEventListener(kind, (event) => { window.__ended ??= {kind, ...event.detail} }, {once: true});"
     )
     page = editor.page
-    app_button = page.get_by_test_id("linear-run-button").get_by_role("button", name="Run", exact=True)
-    (app_button if is_app else page.get_by_test_id("queue-button")).first.click()
+    app_button = page.get_by_role("button", name="Run", exact=True).locator("visible=true")
+    (app_button.last if is_app else page.get_by_test_id("queue-button").first).click()
     editor.page.wait_for_function("() => window.__ended", timeout=120_000)
     assert editor.ended["kind"] == "execution_success", editor.ended
 
@@ -135,6 +135,9 @@ def test_template_browser_shows_every_thumbnail(newcomer: Editor) -> None:
         newcomer.page.wait_for_function("(image) => image.complete && image.naturalWidth >= 256", arg=handle)
         assert answers.get(f"{example.stem}.jpg", 200) == 200
     newcomer.page.keyboard.press("Escape")
+    newcomer.page.wait_for_timeout(300)
+    if dialog.is_visible():  # an older editor takes the key only from a field
+        dialog.locator("button:has(i.pi-times)").click()
     dialog.wait_for(state="hidden")
 
 
@@ -148,7 +151,10 @@ def test_template_runs_in_one_click(newcomer: Editor, fresh: comfyui.Server, nam
     assert len(images) >= 2 and all(image.std() > 1 for image in images)
 
 
-@pytest.mark.parametrize("name", APPS)
+NEXT_APP = pytest.mark.editor("1.49", "an App mode that shows the next app's widgets")  # it has an early one
+
+
+@pytest.mark.parametrize("name", ["remove_background_app", pytest.param("text_to_mask_app", marks=NEXT_APP)])
 def test_app_runs_in_one_click_with_a_live_view(newcomer: Editor, fresh: comfyui.Server, name: str) -> None:
     open_template(newcomer, name)
     press_run(newcomer, is_app=True)

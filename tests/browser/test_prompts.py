@@ -61,7 +61,8 @@ for (const type of given) {
 """
 QUEUE = "await app.loadGraphData(given, true, true, 'prompt'); return (await app.graphToPrompt()).output"
 
-OLDEST_EDITOR = (1, 49)  # of those that were compared: older ones queue muted nodes and audio widgets in other ways
+# Older editors queue muted nodes and audio widgets in other ways.
+pytestmark = pytest.mark.editor("1.49", "the way of queueing that the converter follows")
 
 only_one_renderer = pytest.mark.parametrize("renderer", ["canvas"], indirect=True, scope="session")
 
@@ -69,9 +70,6 @@ only_one_renderer = pytest.mark.parametrize("renderer", ["canvas"], indirect=Tru
 @pytest.fixture
 def queues(editor: Editor) -> Iterator[Editor]:
     """The editor with the fake nodes."""
-    version = editor.call("return window.__COMFYUI_FRONTEND_VERSION__")
-    if tuple(map(int, version.split(".")[:2])) < OLDEST_EDITOR:
-        pytest.skip(f"editor {version} queues some graphs differently; the converter follows the newer ones")
     editor.call(REGISTER, VIRTUAL)
     yield editor
     editor.call("for (const type of given) LiteGraph.unregisterNodeType(type)", VIRTUAL)

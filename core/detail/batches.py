@@ -9,9 +9,9 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
-from .engine import Pipe
-from .geometry import Box, SamplingFrame
-from .regions import Region
+from ..engine import Pipe
+from ..geometry import Box, SamplingFrame
+from ..regions import Region
 
 
 @dataclass(frozen=True, eq=False)

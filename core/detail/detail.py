@@ -17,8 +17,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from . import colors, masks, morphology, tensors
-from .checks import (
+from .. import colors, masks, morphology, tensors
+from ..checks import (
     as_image_batch,
     as_mask_batch,
     check_number,
@@ -27,14 +27,14 @@ from .checks import (
     check_whole_number,
     describe,
 )
+from ..engine import Host, Pipe, Sampler, SamplerRun, Vae
+from ..errors import InputError, PackError
+from ..geometry import Box, SamplingFrame, fit_sampling_frame, nearest_multiple
+from ..memory import STANDALONE_HOST
+from ..regions import FAINT, Region, covers_all_only_by_faint_values, embed_mask, find_regions, scale_region
+from .batches import Task, batches
 from .conditionings import crop_conditioning
-from .engine import Host, Pipe, Sampler, SamplerRun, Vae
-from .errors import InputError, PackError
-from .geometry import Box, SamplingFrame, fit_sampling_frame, nearest_multiple
 from .hooks import Hooks
-from .memory import STANDALONE_HOST
-from .region_batches import Task, batches
-from .regions import FAINT, Region, covers_all_only_by_faint_values, embed_mask, find_regions, scale_region
 
 _log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .geometry import Box
+from ..geometry import Box
 
 
 def crop_conditioning(conditioning: Any, picture: Box, window: Box) -> Any:

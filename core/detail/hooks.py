@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from .checks import check_number, check_whole_number, describe
-from .errors import PackError
+from ..checks import check_number, check_whole_number, describe
+from ..errors import PackError
 
 
 class Hooks:
