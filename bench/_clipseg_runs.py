@@ -189,8 +189,8 @@ def taken_apart(way: Way, device: str) -> Parts:
     from transformers import CLIPSegForImageSegmentation
 
     names = (
-        (clipseg.Segmenter, "_look"),
-        (clipseg.Segmenter, "logits"),
+        (clipseg.Segmenter, "_run_tower"),
+        (clipseg.Segmenter, "decode"),
         (CLIPSegForImageSegmentation, "get_conditional_embeddings"),
     )
     model, parts = Watched(device), [Watched(device) for _ in names]

@@ -54,7 +54,7 @@ def launches(batch: torch.Tensor, size: int) -> int:
 def reason(device: str, batch: torch.Tensor, size: int, taken: float) -> str:
     """Why the floor is far: it has only the first reading and the last writing."""
     passes = 4 * math.ceil(math.log2(size))
-    workers = max(1, min(cores(), batch.numel() // morphology._PIXELS_A_THREAD))
+    workers = max(1, min(cores(), batch.numel() // morphology._PIXELS_PER_THREAD))
     alone = one_pass(device, workers) * passes * batch.numel()
     told = f"The {passes} passes of comparisons over {size} x {size} pixels alone take {alone / taken:.0%} of the time"
     if device == "cuda":

@@ -454,8 +454,8 @@ def test_tiles_see_the_picture_at_full_resolution_and_join_without_seams(
     def brightness(activations: list[torch.Tensor], embedding: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.avg_pool2d(activations[0], 2)
 
-    monkeypatch.setattr(segmenter, "activations", lambda pixel_values: [pixel_values.mean(1)])
-    monkeypatch.setattr(segmenter, "logits", brightness)
+    monkeypatch.setattr(segmenter, "encode_image", lambda pixel_values: [pixel_values.mean(1)])
+    monkeypatch.setattr(segmenter, "decode", brightness)
     inference = TiledInference(segmenter, Query("cat", "", 1408))
     image = random_image(2, 4 * OWN, 4 * OWN, 3)
     assert (inference.side, inference.tile) == (4 * OWN, 2 * OWN)
@@ -484,14 +484,14 @@ def test_when_memory_runs_out_the_results_are_the_same(pair: tuple, monkeypatch,
     query = Query("cat")
     segmenter = clipseg.Segmenter(*pair)
     expected = score(image, segmenter, query).masks
-    activations = segmenter.activations
+    encode_image = segmenter.encode_image
 
     def limited(pixel_values: torch.Tensor) -> list[torch.Tensor]:
         if len(pixel_values) > fits:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
-        return activations(pixel_values)
+        return encode_image(pixel_values)
 
-    monkeypatch.setattr(segmenter, "activations", limited)
+    monkeypatch.setattr(segmenter, "encode_image", limited)
     monkeypatch.setattr(segmenter, "batch_size", lambda side: 8)
     counter = Counter()
     result = score(image, segmenter, query, host=FakeHost(counter)).masks
@@ -501,15 +501,15 @@ def test_when_memory_runs_out_the_results_are_the_same(pair: tuple, monkeypatch,
 
 def test_a_picture_that_does_not_fit_whole_goes_in_tiles(pair: tuple, monkeypatch) -> None:
     segmenter = clipseg.Segmenter(*pair)
-    activations, sides = segmenter.activations, []
+    encode_image, sides = segmenter.encode_image, []
 
     def limited(pixel_values: torch.Tensor) -> list[torch.Tensor]:
         sides.append(pixel_values.shape[-1])
         if sides[-1] > OWN:
             raise MemoryError
-        return activations(pixel_values)
+        return encode_image(pixel_values)
 
-    monkeypatch.setattr(segmenter, "activations", limited)
+    monkeypatch.setattr(segmenter, "encode_image", limited)
     result = score(random_image(2, 30, 30, 3), segmenter, Query("cat", "", 704)).masks
     assert sides[0] == 2 * OWN and set(sides[1:]) == {OWN}
     assert result.isfinite().all() and result.max() > 0
@@ -534,8 +534,8 @@ def test_an_interrupt_passes(segmenter: clipseg.Segmenter) -> None:
 @pytest.mark.parametrize("negative", [False, True])
 def test_masking_interrupted_while_prompts_are_encoded(pair: tuple, monkeypatch, negative: bool) -> None:
     segmenter, encoded = clipseg.Segmenter(*pair), []
-    text_embedding = segmenter.text_embedding
-    monkeypatch.setattr(segmenter, "text_embedding", lambda prompt: encoded.append(prompt) or text_embedding(prompt))
+    encode_text = segmenter.encode_text
+    monkeypatch.setattr(segmenter, "encode_text", lambda prompt: encoded.append(prompt) or encode_text(prompt))
 
     class Interrupted(BaseException):
         pass

@@ -117,7 +117,7 @@ def test_an_element_larger_than_the_picture_costs_no_more_than_one_as_large(shap
 
 def share_out_among_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """However small the masks are, and however few cores there are."""
-    monkeypatch.setattr(morphology, "_PIXELS_A_THREAD", 1)
+    monkeypatch.setattr(morphology, "_PIXELS_PER_THREAD", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
 
 

@@ -29,7 +29,7 @@ torch.set_num_threads(3)
 torch.ones(1 << 20) * 2  # from its first work on, torch's number is OpenMP's, which others set too
 import pack
 pack.load_pack()
-from maskwright.core import matting
+from maskwright.core.cutout import matting
 from maskwright.models import rembg
 {what}
 print(torch.get_num_threads())

@@ -42,10 +42,10 @@ class TiledInference:
 
     def shrink_tiles(self) -> bool:
         """Halve the tiles, down to the model's own size; False if they are no larger than that."""
-        own = self._engine.side(1)
+        own = self._engine.input_side(1)
         if self.tile <= own:
             return False
-        self.tile = max(own, self._engine.side(self.tile / own / 2))
+        self.tile = max(own, self._engine.input_side(self.tile / own / 2))
         return True
 
     @torch.no_grad()
