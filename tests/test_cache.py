@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
-from maskwright.models.cache import ModelCache
+from maskwright.core.errors import ModelError
+from maskwright.models.cache import ModelCache, file_key
 
 LONG = 20  # seconds; only ever waited for in full when a test fails
 
@@ -193,3 +197,31 @@ def test_a_load_that_asks_for_itself_is_an_error_not_a_deadlock() -> None:
     with pytest.raises(RuntimeError, match="'a' asks for 'a'"):
         cache.get("a", lambda: cache.get("a", lambda: 1))
     assert cache.get("a", lambda: 2) == 2
+
+
+def test_file_key_changes_with_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"one")
+    first = file_key(path)
+    assert file_key(path) == first
+    os.utime(path, (1, 1))
+    touched = file_key(path)
+    path.write_bytes(b"three")
+    os.utime(path, (1, 1))
+    assert len({first, touched, file_key(path)}) == 3
+    (tmp_path / "link.onnx").symlink_to(path)
+    assert file_key(tmp_path / "link.onnx") == file_key(path)
+
+
+def test_file_key_of_a_file_that_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"model\.onnx cannot be read \(No such file"):
+        file_key(tmp_path / "model.onnx")
+
+
+def test_file_key_of_a_file_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, **_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(ModelError, match=r"model\.onnx is not readable .*permission to read"):
+        file_key(tmp_path / "model.onnx")

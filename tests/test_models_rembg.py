@@ -24,7 +24,8 @@ from hosts import TestHost
 from maskwright.core import tensors
 from maskwright.core.cutout import remove as cutouts
 from maskwright.core.errors import DependencyError, InputError, ModelError
-from maskwright.models import background_models, background_store, catalog, onnx_runtime, rembg
+from maskwright.models import background_models, catalog, modnet, modnet_network, onnx_runtime, rembg
+from maskwright.models.background_store import DEMO, BackgroundStore
 from maskwright.models.cache import ModelCache
 from PIL import Image
 
@@ -46,7 +47,7 @@ def alone(nobodys_models: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     """No sessions from other tests."""
     monkeypatch.setenv("U2NET_HOME", str(tmp_path / "u2net home"))
     monkeypatch.setenv("MODEL_CHECKSUM_DISABLED", "1")  # for rembg's own way, which checks what it finds
-    monkeypatch.setattr(rembg, "_sessions", ModelCache(2))
+    monkeypatch.setattr(background_models, "_loaded", ModelCache(2))
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def picture(height: int = 60, width: int = 90, channels: int = 3) -> torch.Tenso
 
 
 def load(name: str, folder: Path) -> rembg.RembgMasks:
-    return background_models.load(name, [folder])
+    return background_models.load(name, BackgroundStore([folder]))
 
 
 def needs(name: str) -> None:
@@ -162,7 +163,7 @@ def test_the_catalogue_says_what_rembgs_source_says(plain: types.ModuleType) -> 
         source = inspect.getsource(kind.download_models)
         assert re.search(r'"(https://[^"]+)"', source)[1] == model.files[0].url, name
         algorithm, digest = re.search(r'"(md5|sha256):([0-9a-f]+)"', source).groups()
-        assert model.files[0].checksums[algorithm] == digest, name
+        assert getattr(model.files[0], algorithm) == digest, name
 
 
 def test_every_local_model_of_rembg_is_offered_and_no_remote_one(plain: types.ModuleType) -> None:
@@ -306,7 +307,7 @@ FAULTY: dict[str, tuple[Callable[[Path], object], str]] = {
     "not ONNX": (lambda path: path.write_bytes(b"<html>Please log in</html>"), "no ONNX model, or is cut short"),
     "cut short": (cut_short, "no ONNX model, or is cut short"),
     "empty": (lambda path: path.write_bytes(b""), r"\(0 bytes\)"),
-    "another size": (lambda path: tiny_onnx.write(path, 256), "it takes pictures of 256 x 256, and u2net those of 320"),
+    "another size": (lambda path: tiny_onnx.write(path, 256), "it takes images of 256 x 256, and u2net those of 320"),
     "five channels": (lambda path: tiny_onnx.write(path, 320, [[1.0] * 5]), r"its input is \[1, 5, 320, 320\]"),
     "half precision": (lambda path: tiny_onnx.write(path, half=True), r"its input holds tensor\(float16\)"),
     "two maps": (lambda path: tiny_onnx.write(path, 320, RED_AND_GREEN), "its output has 2 channels where u2net has 1"),
@@ -400,7 +401,7 @@ def test_a_model_that_fails_while_it_runs_is_named(
         raise ValueError("shapes do not fit")
 
     monkeypatch.setattr(source._session, "predict", fail, raising=False)
-    with pytest.raises(ModelError, match=r"u2net\.onnx failed on a picture of 90 x 60 \(shapes do not fit\)"):
+    with pytest.raises(ModelError, match=r"u2net\.onnx failed on an image of 90 x 60 \(shapes do not fit\)"):
         source.masks(picture())
 
 
@@ -461,7 +462,7 @@ def test_masks_prints_and_warns_nothing(
     source = load("mine.onnx", folder)
     with pytest.raises(ModelError, match="cannot be reshaped"):
         source.masks(picture())
-    load(background_store.DEMO, folder).masks(picture())
+    load(DEMO, folder).masks(picture())
     assert capfd.readouterr() == ("", "")
     assert not recwarn.list
 
@@ -527,47 +528,42 @@ def test_an_interrupt_during_the_import_passes(broken_rembg: Callable[[str], Non
 
 
 def test_modnet_needs_no_rembg_and_is_loaded_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from maskwright.models import modnet
-
     monkeypatch.setattr(rembg, "_session_classes", lambda: pytest.fail("rembg was imported"))
-    monkeypatch.setattr(background_models, "_modnets", ModelCache(2))
     torch.manual_seed(0)
-    model = modnet.MODNet().eval()
+    model = modnet_network.MODNet().eval()
     file = catalog.MODNET["modnet-p"].files[0].name
     torch.save({f"module.{name}": weight for name, weight in model.state_dict().items()}, folder / file)
     image = picture()
     placed, shown = [], []
 
-    def place(loaded: torch.nn.Module, copy_as: Callable) -> torch.nn.Module:
-        placed.append(loaded)
-        return copy_as(loaded, torch.float16)
+    class Host(TestHost):
+        def on_device(self, model: torch.nn.Module, copy_as: Callable) -> torch.nn.Module:
+            placed.append(model)
+            return copy_as(model, torch.float16)
 
     def predict(used: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
         shown.append(used)
         return images[..., 0]
 
     monkeypatch.setattr(modnet, "predict", predict)  # what it does has tests of its own
-    source = background_models.load("modnet-p", [folder], place=place)
+    source = background_models.load("modnet-p", BackgroundStore([folder]), host=Host())
     assert source.masks_per_image == 1
     assert torch.equal(source.masks(image), image[..., 0].unsqueeze(0))
     assert torch.equal(source.masks(image), image[..., 0].unsqueeze(0))
-    background_models.load("modnet-p", [folder], place=place).masks(image)
+    background_models.load("modnet-p", BackgroundStore([folder]), host=Host()).masks(image)
     assert placed[0] is placed[1] is placed[2], "asked for anew for each picture, and loaded once"
     for (name, weight), used in zip(model.state_dict().items(), shown[0].state_dict().values()):
         assert torch.equal(weight, used), name  # in full precision
 
 
 def test_release_frees_modnet(folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    from maskwright.models import modnet
-
-    monkeypatch.setattr(background_models, "_modnets", ModelCache(2))
     file = folder / catalog.MODNET["modnet-p"].files[0].name
-    torch.save(modnet.MODNet().state_dict(), file)
+    torch.save(modnet_network.MODNet().state_dict(), file)
     with caplog.at_level(logging.INFO, logger="maskwright"):
         for _ in range(2):
-            source = background_models.load("modnet-p", [folder], device="cuda", place=lambda model, _: model)
+            source = background_models.load("modnet-p", BackgroundStore([folder]), "cuda")
     assert caplog.messages == [f"Loaded modnet-p for background removal from {file}, running on cuda"]
-    model = weakref.ref(source._ready())
+    model = weakref.ref(source._model)
     del source
     assert model() is not None
     background_models.release()
@@ -582,7 +578,7 @@ def test_a_missing_checkpoint_is_named(folder: Path) -> None:
 def test_the_demo_model_finds_a_bright_thing(plain: types.ModuleType) -> None:
     image = torch.full((200, 200, 3), 0.1)
     image[60:140, 60:140] = torch.tensor([0.9, 0.3, 0.2])
-    source = background_models.load(background_store.DEMO)
+    source = background_models.load(DEMO, BackgroundStore())
     mask = source.masks(image)[0]
     inside = mask[70:130, 70:130].mean()
     assert inside > 0.8 and mask[:40].mean() < 0.2

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from maskwright.core.errors import ModelError
 from maskwright.models import modnet
+from maskwright.models.modnet_network import MODNet
 
 # Names and shapes of all parameters and statistics in the published checkpoints, without their prefix "module.".
 PUBLISHED = json.loads((Path(__file__).parent / "golden" / "modnet_parameters.json").read_text(encoding="utf-8"))
@@ -51,7 +52,7 @@ def checkpoint(weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture(scope="module")
-def model(checkpoint: Path) -> modnet.MODNet:
+def model(checkpoint: Path) -> MODNet:
     return modnet.load_modnet(checkpoint)
 
 
@@ -63,7 +64,7 @@ def random_picture(*shape: int) -> torch.Tensor:
 
 
 def test_names_and_shapes_of_all_parameters_are_the_published_ones() -> None:
-    assert {name: list(weight.shape) for name, weight in modnet.MODNet().state_dict().items()} == PUBLISHED
+    assert {name: list(weight.shape) for name, weight in MODNet().state_dict().items()} == PUBLISHED
 
 
 # --- formulas, written on the weights of the table --------------------------------------------------------------------
@@ -164,7 +165,7 @@ def close(found: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_half_instance_norm(model: modnet.MODNet, weights: Weights) -> None:
+def test_half_instance_norm(model: MODNet, weights: Weights) -> None:
     x = random_picture(2, 64, 6, 5)
     expected = torch.cat(
         (batch_norm(x[:, :32], weights, "hr_branch.conv_enc4x.layers.1.bnorm"), instance_norm(x[:, 32:])), dim=1
@@ -172,15 +173,13 @@ def test_half_instance_norm(model: modnet.MODNet, weights: Weights) -> None:
     close(model.hr_branch.conv_enc4x.layers[1](x), expected)
 
 
-def test_half_instance_norm_of_values_far_from_0(model: modnet.MODNet) -> None:
+def test_half_instance_norm_of_values_far_from_0(model: MODNet) -> None:
     x = 100 + random_picture(1, 64, 40, 30)
     close(model.hr_branch.conv_enc4x.layers[1](x)[:, 32:], instance_norm(x[:, 32:].double()).float())
 
 
 @pytest.mark.parametrize("size", [(64, 64), (40, 50), (200, 90)])
-def test_pictures_stay_pixel_by_pixel_in_memory(
-    model: modnet.MODNet, size: tuple[int, int], small_reference: None
-) -> None:
+def test_pictures_stay_pixel_by_pixel_in_memory(model: MODNet, size: tuple[int, int], small_reference: None) -> None:
     """Where a layer lays channels out one after the other, the convolutions after it take up to three times as long."""
     given: list[torch.Tensor] = []
     convolutions = [part for part in model.modules() if isinstance(part, torch.nn.Conv2d)]
@@ -192,25 +191,25 @@ def test_pictures_stay_pixel_by_pixel_in_memory(
     assert all(x.is_contiguous(memory_format=torch.channels_last) for x in given)
 
 
-def test_convolution_norm_relu(model: modnet.MODNet, weights: Weights) -> None:
+def test_convolution_norm_relu(model: MODNet, weights: Weights) -> None:
     x = random_picture(2, 35, 8, 6) * 2 - 1
     close(model.hr_branch.conv_enc2x(x), conv_norm_relu(x, weights, "hr_branch.conv_enc2x", stride=2))
 
 
-def test_squeeze_excitation(model: modnet.MODNet, weights: Weights) -> None:
+def test_squeeze_excitation(model: MODNet, weights: Weights) -> None:
     x = random_picture(2, 1280, 3, 2)
     close(model.lr_branch.se_block(x), squeeze_excitation(x, weights, "lr_branch.se_block"))
 
 
 @pytest.mark.parametrize("number", range(1, 18))
-def test_inverted_residuals(model: modnet.MODNet, weights: Weights, number: int) -> None:
+def test_inverted_residuals(model: MODNet, weights: Weights, number: int) -> None:
     name = f"backbone.model.features.{number}"
     channels = PUBLISHED[f"{name}.conv.0.weight"][0 if number == 1 else 1]
     x = random_picture(2, channels, 8, 6) * 2 - 1
     close(model.backbone.model.features[number](x), inverted_residual(x, weights, name, STRIDES[number - 1]))
 
 
-def test_branches_and_the_whole(model: modnet.MODNet, weights: Weights) -> None:
+def test_branches_and_the_whole(model: MODNet, weights: Weights) -> None:
     image = random_picture(2, 3, 64, 96) * 2 - 1
     with torch.no_grad():
         half, quarter, semantic = model.lr_branch(image)
@@ -228,7 +227,7 @@ def test_branches_and_the_whole(model: modnet.MODNet, weights: Weights) -> None:
 
 
 def test_a_checkpoint_loads_with_and_without_its_prefix(
-    checkpoint: Path, weights: Weights, tmp_path: Path, model: modnet.MODNet
+    checkpoint: Path, weights: Weights, tmp_path: Path, model: MODNet
 ) -> None:
     torch.save(weights, tmp_path / "plain.ckpt")
     torch.save(weights, tmp_path / "old.ckpt", _use_new_zipfile_serialization=False)  # as the published ones may be
@@ -329,11 +328,11 @@ def test_load_modnet_does_not_blame_the_file_for_the_machine(
     ],
 )
 def test_the_size_shown_to_the_network(size: tuple[int, int], shown: tuple[int, int]) -> None:
-    assert modnet.shown_size(*size) == shown
+    assert modnet.network_size(*size) == shown
 
 
 def test_a_very_long_picture_is_shown_within_bounds() -> None:
-    height, width = modnet.shown_size(1, 511)
+    height, width = modnet.network_size(1, 511)
     assert height * width <= 1 << 22
     assert height % 32 == width % 32 == 0
 
@@ -345,7 +344,7 @@ def small_reference(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_prediction_follows_the_reference_steps(model: modnet.MODNet, small_reference: None) -> None:
+def test_prediction_follows_the_reference_steps(model: MODNet, small_reference: None) -> None:
     image = random_picture(1, 80, 110, 3)
     with torch.no_grad():
         matte = model(F.interpolate((image.permute(0, 3, 1, 2) - 0.5) / 0.5, (64, 64), mode="area"))
@@ -358,7 +357,7 @@ def test_prediction_follows_the_reference_steps(model: modnet.MODNet, small_refe
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 80), (80, 2), (33, 70)])
-def test_pictures_of_odd_sizes(model: modnet.MODNet, size: tuple[int, int], small_reference: None) -> None:
+def test_pictures_of_odd_sizes(model: MODNet, size: tuple[int, int], small_reference: None) -> None:
     image = random_picture(1, *size, 3)
     before = image.clone()
     mask = modnet.predict(model, image)
@@ -369,14 +368,14 @@ def test_pictures_of_odd_sizes(model: modnet.MODNet, size: tuple[int, int], smal
 
 
 @pytest.mark.parametrize(("value", "kind"), [(torch.nan, "NaN"), (torch.inf, "infinity"), (-torch.inf, "infinity")])
-def test_predict_rejects_nan_and_infinity(model: modnet.MODNet, small_reference: None, value: float, kind: str) -> None:
+def test_predict_rejects_nan_and_infinity(model: MODNet, small_reference: None, value: float, kind: str) -> None:
     broken = copy.deepcopy(model)
     broken.f_branch.conv_f[-1].layers[0].bias.fill_(value)
     with pytest.raises(ModelError, match=f"MODNet answered with {kind}"):
         modnet.predict(broken, torch.rand(1, 40, 40, 3))
 
 
-def test_a_batch_is_its_pictures_and_alpha_is_not_looked_at(model: modnet.MODNet, small_reference: None) -> None:
+def test_a_batch_is_its_pictures_and_alpha_is_not_looked_at(model: MODNet, small_reference: None) -> None:
     images = random_picture(2, 70, 90, 4)
     masks = modnet.predict(model, images)
     for image, mask in zip(images, masks):
@@ -385,7 +384,7 @@ def test_a_batch_is_its_pictures_and_alpha_is_not_looked_at(model: modnet.MODNet
 
 
 @pytest.mark.slow
-def test_on_cuda_the_model_and_its_masks_are_there(cuda: torch.device, checkpoint: Path, model: modnet.MODNet) -> None:
+def test_on_cuda_the_model_and_its_masks_are_there(cuda: torch.device, checkpoint: Path, model: MODNet) -> None:
     image = random_picture(1, 96, 520, 3)
     there = modnet.predict(modnet.load_modnet(checkpoint, cuda), image)
     assert there.device == cuda
@@ -394,7 +393,7 @@ def test_on_cuda_the_model_and_its_masks_are_there(cuda: torch.device, checkpoin
 
 @pytest.mark.slow
 def test_an_accelerator_that_cannot_resize_by_area_is_not_asked_to(
-    model: modnet.MODNet, monkeypatch: pytest.MonkeyPatch
+    model: MODNet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Apple's, for most sizes: what lies around the network is done on the CPU there."""
     image, interpolate = random_picture(1, 96, 520, 3), F.interpolate

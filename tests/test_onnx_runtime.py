@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hosts import TestHost
 from maskwright.core.errors import DependencyError, ModelError
 from maskwright.models import onnx_runtime
 
@@ -186,16 +187,16 @@ NO_MEMORY = "Failed to allocate memory for requested buffer of size 9437184"
 )
 def test_where_the_gpu_is_full_room_is_made(computer: Callable, caplog: pytest.LogCaptureFixture, said: str) -> None:
     runtime = computer(GPU_ONLY, has=[CUDA, CPU], starts=[CUDA, CPU])
-    freed = []
+    host = TestHost()
 
     def fault(providers: list) -> None:
-        if providers != [CPU] and not freed:
+        if providers != [CPU] and not host.freed:
             raise RuntimeError(said)
 
     runtime.fault = fault
-    session = onnx_runtime.open_session(Path("big.onnx"), GPU_THERE, "Get it again", lambda: freed.append(1))
+    session = onnx_runtime.open_session(Path("big.onnx"), GPU_THERE, "Get it again", host)
     assert session.get_providers() == [CUDA, CPU]
-    assert freed == [1] and warnings(caplog) == []
+    assert host.freed == 1 and warnings(caplog) == []
 
 
 def test_a_gpu_that_is_too_small_is_told_and_not_its_libraries_blamed(
@@ -208,9 +209,9 @@ def test_a_gpu_that_is_too_small_is_told_and_not_its_libraries_blamed(
             raise RuntimeError(NO_MEMORY)
 
     runtime.fault = fault
-    freed = []
-    session = onnx_runtime.open_session(Path("big.onnx"), GPU_THERE, "Get it again", lambda: freed.append(1))
-    assert session.get_providers() == [CPU] and freed == [1]
+    host = TestHost()
+    session = onnx_runtime.open_session(Path("big.onnx"), GPU_THERE, "Get it again", host)
+    assert session.get_providers() == [CPU] and host.freed == 1
     (warning,) = warnings(caplog)
     assert "big.onnx needs more of the GPU's memory than there is" in warning and "pip" not in warning
 
@@ -272,9 +273,9 @@ def test_open_session_retries_after_making_room(computer: Callable, error: Excep
             raise failure
 
     runtime.fault = fault
-    made_room = []
-    session = onnx_runtime.open_session(Path("model.onnx"), NO_GPU, "Get it again", lambda: made_room.append(1))
-    assert session.get_providers() == [CPU] and made_room == [1]
+    host = TestHost()
+    session = onnx_runtime.open_session(Path("model.onnx"), NO_GPU, "Get it again", host)
+    assert session.get_providers() == [CPU] and host.freed == 1
 
     failures = [error, error]
     with pytest.raises(MemoryError, match=r"not enough memory to load .*model\.onnx"):
