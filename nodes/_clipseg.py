@@ -8,8 +8,8 @@ from pathlib import Path
 from ..core.engine import Progress
 from ..core.text import clipseg
 from ..core.text.query import LARGEST_RESOLUTION, RESOLUTION, RESOLUTION_STEP
-from ..models import catalog
-from ..models import clipseg_loader as clipseg_models
+from ..models import catalog, clipseg_loader
+from ..models.clipseg_store import DEFAULT, ClipsegStore
 from . import _host as host
 from . import _view
 
@@ -52,27 +52,27 @@ CLIPSEG_MODEL = (
     "CLIPSEG_MODEL",
     {
         "tooltip": "Optional, from 'CLIPSeg Model Loader'. If not connected, "
-        f"{clipseg_models.DEFAULT} is used ({catalog.download_size(catalog.CLIPSEG)}, downloaded once)."
+        f"{DEFAULT} is used ({catalog.download_size(catalog.CLIPSEG)}, downloaded once)."
     },
 )
 
 
 def folders() -> list[Path]:
     """Folders to search for CLIPSeg models."""
-    return [folder for kind in clipseg_models.FOLDER_KINDS for folder in host.model_folders(kind)]
+    return [folder for kind in ClipsegStore.KINDS for folder in host.model_folders(kind)]
 
 
 def load(name: str, progress: Callable[[int], Progress] = host.download_progress) -> tuple:
     """Load a model by name, as a CLIPSEG_MODEL ``(processor, model)``."""
-    host.call_on_unload(clipseg_models.release)
-    return clipseg_models.load(name, folders(), progress=progress)
+    host.call_on_unload(clipseg_loader.release)
+    return clipseg_loader.load(name, ClipsegStore(folders(), progress=progress))
 
 
 def make_segmenter(clipseg_model: tuple | None, view: _view.View | None = None) -> clipseg.Segmenter:
     """Move the connected model, or the default one, to its device. ``view`` shows the loading phase."""
     view = view or _view.View(None)
     view.begin(_view.LOADING)
-    pair = load(clipseg_models.DEFAULT, view.download_progress) if clipseg_model is None else clipseg_model
+    pair = load(DEFAULT, view.download_progress) if clipseg_model is None else clipseg_model
     processor, model = clipseg.check_pair(pair)
     model = host.on_device(model, clipseg.copy_as)
     view.begin(_view.WORK)

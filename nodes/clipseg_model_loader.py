@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ..models import catalog
-from ..models import clipseg_loader as clipseg_models
+from ..models.clipseg_store import DEFAULT, DEMO, ClipsegStore
 from . import _clipseg
 
 
@@ -31,14 +29,14 @@ class CLIPSegModelLoader:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
-        folders = _clipseg.folders()
+        store = ClipsegStore(_clipseg.folders())
         return {
             "required": {
                 "model": (
-                    clipseg_models.available(folders),
+                    store.available(),
                     {
-                        "default": clipseg_models.DEFAULT,
-                        "option_labels": _labels(folders),
+                        "default": DEFAULT,
+                        "option_labels": _labels(store),
                         "tooltip": "The published model, or one of the folders in models/clipseg. An arrow and a size "
                         "mean that the model is downloaded on first use.",
                     },
@@ -56,9 +54,7 @@ class CLIPSegModelLoader:
         return (_clipseg.load(model),)
 
 
-def _labels(folders: list[Path]) -> dict[str, str]:
+def _labels(store: ClipsegStore) -> dict[str, str]:
     """Labels for list entries whose name alone does not say enough."""
-    labels = {clipseg_models.DEMO: "demo (shapes only)"}
-    if clipseg_models.where(clipseg_models.DEFAULT, folders) is None:
-        labels[clipseg_models.DEFAULT] = catalog.download_label(catalog.CLIPSEG)
-    return labels
+    downloads = {model.name: catalog.download_label(model) for model in store.not_on_disk()}
+    return {DEMO: "demo (shapes only)", **downloads}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 from ..core import checks
 from ..core.cutout.remove import remove
 from ..core.cutout.trimap import MattingSettings
-from ..models import background_models, background_store, catalog
+from ..core.engine import Progress
+from ..models import background_models, catalog
+from ..models.background_store import DEMO, OTHER_KINDS, BackgroundStore
 from . import _host as host
 from . import _view
 
@@ -54,15 +56,15 @@ class ImageSegmentation:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
-        folders = _folders()
+        store = _store()
         return {
             "required": {
                 "images": ("IMAGE", {"tooltip": "The images, of any size. Existing transparency is kept."}),
                 "model": (
-                    background_store.available(folders),
+                    store.available(),
                     {
                         "default": "u2net",
-                        "option_labels": _labels(folders),
+                        "option_labels": _labels(store),
                         "tooltip": "The model that finds the subject. An arrow and a size mean that it is downloaded "
                         "into models/rembg on first use. Your own ONNX files in that folder are also listed. The help "
                         "page lists what each model is for and its license: bria-rmbg is not free for commercial "
@@ -157,33 +159,25 @@ class ImageSegmentation:
         host.call_on_unload(background_models.release)
         view = _view.View(extra_pnginfo)
         view.begin(_view.LOADING)
-        source = background_models.load(
-            model,
-            _folders(),
-            _other_folders(),
-            host.device(),
-            host.on_device,
-            view.download_progress,
-            host.unload_host_models,
-        )
-        cutouts, masks = remove(images, source, settings, clean, host.ComfyHost(host.unload_host_models), view.begin)
+        comfyui = host.ComfyHost(host.unload_host_models)
+        source = background_models.load(model, _store(view.download_progress), host.device(), comfyui)
+        cutouts, masks = remove(images, source, settings, clean, comfyui, view.begin)
         view.comparison(images, cutouts)
         return view.answer((cutouts, masks), kind="comparison")
 
 
-def _folders() -> list[Path]:
-    return host.model_folders(background_store.FOLDER_KIND)
+def _store(progress: Callable[[int], Progress] | None = None) -> BackgroundStore:
+    folders, other_folders = (
+        [folder for kind in kinds for folder in host.model_folders(kind)]
+        for kinds in (BackgroundStore.KINDS, OTHER_KINDS)
+    )
+    return BackgroundStore(folders, other_folders, progress)
 
 
-def _other_folders() -> list[Path]:
-    return [folder for kind in background_store.OTHER_FOLDER_KINDS for folder in host.model_folders(kind)]
-
-
-def _labels(folders: list[Path]) -> dict[str, str]:
+def _labels(store: BackgroundStore) -> dict[str, str]:
     """Labels for list entries whose name alone does not say enough."""
-    downloads = background_store.not_on_disk(folders, _other_folders())
-    labels = {model.name: catalog.download_label(model) for model in downloads}
-    return {**labels, background_store.DEMO: "demo (bundled)"}
+    downloads = {model.name: catalog.download_label(model) for model in store.not_on_disk()}
+    return {**downloads, DEMO: "demo (bundled)"}
 
 
 def _is_on(value: object, name: str) -> bool:
