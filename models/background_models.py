@@ -11,7 +11,7 @@ from ..core.memory import STAND_ALONE
 from . import catalog, modnet, rembg
 from .background_store import BackgroundStore, published_model
 from .cache import ModelCache, file_key
-from .store import Found
+from .store import LocalModel
 
 logger = logging.getLogger(__name__)
 
@@ -31,23 +31,23 @@ def load(name: str, store: BackgroundStore, device: torch.device | str = "cpu", 
         MemoryError: Not enough memory for it.
         DependencyError: rembg or onnxruntime is missing, too old or does not work.
     """
-    found = store.locate(name)
-    if found is None:
+    local = store.locate(name)
+    if local is None:
         model = published_model(name)
         if model is not None and model.name in catalog.REMBG:
             rembg.check_support(model)  # before a download of up to 1 GB
-        found = store.find(name)
-    key = (*file_key(found.path), found.model, str(device))
-    return _loaded.get(key, lambda: _load(found, torch.device(device), host))
+        local = store.find(name)
+    key = (*file_key(local.path), local.model, str(device))
+    return _loaded.get(key, lambda: _load(local, torch.device(device), host))
 
 
-def _load(found: Found, device: torch.device, host: Host) -> MaskSource:
-    if found.model is not None and found.model.name in catalog.MODNET:
-        source, runs_on = modnet.ModnetMasks(modnet.load_modnet(found.path), host), str(device)
+def _load(local: LocalModel, device: torch.device, host: Host) -> MaskSource:
+    if local.model is not None and local.model.name in catalog.MODNET:
+        source, runs_on = modnet.ModnetMasks(modnet.load_modnet(local.path), host), str(device)
     else:
-        source = rembg.load(found, device, host)
+        source = rembg.load(local, device, host)
         runs_on = source.providers[0]
-    logger.info("Loaded %s for background removal from %s, running on %s", found.name, found.path, runs_on)
+    logger.info("Loaded %s for background removal from %s, running on %s", local.name, local.path, runs_on)
     return source
 
 

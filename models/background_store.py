@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..core.errors import InputError, ModelError
 from . import catalog, download
-from .store import Found, ModelStore, is_unicode, quote
+from .store import LocalModel, ModelStore, is_unicode, quote
 
 DEMO = "demo: salient object (bundled)"
 DEMO_FILE = Path(__file__).resolve().parent / "demo" / "salient.onnx"
@@ -30,27 +30,27 @@ class BackgroundStore(ModelStore):
         own = [name for name in _own_files(self.folders) if name not in published]
         return [*catalog.BACKGROUND, *sorted(own, key=str.casefold), *([DEMO] if DEMO_FILE.is_file() else [])]
 
-    def locate(self, name: str) -> Found | None:
+    def locate(self, name: str) -> LocalModel | None:
         if name == DEMO:
-            return Found(name, DEMO_FILE, None) if os.path.isfile(DEMO_FILE) else None
+            return LocalModel(name, DEMO_FILE, None) if os.path.isfile(DEMO_FILE) else None
         model = published_model(name)
         if model is None:
-            return Found(name, self._own_file(name), None)
+            return LocalModel(name, self._own_file(name), None)
         for folder, file in self._places(model):
             if os.path.isfile(folder / file):
-                return Found(name, folder / file, model)
+                return LocalModel(name, folder / file, model)
         return None
 
-    def find(self, name: str) -> Found:
-        found = self.locate(name)
-        if found is not None:
-            return found
+    def find(self, name: str) -> LocalModel:
+        local = self.locate(name)
+        if local is not None:
+            return local
         model = published_model(name)
         if model is None:
             raise ModelError(f"{DEMO} is not there: {DEMO_FILE} is missing", "Install this node pack again")
         folder = self.download_folder()
         download.download_missing(model, folder, self.progress)
-        return Found(name, folder / model.files[0].name, model)
+        return LocalModel(name, folder / model.files[0].name, model)
 
     def not_on_disk(self) -> list[catalog.Model]:
         # Lists each folder once for all models: this runs whenever the editor asks for the node.

@@ -12,7 +12,7 @@ from ..core.errors import DependencyError, ModelError
 from ..core.packages import import_package
 from . import catalog, download
 from .clipseg_files import check_complete, describe_fault, is_clipseg, may_be_published
-from .store import Found, ModelStore, check_name, is_unicode
+from .store import LocalModel, ModelStore, check_name, is_unicode
 
 logger = logging.getLogger(__name__)
 
@@ -38,28 +38,28 @@ class ClipsegStore(ModelStore):
         own = [name for name in names if not _is_spelling(DEFAULT, name) and is_unicode(name)]
         return [DEFAULT, *sorted(own, key=str.casefold), *([DEMO] if DEMO_FOLDER.is_dir() else [])]
 
-    def locate(self, name: str = DEFAULT) -> Found | None:
+    def locate(self, name: str = DEFAULT) -> LocalModel | None:
         name = full_name(name)
         folders = [DEMO_FOLDER] if name == DEMO else _candidates(name, self.folders)
-        return next((_found(name, folder) for folder in folders if describe_fault(folder) is None), None)
+        return next((_local_model(name, folder) for folder in folders if describe_fault(folder) is None), None)
 
-    def find(self, name: str = DEFAULT) -> Found:
+    def find(self, name: str = DEFAULT) -> LocalModel:
         name = full_name(name)
         if name == DEMO:
             check_complete(DEMO, DEMO_FOLDER, "Install this node pack again")
-            return _found(DEMO, DEMO_FOLDER)
+            return _local_model(DEMO, DEMO_FOLDER)
         faults = {}
         for folder in _candidates(name, self.folders):
             fault = describe_fault(folder)
             if fault is None:
-                return _found(name, folder)
+                return _local_model(name, folder)
             faults[folder] = fault
         target = self.download_folder() / name.replace("/", "--")
         if name != DEFAULT:
             raise self._not_found(name, faults, target)
         faults.pop(target, None)  # an unfinished download continues there
         self._download(target, "; ".join(f"{folder} {fault}" for folder, fault in faults.items()))
-        return _found(DEFAULT, target)
+        return _local_model(DEFAULT, target)
 
     def not_on_disk(self) -> list[catalog.Model]:
         try:
@@ -107,8 +107,8 @@ def full_name(name: str) -> str:
     return DEFAULT if _is_spelling(DEFAULT, name) else name
 
 
-def _found(name: str, folder: Path) -> Found:
-    return Found(name, folder, catalog.CLIPSEG if name == DEFAULT else None)
+def _local_model(name: str, folder: Path) -> LocalModel:
+    return LocalModel(name, folder, catalog.CLIPSEG if name == DEFAULT else None)
 
 
 def _candidates(name: str, folders: Sequence[Path]) -> Iterator[Path]:

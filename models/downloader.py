@@ -35,7 +35,6 @@ RETRY_DELAYS = (1.0, 3.0)  # seconds before the second and the third attempt
 LONGEST_DELAY = 30.0  # seconds, even if the server asks for more
 _PIECE = 1 << 18  # bytes
 _PIECES_AHEAD = 32  # received, but not yet written
-_REPORT_EVERY = 1 << 20  # bytes
 _MAY_PASS = {408, 429, 500, 502, 503, 504}  # HTTP statuses that may be temporary
 
 
@@ -134,7 +133,7 @@ class Downloader:
                     raise WrongContent(f"it has more than {total} bytes")
                 self._out.write(piece)
                 self._done += len(piece)
-                if self._done - self._reported >= _REPORT_EVERY or time.monotonic() - self._reported_at > POLL_INTERVAL:
+                if time.monotonic() - self._reported_at > POLL_INTERVAL:
                     self._report()
         if total is not None and self._done < total:
             if announced is None:

@@ -27,7 +27,7 @@ from ..core.memory import is_out_of_memory
 from ..core.packages import import_package, import_scipy
 from . import catalog, onnx_runtime
 from .background_store import DEMO
-from .store import Found
+from .store import LocalModel
 
 logger = logging.getLogger(__name__)
 
@@ -105,11 +105,11 @@ def check_support(model: catalog.Model) -> None:
     _session_class(catalog.rembg_name(model), _session_classes())
 
 
-def load(found: Found, device: torch.device, host: Host) -> RembgMasks:
+def load(local: LocalModel, device: torch.device, host: Host) -> RembgMasks:
     """A session for a model's file, on ``device`` if ONNX Runtime can use it.
 
     Args:
-        found: A model of `catalog.REMBG`, the demo model or the user's own.
+        local: A model of `catalog.REMBG`, the demo model or the user's own.
         host: Frees memory if the model does not fit.
 
     Raises:
@@ -118,33 +118,33 @@ def load(found: Found, device: torch.device, host: Host) -> RembgMasks:
         MemoryError: Not enough memory for it.
     """
     classes = _session_classes()
-    inner = onnx_runtime.open_session(found.path, device, _remedy(found), host)
-    return _wrap_session(inner, found, classes)
+    inner = onnx_runtime.open_session(local.path, device, _remedy(local), host)
+    return _wrap_session(inner, local, classes)
 
 
-def _wrap_session(inner: Any, found: Found, classes: dict[str, type]) -> RembgMasks:
+def _wrap_session(inner: Any, local: LocalModel, classes: dict[str, type]) -> RembgMasks:
     """A session of rembg's matching class around one of ONNX Runtime."""
-    size = _input_size(inner, found)
-    if found.model is None:
-        name = _guess_class(found.path, size)
+    size = _input_size(inner, local)
+    if local.model is None:
+        name = _guess_class(local.path, size)
         session_class = _with_input_size(_session_class(name, classes), size)
     else:
-        name, side = catalog.rembg_name(found.model), found.model.input_size
+        name, side = catalog.rembg_name(local.model), local.model.input_size
         if any(length not in (None, side) for length in size):
             raise _wrong_interface(
-                found, f"it takes images of {size[1]} x {size[0]}, and {found.name} those of {side} x {side}"
+                local, f"it takes images of {size[1]} x {size[0]}, and {local.name} those of {side} x {side}"
             )
         session_class = _session_class(name, classes)
     channels, expected = _output_channels(inner), 4 if name == CLOTHES else 1
     if channels not in (None, expected):
-        raise _wrong_interface(found, f"its output has {channels} channels where {name} has {expected}")
+        raise _wrong_interface(local, f"its output has {channels} channels where {name} has {expected}")
     session = session_class.__new__(session_class)
     session.model_name = name
     session.inner_session = _FiniteOnly(inner)
     if name != CLOTHES:
-        return RembgMasks(session, found.path, None)
+        return RembgMasks(session, local.path, None)
     height, width = (length or catalog.REMBG[CLOTHES].input_size for length in size)
-    return RembgMasks(session, found.path, (width, height))
+    return RembgMasks(session, local.path, (width, height))
 
 
 class _FiniteOnly:
@@ -163,7 +163,7 @@ class _FiniteOnly:
         return outputs
 
 
-def _input_size(session: Any, found: Found) -> tuple[int | None, int | None]:
+def _input_size(session: Any, local: LocalModel) -> tuple[int | None, int | None]:
     """Height and width of the image that a session takes; None for any.
 
     Raises:
@@ -172,14 +172,14 @@ def _input_size(session: Any, found: Found) -> tuple[int | None, int | None]:
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1:
         names = ", ".join(each.name for each in inputs)
-        raise _wrong_interface(found, f"it takes {len(inputs)} inputs ({names}), not one image")
+        raise _wrong_interface(local, f"it takes {len(inputs)} inputs ({names}), not one image")
     if inputs[0].type != "tensor(float)":
-        raise _wrong_interface(found, f"its input holds {inputs[0].type}, not float32")
+        raise _wrong_interface(local, f"its input holds {inputs[0].type}, not float32")
     shape = [length if isinstance(length, int) else None for length in inputs[0].shape]
     if len(shape) != 4 or shape[0] not in (None, 1) or shape[1] not in (None, 3):
-        raise _wrong_interface(found, f"its input is {inputs[0].shape}, not an image [1, 3, height, width]")
+        raise _wrong_interface(local, f"its input is {inputs[0].shape}, not an image [1, 3, height, width]")
     if outputs[0].shape and len(outputs[0].shape) != 4:
-        raise _wrong_interface(found, f"its output is {outputs[0].shape}, not a map [1, 1, height, width]")
+        raise _wrong_interface(local, f"its output is {outputs[0].shape}, not a map [1, 1, height, width]")
     return shape[2], shape[3]
 
 
@@ -189,17 +189,17 @@ def _output_channels(session: Any) -> int | None:
     return shape[1] if len(shape) == 4 and isinstance(shape[1], int) else None
 
 
-def _wrong_interface(found: Found, fault: str) -> ModelError:
-    return ModelError(f"{found.path} is not the right kind of model: {fault}", _remedy(found))
+def _wrong_interface(local: LocalModel, fault: str) -> ModelError:
+    return ModelError(f"{local.path} is not the right kind of model: {fault}", _remedy(local))
 
 
-def _remedy(found: Found) -> str:
+def _remedy(local: LocalModel) -> str:
     """How the user gets a good file."""
-    if found.model is not None:
-        file = found.model.files[0]
+    if local.model is not None:
+        file = local.model.files[0]
         size = f", {file.size} bytes" if file.size else ""
         return f"Delete it and run again, or download it once more from {file.url}{size}"
-    if found.name == DEMO:
+    if local.name == DEMO:
         return "Install this node pack again"
     return "Put a whole ONNX model for background removal in its place, or choose another model"
 

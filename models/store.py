@@ -16,7 +16,7 @@ from . import catalog
 
 
 @dataclass(frozen=True)
-class Found:
+class LocalModel:
     """A model on this computer.
 
     Attributes:
@@ -61,7 +61,7 @@ class ModelStore(ABC):
         """
 
     @abstractmethod
-    def locate(self, name: str) -> Found | None:
+    def locate(self, name: str) -> LocalModel | None:
         """The model called ``name``; None if it is not on this computer. Loads and downloads nothing.
 
         Raises:
@@ -69,7 +69,7 @@ class ModelStore(ABC):
         """
 
     @abstractmethod
-    def find(self, name: str) -> Found:
+    def find(self, name: str) -> LocalModel:
         """As `locate`, but downloads a missing published model.
 
         Raises:

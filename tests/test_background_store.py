@@ -15,7 +15,7 @@ from maskwright.core.errors import InputError, ModelError
 from maskwright.models import background_store, catalog, download
 from maskwright.models.background_store import BackgroundStore
 from maskwright.models.catalog import RemoteFile
-from maskwright.models.store import Found, quote
+from maskwright.models.store import LocalModel, quote
 from test_download import CONTENT, Server, server  # noqa: F401 - the fixture
 
 OLD_NAMES = [
@@ -39,9 +39,9 @@ def no_demo(nobodys_models: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """ComfyUI's models/rembg."""
-    made = tmp_path / "models" / "rembg"
-    made.mkdir(parents=True)
-    return made
+    folder = tmp_path / "models" / "rembg"
+    folder.mkdir(parents=True)
+    return folder
 
 
 def touch(path: Path) -> Path:
@@ -53,7 +53,7 @@ def touch(path: Path) -> Path:
 # Names
 
 
-def test_saved_files_find_their_names_first() -> None:
+def test_available_starts_with_the_names_of_saved_workflows() -> None:
     listed = BackgroundStore([]).available()
     assert listed[:9] == OLD_NAMES
     assert listed[9:] == [
@@ -68,7 +68,7 @@ def test_saved_files_find_their_names_first() -> None:
     ]
 
 
-def test_files_of_the_users_own_are_listed_and_found(folder: Path, tmp_path: Path) -> None:
+def test_available_lists_own_files(folder: Path, tmp_path: Path) -> None:
     second = tmp_path / "second"
     files = {name: touch(folder / name) for name in ("mine.onnx", "sub/other.onnx", "Zebra.onnx")}
     files["late.onnx"] = touch(second / "late.onnx")
@@ -78,17 +78,17 @@ def test_files_of_the_users_own_are_listed_and_found(folder: Path, tmp_path: Pat
     listed = BackgroundStore(folders).available()
     assert listed[len(catalog.BACKGROUND) :] == ["late.onnx", "mine.onnx", "sub/other.onnx", "Zebra.onnx"]
     for name, path in files.items():
-        assert BackgroundStore(folders).find(name) == Found(name, path, None)
+        assert BackgroundStore(folders).find(name) == LocalModel(name, path, None)
     assert BackgroundStore(folders).find("mine").path == files["mine.onnx"]
 
 
-def test_files_of_known_models_are_not_listed_a_second_time(folder: Path) -> None:
+def test_available_lists_files_of_published_models_once(folder: Path) -> None:
     for name in ("u2net.onnx", "isnet-anime.onnx", "isnetis.onnx", "BiRefNet-DIS-epoch_590.onnx", "u2net/u2net.onnx"):
         touch(folder / name)
     assert BackgroundStore([folder]).available() == list(catalog.BACKGROUND)
 
 
-def test_the_demo_model_is_offered_where_it_is(folder: Path) -> None:
+def test_available_lists_the_demo_model_if_it_exists(folder: Path) -> None:
     assert background_store.DEMO not in BackgroundStore([folder]).available()
     with pytest.raises(ModelError, match="Install this node pack again"):
         BackgroundStore([folder]).find(background_store.DEMO)
@@ -122,7 +122,7 @@ def test_available_searches_cyclic_links_once(folder: Path, tmp_path: Path) -> N
         assert own == ["other/two.onnx", "z/one.onnx"]
 
 
-def test_available_skips_what_is_not_a_file(folder: Path) -> None:
+def test_available_skips_non_files(folder: Path) -> None:
     touch(folder / "mine.onnx")
     (folder / "folder.onnx").mkdir()
     (folder / "dangling.onnx").symlink_to(folder / "gone")
@@ -165,7 +165,7 @@ def test_not_on_disk_lists_each_folder_once(folder: Path, tmp_path: Path, monkey
     assert len(looked_at) < 10
 
 
-def test_where_without_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locate_without_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_home(path: str) -> str:
         return path  # as for a user that the system does not know
 
@@ -194,7 +194,7 @@ def test_where_without_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=lambda name: repr(name)[:20] if isinstance(name, str) else type(name).__name__,
 )
-def test_other_names_are_refused_with_a_list(folder: Path, name: object) -> None:
+def test_find_rejects_unknown_names_with_a_list(folder: Path, name: object) -> None:
     touch(folder.parent / "secret.onnx")
     touch(folder / "mine.onnx")
     with pytest.raises(InputError) as caught:
@@ -225,7 +225,7 @@ PLACES: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize(("name", "place"), PLACES.values(), ids=PLACES)
-def test_a_known_model_is_found_wherever_it_may_lie(
+def test_find_searches_every_place(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, place: str
 ) -> None:
     monkeypatch.setenv("U2NET_HOME", str(tmp_path / "u2net home"))
@@ -233,13 +233,13 @@ def test_a_known_model_is_found_wherever_it_may_lie(
     environment = dict(os.environ)
     path = touch(tmp_path / place)
     found = BackgroundStore([folder], [folder.parent / "onnx"]).find(name)
-    assert found == Found(name, path, catalog.BACKGROUND[name])
+    assert found == LocalModel(name, path, catalog.BACKGROUND[name])
     assert dict(os.environ) == environment
     others = [model.name for model in BackgroundStore([folder], [folder.parent / "onnx"]).not_on_disk()]
     assert others == [other for other in catalog.BACKGROUND if other != name]
 
 
-def test_the_order_of_places(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_searches_places_in_order(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("U2NET_HOME", str(tmp_path / "u2net home"))
     wanted = [
         "models/rembg/u2net.onnx",
@@ -256,7 +256,7 @@ def test_the_order_of_places(folder: Path, tmp_path: Path, monkeypatch: pytest.M
         path.unlink()
 
 
-def test_rembgs_name_means_ours(folder: Path) -> None:
+def test_find_accepts_names_of_rembg(folder: Path) -> None:
     path = touch(folder / "isnet-anime.onnx")
     assert BackgroundStore([folder]).find("isnet-anime").path == path
     assert background_store.published_model("isnet-anime") is background_store.published_model("isnetis")
@@ -266,7 +266,7 @@ def test_rembgs_name_means_ours(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["u2net", "birefnet-dis", "modnet-w"])
-def test_offline_the_error_names_address_folder_and_file(folder: Path, name: str) -> None:
+def test_find_offline_names_address_folder_and_file(folder: Path, name: str) -> None:
     with pytest.raises(ModelError) as caught:
         BackgroundStore([folder]).find(name)
     file = catalog.BACKGROUND[name].files[0]
@@ -277,7 +277,7 @@ def test_offline_the_error_names_address_folder_and_file(folder: Path, name: str
     assert list(folder.iterdir()) == []
 
 
-def test_a_missing_model_is_downloaded_into_the_first_folder(
+def test_find_downloads_into_the_first_folder(
     server: Server,  # noqa: F811
     folder: Path,
     tmp_path: Path,
@@ -293,7 +293,7 @@ def test_a_missing_model_is_downloaded_into_the_first_folder(
     assert server.paths() == ["/u2net.onnx"]
 
 
-def test_without_any_folder_there_is_one_of_the_users(tmp_path: Path) -> None:
+def test_find_without_folders_uses_the_users_cache(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
         BackgroundStore().find("u2netp")
     place = tmp_path / "user cache" / "maskwright" / "rembg"
@@ -305,7 +305,7 @@ def test_without_any_folder_there_is_one_of_the_users(tmp_path: Path) -> None:
 # Facts
 
 
-def test_every_model_has_an_address_a_checksum_and_a_licence() -> None:
+def test_catalog_states_address_checksum_and_licence() -> None:
     digits = {"sha256": 64, "md5": 32}
     for name, model in catalog.BACKGROUND.items():
         assert model.name == name and model.licence and model.note and model.source.startswith("https://")
@@ -318,7 +318,7 @@ def test_every_model_has_an_address_a_checksum_and_a_licence() -> None:
     assert catalog.rembg_name(catalog.BACKGROUND["isnetis"]) == "isnet-anime"
 
 
-def test_the_checkpoints_of_modnet_are_those_of_the_open_model_zoo() -> None:
+def test_catalog_has_the_modnet_of_the_open_model_zoo() -> None:
     base = "https://storage.openvinotoolkit.org/repositories/open_model_zoo/public/2022.2"
     for name, model in (
         ("modnet-p", "modnet-photographic-portrait-matting"),

@@ -66,9 +66,9 @@ def alone(nobodys_models: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """ComfyUI's models/clipseg."""
-    made = tmp_path / "models" / "clipseg"
-    made.mkdir(parents=True)
-    return made
+    folder = tmp_path / "models" / "clipseg"
+    folder.mkdir(parents=True)
+    return folder
 
 
 def copy(tiny: Path, target: Path) -> Path:
@@ -107,7 +107,7 @@ def without_the_demo_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 # What is built
 
 
-def test_the_pair_is_ready_to_use(tiny: Path, folder: Path) -> None:
+def test_load_returns_a_model_for_inference(tiny: Path, folder: Path) -> None:
     copy(tiny, folder / "mine")
     processor, model = load("mine", [folder])
     answer = logits(model, inputs(processor))
@@ -117,7 +117,7 @@ def test_the_pair_is_ready_to_use(tiny: Path, folder: Path) -> None:
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
-def test_it_answers_as_plain_transformers_does(tiny: Path, folder: Path) -> None:
+def test_load_matches_plain_transformers(tiny: Path, folder: Path) -> None:
     from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor
 
     copy(tiny, folder / "mine")
@@ -133,13 +133,11 @@ def test_it_answers_as_plain_transformers_does(tiny: Path, folder: Path) -> None
 
 
 @pytest.mark.parametrize("extract_layers", [(0, 1, 2), (0,), (1, 3), (2, 0)])
-def test_the_layers_that_nobody_reads_are_dropped_and_nothing_changes(
-    tmp_path: Path, folder: Path, extract_layers: tuple[int, ...]
-) -> None:
+def test_load_drops_unread_layers(tmp_path: Path, folder: Path, extract_layers: tuple[int, ...]) -> None:
     from transformers import CLIPSegForImageSegmentation
 
-    made = tiny_clipseg.write(folder / "mine", extract_layers=extract_layers)
-    plain = CLIPSegForImageSegmentation.from_pretrained(made, local_files_only=True).eval()
+    model_folder = tiny_clipseg.write(folder / "mine", extract_layers=extract_layers)
+    plain = CLIPSegForImageSegmentation.from_pretrained(model_folder, local_files_only=True).eval()
     processor, model = load("mine", [folder])
     assert len(plain.clip.vision_model.encoder.layers) == tiny_clipseg.VISION_LAYERS
     assert len(model.clip.vision_model.encoder.layers) == max(extract_layers) + 1
@@ -147,7 +145,7 @@ def test_the_layers_that_nobody_reads_are_dropped_and_nothing_changes(
     assert torch.equal(logits(model, values), logits(plain, values))
 
 
-def test_a_model_without_its_last_layers_can_be_saved_and_read_again(tiny: Path, folder: Path) -> None:
+def test_load_reads_a_saved_model_without_its_last_layers(tiny: Path, folder: Path) -> None:
     copy(tiny, folder / "mine")
     processor, model = load("mine", [folder])
     copy(tiny, folder / "saved")
@@ -156,14 +154,14 @@ def test_a_model_without_its_last_layers_can_be_saved_and_read_again(tiny: Path,
     assert torch.equal(logits(model, inputs(processor)), logits(again, inputs(processor)))
 
 
-def test_weights_in_half_precision_become_float32(tiny: Path, folder: Path) -> None:
+def test_load_converts_half_precision(tiny: Path, folder: Path) -> None:
     copy(tiny, folder / "half")
     tiny_clipseg.model().half().save_pretrained(folder / "half", safe_serialization=True)
     model = load("half", [folder])[1]
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
-def test_the_positions_that_the_published_file_still_holds_do_no_harm(tiny: Path, folder: Path) -> None:
+def test_load_ignores_position_ids(tiny: Path, folder: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     copy(tiny, folder / "new")
@@ -175,7 +173,7 @@ def test_the_positions_that_the_published_file_still_holds_do_no_harm(tiny: Path
     assert torch.equal(logits(old, values), logits(new, values))
 
 
-def test_the_files_that_a_processor_saves_today_are_read(tiny: Path, folder: Path) -> None:
+def test_load_reads_files_saved_by_transformers_5(tiny: Path, folder: Path) -> None:
     """transformers 5 writes tokenizer.json and processor_config.json instead of the published model's files."""
     copy(tiny, folder / "old")
     processor, model = load("old", [folder])
@@ -188,11 +186,11 @@ def test_the_files_that_a_processor_saves_today_are_read(tiny: Path, folder: Pat
     assert torch.equal(logits(model, values), logits(new_model, new_values))
 
 
-def test_settings_for_images_in_the_new_place_are_read_by_every_version(tiny: Path, folder: Path) -> None:
-    made = copy(tiny, folder / "mine")
-    settings = json.loads((made / "preprocessor_config.json").read_text(encoding="utf-8"))
-    (made / "preprocessor_config.json").unlink()
-    (made / "processor_config.json").write_text(json.dumps({"image_processor": settings}), encoding="utf-8")
+def test_load_reads_image_settings_of_transformers_5(tiny: Path, folder: Path) -> None:
+    model_folder = copy(tiny, folder / "mine")
+    settings = json.loads((model_folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+    (model_folder / "preprocessor_config.json").unlink()
+    (model_folder / "processor_config.json").write_text(json.dumps({"image_processor": settings}), encoding="utf-8")
     side = inputs(load("mine", [folder])[0])["pixel_values"].shape[-1]
     assert side == tiny_clipseg.IMAGE_SIZE
 
@@ -200,13 +198,13 @@ def test_settings_for_images_in_the_new_place_are_read_by_every_version(tiny: Pa
 # Loaded once
 
 
-def test_a_second_load_gives_the_same_pair(tiny: Path, folder: Path) -> None:
+def test_load_caches(tiny: Path, folder: Path) -> None:
     copy(tiny, folder / "mine")
     first, second = load("mine", [folder]), load("mine", [folder])
     assert first[0] is second[0] and first[1] is second[1]
 
 
-def test_weights_that_were_replaced_are_loaded_anew(tiny: Path, folder: Path) -> None:
+def test_load_reads_replaced_weights(tiny: Path, folder: Path) -> None:
     copy(tiny, folder / "mine")
     before = load("mine", [folder])[1]
     tiny_clipseg.write(folder / "mine", seed=1)
@@ -231,7 +229,7 @@ LAYOUTS: dict[str, str] = {
 
 
 @pytest.mark.parametrize("place", LAYOUTS.values(), ids=LAYOUTS)
-def test_the_published_model_is_found_in_every_layout(tiny: Path, folder: Path, place: str) -> None:
+def test_find_knows_every_layout(tiny: Path, folder: Path, place: str) -> None:
     copy(tiny, folder / place)
     assert find(DEFAULT, [folder.parent / "none", folder]) == folder / place
     assert available([folder]) == [DEFAULT]  # listed once, under its own name
@@ -253,12 +251,12 @@ def test_find_accepts_the_name_of_a_folder_in_the_cache(tiny: Path, folder: Path
     assert clipseg_store.full_name("mine") == "mine" and clipseg_store.full_name(DEMO) == DEMO
 
 
-def test_files_that_lie_flat_are_the_published_model(tiny: Path, folder: Path) -> None:
+def test_find_takes_flat_files_as_the_published_model(tiny: Path, folder: Path) -> None:
     as_published(copy(tiny, folder))
     assert find(DEFAULT, [folder]) == folder
 
 
-def test_files_that_lie_flat_are_not_taken_for_it_if_they_are_another_model(tiny: Path, folder: Path) -> None:
+def test_find_does_not_take_flat_files_of_another_model(tiny: Path, folder: Path) -> None:
     copy(tiny, folder)  # reduce_dim 16
     with pytest.raises(ModelError, match="is not on this computer"):
         find(DEFAULT, [folder])
@@ -266,19 +264,19 @@ def test_files_that_lie_flat_are_not_taken_for_it_if_they_are_another_model(tiny
     assert find("clipseg", [folder]) == folder
 
 
-def test_the_users_hugging_face_cache_comes_last(tiny: Path, folder: Path, tmp_path: Path) -> None:
+def test_find_searches_the_hugging_face_cache_last(tiny: Path, folder: Path, tmp_path: Path) -> None:
     cached = copy(tiny, tmp_path / "hub" / REPOSITORY / "snapshots" / "abc")
     assert find(DEFAULT, [folder]) == cached
     own = copy(tiny, folder / "CIDAS--clipseg-rd64-refined")
     assert find(DEFAULT, [folder]) == own
 
 
-def test_any_model_of_the_users_cache_is_found_by_its_name(tiny: Path, folder: Path, tmp_path: Path) -> None:
+def test_find_knows_every_model_in_the_hugging_face_cache(tiny: Path, folder: Path, tmp_path: Path) -> None:
     cached = copy(tiny, tmp_path / "hub" / "models--CIDAS--clipseg-rd16" / "snapshots" / "abc")
     assert find("CIDAS/clipseg-rd16", [folder]) == cached
 
 
-def test_of_several_snapshots_the_pinned_one_then_main_then_the_newest_is_taken(tiny: Path, folder: Path) -> None:
+def test_find_prefers_the_pinned_snapshot_then_main_then_the_newest(tiny: Path, folder: Path) -> None:
     repository = folder / REPOSITORY
     for age, name in enumerate(["newest", "newer", "old", "main-commit", REVISION]):
         os.utime(copy(tiny, repository / "snapshots" / name), (1e9 - age, 1e9 - age))
@@ -291,7 +289,7 @@ def test_of_several_snapshots_the_pinned_one_then_main_then_the_newest_is_taken(
     assert order == [REVISION, "main-commit", "newest", "newer", "old"]
 
 
-def test_earlier_folders_come_first(tiny: Path, tmp_path: Path) -> None:
+def test_find_prefers_earlier_folders(tiny: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     copy(tiny, second / "mine")
     assert find("mine", [first, second]) == second / "mine"
@@ -299,7 +297,7 @@ def test_earlier_folders_come_first(tiny: Path, tmp_path: Path) -> None:
     assert find("mine", [first, second]) == first / "mine"
 
 
-def test_what_is_incomplete_is_passed_over_for_what_is_whole(
+def test_find_skips_incomplete_copies(
     tiny: Path, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     copy(tiny, folder / REPOSITORY / "snapshots" / REVISION)
@@ -308,7 +306,7 @@ def test_what_is_incomplete_is_passed_over_for_what_is_whole(
     assert find(DEFAULT, [folder]) == whole
 
 
-def test_the_list_has_the_published_model_then_what_is_there(tiny: Path, folder: Path, tmp_path: Path) -> None:
+def test_available_lists_the_published_model_first(tiny: Path, folder: Path, tmp_path: Path) -> None:
     for place in ("Zebra", "mine", "org/model", "models--a--b/snapshots/abc", "CIDAS_clipseg-rd64-refined"):
         copy(tiny, folder / place)
     edit_config(copy(tiny, folder / "bert"), model_type="bert")
@@ -415,7 +413,9 @@ def test_available_skips_an_unreadable_folder(
     assert available([tmp_path / "closed", folder]) == [DEFAULT, "mine"]
 
 
-def test_the_demo_model_is_offered_where_it_is(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_available_lists_the_demo_model_if_it_exists(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(clipseg_store, "DEMO_FOLDER", tmp_path / "demo")
     assert available([]) == [DEFAULT]
     with pytest.raises(ModelError, match="Install this node pack again"):
@@ -428,7 +428,7 @@ def test_the_demo_model_is_offered_where_it_is(tiny: Path, tmp_path: Path, monke
 # What is not there
 
 
-def test_offline_the_error_says_address_folder_and_files(folder: Path) -> None:
+def test_load_offline_names_address_folder_and_files(folder: Path) -> None:
     with pytest.raises(ModelError) as caught:
         load(DEFAULT, [folder])
     text = str(caught.value)
@@ -439,12 +439,12 @@ def test_offline_the_error_says_address_folder_and_files(folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_files_put_where_the_error_says_are_found(tiny: Path, folder: Path) -> None:
+def test_load_reads_files_put_where_the_error_says(tiny: Path, folder: Path) -> None:
     copy(tiny, folder / "CIDAS--clipseg-rd64-refined")
     load(DEFAULT, [folder])
 
 
-def test_without_any_folder_there_is_one_of_the_users(tiny: Path, tmp_path: Path) -> None:
+def test_find_without_folders_uses_the_users_cache(tiny: Path, tmp_path: Path) -> None:
     place = tmp_path / "user cache" / "maskwright" / "clipseg" / "CIDAS--clipseg-rd64-refined"
     with pytest.raises(ModelError) as caught:
         load()
@@ -453,9 +453,7 @@ def test_without_any_folder_there_is_one_of_the_users(tiny: Path, tmp_path: Path
     assert find() == place
 
 
-def test_an_unfinished_download_is_gone_on_with_where_it_is(
-    tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_load_continues_an_unfinished_download(tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = copy(tiny, folder / "CIDAS--clipseg-rd64-refined")
     (place / "model.safetensors").unlink()
     asked = []
@@ -469,7 +467,7 @@ def test_an_unfinished_download_is_gone_on_with_where_it_is(
     assert asked == [(DEFAULT, place)]
 
 
-def test_what_was_passed_over_is_named_when_the_download_fails(tiny: Path, folder: Path) -> None:
+def test_load_names_skipped_copies_if_the_download_fails(tiny: Path, folder: Path) -> None:
     snapshot = copy(tiny, folder / REPOSITORY / "snapshots" / "abc")
     (snapshot / "merges.txt").unlink()
     with pytest.raises(ModelError) as caught:
@@ -477,14 +475,14 @@ def test_what_was_passed_over_is_named_when_the_download_fails(tiny: Path, folde
     assert f"{snapshot} is incomplete: merges.txt missing" in str(caught.value)
 
 
-def test_a_model_that_nobody_has_is_an_error_with_the_choices(tiny: Path, folder: Path) -> None:
+def test_load_of_an_unknown_model_lists_the_choices(tiny: Path, folder: Path) -> None:
     copy(tiny, folder / "mine")
     with pytest.raises(ModelError, match=r"no CLIPSeg model 'org/other'.*Choose one of: CIDAS.*mine.*org--other"):
         load("org/other", [folder])
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc", "C:\\models", "D:x", "a\0b", "", "mine/../../secret", 7])
-def test_names_that_lead_elsewhere_are_refused(tiny: Path, folder: Path, name: object) -> None:
+def test_load_rejects_names_that_lead_elsewhere(tiny: Path, folder: Path, name: object) -> None:
     copy(tiny, folder.parent / "secret")
     with pytest.raises(InputError, match="model is "):
         load(name, [folder])
@@ -539,12 +537,12 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "config of another kind": (lambda folder: edit_config(folder, model_type="bert"), "its config.json says 'bert'"),
     "config is a list": (lambda folder: (folder / "config.json").write_text("[]"), "it is no JSON object"),
     "words cut short": (lambda folder: cut(folder / "vocab.json", 0.5), "cannot be loaded"),
-    "parts that lie elsewhere": (bad_index, "does not name files beside it"),
+    "parts in other folders": (bad_index, "does not name files beside it"),
 }
 
 
 @pytest.mark.parametrize(("damage", "message"), BROKEN.values(), ids=BROKEN)
-def test_broken_files_are_named(tiny: Path, folder: Path, damage: Callable[[Path], object], message: str) -> None:
+def test_load_names_broken_files(tiny: Path, folder: Path, damage: Callable[[Path], object], message: str) -> None:
     damage(copy(tiny, folder / "mine"))
     with pytest.raises(ModelError, match=message) as caught:
         load("mine", [folder])
@@ -554,7 +552,7 @@ def test_broken_files_are_named(tiny: Path, folder: Path, damage: Callable[[Path
     load("mine", [folder])  # nothing of the failure stays
 
 
-def test_broken_weights_of_the_published_model_are_named_too(tiny: Path, folder: Path) -> None:
+def test_load_names_broken_weights_of_the_published_model(tiny: Path, folder: Path) -> None:
     place = copy(tiny, folder / "CIDAS--clipseg-rd64-refined")
     cut(place / "model.safetensors", 0.5)
     with pytest.raises(ModelError, match="603049496 bytes") as caught:
@@ -610,15 +608,21 @@ def test_load_says_what_to_install_however_an_import_fails(
         assert "pip install 'transformers" in caught.value.remedy
 
 
+def test_not_on_disk_without_huggingface_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The editor asks for it; an error there would hide the node."""
+    monkeypatch.setitem(sys.modules, "huggingface_hub.constants", None)  # as if it could not be imported
+    assert ClipsegStore([folder]).not_on_disk() == [catalog.CLIPSEG]
+
+
 def test_load_names_the_folder_whose_tokenizer_file_makes_the_library_panic(tiny: Path, folder: Path) -> None:
     """The panic is no Exception, and would end ComfyUI's worker."""
-    made = copy(tiny, folder / "mine")
-    load("mine", [folder])[0].tokenizer.save_pretrained(made)
-    path = made / "tokenizer.json"
+    model_folder = copy(tiny, folder / "mine")
+    load("mine", [folder])[0].tokenizer.save_pretrained(model_folder)
+    path = model_folder / "tokenizer.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     content["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": "AAAA"}
     path.write_text(json.dumps(content), encoding="utf-8")
-    os.utime(made / "model.safetensors", (0, 0))  # another model, as far as the cache knows
+    os.utime(model_folder / "model.safetensors", (0, 0))  # another model, as far as the cache knows
     with pytest.raises(ModelError, match="mine cannot be loaded: PanicException: ") as caught:
         load("mine", [folder])
     assert type(caught.value.__cause__).__module__ == "pyo3_runtime"
@@ -723,13 +727,13 @@ def test_load_of_an_unreadable_file_does_not_suggest_deleting_it(
 
 
 def with_pickle(tiny: Path, folder: Path, content: object) -> Path:
-    made = copy(tiny, folder)
-    (made / "model.safetensors").unlink()
-    torch.save(content, made / "pytorch_model.bin")
-    return made
+    model_folder = copy(tiny, folder)
+    (model_folder / "model.safetensors").unlink()
+    torch.save(content, model_folder / "pytorch_model.bin")
+    return model_folder
 
 
-def test_a_pickle_of_tensors_is_loaded(tiny: Path, folder: Path) -> None:
+def test_load_of_a_pickle_with_tensors(tiny: Path, folder: Path) -> None:
     copy(tiny, folder / "safe")
     with_pickle(tiny, folder / "pickled", tiny_clipseg.model().state_dict())
     processor, safe = load("safe", [folder])
@@ -737,7 +741,7 @@ def test_a_pickle_of_tensors_is_loaded(tiny: Path, folder: Path) -> None:
     assert torch.equal(logits(load("pickled", [folder])[1], values), logits(safe, values))
 
 
-def test_safetensors_are_taken_where_there_are_both(tiny: Path, folder: Path) -> None:
+def test_load_prefers_safetensors(tiny: Path, folder: Path) -> None:
     copy(tiny, folder / "mine")
     (folder / "mine" / "pytorch_model.bin").write_bytes(b"never read")
     load("mine", [folder])
@@ -754,34 +758,36 @@ class Harmful:
 
 
 @pytest.mark.parametrize("form", ["torch", "plain"])
-def test_a_pickle_that_would_run_something_is_refused(tiny: Path, folder: Path, tmp_path: Path, form: str) -> None:
+def test_load_rejects_a_pickle_with_code(tiny: Path, folder: Path, tmp_path: Path, form: str) -> None:
     mark = tmp_path / "it ran"
-    made = with_pickle(tiny, folder / "mine", {"weight": Harmful(mark)})
+    model_folder = with_pickle(tiny, folder / "mine", {"weight": Harmful(mark)})
     if form == "plain":
-        (made / "pytorch_model.bin").write_bytes(pickle.dumps(Harmful(mark)))
+        (model_folder / "pytorch_model.bin").write_bytes(pickle.dumps(Harmful(mark)))
     with pytest.raises(ModelError, match="cannot be loaded") as caught:
         load("mine", [folder])
-    assert str(made) in str(caught.value)
+    assert str(model_folder) in str(caught.value)
     assert "weights_only" not in str(caught.value), "no advice to load it all the same"
     assert not mark.exists()
 
 
-def test_an_old_torch_loads_no_pickle_at_all(tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_rejects_pickles_under_an_old_torch(tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_pickle(tiny, folder / "mine", tiny_clipseg.model().state_dict())
     monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
     with pytest.raises(ModelError, match=r"pytorch_model.bin is a pickle.*model.safetensors"):
         load("mine", [folder])
 
 
-def test_code_in_a_models_folder_never_runs(tiny: Path, folder: Path, tmp_path: Path) -> None:
+def test_load_runs_no_code_of_a_models_folder(tiny: Path, folder: Path, tmp_path: Path) -> None:
     mark = tmp_path / "it ran"
-    made = copy(tiny, folder / "mine")
-    (made / "code.py").write_text(f"open({str(mark)!r}, 'w')\n", encoding="utf-8")
-    edit_config(made, auto_map={"AutoModel": "code.Model", "AutoConfig": "code.Config", "AutoProcessor": "code.P"})
+    model_folder = copy(tiny, folder / "mine")
+    (model_folder / "code.py").write_text(f"open({str(mark)!r}, 'w')\n", encoding="utf-8")
+    edit_config(
+        model_folder, auto_map={"AutoModel": "code.Model", "AutoConfig": "code.Config", "AutoProcessor": "code.P"}
+    )
     for name, key in (("tokenizer_config.json", "AutoTokenizer"), ("preprocessor_config.json", "AutoImageProcessor")):
-        content = json.loads((made / name).read_text(encoding="utf-8"))
+        content = json.loads((model_folder / name).read_text(encoding="utf-8"))
         reference = ["code.T", "code.T"] if key == "AutoTokenizer" else "code.I"
-        (made / name).write_text(json.dumps({**content, "auto_map": {key: reference}}), encoding="utf-8")
+        (model_folder / name).write_text(json.dumps({**content, "auto_map": {key: reference}}), encoding="utf-8")
     load("mine", [folder])
     assert not mark.exists()
 
@@ -816,7 +822,7 @@ def __getattr__(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["the model", "its vision tower", "a private key"])
-def test_a_config_cannot_name_code_on_the_hub(tiny: Path, folder: Path, tmp_path: Path, place: str) -> None:
+def test_load_runs_no_code_that_a_config_names(tiny: Path, folder: Path, tmp_path: Path, place: str) -> None:
     """transformers fetches and imports a kernel that the config names as attention implementation."""
     mark, packages = tmp_path / "it ran", tmp_path / "packages"
     (packages / "kernels").mkdir(parents=True)
@@ -826,8 +832,8 @@ def test_a_config_cannot_name_code_on_the_hub(tiny: Path, folder: Path, tmp_path
     (packages / "kernels-0.18.2.dist-info" / "METADATA").write_text(
         "Metadata-Version: 2.1\nName: kernels\nVersion: 0.18.2\n", encoding="utf-8"
     )
-    made = copy(tiny, folder / "mine")
-    config = json.loads((made / "config.json").read_text(encoding="utf-8"))
+    model_folder = copy(tiny, folder / "mine")
+    config = json.loads((model_folder / "config.json").read_text(encoding="utf-8"))
     kernel = {"_attn_implementation": "kernels-community/evil", "attn_implementation": "kernels-community/evil"}
     if place == "its vision tower":
         config["vision_config"].update(kernel)
@@ -835,7 +841,7 @@ def test_a_config_cannot_name_code_on_the_hub(tiny: Path, folder: Path, tmp_path
         config.update(kernel)
     else:
         config["_attn_implementation_internal"] = "kernels-community/evil"
-    (made / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (model_folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     code = f"""
 import sys; sys.path[:0] = [{str(packages)!r}, {str(ROOT / "tools")!r}]
 from pathlib import Path
@@ -856,8 +862,11 @@ def test_load_hides_remarks_of_libraries(
     """transformers would report an unused tensor, and torch would warn about a pickle's protocol."""
     from safetensors.torch import load_file, save_file
 
-    made = copy(tiny, folder / "mine")
-    save_file({**load_file(made / "model.safetensors"), "odd.weight": torch.zeros(2)}, made / "model.safetensors")
+    model_folder = copy(tiny, folder / "mine")
+    save_file(
+        {**load_file(model_folder / "model.safetensors"), "odd.weight": torch.zeros(2)},
+        model_folder / "model.safetensors",
+    )
     pickled = copy(tiny, folder / "pickled")
     tensors = load_file(pickled / "model.safetensors")
     (pickled / "model.safetensors").unlink()

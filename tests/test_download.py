@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from maskwright.core.errors import InputError, ModelError
+from maskwright.core.errors import DependencyError, InputError, ModelError
 from maskwright.models import catalog, download, downloader
 from maskwright.models.catalog import RemoteFile
 from maskwright.models.store import check_name
@@ -71,11 +71,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as made:
-        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield made
-        made.shutdown()
+        yield server
+        server.shutdown()
         thread.join()
 
 
@@ -114,7 +114,7 @@ def assert_fails(file: RemoteFile, folder: Path, reason: str) -> ModelError:
     return caught.value
 
 
-def test_a_good_download_is_whole_and_its_progress_adds_up(server: Server, tmp_path: Path) -> None:
+def test_download_stores_the_file_and_reports_all_bytes(server: Server, tmp_path: Path) -> None:
     server.answers["/model.bin"] = lambda handler: handler.give(CONTENT)
     steps = Steps()
     path = download.download(remote(f"{server.url}/model.bin"), tmp_path / "new" / "folder", steps)
@@ -124,27 +124,27 @@ def test_a_good_download_is_whole_and_its_progress_adds_up(server: Server, tmp_p
     assert steps.done == len(CONTENT)
 
 
-def test_it_is_under_its_name_only_when_complete(server: Server, tmp_path: Path) -> None:
+def test_download_uses_the_name_only_when_complete(server: Server, tmp_path: Path) -> None:
     server.answers["/model.bin"] = lambda handler: handler.give(CONTENT)
-    seen: list[list[str]] = []
+    listings: list[list[str]] = []
 
     class Look:
         def step(self, count: int = 1) -> None:
-            seen.append([file.name for file in tmp_path.iterdir()])
+            listings.append([file.name for file in tmp_path.iterdir()])
 
     download.download(remote(f"{server.url}/model.bin"), tmp_path, Look())
-    assert len(seen) > 1
-    for names in seen:
+    assert len(listings) > 1
+    for names in listings:
         assert set(names) == {"model.bin.part", "model.bin.part.lock"}
 
 
-def test_redirects_are_followed(server: Server, tmp_path: Path) -> None:
+def test_download_follows_redirects(server: Server, tmp_path: Path) -> None:
     server.answers["/model.bin"] = lambda handler: handler.give(b"", 302, Location="/elsewhere/blob")
     server.answers["/elsewhere/blob"] = lambda handler: handler.give(CONTENT)
     assert download.download(remote(f"{server.url}/model.bin"), tmp_path).read_bytes() == CONTENT
 
 
-def test_wrong_content_of_the_right_size_is_refused(server: Server, tmp_path: Path) -> None:
+def test_download_rejects_wrong_content(server: Server, tmp_path: Path) -> None:
     server.answers["/model.bin"] = lambda handler: handler.give(CONTENT[::-1])
     error = assert_fails(remote(f"{server.url}/model.bin"), tmp_path, "SHA256 hash")
     assert hashlib.sha256(CONTENT[::-1]).hexdigest() in str(error)
@@ -152,12 +152,12 @@ def test_wrong_content_of_the_right_size_is_refused(server: Server, tmp_path: Pa
     assert server.paths() == ["/model.bin"]  # asking again would not help
 
 
-def test_a_page_instead_of_the_file_is_refused(server: Server, tmp_path: Path) -> None:
+def test_download_rejects_a_web_page(server: Server, tmp_path: Path) -> None:
     server.answers["/model.bin"] = lambda handler: handler.give(b"<html>Please log in</html>")
     assert_fails(remote(f"{server.url}/model.bin"), tmp_path, f"it has 26 bytes, not {len(CONTENT)}")
 
 
-def test_an_md5_will_do_where_no_sha256_is_known(server: Server, tmp_path: Path) -> None:
+def test_download_checks_md5_without_sha256(server: Server, tmp_path: Path) -> None:
     server.answers["/model.bin"] = lambda handler: handler.give(CONTENT)
     url, right = f"{server.url}/model.bin", hashlib.md5(CONTENT).hexdigest()
     path = download.download(RemoteFile("model.bin", url, len(CONTENT), md5=right), tmp_path / "right")
@@ -175,13 +175,13 @@ def test_download_checks_sha256_if_both_checksums_are_known(server: Server, tmp_
     download.download(file, tmp_path)
 
 
-def test_a_file_without_a_checksum_is_not_for_the_catalogue() -> None:
+def test_remote_file_requires_a_checksum() -> None:
     with pytest.raises(ValueError, match=r"model\.bin has no checksum"):
         RemoteFile("model.bin", "https://example.com/model.bin", 3)
 
 
-@pytest.mark.parametrize("announced", [True, False], ids=["the server knows it", "nobody knows it"])
-def test_a_file_of_unknown_size_is_fetched_whole(server: Server, tmp_path: Path, announced: bool) -> None:
+@pytest.mark.parametrize("announced", [True, False], ids=["announced", "not announced"])
+def test_download_of_unknown_size(server: Server, tmp_path: Path, announced: bool) -> None:
     def answer(handler: _Handler) -> None:
         handler.send_response(200)
         if announced:
@@ -199,9 +199,7 @@ def test_a_file_of_unknown_size_is_fetched_whole(server: Server, tmp_path: Path,
 
 
 @pytest.mark.parametrize("content", [CONTENT[:-1], CONTENT + b"more"], ids=["too short", "too long"])
-def test_a_wrong_size_is_seen_where_the_server_does_not_announce_it(
-    server: Server, tmp_path: Path, content: bytes
-) -> None:
+def test_download_rejects_a_wrong_size_without_content_length(server: Server, tmp_path: Path, content: bytes) -> None:
     def answer(handler: _Handler) -> None:
         handler.send_response(200)
         handler.end_headers()  # HTTP/1.0 without a length: the end of the connection is the end of the file
@@ -211,7 +209,7 @@ def test_a_wrong_size_is_seen_where_the_server_does_not_announce_it(
     assert_fails(remote(f"{server.url}/model.bin"), tmp_path, f"it has .*, not {len(CONTENT)}|more than {len(CONTENT)}")
 
 
-def test_a_connection_that_breaks_is_taken_up_where_it_broke(server: Server, tmp_path: Path) -> None:
+def test_download_resumes_where_the_connection_broke(server: Server, tmp_path: Path) -> None:
     def answer(handler: _Handler) -> None:
         asked_from = handler.headers.get("Range")
         if asked_from is None:
@@ -230,7 +228,7 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke(server: Server, tmp
     assert steps.done == len(CONTENT)
 
 
-def test_a_server_that_cannot_go_on_starts_again(server: Server, tmp_path: Path) -> None:
+def test_download_restarts_if_the_server_cannot_resume(server: Server, tmp_path: Path) -> None:
     def answer(handler: _Handler) -> None:
         handler.send_response(200)
         handler.send_header("Content-Length", str(len(CONTENT)))
@@ -243,7 +241,7 @@ def test_a_server_that_cannot_go_on_starts_again(server: Server, tmp_path: Path)
     assert steps.done == len(CONTENT)  # not more than all of it, though some came twice
 
 
-def test_a_connection_that_always_breaks_is_given_up(server: Server, tmp_path: Path) -> None:
+def test_download_gives_up_after_several_attempts(server: Server, tmp_path: Path) -> None:
     def answer(handler: _Handler) -> None:
         handler.send_response(200)
         handler.send_header("Content-Length", str(len(CONTENT)))
@@ -256,7 +254,7 @@ def test_a_connection_that_always_breaks_is_given_up(server: Server, tmp_path: P
     assert len(server.asked) == downloader.ATTEMPTS
 
 
-def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:
+def test_download_retries_a_busy_server(server: Server, tmp_path: Path) -> None:
     server.answers["/model.bin"] = lambda handler: (
         handler.send_error(503) if len(server.asked) == 1 else handler.give(CONTENT)
     )
@@ -266,20 +264,20 @@ def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("status", "reason"), [(404, "does not have this file"), (403, "refused"), (401, "HF_TOKEN"), (410, "HTTP 410")]
 )
-def test_a_plain_no_is_final(server: Server, tmp_path: Path, status: int, reason: str) -> None:
+def test_download_does_not_retry_a_refusal(server: Server, tmp_path: Path, status: int, reason: str) -> None:
     server.answers["/model.bin"] = lambda handler: handler.send_error(status)
     assert_fails(remote(f"{server.url}/model.bin"), tmp_path / "new", reason)
     assert len(server.asked) == 1
     assert not (tmp_path / "new").exists()  # an empty folder would be taken for a model that is broken
 
 
-def test_no_connection(server: Server, tmp_path: Path) -> None:
+def test_download_without_a_connection(server: Server, tmp_path: Path) -> None:
     with Server() as gone:
-        url = gone.url  # nobody listens there any more
+        url = gone.url  # no server listens there any more
     assert_fails(remote(f"{url}/model.bin"), tmp_path, "no network connection")
 
 
-def test_a_silent_server_is_given_up(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_gives_up_a_silent_server(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     end = threading.Event()
     server.answers["/model.bin"] = lambda handler: end.wait(20) and None
     monkeypatch.setattr(downloader, "TIMEOUT", 0.05)
@@ -290,7 +288,7 @@ def test_a_silent_server_is_given_up(server: Server, tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("name", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
-def test_offline_means_no_network_at_all(
+def test_download_offline_requests_nothing(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     server.answers["/model.bin"] = lambda handler: handler.give(CONTENT)
@@ -300,12 +298,12 @@ def test_offline_means_no_network_at_all(
     assert not (tmp_path / "folder").exists()
 
 
-def test_offline_0_is_not_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_is_offline_is_false_for_0(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     assert not download.is_offline()
 
 
-def test_a_mirror_stands_in_for_the_hub_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resolve_url_uses_the_mirror_for_the_hub_only(monkeypatch: pytest.MonkeyPatch) -> None:
     assert download.resolve_url("https://huggingface.co/org/model") == "https://huggingface.co/org/model"
     monkeypatch.setenv("HF_ENDPOINT", "https://mirror.example/hub/")
     assert download.resolve_url("https://huggingface.co/org/model") == "https://mirror.example/hub/org/model"
@@ -315,14 +313,14 @@ def test_a_mirror_stands_in_for_the_hub_only(monkeypatch: pytest.MonkeyPatch) ->
         download.resolve_url("https://huggingface.co/org/model")
 
 
-def test_files_of_the_hub_come_from_the_mirror(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_uses_the_mirror(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", server.url)
     server.answers["/org/model/resolve/abc/model.bin"] = lambda handler: handler.give(CONTENT)
     download.download(remote(f"{catalog.HUB}/org/model/resolve/abc/model.bin"), tmp_path)
     assert (tmp_path / "model.bin").read_bytes() == CONTENT
 
 
-def test_the_token_is_shown_to_the_hub_and_to_nobody_else(
+def test_download_sends_the_token_to_the_hub_only(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", server.url)
@@ -340,7 +338,9 @@ def test_the_token_is_shown_to_the_hub_and_to_nobody_else(
     assert [headers.get("Authorization") for _, headers in store.asked] == [None, None]
 
 
-def test_the_proxy_of_the_environment_is_used(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_uses_the_proxy_of_the_environment(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", server.url)
@@ -394,7 +394,7 @@ def stop_in_the_middle(handler: _Handler, asked: threading.Event, closed: thread
 
 
 @pytest.mark.parametrize("answer", [drip, say_nothing, stop_in_the_middle])
-def test_download_interrupted_while_the_server_is_slow_closes_the_connection_and_leaves_nothing(
+def test_download_interrupted_while_the_server_is_slow(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Callable
 ) -> None:
     monkeypatch.setattr(downloader, "TIMEOUT", 5.0)
@@ -473,7 +473,7 @@ def test_download_reports_bytes_as_they_arrive(server: Server, tmp_path: Path) -
     assert reported.is_set() and steps.done == len(CONTENT) and len(server.asked) == 1
 
 
-def test_a_full_disk_is_said_so(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_names_a_full_disk(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server.answers["/model.bin"] = lambda handler: handler.give(CONTENT)
 
     def full(descriptor: int) -> None:
@@ -483,7 +483,7 @@ def test_a_full_disk_is_said_so(server: Server, tmp_path: Path, monkeypatch: pyt
     assert_fails(remote(f"{server.url}/model.bin"), tmp_path, "no room left in")
 
 
-def test_a_folder_that_cannot_be_made_is_said_so(server: Server, tmp_path: Path) -> None:
+def test_download_names_a_folder_that_cannot_be_created(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder", encoding="utf-8")
     with pytest.raises(ModelError, match="cannot be written to"):
         download.download(remote(f"{server.url}/model.bin"), tmp_path / "file" / "folder")
@@ -501,7 +501,7 @@ def answer_ranges(handler: _Handler) -> None:
         handler.give(CONTENT)
 
 
-def test_download_that_breaks_is_finished_by_the_next_run(server: Server, tmp_path: Path) -> None:
+def test_download_that_broke_is_finished_by_the_next_run(server: Server, tmp_path: Path) -> None:
     def break_off(handler: _Handler) -> None:
         handler.send_response(200)
         handler.send_header("Content-Length", str(len(CONTENT)))
@@ -749,7 +749,7 @@ def test_download_never_shows_a_malformed_token(
 @pytest.mark.parametrize(
     "endpoint", ["http://[::1", "mirror", "http://", "https://mirror:port", "http://a b", "http://a\nb", "ftp://mirror"]
 )
-def test_address_with_an_invalid_mirror(
+def test_resolve_url_rejects_an_invalid_mirror(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server, endpoint: str
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
@@ -791,6 +791,26 @@ def test_download_names_unreadable_certificates(
     assert server.asked == [] and not (tmp_path / "new").exists()
 
 
+def test_download_without_pooch_says_what_to_install(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pooch", None)  # as if it could not be imported
+    with pytest.raises(DependencyError, match="pooch is missing.*pip install pooch"):
+        download.download(remote(f"{server.url}/model.bin"), tmp_path / "new")
+    assert server.asked == [] and not (tmp_path / "new").exists()
+
+
+def test_download_logs_once_and_prints_nothing(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture
+) -> None:
+    """pooch has a log handler of its own, which prints to stderr."""
+    server.answers["/model.bin"] = lambda handler: handler.give(CONTENT)
+    caplog.set_level("INFO", logger="maskwright")
+    download.download(remote(f"{server.url}/model.bin"), tmp_path)
+    assert caplog.messages == [f"Downloading {server.url}/model.bin to {tmp_path / 'model.bin'} (3.1 MB)"]
+    assert capfd.readouterr() == ("", "")
+
+
 def model_at(server: Server, contents: dict[str, bytes]) -> catalog.Model:
     for name, content in contents.items():
         server.answers[f"/{name}"] = lambda handler, content=content: handler.give(content)
@@ -798,7 +818,7 @@ def model_at(server: Server, contents: dict[str, bytes]) -> catalog.Model:
     return catalog.Model("org/model", f"{server.url}/page", "abc", "MIT", 8, (0, 0, 0), (1, 1, 1), files)
 
 
-def test_missing_files_are_fetched_and_those_that_are_there_stay(server: Server, tmp_path: Path) -> None:
+def test_download_missing_keeps_existing_files(server: Server, tmp_path: Path) -> None:
     model = model_at(server, {"config.json": b"{}", "model.bin": CONTENT})
     (tmp_path / "config.json").write_text("the user's own", encoding="utf-8")
     totals, steps = [], Steps()
@@ -810,7 +830,7 @@ def test_missing_files_are_fetched_and_those_that_are_there_stay(server: Server,
     assert server.paths() == ["/model.bin"]
 
 
-def test_a_failure_names_page_folder_and_the_files_still_missing(server: Server, tmp_path: Path) -> None:
+def test_download_missing_names_page_folder_and_missing_files(server: Server, tmp_path: Path) -> None:
     model = model_at(server, {"config.json": b"{}", "vocab.json": b"[]", "model.bin": CONTENT})
     del server.answers["/vocab.json"]
     with pytest.raises(ModelError) as caught:
@@ -822,7 +842,7 @@ def test_a_failure_names_page_folder_and_the_files_still_missing(server: Server,
     assert [file.name for file in tmp_path.iterdir()] == ["config.json"]  # whole, and not fetched a second time
 
 
-def test_two_threads_fetch_once(server: Server, tmp_path: Path) -> None:
+def test_download_missing_from_several_threads_downloads_once(server: Server, tmp_path: Path) -> None:
     model = model_at(server, {"model.bin": CONTENT})
     threads = [threading.Thread(target=download.download_missing, args=(model, tmp_path)) for _ in range(3)]
     for thread in threads:
@@ -833,7 +853,7 @@ def test_two_threads_fetch_once(server: Server, tmp_path: Path) -> None:
     assert (tmp_path / "model.bin").read_bytes() == CONTENT
 
 
-def test_too_little_room_is_seen_before_anything_is_fetched(
+def test_download_missing_checks_free_space_first(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = model_at(server, {"model.bin": CONTENT})
@@ -865,7 +885,7 @@ def test_download_missing_if_forbidden_names_the_files_and_touches_nothing(
     assert server.asked == [] and list(tmp_path.iterdir()) == []
 
 
-def test_download_missing_needs_room_only_for_what_is_not_kept(
+def test_download_missing_needs_no_space_for_kept_bytes(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = model_at(server, {"model.bin": CONTENT})
@@ -878,7 +898,7 @@ def test_download_missing_needs_room_only_for_what_is_not_kept(
 
 
 @pytest.mark.parametrize("name", ["model", "org/model", "My model (v2.1)", "\u6a21\u578b"])
-def test_plain_names_pass(name: str) -> None:
+def test_check_name_accepts_plain_names(name: str) -> None:
     assert check_name(name, "model") == name
 
 
@@ -911,13 +931,13 @@ def test_plain_names_pass(name: str) -> None:
     ],
     ids=lambda name: type(name).__name__,
 )
-def test_names_that_lead_elsewhere_are_refused(name: object) -> None:
+def test_check_name_rejects_names_that_lead_elsewhere(name: object) -> None:
     with pytest.raises(InputError, match="model is ") as caught:
         check_name(name, "model")
     assert len(str(caught.value).encode("utf-8")) < 500
 
 
-def test_the_catalogue_is_pinned() -> None:
+def test_catalog_pins_clipseg() -> None:
     model = catalog.CLIPSEG
     assert re.fullmatch(r"[0-9a-f]{40}", model.revision)
     assert model.files[-1].name == "model.safetensors" and model.files[-1].size == max(f.size for f in model.files)

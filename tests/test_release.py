@@ -1,4 +1,4 @@
-"""Releasing CLIPSeg models; for background removal see test_models_rembg.py."""
+"""Releasing CLIPSeg models; for background removal see test_rembg.py."""
 
 from __future__ import annotations
 

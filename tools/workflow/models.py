@@ -45,8 +45,8 @@ def _needed(kind: type, node: dict, model_folders: Callable[[str], list[Path]]) 
     linked = dict(links_of(node))
     if issubclass(kind, image_segmentation.ImageSegmentation) and "model" not in linked:
         name = node["inputs"].get("model", "u2net")
-        found = BackgroundStore(folders(*BackgroundStore.KINDS), folders(*OTHER_KINDS)).locate(name)
-        return _told(name, found and found.path, published_model(name))
+        local = BackgroundStore(folders(*BackgroundStore.KINDS), folders(*OTHER_KINDS)).locate(name)
+        return _told(name, local and local.path, published_model(name))
     is_loader = issubclass(kind, clipseg_model_loader.CLIPSegModelLoader)
     asks = any("CLIPSEG_MODEL" in spec for spec in kind.INPUT_TYPES().get("optional", {}).values())
     if is_loader and "model" not in linked:
@@ -55,15 +55,16 @@ def _needed(kind: type, node: dict, model_folders: Callable[[str], list[Path]]) 
         name = DEFAULT
     else:
         return None
-    found = ClipsegStore(folders(*ClipsegStore.KINDS)).locate(name)
-    return _told(name, found and found.path, catalog.CLIPSEG if full_name(name) == DEFAULT else None)
+    local = ClipsegStore(folders(*ClipsegStore.KINDS)).locate(name)
+    return _told(name, local and local.path, catalog.CLIPSEG if full_name(name) == DEFAULT else None)
 
 
 def _told(name: str, place: Path | None, model: object) -> tuple[str, bool]:
+    from maskwright.models import catalog
+
     if place is not None:
         return f"the model {name} is in {place}", True
     if model is None:
         return f"the model {name} is not on this computer", False
-    size = sum(file.size or 0 for file in model.files)
-    much = f" ({size / 1e6:.0f} MB)" if size else ""
-    return f"the model {name} is not on this computer; a run downloads it from {model.page}{much}", True
+    size = f" ({catalog.download_size(model)})" if model.size else ""
+    return f"the model {name} is not on this computer; a run downloads it from {model.page}{size}", True
