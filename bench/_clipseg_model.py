@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from _measuring import seconds
-from maskwright.core.side_by_side import side_by_side
+from maskwright.core.parallel import parallel_map
 from maskwright.core.text import packed_layers
 from maskwright.core.text.query import RESOLUTION
 from maskwright.core.text.tiles import _LARGEST_WHOLE, _tile_starts
@@ -172,7 +172,7 @@ def products_alone(
             if device == "cuda":
                 work(None)
             else:
-                side_by_side(work, range(together))
+                parallel_map(work, range(together))
 
     way()
     return together * part.operations(tokens) / min(seconds(way, device) for _ in range(2))

@@ -146,7 +146,7 @@ class Runner:
         if dtype not in self._copies:
             processor, model = self.pair
             if self.device != "cpu" or dtype != torch.float32:
-                model = clipseg.copy_as(model, dtype).to(self.device)
+                model = clipseg.copy_with_dtype(model, dtype).to(self.device)
             self._copies[dtype] = clipseg.Segmenter(processor, model)
         return self._copies[dtype]
 
@@ -154,12 +154,12 @@ class Runner:
         """Of one prompt, picture by picture: ``[B,352,352]`` on the CPU."""
         segmenter = self.segmenter(dtype)
         with torch.no_grad():
-            embedding = segmenter.text_embedding(PROMPTS[0])
+            embedding = segmenter.encode_text(PROMPTS[0])
             rows = [
-                segmenter.activations(segmenter.pixel_values(image.to(segmenter.device), 352))
+                segmenter.encode_image(segmenter.preprocess(image.to(segmenter.device), 352))
                 for image in images.split(1)
             ]
-            return torch.cat([segmenter.logits(row, embedding).cpu() for row in rows])
+            return torch.cat([segmenter.decode(row, embedding).cpu() for row in rows])
 
     def can(self, dtype: torch.dtype) -> bool:
         """Whether all that is needed is there in this precision; says so where it is not."""

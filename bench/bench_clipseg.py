@@ -50,7 +50,7 @@ from _measuring import Spread, Watched, Way, devices, floor, peak_memory, proces
 from _measuring import side_by_side as in_turns
 from _rows import Figure, Report, Timing, add_growth
 from maskwright.core.text import clipseg, packed_layers
-from maskwright.core.text.last_tensors import LastTensors
+from maskwright.core.text.tensor_cache import TensorCache
 from maskwright.models import clipseg_loader as models
 from maskwright.models.clipseg_store import ClipsegStore
 from maskwright.nodes import _host as host
@@ -394,7 +394,7 @@ if __name__ == "__main__":
     options = arguments.parse_args()
     quiet()
     with (
-        patch.object(clipseg, "_PICTURES", LastTensors(0)),
+        patch.object(clipseg, "_PICTURES", TensorCache(0)),
         patch.object(host, "device", lambda: torch.device(options.device)),
     ):
         if options.cold:

@@ -54,13 +54,13 @@ def the_earlier_way(image: torch.Tensor, mask: torch.Tensor, size: int) -> torch
         cv2.drawContours(drawn, [contour], 0, 255, -1)
         selected = (drawn / 255.0).astype(np.float32)
         x, y, w, h = cv2.boundingRect(contour)
-        box = geometry.crop_region(geometry.Box(x, y, x + w, y + h), CROP_FACTOR, mask.shape[2], mask.shape[1])
-        crop = Image.fromarray((box.cut(image)[0].numpy() * 255).clip(0, 255).astype(np.uint8))
+        box = geometry.compute_crop_region(geometry.Box(x, y, x + w, y + h), CROP_FACTOR, mask.shape[2], mask.shape[1])
+        crop = Image.fromarray((box.crop(image)[0].numpy() * 255).clip(0, 255).astype(np.uint8))
         large = tensors.from_pil(crop.resize((size, size), Image.Resampling.LANCZOS)).to(device)
         small = tensors.to_pil(large).resize((box.width, box.height), Image.Resampling.LANCZOS)
         soft = cv2.GaussianBlur(selected[box.y1 : box.y2, box.x1 : box.x2], (2 * FEATHER + 1, 2 * FEATHER + 1), 10)
         share = torch.from_numpy(soft).unsqueeze(-1)
-        there = box.cut(image)[0]
+        there = box.crop(image)[0]
         there.copy_((1 - share) * there + share * tensors.from_pil(small))
     return image.to(device)
 
@@ -75,12 +75,12 @@ def this_way(image: torch.Tensor, mask: torch.Tensor, size: int, resize: Callabl
     image = image.clone()
     whole = geometry.Box(0, 0, image.shape[2], image.shape[1])
     for region in regions.find_regions(mask, CROP_FACTOR):
-        box = region.crop
-        small = resize(box.cut(image), size)
-        soft = masks.feather(region.mask.to(image.device), FEATHER, box.sides_inside(whole))
-        writes = region.bbox.grown(FEATHER, box)
-        there, here = writes.cut(image), writes.seen_from(box)
-        there.copy_(torch.lerp(there, here.cut(small), here.cut(soft).unsqueeze(-1)))
+        box = region.crop_region
+        small = resize(box.crop(image), size)
+        soft = masks.feather(region.mask.to(image.device), FEATHER, box.inner_sides(whole))
+        writes = region.bbox.expand(FEATHER, box)
+        there, here = writes.crop(image), writes.relative_to(box)
+        there.copy_(torch.lerp(there, here.crop(small), here.crop(soft).unsqueeze(-1)))
     return image
 
 

@@ -19,7 +19,7 @@ import torch
 from _measuring import cores, devices, floor, peak_memory, seconds, side_by_side
 from _rows import Figure, Report, Timing, add_growth
 from maskwright.core import morphology
-from maskwright.core.side_by_side import side_by_side as side_by_side_on_cores
+from maskwright.core.parallel import parallel_map
 from PIL import Image
 
 # Masks and their side; what takes more memory or minutes than there are is left out.
@@ -89,7 +89,7 @@ def one_pass(device: str, workers: int) -> float:
         for _ in range(repeats):
             np.maximum(one, two, out=result)
 
-    best = min(seconds(lambda: side_by_side_on_cores(compare, range(workers))) for _ in range(5))
+    best = min(seconds(lambda: parallel_map(compare, range(workers))) for _ in range(5))
     return best / (in_cache * repeats * workers)
 
 

@@ -38,7 +38,7 @@ else, torch and all other modules included."""
 
 
 def main(quick: bool) -> None:
-    with threads.kept():
+    with threads.keep_torch_threads():
         import rembg  # noqa: F401 - before anything is measured
 
     report = Report("Cutouts and alpha matting", ABOUT)
@@ -68,7 +68,7 @@ class Scene:
         self.image, self.mask, self.device = image.to(device), mask.to(device), device
         self.pixels = mask.numel()
 
-    def masks(self, _: torch.Tensor) -> torch.Tensor:
+    def predict_masks(self, _: torch.Tensor) -> torch.Tensor:
         """As a `core.engine.MaskSource`."""
         return self.mask.unsqueeze(0)  # [H,W] -> [1,H,W]
 
@@ -77,7 +77,7 @@ class Scene:
         return [tensors.to_pil(self.mask)]
 
     def now(self, matted: bool) -> torch.Tensor:
-        return remove.remove(self.image.unsqueeze(0), self, MattingSettings() if matted else None)[0][0]
+        return remove.remove_background(self.image.unsqueeze(0), self, MattingSettings() if matted else None)[0][0]
 
     def earlier(self, matted: bool) -> torch.Tensor:
         import rembg
@@ -175,7 +175,7 @@ class Parts:
         watching["_preconditioner"] = self._counting(watching["_preconditioner"])
         with mock.patch.multiple(matting, **watching):
             self._watched["all"].watch(scene.now)(True)
-        self.unknown = (trimap.trimap(scene.mask.cpu()) == 0.5).float().mean().item()
+        self.unknown = (trimap.make_trimap(scene.mask.cpu()) == 0.5).float().mean().item()
         sweeps = 2 * 64 * 4 / 3 * scene.pixels
         self.moved = 36 * scene.pixels + sweeps + self._steps * (12 * self._entries + 2 * 16 * self._of_factor)
 
@@ -240,7 +240,7 @@ def alone(file: str) -> None:
     """One picture, in the child process. What `getrusage` tells would hold the parent's memory, too."""
     with np.load(file) as levels:
         image, mask = tensors.from_8bit(levels["image"]), tensors.from_8bit(levels["mask"])
-    matting.cutout(image, *matting.matte(image, mask))
+    matting.compose_cutout(image, *matting.matte(image, mask))
     status = Path("/proc/self/status")
     peak = int(status.read_text(encoding="ascii").split("VmHWM:")[1].split()[0]) * 1024 if status.exists() else None
     print(json.dumps(peak))

@@ -21,7 +21,7 @@ from _measuring import Spread, devices, floor, peak_memory, side_by_side
 from _rows import Figure, Report, Timing
 from maskwright.core import tensors
 from maskwright.core.cutout import remove
-from maskwright.core.memory import StandAlone
+from maskwright.core.memory import StandaloneHost
 from maskwright.models import background_models, catalog, modnet, modnet_network
 from maskwright.models.background_store import BackgroundStore
 
@@ -65,7 +65,7 @@ class Compared:
         return background_models.load(NAME, BackgroundStore([self._folder]), self._device, self._host)
 
     def now(self, images: torch.Tensor) -> torch.Tensor:
-        return remove.remove(images, self.load())[0]
+        return remove.remove_background(images, self.load())[0]
 
     def the_earlier_way(self, images: torch.Tensor) -> torch.Tensor:
         model = modnet_network.MODNet()
@@ -139,7 +139,7 @@ class Compared:
         return why
 
 
-class DeviceHost(StandAlone):
+class DeviceHost(StandaloneHost):
     """As ComfyUI does it: a copy on the device, kept."""
 
     def __init__(self, device: str) -> None:

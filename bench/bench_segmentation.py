@@ -66,10 +66,11 @@ def main(quick: bool) -> None:
 
 
 def growth(report: Report, folder: Path, images: torch.Tensor, device: str, rounds: int) -> None:
-    def remove(count: int) -> torch.Tensor:
-        return remove.remove(images[:count], background_models.load("u2net", BackgroundStore([folder]), device))[0]
+    def run(count: int) -> torch.Tensor:
+        source = background_models.load("u2net", BackgroundStore([folder]), device)
+        return remove.remove_background(images[:count], source)[0]
 
-    few, many = (lambda: remove(2)), (lambda: remove(20))
+    few, many = (lambda: run(2)), (lambda: run(20))
     kept: dict[tuple[int, ...], torch.Tensor] = {}
 
     def there_already(shape: tuple[int, ...], on: torch.device) -> torch.Tensor:
@@ -110,7 +111,7 @@ class Compared:
         return torch.stack([tensors.from_pil(rembg.remove(tensors.to_pil(image), session=session)) for image in images])
 
     def now(self, images: torch.Tensor) -> torch.Tensor:
-        return remove.remove(images, self.load())[0]
+        return remove.remove_background(images, self.load())[0]
 
     def ready(self, images: torch.Tensor) -> list[dict]:
         """What the network is shown."""

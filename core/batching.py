@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TypeVar
 
-from .engine import WITHOUT_PROGRESS, Host, Progress
+from .engine import NO_PROGRESS, Host, Progress
 
 Result = TypeVar("Result")
 
 
-def in_chunks(
+def run_in_chunks(
     total: int,
     size: int,
     work: Callable[[slice], Result],
     host: Host,
-    progress: Progress = WITHOUT_PROGRESS,
+    progress: Progress = NO_PROGRESS,
     shrink: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[slice, Result]]:
     """Yield ``(entries, work(entries))`` for the entries 0..total in order, ``size`` of them at a time.

@@ -24,11 +24,11 @@ class NoProgress:
         return None
 
 
-WITHOUT_PROGRESS = NoProgress()
+NO_PROGRESS = NoProgress()
 
 
 class Host(Protocol):
-    """What the program around the library does for long work: ComfyUI, or `memory.StandAlone`."""
+    """What the program around the library does for long work: ComfyUI, or `memory.StandaloneHost`."""
 
     def progress(self, total: int) -> Progress:
         """Start a progress bar of ``total`` steps."""
@@ -53,7 +53,7 @@ class MaskSource(Protocol):
 
     masks_per_image: int
 
-    def masks(self, image: torch.Tensor) -> torch.Tensor:
+    def predict_masks(self, image: torch.Tensor) -> torch.Tensor:
         """``[H,W,3 or 4]`` in 0..1 -> ``[masks_per_image,H,W]`` in 0..1, on any device; alpha is ignored."""
 
 
@@ -70,22 +70,22 @@ class TextMaskEngine(Protocol):
     on_cpu: bool
     patch: int
 
-    def side(self, scale: float) -> int:
+    def input_side(self, scale: float) -> int:
         """Side in pixels of the square image the model sees: ``scale`` times its own size, in whole patches."""
 
     def batch_size(self, side: int) -> int:
         """How many images of ``side`` pixels to try at once."""
 
-    def pixel_values(self, image: torch.Tensor, side: int) -> torch.Tensor:
+    def preprocess(self, image: torch.Tensor, side: int) -> torch.Tensor:
         """``[B,H,W,C]`` in 0..1 -> ``[B,3,side,side]``, as the model sees them."""
 
-    def text_embedding(self, prompt: str) -> torch.Tensor:
+    def encode_text(self, prompt: str) -> torch.Tensor:
         """A prompt, encoded."""
 
-    def activations(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
+    def encode_image(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
         """Images ``[B,3,side,side]``, encoded: the part that does not depend on the prompt."""
 
-    def logits(self, activations: list[torch.Tensor], embedding: torch.Tensor) -> torch.Tensor:
+    def decode(self, activations: list[torch.Tensor], embedding: torch.Tensor) -> torch.Tensor:
         """The scores ``[B,h,w]`` of a prompt, float32, before the sigmoid."""
 
 
@@ -104,7 +104,7 @@ class Pipe:
 
 
 @dataclass(frozen=True)
-class Sampling:
+class SamplerRun:
     """One run of a sampler over a part of its schedule: all that `Sampler.sample` needs.
 
     Attributes:
@@ -150,12 +150,12 @@ class Sampling:
 class Sampler(Protocol):
     """Removes noise from latents with a model. What stops the user's work is raised from `sample`, at every step."""
 
-    def expect(self, steps: int, done: int = 0) -> None:
+    def set_total_steps(self, steps: int, done: int = 0) -> None:
         """Set the total number of steps for a progress bar, before sampling. A run of n steps over latents of k seeds
         counts n x k. Hooks may change the number later. Called again when failed runs are repeated: ``done`` steps
         are finished and not repeated."""
 
-    def sample(self, run: Sampling) -> Any:
+    def sample(self, run: SamplerRun) -> Any:
         """The samples after the run, shaped as ``run.latent["samples"]``; with ``run.leave_noise`` whatever a later run
         needs to `resume`."""
 
@@ -163,7 +163,7 @@ class Sampler(Protocol):
         """Whether rows sampled together come out as each would alone. False for samplers that draw noise while they
         run (ancestral, SDE) and for those whose step size depends on the whole batch."""
 
-    def with_soft_noise_mask(self, model: Any) -> Any:
+    def add_differential_diffusion(self, model: Any) -> Any:
         """The model with differential diffusion, which a blurred noise mask needs; unchanged if it already carries a
         denoise mask function."""
 

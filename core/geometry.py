@@ -1,7 +1,7 @@
-"""Boxes, and the arithmetic of crops and sizes, in whole pixels.
+"""Boxes, crop regions and sampling sizes, in whole pixels.
 
-Saved workflows depend on crop regions (`crop_region`) and on the size a crop is scaled to where that size is one the
-VAE takes (`frame`): neither may change by a pixel.
+Saved workflows depend on crop regions (`compute_crop_region`), and on sampling sizes (`fit_sampling_frame`) that the
+VAE accepts unchanged. Neither may change by a pixel.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Sides(NamedTuple):
     bottom: bool = False
 
 
-NO_SIDE = Sides()
+NO_SIDES = Sides()
 
 
 @dataclass(frozen=True)
@@ -67,35 +67,35 @@ class Box:
 
     def intersection(self, other: Box) -> Box | None:
         """What both have in common, None where that is nothing."""
-        if not self.meets(other):
+        if not self.overlaps(other):
             return None
         return Box(max(self.x1, other.x1), max(self.y1, other.y1), min(self.x2, other.x2), min(self.y2, other.y2))
 
-    def meets(self, other: Box) -> bool:
+    def overlaps(self, other: Box) -> bool:
         """Whether they have a pixel in common."""
         return self.x1 < other.x2 and other.x1 < self.x2 and self.y1 < other.y2 and other.y1 < self.y2
 
-    def grown(self, pixels: int, within: Box) -> Box:
+    def expand(self, pixels: int, within: Box) -> Box:
         """Larger by ``pixels`` on every side, cut off at ``within``, which it must touch."""
         larger = Box(max(0, self.x1 - pixels), max(0, self.y1 - pixels), self.x2 + pixels, self.y2 + pixels)
         return larger.intersection(within) or self
 
-    def seen_from(self, outer: Box) -> Box:
+    def relative_to(self, outer: Box) -> Box:
         """The same rectangle in coordinates whose origin is ``outer``'s corner; it must lie inside ``outer``."""
         return Box(self.x1 - outer.x1, self.y1 - outer.y1, self.x2 - outer.x1, self.y2 - outer.y1)
 
-    def cut(self, batch: torch.Tensor) -> torch.Tensor:
+    def crop(self, batch: torch.Tensor) -> torch.Tensor:
         """These pixels of an image ``[B,H,W,C]`` or a mask ``[B,H,W]``, a view."""
         return batch[:, self.y1 : self.y2, self.x1 : self.x2]
 
-    def sides_inside(self, picture: Box) -> Sides:
+    def inner_sides(self, picture: Box) -> Sides:
         """Which of its sides are not the picture's own."""
         return Sides(
             left=self.x1 > picture.x1, top=self.y1 > picture.y1, right=self.x2 < picture.x2, bottom=self.y2 < picture.y2
         )
 
 
-def crop_region(bbox: Box, crop_factor: float, width: int, height: int) -> Box:
+def compute_crop_region(bbox: Box, crop_factor: float, width: int, height: int) -> Box:
     """The box around ``bbox`` that is ``crop_factor`` times as wide and high, moved inside a picture of that size.
 
     Cuts towards 0 where the earlier node did, so that saved workflows keep their crops.
@@ -116,11 +116,11 @@ def _crop_side(start: int, stop: int, factor: float, limit: int) -> tuple[int, i
 
 
 @dataclass(frozen=True)
-class Frame:
+class SamplingFrame:
     """How a region is shown to the model.
 
     Attributes:
-        window: What is cut out of the picture: the crop region, or a little more (see `frame`).
+        window: What is cut out of the picture: the crop region, or a little more (see `fit_sampling_frame`).
         width, height: The size it is sampled at, multiples of what the VAE needs.
     """
 
@@ -129,13 +129,13 @@ class Frame:
     height: int
 
 
-def frame(
+def fit_sampling_frame(
     bbox: Box, crop: Box, picture: Box, guide_size: float, guide_size_for: bool, max_size: float, multiple: int
-) -> Frame:
+) -> SamplingFrame:
     """The window of a region and the size it is sampled at.
 
-    The scale is `upscale`. The scaled size is then brought to multiples of ``multiple``, so that nothing is cut off
-    or stretched inside the VAE:
+    The crop is scaled by `sampling_scale`. The result is rounded to multiples of ``multiple``, so that the VAE neither
+    crops nor stretches it:
 
     - A crop that is scaled takes the nearest multiple in each axis. That changes its proportions by at most half a
       step, and resizing the result back takes that away again.
@@ -145,19 +145,20 @@ def frame(
     Args:
         bbox, crop: The region's boxes.
         picture: The whole picture.
-        guide_size, guide_size_for, max_size: See `upscale`.
+        guide_size, guide_size_for, max_size: See `sampling_scale`.
         multiple: Width and height of what the VAE takes are multiples of this, in pixels.
     """
-    scale = upscale(bbox, crop, guide_size, guide_size_for, max_size)
+    scale = sampling_scale(bbox, crop, guide_size, guide_size_for, max_size)
     width, height = int(crop.width * scale), int(crop.height * scale)
     if (width, height) != (crop.width, crop.height):
-        return Frame(crop, nearest_multiple(width, multiple, max_size), nearest_multiple(height, multiple, max_size))
+        width, height = (nearest_multiple(length, multiple, max_size) for length in (width, height))
+        return SamplingFrame(crop, width, height)
     x1, x2, width = _unscaled_side(crop.x1, crop.x2, picture.x2, multiple, max_size)
     y1, y2, height = _unscaled_side(crop.y1, crop.y2, picture.y2, multiple, max_size)
-    return Frame(Box(x1, y1, x2, y2), width, height)
+    return SamplingFrame(Box(x1, y1, x2, y2), width, height)
 
 
-def upscale(bbox: Box, crop: Box, guide_size: float, guide_size_for: bool, max_size: float) -> float:
+def sampling_scale(bbox: Box, crop: Box, guide_size: float, guide_size_for: bool, max_size: float) -> float:
     """How many times larger than it is a crop is sampled.
 
     That is ``guide_size`` / the shorter side, bounded so that the crop's longer side stays within ``max_size``, and

@@ -10,8 +10,8 @@ import torch
 from . import separable
 from .checks import check_choice, check_number, check_whole_number
 from .errors import InputError
-from .geometry import NO_SIDE, Sides
-from .morphology import LARGEST_SIZE
+from .geometry import NO_SIDES, Sides
+from .morphology import MAX_SIZE
 
 COMBINATIONS = ("union", "intersection", "difference", "sum")
 
@@ -34,7 +34,7 @@ def gaussian_blur(mask: torch.Tensor, sigma: float) -> torch.Tensor:
 
     Args:
         mask: ``[B,H,W]``.
-        sigma: Standard deviation in pixels, from 0 to `LARGEST_SIZE`; 0 changes nothing.
+        sigma: Standard deviation in pixels, from 0 to `MAX_SIZE`; 0 changes nothing.
 
     Returns:
         ``[B,H,W]``.
@@ -42,16 +42,16 @@ def gaussian_blur(mask: torch.Tensor, sigma: float) -> torch.Tensor:
     Raises:
         InputError: ``sigma`` is not a number in that range.
     """
-    sigma = check_number(sigma, "blur", 0, LARGEST_SIZE)
+    sigma = check_number(sigma, "blur", 0, MAX_SIZE)
     radius = int(4.0 * sigma + 0.5)
     return _blur(mask, radius, sigma, "reflect").clamp(0, 1) if radius else mask
 
 
 def _blur(mask: torch.Tensor, radius: int, sigma: float, border: str) -> torch.Tensor:
-    """Blur ``[B,H,W]`` with a Gaussian, truncated at ``radius`` pixels; see `separable.gaussian`."""
+    """Blur ``[B,H,W]`` with a Gaussian, truncated at ``radius`` pixels; see `separable.gaussian_matrix`."""
     height, width = mask.shape[1:]
-    rows = separable.gaussian(height, radius, sigma, border, mask.device)
-    columns = separable.gaussian(width, radius, sigma, border, mask.device)
+    rows = separable.gaussian_matrix(height, radius, sigma, border, mask.device)
+    columns = separable.gaussian_matrix(width, radius, sigma, border, mask.device)
     blurred = separable.filter_lines(mask, rows).transpose(1, 2)  # [B,H,W] -> [B,W,H]
     return separable.filter_lines(blurred, columns).transpose(1, 2)  # back to [B,H,W]
 
@@ -80,7 +80,7 @@ def combine(first: torch.Tensor, second: torch.Tensor, combination: str) -> torc
     return (first - second if combination == "difference" else first + second).clamp(0, 1)
 
 
-def feather(mask: torch.Tensor, width: int, fade: Sides = NO_SIDE) -> torch.Tensor:
+def feather(mask: torch.Tensor, width: int, fade_sides: Sides = NO_SIDES) -> torch.Tensor:
     """Blur the edge of a mask, for a blend about ``width`` pixels wide to both sides of it.
 
     The blur is a Gaussian over 2 x ``width`` + 1 pixels, the mask mirrored at its border. Its sigma is 10 up to a
@@ -92,9 +92,9 @@ def feather(mask: torch.Tensor, width: int, fade: Sides = NO_SIDE) -> torch.Tens
     Args:
         mask: ``[B,H,W]``.
         width: In pixels, 0 or more; 0 changes nothing.
-        fade: The sides of the mask beyond which the picture goes on though the mask ends. There the blend is made to
-            reach 0: what the blur left at that side is taken off, falling linearly to nothing at the blur's radius
-            inside. A mask that comes nowhere near its sides is not changed by this.
+        fade_sides: Sides where the mask ends but the image continues. There the blend is forced to 0 at the border:
+            the value left by the blur is subtracted, falling linearly to nothing over the blur's radius. Masks that
+            stay away from these sides do not change.
 
     Returns:
         ``[B,H,W]``.
@@ -107,7 +107,7 @@ def feather(mask: torch.Tensor, width: int, fade: Sides = NO_SIDE) -> torch.Tens
     if radius == 0:
         return mask
     sigma = max(10.0, width / 3)
-    return _fade(_blur(mask, radius, sigma, "mirror"), radius, fade).clamp(0, 1)
+    return _fade_at_sides(_blur(mask, radius, sigma, "mirror"), radius, fade_sides).clamp(0, 1)
 
 
 def _blur_radius(width: int, shorter_side: int) -> int:
@@ -117,14 +117,14 @@ def _blur_radius(width: int, shorter_side: int) -> int:
     return window // 2
 
 
-def _fade(soft: torch.Tensor, radius: int, fade: Sides) -> torch.Tensor:
-    """``soft`` ``[B,H,W]`` less what it holds at the sides of ``fade``, the more the nearer to that side."""
+def _fade_at_sides(soft: torch.Tensor, radius: int, fade_sides: Sides) -> torch.Tensor:
+    """``soft`` ``[B,H,W]`` less what it holds at the sides of ``fade_sides``, the more the nearer to that side."""
     excess = soft.new_zeros(())
     for wanted, axis, at_end in (
-        (fade.left, 2, False),
-        (fade.top, 1, False),
-        (fade.right, 2, True),
-        (fade.bottom, 1, True),
+        (fade_sides.left, 2, False),
+        (fade_sides.top, 1, False),
+        (fade_sides.right, 2, True),
+        (fade_sides.bottom, 1, True),
     ):
         length = soft.shape[axis]
         held = soft.narrow(axis, length - 1 if at_end else 0, 1)

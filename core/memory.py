@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 
-from .engine import WITHOUT_PROGRESS, Progress
+from .engine import NO_PROGRESS, Progress
 
 _OUT_OF_MEMORY = (
     "out of memory",
@@ -42,11 +42,11 @@ def is_out_of_memory(error: BaseException) -> bool:
     return any(words in message for words in _OUT_OF_MEMORY) or _ENOMEM.search(message) is not None
 
 
-class StandAlone:
+class StandaloneHost:
     """The `Host` of programs without progress bar, interrupt or shared memory management."""
 
     def progress(self, total: int) -> Progress:
-        return WITHOUT_PROGRESS
+        return NO_PROGRESS
 
     def is_out_of_memory(self, error: BaseException) -> bool:
         return is_out_of_memory(error)
@@ -64,4 +64,4 @@ class StandAlone:
         return model
 
 
-STAND_ALONE = StandAlone()
+STANDALONE_HOST = StandaloneHost()

@@ -22,7 +22,7 @@ import torch
 
 from . import tensors
 from .checks import check_choice, check_whole_number
-from .engine import WITHOUT_PROGRESS, Progress
+from .engine import NO_PROGRESS, Progress
 from .errors import InputError
 
 # The arithmetic below is written once for both: numpy on a CPU, torch on an accelerator. Numpy's threads, one a band,
@@ -31,7 +31,7 @@ _Array: TypeAlias = np.ndarray | torch.Tensor
 
 SHAPES = ("rectangle", "ellipse", "cross")
 EDGES = ("both", "inner", "outer")
-LARGEST_SIZE = 65535  # of an element, in pixels; what reaches out of the picture costs nothing
+MAX_SIZE = 65535  # of an element, in pixels; what reaches out of the picture costs nothing
 
 # How many pixels are worked on at a time, with three buffers of that size alive. On a CPU, so few that they stay in
 # the cache; on an accelerator, so many that a whole batch goes through each kernel launch.
@@ -41,9 +41,7 @@ _ACCELERATOR_PIXELS = 1 << 27
 _PIXELS_A_THREAD = 1 << 19
 
 
-def dilate(
-    mask: torch.Tensor, size: int, shape: str = "rectangle", progress: Progress = WITHOUT_PROGRESS
-) -> torch.Tensor:
+def dilate(mask: torch.Tensor, size: int, shape: str = "rectangle", progress: Progress = NO_PROGRESS) -> torch.Tensor:
     """Grow what is selected: the maximum over an element of ``size`` x ``size``.
 
     Args:
@@ -56,14 +54,12 @@ def dilate(
         ``[B,H,W]``.
 
     Raises:
-        InputError: ``size`` is not a whole number from 1 to `LARGEST_SIZE`, ``shape`` is unknown.
+        InputError: ``size`` is not a whole number from 1 to `MAX_SIZE`, ``shape`` is unknown.
     """
     return _morphology(mask, _Element(size, shape), _write_maximum, progress)
 
 
-def erode(
-    mask: torch.Tensor, size: int, shape: str = "rectangle", progress: Progress = WITHOUT_PROGRESS
-) -> torch.Tensor:
+def erode(mask: torch.Tensor, size: int, shape: str = "rectangle", progress: Progress = NO_PROGRESS) -> torch.Tensor:
     """Shrink what is selected: the minimum over an element of ``size`` x ``size``. Otherwise as `dilate`."""
     return _morphology(mask, _Element(size, shape), _write_minimum, progress)
 
@@ -73,7 +69,7 @@ def gradient(
     size: int | Sequence[int] = 3,
     shape: str = "rectangle",
     edge: str = "both",
-    progress: Progress = WITHOUT_PROGRESS,
+    progress: Progress = NO_PROGRESS,
 ) -> torch.Tensor:
     """Morphological gradient: a line along the edges of what is selected, as strong as the edge is steep.
 
@@ -92,7 +88,7 @@ def gradient(
         ``[B,H,W]``.
 
     Raises:
-        InputError: A size is not a whole number from 1 to `LARGEST_SIZE`, the list of sizes is empty or longer than
+        InputError: A size is not a whole number from 1 to `MAX_SIZE`, the list of sizes is empty or longer than
             the batch, ``shape`` or ``edge`` is unknown.
     """
     check_choice(edge, "edge", EDGES)
@@ -110,8 +106,8 @@ def gradient(
 def _one_size_a_mask(size: int | Sequence[int], batch: int) -> list[int]:
     name = "kernel_size"
     if not isinstance(size, (list, tuple)):
-        return [check_whole_number(size, name, 1, LARGEST_SIZE)] * batch
-    sizes = [check_whole_number(entry, f"{name}[{i}]", 1, LARGEST_SIZE) for i, entry in enumerate(size)]
+        return [check_whole_number(size, name, 1, MAX_SIZE)] * batch
+    sizes = [check_whole_number(entry, f"{name}[{i}]", 1, MAX_SIZE) for i, entry in enumerate(size)]
     if not sizes or len(sizes) > batch:
         raise InputError(
             f"{name} is a list of {len(sizes)} sizes for {batch} masks",
@@ -128,7 +124,7 @@ class _Element:
     shape: str
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "size", check_whole_number(self.size, "size", 1, LARGEST_SIZE))
+        object.__setattr__(self, "size", check_whole_number(self.size, "size", 1, MAX_SIZE))
         check_choice(self.shape, "shape", SHAPES)
 
     def reach(self, length: int) -> tuple[int, int]:

@@ -15,7 +15,7 @@ import torch
 from . import tensors
 from .checks import as_mask_batch, check_number, check_whole_number
 from .errors import InputError
-from .geometry import Box, crop_region
+from .geometry import Box, compute_crop_region
 from .packages import import_scipy
 
 
@@ -25,13 +25,13 @@ class Region:
 
     Attributes:
         bbox: Its tight box.
-        crop: The crop region: ``bbox`` made larger by the crop factor and moved into the picture. With a crop factor
+        crop_region: ``bbox`` made larger by the crop factor and moved into the picture. With a crop factor
             near 1 rounding may leave a column or a row of ``bbox`` outside.
         mask: What of ``crop`` is selected, ``[1,h,w]``, float32 on the CPU.
     """
 
     bbox: Box
-    crop: Box
+    crop_region: Box
     mask: torch.Tensor
 
 
@@ -68,20 +68,20 @@ def find_regions(
     height, width = values.shape
     regions = []
     for bbox, outline in _outlines(tensors.to_8bit(values) > 0, drop_size):
-        crop = crop_region(bbox, crop_factor, width, height)
+        crop = compute_crop_region(bbox, crop_factor, width, height)
         selected = torch.from_numpy(outline).unsqueeze(0).float()
         if not contour_fill:
-            selected = selected * bbox.cut(values.unsqueeze(0))
+            selected = selected * bbox.crop(values.unsqueeze(0))
         if bbox_fill:
             selected = torch.ones_like(selected)
-        regions.append(Region(bbox, crop, placed(selected, bbox, crop)))
+        regions.append(Region(bbox, crop, embed_mask(selected, bbox, crop)))
     return regions
 
 
 FAINT = 0.02  # mask values below this (5 of 255 levels) look black
 
 
-def is_whole_by_faint_values(mask: torch.Tensor, regions: Sequence[Region]) -> bool:
+def covers_all_only_by_faint_values(mask: torch.Tensor, regions: Sequence[Region]) -> bool:
     """Whether one of a mask's ``regions`` reaches all edges only because values below `FAINT` are selected: usually the
     mask's black is not quite 0."""
     values = as_mask_batch(mask)[0].cpu()
@@ -114,7 +114,7 @@ def _outlines(selected: np.ndarray, drop_size: int) -> Iterator[tuple[Box, np.nd
             yield box, parts[rows, columns] == number
 
 
-def scaled(region: Region, x_scale: float, y_scale: float, picture: Box) -> Region:
+def scale_region(region: Region, x_scale: float, y_scale: float, picture: Box) -> Region:
     """A region found in a mask of another size than the picture: its boxes scaled for each axis on its own, its mask
     resized to its new crop. It stays inside ``picture`` and keeps a pixel at least."""
 
@@ -127,7 +127,7 @@ def scaled(region: Region, x_scale: float, y_scale: float, picture: Box) -> Regi
         y1, y2 = axis(old.y1, old.y2, y_scale, picture.y2)
         return Box(x1, y1, x2, y2)
 
-    crop = box(region.crop)
+    crop = box(region.crop_region)
     return Region(box(region.bbox), crop, tensors.resize_mask(region.mask, crop.height, crop.width))
 
 
@@ -135,12 +135,12 @@ def _nearest(value: float) -> int:
     return math.floor(value + 0.5)
 
 
-def placed(mask: torch.Tensor, box: Box, outer: Box) -> torch.Tensor:
+def embed_mask(mask: torch.Tensor, box: Box, outer: Box) -> torch.Tensor:
     """The mask ``[B,h,w]`` of ``box`` as a mask of ``outer``, 0 around it; what lies outside ``outer`` is cut off."""
     if box == outer:
         return mask
     result = mask.new_zeros(len(mask), outer.height, outer.width)
     common = box.intersection(outer)
     if common:
-        common.seen_from(outer).cut(result).copy_(common.seen_from(box).cut(mask))
+        common.relative_to(outer).crop(result).copy_(common.relative_to(box).crop(mask))
     return result

@@ -53,7 +53,7 @@ def filter_lines(values: torch.Tensor, bands: Bands) -> torch.Tensor:
 
 
 @functools.lru_cache(maxsize=64)
-def lanczos(before: int, after: int, device: torch.device) -> Bands:
+def lanczos_matrix(before: int, after: int, device: torch.device) -> Bands:
     """The matrix that resizes ``before`` lines to ``after`` with a Lanczos window of 3 lobes.
 
     The kernel is sinc(x) sinc(x / 3) (Duchon, *Lanczos Filtering in One and Two Dimensions*, 1979); where lines get
@@ -78,7 +78,7 @@ def _lanczos_weights(before: int, after: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @functools.lru_cache(maxsize=64)
-def gaussian(length: int, radius: int, sigma: float, border: str, device: torch.device) -> Bands:
+def gaussian_matrix(length: int, radius: int, sigma: float, border: str, device: torch.device) -> Bands:
     """The matrix that blurs ``length`` lines with a Gaussian, truncated at ``radius`` lines.
 
     Beyond both ends the lines repeat backwards, with the names that scipy.ndimage has for it:
@@ -91,8 +91,8 @@ def gaussian(length: int, radius: int, sigma: float, border: str, device: torch.
 
 def clear_matrices() -> None:
     """Drop all cached matrices, which hold device memory. Matrices in use stay valid."""
-    lanczos.cache_clear()
-    gaussian.cache_clear()
+    lanczos_matrix.cache_clear()
+    gaussian_matrix.cache_clear()
 
 
 def _gaussian_weights(length: int, radius: int, sigma: float, border: str) -> tuple[np.ndarray, np.ndarray]:

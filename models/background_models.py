@@ -7,7 +7,7 @@ import logging
 import torch
 
 from ..core.engine import Host, MaskSource
-from ..core.memory import STAND_ALONE
+from ..core.memory import STANDALONE_HOST
 from . import catalog, modnet, rembg
 from .background_store import BackgroundStore, published_model
 from .cache import ModelCache, file_key
@@ -18,7 +18,9 @@ logger = logging.getLogger(__name__)
 _loaded: ModelCache[MaskSource] = ModelCache(capacity=2)
 
 
-def load(name: str, store: BackgroundStore, device: torch.device | str = "cpu", host: Host = STAND_ALONE) -> MaskSource:
+def load(
+    name: str, store: BackgroundStore, device: torch.device | str = "cpu", host: Host = STANDALONE_HOST
+) -> MaskSource:
     """The model called ``name``, ready to run. It is loaded once and cached.
 
     Args:

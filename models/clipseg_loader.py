@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ..core.errors import DependencyError, InputError, ModelError, PackError
-from ..core.packages import import_package, is_failure
+from ..core.packages import import_package, is_library_failure
 from ..core.text.clipseg import ImageSettings
 from . import catalog
 from .cache import ModelCache, file_key
@@ -69,7 +69,7 @@ def _read(folder: Path, file: Path) -> tuple:
         reason = "its import calls sys.exit" if isinstance(error, SystemExit) else error
         raise DependencyError(f"a Python package that transformers needs does not work ({reason})", INSTALL) from error
     except BaseException as error:  # libraries report broken files with errors of any kind
-        if not is_failure(error):
+        if not is_library_failure(error):
             raise
         raise unreadable(folder, error) or ModelError(
             f"the CLIPSeg model in {folder} cannot be loaded: {type(error).__name__}: {error}",
@@ -108,7 +108,7 @@ def _image_processor(kind: type, settings: dict, path: Path) -> object:
     except Exception as error:
         raise unreadable(path, error) or broken(path, f"{type(error).__name__}: {error}") from error
     try:
-        ImageSettings.of(processor)
+        ImageSettings.from_processor(processor)
     except InputError as error:
         raise broken(path, error.problem) from error
     return processor

@@ -18,7 +18,7 @@ import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..core.engine import WITHOUT_PROGRESS, Progress
+from ..core.engine import NO_PROGRESS, Progress
 from ..core.errors import ModelError
 from ..core.packages import import_package
 from .catalog import HUB, Model, RemoteFile
@@ -79,7 +79,7 @@ def download_missing(model: Model, folder: Path, progress: Callable[[int], Progr
         return
     try:
         _check_not_offline(resolve_url(missing[0].url), "Run again without it")
-        bar = WITHOUT_PROGRESS if progress is None else progress(max(1, sum(file.size or 0 for file in missing)))
+        bar = NO_PROGRESS if progress is None else progress(max(1, sum(file.size or 0 for file in missing)))
     except ModelError as error:
         raise _by_hand(model, folder, error.problem, error.remedy) from error
     _check_free_space(folder, missing)
@@ -106,7 +106,7 @@ def _by_hand(model: Model, folder: Path, problem: str, remedy: str) -> ModelErro
     )
 
 
-def download(file: RemoteFile, folder: Path, progress: Progress = WITHOUT_PROGRESS) -> Path:
+def download(file: RemoteFile, folder: Path, progress: Progress = NO_PROGRESS) -> Path:
     """Download one file into ``folder``, unless another process has done so meanwhile, and return its path.
 
     It is written to ``<name>.part``. After a broken connection it is resumed, twice; then the part is kept for the next

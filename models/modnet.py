@@ -27,7 +27,7 @@ class ModnetMasks:
     def __init__(self, model: MODNet, host: Host) -> None:
         self._model, self._host = model, host
 
-    def masks(self, image: torch.Tensor) -> torch.Tensor:
+    def predict_masks(self, image: torch.Tensor) -> torch.Tensor:
         """``[H,W,3 or 4]`` -> ``[1,H,W]``, soft."""
         # Asked again for each image: to make room, the host may have moved the model off the device.
         model = self._host.on_device(self._model, _copy)
@@ -115,7 +115,7 @@ def predict(model: MODNet, image: torch.Tensor) -> torch.Tensor:
     device = next(model.parameters()).device
     is_common = device.type in ("cpu", "cuda")
     resize_device = device if is_common else torch.device("cpu")  # not every accelerator can resize by area
-    rgb = tensors.rgb(image).to(resize_device, torch.float32)
+    rgb = tensors.drop_alpha(image).to(resize_device, torch.float32)
     bchw = tensors.image_to_bchw(tensors.resize_image(rgb, *network_size(height, width), mode="area"))
     if is_common:
         bchw = bchw.contiguous(memory_format=torch.channels_last)  # fastest for convolutions of few channels

@@ -19,7 +19,7 @@ import torch
 
 from ..core.engine import Host
 from ..core.errors import DependencyError, ModelError
-from ..core.memory import STAND_ALONE
+from ..core.memory import STANDALONE_HOST
 from ..core.packages import import_package
 from . import files
 
@@ -72,7 +72,7 @@ def pip_install(*packages: str) -> str:
     return f"{_python()} -m pip install {' '.join(quoted)}"
 
 
-def open_session(path: Path, device: torch.device, remedy: str, host: Host = STAND_ALONE) -> InferenceSession:
+def open_session(path: Path, device: torch.device, remedy: str, host: Host = STANDALONE_HOST) -> InferenceSession:
     """A session for the ONNX file ``path``, on ``device`` if ONNX Runtime can use it, else on the CPU.
 
     Logs once per cause why an available GPU is not used.

@@ -63,7 +63,7 @@ class RembgMasks:
         """The ONNX Runtime providers that it really runs on, best first."""
         return self._session.inner_session.get_providers()
 
-    def masks(self, image: torch.Tensor) -> torch.Tensor:
+    def predict_masks(self, image: torch.Tensor) -> torch.Tensor:
         """``[H,W,3 or 4]`` -> ``[1,H,W]``, or ``[3,H,W]`` (upper body, lower body, whole body) for clothes.
 
         The same values as rembg's: in 8 bits, the lowest 0 and the highest 255; all 0 if the model's output is
@@ -73,7 +73,7 @@ class RembgMasks:
             ModelError: The model failed on this image, or returned NaN or infinity.
             MemoryError: Not enough memory.
         """
-        pil = tensors.to_pil(tensors.rgb(image))
+        pil = tensors.to_pil(tensors.drop_alpha(image))
         try:
             # A constant output is 0 / 0; the sigmoid of a large value overflows on its way to 0.
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
@@ -237,7 +237,7 @@ def _session_classes() -> dict[str, type]:
     if "rembg" not in sys.modules:
         logger.info("Importing rembg. The first time this takes up to a minute.")
     install = f"Install it: {onnx_runtime.pip_install('--upgrade', 'rembg', onnx_runtime.best_package())}"
-    with threads.kept():
+    with threads.keep_torch_threads():
         sessions = import_package("rembg.sessions", install, "sessions_class")
     return {each.name(): each for each in sessions.sessions_class}
 

@@ -14,10 +14,12 @@ from ..core import checks, masks, tensors
 from ..core.errors import InputError
 from ..core.text.query import Query, split_prompts
 from ..core.text.segment import score
-from ..core.text.selection import selection_images
-from . import _clipseg
+from ..core.text.selection import render_selection
 from . import _host as host
+from . import _messages, _text_engine
 from ._host import registry
+from ._text_widgets import CLIPSEG_MODEL, TEXT
+from ._widgets import TableNode, socket, takes
 from .clipseg import CLIPSeg
 from .clipseg_masking import CLIPSegMasking
 from .clipseg_model_loader import CLIPSegModelLoader
@@ -32,21 +34,24 @@ class WasClipsegMasking(CLIPSegMasking):
 
     RETURN_NAMES = ("MASK", "MASK_IMAGE")
 
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        inputs = CLIPSegMasking.INPUT_TYPES()
-        required, optional = inputs["required"], inputs["optional"]
-        return {
-            "required": {"image": required["images"], "text": required["text"]},
-            "optional": {"clipseg_model": optional["clipseg_model"]},
-            "hidden": inputs["hidden"],
-        }
+    INPUTS = {
+        "required": {"image": CLIPSegMasking.INPUTS["required"]["images"], "text": TEXT},
+        "optional": {"clipseg_model": CLIPSEG_MODEL},
+        "hidden": CLIPSegMasking.INPUTS["hidden"],
+    }
 
     def CLIPSeg_image(self, image, text=None, clipseg_model=None, extra_pnginfo=None):
         return super().CLIPSeg_image(image, text, clipseg_model, extra_pnginfo=extra_pnginfo)
 
 
-class WasClipsegBatchMasking:
+def _image_text_pairs(letters: str) -> dict[str, tuple]:
+    kind, options = TEXT
+    text = (kind, {**options, "multiline": False})  # 24 multiline boxes would not fit
+    images = {f"image_{letter}": socket("IMAGE", "All must have the same size.") for letter in letters}
+    return {**images, **{f"text_{letter}": text for letter in letters}}
+
+
+class WasClipsegBatchMasking(TableNode):
     """Up to 24 images, each with its own text, as in version 3 of the WAS suite. Earlier versions had six."""
 
     DESCRIPTION = "Scores each of up to 24 images against a text of its own and returns the scores as soft masks."
@@ -62,58 +67,39 @@ class WasClipsegBatchMasking:
         "Number of images in each batch.",
     )
     LETTERS = ascii_lowercase[:24]
+    # The inputs of the earlier versions come first: positional calls and saved widget values depend on the order.
+    INPUTS = {
+        "required": _image_text_pairs(LETTERS[:2]),
+        "optional": {
+            **_image_text_pairs(LETTERS[2:6]),
+            "clipseg_model": CLIPSEG_MODEL,
+            **_image_text_pairs(LETTERS[6:]),
+        },
+    }
 
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        kind, options = _clipseg.TEXT
-        text = (kind, {**options, "multiline": False})  # 24 multiline boxes would not fit
-
-        def inputs(letters: str) -> dict:
-            images = {f"image_{letter}": ("IMAGE", {"tooltip": "All must have the same size."}) for letter in letters}
-            return {**images, **{f"text_{letter}": text for letter in letters}}
-
-        # The inputs of the earlier versions come first: positional calls and saved widget values depend on the order.
-        added = {"clipseg_model": _clipseg.CLIPSEG_MODEL, **inputs(cls.LETTERS[6:])}
-        return {"required": inputs("ab"), "optional": {**inputs("cdef"), **added}}
-
-    def CLIPSeg_images(self, *args, **kwargs):
-        values = inspect.signature(self.CLIPSeg_images).bind(*args, **kwargs)
-        values.apply_defaults()
-        values = values.arguments
+    @takes(INPUTS)
+    def CLIPSeg_images(self, clipseg_model, **inputs):
         pairs = [
-            (checks.as_image_batch(values[f"image_{letter}"], f"image_{letter}"), _make_query(values, f"text_{letter}"))
+            (checks.as_image_batch(inputs[f"image_{letter}"], f"image_{letter}"), _make_query(inputs, f"text_{letter}"))
             for letter in self.LETTERS
-            if values[f"image_{letter}"] is not None
+            if inputs[f"image_{letter}"] is not None
         ]
         if not pairs:
             raise InputError("no image is connected", "Connect at least image_a")
         device = pairs[0][0].device
-        images = tensors.joined([tensors.rgb(image).to(device) for image, _ in pairs], "the images")
-        segmenter = _clipseg.make_segmenter(values["clipseg_model"])
+        images = tensors.concatenate([tensors.drop_alpha(image).to(device) for image, _ in pairs], "the images")
+        segmenter = _text_engine.make_segmenter(clipseg_model)
         scores = (score(image, segmenter, query, host=host.ComfyHost()) for image, query in pairs)
-        soft_masks = tensors.joined([each.masks.to(device) for each in scores], "the masks")
+        soft_masks = tensors.concatenate([each.masks.to(device) for each in scores], "the masks")
         return (images, soft_masks, tensors.mask_to_image(soft_masks), len(images))
 
 
-def _make_query(values: dict, name: str) -> Query:
-    split_prompts(values[name], name)  # so that its errors name this input
-    return Query(values[name])
+def _make_query(inputs: dict, name: str) -> Query:
+    split_prompts(inputs[name], name)  # so that its errors name this input
+    return Query(inputs[name])
 
 
-def _make_signature(node: type) -> inspect.Signature:
-    """The signature of a method that takes a node's inputs in order: images and models default to None, text to ""."""
-    groups = node.INPUT_TYPES()
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    parameters = [inspect.Parameter("self", kind), *(inspect.Parameter(name, kind) for name in groups["required"])]
-    for name, (_, options) in groups["optional"].items():
-        parameters.append(inspect.Parameter(name, kind, default=options.get("default")))
-    return inspect.Signature(parameters)
-
-
-WasClipsegBatchMasking.CLIPSeg_images.__signature__ = _make_signature(WasClipsegBatchMasking)
-
-
-class CombineSegMasks:
+class CombineSegMasks(TableNode):
     """Sum of masks, with its heat map."""
 
     DESCRIPTION = "Adds two or three masks and shows the sum as a heat map over an image."
@@ -124,14 +110,14 @@ class CombineSegMasks:
     RETURN_NAMES = ("Combined Mask", "Heatmap Mask", "BW Mask")
     OUTPUT_TOOLTIPS = ("The sum of the masks.", "The image with the heat map on top.", "The sum as a grayscale image.")
 
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        mask = ("MASK", {"tooltip": "All must have the same size."})
-        image = ("IMAGE", {"tooltip": "The image under the heat map."})
-        return {
-            "required": {"input_image": image, "mask_1": mask, "mask_2": mask},
-            "optional": {"mask_3": mask},
-        }
+    INPUTS = {
+        "required": {
+            "input_image": socket("IMAGE", "The image under the heat map."),
+            "mask_1": socket("MASK", "All must have the same size."),
+            "mask_2": socket("MASK", "All must have the same size."),
+        },
+        "optional": {"mask_3": socket("MASK", "All must have the same size.")},
+    }
 
     def combine_masks(self, input_image, mask_1, mask_2, mask_3=None):
         image = checks.as_image_batch(input_image, "input_image")
@@ -143,7 +129,7 @@ class CombineSegMasks:
                 f"input_image is a batch of {len(image)}, and the masks are batches of {len(combined)}",
                 "Connect batches of the same size, or a single image or mask",
             )
-        grey, heat_map = selection_images(image, combined)
+        grey, heat_map = render_selection(image, combined)
         return (combined, heat_map, tensors.mask_to_image(grey))
 
 
@@ -196,7 +182,8 @@ def register(classes: dict[str, type], display_names: dict[str, str]) -> None:
 
 
 def _reject_unknown_inputs(node: type) -> None:
-    """Make the node's method reject unknown inputs with a clear error, instead of Python's TypeError.
+    """Make the node's method reject unknown inputs with a clear error, instead of Python's TypeError. Its errors get
+    remedies for users of ComfyUI.
 
     ComfyUI drops a prompt's unknown values but passes on its unknown links. Prompts have them if they were made for
     another version of the node or for another pack's node with the same id.
@@ -216,7 +203,8 @@ def _reject_unknown_inputs(node: type) -> None:
                 f"this node has no input called {', '.join(unknown)}",
                 "Remove that link. The workflow was made for another version of this node, or for another pack's node",
             )
-        return method(self, *args, **kwargs)
+        with _messages.remedies():
+            return method(self, *args, **kwargs)
 
     checked.rejects_unknown_inputs = True
     setattr(owner, name, checked)

@@ -7,11 +7,13 @@ from dataclasses import asdict
 from ..core import checks, tensors
 from ..core.text.query import Query
 from ..core.text.segment import NORMALIZATIONS, score
-from . import _clipseg, _view
 from . import _host as host
+from . import _text_engine, _view
+from ._text_widgets import CLIPSEG_MODEL, IMAGES, NEGATIVE_TEXT, TEXT, WORKING_RESOLUTION
+from ._widgets import TableNode, choice
 
 
-class CLIPSegMasking:
+class CLIPSegMasking(TableNode):
     """Text to soft masks, for every image of a batch."""
 
     DESCRIPTION = (
@@ -40,29 +42,22 @@ class CLIPSegMasking:
         "The same masks as grayscale images.",
     )
 
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        return {
-            "required": {
-                "images": ("IMAGE", {"tooltip": "The images to search, of any size. Transparency is ignored."}),
-                "text": _clipseg.TEXT,
-            },
-            "optional": {
-                "clipseg_model": _clipseg.CLIPSEG_MODEL,
-                "negative_text": _clipseg.NEGATIVE_TEXT,
-                "resolution": _clipseg.RESOLUTION,
-                "normalization": (
-                    list(NORMALIZATIONS),
-                    {
-                        "default": "stretch",
-                        "display_name": "normalize",
-                        "tooltip": "stretch: scales each mask so that its best match is white, even if the object is "
-                        "not there. none: raw probabilities; the mask stays dark if nothing matches.",
-                    },
-                ),
-            },
-            "hidden": _view.HIDDEN,
-        }
+    INPUTS = {
+        "required": {"images": IMAGES, "text": TEXT},
+        "optional": {
+            "clipseg_model": CLIPSEG_MODEL,
+            "negative_text": NEGATIVE_TEXT,
+            "resolution": WORKING_RESOLUTION,
+            "normalization": choice(
+                NORMALIZATIONS,
+                default="stretch",
+                display_name="normalize",
+                tooltip="stretch: scales each mask so that its best match is white, even if the object is not there. "
+                "none: raw probabilities; the mask stays dark if nothing matches.",
+            ),
+        },
+        "hidden": _view.HIDDEN,
+    }
 
     def CLIPSeg_image(
         self,
@@ -78,7 +73,7 @@ class CLIPSegMasking:
         query = Query(text, negative_text, resolution)
         checks.check_choice(normalization, "normalization", NORMALIZATIONS)
         view = _view.View(extra_pnginfo)
-        engine = _clipseg.make_segmenter(clipseg_model, view)
+        engine = _text_engine.make_segmenter(clipseg_model, view)
         scores = score(images, engine, query, normalization, host.ComfyHost(), keep=view.max_images)
         view.probabilities(images, scores.probabilities, query.scale)
         result = (scores.masks, tensors.mask_to_image(scores.masks))

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from ..models import catalog
-from ..models.clipseg_store import DEFAULT, DEMO, ClipsegStore
-from . import _clipseg
+from ..models.clipseg_store import DEFAULT, DEMO
+from . import _text_engine
+from ._widgets import TableNode, choice
 
 
-class CLIPSegModelLoader:
+def _available() -> list[str]:
+    return _text_engine.store().available()
+
+
+def _labels() -> dict[str, str]:
+    """Labels for list entries whose name alone does not say enough."""
+    downloads = {model.name: catalog.download_label(model) for model in _text_engine.store().not_on_disk()}
+    return {DEMO: "demo (shapes only)", **downloads}
+
+
+class CLIPSegModelLoader(TableNode):
     """Loads a CLIPSeg model once and keeps it."""
 
     DESCRIPTION = (
@@ -27,34 +38,23 @@ class CLIPSegModelLoader:
     RETURN_NAMES = ("clipseg_model",)
     OUTPUT_TOOLTIPS = ("The model with its processor, for the two CLIPSeg nodes.",)
 
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        store = ClipsegStore(_clipseg.folders())
-        return {
-            "required": {
-                "model": (
-                    store.available(),
-                    {
-                        "default": DEFAULT,
-                        "option_labels": _labels(store),
-                        "tooltip": "The published model, or one of the folders in models/clipseg. An arrow and a size "
-                        "mean that the model is downloaded on first use.",
-                    },
-                ),
-            },
-        }
+    INPUTS = {
+        "required": {
+            "model": choice(
+                _available,
+                default=DEFAULT,
+                option_labels=_labels,
+                tooltip="The published model, or one of the folders in models/clipseg. An arrow and a size mean that "
+                "the model is downloaded on first use.",
+            ),
+        },
+    }
 
     @classmethod
     def VALIDATE_INPUTS(cls, model=None, input_types=None) -> bool:
         """Accept any name: saved files may name models that are not in the list, and the widget was a text field in
-        earlier nodes, so it may be linked. `_clipseg.load` reports a missing model with more detail."""
+        earlier nodes, so it may be linked. `_text_engine.load` reports a missing model with more detail."""
         return True
 
     def clipseg_model(self, model):
-        return (_clipseg.load(model),)
-
-
-def _labels(store: ClipsegStore) -> dict[str, str]:
-    """Labels for list entries whose name alone does not say enough."""
-    downloads = {model.name: catalog.download_label(model) for model in store.not_on_disk()}
-    return {DEMO: "demo (shapes only)", **downloads}
+        return (_text_engine.load(model),)

@@ -5,18 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..core import checks
-from ..core.cutout.remove import remove
+from ..core.cutout.remove import remove_background
 from ..core.cutout.trimap import MattingSettings
 from ..core.engine import Progress
 from ..models import background_models, catalog
 from ..models.background_store import DEMO, OTHER_KINDS, BackgroundStore
 from . import _host as host
 from . import _view
+from ._widgets import TableNode, choice, integer, socket
 
 SWITCH = ("true", "false")
 
 
-class ImageSegmentation:
+def _store(progress: Callable[[int], Progress] | None = None) -> BackgroundStore:
+    folders = [folder for kind in BackgroundStore.KINDS for folder in host.model_folders(kind)]
+    other_folders = [folder for kind in OTHER_KINDS for folder in host.model_folders(kind)]
+    return BackgroundStore(folders, other_folders, progress)
+
+
+def _available() -> list[str]:
+    return _store().available()
+
+
+def _labels() -> dict[str, str]:
+    """Labels for list entries whose name alone does not say enough."""
+    downloads = {model.name: catalog.download_label(model) for model in _store().not_on_disk()}
+    return {**downloads, DEMO: "demo (bundled)"}
+
+
+class ImageSegmentation(TableNode):
     """Cuts the subject out of every image in a batch."""
 
     DESCRIPTION = (
@@ -54,83 +71,56 @@ class ImageSegmentation:
         "The alpha channel as a mask, one per image; three per image with u2net_cloth_seg.",
     )
 
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        store = _store()
-        return {
-            "required": {
-                "images": ("IMAGE", {"tooltip": "The images, of any size. Existing transparency is kept."}),
-                "model": (
-                    store.available(),
-                    {
-                        "default": "u2net",
-                        "option_labels": _labels(store),
-                        "tooltip": "The model that finds the subject. An arrow and a size mean that it is downloaded "
-                        "into models/rembg on first use. Your own ONNX files in that folder are also listed. The help "
-                        "page lists what each model is for and its license: bria-rmbg is not free for commercial "
-                        "use.",
-                    },
-                ),
-                "alpha_matting": (
-                    list(SWITCH),
-                    {
-                        "default": "true",
-                        "display_name": "matting",
-                        "tooltip": "Refine transparency along the edges; best for hair and fur. Takes seconds for "
-                        "most images, minutes for very large ones.",
-                    },
-                ),
-                "alpha_matting_foreground_threshold": (
-                    "INT",
-                    {
-                        "default": 240,
-                        "min": 0,
-                        "max": 250,
-                        "step": 5,
-                        "advanced": True,
-                        "display_name": "subject >",
-                        "tooltip": "For alpha matting: mask values above this (0-255) are treated as definite "
-                        "foreground.",
-                    },
-                ),
-                "alpha_matting_background_threshold": (
-                    "INT",
-                    {
-                        "default": 20,
-                        "min": 0,
-                        "max": 250,
-                        "step": 5,
-                        "advanced": True,
-                        "display_name": "backdrop <",
-                        "tooltip": "For alpha matting: mask values below this (0-255) are treated as definite "
-                        "background.",
-                    },
-                ),
-                "alpha_matting_erode_size": (
-                    "INT",
-                    {
-                        "default": 10,
-                        "min": 0,
-                        "max": 16384,
-                        "step": 1,
-                        "advanced": True,
-                        "display_name": "edge width",
-                        "tooltip": "For alpha matting: width in pixels of the band along the edge that is refined. "
-                        "Increase for long hair.",
-                    },
-                ),
-                "post_process_mask": (
-                    list(reversed(SWITCH)),
-                    {
-                        "default": "false",
-                        "advanced": True,
-                        "display_name": "clean mask",
-                        "tooltip": "Clean up the mask first: remove specks, smooth the outline, make it binary.",
-                    },
-                ),
-            },
-            "hidden": _view.HIDDEN,
-        }
+    INPUTS = {
+        "required": {
+            "images": socket("IMAGE", "The images, of any size. Existing transparency is kept."),
+            "model": choice(
+                _available,
+                default="u2net",
+                option_labels=_labels,
+                tooltip="The model that finds the subject. An arrow and a size mean that it is downloaded into "
+                "models/rembg on first use. Your own ONNX files in that folder are also listed. The help page lists "
+                "what each model is for and its license: bria-rmbg is not free for commercial use.",
+            ),
+            "alpha_matting": choice(
+                SWITCH,
+                default="true",
+                display_name="matting",
+                tooltip="Refine transparency along the edges; best for hair and fur. Takes seconds for most images, "
+                "minutes for very large ones.",
+            ),
+            "alpha_matting_foreground_threshold": integer(
+                MattingSettings.foreground_threshold,
+                (0, 250, 5),
+                advanced=True,
+                display_name="subject >",
+                tooltip="For alpha matting: mask values above this (0-255) are treated as definite foreground.",
+            ),
+            "alpha_matting_background_threshold": integer(
+                MattingSettings.background_threshold,
+                (0, 250, 5),
+                advanced=True,
+                display_name="backdrop <",
+                tooltip="For alpha matting: mask values below this (0-255) are treated as definite background.",
+            ),
+            "alpha_matting_erode_size": integer(
+                MattingSettings.erode_size,
+                (0, 16384, 1),
+                advanced=True,
+                display_name="edge width",
+                tooltip="For alpha matting: width in pixels of the band along the edge that is refined. Increase for "
+                "long hair.",
+            ),
+            "post_process_mask": choice(
+                SWITCH[::-1],
+                default="false",
+                advanced=True,
+                display_name="clean mask",
+                tooltip="Clean up the mask first: remove specks, smooth the outline, make it binary.",
+            ),
+        },
+        "hidden": _view.HIDDEN,
+    }
 
     @classmethod
     def VALIDATE_INPUTS(cls, model) -> bool:
@@ -161,23 +151,9 @@ class ImageSegmentation:
         view.begin(_view.LOADING)
         comfyui = host.ComfyHost(host.unload_host_models)
         source = background_models.load(model, _store(view.download_progress), host.device(), comfyui)
-        cutouts, masks = remove(images, source, settings, clean, comfyui, view.begin)
+        cutouts, masks = remove_background(images, source, settings, clean, comfyui, view.begin)
         view.comparison(images, cutouts)
         return view.answer((cutouts, masks), kind="comparison")
-
-
-def _store(progress: Callable[[int], Progress] | None = None) -> BackgroundStore:
-    folders, other_folders = (
-        [folder for kind in kinds for folder in host.model_folders(kind)]
-        for kinds in (BackgroundStore.KINDS, OTHER_KINDS)
-    )
-    return BackgroundStore(folders, other_folders, progress)
-
-
-def _labels(store: BackgroundStore) -> dict[str, str]:
-    """Labels for list entries whose name alone does not say enough."""
-    downloads = {model.name: catalog.download_label(model) for model in store.not_on_disk()}
-    return {**downloads, DEMO: "demo (bundled)"}
 
 
 def _is_on(value: object, name: str) -> bool:

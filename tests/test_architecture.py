@@ -97,7 +97,7 @@ def test_a_wrong_arrow_would_be_seen(file: str, source: str) -> None:
     [
         ("nodes/_host/sampling.py", "def f():\n    import comfy.utils"),
         ("nodes/_host/sampling.py", "def f():\n    import nodes"),
-        ("nodes/_host/sampling.py", "from ...core.engine import Sampling\nfrom . import schedulers"),
+        ("nodes/_host/sampling.py", "from ...core.engine import SamplerRun\nfrom . import schedulers"),
         ("nodes/clipseg.py", "from ..core import masks\nfrom ..models import clipseg\nfrom . import _host"),
         ("core/text/clipseg.py", "def f():\n    import transformers"),
         ("models/rembg.py", "from ..core.errors import ModelError"),

@@ -32,7 +32,7 @@ OLD_NAMES = [
 
 
 @pytest.fixture(autouse=True)
-def no_demo(nobodys_models: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def no_demo(isolated_model_dirs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(background_store, "DEMO_FILE", tmp_path / "demo" / "salient.onnx")
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hosts import TestHost
-from maskwright.core.batching import in_chunks
+from fake_host import FakeHost
+from maskwright.core.batching import run_in_chunks
 
 
 class Counter:
@@ -17,10 +17,10 @@ class Counter:
         self.steps += count
 
 
-def run(total: int, size: int, work: Callable, host: TestHost | None = None, shrink: Callable = lambda: False) -> None:
+def run(total: int, size: int, work: Callable, host: FakeHost | None = None, shrink: Callable = lambda: False) -> None:
     """All chunks; the host's bar gets the steps."""
-    host = host or TestHost()
-    for entries, _ in in_chunks(total, size, work, host, host.bar, shrink):
+    host = host or FakeHost()
+    for entries, _ in run_in_chunks(total, size, work, host, host.bar, shrink):
         assert entries.stop <= total
 
 
@@ -42,7 +42,7 @@ class Work:
 @pytest.mark.parametrize(("total", "at_once"), [(0, 4), (1, 4), (4, 4), (9, 4), (3, 1)])
 def test_every_entry_once_and_in_order(total: int, at_once: int) -> None:
     work, counter = Work(), Counter()
-    run(total, at_once, work, TestHost(counter))
+    run(total, at_once, work, FakeHost(counter))
     assert work.done == list(range(total))
     assert max(work.tried, default=0) <= at_once
     assert counter.steps == total
@@ -50,7 +50,7 @@ def test_every_entry_once_and_in_order(total: int, at_once: int) -> None:
 
 def test_the_chunk_halves_when_memory_runs_out_and_stays_small() -> None:
     work, counter = Work(fits=2), Counter()
-    host = TestHost(counter)
+    host = FakeHost(counter)
     run(11, 8, work, host)
     assert work.done == list(range(11))
     assert work.tried == [8, 4, 2, 2, 2, 2, 2, 1]
@@ -73,13 +73,13 @@ def test_a_single_entry_that_does_not_fit_is_made_smaller() -> None:
 def test_a_single_entry_that_cannot_be_made_smaller_raises_what_it_raised() -> None:
     counter = Counter()
     with pytest.raises(MemoryError, match="the device is full"):
-        run(4, 4, Work(fits=0), TestHost(counter))
+        run(4, 4, Work(fits=0), FakeHost(counter))
     assert counter.steps == 0
 
 
 def test_other_errors_and_interrupts_pass_at_once() -> None:
     for error in (ValueError, KeyboardInterrupt):
-        work, host = Work(fits=0, error=error), TestHost()
+        work, host = Work(fits=0, error=error), FakeHost()
         with pytest.raises(error):
             run(4, 4, work, host)
         assert work.tried == [4]
@@ -96,7 +96,7 @@ def test_an_interrupt_takes_effect_between_chunks() -> None:
 
     work = Work()
     with pytest.raises(Stopped):
-        run(6, 2, work, TestHost(Stops()))
+        run(6, 2, work, FakeHost(Stops()))
     assert work.done == [0, 1]
 
 
@@ -117,5 +117,5 @@ def test_memory_of_a_failed_try_is_free_before_the_next() -> None:
         if entries.stop - entries.start > 1:
             raise MemoryError(held)
 
-    run(2, 2, work, TestHost(free=lambda: seen.append(len(alive))))
+    run(2, 2, work, FakeHost(free=lambda: seen.append(len(alive))))
     assert seen == [0]

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 import tiny_clipseg
 import torch
-from hosts import TestHost
+from fake_host import FakeHost
 from maskwright.core import tensors
 from maskwright.core.errors import InputError, ModelError
 from maskwright.core.text import clipseg
-from maskwright.core.text.last_tensors import LastTensors
 from maskwright.core.text.query import Query, split_prompts
 from maskwright.core.text.segment import NORMALIZATIONS, score, segment
-from maskwright.core.text.selection import Selection, selected, selection_images, stretched
-from maskwright.core.text.tiles import Answers, _tile_starts
+from maskwright.core.text.selection import Selection, render_selection, select, stretch
+from maskwright.core.text.tensor_cache import TensorCache
+from maskwright.core.text.tiles import TiledInference, _tile_starts
 from PIL import Image
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -42,10 +42,10 @@ def segmenter(pair: tuple) -> clipseg.Segmenter:
 
 
 @pytest.fixture(autouse=True)
-def nothing_seen_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def clear_caches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Texts are forgotten between tests, and pictures at once: what one call saw must not answer the next."""
-    monkeypatch.setattr(clipseg, "_TEXTS", LastTensors(1_000_000))
-    monkeypatch.setattr(clipseg, "_PICTURES", LastTensors(0))
+    monkeypatch.setattr(clipseg, "_TEXTS", TensorCache(1_000_000))
+    monkeypatch.setattr(clipseg, "_PICTURES", TensorCache(0))
 
 
 def random_image(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -91,7 +91,7 @@ class Counter:
 def test_stretched_equals_the_earlier_node(case: int) -> None:
     golden = np.load(GOLDEN / "clipseg_masking.npz")
     width, height = golden[f"size{case}"].tolist()
-    result = stretched(torch.from_numpy(golden[f"logits{case}"]).sigmoid(), height, width)
+    result = stretch(torch.from_numpy(golden[f"logits{case}"]).sigmoid(), height, width)
     np.testing.assert_allclose(result.numpy() * 255, golden[f"mask{case}"], atol=1.0)
     np.testing.assert_allclose(tensors.mask_to_image(result).numpy() * 255, golden[f"mask_image{case}"], atol=1.0)
 
@@ -102,8 +102,8 @@ def test_selected_equals_the_earlier_node(case: int) -> None:
     image = torch.from_numpy(golden[f"image{case}"]).unsqueeze(0) / 255
     blur, threshold, dilation = golden[f"params{case}"].tolist()
     probabilities = torch.from_numpy(golden[f"logits{case}"]).unsqueeze(0).sigmoid()
-    selection = selected(probabilities, Selection(blur, threshold, int(dilation)))
-    mask, heat_map = selection_images(image, selection)
+    selection = select(probabilities, Selection(blur, threshold, int(dilation)))
+    mask, heat_map = render_selection(image, selection)
     np.testing.assert_allclose(mask.numpy() * 255, golden[f"mask{case}"], atol=1.0)
     np.testing.assert_allclose(tensors.mask_to_image(mask).numpy() * 255, golden[f"bw{case}"], atol=1.0)
     if case == 2:  # nothing is above the threshold: the earlier node divided 0 by 0
@@ -115,10 +115,10 @@ def test_selected_equals_the_earlier_node(case: int) -> None:
 
 def test_nothing_above_the_threshold_selects_nothing_and_everything_alike_selects_everything() -> None:
     levels = torch.tensor([0.2, 0.9, 1.0]).view(3, 1, 1).expand(3, 30, 40)
-    selection = selected(levels, Selection(blur=3.0, threshold=0.5, dilation_factor=4))
+    selection = select(levels, Selection(blur=3.0, threshold=0.5, dilation_factor=4))
     assert selection[0].max() == 0
     assert selection[1:].min() == 1
-    assert stretched(torch.zeros(1, 8, 8), 8, 8).max() == 0
+    assert stretch(torch.zeros(1, 8, 8), 8, 8).max() == 0
 
 
 def test_blur_and_dilation_keep_their_size_in_the_picture_at_any_resolution() -> None:
@@ -126,10 +126,10 @@ def test_blur_and_dilation_keep_their_size_in_the_picture_at_any_resolution() ->
     small[:, 30:60, 20:50] = 0.9
     large = small.repeat_interleave(2, 1).repeat_interleave(2, 2)
     selection = Selection(2.0, 0.3, 3)
-    one = selected(small, selection)
-    two = torch.nn.functional.avg_pool2d(selected(large, selection, scale=2.0), 2)
+    one = select(small, selection)
+    two = torch.nn.functional.avg_pool2d(select(large, selection, scale=2.0), 2)
     assert (one - two).abs().max() < 0.05
-    assert (one - torch.nn.functional.avg_pool2d(selected(large, selection), 2)).abs().max() > 0.3
+    assert (one - torch.nn.functional.avg_pool2d(select(large, selection), 2)).abs().max() > 0.3
 
 
 @pytest.mark.parametrize(
@@ -150,8 +150,8 @@ def test_impossible_numbers_are_named(arguments: tuple, told: str) -> None:
 def test_a_dilation_wider_than_the_picture_selects_all_of_it() -> None:
     mask = torch.zeros(1, 20, 30)
     mask[0, 0, 0] = 1
-    assert selected(mask, Selection(0, 0.5, 100)).min() == 1
-    assert selected(mask, Selection(0, 0.5, 10**9)).min() == 1
+    assert select(mask, Selection(0, 0.5, 100)).min() == 1
+    assert select(mask, Selection(0, 0.5, 10**9)).min() == 1
 
 
 # The model
@@ -164,8 +164,8 @@ def test_logits_are_those_of_plain_transformers(
 ) -> None:
     image = random_image(*shape)
     with torch.no_grad():
-        activations = segmenter.activations(segmenter.pixel_values(image, OWN))
-        logits = segmenter.logits(activations, segmenter.text_embedding(text))
+        activations = segmenter.encode_image(segmenter.preprocess(image, OWN))
+        logits = segmenter.decode(activations, segmenter.encode_text(text))
     torch.testing.assert_close(logits, plain_logits(pair, image, text), atol=1e-4, rtol=0)
 
 
@@ -227,7 +227,7 @@ def test_inference_mode_in_which_comfyui_runs_nodes_changes_nothing(pair: tuple)
     image = random_image(3, 30, 40, 3)
     expected = segment(image, clipseg.Segmenter(*pair), Query("hair|face"))[:2]
     with torch.inference_mode():
-        segmenter = clipseg.Segmenter(pair[0], clipseg.copy_as(pair[1], torch.float32))
+        segmenter = clipseg.Segmenter(pair[0], clipseg.copy_with_dtype(pair[1], torch.float32))
         inside = segment(image, segmenter, Query("hair|face"))[:2]
     for one, other in zip(inside, expected):
         assert torch.equal(one, other)
@@ -349,14 +349,14 @@ def looked(pair: tuple, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_the_vision_tower_looks_once_at_a_picture_whatever_is_asked(
     pair: tuple, looked: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clipseg, "_PICTURES", LastTensors(1_000_000))
+    monkeypatch.setattr(clipseg, "_PICTURES", TensorCache(1_000_000))
     image = random_image(3, 20, 20, 3)
     segmenter = clipseg.Segmenter(*pair)
     segment(image[:2], segmenter, Query("cat"))
     assert sum(looked) == 2
     again = segment(image, segmenter, Query("dog | sky", "cat"), Selection(threshold=0.1))[:2]
     assert sum(looked) == 3  # the third picture is new
-    monkeypatch.setattr(clipseg, "_PICTURES", LastTensors(0))
+    monkeypatch.setattr(clipseg, "_PICTURES", TensorCache(0))
     anew = segment(image, segmenter, Query("dog | sky", "cat"), Selection(threshold=0.1))[:2]
     assert sum(looked) == 6
     for one, other in zip(again, anew):
@@ -368,12 +368,12 @@ def test_the_vision_tower_looks_once_at_a_picture_whatever_is_asked(
 def test_in_a_batch_only_new_pictures_are_looked_at(
     pair: tuple, looked: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clipseg, "_PICTURES", LastTensors(1_000_000))
+    monkeypatch.setattr(clipseg, "_PICTURES", TensorCache(1_000_000))
     segmenter = clipseg.Segmenter(*pair)
-    pixel_values = segmenter.pixel_values(random_image(4, 20, 20, 3), OWN)
+    pixel_values = segmenter.preprocess(random_image(4, 20, 20, 3), OWN)
     with torch.no_grad():
-        alone = [segmenter.activations(pixel_values[number : number + 1]) for number in (2, 0)]
-        together = segmenter.activations(pixel_values)
+        alone = [segmenter.encode_image(pixel_values[number : number + 1]) for number in (2, 0)]
+        together = segmenter.encode_image(pixel_values)
     assert looked == [1, 1, 2]
     for layer in range(len(together)):
         assert torch.equal(together[layer][2:3], alone[0][layer])
@@ -381,8 +381,8 @@ def test_in_a_batch_only_new_pictures_are_looked_at(
 
 
 def test_nothing_is_kept_without_its_model(pair: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clipseg, "_PICTURES", LastTensors(1_000_000))
-    model = clipseg.copy_as(pair[1], torch.float32)
+    monkeypatch.setattr(clipseg, "_PICTURES", TensorCache(1_000_000))
+    model = clipseg.copy_with_dtype(pair[1], torch.float32)
     segmenter = clipseg.Segmenter(pair[0], model)
     score(random_image(2, 20, 20, 3), segmenter, Query("cat"))
     assert len(clipseg._TEXTS) == 1 and len(clipseg._PICTURES) == 2
@@ -424,19 +424,19 @@ def test_a_text_that_is_too_long_is_cut_and_the_log_says_where(
 
 
 def test_resolution_is_relative_to_the_models_own_size(segmenter: clipseg.Segmenter) -> None:
-    assert segmenter.own_size == OWN
-    assert [segmenter.side(Query("", "", r).scale) for r in (352, 704, 1056)] == [OWN, 2 * OWN, 3 * OWN]
-    assert segmenter.side(384 / 352) == 72  # 69.8 pixels are 8.7 patches: 9
+    assert segmenter.native_size == OWN
+    assert [segmenter.input_side(Query("", "", r).scale) for r in (352, 704, 1056)] == [OWN, 2 * OWN, 3 * OWN]
+    assert segmenter.input_side(384 / 352) == 72  # 69.8 pixels are 8.7 patches: 9
 
 
 def test_a_higher_resolution_is_transformers_with_interpolated_positions(pair: tuple, segmenter) -> None:
     image = random_image(1, 2 * OWN, 2 * OWN, 3)
     query = Query("cat", "", 704)
     inputs = pair[0](text=["cat"], images=Image.new("RGB", (8, 8)), return_tensors="pt")
-    inputs["pixel_values"] = segmenter.pixel_values(image, 2 * OWN)
+    inputs["pixel_values"] = segmenter.preprocess(image, 2 * OWN)
     with torch.no_grad():
         expected = pair[1](**inputs, interpolate_pos_encoding=True).logits.sigmoid()
-    result = Answers(segmenter, query).probabilities(image)
+    result = TiledInference(segmenter, query).predict(image)
     torch.testing.assert_close(result.view_as(expected), expected, atol=1e-4, rtol=0)
 
 
@@ -456,14 +456,14 @@ def test_tiles_see_the_picture_at_full_resolution_and_join_without_seams(
 
     monkeypatch.setattr(segmenter, "activations", lambda pixel_values: [pixel_values.mean(1)])
     monkeypatch.setattr(segmenter, "logits", brightness)
-    answers = Answers(segmenter, Query("cat", "", 1408))
+    inference = TiledInference(segmenter, Query("cat", "", 1408))
     image = random_image(2, 4 * OWN, 4 * OWN, 3)
-    assert (answers.side, answers.tile) == (4 * OWN, 2 * OWN)
-    tiled = answers.probabilities(image)
-    while answers.shrink_tiles():
-        torch.testing.assert_close(answers.probabilities(image), tiled)
-    assert answers.tile == OWN
-    whole = brightness([segmenter.pixel_values(image, 4 * OWN).mean(1)], None).sigmoid()
+    assert (inference.side, inference.tile) == (4 * OWN, 2 * OWN)
+    tiled = inference.predict(image)
+    while inference.shrink_tiles():
+        torch.testing.assert_close(inference.predict(image), tiled)
+    assert inference.tile == OWN
+    whole = brightness([segmenter.preprocess(image, 4 * OWN).mean(1)], None).sigmoid()
     torch.testing.assert_close(tiled, whole)
 
 
@@ -472,9 +472,9 @@ def test_tiles_see_the_picture_at_full_resolution_and_join_without_seams(
 
 def test_progress_a_picture_at_a_time(segmenter: clipseg.Segmenter) -> None:
     counter = Counter()
-    score(random_image(5, 8, 8, 3), segmenter, Query("cat|dog"), host=TestHost(counter))
+    score(random_image(5, 8, 8, 3), segmenter, Query("cat|dog"), host=FakeHost(counter))
     assert counter.steps == 5
-    segment(random_image(3, 8, 8, 3), segmenter, Query("cat|dog"), host=TestHost(counter))
+    segment(random_image(3, 8, 8, 3), segmenter, Query("cat|dog"), host=FakeHost(counter))
     assert counter.steps == 8
 
 
@@ -494,7 +494,7 @@ def test_when_memory_runs_out_the_results_are_the_same(pair: tuple, monkeypatch,
     monkeypatch.setattr(segmenter, "activations", limited)
     monkeypatch.setattr(segmenter, "batch_size", lambda side: 8)
     counter = Counter()
-    result = score(image, segmenter, query, host=TestHost(counter)).masks
+    result = score(image, segmenter, query, host=FakeHost(counter)).masks
     torch.testing.assert_close(result, expected, atol=1 / 255 + 1e-6, rtol=0)
     assert counter.steps == 7
 
@@ -527,7 +527,7 @@ def test_an_interrupt_passes(segmenter: clipseg.Segmenter) -> None:
 
     stops = Stops()
     with pytest.raises(Interrupted):
-        score(random_image(9, 8, 8, 3), segmenter, Query("cat"), host=TestHost(stops))
+        score(random_image(9, 8, 8, 3), segmenter, Query("cat"), host=FakeHost(stops))
     assert stops.steps == 2
 
 
@@ -548,7 +548,7 @@ def test_masking_interrupted_while_prompts_are_encoded(pair: tuple, monkeypatch,
 
     texts = ("cat", "red|blue|green|sky|dog") if negative else ("red|blue|green|sky|dog", "")
     with pytest.raises(Interrupted):
-        score(random_image(1, 8, 8, 3), segmenter, Query(*texts), host=TestHost(Stops()))
+        score(random_image(1, 8, 8, 3), segmenter, Query(*texts), host=FakeHost(Stops()))
     assert len(encoded) == 3
 
 
@@ -585,21 +585,21 @@ def test_segmenter_names_unusable_image_settings(pair: tuple, monkeypatch, name:
     ],
 )
 def test_what_is_no_clipseg_model_is_named(value: object, told: str) -> None:
-    with pytest.raises(InputError, match=f"clipseg_model {told}.*CLIPSeg Model Loader"):
-        clipseg.check_pair(value)
+    with pytest.raises(InputError, match=f"clipseg_model {told}.*as transformers loads them"):
+        clipseg.check_clipseg_model(value)
 
 
 def test_a_swapped_pair_is_named(pair: tuple) -> None:
     with pytest.raises(InputError, match="holds a CLIPSegForImageSegmentation where the CLIPSeg processor should be"):
-        clipseg.check_pair(pair[::-1])
+        clipseg.check_clipseg_model(pair[::-1])
     with pytest.raises(InputError, match="holds a CLIPSegProcessor where the CLIPSeg model should be"):
-        clipseg.check_pair((pair[0], pair[0]))
-    assert clipseg.check_pair(list(pair)) == pair
+        clipseg.check_clipseg_model((pair[0], pair[0]))
+    assert clipseg.check_clipseg_model(list(pair)) == pair
 
 
 def test_a_half_precision_copy_keeps_its_decoder_and_its_original(pair: tuple) -> None:
     before = {name: value.clone() for name, value in pair[1].state_dict().items()}
-    half = clipseg.copy_as(pair[1], torch.bfloat16)
+    half = clipseg.copy_with_dtype(pair[1], torch.bfloat16)
     image = random_image(2, 40, 40, 3)
     exact = score(image, clipseg.Segmenter(*pair), Query("cat"), "none").masks
     rough = score(image, clipseg.Segmenter(pair[0], half), Query("cat"), "none").masks
@@ -641,5 +641,5 @@ def test_an_interrupt_is_obeyed_between_tiles(segmenter: clipseg.Segmenter) -> N
 
     asked = Asked()
     with pytest.raises(Stop):
-        score(random_image(1, 40, 40, 3), segmenter, Query("cat", "", 1056), host=TestHost(asked))
+        score(random_image(1, 40, 40, 3), segmenter, Query("cat", "", 1056), host=FakeHost(asked))
     assert asked.times == 3

@@ -53,7 +53,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def alone(nobodys_models: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def alone(isolated_model_dirs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No network, nothing cached, and none of this machine's models."""
     from huggingface_hub import constants
 

@@ -12,7 +12,7 @@ import torch
 from maskwright.core.errors import InputError
 from maskwright.models import clipseg_loader
 from maskwright.models.clipseg_store import DEMO, ClipsegStore
-from maskwright.nodes import _clipseg, _compat
+from maskwright.nodes import _compat, _text_engine
 from maskwright.nodes import _host as host
 from maskwright.nodes._host import registry
 
@@ -194,7 +194,7 @@ def demo(monkeypatch: pytest.MonkeyPatch) -> tuple:
     pytest.importorskip("transformers")
     monkeypatch.setattr(host, "device", lambda: torch.device("cpu"))
     pair = clipseg_loader.load(DEMO, ClipsegStore())
-    monkeypatch.setattr(_clipseg, "load", lambda name, *_: pair)
+    monkeypatch.setattr(_text_engine, "load", lambda name, *_: pair)
     return pair
 
 
@@ -244,7 +244,7 @@ def test_was_batch_keeps_the_order_of_its_first_version(demo: tuple) -> None:
 def test_was_batch_of_the_third_version_takes_24_images_and_its_model(
     demo: tuple, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_clipseg, "load", lambda name, *_: pytest.fail("the linked model was not used"))
+    monkeypatch.setattr(_text_engine, "load", lambda name, *_: pytest.fail("the linked model was not used"))
     node = CLASSES["CLIPSeg Batch Masking"]()
     two = torch.cat([picture(2), picture(3)])
     inputs = {"image_a": picture(1), "text_a": "red star", "image_b": two, "text_b": "circle", "clipseg_model": demo}

@@ -9,7 +9,8 @@ import pytest
 import torch
 from exact_diffusion import EulerSampler, KnownTarget, SpaceToDepthVae
 from maskwright import NODE_CLASS_MAPPINGS
-from maskwright.core.detail.detail import Backend, DetailerSettings, detail
+from maskwright.core.detail.detail import Backend, detail
+from maskwright.core.detail.settings import DetailerSettings
 from maskwright.core.engine import NoProgress, Pipe
 from maskwright.nodes import _host as host
 from maskwright.nodes._host import detailing, registry
@@ -148,9 +149,9 @@ class NewDifferential:
 def test_differential_diffusion_old_and_new(comfyui: SimpleNamespace, node: type) -> None:
     comfyui.nodes.NODE_CLASS_MAPPINGS["DifferentialDiffusion"] = node
     sampler = HostSampler()
-    assert sampler.with_soft_noise_mask(SimpleNamespace(name="model", model_options={})) == "soft model"
+    assert sampler.add_differential_diffusion(SimpleNamespace(name="model", model_options={})) == "soft model"
     has_it = SimpleNamespace(name="model", model_options={"denoise_mask_function": print})
-    assert sampler.with_soft_noise_mask(has_it) is has_it
+    assert sampler.add_differential_diffusion(has_it) is has_it
 
 
 def test_the_editor_is_told_only_where_one_asked(comfyui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,7 +71,7 @@ def test_a_node_that_this_comfyui_lacks_is_named() -> None:
     with pytest.raises(DependencyError, match="'OSS FLUX' is computed by ComfyUI's node OptimalStepsScheduler"):
         schedulers.sigmas(MODEL, "euler", "OSS FLUX", 3)
     with pytest.raises(DependencyError, match="DifferentialDiffusion.*noise_mask_feather"):
-        HostSampler().with_soft_noise_mask(SimpleNamespace(model_options={}))
+        HostSampler().add_differential_diffusion(SimpleNamespace(model_options={}))
 
 
 def test_an_unknown_scheduler_is_refused_with_those_there_are() -> None:

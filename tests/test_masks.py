@@ -110,7 +110,7 @@ def test_an_impossible_size_is_named(size: object, told: str) -> None:
 @pytest.mark.parametrize("shape", morphology.SHAPES)
 def test_an_element_larger_than_the_picture_costs_no_more_than_one_as_large(shape: str) -> None:
     mask = random_masks(1, 9, 7)
-    for size in (morphology.LARGEST_SIZE, 999.0):
+    for size in (morphology.MAX_SIZE, 999.0):
         assert torch.equal(morphology.dilate(mask, size, shape), morphology.dilate(mask, 41, shape))
         assert torch.equal(morphology.erode(mask, size, shape), morphology.erode(mask, 41, shape))
 

@@ -7,7 +7,7 @@ import errno
 import json
 from pathlib import Path
 
-import pretended_cuda
+import fake_cuda
 import pytest
 import torch
 import torch.nn.functional as F
@@ -401,7 +401,7 @@ def test_predict_resizes_on_the_cpu_for_other_accelerators(model: MODNet, monkey
         return interpolate(values, *args, **options)
 
     monkeypatch.setattr(F, "interpolate", watched)
-    with pretended_cuda.pretended("mps") as device:
+    with fake_cuda.fake_device("mps") as device:
         masks = modnet.predict(copy.deepcopy(model).to(device), image)
     torch.testing.assert_close(masks, expected)
     assert by_area and set(by_area) == {"cpu"}

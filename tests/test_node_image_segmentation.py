@@ -28,7 +28,7 @@ PLAIN = ["false", 240, 20, 10, "false"]
 
 
 @pytest.fixture(autouse=True)
-def folder(nobodys_models: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(isolated_model_dirs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """ComfyUI's models/rembg, and nothing else where models could be."""
     monkeypatch.setattr(host, "device", lambda: torch.device("cpu"))
     monkeypatch.setattr(host, "model_folders", lambda kind: [tmp_path / "models" / kind])
@@ -48,7 +48,7 @@ class Red:
 
     masks_per_image = 1
 
-    def masks(self, picture: torch.Tensor) -> torch.Tensor:
+    def predict_masks(self, picture: torch.Tensor) -> torch.Tensor:
         return picture[..., 0].unsqueeze(0)  # [H,W] -> [1,H,W]
 
 
@@ -129,7 +129,7 @@ def test_values_of_a_saved_file_run(red: list[str]) -> None:
     cutouts, masks = run(*SAVED, images=portrait(batch=2))
     assert cutouts.shape == (2, 48, 40, 4) and masks.shape == (2, 48, 40)
     assert red == ["isnet-general-use"]
-    expected = background_ops.remove(portrait(batch=2), Red(), trimap.MattingSettings(230, 20, 10))
+    expected = background_ops.remove_background(portrait(batch=2), Red(), trimap.MattingSettings(230, 20, 10))
     assert torch.equal(cutouts, expected[0]) and torch.equal(masks, expected[1])
     assert torch.equal(cutouts[..., 3], masks)
 
@@ -224,11 +224,11 @@ def test_where_onnx_runtime_has_no_memory_left_comfyuis_models_make_room(monkeyp
     done = []
 
     class Short(Red):
-        def masks(self, picture: torch.Tensor) -> torch.Tensor:
+        def predict_masks(self, picture: torch.Tensor) -> torch.Tensor:
             done.append("mask")
             if "unload" not in done:
                 raise MemoryError("u2net.onnx: Failed to allocate memory")
-            return super().masks(picture)
+            return super().predict_masks(picture)
 
     management = types.ModuleType("comfy.model_management")
     management.unload_all_models = lambda: done.append("unload")

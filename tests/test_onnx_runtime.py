@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hosts import TestHost
+from fake_host import FakeHost
 from maskwright.core.errors import DependencyError, ModelError
 from maskwright.models import onnx_runtime
 
@@ -187,7 +187,7 @@ def test_open_session_frees_memory_of_a_full_gpu(
     computer: Callable, caplog: pytest.LogCaptureFixture, said: str
 ) -> None:
     runtime = computer(GPU_ONLY, has=[CUDA, CPU], starts=[CUDA, CPU])
-    host = TestHost()
+    host = FakeHost()
 
     def fault(providers: list) -> None:
         if providers != [CPU] and not host.freed:
@@ -207,7 +207,7 @@ def test_open_session_warns_of_a_gpu_that_is_too_small(computer: Callable, caplo
             raise RuntimeError(NO_MEMORY)
 
     runtime.fault = fault
-    host = TestHost()
+    host = FakeHost()
     session = onnx_runtime.open_session(Path("big.onnx"), GPU_THERE, "Get it again", host)
     assert session.get_providers() == [CPU] and host.freed == 1
     (warning,) = warnings(caplog)
@@ -271,7 +271,7 @@ def test_open_session_retries_after_freeing_memory(computer: Callable, error: Ex
             raise failure
 
     runtime.fault = fault
-    host = TestHost()
+    host = FakeHost()
     session = onnx_runtime.open_session(Path("model.onnx"), NO_GPU, "Get it again", host)
     assert session.get_providers() == [CPU] and host.freed == 1
 

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import tiny_onnx
 import torch
-from hosts import TestHost
+from fake_host import FakeHost
 from maskwright.core import tensors
 from maskwright.core.cutout import remove as cutouts
 from maskwright.core.errors import DependencyError, InputError, ModelError
@@ -43,7 +43,7 @@ def plain() -> types.ModuleType:
 
 
 @pytest.fixture(autouse=True)
-def alone(nobodys_models: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def alone(isolated_model_dirs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No sessions from other tests."""
     monkeypatch.setenv("U2NET_HOME", str(tmp_path / "u2net home"))
     monkeypatch.setenv("MODEL_CHECKSUM_DISABLED", "1")  # for rembg's own way, which checks what it finds
@@ -100,7 +100,7 @@ def test_masks_equal_those_of_rembg(
 
     with monkeypatch.context() as patched:
         patched.setattr(pooch, "retrieve", lambda *_, **__: pytest.fail("rembg downloads behind our back"))
-        found = load(name, folder).masks(image)
+        found = load(name, folder).predict_masks(image)
     session = plain.new_session(known_as)  # the long way, through its own folders
     expected = plain.remove(tensors.to_pil(image), session=session, only_mask=True)
     assert found.shape == (1, 60, 90)
@@ -115,7 +115,7 @@ def test_masks_of_clothes_do_not_mix_classes(plain: types.ModuleType, folder: Pa
         image[20:70, 60 + 60 * part : 120 + 60 * part, part] = 1
     source = load("u2net_cloth_seg", folder)
     assert source.masks_per_image == 3
-    masks = source.masks(image)
+    masks = source.predict_masks(image)
     assert masks.shape == (3, 90, 300)
     assert set(masks.unique().tolist()) == {0.0, 1.0}
     assert (masks.sum(0) <= 1).all()
@@ -131,7 +131,7 @@ def test_masks_of_a_constant_output_are_empty(
     plain: types.ModuleType, folder: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
     tiny_onnx.write(folder / "u2net.onnx", weights=[[0.0, 0.0, 0.0]])
-    masks = load("u2net", folder).masks(make_image())
+    masks = load("u2net", folder).predict_masks(make_image())
     assert (masks == 0).all()
     assert not [warning for warning in recwarn if warning.category is RuntimeWarning]
 
@@ -143,14 +143,14 @@ def test_masks_of_images_of_any_size(
 ) -> None:
     tiny_onnx.write(folder / "u2net.onnx")
     image = torch.rand(height, width, channels, generator=torch.Generator().manual_seed(1))
-    masks = load("u2net", folder).masks(image)
+    masks = load("u2net", folder).predict_masks(image)
     assert masks.shape == (1, height, width) and masks.isfinite().all()
-    assert torch.equal(masks, load("u2net", folder).masks(image[..., :3]))
+    assert torch.equal(masks, load("u2net", folder).predict_masks(image[..., :3]))
 
 
 def test_masks_of_a_black_image(plain: types.ModuleType, folder: Path) -> None:
     tiny_onnx.write(folder / "u2net.onnx")
-    assert (load("u2net", folder).masks(torch.zeros(5, 5, 3)) == 0).all()
+    assert (load("u2net", folder).predict_masks(torch.zeros(5, 5, 3)) == 0).all()
 
 
 # What rembg knows
@@ -208,7 +208,7 @@ def test_load_runs_own_files_like_the_nearest_model(
     needs(like)
     tiny_onnx.write(folder / f"{name}.onnx", side)
     image = make_image(50, 40)
-    found = load(f"{name}.onnx", folder).masks(image)
+    found = load(f"{name}.onnx", folder).predict_masks(image)
 
     model = catalog.REMBG[like]
     shown = np.array(tensors.to_pil(image).resize((seen, seen), Image.Resampling.LANCZOS)) / 255.0
@@ -225,7 +225,7 @@ def test_load_recognises_clothes_by_name(plain: types.ModuleType, folder: Path, 
     tiny_onnx.write(folder / "my cloth model.onnx", size, **CLASSES)
     image = torch.zeros(60, 90, 3)
     image[:, 30:60, 0] = image[:, 60:, 2] = 1  # nothing, red and blue, side by side
-    masks = load("my cloth model.onnx", folder).masks(image)
+    masks = load("my cloth model.onnx", folder).predict_masks(image)
     assert masks.shape == (3, 60, 90)
     assert set(masks.unique().tolist()) == {0.0, 1.0} and not masks[1].any()
     assert masks[0, :, 33:57].all() and masks[2, :, 63:].all() and not masks[:, :, :27].any()
@@ -258,12 +258,12 @@ def test_load_caches_sessions(plain: types.ModuleType, folder: Path, monkeypatch
 
 def test_load_reads_a_replaced_file(plain: types.ModuleType, folder: Path) -> None:
     tiny_onnx.write(folder / "u2net.onnx")
-    before = load("u2net", folder).masks(make_image())
+    before = load("u2net", folder).predict_masks(make_image())
     tiny_onnx.write(folder / "u2net.onnx", weights=[[0.0, 0.0, -1.0]])
     import os
 
     os.utime(folder / "u2net.onnx", (1, 1))
-    assert not torch.equal(load("u2net", folder).masks(make_image()), before)
+    assert not torch.equal(load("u2net", folder).predict_masks(make_image()), before)
 
 
 def test_load_logs_file_and_provider_once(
@@ -280,10 +280,10 @@ def test_load_logs_file_and_provider_once(
 def test_release_frees_sessions(plain: types.ModuleType, folder: Path) -> None:
     tiny_onnx.write(folder / "u2net.onnx")
     in_use = load("u2net", folder)
-    expected = in_use.masks(make_image())
+    expected = in_use.predict_masks(make_image())
     inner = weakref.ref(in_use._session.inner_session._session)
     background_models.release()
-    assert torch.equal(in_use.masks(make_image()), expected), "a run can go on using its session"
+    assert torch.equal(in_use.predict_masks(make_image()), expected), "a run can go on using its session"
     second = load("u2net", folder)
     assert second is not in_use
     del in_use
@@ -378,13 +378,13 @@ def test_masks_rejects_nan_and_infinity(
 
     inner.run = spoil
     with pytest.raises(ModelError, match=rf"{name}\.onnx failed .*it answered with {kind}"):
-        source.masks(make_image())
+        source.predict_masks(make_image())
 
 
 def test_masks_of_large_logits(plain: types.ModuleType, folder: Path, recwarn: pytest.WarningsRecorder) -> None:
     needs("birefnet-general")
     tiny_onnx.write(folder / "birefnet-general.onnx", 1024, [[1e6, 0.0, 0.0]])
-    masks = load("birefnet-general", folder).masks(make_image())
+    masks = load("birefnet-general", folder).predict_masks(make_image())
     assert masks.min() == 0 and masks.max() == 1
     assert not [warning for warning in recwarn if warning.category is RuntimeWarning]
 
@@ -400,7 +400,7 @@ def test_masks_names_the_model_that_fails(
 
     monkeypatch.setattr(source._session, "predict", fail, raising=False)
     with pytest.raises(ModelError, match=r"u2net\.onnx failed on an image of 90 x 60 \(shapes do not fit\)"):
-        source.masks(make_image())
+        source.predict_masks(make_image())
 
 
 def numpy_error() -> None:
@@ -422,8 +422,8 @@ def test_masks_retries_after_releasing_memory(
     """If the retry fails too, the file is not blamed."""
     tiny_onnx.write(folder / "u2net.onnx")
     source, images = load("u2net", folder), make_image()[None]
-    expected = cutouts.remove(images, source)[1]
-    predict, failures, host = source._session.predict, [True, False], TestHost()
+    expected = cutouts.remove_background(images, source)[1]
+    predict, failures, host = source._session.predict, [True, False], FakeHost()
 
     def run_short(image: Image.Image) -> list[Image.Image]:
         if not failures or failures.pop(0):
@@ -431,10 +431,10 @@ def test_masks_retries_after_releasing_memory(
         return predict(image)
 
     monkeypatch.setattr(source._session, "predict", run_short, raising=False)
-    assert torch.equal(cutouts.remove(images, source, host=host)[1], expected)
+    assert torch.equal(cutouts.remove_background(images, source, host=host)[1], expected)
     assert host.freed == 1
     with pytest.raises(MemoryError, match=r"not enough memory to run .*u2net\.onnx") as caught:
-        cutouts.remove(images, source)
+        cutouts.remove_background(images, source)
     assert "delete" not in str(caught.value).lower()
 
 
@@ -459,8 +459,8 @@ def test_masks_prints_and_warns_nothing(
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6), str(path))
     source = load("mine.onnx", folder)
     with pytest.raises(ModelError, match="cannot be reshaped"):
-        source.masks(make_image())
-    load(DEMO, folder).masks(make_image())
+        source.predict_masks(make_image())
+    load(DEMO, folder).predict_masks(make_image())
     assert capfd.readouterr() == ("", "")
     assert not recwarn.list
 
@@ -534,7 +534,7 @@ def test_load_of_modnet_needs_no_rembg_and_caches(folder: Path, monkeypatch: pyt
     image = make_image()
     placed, shown = [], []
 
-    class Host(TestHost):
+    class Host(FakeHost):
         def on_device(self, model: torch.nn.Module, copy_as: Callable) -> torch.nn.Module:
             placed.append(model)
             return copy_as(model, torch.float16)
@@ -546,9 +546,9 @@ def test_load_of_modnet_needs_no_rembg_and_caches(folder: Path, monkeypatch: pyt
     monkeypatch.setattr(modnet, "predict", predict)  # what it does has tests of its own
     source = background_models.load("modnet-p", BackgroundStore([folder]), host=Host())
     assert source.masks_per_image == 1
-    assert torch.equal(source.masks(image), image[..., 0].unsqueeze(0))
-    assert torch.equal(source.masks(image), image[..., 0].unsqueeze(0))
-    background_models.load("modnet-p", BackgroundStore([folder]), host=Host()).masks(image)
+    assert torch.equal(source.predict_masks(image), image[..., 0].unsqueeze(0))
+    assert torch.equal(source.predict_masks(image), image[..., 0].unsqueeze(0))
+    background_models.load("modnet-p", BackgroundStore([folder]), host=Host()).predict_masks(image)
     assert placed[0] is placed[1] is placed[2], "placed again for each image, and loaded once"
     for (name, weight), used in zip(model.state_dict().items(), shown[0].state_dict().values()):
         assert torch.equal(weight, used), name  # in full precision
@@ -577,6 +577,6 @@ def test_masks_of_the_demo_model(plain: types.ModuleType) -> None:
     image = torch.full((200, 200, 3), 0.1)
     image[60:140, 60:140] = torch.tensor([0.9, 0.3, 0.2])
     source = background_models.load(DEMO, BackgroundStore())
-    mask = source.masks(image)[0]
+    mask = source.predict_masks(image)[0]
     inside = mask[70:130, 70:130].mean()
     assert inside > 0.8 and mask[:40].mean() < 0.2

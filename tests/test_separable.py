@@ -72,14 +72,14 @@ def test_gaussian_is_scipys_at_both_borders(border: str, radius: int) -> None:
     lines = random_image(1, 9, 4, 1)[0, ..., 0]
     sigma = radius / 3
     expected = ndimage.gaussian_filter1d(lines.double().numpy(), sigma, axis=0, mode=border, radius=radius)
-    blurred = separable.filter_lines(lines[None], separable.gaussian(9, radius, sigma, border, CPU))
+    blurred = separable.filter_lines(lines[None], separable.gaussian_matrix(9, radius, sigma, border, CPU))
     np.testing.assert_allclose(blurred[0].numpy(), expected, atol=1e-6)
 
 
 def test_zeros_stay_exactly_zero() -> None:
     lines = torch.zeros(1, 100, 4)
     lines[:, 40] = 1
-    blurred = separable.filter_lines(lines, separable.gaussian(100, 7, 3.0, "mirror", CPU))
+    blurred = separable.filter_lines(lines, separable.gaussian_matrix(100, 7, 3.0, "mirror", CPU))
     assert blurred[:, :33].eq(0).all() and blurred[:, 48:].eq(0).all() and blurred[:, 33:48].gt(0).all()
 
 

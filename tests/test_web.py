@@ -14,7 +14,7 @@ import pytest
 import torch
 from maskwright.core import masks, morphology, previews, tensors
 from maskwright.core.text.segment import NORMALIZATIONS
-from maskwright.core.text.selection import Selection, selected, stretched
+from maskwright.core.text.selection import Selection, select, stretch
 from maskwright.nodes import _view
 from pack import ROOT
 
@@ -72,8 +72,12 @@ def arithmetic_cases() -> list[tuple[dict, dict[str, torch.Tensor | np.ndarray]]
         )
     ):
         values = blobs(*size, number, empty)
-        got = selected(values, Selection(*settings), scale)
-        arrays = {"input": values, "selected": got, "levels": (previews.grey_levels(got) * 255).round().to(torch.uint8)}
+        got = select(values, Selection(*settings), scale)
+        arrays = {
+            "input": values,
+            "selected": got,
+            "levels": (previews.map_to_greys(got) * 255).round().to(torch.uint8),
+        }
         names = dict(zip(("blur", "threshold", "dilation_factor"), settings))
         add("selection", arrays, settings=names, scale=scale, width=size[0], height=size[1])
 
@@ -81,7 +85,7 @@ def arithmetic_cases() -> list[tuple[dict, dict[str, torch.Tensor | np.ndarray]]
         values = blobs(352, 352, number)
         for normalization in NORMALIZATIONS:
             if normalization == "stretch":
-                mask = stretched(values, new[1], new[0])
+                mask = stretch(values, new[1], new[0])
             else:
                 mask = tensors.resize_mask(values, new[1], new[0], "bicubic")
             facts = {"width": 352, "height": 352, "newWidth": new[0], "newHeight": new[1]}
@@ -93,8 +97,8 @@ def arithmetic_cases() -> list[tuple[dict, dict[str, torch.Tensor | np.ndarray]]
     ramp = (torch.arange(256) + 0.5) / 256
     edges = torch.cat([ramp, torch.tensor([0.0, 1.0, 1 / 256, 255 / 256])]).view(1, 1, -1)
     arrays = {
-        "viridis": (previews.colour_map(ramp.view(1, 1, -1)) * 255).round().to(torch.uint8).numpy(),
-        "greys": (previews.grey_levels(ramp.view(1, 1, -1)) * 255).round().to(torch.uint8).numpy(),
+        "viridis": (previews.apply_color_map(ramp.view(1, 1, -1)) * 255).round().to(torch.uint8).numpy(),
+        "greys": (previews.map_to_greys(ramp.view(1, 1, -1)) * 255).round().to(torch.uint8).numpy(),
         "values": edges,
         "steps": (edges * 256).clamp(0, 255).to(torch.uint8).numpy(),
     }

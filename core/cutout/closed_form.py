@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from ..packages import import_scipy
-from ..progress import UNREPORTED, Part
+from ..progress import NO_STAGE, StageProgress
 from .pymatting import import_pymatting
 
 if TYPE_CHECKING:
@@ -32,19 +32,19 @@ _WINDOWS_AT_ONCE = 1 << 15  # as many as the cache holds
 REACH = 2  # two pixels share a 3x3 window if they are at most this far apart in x and in y
 
 
-def solve(colours: np.ndarray, sure: np.ndarray, unknown: np.ndarray, work: Part) -> np.ndarray:
+def solve(colours: np.ndarray, sure: np.ndarray, unknown: np.ndarray, work: StageProgress) -> np.ndarray:
     """Alpha of the unknown pixels, in raster order, float64 in 0..1."""
     if not unknown.any():
         return np.empty(0)
     matrix, right = _equations(colours, sure == 1, unknown, work)
-    work.reach(_AFTER_EQUATIONS)
+    work.advance_to(_AFTER_EQUATIONS)
     precondition = _preconditioner(matrix)
-    work.reach(_AFTER_PRECONDITIONER)
+    work.advance_to(_AFTER_PRECONDITIONER)
     return _conjugate_gradient(matrix, right, precondition, work).clip(0, 1)
 
 
 def _equations(
-    colours: np.ndarray, foreground: np.ndarray, unknown: np.ndarray, work: Part = UNREPORTED
+    colours: np.ndarray, foreground: np.ndarray, unknown: np.ndarray, work: StageProgress = NO_STAGE
 ) -> tuple[csr_matrix, np.ndarray]:
     """The linear equations of closed-form matting for the unknown pixels alone: ``matrix @ alpha = right``.
 
@@ -63,7 +63,7 @@ def _equations(
     # stencil[k] holds L(i, j) of every pixel i with j = the k-th of the 5 x 5 pixels around it, in raster order.
     stencil = np.zeros((25, count + 1))
     for rows, laplacian, done in _windows(colours, unknown, row_of, width):
-        work.reach(_AFTER_EQUATIONS * done)
+        work.advance_to(_AFTER_EQUATIONS * done)
         for (i, j), value in laplacian:
             stencil[_PLACE[i][j]][rows[i]] += value
             if i != j:
@@ -117,12 +117,18 @@ def _window_laplacian(colours: np.ndarray) -> Iterator[_Entry]:
     c = colours - colours.mean(axis=1, keepdims=True)
     covariance = np.einsum("pin,qin->pqn", c, c) / 9
     covariance[(0, 1, 2), (0, 1, 2)] += _EPSILON / 9
-    # The inverse of a symmetric 3 x 3 matrix: cross products of its rows over its determinant.
-    cofactors = np.cross(covariance[[1, 2, 0]], covariance[[2, 0, 1]], axis=1)
-    inverse = cofactors / np.einsum("qn,qn->n", covariance[0], cofactors[0])
-    whitened = np.einsum("pqn,qin->pin", inverse, c)
+    # With ``covariance = L L^T`` and ``L w = c`` the product is ``w_i . w_j``. An explicit inverse loses all its digits
+    # where the colours of a window lie on a line, as in grey images.
+    whitened = np.empty_like(c)
+    factor = np.empty_like(covariance)
+    for p in range(3):
+        for q in range(p):
+            factor[p, q] = (covariance[p, q] - (factor[p, :q] * factor[q, :q]).sum(axis=0)) / factor[q, q]
+        left = covariance[p, p] - (factor[p, :p] ** 2).sum(axis=0)
+        factor[p, p] = np.sqrt(np.maximum(left, _EPSILON / 9))  # never less, but for rounding
+        whitened[p] = (c[p] - (factor[p, :p, None] * whitened[:p]).sum(axis=0)) / factor[p, p]
     for i in range(9):
-        affinity = (1 + np.einsum("pn,pjn->jn", whitened[:, i], c[:, i:])) / 9
+        affinity = (1 + np.einsum("pn,pjn->jn", whitened[:, i], whitened[:, i:])) / 9
         for j in range(i, 9):
             yield (i, j), (i == j) - affinity[j - i]
 
@@ -159,7 +165,7 @@ def _conjugate_gradient(
     matrix: csr_matrix,
     right: np.ndarray,
     precondition: _Preconditioner,
-    work: Part,
+    work: StageProgress,
     tolerance: float = 1e-6,
     most_steps: int = 2000,
 ) -> np.ndarray:
@@ -193,13 +199,15 @@ def _conjugate_gradient(
             return solution
         # The residual shrinks by about the same factor at each step.
         done = math.log(size / left) / math.log(size / goal) if 0 < left < size else 0
-        work.reach(_AFTER_PRECONDITIONER + (AFTER_ALPHA - _AFTER_PRECONDITIONER) * done)
+        work.advance_to(_AFTER_PRECONDITIONER + (AFTER_ALPHA - _AFTER_PRECONDITIONER) * done)
         towards = precondition(residual)
         energy, before = inner(residual, towards), energy
         direction *= energy / before
         direction += towards
     logger.warning(
-        "Alpha matting ended early, with a residual of %.1e of the equations' right side.",
+        "Alpha matting stopped before it reached its tolerance (residual %.1e, tolerance %.0e), so transparency along "
+        "the edges may be wrong. Lower alpha_matting_erode_size, or turn alpha_matting off.",
         math.sqrt(inner(residual, residual)) / size,
+        tolerance,
     )
     return solution

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from .. import tensors
+from .downscaled import bounding_slices, sample_at
 from .pymatting import import_pymatting
-from .smaller import sample_at, surrounding
 
 # Foreground colours of a larger picture are estimated on the part around the unknown pixels, and on a smaller copy of
 # it where that part is larger too. A pixel costs about 64 bytes.
@@ -23,11 +23,11 @@ def estimate_foreground(colours: np.ndarray, alpha: np.ndarray, unknown: np.ndar
         return _multi_level(colours, alpha)[0]
     # Far from the unknown pixels alpha is 0 or 1, and the foreground is the picture itself.
     foreground = colours.copy()
-    part = surrounding(unknown, 16)
+    part = bounding_slices(unknown, 16)
     if alpha[part].size <= _MOST_FOREGROUND_PIXELS:
         foreground[part] = _multi_level(colours[part], alpha[part])[0]
     else:
-        foreground[part][unknown[part]] = _foreground_smaller(colours[part], alpha[part], unknown[part])
+        foreground[part][unknown[part]] = _estimate_downscaled(colours[part], alpha[part], unknown[part])
     return foreground
 
 
@@ -48,7 +48,7 @@ def _multi_level(colours: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np
             numba.set_num_threads(threads)
 
 
-def _foreground_smaller(colours: np.ndarray, alpha: np.ndarray, unknown: np.ndarray) -> np.ndarray:
+def _estimate_downscaled(colours: np.ndarray, alpha: np.ndarray, unknown: np.ndarray) -> np.ndarray:
     """Foreground of the unknown pixels ``[n,3]``: estimated on a smaller picture, then moved as little as makes
     ``alpha F + (1 - alpha) B`` the picture again (Forte, *Approximate Fast Foreground Colour Estimation*, 2021)."""
     share = math.sqrt(_MOST_FOREGROUND_PIXELS / alpha.size)

@@ -26,11 +26,11 @@ from .. import morphology, tensors
 from ..engine import NoProgress, Progress
 from ..errors import InputError
 from ..packages import import_scipy
-from ..progress import Part
+from ..progress import StageProgress
 from . import closed_form
+from .downscaled import MAX_UNKNOWNS, bounding_slices, solve_downscaled
 from .foreground import estimate_foreground
-from .smaller import MOST_UNKNOWNS, solve_smaller, surrounding
-from .trimap import MattingSettings, trimap, why_unsolvable
+from .trimap import MattingSettings, explain_unsolvable, make_trimap
 
 logger = logging.getLogger(__name__)
 
@@ -61,36 +61,36 @@ def matte(
         DependencyError: pymatting or scipy is missing or does not work.
     """
     settings = settings or MattingSettings()
-    work = Part(progress or NoProgress(), STEPS)
+    work = StageProgress(progress or NoProgress(), STEPS)
     if image.ndim != 3 or mask.shape != image.shape[:2]:
         raise InputError(
             f"mask is {list(mask.shape)} and image is {list(image.shape)}",
             "Give a mask [height, width] of the size of the image [height, width, channels]",
         )
     device = image.device
-    colours = tensors.rgb(image).detach().to("cpu", torch.float32)
+    colours = tensors.drop_alpha(image).detach().to("cpu", torch.float32)
     mask = mask.detach().to("cpu", torch.float32)
-    sure = trimap(mask, settings.foreground_threshold, settings.background_threshold, settings.erode_size).numpy()
+    sure = make_trimap(mask, settings.foreground_threshold, settings.background_threshold, settings.erode_size).numpy()
 
-    reason = why_unsolvable(sure, settings)
+    reason = explain_unsolvable(sure, settings)
     if reason:
         logger.warning("Alpha matting was skipped and the plain mask is used: %s.", reason)
-        work.reach(1)
+        work.advance_to(1)
         return mask.to(device, copy=True), colours.to(device, copy=True)
     unknown = sure == 0.5
     if not unknown.any():  # a mask with hard edges, every pixel of which is sure
-        work.reach(1)
+        work.advance_to(1)
         return torch.from_numpy(sure).to(device), colours.to(device, copy=True)
 
-    work.reach(0)
+    work.advance_to(0)
     alpha = _alpha(colours.numpy(), sure, unknown, work)
-    work.reach(closed_form.AFTER_ALPHA)
+    work.advance_to(closed_form.AFTER_ALPHA)
     foreground = estimate_foreground(colours.numpy(), alpha, unknown)
-    work.reach(1)
+    work.advance_to(1)
     return torch.from_numpy(alpha).to(device), torch.from_numpy(foreground).to(device)
 
 
-def cutout(
+def compose_cutout(
     image: torch.Tensor,
     alpha: torch.Tensor,
     foreground: torch.Tensor | None = None,
@@ -107,7 +107,7 @@ def cutout(
     Returns:
         ``[...,H,W,4]``; all four channels are 0 where alpha is 0.
     """
-    colours = tensors.rgb(image if foreground is None else foreground).float()
+    colours = tensors.drop_alpha(image if foreground is None else foreground).float()
     alpha = alpha.to(colours)
     if out is None:
         out = colours.new_empty((*colours.shape[:-1], 4))
@@ -138,12 +138,12 @@ def post_process(mask: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.stack(hard).astype(np.float32)).to(mask.device)
 
 
-def _alpha(colours: np.ndarray, sure: np.ndarray, unknown: np.ndarray, work: Part) -> np.ndarray:
+def _alpha(colours: np.ndarray, sure: np.ndarray, unknown: np.ndarray, work: StageProgress) -> np.ndarray:
     """Alpha ``[H,W]``, float32, from colours ``[H,W,3]`` and a trimap: solved where unknown, the trimap elsewhere."""
-    part = surrounding(unknown, closed_form.REACH)
+    part = bounding_slices(unknown, closed_form.REACH)
     alpha = sure.copy()
-    if np.count_nonzero(unknown) <= MOST_UNKNOWNS:
+    if np.count_nonzero(unknown) <= MAX_UNKNOWNS:
         alpha[unknown] = closed_form.solve(colours[part], sure[part], unknown[part], work)
     else:
-        alpha[unknown] = solve_smaller(colours[part], sure[part], unknown[part], work)
+        alpha[unknown] = solve_downscaled(colours[part], sure[part], unknown[part], work)
     return alpha

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import torch
 
 from .. import tensors
-from ..batching import in_chunks
+from ..batching import run_in_chunks
 from ..engine import Host, MaskSource
-from ..memory import STAND_ALONE
+from ..memory import STANDALONE_HOST
 from . import matting
 from .trimap import MattingSettings
 
@@ -24,12 +24,12 @@ EDGES = "edges"
 _SUBJECT_STEPS = 24  # finding the subject usually takes less than a quarter of the time of alpha matting
 
 
-def remove(
+def remove_background(
     images: torch.Tensor,
     source: MaskSource,
     settings: MattingSettings | None = None,
     post_process: bool = False,
-    host: Host = STAND_ALONE,
+    host: Host = STANDALONE_HOST,
     begin: Callable[[str], None] = lambda phase: None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Cut out of every image what ``source`` selects.
@@ -55,7 +55,7 @@ def remove(
     def work(entries: slice) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
         image = images[entries.start]
         begin(SUBJECT)
-        masks = source.masks(image)
+        masks = source.predict_masks(image)
         if post_process:
             masks = matting.post_process(masks)
         masks = masks.to(images.device)
@@ -67,10 +67,10 @@ def remove(
 
     cutouts = tensors.empty((batch, n, height, width, 4), images.device)
     alphas = tensors.empty((batch, n, height, width), images.device)
-    for entries, layers in in_chunks(batch, 1, work, host, progress):
+    for entries, layers in run_in_chunks(batch, 1, work, host, progress):
         image = images[entries.start]
         for part, (alpha, foreground) in enumerate(layers):
             alpha = alpha * image[..., 3] if channels == 4 else alpha
-            matting.cutout(image, alpha, foreground, out=cutouts[entries.start, part])
+            matting.compose_cutout(image, alpha, foreground, out=cutouts[entries.start, part])
             alphas[entries.start, part] = alpha
     return cutouts.view(batch, n * height, width, 4), alphas.view(batch * n, height, width)

@@ -30,7 +30,7 @@ class MattingSettings:
         check_whole_number(self.erode_size, "alpha_matting_erode_size", 0)
 
 
-def trimap(
+def make_trimap(
     mask: torch.Tensor, foreground_threshold: float = 240, background_threshold: float = 20, erode_size: int = 10
 ) -> torch.Tensor:
     """Which pixels are surely foreground (1), surely background (0), or unknown (0.5).
@@ -62,7 +62,7 @@ def trimap(
     return torch.where(background > 0, 0.0, (1 + foreground) / 2).to(mask.device)
 
 
-def why_unsolvable(sure: np.ndarray, settings: MattingSettings) -> str | None:
+def explain_unsolvable(sure: np.ndarray, settings: MattingSettings) -> str | None:
     """Why a trimap cannot be solved, or None."""
     height, width = sure.shape
     if not (sure == 1).any():

@@ -10,7 +10,7 @@ from ..errors import InputError
 # The published model looks at pictures of this size, and resolutions are given as if every model did.
 RESOLUTION = 352
 RESOLUTION_STEP = 32
-LARGEST_RESOLUTION = 2048
+MAX_RESOLUTION = 2048
 
 
 def split_prompts(text: str | None, name: str = "text") -> list[str]:
@@ -53,7 +53,7 @@ class Query:
     def __post_init__(self) -> None:
         split_prompts(self.text)
         split_prompts(self.negative_text, "negative_text")
-        resolution = check_whole_number(self.resolution, "resolution", RESOLUTION, LARGEST_RESOLUTION)
+        resolution = check_whole_number(self.resolution, "resolution", RESOLUTION, MAX_RESOLUTION)
         if resolution % RESOLUTION_STEP:
             raise InputError(
                 f"resolution is {resolution}, which is not a multiple of {RESOLUTION_STEP}",

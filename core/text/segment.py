@@ -12,14 +12,14 @@ from typing import NamedTuple
 import torch
 
 from .. import tensors
-from ..batching import in_chunks
+from ..batching import run_in_chunks
 from ..checks import check_choice
 from ..engine import Host, TextMaskEngine
-from ..memory import STAND_ALONE
-from ..side_by_side import rows_side_by_side
+from ..memory import STANDALONE_HOST
+from ..parallel import parallel_rows
 from .query import Query
-from .selection import Selection, selected, selection_images, stretched
-from .tiles import Answers
+from .selection import Selection, render_selection, select, stretch
+from .tiles import TiledInference
 
 NORMALIZATIONS = ("stretch", "none")
 
@@ -55,14 +55,14 @@ def score(
     engine: TextMaskEngine,
     query: Query,
     normalization: str = "stretch",
-    host: Host = STAND_ALONE,
+    host: Host = STANDALONE_HOST,
     keep: int = 0,
 ) -> Scores:
     """Score every pixel by how likely it is what the query names.
 
     Args:
         image: ``[B,H,W,3 or 4]``; alpha is ignored.
-        normalization: ``stretch`` scales each mask as `stretched` does; ``none`` returns the probability itself.
+        normalization: ``stretch`` scales each mask as `stretch` does; ``none`` returns the probability itself.
         keep: For how many images the probabilities are returned too.
 
     Raises:
@@ -71,18 +71,20 @@ def score(
     check_choice(normalization, "normalization", NORMALIZATIONS)
     height, width = image.shape[1:3]
     progress = host.progress(len(image))
-    answers = Answers(engine, query, progress)
+    inference = TiledInference(engine, query, progress)
 
     def work(entries: slice) -> tuple[torch.Tensor, ...]:
-        probabilities = answers.probabilities(image[entries])
+        probabilities = inference.predict(image[entries])
         if normalization == "stretch":
-            return probabilities, stretched(probabilities, height, width)
+            return probabilities, stretch(probabilities, height, width)
         return probabilities, tensors.resize_mask(probabilities, height, width, "bicubic")
 
     result = Scores(tensors.empty(image.shape[:3], image.device), [])
-    work = rows_side_by_side(work) if engine.on_cpu else work
-    chunk = engine.batch_size(answers.side)
-    for entries, (probabilities, masks) in in_chunks(len(image), chunk, work, host, progress, answers.shrink_tiles):
+    work = parallel_rows(work) if engine.on_cpu else work
+    chunk = engine.batch_size(inference.side)
+    for entries, (probabilities, masks) in run_in_chunks(
+        len(image), chunk, work, host, progress, inference.shrink_tiles
+    ):
         result.masks[entries] = masks
         result.probabilities.extend(probabilities[: max(0, keep - entries.start)])
     return result
@@ -93,29 +95,29 @@ def segment(
     engine: TextMaskEngine,
     query: Query,
     selection: Selection | None = None,
-    host: Host = STAND_ALONE,
+    host: Host = STANDALONE_HOST,
     keep: int = 0,
 ) -> Segments:
-    """Select what the query names: `selected` at the model's resolution, then resized to the image.
+    """Select what the query names: `select` at the model's resolution, then resized to the image.
 
     Args:
         image: ``[B,H,W,3 or 4]``; alpha is ignored.
         keep: For how many images the probabilities are returned too.
     """
     progress = host.progress(len(image))
-    answers = Answers(engine, query, progress)
+    inference = TiledInference(engine, query, progress)
 
     def work(entries: slice) -> tuple[torch.Tensor, ...]:
-        probabilities = answers.probabilities(image[entries])
-        chosen = selected(probabilities, selection or Selection(), query.scale)
-        return probabilities, *selection_images(image[entries].to(chosen.device), chosen)
+        probabilities = inference.predict(image[entries])
+        chosen = select(probabilities, selection or Selection(), query.scale)
+        return probabilities, *render_selection(image[entries].to(chosen.device), chosen)
 
     result = Segments(
         tensors.empty(image.shape[:3], image.device), tensors.empty((*image.shape[:3], 3), image.device), []
     )
-    work = rows_side_by_side(work) if engine.on_cpu else work
-    chunk = engine.batch_size(answers.side)
-    for entries, parts in in_chunks(len(image), chunk, work, host, progress, answers.shrink_tiles):
+    work = parallel_rows(work) if engine.on_cpu else work
+    chunk = engine.batch_size(inference.side)
+    for entries, parts in run_in_chunks(len(image), chunk, work, host, progress, inference.shrink_tiles):
         probabilities, result.masks[entries], result.heat_maps[entries] = parts
         result.probabilities.extend(probabilities[: max(0, keep - entries.start)])
     return result

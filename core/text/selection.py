@@ -30,7 +30,7 @@ class Selection:
         check_whole_number(self.dilation_factor, "dilation_factor", 0)
 
 
-def stretched(probabilities: torch.Tensor, height: int, width: int) -> torch.Tensor:
+def stretch(probabilities: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Probabilities as masks whose brightest pixel is bright: (p - min) / max of each, cut to 8 bits and resized.
 
     Args:
@@ -42,10 +42,10 @@ def stretched(probabilities: torch.Tensor, height: int, width: int) -> torch.Ten
     """
     low, high = probabilities.amin((1, 2), keepdim=True), probabilities.amax((1, 2), keepdim=True)
     mask = torch.where(high > 0, (probabilities - low) / high, torch.zeros_like(probabilities))
-    return tensors.resize_in_8_bits(mask, height, width, "bicubic")
+    return tensors.resize_8bit(mask, height, width, "bicubic")
 
 
-def selected(probabilities: torch.Tensor, selection: Selection, scale: float = 1.0) -> torch.Tensor:
+def select(probabilities: torch.Tensor, selection: Selection, scale: float = 1.0) -> torch.Tensor:
     """Probabilities as a soft selection, in their own resolution: threshold, blur, stretch to 0..1, dilate.
 
     Args:
@@ -64,8 +64,8 @@ def selected(probabilities: torch.Tensor, selection: Selection, scale: float = 1
     return morphology.dilate(mask, 2 * grow + 1)
 
 
-def selection_images(image: torch.Tensor, selection: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def render_selection(image: torch.Tensor, selection: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """A selection ``[B,h,w]`` as a mask ``[B,H,W]`` and a heat map ``[B,H,W,3]`` of the size of the pictures."""
     height, width = image.shape[1:3]
-    mask = tensors.resize_mask(previews.grey_levels(selection), height, width, "bilinear", antialias=False)
-    return mask, previews.heat_map(image, selection)
+    mask = tensors.resize_mask(previews.map_to_greys(selection), height, width, "bilinear", antialias=False)
+    return mask, previews.draw_heat_map(image, selection)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from .. import masks
-from ..engine import WITHOUT_PROGRESS, Progress, TextMaskEngine
+from ..engine import NO_PROGRESS, Progress, TextMaskEngine
 from ..errors import ModelError
 from .query import Query
 
@@ -19,24 +19,24 @@ _LARGEST_WHOLE = 2
 _OVERLAP = 1 / 4  # of a tile, shared with the next one
 
 
-class Answers:
+class TiledInference:
     """A model's probabilities for a query.
 
     ``progress`` may stop the work after each encoded prompt, and after each prompt in each tile; it counts no steps.
     """
 
-    def __init__(self, engine: TextMaskEngine, query: Query, progress: Progress = WITHOUT_PROGRESS) -> None:
+    def __init__(self, engine: TextMaskEngine, query: Query, progress: Progress = NO_PROGRESS) -> None:
         self._engine, self._progress = engine, progress
         self._wanted = self._encode(query.prompts)
         self._unwanted = self._encode(query.negative_prompts)
-        self.side = engine.side(query.scale)
-        self.tile = min(self.side, engine.side(_LARGEST_WHOLE))
+        self.side = engine.input_side(query.scale)
+        self.tile = min(self.side, engine.input_side(_LARGEST_WHOLE))
 
     @torch.no_grad()
     def _encode(self, prompts: Sequence[str]) -> list[torch.Tensor]:
         embeddings = []
         for prompt in prompts:
-            embeddings.append(self._engine.text_embedding(prompt))
+            embeddings.append(self._engine.encode_text(prompt))
             self._progress.step(0)
         return embeddings
 
@@ -49,20 +49,21 @@ class Answers:
         return True
 
     @torch.no_grad()
-    def probabilities(self, image: torch.Tensor) -> torch.Tensor:
+    def predict(self, image: torch.Tensor) -> torch.Tensor:
         """``[B,H,W,C]`` -> ``[B,r,r]`` at the resolution of the logits, which is `side` for patches of 16 pixels.
 
         Raises:
             ModelError: The model answers with NaN or infinity.
         """
-        pixel_values = self._engine.pixel_values(image.to(self._engine.device), self.side)
+        pixel_values = self._engine.preprocess(image.to(self._engine.device), self.side)
         scores = self._tiled_logits if self.tile < self.side else self._logits
         wanted, unwanted = scores(pixel_values)
         if not all(logits.isfinite().all() for logits in (wanted, unwanted) if logits is not None):
             raise ModelError(
                 "the CLIPSeg model answered with NaN or infinite values",
-                "Its weights may be damaged, or too large for half precision: start ComfyUI with --force-fp32, or "
-                "fetch the model again",
+                "Its weights may be damaged, or too large for half precision: run it in full precision, or fetch the "
+                "model again",
+                code="CLIPSeg not finite",
             )
         if unwanted is None:
             return wanted.sigmoid()
@@ -73,13 +74,13 @@ class Answers:
 
         The sigmoid keeps order, so the largest logit is that of the largest probability.
         """
-        activations = self._engine.activations(pixel_values)
+        activations = self._engine.encode_image(pixel_values)
         return self._largest(activations, self._wanted), self._largest(activations, self._unwanted)
 
     def _largest(self, activations: list[torch.Tensor], embeddings: list[torch.Tensor]) -> torch.Tensor | None:
         result = None
         for embedding in embeddings:
-            logits = self._engine.logits(activations, embedding)
+            logits = self._engine.decode(activations, embedding)
             result = logits if result is None else torch.maximum(result, logits)
             self._progress.step(0)
         return result

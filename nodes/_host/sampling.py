@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from ...core.checks import check_choice
-from ...core.engine import Sampling
+from ...core.engine import SamplerRun
 from ...core.errors import DependencyError, PackError
 from . import run_node, running, schedulers
 
@@ -84,13 +84,13 @@ class HostSampler:
     _bar: _Bar | None = None
     _previewers: dict[tuple[int, Any], tuple[Any, Any]] = field(default_factory=dict)
 
-    def expect(self, steps: int, done: int = 0) -> None:
+    def set_total_steps(self, steps: int, done: int = 0) -> None:
         self._bar = _Bar(steps, done)
 
     def rows_are_independent(self, sampler_name: str) -> bool:
         return sampler_name in ROW_BY_ROW
 
-    def with_soft_noise_mask(self, model: Any) -> Any:
+    def add_differential_diffusion(self, model: Any) -> Any:
         if "denoise_mask_function" in model.model_options:
             return model
         try:
@@ -101,7 +101,7 @@ class HostSampler:
                 "Set noise_mask_feather to 0, or update ComfyUI",
             ) from None
 
-    def sample(self, run: Sampling) -> Any:
+    def sample(self, run: SamplerRun) -> Any:
         """See `engine.Sampler`. A run to the end of the schedule returns the model's last prediction (x0). Most
         samplers end at it; for those that extrapolate from it (lms, ipndm, deis), saved workflows expect it too.
 
@@ -134,7 +134,7 @@ class HostSampler:
             samples = run.model.model.process_latent_out(callback.x0.float()).to(samples.device)
         return samples.reshape(latent.shape) if samples.numel() == latent.numel() else samples
 
-    def _compute_sigmas(self, run: Sampling) -> _Sigmas:
+    def _compute_sigmas(self, run: SamplerRun) -> _Sigmas:
         if run.resume is not None:
             sigmas = run.resume.sigmas.all
         else:
@@ -159,7 +159,7 @@ class HostSampler:
         return self._previewers[key][1]
 
 
-def _make_noise(run: Sampling, clean: torch.Tensor) -> torch.Tensor:
+def _make_noise(run: SamplerRun, clean: torch.Tensor) -> torch.Tensor:
     """Noise in the shape of ``clean``: for each seed's share of the rows, the noise that ComfyUI creates for it."""
     import comfy.sample
 
@@ -180,7 +180,12 @@ def _add_time_axis(mask: torch.Tensor | None, clean: torch.Tensor) -> torch.Tens
 
 
 def _run_sampler(
-    run: Sampling, noise: torch.Tensor, sampler: Any, sigmas: torch.Tensor, clean: torch.Tensor, callback: _StepCallback
+    run: SamplerRun,
+    noise: torch.Tensor,
+    sampler: Any,
+    sigmas: torch.Tensor,
+    clean: torch.Tensor,
+    callback: _StepCallback,
 ) -> torch.Tensor:
     import comfy.model_management
     import comfy.sample
@@ -214,7 +219,7 @@ class _ResumableSampler:
         partial_run: The state after a run with ``leave_noise``; else None.
     """
 
-    def __init__(self, sampler: Any, run: Sampling, sigmas: _Sigmas) -> None:
+    def __init__(self, sampler: Any, run: SamplerRun, sigmas: _Sigmas) -> None:
         self.sampler, self._run, self._sigmas = sampler, run, sigmas
         self.partial_run: _PartialRun | None = None
         self._is_partial = run.leave_noise or run.resume is not None

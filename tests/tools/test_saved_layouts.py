@@ -14,8 +14,8 @@ from builtin_engine import _node_info
 from host_nodes import HOST_NODES
 from maskwright import NODE_CLASS_MAPPINGS
 from maskwright.models.clipseg_store import DEMO
-from maskwright.nodes import _clipseg
 from maskwright.nodes import _host as host
+from maskwright.nodes import _text_engine
 from PIL import Image
 from saved_layouts import DETAILER, LAYOUTS, editor_file
 from wired_layouts import RUNNABLE, as_editor, wired
@@ -74,8 +74,8 @@ OUTPUTS_OF = {
 @pytest.fixture
 def published_is_bundled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The bundled model where a node without a model link takes the published one."""
-    load = _clipseg.load
-    monkeypatch.setattr(_clipseg, "load", lambda *_: load(DEMO))
+    load = _text_engine.load
+    monkeypatch.setattr(_text_engine, "load", lambda *_: load(DEMO))
     monkeypatch.setattr(host, "device", lambda: torch.device("cpu"))
 
 

@@ -17,13 +17,18 @@ export class Results {
     return this.nodes.workflow && `${this.nodes.workflow}/${path}`;
   }
 
-  /** Give a view the entries that a run of this workflow sent, if there are any. */
-  show(view, path, entries) {
+  /**
+   * Give a view the entries that a run of this workflow sent, if there are any.
+   *
+   * @param {boolean} isRecalled Whether they come from the server's history, whose files may be gone.
+   */
+  show(view, path, entries, isRecalled = false) {
     if (!Array.isArray(entries) || !entries.length) return;
     view.isDue = false;
     view.path = path;
     const key = this.keyOf(path);
-    if (key) this.latest.set(key, entries);
+    if (key && !isRecalled) this.latest.set(key, entries);
+    view.isRecalled = isRecalled;
     view.show(entries);
   }
 
@@ -77,7 +82,7 @@ export class Results {
     const byId = Object.fromEntries(runs);
     for (const [view, path, node] of empty) {
       const match = runs.find(([, run]) => run.outputs?.[path]?.[KEY] && fits(run, path, node, byId));
-      if (match && !view.entries.length) this.show(view, path, match[1].outputs[path][KEY]);
+      if (match && !view.entries.length) this.show(view, path, match[1].outputs[path][KEY], true);
     }
   }
 }

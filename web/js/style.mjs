@@ -106,7 +106,8 @@ export const STYLE = `
   opacity: 0.8;
 }
 .maskwright-error {
-  color: var(--error-text, #ff6b6b);
+  /* Red enough to be seen, and near enough to the text's colour to be read in light and dark themes. */
+  color: color-mix(in srgb, var(--input-text, #ddd) 35%, #ff4d4d);
   opacity: 1;
 }
 .maskwright-boxes {

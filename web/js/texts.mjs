@@ -40,7 +40,7 @@ export const ENGLISH = {
   region: "Region {number} of {count} …",
 };
 
-const LONGEST_REASON = 240; // characters of an error message
+const LONGEST_REASON = 800; // characters of an error message, which ends with the remedy
 
 /** The texts in a language, from the host's list of translations; English where one is missing. */
 export function textsIn(language, translations) {

@@ -29,6 +29,7 @@ export class View {
     this.problem = ""; // in place of the image
     this.remark = ""; // about the last run
     this.isError = false; // whether the remark is about an error
+    this.isRecalled = false; // whether the entries come from the server's history
     this.build();
   }
 
@@ -235,10 +236,11 @@ export class View {
     else if (this.loaded) message = "";
     this.message.textContent = message;
     this.message.hidden = !message;
+    this.message.title = message; // where it is too long for its place
     this.canvas.hidden = !!message;
     this.note.textContent = message ? "" : sentence || this.hint();
     this.note.hidden = !this.isOpen || !this.note.textContent;
-    this.note.title = this.note.textContent; // in case it is cut off
+    this.note.title = this.note.textContent;
     const isError = !!this.problem || (this.isError && !activity);
     this.message.classList.toggle("maskwright-error", isError);
     this.note.classList.toggle("maskwright-error", isError);
@@ -274,7 +276,9 @@ export class View {
       if (ticket !== this.ticket) return;
       this.forget();
       const { texts } = this.frame;
-      this.problem = error?.isMissing ? texts.gone : filled(texts.unreadable, { reason: error?.message ?? error });
+      // The history lists runs whose files are gone: then the view looks as if there had been no run.
+      if (error?.isMissing && this.isRecalled) this.entries = [];
+      else this.problem = error?.isMissing ? texts.gone : filled(texts.unreadable, { reason: error?.message ?? error });
     }
     this.refresh();
   }

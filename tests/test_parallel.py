@@ -6,7 +6,7 @@ import threading
 
 import pytest
 import torch
-from maskwright.core.side_by_side import side_by_side
+from maskwright.core.parallel import parallel_map
 
 
 @pytest.fixture(params=[1, 2, 5])
@@ -19,7 +19,7 @@ def cores(request: pytest.FixtureRequest):
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 12])
 def test_results_are_in_order_and_torch_has_its_threads_back(cores: int, count: int) -> None:
-    assert side_by_side(lambda item: item * item, range(count)) == [item * item for item in range(count)]
+    assert parallel_map(lambda item: item * item, range(count)) == [item * item for item in range(count)]
     assert torch.get_num_threads() == cores
     later: list[int] = []
     thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
@@ -29,7 +29,7 @@ def test_results_are_in_order_and_torch_has_its_threads_back(cores: int, count: 
 
 
 def test_the_cores_are_shared_out_and_gradients_are_off(cores: int) -> None:
-    seen = side_by_side(lambda _: (torch.get_num_threads(), torch.is_grad_enabled()), range(2))
+    seen = parallel_map(lambda _: (torch.get_num_threads(), torch.is_grad_enabled()), range(2))
     assert seen == [(max(1, cores // 2), False)] * 2
     assert torch.is_grad_enabled()
 
@@ -43,7 +43,7 @@ def test_an_exception_passes_and_torch_has_its_threads_back(cores: int) -> None:
             raise Stopped
 
     with pytest.raises(Stopped):
-        side_by_side(work, range(4))
+        parallel_map(work, range(4))
     assert torch.get_num_threads() == cores
 
 
@@ -54,5 +54,5 @@ def test_what_was_made_in_inference_mode_can_be_written_to(cores: int) -> None:
         def write(item: int) -> None:
             result[item] = item
 
-        side_by_side(write, range(4))
+        parallel_map(write, range(4))
     assert result.tolist() == [0, 1, 2, 3]

@@ -12,7 +12,7 @@ import pytest
 posix_only = pytest.mark.skipif(os.name != "posix", reason="signals of this kind exist on POSIX only")
 
 # Stands in for ComfyUI: the few routes in use, and nothing else. Its behaviour is chosen by the file "how" beside it.
-STAND_IN = """
+FAKE_COMFYUI = """
 import argparse, json, os, pathlib, subprocess, sys, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 parser = argparse.ArgumentParser()

@@ -13,19 +13,19 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def rows_side_by_side(
+def parallel_rows(
     work: Callable[[slice], tuple[torch.Tensor, ...]],
 ) -> Callable[[slice], tuple[torch.Tensor, ...]]:
-    """``work`` for a slice of a batch, as `side_by_side` over its rows. It returns tensors with a row for each."""
+    """``work`` for a slice of a batch, as `parallel_map` over its rows. It returns tensors with a row for each."""
 
     def split(entries: slice) -> tuple[torch.Tensor, ...]:
-        rows = side_by_side(work, [slice(i, i + 1) for i in range(entries.start, entries.stop)])
+        rows = parallel_map(work, [slice(i, i + 1) for i in range(entries.start, entries.stop)])
         return rows[0] if len(rows) == 1 else tuple(torch.cat(parts) for parts in zip(*rows))
 
     return split
 
 
-def side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+def parallel_map(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """``[work(item) for item in items]``, with the cores that torch may use shared out among the items.
 
     Torch's own threads share each operation and wait for each other after it. Threads that each have an item to

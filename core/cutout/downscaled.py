@@ -12,20 +12,20 @@ import torch
 import torch.nn.functional as F
 
 from .. import tensors
-from ..progress import Part
+from ..progress import StageProgress
 from . import closed_form
 
 logger = logging.getLogger(__name__)
 
 _Slices: TypeAlias = tuple[slice, slice]
 
-# More unknown pixels than `MOST_UNKNOWNS` are solved on a smaller picture with at most `_SMALLER_UNKNOWNS` of them. An
-# unknown pixel costs about 1 kB, and some ten microseconds.
-MOST_UNKNOWNS = 1 << 21
-_SMALLER_UNKNOWNS = 1 << 19
+# Above `MAX_UNKNOWNS` unknown pixels, alpha is solved on a smaller image with at most `_DOWNSCALED_UNKNOWNS` of them.
+# Each costs about 1 kB of memory and ten microseconds.
+MAX_UNKNOWNS = 1 << 21
+_DOWNSCALED_UNKNOWNS = 1 << 19
 
 
-def surrounding(selected: np.ndarray, margin: int) -> _Slices:
+def bounding_slices(selected: np.ndarray, margin: int) -> _Slices:
     """The rows and columns around what is selected, ``margin`` pixels more on each side where the picture has them."""
     rows, columns = np.flatnonzero(selected.any(axis=1)), np.flatnonzero(selected.any(axis=0))
     return (
@@ -34,14 +34,14 @@ def surrounding(selected: np.ndarray, margin: int) -> _Slices:
     )
 
 
-def solve_smaller(colours: np.ndarray, sure: np.ndarray, unknown: np.ndarray, work: Part) -> np.ndarray:
+def solve_downscaled(colours: np.ndarray, sure: np.ndarray, unknown: np.ndarray, work: StageProgress) -> np.ndarray:
     """As `closed_form.solve`, but solved on a smaller image.
 
     Closed-form matting models alpha as a linear function of color in every small window; the guided filter carries
     that function to the full size (He and Sun, *Fast Guided Filter*, 2015).
     """
     height, width = sure.shape
-    share = math.sqrt(_SMALLER_UNKNOWNS / np.count_nonzero(unknown))
+    share = math.sqrt(_DOWNSCALED_UNKNOWNS / np.count_nonzero(unknown))
     while True:
         size = (max(3, int(height * share)), max(3, int(width * share)))
         small_sure = np.full(size, 0.5, np.float32)
@@ -50,7 +50,7 @@ def solve_smaller(colours: np.ndarray, sure: np.ndarray, unknown: np.ndarray, wo
             part = tensors.resize_mask(known, *size, mode="area")[0].numpy()
             small_sure[part >= min(0.5, part.max())] = value
         small_unknown = small_sure == 0.5
-        if np.count_nonzero(small_unknown) <= _SMALLER_UNKNOWNS:
+        if np.count_nonzero(small_unknown) <= _DOWNSCALED_UNKNOWNS:
             break
         share *= 0.95
     logger.info("Alpha matting of %d x %d pixels is solved at %d x %d.", width, height, size[1], size[0])

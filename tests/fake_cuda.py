@@ -76,7 +76,7 @@ class _Device(TorchDispatchMode):
 
 
 @contextlib.contextmanager
-def pretended(kind: str = "cuda") -> Iterator[torch.device]:
+def fake_device(kind: str = "cuda") -> Iterator[torch.device]:
     """Within it the device can be used. Another kind is as strict, and knows no more of what that kind lacks."""
     # As torch's own pretended tensors (FakeTensorMode) do it where there is no driver: torch.tensor() makes its values
     # on the CPU first, and a module that moves gets new parameters.

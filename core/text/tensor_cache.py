@@ -10,7 +10,7 @@ from collections.abc import Hashable
 import torch
 
 
-class LastTensors:
+class TensorCache:
     """For each model, the tensors that were used last, as many as fit into ``limit`` bytes.
 
     A row of a larger tensor counts as the row alone, but keeps the whole in memory. Any thread may ask.

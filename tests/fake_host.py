@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from maskwright.core.engine import WITHOUT_PROGRESS, Progress
-from maskwright.core.memory import StandAlone
+from maskwright.core.engine import NO_PROGRESS, Progress
+from maskwright.core.memory import StandaloneHost
 
 
-class TestHost(StandAlone):
+class FakeHost(StandaloneHost):
     """Returns ``bar`` as progress bar, calls ``free`` in `free_memory` and counts the calls, and takes errors of the
     kind ``interrupt`` for the user's."""
 
-    __test__ = False
-
     def __init__(
         self,
-        bar: Progress = WITHOUT_PROGRESS,
+        bar: Progress = NO_PROGRESS,
         free: Callable[[], None] = lambda: None,
         interrupt: type[BaseException] | tuple = (),
     ) -> None:
