@@ -18,6 +18,7 @@ from maskwright.core.text import clipseg
 from maskwright.core.text.query import RESOLUTION, Query
 from maskwright.core.text.segment import score
 from maskwright.models import clipseg_loader as models
+from maskwright.models.clipseg_store import ClipsegStore
 from PIL import Image
 
 SIDE = 1024
@@ -127,7 +128,7 @@ class Runner:
 
     def __init__(self, folder: Path, device: str) -> None:
         self.folder, self.device = folder, device
-        self.pair = models.load(folder.name, [folder.parent])
+        self.pair = models.load(folder.name, ClipsegStore([folder.parent]))
         self._copies: dict[torch.dtype, clipseg.Segmenter] = {}
 
     def now(self, work: Work) -> Way:

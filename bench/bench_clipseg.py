@@ -52,6 +52,7 @@ from _rows import Figure, Report, Timing, add_growth
 from maskwright.core.text import clipseg, packed_layers
 from maskwright.core.text.tensor_cache import TensorCache
 from maskwright.models import clipseg_loader as models
+from maskwright.models.clipseg_store import ClipsegStore
 from maskwright.nodes import _host as host
 
 # What the pack keeps of the last pictures. For most rows it keeps nothing, so that every picture counts as new.
@@ -172,7 +173,7 @@ def add_pictures(
 
 def held(count: int, folder: Path) -> None:
     """In a process of its own: prints the most bytes that all of it holds at a time, less the pictures and masks."""
-    pair, images = models.load(folder.name, [folder.parent]), pictures(count)
+    pair, images = models.load(folder.name, ClipsegStore([folder.parent])), pictures(count)
     masking(images[:2], PROMPTS[0], pair)  # what is made once
     before = process_memory()
     peak = peak_memory(lambda: masking(images, PROMPTS[0], pair))
@@ -319,7 +320,7 @@ def cold(way: str, folder: Path, device: str) -> None:
     images, loading, weights, packing = pictures(1), Watched(), Watched(), Watched()
     load, read = loading.watch(models.load), weights.watch(CLIPSegForImageSegmentation.from_pretrained)
     ways = {
-        "now": lambda: masking(images, PROMPTS[0], load(folder.name, [folder.parent])),
+        "now": lambda: masking(images, PROMPTS[0], load(folder.name, ClipsegStore([folder.parent]))),
         "earlier": lambda: earlier(images, PROMPTS[:1], folder, device),
     }
     pack = packing.watch(packed_layers.PackedLayer)

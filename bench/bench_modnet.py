@@ -7,6 +7,7 @@ The weights are random: they make no difference to the time.
 
 from __future__ import annotations
 
+import copy
 import functools
 import sys
 import tempfile
@@ -20,7 +21,9 @@ from _measuring import Spread, devices, floor, peak_memory, side_by_side
 from _rows import Figure, Report, Timing
 from maskwright.core import tensors
 from maskwright.core.cutout import remove
-from maskwright.models import background_models, catalog, modnet
+from maskwright.core.memory import StandaloneHost
+from maskwright.models import background_models, catalog, modnet, modnet_network
+from maskwright.models.background_store import BackgroundStore
 
 NAME = "modnet-p"
 
@@ -55,29 +58,29 @@ class Compared:
 
     def __init__(self, folder: Path, device: str) -> None:
         self._folder, self._device = folder, device
-        self._there: dict[int, torch.nn.Module] = {}  # by the id of what it is a copy of
+        self._host = DeviceHost(device)
         self.operations = 0
 
-    def load(self) -> background_models.ModnetMasks:
-        return background_models.load(NAME, [self._folder], device=self._device, place=self._place)
+    def load(self) -> modnet.ModnetMasks:
+        return background_models.load(NAME, BackgroundStore([self._folder]), self._device, self._host)
 
     def now(self, images: torch.Tensor) -> torch.Tensor:
         return remove.remove_background(images, self.load())[0]
 
     def the_earlier_way(self, images: torch.Tensor) -> torch.Tensor:
-        model = modnet.MODNet()
+        model = modnet_network.MODNet()
         weights = torch.load(self._folder / catalog.MODNET[NAME].files[0].name, map_location="cpu", weights_only=True)
         model.load_state_dict({name.removeprefix("module."): weight for name, weight in weights.items()})
         model.eval().to(self._device)
         for part in model.modules():
-            if isinstance(part, modnet._HalfInstanceNorm):
+            if isinstance(part, modnet_network._HalfInstanceNorm):
                 part.forward = functools.partial(in_two_halves, part)
         cutouts = []
         for image in images:
             picture = np.array(tensors.to_pil(image))
             bchw = torch.from_numpy(picture).permute(2, 0, 1)[None].contiguous()  # [H,W,3] -> [1,3,H,W]
             shown = bchw.float().div(255).sub(0.5).div(0.5)
-            shown = F.interpolate(shown, modnet.shown_size(*image.shape[:2]), mode="area")
+            shown = F.interpolate(shown, modnet.network_size(*image.shape[:2]), mode="area")
             with torch.no_grad():
                 matte = F.interpolate(model(shown.to(self._device)), image.shape[:2], mode="area")
             levels = (matte[0, 0].cpu().numpy() * 255).astype(np.uint8)
@@ -102,7 +105,7 @@ class Compared:
     def one(self, report: Report, image: torch.Tensor, rounds: int) -> str:
         """Count the operations of one picture, add rows for it and for its convolutions alone, and tell why
         the whole is above its floor."""
-        model = self.load()._ready()
+        model = self._host.on_device(self.load()._model, lambda model, _: copy.deepcopy(model))
         convolutions: list[tuple[torch.nn.Conv2d, torch.Tensor]] = []
 
         def keep(conv: torch.nn.Conv2d, given: tuple[torch.Tensor], found: torch.Tensor) -> None:
@@ -135,18 +138,23 @@ class Compared:
         report.add(Timing("the convolutions of 1 picture alone", conv, self._device, floor=least, note=why))
         return why
 
-    def _place(
-        self, model: torch.nn.Module, copy: Callable[[torch.nn.Module, torch.dtype], torch.nn.Module]
-    ) -> torch.nn.Module:
-        """As ComfyUI does it: a copy on the device, kept."""
+
+class DeviceHost(StandaloneHost):
+    """As ComfyUI does it: a copy on the device, kept."""
+
+    def __init__(self, device: str) -> None:
+        self._device = device
+        self._copies: dict[int, torch.nn.Module] = {}  # by the id of the original
+
+    def on_device(self, model: torch.nn.Module, copy_as: Callable[..., torch.nn.Module]) -> torch.nn.Module:
         if self._device == "cpu":
             return model
-        if id(model) not in self._there:
-            self._there[id(model)] = copy(model, torch.float32).to(self._device)
-        return self._there[id(model)]
+        if id(model) not in self._copies:
+            self._copies[id(model)] = copy_as(model, torch.float32).to(self._device)
+        return self._copies[id(model)]
 
 
-def in_two_halves(norm: modnet._HalfInstanceNorm, x: torch.Tensor) -> torch.Tensor:
+def in_two_halves(norm: modnet_network._HalfInstanceNorm, x: torch.Tensor) -> torch.Tensor:
     """The same as its `forward`, in the reference implementation's steps."""
     half = norm.bnorm.num_features
     return torch.cat((norm.bnorm(x[:, :half].contiguous()), norm.inorm(x[:, half:].contiguous())), dim=1)
@@ -154,7 +162,7 @@ def in_two_halves(norm: modnet._HalfInstanceNorm, x: torch.Tensor) -> torch.Tens
 
 def write(folder: Path) -> None:
     """A checkpoint like the published ones, with weights with which signals neither vanish nor explode."""
-    model, generator = modnet.MODNet(), torch.Generator().manual_seed(0)
+    model, generator = modnet_network.MODNet(), torch.Generator().manual_seed(0)
     for parameter in model.parameters():
         if parameter.ndim > 1:
             torch.nn.init.normal_(parameter, 0, (2 / parameter[0].numel()) ** 0.5, generator)

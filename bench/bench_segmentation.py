@@ -24,6 +24,7 @@ from maskwright.core import tensors
 from maskwright.core.cutout import remove
 from maskwright.models import background_models, onnx_runtime
 from maskwright.models import rembg as rembg_models
+from maskwright.models.background_store import BackgroundStore
 
 PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
 COUNTS = {"u2net": {"cpu": 8, "cuda": 8}, "isnet": {"cpu": 2, "cuda": 8}}  # pictures; isnet is slow on a CPU
@@ -65,10 +66,11 @@ def main(quick: bool) -> None:
 
 
 def growth(report: Report, folder: Path, images: torch.Tensor, device: str, rounds: int) -> None:
-    def remove(count: int) -> torch.Tensor:
-        return remove.remove_background(images[:count], background_models.load("u2net", [folder], device=device))[0]
+    def run(count: int) -> torch.Tensor:
+        source = background_models.load("u2net", BackgroundStore([folder]), device)
+        return remove.remove_background(images[:count], source)[0]
 
-    few, many = (lambda: remove(2)), (lambda: remove(20))
+    few, many = (lambda: run(2)), (lambda: run(20))
     kept: dict[tuple[int, ...], torch.Tensor] = {}
 
     def there_already(shape: tuple[int, ...], on: torch.device) -> torch.Tensor:
@@ -90,7 +92,7 @@ class Compared:
         self._file, self._kind, self._operations, self._device = file, kind, operations, device
 
     def load(self) -> rembg_models.RembgMasks:
-        return background_models.load(self._kind.name, [self._file.parent], device=self._device)
+        return background_models.load(self._kind.name, BackgroundStore([self._file.parent]), self._device)
 
     def is_there(self) -> bool:
         """Whether ONNX Runtime really got the device: it falls back to the CPU by itself."""
@@ -125,13 +127,13 @@ class Compared:
             onnx_runtime.open_session(self._file, torch.device(self._device), "").run(None, shown)
 
         def now() -> torch.Tensor:
-            rembg_models._sessions.clear()
+            background_models.release()
             return self.now(image)
 
         ways = {"now": now, "earlier": lambda: self.the_earlier_way(image)}
         taken = side_by_side(ways | {"bare": bare}, rounds, self._device)
         alone = taken.pop("bare").median
-        rembg_models._sessions.clear()
+        background_models.release()
         report.add(
             Timing(
                 f"{name}, cold: the first picture",
