@@ -1,6 +1,6 @@
-"""The detailer's work on pictures alone: finding, cropping, enlarging, reducing, blending; no model.
+"""The detailer's work on images alone: finding, cropping, enlarging, reducing and blending regions, without a model.
 
-What it takes of a whole run tells `bench_detailer_comfyui.py`.
+`bench_detailer_comfyui.py` shows its share of a whole run.
 
     python3 tools/dev.py bench detailer [--quick]
 """
@@ -8,44 +8,37 @@ What it takes of a whole run tells `bench_detailer_comfyui.py`.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 
 import cv2
 import numpy as np
 import torch
-from _measuring import Watched, bytes_per_second, devices, floor, peak_memory, seconds, side_by_side
-from _rows import Figure, Report, Timing, add_growth
+from _measuring import compare, devices, floor, peak_memory, smooth_images
 from maskwright.core import masks, regions, tensors
 from PIL import Image
+from rows import Figure, Report, Timing
 
 SIDE, CROP_FACTOR, FEATHER = 64, 3, 5  # of a region, pixels
 CROP = SIDE * CROP_FACTOR
 
 ABOUT = f"""Finding, cropping, enlarging, reducing and blending regions whose crops are {CROP} x {CROP}. The earlier
-way: 8 bits, through Pillow and OpenCV on the CPU, each region's mask drawn as large as the picture. The floor: crops
-and enlarged crops are read once and written once, at the bandwidth of a copy, or the weights of the Lanczos windows
-are multiplied and added at the rate of matrix products, whichever takes longer."""
+way: 8 bits, through Pillow and OpenCV on the CPU, with each region's mask as large as the image. The floor: crops and
+enlarged crops are read once and written once, at the rate of a copy, or the products of the Lanczos windows, whichever
+takes longer."""
+NOTE = """Most of the time goes into enlarging and reducing: a banded matrix product along the rows, a transposed copy
+and a product along the columns, on one core, far below the rate of a copy. Beside a model it hardly counts: see
+MaskDetailerPipe."""
 
 
-def squares(height: int, width: int, count: int) -> torch.Tensor:
+def draw_squares(height: int, width: int, count: int) -> torch.Tensor:
     """A mask ``[1,H,W]`` of squares whose crops do not touch."""
-    mask = torch.zeros(1, height, width)
-    across = width // (CROP + 2 * FEATHER)
-    for i in range(count):
-        x, y = (SIDE + (CROP + 2 * FEATHER) * place for place in (i % across, i // across))
+    mask, across = torch.zeros(1, height, width), width // (CROP + 2 * FEATHER)
+    for number in range(count):
+        x, y = (SIDE + (CROP + 2 * FEATHER) * place for place in (number % across, number // across))
         mask[:, y : y + SIDE, x : x + SIDE] = 1
     return mask
 
 
-def picture(height: int, width: int) -> torch.Tensor:
-    """Smooth, as photographs are, for 8 bits and a window of 3 lobes differ most on noise: ``[1,H,W,3]``."""
-    noise = torch.rand(1, 3, height // 8, width // 8, generator=torch.Generator().manual_seed(0))
-    large = torch.nn.functional.interpolate(noise, (height, width), mode="bicubic").clamp(0, 1)
-    return tensors.bchw_to_image(large).contiguous()
-
-
-def the_earlier_way(image: torch.Tensor, mask: torch.Tensor, size: int) -> torch.Tensor:
-    """Find, crop, enlarge, reduce and blend: through Pillow in 8 bits, the mask drawn as large as the picture."""
+def run_earlier(image: torch.Tensor, mask: torch.Tensor, size: int) -> torch.Tensor:
     image, device = image.cpu().clone(), image.device
     levels = (mask[0].cpu().numpy() * 255).astype(np.uint8)
     contours, _ = cv2.findContours(levels, cv2.RETR_TREE, cv2.CHAIN_APPROX_SIMPLE)
@@ -60,97 +53,46 @@ def the_earlier_way(image: torch.Tensor, mask: torch.Tensor, size: int) -> torch
         small = tensors.to_pil(large).resize((box.width, box.height), Image.Resampling.LANCZOS)
         soft = cv2.GaussianBlur(selected[box.y1 : box.y2, box.x1 : box.x2], (2 * FEATHER + 1, 2 * FEATHER + 1), 10)
         share = torch.from_numpy(soft).unsqueeze(-1)
-        there = box.cut(image)[0]
-        there.copy_((1 - share) * there + share * tensors.from_pil(small))
+        target = box.cut(image)[0]
+        target.copy_((1 - share) * target + share * tensors.from_pil(small))
     return image.to(device)
 
 
-def resized(crop: torch.Tensor, size: int) -> torch.Tensor:
-    large = tensors.resize_lanczos(crop, size, size)
-    return tensors.resize_lanczos(large, *crop.shape[1:3])
-
-
-def this_way(image: torch.Tensor, mask: torch.Tensor, size: int, resize: Callable = resized) -> torch.Tensor:
-    """As `detail` does it, in this order."""
+def run_now(image: torch.Tensor, mask: torch.Tensor, size: int) -> torch.Tensor:
+    """The steps of `detail`, in its order."""
     image = image.clone()
     whole = regions.Box(0, 0, image.shape[2], image.shape[1])
     for region in regions.find_regions(mask, CROP_FACTOR):
         box = region.crop
-        small = resize(box.cut(image), size)
+        large = tensors.resize_lanczos(box.cut(image), size, size)
+        small = tensors.resize_lanczos(large, box.height, box.width)
         soft = masks.feather(region.mask.to(image.device), FEATHER, box.sides_inside(whole))
-        writes = region.bbox.grown(FEATHER, box)
-        there, here = writes.cut(image), writes.seen_from(box)
-        there.copy_(torch.lerp(there, here.cut(small), here.cut(soft).unsqueeze(-1)))
+        bounds = region.bbox.grown(FEATHER, box)
+        target, inner = bounds.cut(image), bounds.seen_from(box)
+        target.copy_(torch.lerp(target, inner.cut(small), inner.cut(soft).unsqueeze(-1)))
     return image
-
-
-def resized_earlier(crop: torch.Tensor, size: int) -> torch.Tensor:
-    large = tensors.from_pil(tensors.to_pil(crop[0]).resize((size, size), Image.Resampling.LANCZOS)).to(crop.device)
-    small = tensors.to_pil(large).resize((crop.shape[2], crop.shape[1]), Image.Resampling.LANCZOS)
-    return tensors.from_pil(small).to(crop.device).unsqueeze(0)
-
-
-def work_of_resizing(size: int) -> dict[str, float]:
-    """Of one crop: what `_measuring.floor` asks for. A pass of 6 taps along each axis to enlarge; to reduce as many
-    times more as it gets smaller, which is 6 for each pixel read."""
-    wide = size * CROP  # pixels between two passes
-    taps = 6 * (wide + size**2) + 6 * (size**2 + wide)
-    return {"operations": 2 * 3 * taps, "moved": 2 * 4 * 3 * (CROP**2 + size**2)}
 
 
 def main(quick: bool) -> None:
     report = Report("Cropping, resizing and blending", ABOUT)
-    rounds = 3 if quick else 9
     for device in devices():
-        width, height = 1024, 512
-        image, mask = picture(height, width).to(device), squares(height, width, 8)
+        image, mask = smooth_images(1, 512, 1024).to(device), draw_squares(512, 1024, 8)
         for size in (384,) if quick else (384, 768):
-            crop, work = image[:, :CROP, :CROP], work_of_resizing(size)
-            parts = {"now": lambda: resized(crop, size), "earlier": lambda: resized_earlier(crop, size)}
-            ways = {
-                "now": lambda: this_way(image, mask, size),
-                "earlier": lambda: the_earlier_way(image, mask, size),
-            }
-            resizing, taken = (side_by_side(each, rounds, device) for each in (parts, ways))
-            watched = Watched(device)
-            whole = seconds(lambda: this_way(image, mask, size, watched.watch(resized)), device)
-            rate, best = work["moved"] / resizing["now"].median / 1e9, bytes_per_second(device) / 1e9
-            how = "with one core" if device == "cpu" else "in small kernels"
-            alone = (
-                f"A product with a banded matrix along the rows, a turned copy of the picture, a product along the "
-                f"columns, {how}: {rate:.1f} GB/s of what must be moved, where a copy reaches {best:.0f}. Beside a "
-                "model it is next to nothing: its share stands under MaskDetailerPipe."
-            )
-            of_all = f"Enlarging and reducing take {watched.spent / whole:.0%} of it. {alone}"
-            report.add(
-                Timing(
-                    f"8 regions enlarged to {size} x {size}",
-                    **taken,
-                    floor=floor(device, 8 * work["operations"], 8 * work["moved"]),
-                    peak=peak_memory(ways["now"], device),
-                    earlier_peak=peak_memory(ways["earlier"]) if device == "cpu" else None,  # works there
-                    device=device,
-                    note=of_all,
-                )
-            )
-            report.add(
-                Timing(
-                    f"of that enlarging and reducing one, {size} x {size}",
-                    **resizing,
-                    floor=floor(device, **work),
-                    peak=peak_memory(parts["now"], device),
-                    earlier_peak=peak_memory(parts["earlier"]) if device == "cpu" else None,
-                    device=device,
-                    note=alone,
-                )
-            )
-            difference = (ways["now"]() - ways["earlier"]()).abs().max().item() * 255
-            report.add(Figure(f"greatest difference, enlarged to {size} x {size}", difference, " of 255", device))
-        few, many = squares(1024, 1024, 2), squares(1024, 1024, 20)
-        large = picture(1024, 1024).to(device)
-        add_growth(
-            report, "regions, 2 and 20", lambda: this_way(large, few, 384), lambda: this_way(large, many, 384), device
-        )
+            calls = {"now": lambda: run_now(image, mask, size), "earlier": lambda: run_earlier(image, mask, size)}
+            # A pass of 6 taps along each axis to enlarge; reducing takes 6 for each pixel read.
+            taps = 6 * (2 * size * CROP + 2 * size**2)
+            least = floor(device, 8 * 2 * 3 * taps, 8 * 2 * 4 * 3 * (CROP**2 + size**2))
+            peaks = {"peak": peak_memory(calls["now"], device)}
+            if device == "cpu":  # where the earlier way works in any case
+                peaks["earlier_peak"] = peak_memory(calls["earlier"])
+            times = compare(calls, 3 if quick else 9, device)
+            what = f"8 regions enlarged to {size} x {size}"
+            report.add(Timing(what, **times, **peaks, device=device, floor=least, note=NOTE))
+            difference = (calls["now"]() - calls["earlier"]()).abs().max().item() * 255
+            report.add(Figure(f"largest difference, enlarged to {size} x {size}", difference, "/255", device))
+        few, many, large = draw_squares(1024, 1024, 2), draw_squares(1024, 1024, 20), smooth_images(1, 1024).to(device)
+        what = "regions, 2 and 20"
+        report.add_growth(what, lambda: run_now(large, few, 384), lambda: run_now(large, many, 384), device)
 
 
 if __name__ == "__main__":
