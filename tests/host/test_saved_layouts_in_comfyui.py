@@ -15,7 +15,7 @@ from saved_layouts import LAYOUTS, editor_file
 from wired_layouts import RUNNABLE, as_editor, wired
 from workflow.engine_interface import WorkflowError
 from workflow.read_workflow import Workflow
-from workflow.to_prompt import converted, to_prompt
+from workflow.to_prompt import convert, to_prompt
 
 SHAPES = Path(__file__).resolve().parents[2] / "example_workflows" / "assets" / "shapes.png"
 DETAILED = [each for each in LAYOUTS if each[0] == "MaskDetailerPipe"]
@@ -66,7 +66,7 @@ def test_each_layout_of_the_detailer_runs(server: comfyui.Server) -> None:
     info = server.object_info()
     for _, values, names in DETAILED:
         file = Workflow(Path("old.json"), editor_file("MaskDetailerPipe", values), is_editor=True)
-        whole = converted(file, info, server.unknown, lambda text: None)["7"]["inputs"]
+        whole = convert(file, info, lambda text: None)["7"]["inputs"]
         short = {name: value for name, value in zip(names, values) if name != "control_after_generate"}
         short.setdefault("cycle", 1)  # older than any ComfyUI that still runs: the editor fills it in
         for widgets in (whole, short):

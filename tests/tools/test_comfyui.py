@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import comfyui
+import find_comfyui
 import pytest
 from stand_in import gone, posix_only, runs
 from workflow.engine_interface import BadWorkflow, NodeFailed, OutputFile
@@ -84,8 +85,8 @@ def test_server_that_never_answers_runs_into_the_time_limit(stand_in: Callable) 
 @pytest.mark.parametrize(
     ("how", "error", "said"),
     [
-        ("refuses", BadWorkflow, "node 4 .N., widget n: 9 is too large; allowed: a whole number from 1"),
-        ("refuses a part", BadWorkflow, "widget n: 9 is too large"),
+        ("refuses", BadWorkflow, "node 4 .N.: Value 9 bigger than max of 3: n"),
+        ("refuses a part", BadWorkflow, "node 4 .N.: Value 9 bigger than max of 3: n"),
         ("node fails", NodeFailed, "node 4 .N. failed: ValueError: no"),
         ("dies in the run", comfyui.ServerError, "ComfyUI ended in the middle of the run"),
     ],
@@ -118,7 +119,7 @@ def make_comfyui(folder: Path) -> Path:
 def test_comfyui_is_looked_for_in_the_named_places_in_order(
     no_comfyui: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(comfyui, "_python_problem", lambda python: "")
+    monkeypatch.setattr(find_comfyui, "_find_problem", lambda python: "")
     pack = tmp_path / "other" / "custom_nodes" / "maskwright"
     none = comfyui.find_comfyui(pack)
     assert not none.usable
@@ -136,17 +137,15 @@ def test_comfyui_is_looked_for_in_the_named_places_in_order(
     assert "not a ComfyUI folder" in comfyui.find_comfyui(pack).why
 
 
-def test_comfyui_that_no_python_can_run_says_what_is_missing(
+def test_find_comfyui_says_what_a_python_lacks(
     no_comfyui: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COMFYUI_PATH", str(make_comfyui(tmp_path / "ComfyUI")))
-    monkeypatch.setattr(comfyui, "NEEDED_MODULES", ("json", "surely_not_there"))
+    monkeypatch.setattr(find_comfyui, "NEEDED_MODULES", ("json", "surely_not_there"))
     found = comfyui.find_comfyui()
     assert not found.usable
     assert "ComfyUI 1.2.3 is in" in found.why
     assert "lacks surely_not_there" in found.why
-    assert "or set COMFYUI_PYTHON" in found.why
+    assert "let COMFYUI_PYTHON name another Python" in found.why
     monkeypatch.setenv("COMFYUI_PYTHON", str(tmp_path / "python"))
-    found = comfyui.find_comfyui()
-    assert f"but COMFYUI_PYTHON cannot run it: {tmp_path / 'python'} does not run" in found.why
-    assert "set COMFYUI_PYTHON" not in found.why
+    assert f"no Python can run it: {tmp_path / 'python'} does not run" in comfyui.find_comfyui().why

@@ -60,7 +60,7 @@ def test_input_files_that_fit_nowhere_are_an_error(run: Callable, photo: Path, t
     assert "2 file(s) (photo.png, other.png) for 3 nodes that load a file" in err
     assert "--set 1.image=photo.png" in err
     code, _, err = run(load("edges_api.json"), "--input", photo, "--input", other)
-    assert "no node left that loads a file, so nothing can take other.png" in err
+    assert "no node is left that loads a file, so nothing can take other.png" in err
     code, _, err = run(load("edges_api.json"), "--input", tmp_path / "none.png")
     assert (code, "there is no file" in err) == (run_workflow.WRONG, True)
 

@@ -53,7 +53,7 @@ def test_script_runs_from_any_folder_and_prints_no_traceback(tmp_path: Path) -> 
         [sys.executable, str(TOOLS / "run_workflow.py"), "w.json"], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == run_workflow.WRONG
-    assert done.stderr.startswith("error: w.json is cut short")
+    assert done.stderr.startswith("error: w.json is not JSON, or is cut short")
 
 
 # Runs the script with the stand-in for ComfyUI, by this Python, which need not have what the real one needs.
@@ -61,8 +61,8 @@ IN_STAND_IN = """
 import runpy, sys
 tools, sys.argv = sys.argv[1], sys.argv[2:]
 sys.path.insert(0, tools)
-import comfyui
-comfyui.NEEDED_MODULES = ("json",)
+import find_comfyui
+find_comfyui.NEEDED_MODULES = ("json",)
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 

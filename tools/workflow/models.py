@@ -1,4 +1,4 @@
-"""Which models this pack's nodes in a prompt will need, and whether they are there."""
+"""Which models this pack's nodes in a prompt need, and whether they exist."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .graph import links_of, prompt_label, schema_of
 def model_notes(
     prompt: dict, object_info: dict, model_folders: Callable[[str], list[Path]]
 ) -> Iterator[tuple[str, bool]]:
-    """A sentence for each model that a node of this pack needs, and whether the node could run with what there is.
+    """A sentence for each model that a node of this pack needs, and whether the node can run.
 
-    Takes: `model_folders`, which gives the folders where the engine keeps models of a kind (``clipseg``, ...).
+    Args: ``model_folders``, which gives the engine's folders for a kind of model (``clipseg``, ...).
     """
     load_pack()
     from maskwright.core.errors import PackError  # found through the pack
@@ -25,15 +25,14 @@ def model_notes(
         node = prompt[node_id]
         kind = own_class(schema_of(object_info, node))
         try:
-            told = _needed(kind, node, model_folders) if kind else None
+            answer = _find_model(kind, node, model_folders) if kind else None
         except PackError as error:
-            told = str(error), False
-        if told:
-            text, fine = told
-            yield f"{prompt_label(node_id, node, object_info)}: {text}", fine
+            answer = str(error), False
+        if answer:
+            yield f"{prompt_label(node_id, node, object_info)}: {answer[0]}", answer[1]
 
 
-def _needed(kind: type, node: dict, model_folders: Callable[[str], list[Path]]) -> tuple[str, bool] | None:
+def _find_model(kind: type, node: dict, model_folders: Callable[[str], list[Path]]) -> tuple[str, bool] | None:
     from maskwright.models import background_files, catalog, clipseg
     from maskwright.nodes import clipseg_model_loader, image_segmentation
 
@@ -45,24 +44,24 @@ def _needed(kind: type, node: dict, model_folders: Callable[[str], list[Path]]) 
         name = node["inputs"].get("model", "u2net")
         elsewhere = folders(*background_files.OTHER_FOLDER_KINDS)
         place = background_files.where(name, folders(background_files.FOLDER_KIND), elsewhere)
-        return _told(name, place, background_files.known(name))
+        return _describe(name, place, background_files.known(name))
     is_loader = issubclass(kind, clipseg_model_loader.CLIPSegModelLoader)
-    asks = any("CLIPSEG_MODEL" in spec for spec in kind.INPUT_TYPES().get("optional", {}).values())
+    takes_model = any("CLIPSEG_MODEL" in spec for spec in kind.INPUT_TYPES().get("optional", {}).values())
     if is_loader and "model" not in linked:
         name = node["inputs"].get("model", clipseg.DEFAULT)
-    elif asks and "clipseg_model" not in linked:
+    elif takes_model and "clipseg_model" not in linked:
         name = clipseg.DEFAULT
     else:
         return None
     place = clipseg.where(name, folders(*clipseg.FOLDER_KINDS))
-    return _told(name, place, catalog.CLIPSEG if clipseg.full_name(name) == clipseg.DEFAULT else None)
+    return _describe(name, place, catalog.CLIPSEG if clipseg.full_name(name) == clipseg.DEFAULT else None)
 
 
-def _told(name: str, place: Path | None, model: object) -> tuple[str, bool]:
+def _describe(name: str, place: Path | None, model: object) -> tuple[str, bool]:
     if place is not None:
         return f"the model {name} is in {place}", True
     if model is None:
         return f"the model {name} is not on this computer", False
     size = sum(file.size or 0 for file in model.files)
-    much = f" ({size / 1e6:.0f} MB)" if size else ""
-    return f"the model {name} is not on this computer; a run downloads it from {model.page}{much}", True
+    shown = f" ({size / 1e6:.0f} MB)" if size else ""
+    return f"the model {name} is not on this computer; a run downloads it from {model.page}{shown}", True
