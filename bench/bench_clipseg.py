@@ -15,14 +15,13 @@ import string
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 import torch
-from _measuring import ROOT, Spread, compare, count_operations, devices, floor, peak_memory, smooth_images
+from _measuring import ROOT, Spread, compare, count_operations, devices, floor, peak_memory, seconds, smooth_images
 from maskwright import NODE_CLASS_MAPPINGS
 from maskwright.models import clipseg as clipseg_models
 from maskwright.nodes import _host as host
@@ -37,8 +36,7 @@ PROMPTS = [
 
 ABOUT = f"""Images of {SIDE} x {SIDE}; the model sees 352 x 352 unless a resolution is named. The earlier way loads
 processor and model for every image and runs one image and one prompt at a time. The floor: the matrix products and
-convolutions of the ten vision layers that the decoder reads, and of the decoder. For a new process: of its first image
-and text, plus, from its start, the time of the imports."""
+convolutions of the ten vision layers that the decoder reads, and of the decoder; in a new process also of the text."""
 SEEN = """The vision tower is skipped, so what remains weighs more: the decoder, whose 64 channels make narrow products,
 the text, and resizing images and masks in 8 bits, as the earlier node does, for the same masks."""
 COLD = """The floor holds nothing that a warm call finds done: building the model and reading its weights, the
@@ -112,14 +110,14 @@ def run_earlier(images: torch.Tensor, prompts: list[str], folder: Path, device: 
     for prompt in prompts:
         masks = []
         for image in images:
-            picture = Image.fromarray(np.clip(255.0 * image.numpy(), 0, 255).astype(np.uint8))
+            pil = Image.fromarray(np.clip(255.0 * image.numpy(), 0, 255).astype(np.uint8))
             processor = CLIPSegProcessor.from_pretrained(folder)
             model = CLIPSegForImageSegmentation.from_pretrained(folder).to(device)
             with torch.no_grad():
-                inputs = processor(text=prompt, images=picture, padding=True, return_tensors="pt").to(device)
+                inputs = processor(text=prompt, images=pil, padding=True, return_tensors="pt").to(device)
                 probabilities = model(**inputs).logits.reshape(352, 352).sigmoid()
             stretched = (probabilities - probabilities.min()) / probabilities.max()
-            gray = Image.fromarray((stretched.cpu().numpy() * 255).astype(np.uint8)).resize(picture.size).convert("RGB")
+            gray = Image.fromarray((stretched.cpu().numpy() * 255).astype(np.uint8)).resize(pil.size).convert("RGB")
             colors = torch.from_numpy(np.asarray(gray).astype(np.float32) / 255)
             masks.append((colors * torch.tensor([0.299, 0.587, 0.114])).sum(-1))
     return torch.stack(masks)
@@ -182,25 +180,18 @@ class Bench:
             self.add(what, call, earlier, count * decoder + more, note=SEEN, headline=name == "another")
 
     def add_cold(self) -> None:
-        """The first image of a new process: from its start, and after the imports that both ways need."""
+        """The first image of a new process, after the imports that both ways need."""
         runs: dict[str, list[dict]] = {"now": [], "earlier": []}
-        for _ in range(self.rounds + (self.rounds > 1)):
+        for _ in range(self.rounds + 1):
             for way, times in runs.items():
                 command = [sys.executable, __file__, "--cold", way, str(self.folder), self.device]
-                start = time.time()
                 output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-                cold = json.loads(output.splitlines()[-1])
-                times.append(cold | {"total": cold["end"] - start})
-        if self.rounds > 1:
-            runs = {way: times[1:] for way, times in runs.items()}  # the first brings the files into memory
-        imports = min(each["total"] - each["first"] for times in runs.values() for each in times)
+                times.append(json.loads(output.splitlines()[-1]))
+        spreads = {way: Spread.of([each["seconds"] for each in times[1:]]) for way, times in runs.items()}
+        peaks = {"peak": runs["now"][-1]["peak"], "earlier_peak": runs["earlier"][-1]["peak"]}
         least = floor(self.device, sum(count_model(352, len(self.pair[0].tokenizer(PROMPTS[0])["input_ids"]))))
-        for what, key, more in (("from its start", "total", imports), ("after the imports", "first", 0.0)):
-            spreads = {way: Spread.of([each[key] for each in times]) for way, times in runs.items()}
-            peaks = [max(each["peak"] or 0 for each in times) or None for times in runs.values()]
-            memory = {"peak": peaks[0], "earlier_peak": peaks[1]}
-            row = {"device": self.device, "floor": least + more, "at_least": 1, "note": COLD}
-            self.report.add(Timing(f"1 image in a new process, {what}", **spreads, **memory, **row))
+        what, more = "1 image in a new process, after the imports", {"at_least": 1, "note": COLD}
+        self.report.add(Timing(what, **spreads, **peaks, device=self.device, floor=least, **more))
 
 
 def run_cold(way: str, folder: Path, device: str) -> None:
@@ -209,17 +200,13 @@ def run_cold(way: str, folder: Path, device: str) -> None:
 
     images, times = smooth_images(1, SIDE), []
 
-    def call() -> None:
-        start = time.perf_counter()
-        if way == "now":
-            pair = clipseg_models.load(folder.name, [folder.parent])
-            NODE_CLASS_MAPPINGS["CLIPSegMasking"]().CLIPSeg_image(images, PROMPTS[0], pair, "", 352)
-        else:
-            run_earlier(images, PROMPTS[:1], folder, device)
-        times.append(time.perf_counter() - start)
+    def now() -> None:
+        pair = clipseg_models.load(folder.name, [folder.parent])
+        NODE_CLASS_MAPPINGS["CLIPSegMasking"]().CLIPSeg_image(images, PROMPTS[0], pair, "", 352)
 
-    peak = peak_memory(call, device)
-    print(json.dumps({"first": times[0], "end": time.time(), "peak": peak}))
+    call = now if way == "now" else lambda: run_earlier(images, PROMPTS[:1], folder, device)
+    peak = peak_memory(lambda: times.append(seconds(call, device)), device)
+    print(json.dumps({"seconds": times[0], "peak": peak}))
 
 
 def main(quick: bool) -> None:

@@ -34,8 +34,8 @@ def run_now(batch: torch.Tensor, size: int) -> torch.Tensor:
 def run_earlier(batch: torch.Tensor, size: int) -> torch.Tensor:
     element, edges = np.ones((size, size), np.uint8), []
     for mask in batch:
-        picture = Image.fromarray(np.clip(255.0 * mask.cpu().numpy(), 0, 255).astype(np.uint8))
-        gradient = cv2.morphologyEx(np.array(picture.convert("L")), cv2.MORPH_GRADIENT, element)
+        levels = Image.fromarray(np.clip(255.0 * mask.cpu().numpy(), 0, 255).astype(np.uint8))
+        gradient = cv2.morphologyEx(np.array(levels.convert("L")), cv2.MORPH_GRADIENT, element)
         edges.append(torch.from_numpy(np.array(Image.fromarray(gradient)).astype(np.float32) / 255.0).unsqueeze(0))
     return torch.cat(edges).to(batch.device)
 

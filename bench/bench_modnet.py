@@ -45,14 +45,14 @@ def run_earlier(images: torch.Tensor, file: Path, device: str) -> torch.Tensor:
     model.eval().to(device)
     cutouts = []
     for image in images:
-        picture = np.array(tensors.to_pil(image))
-        bchw = torch.from_numpy(picture).permute(2, 0, 1)[None].contiguous()  # [H,W,3] -> [1,3,H,W]
-        shown = bchw.float().div(255).sub(0.5).div(0.5)
-        shown = functional.interpolate(shown, modnet.shown_size(*image.shape[:2]), mode="area")
+        levels = np.array(tensors.to_pil(image))
+        bchw = torch.from_numpy(levels).permute(2, 0, 1)[None].contiguous()  # [H,W,3] -> [1,3,H,W]
+        pixels = bchw.float().div(255).sub(0.5).div(0.5)
+        pixels = functional.interpolate(pixels, modnet.shown_size(*image.shape[:2]), mode="area")
         with torch.no_grad():
-            matte = functional.interpolate(model(shown.to(device)), image.shape[:2], mode="area")
-        levels = (matte[0, 0].cpu().numpy() * 255).astype(np.uint8)
-        cutouts.append(tensors.from_8bit(np.dstack([picture, levels])))
+            matte = functional.interpolate(model(pixels.to(device)), image.shape[:2], mode="area")
+        alpha = (matte[0, 0].cpu().numpy() * 255).astype(np.uint8)
+        cutouts.append(tensors.from_8bit(np.dstack([levels, alpha])))
     return torch.stack(cutouts)
 
 

@@ -6,11 +6,7 @@ import contextlib
 import json
 import os
 import re
-import shutil
-import signal
-import socket
 import subprocess
-import sys
 import tempfile
 import time
 import uuid
@@ -22,6 +18,7 @@ import requests
 import websocket
 from find_comfyui import ComfyUI, find_comfyui  # noqa: F401 - callers need both
 from pack import ROOT
+from server_process import BOOTSTRAP, end_process, free_port, has_accelerator, link_pack, remove_folder
 from workflow.engine_interface import (
     BadWorkflow,
     NodeFailed,
@@ -42,34 +39,6 @@ LINK_NAME = "maskwright-linked"  # a dash, so that nothing can rely on an import
 LOG_LINES = 30  # in errors
 # Model folders that packs add themselves: named here so that they are found in the user's models folder too.
 PACK_MODEL_FOLDERS = ("clipseg", "clip_seg", "rembg", "onnx")
-NOT_COPIED = (".git", ".venv", "venv", "__pycache__", "node_modules", "output", ".pytest_cache", ".ruff_cache")
-_ACCELERATORS = ("nvidia*", "kfd", "dxg", "dri/render*", "accel*", "davinci*")  # device files on Linux
-_PROBE = """
-import torch
-kinds = [getattr(torch, name, None) for name in ("cuda", "xpu", "npu", "mlu")] + [torch.backends.mps]
-print(any(kind is not None and kind.is_available() for kind in kinds))
-"""
-
-# Runs ComfyUI's main.py and ends it when the process that started it is gone: that one holds the other end of stdin and
-# never writes, so end of file means that it died, even by SIGKILL, on every system. Children of ComfyUI get an empty
-# stdin instead, or they would hang on Windows while a thread reads this one.
-_BOOTSTRAP = """
-import os, runpy, shutil, signal, sys, threading
-scratch, sys.argv = sys.argv[1], sys.argv[2:]
-parent = os.dup(0)
-os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-def end_with_parent():
-    while os.read(parent, 4096):
-        pass
-    if scratch:
-        shutil.rmtree(scratch, ignore_errors=True)
-    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
-        os.killpg(os.getpgrp(), signal.SIGKILL)
-    os._exit(1)
-threading.Thread(target=end_with_parent, daemon=True).start()
-sys.path[0] = os.path.dirname(sys.argv[0])
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
 
 
 class ServerError(Exception):
@@ -171,18 +140,18 @@ class Server:
                 self._process = None
         finally:  # a second Ctrl-C must not leave the folder behind
             if self.base is not None and not self._keep:
-                _remove(self.base)
+                remove_folder(self.base)
 
     def _launch(self) -> None:
         self.port = free_port()
         # as_posix: the form that SQLAlchemy takes on Windows too.
         database = f"sqlite:///{(self.base / 'user' / 'comfyui.db').as_posix()}"
-        command = [str(self.comfyui.python), "-c", _BOOTSTRAP, "" if self._keep else str(self.base)]
+        command = [str(self.comfyui.python), "-c", BOOTSTRAP, "" if self._keep else str(self.base)]
         command += [str(self.comfyui.path / "main.py"), "--base-directory", str(self.base), "--database-url", database]
         command += ["--listen", "127.0.0.1", "--port", str(self.port), "--disable-auto-launch"]
         if self._models is not None:
             command += ["--extra-model-paths-config", str(self._write_model_paths())]
-        if self._cpu or not _has_accelerator(self.comfyui.python):  # without one, ComfyUI fails unless it is told
+        if self._cpu or not has_accelerator(self.comfyui.python):  # ComfyUI fails without one
             command.append("--cpu")
         with open(self.log, "ab") as log:
             self._process = subprocess.Popen(
@@ -379,54 +348,3 @@ def _raise_failure(entry: dict, prompt: dict) -> None:
             raise NodeFailed(node_id, node_type, "the run was interrupted")
     if status.get("status_str") == "error":
         raise ServerError(f"ComfyUI reports an error without naming a node: {status}")
-
-
-def _has_accelerator(python: Path) -> bool:
-    """Whether torch in `python` sees a device other than the CPU. A Linux without device files is not asked."""
-    if sys.platform.startswith("linux") and not any(any(Path("/dev").glob(name)) for name in _ACCELERATORS):
-        return False
-    done = subprocess.run([str(python), "-c", _PROBE], capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    return done.stdout.strip().endswith("True")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def end_process(process: subprocess.Popen, grace: float = 5.0) -> None:
-    """End a process and the group it leads: politely, then for good. A second Ctrl-C skips the politeness."""
-    try:
-        if process.poll() is None:
-            _signal_group(process, force=False)
-            with contextlib.suppress(subprocess.TimeoutExpired):  # the next lines do not ask
-                process.wait(grace)
-    finally:
-        _signal_group(process, force=True)  # also what the server started and left behind
-        process.wait()
-        process.stdin.close()
-
-
-def _signal_group(process: subprocess.Popen, force: bool) -> None:
-    if os.name == "posix":
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS raises the latter for zombies
-            os.killpg(process.pid, signal.SIGKILL if force else signal.SIGTERM)
-    elif process.poll() is None:  # Windows has no groups to signal; taskkill walks the tree of children
-        subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], check=False, capture_output=True)
-
-
-def link_pack(source: Path, target: Path) -> None:
-    """Make the pack in `source` appear as `target`: a link, or a copy where links are not allowed (Windows)."""
-    try:
-        target.symlink_to(source, target_is_directory=True)
-    except OSError:
-        shutil.copytree(source, target, ignore=shutil.ignore_patterns(*NOT_COPIED))
-
-
-def _remove(folder: Path) -> None:
-    for _ in range(5):
-        shutil.rmtree(folder, ignore_errors=True)  # removes links, never what they point at
-        if not folder.exists():
-            return
-        time.sleep(0.3)  # Windows keeps files of a process that has just ended for a moment

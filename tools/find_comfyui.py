@@ -39,7 +39,7 @@ def find_comfyui(root: Path = ROOT) -> ComfyUI:
     """Look for ComfyUI: COMFYUI_PATH, the folder above `custom_nodes`, then comfy-cli's default workspace.
 
     Args: the pack's folder.
-    Returns: what was found; if there is none that can run, `why` gives the reason.
+    Returns: the installation; if none can run, `why` gives the reason.
     """
     named = os.environ.get("COMFYUI_PATH")
     if named:

@@ -135,8 +135,8 @@ class SaveImage(HostNode):
         saved = []
         for number, image in enumerate(images):
             file = f"{name.replace('%batch_num%', str(number))}_{counter + number:05}_.png"
-            picture = _tensors().to_pil(image)  # cut to 8 bits, not rounded: the host's way too
-            picture.save(folder / file, pnginfo=metadata, compress_level=self.compression)
+            # Cut to 8 bits, not rounded, as in the host.
+            _tensors().to_pil(image).save(folder / file, pnginfo=metadata, compress_level=self.compression)
             saved.append({"filename": file, "subfolder": subfolder, "type": self.kind})
         return saved
 
@@ -161,7 +161,7 @@ class MaskPreview(PreviewImage):
     REQUIRED = {"mask": ("MASK",)}
 
     def run(self, mask: torch.Tensor, prompt: dict | None = None, extra_pnginfo: dict | None = None) -> dict:
-        """Write the masks as grey images and name the files."""
+        """Write the masks as gray images and name the files."""
         return {**super().run(_mask_to_image(mask), prompt, extra_pnginfo), "result": (mask,)}
 
 
@@ -357,10 +357,8 @@ def _repeated(batch: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def _filled_prefix(prefix: str, width: int, height: int) -> str:
-    now = time.localtime()
-    values = {"width": width, "height": height, "year": now.tm_year, "month": f"{now.tm_mon:02}"}
-    values |= {"day": f"{now.tm_mday:02}", "hour": f"{now.tm_hour:02}"}
-    values |= {"minute": f"{now.tm_min:02}", "second": f"{now.tm_sec:02}"}
+    codes = {"year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M", "second": "%S"}
+    values = {"width": width, "height": height} | {name: time.strftime(code) for name, code in codes.items()}
     for key, value in values.items():
         prefix = prefix.replace(f"%{key}%", str(value))
     return prefix

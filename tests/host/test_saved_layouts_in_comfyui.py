@@ -83,7 +83,7 @@ def test_values_shifted_by_one_are_refused_by_name(server: comfyui.Server, missi
     kept = [value for name, value in zip(names, values) if name not in (missing, "control_after_generate")]
     shifted = dict(zip([name for name in names if name != "control_after_generate"], kept))
     prompt, _ = detailer.prompt(image, squares(image, (64, 32)), **shifted)
-    with pytest.raises(WorkflowError, match=r"MaskDetailerPipe.*, widget (guide_size|seed|sampler_name|scheduler)"):
+    with pytest.raises(WorkflowError, match=r"MaskDetailerPipe.*: (guide_size|seed|sampler_name|scheduler)"):
         server.queue(prompt)
 
 

@@ -27,7 +27,7 @@ PHASES = ((160, 6000, 16, 2600), (SIDE, 3000, 8, 1500))
 class SalientNet(nn.Module):
     """A small U-Net: five halvings, five doublings, with what was seen at each size carried across.
 
-    Takes pictures float32 `[B, 3, 320, 320]`, prepared as u2net wants them; gives probabilities `[B, 1, 320, 320]`.
+    Images float32 `[B, 3, 320, 320]`, prepared as for u2net, to probabilities `[B, 1, 320, 320]`.
     """
 
     WIDTHS = (16, 24, 36, 48, 56)
@@ -89,7 +89,7 @@ def draw_example(seed: int, length: int) -> tuple[np.ndarray, np.ndarray]:
 def batch_of(
     pool: tuple[np.ndarray, np.ndarray], size: int, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pictures `[B, 3, S, S]` and alphas `[B, 1, S, S]`; half mirrored, colour channels shuffled, lightness bent."""
+    """Images `[B, 3, S, S]` and alphas `[B, 1, S, S]`; half mirrored, colour channels shuffled, lightness bent."""
     images, alphas = [], []
     for index in rng.integers(len(pool[0]), size=size):
         mirror = slice(None, None, -1 if rng.random() < 0.5 else 1)
@@ -131,7 +131,7 @@ def loss_of(logits: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
 
 
 def write_onnx(net: nn.Module, path: Path) -> None:
-    """Writes the network with u2net's input name and shape, but any number of pictures at a time."""
+    """Write the network with u2net's input name and shape, but any number of images at a time."""
     import onnx
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +168,7 @@ def mask_of(session, image: np.ndarray) -> np.ndarray:
 
 
 def check(scenes: int) -> bool:
-    """Measures models/demo/salient.onnx on held-out scenes. True when it meets the mark."""
+    """Measure models/demo/salient.onnx on held-out scenes. Returns whether it meets the mark."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(TARGET), providers=["CPUExecutionProvider"])

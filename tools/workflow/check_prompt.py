@@ -35,7 +35,7 @@ def check_prompt(prompt: dict, object_info: dict, complete: bool = True) -> list
 
 
 def _is_text_for_a_switch(warning: dict) -> bool:
-    """ComfyUI takes any text for true, which nobody who saved "false" can have meant."""
+    """ComfyUI takes any text for true, even "false"."""
     return warning["code"] == "coercible_type" and isinstance(warning.get("coerced_value"), bool)
 
 
