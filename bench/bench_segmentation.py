@@ -1,4 +1,5 @@
-"""ImageSegmentation with networks of u2net's and isnet's size, the earlier way, and the bare `session.run`.
+"""ImageSegmentation with networks of u2net's and isnet's size and with MODNet, the earlier ways, and the bare
+`session.run`.
 
 python3 tools/dev.py bench segmentation [--quick]
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ import torch
 from _measuring import Call, compare, count_operations, devices, floor, peak_memory, smooth_images
 from maskwright.core import background, tensors
 from maskwright.models import background as background_models
+from maskwright.models import catalog, modnet
 from rows import Figure, Report, Timing
 from torch import nn
 from torch.nn import functional
@@ -31,9 +34,11 @@ their files are as large and an image takes as long. The earlier way: a new sess
 through Pillow and rembg. The floor: the operations of the network's convolutions. Allowed is 1.1 times ONNX Runtime's
 bare session.run of the same prepared images, and 30 ms an image. Cold is a new session and its first image; getting a
 cached session computes nothing, so it has no floor. What a cached session holds counts only where it is created: for
-the earlier way at every run."""
+the earlier way at every run. MODNet runs on PyTorch, in float32; its earlier way is the reference implementation's
+demo, step by step: the network is created and its file read at every run, then image by image through Pillow."""
 COLD = "ONNX Runtime itself takes nearly all of this time to open the file and run it once."
 ALLOWED = "What comes on top of session.run is rembg's preparation with Pillow and numpy, resizing, and the cutout."
+MODNET = "The convolutions come close to the floor; the rest is normalizing, concatenating, resizing and new memory."
 GROWTH = "New memory for the results of many images is touched for the first time, which is slow on some systems."
 
 
@@ -74,10 +79,7 @@ class Network(nn.Module):
         self.decoder = nn.ModuleList(Block(h, before, m, c) for (h, m, c), before in zip(decoder, sides, strict=True))
         self.maps = nn.ModuleList(nn.Conv2d(channels, 1, 3, padding=1) for channels in (64, 64, 128, 256, 512, 512))
         self.fuse = nn.Conv2d(6, 1, 1) if stride == 1 else None
-        generator = torch.Generator().manual_seed(0)
-        for parameter in self.parameters():  # signals neither vanish nor explode
-            scale = (2 / parameter[0].numel()) ** 0.5 if parameter.ndim > 1 else 0.0
-            nn.init.normal_(parameter, 0, scale, generator)
+        draw_weights(self)
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
         x, levels = self.stem(image), []
@@ -94,6 +96,15 @@ class Network(nn.Module):
         return [each.sigmoid() for each in maps]
 
 
+def draw_weights(model: nn.Module) -> nn.Module:
+    """Random weights with which signals neither vanish nor explode."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            nn.init.normal_(parameter, 0, (2 / parameter[0].numel()) ** 0.5, generator)
+    return model
+
+
 def conv(before: int, after: int, dilation: int = 1) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(before, after, 3, padding=dilation, dilation=dilation), nn.ReLU())
 
@@ -107,7 +118,7 @@ def resize(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 
 class Bench:
-    """The rows of one network on one device: this pack, the earlier way and ONNX Runtime alone."""
+    """The rows of one network on one device: this pack and the earlier way."""
 
     def __init__(self, report: Report, folder: Path, name: str, operations: int, device: str, rounds: int) -> None:
         self.report, self.folder, self.name = report, folder, name
@@ -116,13 +127,34 @@ class Bench:
     def load(self):
         return background_models.load(self.name, [self.folder], device=self.device)
 
+    def run_now(self, images: torch.Tensor) -> torch.Tensor:
+        return background.remove(images, self.load())[0]
+
+    def add(self, what: str, calls: dict[str, Call], least: float, **more) -> dict:
+        times = compare(calls, self.rounds, self.device)
+        peaks = {}
+        if self.device == "cpu":  # PyTorch does not see what ONNX Runtime takes on a GPU
+            peaks = {"peak": peak_memory(calls["now"]), "earlier_peak": peak_memory(calls["earlier"])}
+        pair = {way: times[way] for way in ("now", "earlier")}
+        row = Timing(f"{self.name}, {what}", **pair, **peaks, device=self.device, floor=least or None, **more)
+        self.report.add(row)
+        return times
+
+    def add_difference(self, images: torch.Tensor) -> None:
+        results = self.run_now(images), self.run_earlier(images)
+        now, earlier = (tensors.to_8bit(result[..., 3]).astype(int) for result in results)
+        difference = np.abs(now - earlier).max().item()
+        limit = 1 if self.device == "cpu" else None  # convolutions round to TF32 on CUDA
+        self.report.add(Figure(f"{self.name}: largest difference in alpha", difference, "/255", self.device, limit))
+
+
+class OnnxBench(Bench):
+    """A network in ONNX Runtime, and the bare `session.run`."""
+
     def new_session(self):
         import rembg
 
         return rembg.new_session(self.name, providers=list(PROVIDERS[self.device]))
-
-    def run_now(self, images: torch.Tensor) -> torch.Tensor:
-        return background.remove(images, self.load())[0]
 
     def run_cold(self, images: torch.Tensor) -> torch.Tensor:
         background_models.release()
@@ -139,16 +171,6 @@ class Bench:
         side, mean, std, _ = NETWORKS[self.name]
         session = self.load()._session
         return [session.normalize(tensors.to_pil(image), mean, std, (side, side)) for image in images]
-
-    def add(self, what: str, calls: dict[str, Call], least: float, **more) -> dict:
-        times = compare(calls, self.rounds, self.device)
-        peaks = {}
-        if self.device == "cpu":  # PyTorch does not see what ONNX Runtime takes on a GPU
-            peaks = {"peak": peak_memory(calls["now"]), "earlier_peak": peak_memory(calls["earlier"])}
-        pair = {way: times[way] for way in ("now", "earlier")}
-        what = f"{self.name}, {what}"
-        self.report.add(Timing(what, **pair, **peaks, device=self.device, floor=least or None, **more))
-        return times
 
     def add_rows(self, images: torch.Tensor) -> None:
         one, count = images[:1], len(images)
@@ -167,9 +189,58 @@ class Bench:
         share = times["now"].median / (1.1 * times["bare"].median + 0.03 * count)
         what = f"{self.name}, warm: time to what is allowed"
         self.report.add(Figure(what, share, "x", self.device, 1, ALLOWED))
-        now, earlier = (tensors.to_8bit(calls[way]()[..., 3]).astype(int) for way in ("now", "earlier"))
-        difference = np.abs(now - earlier).max().item()
-        self.report.add(Figure(f"{self.name}: largest difference in alpha", difference, "/255", self.device, 1))
+        self.add_difference(images)
+
+
+class ModnetBench(Bench):
+    """MODNet on PyTorch, with random weights in a checkpoint like the published ones."""
+
+    def __init__(self, report: Report, folder: Path, device: str, rounds: int, side: int) -> None:
+        size = modnet.shown_size(side, side)
+        operations = count_operations(lambda: modnet.MODNet().eval()(torch.zeros(1, 3, *size)))
+        super().__init__(report, folder, "modnet-p", operations, device, rounds)
+        self.file, self.copies = folder / catalog.MODNET[self.name].files[0].name, {}
+        model = draw_weights(modnet.MODNet())
+        torch.save({f"module.{name}": weight for name, weight in model.state_dict().items()}, self.file)
+
+    def load(self):
+        def place(model, copy):
+            """As ComfyUI does: a copy on the device, cached."""
+            if self.device != "cpu" and id(model) not in self.copies:
+                self.copies[id(model)] = copy(model, torch.float32).to(self.device)
+            return self.copies.get(id(model), model)
+
+        return background_models.load(self.name, [self.folder], device=self.device, place=place)
+
+    def run_earlier(self, images: torch.Tensor) -> torch.Tensor:
+        model = modnet.MODNet()
+        weights = torch.load(self.file, map_location="cpu", weights_only=True)
+        model.load_state_dict({name.removeprefix("module."): weight for name, weight in weights.items()})
+        model.eval().to(self.device)
+        cutouts = []
+        for image in images:
+            levels = np.array(tensors.to_pil(image))
+            bchw = torch.from_numpy(levels).permute(2, 0, 1)[None].contiguous()  # [H,W,3] -> [1,3,H,W]
+            pixels = bchw.float().div(255).sub(0.5).div(0.5)
+            pixels = functional.interpolate(pixels, modnet.shown_size(*image.shape[:2]), mode="area")
+            with torch.no_grad():
+                matte = functional.interpolate(model(pixels.to(self.device)), image.shape[:2], mode="area")
+            alpha = (matte[0, 0].cpu().numpy() * 255).astype(np.uint8)
+            cutouts.append(tensors.from_8bit(np.dstack([levels, alpha])))
+        return torch.stack(cutouts)
+
+    def add_rows(self, counts: tuple[int, int], side: int) -> None:
+        for count in counts:
+            images = smooth_images(count, side)
+            calls = {"now": lambda: self.run_now(images), "earlier": lambda: self.run_earlier(images)}
+            least, what = (
+                floor(self.device, count * self.operations),
+                f"{count} image{'s' * (count > 1)} of {side} x {side}",
+            )
+            self.add(what, calls, least, note=MODNET, headline=count > 1)
+        self.add_difference(
+            smooth_images(2, 384, 512)
+        )  # the matte becomes smaller: of larger ones the demo shows steps
 
 
 def main(quick: bool) -> None:
@@ -185,16 +256,21 @@ def main(quick: bool) -> None:
             network, sample = Network(stride).eval(), torch.zeros(1, 3, network_side, network_side)
             operations = count_operations(lambda: network(sample))
             names = {"input_names": ["input.1"], "opset_version": 13, "dynamo": False}
-            torch.onnx.export(network, (sample,), f"{folder}/{name}.onnx", **names)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # sides are fixed, and this exporter is called deprecated
+                torch.onnx.export(network, (sample,), f"{folder}/{name}.onnx", **names)
             for device in devices():
                 if PROVIDERS[device][0] in onnxruntime.get_available_providers():
-                    bench = Bench(report, Path(folder), name, operations, device, rounds)
+                    bench = OnnxBench(report, Path(folder), name, operations, device, rounds)
                     count = 2 if quick or (name != "u2net" and device == "cpu") else 8  # isnet is slow on a CPU
                     bench.add_rows(smooth_images(count, side))
                     if name == "u2net" and not quick:
                         few, many = smooth_images(2, side), smooth_images(20, side)
                         calls = lambda: bench.run_now(few), lambda: bench.run_now(many)
                         report.add_growth("images, 2 and 20", *calls, device, GROWTH, rounds)
+
+        for device in devices():
+            ModnetBench(report, Path(folder), device, rounds, side).add_rows((1, 2) if quick else (1, 8), side)
 
 
 if __name__ == "__main__":

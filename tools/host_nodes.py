@@ -114,14 +114,9 @@ class SaveImage(HostNode):
         prompt: dict | None = None,
         extra_pnginfo: dict | None = None,
     ) -> dict:
-        """Write the images [B,H,W,C] and name the files."""
-        return {"ui": {"images": self.write(images, filename_prefix, prompt, extra_pnginfo)}, "result": (images,)}
-
-    def write(
-        self, images: torch.Tensor, prefix: str, prompt: dict | None, extra_pnginfo: dict | None
-    ) -> list[dict[str, str]]:
-        """Write the images under the prefix, which may name a subfolder and hold %width%, %batch_num% and the like."""
-        base = getattr(self.folders, self.kind)
+        """Write the images [B,H,W,C] under the prefix, which may name a subfolder and hold %width%, %batch_num% and the
+        like, and name the files."""
+        base, prefix = getattr(self.folders, self.kind), filename_prefix
         if "\0" in prefix or prefix.encode("utf-8", "ignore").decode("utf-8") != prefix:
             raise ValueError(f"filename_prefix {prefix!r} contains a character that no file name can contain")
         prefix = _filled_prefix(prefix, images[0].shape[1], images[0].shape[0])
@@ -138,7 +133,7 @@ class SaveImage(HostNode):
             # Cut to 8 bits, not rounded, as in the host.
             _tensors().to_pil(image).save(folder / file, pnginfo=metadata, compress_level=self.compression)
             saved.append({"filename": file, "subfolder": subfolder, "type": self.kind})
-        return saved
+        return {"ui": {"images": saved}, "result": (images,)}
 
 
 class PreviewImage(SaveImage):
@@ -150,7 +145,7 @@ class PreviewImage(SaveImage):
     def run(self, images: torch.Tensor, prompt: dict | None = None, extra_pnginfo: dict | None = None) -> dict:
         """Write the images [B,H,W,C] under a name of their own and name the files."""
         prefix = "ComfyUI_temp_" + "".join(random.choice(string.ascii_lowercase) for _ in range(5))
-        return {"ui": {"images": self.write(images, prefix, prompt, extra_pnginfo)}, "result": (images,)}
+        return super().run(images, prefix, prompt, extra_pnginfo)
 
 
 class MaskPreview(PreviewImage):

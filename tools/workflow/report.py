@@ -23,9 +23,8 @@ def report(
     Args: ``workflow``, checked by `check_structure`; the rest as `to_prompt` and `model_notes` take it.
     """
     notes, problems = [], []
-    strangers = find_unknown(workflow, object_info)
-    for each in strangers:
-        (problems if each.takes_part else notes).append(each.sentence(unknown))
+    for sentence, needed in find_unknown(workflow, object_info, unknown):
+        (problems if needed else notes).append(sentence)
     try:
         prompt = convert(workflow, object_info, notes.append)
     except BadWorkflow as error:

@@ -6,7 +6,6 @@ import json
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from .converter_fixes import fix_node, fix_schemas, restore_values
 from .engine_interface import BadWorkflow
@@ -39,14 +38,11 @@ def to_prompt(
     the sentence "node 7 (KSampler) ..." for an unknown type; ``note``, called about nodes that are left out.
     Raises: `BadWorkflow` for unknown nodes, links in a loop and whatever cannot be converted.
     """
-    problems = []
-    for stranger in find_unknown(workflow, object_info):
-        sentence = stranger.sentence(unknown)
-        if stranger.takes_part:
-            problems.append(sentence)
-        else:
+    sentences = find_unknown(workflow, object_info, unknown)
+    for sentence, needed in sentences:
+        if not needed:
             note(sentence)
-    if problems:
+    if problems := [sentence for sentence, needed in sentences if needed]:
         raise BadWorkflow(problems)
     return convert(workflow, object_info, note)
 
@@ -121,48 +117,33 @@ class _Listener(logging.Handler):
         self.errors.append(f"comfy-cli's converter: {record.getMessage()}{cause}")
 
 
-@dataclass(frozen=True)
-class Unknown:
-    """A node of a type that the engine does not know."""
+def find_unknown(workflow: Workflow, object_info: dict, unknown: Callable[[str], str]) -> list[tuple[str, bool]]:
+    """A sentence for each node of unknown type, except muted ones, and whether a run needs the node.
 
-    node: dict
-    label: str
-    why_not: str = ""  # why a run does not need it; empty if it does
-
-    @property
-    def takes_part(self) -> bool:
-        return not self.why_not
-
-    def sentence(self, unknown: Callable[[str], str]) -> str:
-        """The message about this node; ``unknown`` as in `to_prompt`."""
-        if "class_type" in self.node:
-            return f"{self.label} {unknown(self.node['class_type'])}"
-        if self.node["type"] in EDITOR_ONLY_TYPES:
-            return f"{self.label} is left out: {self.why_not}"
-        return f"{self.label} {self.why_not}{_explain_unknown(self.node, unknown)}"
-
-
-def find_unknown(workflow: Workflow, object_info: dict) -> list[Unknown]:
-    """The nodes of unknown type, except muted ones."""
+    Args: ``unknown`` as in `to_prompt`.
+    """
     if not workflow.is_editor:
         nodes = [(key, node) for key, node in workflow.data.items() if node["class_type"] not in object_info]
-        return [Unknown(node, prompt_label(key, node)) for key, node in nodes]
+        return [(f"{prompt_label(key, node)} {unknown(node['class_type'])}", True) for key, node in nodes]
     definitions = definitions_of(workflow.data)
     known = {*object_info, *definitions, *EDITOR_ONLY_TYPES} - ADD_ONS
-    found = []
+    sentences = []
     for graph in (workflow.data, *_used(workflow.data, definitions)):
         place = "" if graph is workflow.data else f' in subgraph "{graph.get("name")}"'
         wired = _wired(graph)
         for node in entries(graph, "nodes"):
             if node["type"] in known or node.get("mode") == MUTED:
                 continue
-            why_not = "" if str(node["id"]) in wired else "is left out: it is connected to nothing, and "
+            label, why = editor_label(node) + place, _explain_unknown(node, unknown)
             if node["type"] in ADD_ONS:
-                why_not = "it works only in the editor"
+                sentences.append((f"{label} is left out: it works only in the editor", False))
             elif node.get("mode") == BYPASSED:
-                why_not = "is left out: it is bypassed, and "
-            found.append(Unknown(node, editor_label(node) + place, why_not))
-    return found
+                sentences.append((f"{label} is left out: it is bypassed, and {why}", False))
+            elif str(node["id"]) not in wired:
+                sentences.append((f"{label} is left out: it is connected to nothing, and {why}", False))
+            else:
+                sentences.append((f"{label} {why}", True))
+    return sentences
 
 
 def _used(graph: dict, definitions: dict[str, dict]) -> list[dict]:
