@@ -11,8 +11,9 @@ import sys
 import numpy as np
 import torch
 from _measuring import compare, devices, floor, peak_memory, process_memory
-from maskwright.core import background, tensors, threads
-from maskwright.core.matting import MattingSettings
+from maskwright.core import tensors, threads
+from maskwright.core.cutout.remove import remove_background
+from maskwright.core.cutout.trimap import MattingSettings
 from PIL import Image
 from rows import Figure, Report, Timing
 
@@ -32,13 +33,13 @@ the process takes about as long; the rest is comparing alpha with 0 and writing 
 class Scene:
     """An image and its mask on a device, and both ways of cutting it out."""
 
-    masks_per_picture = 1
+    masks_per_image = 1
 
     def __init__(self, side: int, device: str = "cpu", width: int | None = None, soft: bool = False) -> None:
         self.image, self.mask = (each.to(device) for each in draw_portrait(side, width or side, soft))
         self.device = device
 
-    def masks(self, _: torch.Tensor) -> torch.Tensor:
+    def predict_masks(self, _: torch.Tensor) -> torch.Tensor:
         """As a `MaskSource` of the pack."""
         return self.mask.unsqueeze(0)  # [H,W] -> [1,H,W]
 
@@ -47,7 +48,7 @@ class Scene:
         return [tensors.to_pil(self.mask)]
 
     def run_now(self, matting: bool) -> torch.Tensor:
-        return background.remove(self.image.unsqueeze(0), self, MattingSettings() if matting else None)[0][0]
+        return remove_background(self.image.unsqueeze(0), self, MattingSettings() if matting else None)[0][0]
 
     def run_earlier(self, matting: bool) -> torch.Tensor:
         import rembg
@@ -104,7 +105,7 @@ def add_row(report: Report, scene: Scene, what: str, matting: bool, rounds: int)
 
 
 def main(quick: bool) -> None:
-    with threads.kept():
+    with threads.keep_torch_threads():
         import rembg  # noqa: F401 - before anything is measured
 
     report = Report("Cutouts and alpha matting", ABOUT)

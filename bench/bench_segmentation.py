@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import torch
 from _measuring import Call, compare, count_operations, devices, floor, peak_memory, smooth_images
-from maskwright.core import background, tensors
-from maskwright.models import background as background_models
-from maskwright.models import catalog, modnet
+from maskwright.core import tensors
+from maskwright.core.cutout.remove import remove_background
+from maskwright.models import background_models, catalog, modnet
 from rows import Figure, Report, Timing
 from torch import nn
 from torch.nn import functional
@@ -128,7 +128,7 @@ class Bench:
         return background_models.load(self.name, [self.folder], device=self.device)
 
     def run_now(self, images: torch.Tensor) -> torch.Tensor:
-        return background.remove(images, self.load())[0]
+        return remove_background(images, self.load())[0]
 
     def add(self, what: str, calls: dict[str, Call], least: float, **more) -> dict:
         times = compare(calls, self.rounds, self.device)

@@ -29,7 +29,7 @@ _CONES_TO_RGB = (
 _FLAT = 1e-3  # a standard deviation in Oklab below which a picture has one colour, and no contrast to change
 
 
-def match(
+def match_colors(
     image: torch.Tensor, where: torch.Tensor, reference: torch.Tensor, there: torch.Tensor, weight: float
 ) -> torch.Tensor:
     """Move an image's colours towards those of a reference.

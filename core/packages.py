@@ -31,17 +31,17 @@ def import_package(name: str, install: str, *needed: str) -> ModuleType:
     except MemoryError:
         raise
     except BaseException as error:
-        if not is_failure(error):
+        if not is_library_failure(error):
             raise
         reason = "its import calls sys.exit" if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
         package, reason = name.partition(".")[0], textwrap.shorten(reason, 400)
         raise DependencyError(
-            f"the Python package {package} is missing or does not work ({reason})", install
+            f"the Python package {package} is missing or does not work ({reason})", install, code=f"install {package}"
         ) from error
     return module
 
 
-def is_failure(error: BaseException) -> bool:
+def is_library_failure(error: BaseException) -> bool:
     """Whether a library failed with ``error``; false for an interrupt, which is not the library's.
 
     ``sys.exit`` and the panic of a library written in Rust are no `Exception`, and would end ComfyUI's worker.
@@ -55,4 +55,4 @@ def import_scipy(module: str) -> ModuleType:
     Raises:
         DependencyError: See `import_package`.
     """
-    return import_package(f"scipy.{module}", "Install it into ComfyUI's Python: python -m pip install --upgrade scipy")
+    return import_package(f"scipy.{module}", "Install it: python -m pip install --upgrade scipy")

@@ -12,7 +12,7 @@ import torch
 from . import tensors
 from .checks import check_choice, check_number
 
-COLOUR_MAPS = ("viridis", "greys")
+COLOR_MAPS = ("viridis", "greys")
 
 # viridis by Stéfan van der Walt and Nathaniel Smith (CC0): dark blue, green, yellow, evenly brighter to the eye.
 # The red, green and blue of its 256 steps in hexadecimal.
@@ -59,12 +59,12 @@ def _steps(values: torch.Tensor) -> torch.Tensor:
     return (values * 256).clamp(0, 255).to(torch.int64)
 
 
-def colour_map(mask: torch.Tensor, name: str = "viridis") -> torch.Tensor:
+def apply_color_map(mask: torch.Tensor, name: str = "viridis") -> torch.Tensor:
     """The colours of a mask.
 
     Args:
         mask: ``[B,H,W]``, 0..1.
-        name: One of `COLOUR_MAPS`: ``viridis`` from dark blue over green to yellow, ``greys`` from black to white.
+        name: One of `COLOR_MAPS`: ``viridis`` from dark blue over green to yellow, ``greys`` from black to white.
 
     Returns:
         ``[B,H,W,3]``.
@@ -72,11 +72,11 @@ def colour_map(mask: torch.Tensor, name: str = "viridis") -> torch.Tensor:
     Raises:
         InputError: ``name`` is unknown.
     """
-    return _table(check_choice(name, "colour map", COLOUR_MAPS)).to(mask.device)[_steps(mask)]
+    return _table(check_choice(name, "colour map", COLOR_MAPS)).to(mask.device)[_steps(mask)]
 
 
-def grey_levels(mask: torch.Tensor) -> torch.Tensor:
-    """The brightness that `colour_map` gives a mask in ``greys``, as a mask ``[B,H,W]``."""
+def map_to_greys(mask: torch.Tensor) -> torch.Tensor:
+    """The brightness that `apply_color_map` gives a mask in ``greys``, as a mask ``[B,H,W]``."""
     return _table("greys")[:, 0].to(mask.device)[_steps(mask)]
 
 
@@ -94,10 +94,10 @@ def overlay(image: torch.Tensor, colours: torch.Tensor, opacity: float = 0.5) ->
     Raises:
         InputError: ``opacity`` is not a number in 0..1.
     """
-    return torch.lerp(tensors.rgb(image), colours, check_number(opacity, "opacity", 0, 1)).clamp(0, 1)
+    return torch.lerp(tensors.drop_alpha(image), colours, check_number(opacity, "opacity", 0, 1)).clamp(0, 1)
 
 
-def heat_map(image: torch.Tensor, mask: torch.Tensor, opacity: float = 0.5) -> torch.Tensor:
+def draw_heat_map(image: torch.Tensor, mask: torch.Tensor, opacity: float = 0.5) -> torch.Tensor:
     """The picture under the viridis colours of a mask; where a whole mask is empty, the picture as it is.
 
     Args:
@@ -109,6 +109,6 @@ def heat_map(image: torch.Tensor, mask: torch.Tensor, opacity: float = 0.5) -> t
         ``[B,H,W,3]``.
     """
     height, width = image.shape[1:3]
-    colours = tensors.resize_image(colour_map(mask), height, width, "bilinear", antialias=False)
+    colours = tensors.resize_image(apply_color_map(mask), height, width, "bilinear", antialias=False)
     empty = mask.amax((1, 2)) == 0
-    return torch.where(empty.view(-1, 1, 1, 1), tensors.rgb(image), overlay(image, colours, opacity))
+    return torch.where(empty.view(-1, 1, 1, 1), tensors.drop_alpha(image), overlay(image, colours, opacity))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from .interfaces import WITHOUT_PROGRESS, Progress
+from .engine import NO_PROGRESS, Progress
 
 
-class Part:
+class StageProgress:
     """Turns fractions into steps of a `Progress`.
 
     Args:
@@ -16,7 +16,7 @@ class Part:
     def __init__(self, progress: Progress, steps: int) -> None:
         self._progress, self._steps, self._done = progress, steps, 0
 
-    def reach(self, fraction: float) -> None:
+    def advance_to(self, fraction: float) -> None:
         """Report that ``fraction`` of this part is done, and check whether to go on.
 
         Args:
@@ -27,4 +27,4 @@ class Part:
         self._progress.step(count)
 
 
-UNREPORTED = Part(WITHOUT_PROGRESS, 0)
+NO_STAGE = StageProgress(NO_PROGRESS, 0)

@@ -53,7 +53,7 @@ def filter_lines(values: torch.Tensor, bands: Bands) -> torch.Tensor:
 
 
 @functools.lru_cache(maxsize=64)
-def lanczos(before: int, after: int, device: torch.device) -> Bands:
+def lanczos_matrix(before: int, after: int, device: torch.device) -> Bands:
     """The matrix that resizes ``before`` lines to ``after`` with a Lanczos window of 3 lobes.
 
     The kernel is sinc(x) sinc(x / 3) (Duchon, *Lanczos Filtering in One and Two Dimensions*, 1979); where lines get
@@ -78,25 +78,36 @@ def _lanczos_weights(before: int, after: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @functools.lru_cache(maxsize=64)
-def gaussian(length: int, radius: int, sigma: float, device: torch.device) -> Bands:
-    """The matrix that blurs ``length`` lines with a Gaussian cut off at ``radius`` lines, the lines mirrored at both
-    ends (2 1 | 0 1 2 ... without the first line twice); ``radius`` is less than ``length``."""
-    return _banded(*_gaussian_weights(length, radius, sigma), length, device)
+def gaussian_matrix(length: int, radius: int, sigma: float, border: str, device: torch.device) -> Bands:
+    """The matrix that blurs ``length`` lines with a Gaussian, truncated at ``radius`` lines.
+
+    Beyond both ends the lines repeat backwards, with the names that scipy.ndimage has for it:
+
+    - ``reflect``: the first line is repeated, 1 0 | 0 1 2 ...
+    - ``mirror``: it is not, 2 1 | 0 1 2 ...; ``radius`` must be less than ``length``.
+    """
+    return _banded(*_gaussian_weights(length, radius, sigma, border), length, device)
 
 
 def clear_matrices() -> None:
     """Drop all cached matrices, which hold device memory. Matrices in use stay valid."""
-    lanczos.cache_clear()
-    gaussian.cache_clear()
+    lanczos_matrix.cache_clear()
+    gaussian_matrix.cache_clear()
 
 
-def _gaussian_weights(length: int, radius: int, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """As `_lanczos_weights`; near the ends a line may be given twice."""
+def _gaussian_weights(length: int, radius: int, sigma: float, border: str) -> tuple[np.ndarray, np.ndarray]:
+    """As `_lanczos_weights`; near the ends a line may appear twice."""
     offsets = np.arange(-radius, radius + 1)
-    lines = np.abs(np.arange(length)[:, None] + offsets)
-    lines = np.where(lines < length, lines, 2 * (length - 1) - lines)
     weights = np.exp(-0.5 * (offsets / sigma) ** 2)
-    return lines, np.broadcast_to(weights / weights.sum(), lines.shape)
+    weights /= weights.sum()
+    period = 2 * length if border == "reflect" else 2 * length - 2
+    if len(offsets) > period > 0:  # far lines repeat near ones: add their weights up
+        weights = np.bincount(offsets % period, weights, minlength=period)
+        offsets = np.arange(period)
+    lines = (np.arange(length)[:, None] + offsets) % max(1, period)
+    last = period - 1 if border == "reflect" else period
+    lines = np.where(lines < length, lines, last - lines)
+    return lines, np.broadcast_to(weights, lines.shape)
 
 
 def _banded(lines: np.ndarray, weights: np.ndarray, before: int, device: torch.device) -> Bands:

@@ -58,7 +58,7 @@ def bchw_to_image(bchw: torch.Tensor) -> torch.Tensor:
     return bchw.permute(0, 2, 3, 1)
 
 
-def rgb(image: torch.Tensor) -> torch.Tensor:
+def drop_alpha(image: torch.Tensor) -> torch.Tensor:
     """The colours of an image ``[B,H,W,3 or 4]``, without alpha: ``[B,H,W,3]``, a view."""
     return image[..., :3]
 
@@ -68,7 +68,7 @@ def mask_to_image(mask: torch.Tensor) -> torch.Tensor:
     return mask.unsqueeze(-1).expand(-1, -1, -1, 3)
 
 
-def joined(batches: Sequence[torch.Tensor], name: str) -> torch.Tensor:
+def concatenate(batches: Sequence[torch.Tensor], name: str) -> torch.Tensor:
     """Batches of pictures or masks as one, in order.
 
     Raises:
@@ -78,7 +78,8 @@ def joined(batches: Sequence[torch.Tensor], name: str) -> torch.Tensor:
     if len(shapes) > 1:
         raise InputError(
             f"{name} have different sizes: {describe([list(batch.shape) for batch in batches])}",
-            "Bring them to one size first, for example with 'Upscale Image'",
+            "Bring them to one size first",
+            code="image sizes",
         )
     return torch.cat(list(batches))
 
@@ -123,7 +124,7 @@ _PILLOW_MODES = {
 }
 
 
-def resize_in_8_bits(values: torch.Tensor, height: int, width: int, mode: str = "bicubic") -> torch.Tensor:
+def resize_8bit(values: torch.Tensor, height: int, width: int, mode: str = "bicubic") -> torch.Tensor:
     """Resize as Pillow resizes 8-bit pictures, for results that must be equal to those of code that used Pillow.
 
     The values are cut to 8 bits first (see `to_8bit`), and rounded to 8 bits after the pass along the rows and
@@ -197,8 +198,8 @@ def resize_lanczos(image: torch.Tensor, height: int, width: int) -> torch.Tensor
     for along_rows in (rows_first, not rows_first):
         if along_rows and width != before_width:
             columns = image.transpose(1, 2)  # [B,H,W,C] -> [B,W,H,C]
-            columns = separable.filter_lines(columns, separable.lanczos(before_width, width, image.device))
+            columns = separable.filter_lines(columns, separable.lanczos_matrix(before_width, width, image.device))
             image = columns.transpose(1, 2)  # back to [B,H,W,C]
         elif not along_rows and height != before_height:
-            image = separable.filter_lines(image, separable.lanczos(before_height, height, image.device))
+            image = separable.filter_lines(image, separable.lanczos_matrix(before_height, height, image.device))
     return image if image.shape[1:3] == (before_height, before_width) else image.clamp(0, 1)

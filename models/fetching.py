@@ -13,7 +13,7 @@ import urllib.error
 from collections.abc import Mapping
 from typing import BinaryIO
 
-from ..core.interfaces import Progress
+from ..core.engine import Progress
 from .catalog import RemoteFile
 from .transfer import POLL_INTERVAL, TIMEOUT, Transfer, TransferError
 

@@ -7,8 +7,8 @@ import os
 import re
 from pathlib import Path
 
-from ..core.chunks import is_torch_out_of_memory
 from ..core.errors import ModelError
+from ..core.memory import is_out_of_memory
 
 
 class Unreadable(ModelError):
@@ -35,7 +35,7 @@ def machine_error(path: Path, error: BaseException) -> MemoryError | Unreadable 
     """The error to raise if the file or folder at ``path`` was not read because of the machine, not because of its
     content; else None. It may be intact, so no remedy says to delete it."""
     number = _system_error(error)
-    if is_torch_out_of_memory(error) or number == errno.ENOMEM:
+    if is_out_of_memory(error) or number == errno.ENOMEM:
         return MemoryError(f"not enough memory to read {path} ({error})")
     if isinstance(error, PermissionError) or number in (errno.EACCES, errno.EPERM):
         return Unreadable(

@@ -107,7 +107,9 @@ def predict(model: MODNet, image: torch.Tensor) -> torch.Tensor:
     device = next(model.parameters()).device
     is_common = device.type in ("cpu", "cuda")
     around = device if is_common else torch.device("cpu")  # not every accelerator resizes by area
-    shown = tensors.resize_image(tensors.rgb(image).to(around, torch.float32), *shown_size(height, width), mode="area")
+    shown = tensors.resize_image(
+        tensors.drop_alpha(image).to(around, torch.float32), *shown_size(height, width), mode="area"
+    )
     bchw = tensors.image_to_bchw(shown)
     if is_common:
         # Pixel by pixel in memory, as pictures are: convolutions of few channels are fastest on that.

@@ -6,12 +6,10 @@ got is asked of the session, and one warning a cause says what is wrong and whic
 
 from __future__ import annotations
 
-import errno
 import importlib.metadata
 import logging
 import os
 import platform
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..core.chunks import is_torch_out_of_memory
 from ..core.errors import DependencyError, ModelError
+from ..core.memory import is_out_of_memory
 from ..core.packages import import_package
 from . import files
 
@@ -164,16 +162,6 @@ def _not_loaded(ort: ModuleType, path: Path, error: Exception, again: str) -> Mo
             f"Update it: {pip_install('--upgrade', best_package())}; or choose another model",
         )
     return ModelError(f"{fault} by ONNX Runtime {ort.__version__} ({_first_line(error)})", again)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` means that memory ran out, as reported by ONNX Runtime, NumPy, Pillow or torch."""
-    if is_torch_out_of_memory(error) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
-        return True
-    text = str(error).lower()
-    words = ("failed to allocate memory", "bad allocation", "bad_alloc", "out of memory", "alloc_failed")
-    # 12 is ENOMEM, as ONNX Runtime reports it when it reads a file.
-    return any(each in text for each in words) or re.search(r"system error number 12\b", text) is not None
 
 
 def _with_options(providers: list[str], device: torch.device) -> list:

@@ -23,10 +23,11 @@ from PIL import Image
 
 from ..core import tensors, threads
 from ..core.errors import DependencyError, ModelError
-from ..core.model_cache import ModelCache
+from ..core.memory import is_out_of_memory
 from ..core.packages import import_package, import_scipy
 from . import catalog, files, onnx_runtime
-from .background_files import DEMO, Found
+from .background_store import DEMO, Found
+from .cache import ModelCache
 
 logger = logging.getLogger(__name__)
 
@@ -49,21 +50,21 @@ _sessions: ModelCache[RembgMasks] = ModelCache(capacity=2)
 
 
 class RembgMasks:
-    """A session of rembg as a `core.interfaces.MaskSource`."""
+    """A session of rembg as a `core.engine.MaskSource`."""
 
     def __init__(self, session: object, path: Path, shown: tuple[int, int] | None) -> None:
         """``shown``: for clothes, width and height of the picture that the model sees; None for all others."""
         self._session = session
         self._path = path
         self._shown = shown
-        self.masks_per_picture = 3 if shown else 1
+        self.masks_per_image = 3 if shown else 1
 
     @property
     def providers(self) -> list[str]:
         """Where it really runs, as ONNX Runtime calls it, best first."""
         return self._session.inner_session.get_providers()
 
-    def masks(self, picture: torch.Tensor) -> torch.Tensor:
+    def predict_masks(self, picture: torch.Tensor) -> torch.Tensor:
         """``[H,W,3 or 4]`` -> ``[1,H,W]``, or ``[3,H,W]`` (upper body, lower body, whole body) for clothes.
 
         The same numbers as rembg's: in 8 bits, the lowest 0 and the highest 255; all 0 where the model's answer is
@@ -73,13 +74,13 @@ class RembgMasks:
             ModelError: The model failed on this image, or answered with NaN or infinity.
             MemoryError: There is not enough memory for it.
         """
-        image = tensors.to_pil(tensors.rgb(picture))
+        image = tensors.to_pil(tensors.drop_alpha(picture))
         try:
             # An answer that is the same everywhere is 0 / 0; the sigmoid of a large one overflows on its way to 0.
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
                 found = self._session.predict(image) if self._shown is None else self._clothes(image, self._shown)
         except Exception as error:  # of ONNX Runtime, which has a dozen kinds without a base of their own
-            if onnx_runtime.is_out_of_memory(error):
+            if is_out_of_memory(error):
                 raise MemoryError(f"not enough memory to run {self._path} ({error})") from error
             raise ModelError(
                 f"{self._path} failed on a picture of {image.width} x {image.height} ({error})",
@@ -109,7 +110,7 @@ def load(
     rembg is asked first whether it knows ``model``, so that nothing is downloaded which could not be run.
 
     Args:
-        found: Gives the file; called when rembg is there. See `background_files.find`.
+        found: Gives the file; called when rembg is there. See `background_store.find`.
         model: What the catalogue says of it; None for a file of the user's own.
         device: Where models run.
         make_room: As `onnx_runtime.open_session` takes it.
@@ -256,7 +257,7 @@ def _session_classes() -> dict[str, type]:
     if "rembg" not in sys.modules:
         logger.info("Importing rembg. The first time this takes up to a minute.")
     install = f"Install it: {onnx_runtime.pip_install('--upgrade', 'rembg', onnx_runtime.best_package())}"
-    with threads.kept():
+    with threads.keep_torch_threads():
         sessions = import_package("rembg.sessions", install, "sessions_class")
     return {kind.name(): kind for kind in sessions.sessions_class}
 

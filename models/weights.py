@@ -17,8 +17,8 @@ import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from ..core.engine import NoProgress, Progress
 from ..core.errors import InputError, ModelError
-from ..core.interfaces import NoProgress, Progress
 from .catalog import HUB, Model, RemoteFile
 from .fetching import Download, WrongContent, reason
 from .part_file import PartFile, kept_bytes, remove_old_parts

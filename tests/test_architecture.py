@@ -77,14 +77,14 @@ def test_imports_follow_the_arrows(path: Path) -> None:
     [
         ("core/masks.py", "from ..nodes import _host"),
         ("core/masks.py", "from ..models.catalog import MODELS"),
-        ("models/clipseg.py", "from ..nodes._host import device"),
+        ("models/clipseg_loader.py", "from ..nodes._host import device"),
         ("core/masks.py", "def f():\n    import comfy.utils"),
         ("nodes/gradient_region.py", "def f():\n    import folder_paths"),
         ("nodes/_host/__init__.py", "import comfy.utils"),
         ("nodes/_host/sampling.py", "from comfy import samplers"),
         ("nodes/_host.py", "def f():\n    import comfy.utils"),
         ("nodes/clipseg.py", "import nodes"),
-        ("core/clipseg.py", "import transformers"),
+        ("core/text/clipseg.py", "import transformers"),
         ("nodes/clipseg.py", "from core import masks"),
     ],
 )
@@ -97,9 +97,9 @@ def test_a_wrong_arrow_would_be_seen(file: str, source: str) -> None:
     [
         ("nodes/_host/sampling.py", "def f():\n    import comfy.utils"),
         ("nodes/_host/sampling.py", "def f():\n    import nodes"),
-        ("nodes/_host/sampling.py", "from ...core.interfaces import Sampling\nfrom . import schedulers"),
+        ("nodes/_host/sampling.py", "from ...core.engine import SamplerRun\nfrom . import schedulers"),
         ("nodes/clipseg.py", "from ..core import masks\nfrom ..models import clipseg\nfrom . import _host"),
-        ("core/clipseg.py", "def f():\n    import transformers"),
+        ("core/text/clipseg.py", "def f():\n    import transformers"),
         ("models/rembg.py", "from ..core.errors import ModelError"),
     ],
 )

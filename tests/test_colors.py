@@ -29,7 +29,7 @@ def test_there_and_back() -> None:
 
 def test_mean_and_spread_become_those_of_the_reference() -> None:
     image, reference = random_image(0.4, 0.9), random_image(0.3, 0.5, seed=1)
-    matched = colors.match(image, EVERYWHERE, reference, EVERYWHERE, 1.0)
+    matched = colors.match_colors(image, EVERYWHERE, reference, EVERYWHERE, 1.0)
     for lab, wanted in zip(
         colors._statistics(colors._to_oklab(matched), EVERYWHERE),
         colors._statistics(colors._to_oklab(reference), EVERYWHERE),
@@ -42,24 +42,26 @@ def test_only_what_counts_is_measured() -> None:
     image[:, :20], reference[:, 20:] = 1, 0
     where, there = EVERYWHERE.clone(), EVERYWHERE.clone()
     where[:, :20], there[:, 20:] = 0, 0
-    matched = colors.match(image, where, reference, there, 1.0)
+    matched = colors.match_colors(image, where, reference, there, 1.0)
     assert (matched[:, 20:].mean() - 0.5).abs() < 0.02
 
 
 @pytest.mark.parametrize("weight", (0.0, 0.3, 1.0))
 def test_a_picture_matched_to_itself_stays(weight: float) -> None:
     image = random_image(0, 1)
-    torch.testing.assert_close(colors.match(image, EVERYWHERE, image, EVERYWHERE, weight), image, atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        colors.match_colors(image, EVERYWHERE, image, EVERYWHERE, weight), image, atol=1e-3, rtol=0
+    )
 
 
 def test_a_picture_of_one_colour_only_changes_its_colour() -> None:
     flat = torch.full((1, 40, 50, 3), 0.8)
-    matched = colors.match(flat, EVERYWHERE, random_image(0, 1), EVERYWHERE, 1.0)
+    matched = colors.match_colors(flat, EVERYWHERE, random_image(0, 1), EVERYWHERE, 1.0)
     assert matched.std(dim=(1, 2)).max() < 1e-4
 
 
 def test_nothing_to_measure_changes_nothing() -> None:
     image = random_image(0, 1)
     none = torch.zeros_like(EVERYWHERE)
-    assert colors.match(image, none, image, EVERYWHERE, 1.0) is image
-    assert colors.match(image, EVERYWHERE, image, none, 1.0) is image
+    assert colors.match_colors(image, none, image, EVERYWHERE, 1.0) is image
+    assert colors.match_colors(image, EVERYWHERE, image, none, 1.0) is image

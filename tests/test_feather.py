@@ -9,9 +9,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from maskwright.core import masks
+from maskwright.core import masks, morphology
 from maskwright.core.errors import InputError
-from maskwright.core.masks import Sides
+from maskwright.core.geometry import Sides
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "feather.npz")
 ALL = Sides(True, True, True, True)
@@ -92,7 +92,7 @@ def test_every_feathered_mask(size: tuple[int, int], width: int, fade: Sides, se
     assert torch.equal(mask, before), "changed in place"
     assert soft.shape == mask.shape and soft.dtype == torch.float32
     assert soft.min() >= 0 and soft.max() <= 1
-    reached = masks.dilate((mask > 0).float(), 2 * width + 1)
+    reached = morphology.dilate((mask > 0).float(), 2 * width + 1)
     assert soft[reached == 0].eq(0).all(), "outside the window it is exactly 0"
     singles = torch.cat([masks.feather(mask[i : i + 1], width, fade) for i in range(2)])
     assert torch.equal(soft, singles)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from maskwright.core import masks
+from maskwright.core import masks, morphology
 from maskwright.core.errors import InputError
 
 cv2 = pytest.importorskip("cv2")
@@ -34,19 +34,19 @@ def opencv(mask: torch.Tensor, operation: int, size: int, shape: str) -> np.ndar
 def test_gradient_equals_the_earlier_node(case: int) -> None:
     golden = np.load(GOLDEN / "gradient.npz")
     mask = torch.from_numpy(golden[f"in{case}"].astype(np.float32) / 255)
-    result = masks.gradient(mask, int(golden[f"k{case}"]))
+    result = morphology.gradient(mask, int(golden[f"k{case}"]))
     # The earlier node cut its input to 8 bits downwards, so it may be one level lower.
     np.testing.assert_allclose(result.numpy() * 255, golden[f"out{case}"], atol=1.0 + 1e-4)
 
 
-@pytest.mark.parametrize("shape", masks.SHAPES)
+@pytest.mark.parametrize("shape", morphology.SHAPES)
 @pytest.mark.parametrize("size", SIZES)
 def test_equals_opencv_on_float_masks(size: int, shape: str) -> None:
     mask = random_masks(3, 57, 83)
     for function, operation in (
-        (masks.dilate, cv2.MORPH_DILATE),
-        (masks.erode, cv2.MORPH_ERODE),
-        (masks.gradient, cv2.MORPH_GRADIENT),
+        (morphology.dilate, cv2.MORPH_DILATE),
+        (morphology.erode, cv2.MORPH_ERODE),
+        (morphology.gradient, cv2.MORPH_GRADIENT),
     ):
         expected = opencv(mask, operation, size, shape)
         np.testing.assert_allclose(function(mask, size, shape=shape).numpy(), expected, atol=1e-6)
@@ -55,34 +55,34 @@ def test_equals_opencv_on_float_masks(size: int, shape: str) -> None:
 def test_a_dilated_pixel_is_its_element() -> None:
     mask = torch.zeros(1, 5, 5)
     mask[0, 2, 2] = 1
-    drawn = {shape: masks.dilate(mask, 3, shape)[0].int().tolist() for shape in masks.SHAPES}
+    drawn = {shape: morphology.dilate(mask, 3, shape)[0].int().tolist() for shape in morphology.SHAPES}
     assert drawn["rectangle"] == [[0, 0, 0, 0, 0], [0, 1, 1, 1, 0], [0, 1, 1, 1, 0], [0, 1, 1, 1, 0], [0, 0, 0, 0, 0]]
     assert drawn["cross"] == [[0, 0, 0, 0, 0], [0, 0, 1, 0, 0], [0, 1, 1, 1, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]]
-    five = masks.dilate(mask, 5, "ellipse")[0].int().tolist()
+    five = morphology.dilate(mask, 5, "ellipse")[0].int().tolist()
     assert five == [[0, 0, 1, 0, 0], [1, 1, 1, 1, 1], [1, 1, 1, 1, 1], [1, 1, 1, 1, 1], [0, 0, 1, 0, 0]]
 
 
 def test_inner_and_outer_edges_of_a_square() -> None:
     mask = torch.zeros(1, 8, 8)
     mask[0, 2:6, 2:6] = 1
-    inner = masks.gradient(mask, 3, edge="inner")
-    outer = masks.gradient(mask, 3, edge="outer")
+    inner = morphology.gradient(mask, 3, edge="inner")
+    outer = morphology.gradient(mask, 3, edge="outer")
     assert inner.sum() == 4 * 4 - 2 * 2
     assert torch.all(inner <= mask)
     assert outer.sum() == 6 * 6 - 4 * 4
     assert torch.all(outer <= 1 - mask)
-    assert torch.equal(inner + outer, masks.gradient(mask, 3, edge="both"))
+    assert torch.equal(inner + outer, morphology.gradient(mask, 3, edge="both"))
 
 
 def test_a_selection_that_reaches_the_picture_edge_has_no_line_there() -> None:
-    assert masks.gradient(torch.ones(1, 9, 7), 5).max() == 0
+    assert morphology.gradient(torch.ones(1, 9, 7), 5).max() == 0
 
 
 def test_a_list_gives_each_mask_its_own_size_and_repeats_the_last() -> None:
     mask = random_masks(4, 20, 30)
-    expected = torch.cat([masks.gradient(mask[i : i + 1], size) for i, size in enumerate((3, 7, 7, 7))])
-    assert torch.equal(masks.gradient(mask, [3, 7]), expected)
-    assert torch.equal(masks.gradient(mask, (3, 7, 7.0)), expected)
+    expected = torch.cat([morphology.gradient(mask[i : i + 1], size) for i, size in enumerate((3, 7, 7, 7))])
+    assert torch.equal(morphology.gradient(mask, [3, 7]), expected)
+    assert torch.equal(morphology.gradient(mask, (3, 7, 7.0)), expected)
 
 
 @pytest.mark.parametrize(
@@ -104,20 +104,20 @@ def test_a_list_gives_each_mask_its_own_size_and_repeats_the_last() -> None:
 )
 def test_an_impossible_size_is_named(size: object, told: str) -> None:
     with pytest.raises(InputError, match=told):
-        masks.gradient(torch.zeros(2, 4, 4), size)
+        morphology.gradient(torch.zeros(2, 4, 4), size)
 
 
-@pytest.mark.parametrize("shape", masks.SHAPES)
+@pytest.mark.parametrize("shape", morphology.SHAPES)
 def test_an_element_larger_than_the_picture_costs_no_more_than_one_as_large(shape: str) -> None:
     mask = random_masks(1, 9, 7)
-    for size in (masks.LARGEST_SIZE, 999.0):
-        assert torch.equal(masks.dilate(mask, size, shape), masks.dilate(mask, 41, shape))
-        assert torch.equal(masks.erode(mask, size, shape), masks.erode(mask, 41, shape))
+    for size in (morphology.MAX_SIZE, 999.0):
+        assert torch.equal(morphology.dilate(mask, size, shape), morphology.dilate(mask, 41, shape))
+        assert torch.equal(morphology.erode(mask, size, shape), morphology.erode(mask, 41, shape))
 
 
 def share_out_among_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """However small the masks are, and however few cores there are."""
-    monkeypatch.setattr(masks, "_PIXELS_A_THREAD", 1)
+    monkeypatch.setattr(morphology, "_PIXELS_A_THREAD", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
 
 
@@ -139,15 +139,15 @@ def test_progress_counts_masks_and_can_stop_the_work(monkeypatch: pytest.MonkeyP
 
     progress = UntilTwo()
     with pytest.raises(Stop):
-        masks.gradient(random_masks(5, 8, 8), 3, progress=progress)
+        morphology.gradient(random_masks(5, 8, 8), 3, progress=progress)
     assert progress.seen == 2
 
 
 def test_unknown_shape_and_edge_are_named_with_the_choices() -> None:
     with pytest.raises(InputError, match="shape is 'disc'.*ellipse"):
-        masks.gradient(torch.zeros(1, 4, 4), 3, shape="disc")
+        morphology.gradient(torch.zeros(1, 4, 4), 3, shape="disc")
     with pytest.raises(InputError, match="edge is 'left'.*outer"):
-        masks.gradient(torch.zeros(1, 4, 4), 3, edge="left")
+        morphology.gradient(torch.zeros(1, 4, 4), 3, edge="left")
 
 
 @settings(max_examples=40, deadline=None)
@@ -156,54 +156,56 @@ def test_unknown_shape_and_edge_are_named_with_the_choices() -> None:
     height=st.integers(1, 40),
     width=st.integers(1, 40),
     size=st.integers(1, 45),
-    shape=st.sampled_from(masks.SHAPES),
-    edge=st.sampled_from(masks.EDGES),
+    shape=st.sampled_from(morphology.SHAPES),
+    edge=st.sampled_from(morphology.EDGES),
     seed=st.integers(0, 1000),
 )
 def test_every_gradient(batch: int, height: int, width: int, size: int, shape: str, edge: str, seed: int) -> None:
     mask = random_masks(batch, height, width, seed=seed)
     before = mask.clone()
-    result = masks.gradient(mask, size, shape, edge)
+    result = morphology.gradient(mask, size, shape, edge)
     assert result.shape == mask.shape
     assert result.dtype == torch.float32
     assert result.min() >= 0 and result.max() <= 1
     assert torch.equal(mask, before), "changed in place"
-    singles = torch.cat([masks.gradient(mask[i : i + 1], size, shape, edge) for i in range(batch)])
+    singles = torch.cat([morphology.gradient(mask[i : i + 1], size, shape, edge) for i in range(batch)])
     assert torch.equal(result, singles)
 
 
 @pytest.mark.parametrize("in_threads", (False, True))
 def test_seams_between_bands_do_not_show(monkeypatch: pytest.MonkeyPatch, in_threads: bool) -> None:
     mask = random_masks(2, 97, 41)
-    whole = {shape: masks.gradient(mask, 7, shape) for shape in masks.SHAPES}
-    monkeypatch.setattr(masks, "_CPU_PIXELS", 1)
+    whole = {shape: morphology.gradient(mask, 7, shape) for shape in morphology.SHAPES}
+    monkeypatch.setattr(morphology, "_CPU_PIXELS", 1)
     if in_threads:
         share_out_among_threads(monkeypatch)
     for shape, expected in whole.items():
-        assert torch.equal(masks.gradient(mask, 7, shape), expected)
+        assert torch.equal(morphology.gradient(mask, 7, shape), expected)
 
 
 def test_views_and_strided_masks_are_read_right() -> None:
     wide = random_masks(2, 30, 40)
     view = wide[:, ::2, 5:35].transpose(1, 2)  # [2,30,15], neither contiguous nor starting at 0
-    assert torch.equal(masks.gradient(view, 5), masks.gradient(view.contiguous(), 5))
+    assert torch.equal(morphology.gradient(view, 5), morphology.gradient(view.contiguous(), 5))
 
 
-@pytest.mark.parametrize("shape", masks.SHAPES)
+@pytest.mark.parametrize("shape", morphology.SHAPES)
 @pytest.mark.parametrize("size", (1, 2, 5, 31, 90))
 def test_no_result_holds_what_lay_in_the_memory_before(monkeypatch: pytest.MonkeyPatch, size: int, shape: str) -> None:
     mask = random_masks(2, 33, 47)
-    expected = masks.gradient(mask, size, shape)
-    monkeypatch.setattr(masks, "_flat_buffer", lambda like, length: np.full(length, np.nan, np.float32))
-    assert torch.equal(masks.gradient(mask, size, shape), expected)
+    expected = morphology.gradient(mask, size, shape)
+    monkeypatch.setattr(morphology, "_flat_buffer", lambda like, length: np.full(length, np.nan, np.float32))
+    assert torch.equal(morphology.gradient(mask, size, shape), expected)
 
 
-@pytest.mark.parametrize("shape", masks.SHAPES)
+@pytest.mark.parametrize("shape", morphology.SHAPES)
 @pytest.mark.parametrize("size", (1, 2, 5, 31))
 def test_torch_and_numpy_arithmetic_agree(size: int, shape: str) -> None:
     mask = random_masks(3, 33, 47)
-    band = masks._Band(mask, 0, mask.shape[1], masks._Element(size, shape))  # as on an accelerator, here on the CPU
-    assert torch.equal(band.maximum().clone() - band.minimum(), masks.gradient(mask, size, shape))
+    band = morphology._Band(
+        mask, 0, mask.shape[1], morphology._Element(size, shape)
+    )  # as on an accelerator, here on the CPU
+    assert torch.equal(band.maximum().clone() - band.minimum(), morphology.gradient(mask, size, shape))
 
 
 def test_threshold_keeps_what_is_above_as_it_is() -> None:
@@ -280,7 +282,7 @@ def test_on_cuda_launches_do_not_grow_with_the_batch() -> None:
 
     def launches(batch: int) -> int:
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-            masks.gradient(mask[:batch], 15)
+            morphology.gradient(mask[:batch], 15)
             torch.cuda.synchronize()
         return sum(event.count for event in profile.key_averages() if "kernel" in event.key.lower())
 

@@ -9,15 +9,18 @@ import sys
 import threading
 from collections.abc import Callable
 
+import exact_matting
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from maskwright.core import matting, tensors
+from maskwright.core import tensors
+from maskwright.core.cutout import closed_form, downscaled, matting, trimap
+from maskwright.core.cutout import foreground as foreground_colors
+from maskwright.core.cutout.trimap import MattingSettings, explain_unsolvable
 from maskwright.core.errors import DependencyError, InputError
-from maskwright.core.matting import MattingSettings
-from maskwright.core.progress import UNREPORTED
+from maskwright.core.progress import NO_STAGE
 
 scipy_ndimage = pytest.importorskip("scipy.ndimage")
 
@@ -93,7 +96,7 @@ PORTRAITS = {
 
 
 def cut_out(image: torch.Tensor, mask: torch.Tensor, given: MattingSettings | None = None) -> torch.Tensor:
-    return matting.cutout(image, *matting.matte(image, mask, given))
+    return matting.compose_cutout(image, *matting.matte(image, mask, given))
 
 
 # --- beside rembg -----------------------------------------------------------------------------------------------------
@@ -137,7 +140,7 @@ def test_a_trimap_erodes_both_sure_parts_as_rembg_does(erode_size: int, sides: i
     square = None if erode_size == 0 else np.ones((min(erode_size, 130),) * 2)
     foreground = scipy_ndimage.binary_erosion(levels > 240, square)
     background = scipy_ndimage.binary_erosion(levels < 20, square, border_value=1)
-    result = matting.trimap(mask, 240, 20, erode_size).numpy()
+    result = trimap.make_trimap(mask, 240, 20, erode_size).numpy()
     np.testing.assert_array_equal(result == 1, foreground)
     np.testing.assert_array_equal(result == 0, background)
     assert set(np.unique(result)) <= {0, 0.5, 1}
@@ -146,12 +149,12 @@ def test_a_trimap_erodes_both_sure_parts_as_rembg_does(erode_size: int, sides: i
 def test_a_trimap_drawn_by_hand() -> None:
     mask = torch.tensor([[0, 0, 0, 0.5, 1, 1, 1, 1]]).repeat(5, 1)
     top, middle = [0, 0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5], [0, 0, 0.5, 0.5, 0.5, 1, 1, 0.5]
-    assert matting.trimap(mask, 240, 20, 3).tolist() == [top, middle, middle, middle, top]
+    assert trimap.make_trimap(mask, 240, 20, 3).tolist() == [top, middle, middle, middle, top]
 
 
 def test_levels_at_the_thresholds_are_unknown() -> None:
     mask = tensors.from_8bit(np.array([[19, 20, 240, 241]], np.uint8)).repeat_interleave(3, 1).repeat(3, 1)
-    assert matting.trimap(mask, 240, 20, 1)[1].tolist() == [0] * 3 + [0.5] * 6 + [1] * 3
+    assert trimap.make_trimap(mask, 240, 20, 1)[1].tolist() == [0] * 3 + [0.5] * 6 + [1] * 3
 
 
 @pytest.mark.parametrize(("foreground", "background"), [(100, 250), (100, 200), (0, 250), (128, 129), (100, 100)])
@@ -172,7 +175,7 @@ def test_trimap_crossed_thresholds(
     with pytest.raises(ValueError, match="stop after the trimap"):
         bg.alpha_matting_cutout(tensors.to_pil(image), tensors.to_pil(mask), foreground, background, erode_size)
     expected = np.select([trimaps[0] == 0, trimaps[0] == 1], [0, 1], 0.5)
-    np.testing.assert_array_equal(matting.trimap(mask, foreground, background, erode_size).numpy(), expected)
+    np.testing.assert_array_equal(trimap.make_trimap(mask, foreground, background, erode_size).numpy(), expected)
 
 
 @pytest.mark.parametrize(("foreground", "background"), [(100, 250), (60, 180)])
@@ -228,50 +231,65 @@ def test_the_equations_are_those_of_the_unknown_pixels_in_the_whole_picture() ->
     unknown = sure == 0.5
     whole = matting_laplacian(colours)
     u, k = unknown.ravel(), ~unknown.ravel()
-    matrix, right = matting._equations(colours, sure == 1, unknown)
+    matrix, right = closed_form._equations(colours, sure == 1, unknown)
     np.testing.assert_allclose(matrix.toarray(), whole[u][:, u], atol=1e-9)
     np.testing.assert_allclose(right, -whole[u][:, k] @ (sure.ravel()[k] == 1), atol=1e-9)
 
 
-def test_matte_of_a_grey_image_is_closer_to_the_exact_solution_than_rembg() -> None:
-    """With equal channels the inverse covariance has a closed form without rounding errors."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.linalg import spsolve
+# Colours on one line, as (a, b) of ``a + t b``: the covariance of every window is as good as singular.
+LINES = {
+    "grey": ((0, 0, 0), (1, 1, 1)),
+    "blue to orange": ((0.05, 0.25, 0.9), (0.9, 0.3, -0.85)),
+    "dark to light red": ((0.1, 0.02, 0.01), (0.8, 0.31, 0.27)),
+}
 
+
+@pytest.mark.parametrize("erode_size", [8, 30])
+@pytest.mark.parametrize("line", LINES)
+def test_matte_colours_on_a_line_are_solved_exactly(line: str, erode_size: int) -> None:
+    pymatting()
+    t = pytest.importorskip("skimage.data").camera()[180:270, 300:390] / 255  # a leg of the tripod before grass
+    a, b = (np.array(each, np.float32) for each in LINES[line])
+    mask = tensors.from_8bit((255 * scipy_ndimage.gaussian_filter((t < 0.27).astype(float), 2)).astype(np.uint8))
+    mask[:40] *= mask[:40] > 0.6  # so that an erosion by 30 leaves some background
+    mask[60:, :40] = 1
+    sure = trimap.make_trimap(mask, 240, 20, erode_size).numpy()
+    assert {0, 0.5, 1} == set(np.unique(sure))
+    alpha, _ = matting.matte(
+        torch.from_numpy(a + t.astype(np.float32)[..., None] * b), mask, MattingSettings(240, 20, erode_size)
+    )
+    exact = exact_matting.solve(t, float(b @ b), sure)
+    assert np.abs(alpha.numpy() - exact).max() < 0.5 / 255
+
+
+def test_matte_grey_values_far_beyond_1_give_finite_results() -> None:
+    """Their variance is so large that rounding takes more from it than the regularisation adds."""
+    pymatting()
+    image, mask = scene(head)
+    image = image[..., :1].repeat(1, 1, 3) * 1e7
+    alpha, foreground = matting.matte(image, mask)
+    assert alpha.isfinite().all() and foreground.isfinite().all()
+    assert ((alpha > 0) & (alpha < 1)).any()
+
+
+def test_matte_of_a_grey_image_is_closer_to_the_exact_solution_than_rembg() -> None:
     bg = rembg_bg()
-    levels = pytest.importorskip("skimage.data").camera()[180:270, 300:390]  # a leg of the tripod before grass
+    levels = pytest.importorskip("skimage.data").camera()[180:270, 300:390]
     image = tensors.from_8bit(np.repeat(levels[..., None], 3, axis=-1))
     mask = tensors.from_8bit((255 * scipy_ndimage.gaussian_filter((levels < 70).astype(float), 2)).astype(np.uint8))
-    sure = matting.trimap(mask, 240, 20, 8).numpy()
-
-    height, width = levels.shape
-    pixels = np.arange(height * width).reshape(height, width)
-    window = np.stack([pixels[1 + y : height - 1 + y, 1 + x : width - 1 + x].ravel() for y, x in matting._WINDOW])
-    c = (levels / 255).ravel()[window]
-    c -= c.mean(axis=0)
-    scale = 3 / (1e-7 / 9 + 3 * (c * c).mean(axis=0))
-    pairs = [(i, j) for i in range(9) for j in range(9)]
-    values = np.concatenate([(i == j) - (1 + c[i] * c[j] * scale) / 9 for i, j in pairs])
-    rows, columns = (np.concatenate([window[pair[k]] for pair in pairs]) for k in (0, 1))
-    laplacian = coo_matrix((values, (rows, columns))).tocsr()
-    unknown = (sure == 0.5).ravel()
-    given_part = laplacian[unknown][:, ~unknown] @ (sure.ravel()[~unknown] == 1).astype(float)
-    exact = 255 * spsolve(laplacian[unknown][:, unknown].tocsc(), -given_part).clip(0, 1)
-
+    exact = 255 * exact_matting.solve(levels / 255, 3, trimap.make_trimap(mask, 240, 20, 8).numpy())
     theirs = np.array(bg.alpha_matting_cutout(tensors.to_pil(image), tensors.to_pil(mask), 240, 20, 8))[..., 3]
     ours = 255 * matting.matte(image, mask, MattingSettings(240, 20, 8))[0].numpy()
-    error, their_error = (np.abs(alpha.ravel()[unknown] - exact) for alpha in (ours, theirs.astype(float)))
-    assert error.mean() < 1
-    differ = np.abs(ours.ravel() - theirs.ravel())[unknown] > 2
-    assert differ.sum() > 100 and error[differ].mean() < their_error[differ].mean() / 4
+    assert np.abs(ours - exact).max() < 0.5
+    assert (np.abs(theirs - exact) > 2).sum() > 100
 
 
 def test_windows_are_taken_in_parts_without_seams(monkeypatch: pytest.MonkeyPatch) -> None:
     image, mask = PORTRAITS["curls"]
-    sure = matting.trimap(mask).numpy()
-    whole, _ = matting._equations(image.numpy(), sure == 1, sure == 0.5)
-    monkeypatch.setattr(matting, "_WINDOWS_AT_ONCE", 100)
-    parts, _ = matting._equations(image.numpy(), sure == 1, sure == 0.5)
+    sure = trimap.make_trimap(mask).numpy()
+    whole, _ = closed_form._equations(image.numpy(), sure == 1, sure == 0.5)
+    monkeypatch.setattr(closed_form, "_WINDOWS_AT_ONCE", 100)
+    parts, _ = closed_form._equations(image.numpy(), sure == 1, sure == 0.5)
     assert abs(parts - whole).max() < 1e-12
 
 
@@ -283,8 +301,25 @@ def test_conjugate_gradients_solve_a_system() -> None:
     matrix = csr_matrix(half @ half.T + np.eye(30))
     wanted = random.random(30)
     diagonal = 1 / matrix.diagonal()
-    found = matting._conjugate_gradient(matrix, matrix @ wanted, lambda v: diagonal * v, UNREPORTED, 1e-12)
+    found = closed_form._conjugate_gradient(matrix, matrix @ wanted, lambda v: diagonal * v, NO_STAGE, 1e-12)
     np.testing.assert_allclose(found, wanted, atol=1e-8)
+
+
+def test_conjugate_gradients_log_that_the_tolerance_was_not_reached(caplog: pytest.LogCaptureFixture) -> None:
+    from scipy.sparse import csr_matrix
+
+    random = np.random.default_rng(0)
+    half = random.random((30, 30))
+    matrix, right = csr_matrix(half @ half.T + 1e-3 * np.eye(30)), random.random(30)
+    closed_form._conjugate_gradient(matrix, right, lambda v: v, NO_STAGE, most_steps=3)
+    assert re.search(r"stopped before it reached its tolerance \(residual .*, tolerance 1e-06\)", caplog.text)
+    assert "alpha_matting_erode_size" in caplog.text
+    caplog.clear()
+    closed_form._conjugate_gradient(-matrix, right, lambda v: v, NO_STAGE)  # not positive definite
+    assert "stopped before it reached its tolerance" in caplog.text
+    caplog.clear()
+    closed_form._conjugate_gradient(matrix, right, lambda v: v, NO_STAGE)
+    assert not caplog.text
 
 
 def test_without_a_factorisation_the_diagonal_serves(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,11 +343,11 @@ def test_solved_smaller_it_stays_close_and_keeps_what_is_sure(name: str, monkeyp
     pymatting()
     image, mask = PORTRAITS[name]
     alpha, foreground = matting.matte(image, mask)
-    sure = matting.trimap(mask)
+    sure = trimap.make_trimap(mask)
     unknown = int((sure == 0.5).sum())
-    monkeypatch.setattr(matting, "_MOST_UNKNOWNS", unknown - 1)
-    monkeypatch.setattr(matting, "_SMALLER_UNKNOWNS", unknown // 3)
-    monkeypatch.setattr(matting, "_MOST_FOREGROUND_PIXELS", image.shape[0] * image.shape[1] // 3)
+    monkeypatch.setattr(matting, "MAX_UNKNOWNS", unknown - 1)
+    monkeypatch.setattr(downscaled, "_DOWNSCALED_UNKNOWNS", unknown // 3)
+    monkeypatch.setattr(foreground_colors, "_MOST_FOREGROUND_PIXELS", image.shape[0] * image.shape[1] // 3)
     small_alpha, small_foreground = matting.matte(image, mask)
     assert torch.equal(small_alpha[sure != 0.5], sure[sure != 0.5])
     assert (small_alpha - alpha).abs()[sure == 0.5].mean() < 4 / 255
@@ -325,11 +360,11 @@ def test_solved_smaller_it_stays_close_and_keeps_what_is_sure(name: str, monkeyp
 def test_solved_smaller_the_edge_is_finer_than_the_smaller_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     pymatting()
     image, mask = scene(head, noise=0, edge=1, blur=4)
-    monkeypatch.setattr(matting, "_MOST_UNKNOWNS", 100)
-    monkeypatch.setattr(matting, "_SMALLER_UNKNOWNS", int((matting.trimap(mask) == 0.5).sum()) // 16)
+    monkeypatch.setattr(matting, "MAX_UNKNOWNS", 100)
+    monkeypatch.setattr(downscaled, "_DOWNSCALED_UNKNOWNS", int((trimap.make_trimap(mask) == 0.5).sum()) // 16)
     y, x = np.mgrid[0:160, 0:130] / 160
     truth = torch.from_numpy((head(y, x) > 0).astype(np.float32))
-    unknown = matting.trimap(mask) == 0.5
+    unknown = trimap.make_trimap(mask) == 0.5
     alpha, _ = matting.matte(image, mask)
     blurred = torch.nn.functional.avg_pool2d(truth[None], 4)[:, None]  # what a smaller picture could hold at best
     blurred = torch.nn.functional.interpolate(blurred, truth.shape, mode="bilinear")[0, 0]
@@ -341,7 +376,7 @@ def test_colours_of_a_large_picture_are_estimated_around_its_edge(monkeypatch: p
     image, mask = scene(two, 300, 260)
     mask[150:] = 0  # one of the two, so that the part around it is smaller than the picture
     alpha, foreground = matting.matte(image, mask)
-    monkeypatch.setattr(matting, "_MOST_FOREGROUND_PIXELS", 200 * 200)
+    monkeypatch.setattr(foreground_colors, "_MOST_FOREGROUND_PIXELS", 200 * 200)
     _, part = matting.matte(image, mask)
     assert (part - foreground).abs()[alpha > 0.2].mean() < 4 / 255
     assert torch.equal(part[200:], image[200:])
@@ -354,15 +389,15 @@ def test_a_cutout_has_straight_colours_and_nothing_where_alpha_is_0() -> None:
     image = torch.full((1, 4, 3), 0.8)
     alpha = torch.tensor([[0, 0.001, 0.5, 1]])
     expected = torch.tensor([[[0, 0, 0, 0], [0.8, 0.8, 0.8, 0.001], [0.8, 0.8, 0.8, 0.5], [0.8, 0.8, 0.8, 1]]])
-    assert torch.equal(matting.cutout(image, alpha), expected)
+    assert torch.equal(matting.compose_cutout(image, alpha), expected)
     foreground = torch.full((1, 4, 3), 0.3)
-    assert torch.equal(matting.cutout(image, alpha, foreground)[0, 2], torch.tensor([0.3, 0.3, 0.3, 0.5]))
+    assert torch.equal(matting.compose_cutout(image, alpha, foreground)[0, 2], torch.tensor([0.3, 0.3, 0.3, 0.5]))
 
 
 def test_cutouts_of_batches_and_of_pictures_that_have_alpha() -> None:
     image, alpha = torch.rand(2, 5, 6, 4), torch.rand(2, 5, 6)
-    result = matting.cutout(image, alpha)
-    assert torch.equal(result[1], matting.cutout(image[1, ..., :3], alpha[1]))
+    result = matting.compose_cutout(image, alpha)
+    assert torch.equal(result[1], matting.compose_cutout(image[1, ..., :3], alpha[1]))
     assert torch.equal(result[..., 3], alpha)
 
 
@@ -417,7 +452,7 @@ def test_where_nothing_can_be_solved_the_plain_mask_is_used_and_the_log_says_why
 
 def test_a_picture_too_narrow_for_a_window_of_colours() -> None:
     sure = np.array([[0, 0.5, 0.5, 1]] * 2, np.float32)
-    assert "the picture is 4 x 2" in matting._why_not(sure, MattingSettings())
+    assert "the picture is 4 x 2" in explain_unsolvable(sure, MattingSettings())
 
 
 def test_a_mask_of_another_size_is_refused() -> None:
@@ -495,8 +530,8 @@ def photograph() -> Scene:
 
 
 def factorise_as_pymatting_does(image: torch.Tensor, mask: torch.Tensor) -> None:
-    sure = matting.trimap(mask).numpy()
-    matrix, _ = matting._equations(image.numpy(), sure == 1, sure == 0.5)
+    sure = trimap.make_trimap(mask).numpy()
+    matrix, _ = closed_form._equations(image.numpy(), sure == 1, sure == 0.5)
     importlib.import_module("pymatting.preconditioner.ichol").ichol(matrix, discard_threshold=5e-3)
 
 
@@ -560,7 +595,7 @@ def test_matte_reports_all_its_steps(name: str) -> None:
 def test_matte_reports_steps_throughout(monkeypatch: pytest.MonkeyPatch) -> None:
     """While the equations are built, while they are solved, and while the colours are estimated."""
     pymatting()
-    monkeypatch.setattr(matting, "_WINDOWS_AT_ONCE", 1000)
+    monkeypatch.setattr(closed_form, "_WINDOWS_AT_ONCE", 1000)
     steps = []
 
     class Steps:
@@ -629,5 +664,5 @@ def test_every_picture(
     assert torch.equal(image, before[0]) and torch.equal(mask, before[1]), "changed in place"
     again, _ = matting.matte(image, mask, given_settings)
     assert torch.equal(again, alpha)
-    sure = matting.trimap(mask, *thresholds, erode_size)
+    sure = trimap.make_trimap(mask, *thresholds, erode_size)
     assert torch.equal(alpha, mask) or torch.equal(alpha[sure != 0.5], sure[sure != 0.5])

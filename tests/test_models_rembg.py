@@ -20,12 +20,12 @@ import numpy as np
 import pytest
 import tiny_onnx
 import torch
-from maskwright.core import background as cutouts
+from fake_host import FakeHost
 from maskwright.core import tensors
-from maskwright.core.chunks import Chunks
+from maskwright.core.cutout import remove as cutouts
 from maskwright.core.errors import DependencyError, InputError, ModelError
-from maskwright.core.model_cache import ModelCache
-from maskwright.models import background, background_files, catalog, onnx_runtime, rembg
+from maskwright.models import background_models, background_store, catalog, onnx_runtime, rembg
+from maskwright.models.cache import ModelCache
 from PIL import Image
 
 CPU = torch.device("cpu")
@@ -42,7 +42,7 @@ def plain() -> types.ModuleType:
 
 
 @pytest.fixture(autouse=True)
-def alone(nobodys_models: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def alone(isolated_model_dirs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No sessions from other tests."""
     monkeypatch.setenv("U2NET_HOME", str(tmp_path / "u2net home"))
     monkeypatch.setenv("MODEL_CHECKSUM_DISABLED", "1")  # for rembg's own way, which checks what it finds
@@ -66,7 +66,7 @@ def picture(height: int = 60, width: int = 90, channels: int = 3) -> torch.Tenso
 
 
 def load(name: str, folder: Path) -> rembg.RembgMasks:
-    return background.load(name, [folder])
+    return background_models.load(name, [folder])
 
 
 def needs(name: str) -> None:
@@ -99,7 +99,7 @@ def test_masks_are_those_of_rembg(
 
     with monkeypatch.context() as patched:
         patched.setattr(pooch, "retrieve", lambda *_, **__: pytest.fail("rembg downloads behind our back"))
-        found = load(name, folder).masks(image)
+        found = load(name, folder).predict_masks(image)
     session = plain.new_session(known_as)  # the long way, through its own folders
     expected = plain.remove(tensors.to_pil(image), session=session, only_mask=True)
     assert found.shape == (1, 60, 90)
@@ -113,8 +113,8 @@ def test_clothes_are_classes_that_nothing_mixes(plain: types.ModuleType, folder:
     for part in range(3):  # red, green and blue beside each other, on black
         image[20:70, 60 + 60 * part : 120 + 60 * part, part] = 1
     source = load("u2net_cloth_seg", folder)
-    assert source.masks_per_picture == 3
-    masks = source.masks(image)
+    assert source.masks_per_image == 3
+    masks = source.predict_masks(image)
     assert masks.shape == (3, 90, 300)
     assert set(masks.unique().tolist()) == {0.0, 1.0}
     assert (masks.sum(0) <= 1).all()
@@ -130,7 +130,7 @@ def test_a_model_that_answers_the_same_everywhere_selects_nothing(
     plain: types.ModuleType, folder: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
     tiny_onnx.write(folder / "u2net.onnx", weights=[[0.0, 0.0, 0.0]])
-    masks = load("u2net", folder).masks(picture())
+    masks = load("u2net", folder).predict_masks(picture())
     assert (masks == 0).all()
     assert not [warning for warning in recwarn if warning.category is RuntimeWarning]
 
@@ -140,14 +140,14 @@ def test_a_model_that_answers_the_same_everywhere_selects_nothing(
 def test_pictures_of_any_size(plain: types.ModuleType, folder: Path, height: int, width: int, channels: int) -> None:
     tiny_onnx.write(folder / "u2net.onnx")
     image = torch.rand(height, width, channels, generator=torch.Generator().manual_seed(1))
-    masks = load("u2net", folder).masks(image)
+    masks = load("u2net", folder).predict_masks(image)
     assert masks.shape == (1, height, width) and masks.isfinite().all()
-    assert torch.equal(masks, load("u2net", folder).masks(image[..., :3]))
+    assert torch.equal(masks, load("u2net", folder).predict_masks(image[..., :3]))
 
 
 def test_black_pictures_are_no_trouble(plain: types.ModuleType, folder: Path) -> None:
     tiny_onnx.write(folder / "u2net.onnx")
-    assert (load("u2net", folder).masks(torch.zeros(5, 5, 3)) == 0).all()
+    assert (load("u2net", folder).predict_masks(torch.zeros(5, 5, 3)) == 0).all()
 
 
 # What rembg knows
@@ -205,7 +205,7 @@ def test_a_file_of_the_users_own_runs_like_its_next_of_kin_at_its_own_size(
     needs(like)
     tiny_onnx.write(folder / f"{name}.onnx", side)
     image = picture(50, 40)
-    found = load(f"{name}.onnx", folder).masks(image)
+    found = load(f"{name}.onnx", folder).predict_masks(image)
 
     model = catalog.REMBG[like]
     shown = np.array(tensors.to_pil(image).resize((seen, seen), Image.Resampling.LANCZOS)) / 255.0
@@ -222,7 +222,7 @@ def test_clothes_by_name(plain: types.ModuleType, folder: Path, size: int | tupl
     tiny_onnx.write(folder / "my cloth model.onnx", size, **CLASSES)
     image = torch.zeros(60, 90, 3)
     image[:, 30:60, 0] = image[:, 60:, 2] = 1  # nothing, red and blue, side by side
-    masks = load("my cloth model.onnx", folder).masks(image)
+    masks = load("my cloth model.onnx", folder).predict_masks(image)
     assert masks.shape == (3, 60, 90)
     assert set(masks.unique().tolist()) == {0.0, 1.0} and not masks[1].any()
     assert masks[0, :, 33:57].all() and masks[2, :, 63:].all() and not masks[:, :, :27].any()
@@ -255,12 +255,12 @@ def test_a_session_is_made_once(plain: types.ModuleType, folder: Path, monkeypat
 
 def test_a_file_that_was_replaced_is_loaded_anew(plain: types.ModuleType, folder: Path) -> None:
     tiny_onnx.write(folder / "u2net.onnx")
-    before = load("u2net", folder).masks(picture())
+    before = load("u2net", folder).predict_masks(picture())
     tiny_onnx.write(folder / "u2net.onnx", weights=[[0.0, 0.0, -1.0]])
     import os
 
     os.utime(folder / "u2net.onnx", (1, 1))
-    assert not torch.equal(load("u2net", folder).masks(picture()), before)
+    assert not torch.equal(load("u2net", folder).predict_masks(picture()), before)
 
 
 def test_load_logs_file_and_provider_once(
@@ -277,10 +277,10 @@ def test_load_logs_file_and_provider_once(
 def test_release_frees_sessions(plain: types.ModuleType, folder: Path) -> None:
     tiny_onnx.write(folder / "u2net.onnx")
     in_use = load("u2net", folder)
-    expected = in_use.masks(picture())
+    expected = in_use.predict_masks(picture())
     inner = weakref.ref(in_use._session.inner_session._session)
-    background.release()
-    assert torch.equal(in_use.masks(picture()), expected), "a run can go on using its session"
+    background_models.release()
+    assert torch.equal(in_use.predict_masks(picture()), expected), "a run can go on using its session"
     second = load("u2net", folder)
     assert second is not in_use
     del in_use
@@ -289,7 +289,7 @@ def test_release_frees_sessions(plain: types.ModuleType, folder: Path) -> None:
     inner = weakref.ref(second._session.inner_session._session)
     del second
     assert inner() is not None
-    background.release()
+    background_models.release()
     assert inner() is None
 
 
@@ -377,7 +377,7 @@ def test_masks_rejects_nan_and_infinity(
 
     inner.run = spoil
     with pytest.raises(ModelError, match=rf"{name}\.onnx failed .*it answered with {kind}"):
-        source.masks(picture())
+        source.predict_masks(picture())
 
 
 def test_large_answers_before_the_sigmoid_are_no_trouble(
@@ -385,7 +385,7 @@ def test_large_answers_before_the_sigmoid_are_no_trouble(
 ) -> None:
     needs("birefnet-general")
     tiny_onnx.write(folder / "birefnet-general.onnx", 1024, [[1e6, 0.0, 0.0]])
-    masks = load("birefnet-general", folder).masks(picture())
+    masks = load("birefnet-general", folder).predict_masks(picture())
     assert masks.min() == 0 and masks.max() == 1
     assert not [warning for warning in recwarn if warning.category is RuntimeWarning]
 
@@ -401,7 +401,7 @@ def test_a_model_that_fails_while_it_runs_is_named(
 
     monkeypatch.setattr(source._session, "predict", fail, raising=False)
     with pytest.raises(ModelError, match=r"u2net\.onnx failed on a picture of 90 x 60 \(shapes do not fit\)"):
-        source.masks(picture())
+        source.predict_masks(picture())
 
 
 def numpy_error() -> None:
@@ -423,8 +423,8 @@ def test_masks_retries_after_releasing_memory(
     """If the retry fails too, the file is not blamed."""
     tiny_onnx.write(folder / "u2net.onnx")
     source, images = load("u2net", folder), picture()[None]
-    expected = cutouts.remove(images, source)[1]
-    predict, failures, released = source._session.predict, [True, False], []
+    expected = cutouts.remove_background(images, source)[1]
+    predict, failures, host = source._session.predict, [True, False], FakeHost()
 
     def run_short(image: Image.Image) -> list[Image.Image]:
         if not failures or failures.pop(0):
@@ -432,11 +432,10 @@ def test_masks_retries_after_releasing_memory(
         return predict(image)
 
     monkeypatch.setattr(source._session, "predict", run_short, raising=False)
-    chunks = Chunks(release=lambda: released.append(1))
-    assert torch.equal(cutouts.remove(images, source, chunks=chunks)[1], expected)
-    assert released == [1]
+    assert torch.equal(cutouts.remove_background(images, source, host=host)[1], expected)
+    assert host.freed == 1
     with pytest.raises(MemoryError, match=r"not enough memory to run .*u2net\.onnx") as caught:
-        cutouts.remove(images, source)
+        cutouts.remove_background(images, source)
     assert "delete" not in str(caught.value).lower()
 
 
@@ -461,8 +460,8 @@ def test_masks_prints_and_warns_nothing(
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6), str(path))
     source = load("mine.onnx", folder)
     with pytest.raises(ModelError, match="cannot be reshaped"):
-        source.masks(picture())
-    load(background_files.DEMO, folder).masks(picture())
+        source.predict_masks(picture())
+    load(background_store.DEMO, folder).predict_masks(picture())
     assert capfd.readouterr() == ("", "")
     assert not recwarn.list
 
@@ -531,7 +530,7 @@ def test_modnet_needs_no_rembg_and_is_loaded_once(folder: Path, monkeypatch: pyt
     from maskwright.models import modnet
 
     monkeypatch.setattr(rembg, "_session_classes", lambda: pytest.fail("rembg was imported"))
-    monkeypatch.setattr(background, "_modnets", ModelCache(2))
+    monkeypatch.setattr(background_models, "_modnets", ModelCache(2))
     torch.manual_seed(0)
     model = modnet.MODNet().eval()
     file = catalog.MODNET["modnet-p"].files[0].name
@@ -548,11 +547,11 @@ def test_modnet_needs_no_rembg_and_is_loaded_once(folder: Path, monkeypatch: pyt
         return images[..., 0]
 
     monkeypatch.setattr(modnet, "predict", predict)  # what it does has tests of its own
-    source = background.load("modnet-p", [folder], place=place)
-    assert source.masks_per_picture == 1
-    assert torch.equal(source.masks(image), image[..., 0].unsqueeze(0))
-    assert torch.equal(source.masks(image), image[..., 0].unsqueeze(0))
-    background.load("modnet-p", [folder], place=place).masks(image)
+    source = background_models.load("modnet-p", [folder], place=place)
+    assert source.masks_per_image == 1
+    assert torch.equal(source.predict_masks(image), image[..., 0].unsqueeze(0))
+    assert torch.equal(source.predict_masks(image), image[..., 0].unsqueeze(0))
+    background_models.load("modnet-p", [folder], place=place).predict_masks(image)
     assert placed[0] is placed[1] is placed[2], "asked for anew for each picture, and loaded once"
     for (name, weight), used in zip(model.state_dict().items(), shown[0].state_dict().values()):
         assert torch.equal(weight, used), name  # in full precision
@@ -561,17 +560,17 @@ def test_modnet_needs_no_rembg_and_is_loaded_once(folder: Path, monkeypatch: pyt
 def test_release_frees_modnet(folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     from maskwright.models import modnet
 
-    monkeypatch.setattr(background, "_modnets", ModelCache(2))
+    monkeypatch.setattr(background_models, "_modnets", ModelCache(2))
     file = folder / catalog.MODNET["modnet-p"].files[0].name
     torch.save(modnet.MODNet().state_dict(), file)
     with caplog.at_level(logging.INFO, logger="maskwright"):
         for _ in range(2):
-            source = background.load("modnet-p", [folder], device="cuda", place=lambda model, _: model)
+            source = background_models.load("modnet-p", [folder], device="cuda", place=lambda model, _: model)
     assert caplog.messages == [f"Loaded modnet-p for background removal from {file}, running on cuda"]
     model = weakref.ref(source._ready())
     del source
     assert model() is not None
-    background.release()
+    background_models.release()
     assert model() is None
 
 
@@ -583,7 +582,7 @@ def test_a_missing_checkpoint_is_named(folder: Path) -> None:
 def test_the_demo_model_finds_a_bright_thing(plain: types.ModuleType) -> None:
     image = torch.full((200, 200, 3), 0.1)
     image[60:140, 60:140] = torch.tensor([0.9, 0.3, 0.2])
-    source = background.load(background_files.DEMO)
-    mask = source.masks(image)[0]
+    source = background_models.load(background_store.DEMO)
+    mask = source.predict_masks(image)[0]
     inside = mask[70:130, 70:130].mean()
     assert inside > 0.8 and mask[:40].mean() < 0.2

@@ -8,7 +8,7 @@ import errno
 import json
 from pathlib import Path
 
-import pretended_cuda
+import fake_cuda
 import pytest
 import torch
 import torch.nn.functional as F
@@ -407,7 +407,7 @@ def test_an_accelerator_that_cannot_resize_by_area_is_not_asked_to(
         return interpolate(values, *args, **options)
 
     monkeypatch.setattr(F, "interpolate", watched)
-    with pretended_cuda.pretended("mps") as device:
+    with fake_cuda.fake_device("mps") as device:
         masks = modnet.predict(copy.deepcopy(model).to(device), image)
     torch.testing.assert_close(masks, expected)
     assert by_area and set(by_area) == {"cpu"}

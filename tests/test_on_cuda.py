@@ -7,7 +7,9 @@ from collections.abc import Callable
 import maskwright
 import pytest
 import torch
-from maskwright.core import background, clipseg, colors, masks, matting, previews, tensors
+from maskwright.core import colors, geometry, masks, morphology, previews, tensors
+from maskwright.core.cutout import matting, remove, trimap
+from maskwright.core.text.selection import Selection, render_selection, select, stretch
 
 
 def random_values(*shape: int) -> torch.Tensor:
@@ -21,35 +23,35 @@ def shapes() -> torch.Tensor:
 
 
 class Discs:
-    masks_per_picture = 1
+    masks_per_image = 1
 
-    def masks(self, picture: torch.Tensor) -> torch.Tensor:
+    def predict_masks(self, picture: torch.Tensor) -> torch.Tensor:
         return shapes()[:1]
 
 
 IMAGE, MASK = random_values(2, 60, 80, 3), shapes()
 OPERATIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], object]] = {
-    "dilate": lambda image, mask: masks.dilate(mask, 6, "ellipse"),
-    "erode": lambda image, mask: masks.erode(mask, 5, "cross"),
-    "gradient": lambda image, mask: masks.gradient(mask, [3, 7]),
+    "dilate": lambda image, mask: morphology.dilate(mask, 6, "ellipse"),
+    "erode": lambda image, mask: morphology.erode(mask, 5, "cross"),
+    "gradient": lambda image, mask: morphology.gradient(mask, [3, 7]),
     "threshold": lambda image, mask: masks.threshold(mask, 0.4),
     "gaussian blur": lambda image, mask: masks.gaussian_blur(mask, 2.5),
     "combine": lambda image, mask: masks.combine(mask, mask.flip(1), "difference"),
-    "feather": lambda image, mask: masks.feather(mask, 9, masks.Sides(True, False, True, True)),
+    "feather": lambda image, mask: masks.feather(mask, 9, geometry.Sides(True, False, True, True)),
     "resize": lambda image, mask: (tensors.resize_image(image, 33, 99), tensors.resize_mask(mask, 33, 99)),
-    "resize in 8 bits": lambda image, mask: tensors.resize_in_8_bits(mask, 33, 99, "nearest"),
+    "resize in 8 bits": lambda image, mask: tensors.resize_8bit(mask, 33, 99, "nearest"),
     "resize with Lanczos": lambda image, mask: tensors.resize_lanczos(image, 33, 99),
-    "colour map": lambda image, mask: previews.colour_map(mask),
-    "heat map": lambda image, mask: previews.heat_map(image, tensors.resize_mask(mask, 30, 40)),
-    "match colours": lambda image, mask: colors.match(image, mask, image.flip(3), 1 - mask, 0.7),
-    "selection": lambda image, mask: clipseg.selected(mask, clipseg.Selection()),
-    "stretch": lambda image, mask: clipseg.stretched(mask / 2, 33, 99),
-    "pictures of a selection": lambda image, mask: clipseg.pictures_of_selection(image, mask),
-    "trimap": lambda image, mask: matting.trimap(mask[0]),
+    "colour map": lambda image, mask: previews.apply_color_map(mask),
+    "heat map": lambda image, mask: previews.draw_heat_map(image, tensors.resize_mask(mask, 30, 40)),
+    "match colours": lambda image, mask: colors.match_colors(image, mask, image.flip(3), 1 - mask, 0.7),
+    "selection": lambda image, mask: select(mask, Selection()),
+    "stretch": lambda image, mask: stretch(mask / 2, 33, 99),
+    "pictures of a selection": lambda image, mask: render_selection(image, mask),
+    "trimap": lambda image, mask: trimap.make_trimap(mask[0]),
     "post-process": lambda image, mask: matting.post_process(mask),
-    "cutout": lambda image, mask: matting.cutout(image, mask),
-    "remove the background": lambda image, mask: background.remove(image, Discs()),
-    "matting": lambda image, mask: background.remove(image, Discs(), matting.MattingSettings(erode_size=3), True),
+    "cutout": lambda image, mask: matting.compose_cutout(image, mask),
+    "remove the background": lambda image, mask: remove.remove_background(image, Discs()),
+    "matting": lambda image, mask: remove.remove_background(image, Discs(), trimap.MattingSettings(erode_size=3), True),
     "GradientRegion": lambda image, mask: node("GradientRegion").gradient_region(mask, 5),
     "CombineSegMasks": lambda image, mask: node("CombineSegMasks").combine_masks(image, mask, mask.flip(2)),
     "CombineSegMasks, a mask on the CPU": lambda image, mask: node("CombineSegMasks").combine_masks(

@@ -281,19 +281,6 @@ def test_open_session_retries_after_making_room(computer: Callable, error: Excep
         open_it(NO_GPU)
 
 
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (MemoryError(), True),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
-        (ValueError("shapes do not fit"), False),
-        (PermissionError(errno.EACCES, "Permission denied"), False),
-    ],
-)
-def test_is_out_of_memory(error: Exception, expected: bool) -> None:
-    assert onnx_runtime.is_out_of_memory(error) is expected
-
-
 @pytest.mark.parametrize("says", ["the system", "ONNX Runtime"])
 def test_open_session_of_an_unreadable_file(
     computer: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, says: str

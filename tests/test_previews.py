@@ -14,20 +14,20 @@ def test_colour_maps_are_those_of_matplotlib(name: str, theirs: str) -> None:
     matplotlib = pytest.importorskip("matplotlib")
     mask = torch.cat([torch.linspace(0, 1, 4000), torch.arange(257) / 256]).view(1, 1, -1)
     expected = (matplotlib.colormaps[theirs](mask[0, 0].numpy())[:, :3] * 255).astype(np.uint8)
-    np.testing.assert_array_equal((previews.colour_map(mask, name)[0, 0] * 255).round().numpy(), expected)
+    np.testing.assert_array_equal((previews.apply_color_map(mask, name)[0, 0] * 255).round().numpy(), expected)
 
 
 def test_grey_levels_are_the_grey_colour_map() -> None:
     mask = torch.linspace(0, 1, 1000).view(1, 10, 100)
-    colours = previews.colour_map(mask, "greys")
-    assert torch.equal(colours, previews.grey_levels(mask).unsqueeze(-1).expand(-1, -1, -1, 3))
+    colours = previews.apply_color_map(mask, "greys")
+    assert torch.equal(colours, previews.map_to_greys(mask).unsqueeze(-1).expand(-1, -1, -1, 3))
     assert (colours.diff(dim=2) >= 0).all()
     assert (colours.min(), colours.max()) == (0, 1)
 
 
 def test_unknown_colour_map_is_named_with_the_choices() -> None:
     with pytest.raises(InputError, match=r"colour map is 'jet'.*viridis"):
-        previews.colour_map(torch.zeros(1, 2, 2), "jet")
+        previews.apply_color_map(torch.zeros(1, 2, 2), "jet")
 
 
 def test_overlay_mixes_and_drops_alpha() -> None:
@@ -47,15 +47,15 @@ def test_heat_map_equals_opencv() -> None:
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (1, 70, 90, 3), generator=generator) / 255
     mask = torch.rand(1, 31, 47, generator=generator)
-    colours = cv2.resize((previews.colour_map(mask)[0] * 255).round().byte().numpy(), (90, 70))
+    colours = cv2.resize((previews.apply_color_map(mask)[0] * 255).round().byte().numpy(), (90, 70))
     expected = cv2.addWeighted((image[0] * 255).round().byte().numpy(), 0.5, colours, 0.5, 0)
-    np.testing.assert_allclose(previews.heat_map(image, mask)[0].numpy() * 255, expected, atol=1.0)
+    np.testing.assert_allclose(previews.draw_heat_map(image, mask)[0].numpy() * 255, expected, atol=1.0)
 
 
 def test_an_empty_mask_leaves_its_picture_alone_and_only_its() -> None:
     image = torch.rand(2, 8, 9, 3)
     mask = torch.zeros(2, 4, 4)
     mask[1, 2, 2] = 1
-    result = previews.heat_map(image, mask)
+    result = previews.draw_heat_map(image, mask)
     assert torch.equal(result[0], image[0])
     assert not torch.isclose(result[1], image[1]).all(dim=-1).any()

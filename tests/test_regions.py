@@ -15,17 +15,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from maskwright.core.errors import DependencyError, InputError
-from maskwright.core.regions import (
-    Box,
-    Region,
-    crop_region,
-    find_regions,
-    frame,
-    nearest_multiple,
-    placed,
-    scaled,
-    upscale,
-)
+from maskwright.core.geometry import Box, compute_crop_region, fit_sampling_frame, nearest_multiple, sampling_scale
+from maskwright.core.regions import embed_mask, find_regions, scale_region
 from scipy import ndimage
 
 FOLDER = Path(__file__).parent / "golden"
@@ -50,7 +41,7 @@ def test_equals_the_earlier_node(number: int) -> None:
         mask, case["crop_factor"], case["drop_size"], case["bbox_fill"], case["contour_fill"]
     )  # fmt: skip
     assert [corners(region.bbox) for region in regions] == [wanted["bbox"] for wanted in case["regions"]]
-    assert [corners(region.crop) for region in regions] == [wanted["crop_region"] for wanted in case["regions"]]
+    assert [corners(region.crop_region) for region in regions] == [wanted["crop_region"] for wanted in case["regions"]]
     for i, region in enumerate(regions):
         np.testing.assert_allclose(region.mask[0].numpy() * 255, GOLDEN[f"crop_{number}_{i}"], atol=1e-4)
 
@@ -72,7 +63,7 @@ def test_finds_what_opencv_finds(seed: int) -> None:
         cv2.drawContours(filled, [contour], 0, 1, cv2.FILLED, offset=(-x, -y))
         region = next(regions)
         assert corners(region.bbox) == [x, y, x + width, y + height]
-        np.testing.assert_array_equal(region.bbox.seen_from(region.crop).cut(region.mask)[0], filled)
+        np.testing.assert_array_equal(region.bbox.relative_to(region.crop_region).crop(region.mask)[0], filled)
     assert next(regions, None) is None
 
 
@@ -84,7 +75,7 @@ def outlines_by_part(selected: np.ndarray) -> list[tuple[Box, np.ndarray]]:
         whole = ndimage.binary_fill_holes(parts == number)
         filled.append((Box(columns.start, rows.start, columns.stop, rows.stop), whole))
     return [
-        (box, box.cut(torch.from_numpy(whole)[None])[0].numpy())
+        (box, box.crop(torch.from_numpy(whole)[None])[0].numpy())
         for box, whole in filled
         if not any((whole < other).sum() and (whole <= other).all() for _, other in filled)
     ]
@@ -150,13 +141,13 @@ def test_crop_region_with_a_huge_factor_is_the_whole_image(factor: float) -> Non
     mask = torch.zeros(60, 80)
     mask[20:40, 30:50] = 1
     (region,) = find_regions(mask, factor)
-    assert region.crop == Box(0, 0, 80, 60)
+    assert region.crop_region == Box(0, 0, 80, 60)
     assert region.mask.sum() == 400
 
 
 def test_upscale_with_a_huge_guide_size_stays_within_max_size() -> None:
     box = Box(0, 0, 30, 20)
-    assert upscale(box, box, 1e308, True, 90) == pytest.approx(3)
+    assert sampling_scale(box, box, 1e308, True, 90) == pytest.approx(3)
 
 
 def test_find_regions_without_scipy_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,11 +169,11 @@ def test_boxes() -> None:
     assert (box.width, box.height) == (5, 2)
     assert box.intersection(Box(0, 0, 3, 4)) == Box(2, 3, 3, 4)
     assert box.intersection(Box(7, 3, 9, 5)) is None, "half-open: they only touch"
-    assert not box.meets(Box(7, 3, 9, 5))
-    assert box.grown(3, Box(0, 0, 9, 9)) == Box(0, 0, 9, 8)
-    assert box.seen_from(Box(1, 1, 9, 9)) == Box(1, 2, 6, 4)
-    assert box.cut(torch.zeros(2, 9, 9, 3)).shape == (2, 2, 5, 3)
-    assert box.sides_inside(Box(0, 0, 7, 9)) == (True, True, False, True)
+    assert not box.overlaps(Box(7, 3, 9, 5))
+    assert box.expand(3, Box(0, 0, 9, 9)) == Box(0, 0, 9, 8)
+    assert box.relative_to(Box(1, 1, 9, 9)) == Box(1, 2, 6, 4)
+    assert box.crop(torch.zeros(2, 9, 9, 3)).shape == (2, 2, 5, 3)
+    assert box.inner_sides(Box(0, 0, 7, 9)) == (True, True, False, True)
 
 
 def test_a_hole_is_filled_or_kept() -> None:
@@ -229,7 +220,7 @@ def test_a_single_pixel_is_dropped_and_a_full_mask_is_one_region() -> None:
     mask[10, 10] = 1
     assert find_regions(mask, drop_size=1) == []
     (region,) = find_regions(torch.ones(20, 30))
-    assert region.bbox == region.crop == Box(0, 0, 30, 20)
+    assert region.bbox == region.crop_region == Box(0, 0, 30, 20)
     assert region.mask.min() == 1
 
 
@@ -246,7 +237,7 @@ def test_a_single_pixel_is_dropped_and_a_full_mask_is_one_region() -> None:
     ],
 )
 def test_crop_regions(bbox: tuple, factor: float, picture: tuple, crop: tuple) -> None:
-    assert crop_region(Box(*bbox), factor, *picture) == Box(*crop)
+    assert compute_crop_region(Box(*bbox), factor, *picture) == Box(*crop)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +254,7 @@ def test_crop_regions(bbox: tuple, factor: float, picture: tuple, crop: tuple) -
     ],
 )
 def test_upscale(bbox: tuple, crop: tuple, guide_size: float, for_bbox: bool, max_size: float, scale: float) -> None:
-    given = upscale(Box(0, 0, *bbox), Box(0, 0, *crop), guide_size, for_bbox, max_size)
+    given = sampling_scale(Box(0, 0, *bbox), Box(0, 0, *crop), guide_size, for_bbox, max_size)
     assert given == pytest.approx(scale, rel=1e-12)
 
 
@@ -274,11 +265,6 @@ def test_upscale(bbox: tuple, crop: tuple, guide_size: float, for_bbox: bool, ma
 )  # fmt: skip
 def test_nearest_multiple(length: int, multiple: int, max_size: float, wanted: int) -> None:
     assert nearest_multiple(length, multiple, max_size) == wanted
-
-
-def region_of(crop: tuple[int, int, int, int]) -> Region:
-    box = Box(*crop)
-    return Region(box, box, torch.ones(1, box.height, box.width))
 
 
 PICTURE = (0, 0, 400, 300)
@@ -309,7 +295,7 @@ PICTURE = (0, 0, 400, 300)
 def test_frames(
     crop: tuple, guide_size: float, max_size: float, multiple: int, window: tuple, size: tuple[int, int]
 ) -> None:
-    shown = frame(region_of(crop), Box(*PICTURE), guide_size, True, max_size, multiple)
+    shown = fit_sampling_frame(Box(*crop), Box(*crop), Box(*PICTURE), guide_size, True, max_size, multiple)
     assert corners(shown.window) == list(window)
     assert (shown.width, shown.height) == size
 
@@ -321,9 +307,9 @@ def test_every_frame(data: st.DataObject, multiple: int, for_bbox: bool) -> None
     x1, y1 = data.draw(st.integers(0, width - 2)), data.draw(st.integers(0, height - 2))
     x2, y2 = data.draw(st.integers(x1 + 2, width)), data.draw(st.integers(y1 + 2, height))
     bbox, picture = Box(x1, y1, x2, y2), Box(0, 0, width, height)
-    crop = crop_region(bbox, data.draw(st.floats(1, 10)), width, height)
+    crop = compute_crop_region(bbox, data.draw(st.floats(1, 10)), width, height)
     guide_size, max_size = data.draw(st.floats(64, 2048)), data.draw(st.floats(64, 2048))
-    shown = frame(Region(bbox, crop, torch.ones(1, 1, 1)), picture, guide_size, for_bbox, max_size, multiple)
+    shown = fit_sampling_frame(bbox, crop, picture, guide_size, for_bbox, max_size, multiple)
     assert shown.width % multiple == shown.height % multiple == 0
     assert max(shown.width, shown.height) <= max(max_size, multiple)
     assert shown.window.intersection(picture) == shown.window
@@ -354,18 +340,18 @@ def test_a_mask_of_another_size_is_scaled_for_each_axis() -> None:
     mask = torch.zeros(50, 100)
     mask[10:20, 30:60] = 1
     (region,) = find_regions(mask, 1, 1)
-    larger = scaled(region, 4.0, 2.0, Box(0, 0, 400, 100))
-    assert larger.bbox == larger.crop == Box(120, 20, 240, 40)
+    larger = scale_region(region, 4.0, 2.0, Box(0, 0, 400, 100))
+    assert larger.bbox == larger.crop_region == Box(120, 20, 240, 40)
     assert larger.mask.shape == (1, 20, 120) and larger.mask.min() == 1
-    tiny = scaled(region, 0.01, 0.01, Box(0, 0, 1, 1))
-    assert tiny.bbox == tiny.crop == Box(0, 0, 1, 1)
+    tiny = scale_region(region, 0.01, 0.01, Box(0, 0, 1, 1))
+    assert tiny.bbox == tiny.crop_region == Box(0, 0, 1, 1)
 
 
 def test_a_mask_is_placed_in_another_box() -> None:
     mask = torch.ones(1, 3, 3)
-    assert placed(mask, Box(2, 2, 5, 5), Box(0, 0, 6, 6)).sum() == 9
-    assert placed(mask, Box(2, 2, 5, 5), Box(4, 0, 8, 8)).nonzero().tolist() == [[0, 2, 0], [0, 3, 0], [0, 4, 0]]
-    assert placed(mask, Box(2, 2, 5, 5), Box(6, 6, 8, 8)).sum() == 0
+    assert embed_mask(mask, Box(2, 2, 5, 5), Box(0, 0, 6, 6)).sum() == 9
+    assert embed_mask(mask, Box(2, 2, 5, 5), Box(4, 0, 8, 8)).nonzero().tolist() == [[0, 2, 0], [0, 3, 0], [0, 4, 0]]
+    assert embed_mask(mask, Box(2, 2, 5, 5), Box(6, 6, 8, 8)).sum() == 0
 
 
 @settings(max_examples=40, deadline=None)
@@ -382,13 +368,13 @@ def test_every_region(size: tuple, crop_factor: float, fills: tuple, level: floa
     picture = Box(0, 0, size[1], size[0])
     for region in find_regions(mask, crop_factor, 1, *fills):
         assert region.bbox.intersection(picture) == region.bbox
-        assert region.crop.intersection(picture) == region.crop
-        assert region.mask.shape == (1, region.crop.height, region.crop.width)
-        outside = placed(region.mask, region.crop, picture)[0].clone()
-        region.bbox.cut(outside.unsqueeze(0)).zero_()
+        assert region.crop_region.intersection(picture) == region.crop_region
+        assert region.mask.shape == (1, region.crop_region.height, region.crop_region.width)
+        outside = embed_mask(region.mask, region.crop_region, picture)[0].clone()
+        region.bbox.crop(outside.unsqueeze(0)).zero_()
         assert not outside.any(), "nothing outside its bbox is selected"
         if not any(fills):
-            assert torch.all(region.mask <= region.crop.cut(mask.unsqueeze(0)))
+            assert torch.all(region.mask <= region.crop_region.crop(mask.unsqueeze(0)))
     assert torch.equal(mask, before), "changed in place"
 
 

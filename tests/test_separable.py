@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from maskwright.core import separable, tensors
 from maskwright.core.errors import DependencyError
 from PIL import Image
+from scipy import ndimage
 
 CPU = torch.device("cpu")
 
@@ -57,17 +58,28 @@ def test_the_arithmetic_for_accelerators_is_that_for_the_cpu(before: int, after:
     values = random_image(2, before, 3, 2)
     for lines, weights in (
         separable._lanczos_weights(before, after),
-        separable._gaussian_weights(before, min(radius, before - 1), 10.0),
+        separable._gaussian_weights(before, min(radius, before - 1), 10.0, "mirror"),
+        separable._gaussian_weights(before, radius, 10.0, "reflect"),
     ):
         blocks = separable.filter_lines(values, separable._blocks(lines, weights, before, CPU))
         sparse = separable.filter_lines(values, separable._sparse(lines, weights, before))
         torch.testing.assert_close(blocks, sparse, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize(("border", "radius"), [("reflect", 5), ("reflect", 40), ("reflect", 200), ("mirror", 8)])
+def test_gaussian_is_scipys_at_both_borders(border: str, radius: int) -> None:
+    """Also where the Gaussian is several times as wide as the image."""
+    lines = random_image(1, 9, 4, 1)[0, ..., 0]
+    sigma = radius / 3
+    expected = ndimage.gaussian_filter1d(lines.double().numpy(), sigma, axis=0, mode=border, radius=radius)
+    blurred = separable.filter_lines(lines[None], separable.gaussian_matrix(9, radius, sigma, border, CPU))
+    np.testing.assert_allclose(blurred[0].numpy(), expected, atol=1e-6)
+
+
 def test_zeros_stay_exactly_zero() -> None:
     lines = torch.zeros(1, 100, 4)
     lines[:, 40] = 1
-    blurred = separable.filter_lines(lines, separable.gaussian(100, 7, 3.0, CPU))
+    blurred = separable.filter_lines(lines, separable.gaussian_matrix(100, 7, 3.0, "mirror", CPU))
     assert blurred[:, :33].eq(0).all() and blurred[:, 48:].eq(0).all() and blurred[:, 33:48].gt(0).all()
 
 

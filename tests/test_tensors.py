@@ -42,7 +42,7 @@ def pillow(values: torch.Tensor, size: tuple[int, int], mode: str) -> np.ndarray
 def test_resizing_in_8_bits_is_pillows(old: tuple, new: tuple, channels: tuple, mode: str) -> None:
     values = random_values(2, *old, *channels)
     before = values.clone()
-    result = tensors.resize_in_8_bits(values, *new, mode)
+    result = tensors.resize_8bit(values, *new, mode)
     assert result.dtype == torch.float32
     np.testing.assert_array_equal((result * 255).round().numpy(), pillow(values, new, mode))
     assert torch.equal(values, before)
@@ -53,7 +53,7 @@ def test_resizing_in_8_bits_is_pillows(old: tuple, new: tuple, channels: tuple, 
 def test_accelerators_do_the_same_arithmetic(old: tuple, new: tuple, mode: str) -> None:
     values = torch.nn.functional.avg_pool2d(random_values(2, 3, *(side + 2 for side in old)), 3, stride=1)
     on_device = tensors._resize_levels(values, *new, mode)  # as on an accelerator, here on the CPU
-    on_cpu = tensors.resize_in_8_bits(tensors.bchw_to_image(values), *new, mode)
+    on_cpu = tensors.resize_8bit(tensors.bchw_to_image(values), *new, mode)
     difference = (tensors.bchw_to_image(on_device) - on_cpu).abs() * 255
     assert difference.max() <= (2.001 if mode != "nearest" else 0)
     assert difference.mean() < 0.05

@@ -14,7 +14,7 @@ from pack import ROOT
 
 def test_the_number_is_put_back_after_an_error_too() -> None:
     before = torch.get_num_threads()
-    with pytest.raises(KeyError), threads.kept():
+    with pytest.raises(KeyError), threads.keep_torch_threads():
         torch.set_num_threads(before + 1)
         raise KeyError
     assert torch.get_num_threads() == before

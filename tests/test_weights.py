@@ -80,7 +80,7 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture(autouse=True)
-def plain_environment(nobodys_models: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def plain_environment(isolated_model_dirs: None, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.lower().endswith("_proxy") or name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_ENDPOINT"):
             monkeypatch.delenv(name)

@@ -1,19 +1,20 @@
 #!/usr/bin/env python3
 """One entry for people who work on the pack. Needs nothing but Python 3.10 or newer.
 
-    python3 tools/dev.py run [WORKFLOW.json] ...   run a workflow, the example if none is named; run --help tells more
+    python3 tools/dev.py run [WORKFLOW.json] ...   run a workflow, or two examples; run --help tells more
     python3 tools/dev.py test [pytest arguments]   run all tests
     python3 tools/dev.py lint                      check style, and what the registry checks
     python3 tools/dev.py bench [names]             run the benchmarks
-    python3 tools/dev.py setup                     only set up the environment
+    python3 tools/dev.py setup                     only set up the environment, and fetch the weights for the examples
 
-The first call makes a virtual environment in `.venv` and installs what is needed; later calls start at once.
-`run --comfyui` installs ComfyUI first where none is found. `test` tries to, and goes on without; `test --no-comfyui`
-does not try.
+The first call makes a virtual environment in `.venv` and installs what is needed; later calls start at once. Only
+`setup` and `run` without a workflow fetch weights (u2netp, 5 MB). `run --comfyui` installs ComfyUI first where none is
+found. `test` tries to, and goes on without; `test --no-comfyui` does not try.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import subprocess
@@ -25,13 +26,14 @@ import environment
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 PYTHON = environment.python_in(VENV)
+EXAMPLES = ROOT / "example_workflows"
 REQUIREMENTS = (ROOT / "requirements.txt", ROOT / "tools" / "requirements-dev.txt")
 
 
 def main(arguments: list[str]) -> int:
     if sys.version_info < (3, 10):  # noqa: UP036 - an older Python should get this sentence
         return _fail(f"Python 3.10 or newer is needed; this is {sys.version.split()[0]} ({sys.executable})")
-    commands = {"run": run, "test": test, "lint": lint, "bench": bench, "setup": lambda _: 0}
+    commands = {"run": run, "test": test, "lint": lint, "bench": bench, "setup": setup}
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__)
         return 0
@@ -53,7 +55,33 @@ def run(arguments: list[str]) -> int:
         if _python(_tool("install_comfyui.py")):
             return _fail("without --comfyui the built-in engine runs what it can")
         arguments += ["--engine", "comfyui"]
-    return _become(_tool("run_workflow.py"), *arguments)
+    return _run_examples(arguments) if _names_no_workflow(arguments) else _become(_tool("run_workflow.py"), *arguments)
+
+
+def setup(_: list[str]) -> int:
+    """Fetch the weights. A failure is no error, since the examples run without them."""
+    return 130 if _python(_tool("fetch_weights.py")) == 130 else 0
+
+
+def _names_no_workflow(arguments: list[str]) -> bool:
+    """Whether the arguments hold only options that both examples take."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for option in ("--output", "--engine"):
+        parser.add_argument(option)
+    for option in ("--cpu", "--debug"):
+        parser.add_argument(option, action="store_true")
+    return not parser.parse_known_args(arguments)[1]
+
+
+def _run_examples(arguments: list[str]) -> int:
+    """Run text to mask, then a photograph on a new background: with u2netp if available, else with the demo model."""
+    arguments = ["--engine", "builtin", *arguments]  # the last --engine counts
+    fetch_code = _python(_tool("fetch_weights.py"))
+    if fetch_code not in (0, 1):  # Ctrl-C
+        return fetch_code
+    model = [] if fetch_code else ["--set", "ImageSegmentation.model=u2netp"]
+    code = _python(_tool("run_workflow.py"), str(EXAMPLES / "text_to_mask.json"), *arguments)
+    return code or _become(_tool("run_workflow.py"), str(EXAMPLES / "remove_background.json"), *model, *arguments)
 
 
 def test(arguments: list[str]) -> int:

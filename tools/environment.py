@@ -46,6 +46,19 @@ def pip(python: Path, *arguments: str) -> None:
     subprocess.run(command, check=True)
 
 
+def download_wheel(python: Path, requirement: str, folder: Path) -> Path:
+    """Download one wheel, of any Python version, into an empty folder. Installs nothing and runs none of its code.
+
+    Raises: `OSError` with pip's reason.
+    """
+    options = ["--no-deps", "--only-binary=:all:", "--python-version", "3.10", "--timeout", "10", "--retries", "1"]
+    command = [str(python), "-m", "pip", "download", "--disable-pip-version-check", "--no-input", "--quiet", *options]
+    download = _quietly(*command, "--dest", str(folder), requirement)
+    if download.returncode:
+        raise OSError(download.stderr.strip().rpartition("\n")[2])
+    return next(folder.glob("*.whl"))
+
+
 def requirements(*files: Path) -> list[str]:
     """What the files list, for `pip`; ONNX Runtime for CPUs where there is no NVIDIA GPU, a tenth of the size."""
     lines = [line.split("#")[0].strip() for file in files for line in file.read_text(encoding="utf-8").splitlines()]

@@ -27,7 +27,7 @@ SYNTAX = "|@{}"  # alternatives (of which only one is shown), links, names to fi
 
 def with_second_ids(definitions: dict) -> dict:
     """The same, with an entry for each node under the id that it has beside another pack."""
-    second = load_pack().nodes._compat.OURS
+    second = load_pack().nodes._compat.FALLBACK_ID
     own = {name: texts for name, texts in definitions.items() if name in node_definitions()}
     return own | {
         second.format(name): {**texts, "display_name": second.format(texts["display_name"])}

@@ -9,7 +9,7 @@ from pathlib import Path
 import comfyui
 import numpy as np
 import pytest
-from maskwright.models.clipseg import DEMO
+from maskwright.models.clipseg_loader import DEMO
 from PIL import Image
 from workflow.engine_interface import NodeFailed
 
@@ -111,7 +111,7 @@ def test_comfyui_moves_and_frees_the_model_with_its_own(found: comfyui.ComfyUI, 
         "from pathlib import Path\n"
         "from maskwright.core import clipseg\n"
         "processor, model = tiny_clipseg.make(Path(sys.argv[4]))\n"
-        "held = host._make_copy(model, clipseg.copy_as, torch.device('cpu'))\n"
+        "held = host._make_copy(model, clipseg.copy_with_dtype, torch.device('cpu'))\n"
         "host._COPIES[model] = {('cpu', 0): held}\n"
         "host.call_on_unload(host._empty_copies)\n"
         "management = comfy.model_management\n"

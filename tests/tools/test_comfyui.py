@@ -13,13 +13,13 @@ from pathlib import Path
 import comfyui
 import find_comfyui
 import pytest
-from stand_in import gone, posix_only, runs
+from fake_comfyui import gone, posix_only, runs
 from workflow.engine_interface import BadWorkflow, NodeFailed, OutputFile
 from workflow_cases import TOOLS
 
 
-def test_server_runs_a_prompt_and_is_gone_after_the_block(stand_in: Callable) -> None:
-    with comfyui.Server(stand_in("works"), cpu=True) as server:
+def test_server_runs_a_prompt_and_is_gone_after_the_block(fake_comfyui: Callable) -> None:
+    with comfyui.Server(fake_comfyui("works"), cpu=True) as server:
         linked = server.base / "custom_nodes" / comfyui.LINK_NAME
         assert (linked / "__init__.py").is_file()
         result = server.queue({"4": {"class_type": "N", "inputs": {}}})
@@ -30,8 +30,8 @@ def test_server_runs_a_prompt_and_is_gone_after_the_block(stand_in: Callable) ->
 
 
 @posix_only
-def test_server_and_its_children_are_gone_after_an_exception(stand_in: Callable) -> None:
-    with pytest.raises(ZeroDivisionError), comfyui.Server(stand_in("works"), cpu=True) as server:
+def test_server_and_its_children_are_gone_after_an_exception(fake_comfyui: Callable) -> None:
+    with pytest.raises(ZeroDivisionError), comfyui.Server(fake_comfyui("works"), cpu=True) as server:
         child = int((server.base / "child").read_text())
         assert runs(child)
         raise ZeroDivisionError
@@ -41,8 +41,8 @@ def test_server_and_its_children_are_gone_after_an_exception(stand_in: Callable)
 
 @posix_only
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGKILL", 9)])
-def test_server_is_gone_when_its_parent_is_killed(stand_in: Callable, tmp_path: Path, number: int) -> None:
-    place = stand_in("works")
+def test_server_is_gone_when_its_parent_is_killed(fake_comfyui: Callable, tmp_path: Path, number: int) -> None:
+    place = fake_comfyui("works")
     script = (
         "import sys, time; sys.path.insert(0, sys.argv[1]); import comfyui, pathlib\n"
         "found = comfyui.ComfyUI(pathlib.Path(sys.argv[2]), pathlib.Path(sys.executable), '', '')\n"
@@ -65,9 +65,9 @@ def test_server_is_gone_when_its_parent_is_killed(stand_in: Callable, tmp_path: 
     assert (runs(int(pid)), runs(child), Path(base).exists()) == (False, False, False)
 
 
-def test_server_that_dies_early_shows_the_end_of_its_log(stand_in: Callable) -> None:
+def test_server_that_dies_early_shows_the_end_of_its_log(fake_comfyui: Callable) -> None:
     with pytest.raises(comfyui.ServerError) as caught:
-        comfyui.Server(stand_in("dies"), cpu=True).start()
+        comfyui.Server(fake_comfyui("dies"), cpu=True).start()
     text = str(caught.value)
     assert "ended before it answered (exit 1)" in text
     assert "no such option" in text
@@ -75,8 +75,8 @@ def test_server_that_dies_early_shows_the_end_of_its_log(stand_in: Callable) -> 
     assert "line 9\n" not in text
 
 
-def test_server_that_never_answers_runs_into_the_time_limit(stand_in: Callable) -> None:
-    server = comfyui.Server(stand_in("hangs"), cpu=True, time_limit=0.8)
+def test_server_that_never_answers_runs_into_the_time_limit(fake_comfyui: Callable) -> None:
+    server = comfyui.Server(fake_comfyui("hangs"), cpu=True, time_limit=0.8)
     with pytest.raises(comfyui.ServerError, match="did not answer within 1 seconds"):
         server.start()
     assert not server.base.exists()
@@ -91,8 +91,8 @@ def test_server_that_never_answers_runs_into_the_time_limit(stand_in: Callable) 
         ("dies in the run", comfyui.ServerError, "ComfyUI ended in the middle of the run"),
     ],
 )
-def test_what_the_server_reports_becomes_a_sentence(stand_in: Callable, how: str, error: type, said: str) -> None:
-    with comfyui.Server(stand_in(how), cpu=True) as server, pytest.raises(error, match=said):
+def test_what_the_server_reports_becomes_a_sentence(fake_comfyui: Callable, how: str, error: type, said: str) -> None:
+    with comfyui.Server(fake_comfyui(how), cpu=True) as server, pytest.raises(error, match=said):
         server.queue({"4": {"class_type": "N", "inputs": {"n": 9}}})
 
 

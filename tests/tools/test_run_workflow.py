@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import run_workflow
-from stand_in import posix_only, runs
+from fake_comfyui import posix_only, runs
 from workflow_cases import TOOLS, load
 
 
@@ -57,7 +57,7 @@ def test_script_runs_from_any_folder_and_prints_no_traceback(tmp_path: Path) -> 
 
 
 # Runs the script with the stand-in for ComfyUI, by this Python, which need not have what the real one needs.
-IN_STAND_IN = """
+IN_FAKE_COMFYUI = """
 import runpy, sys
 tools, sys.argv = sys.argv[1], sys.argv[2:]
 sys.path.insert(0, tools)
@@ -71,15 +71,15 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 @pytest.mark.parametrize("how", ["hangs", "hangs when queueing", "runs for ever"])
 @pytest.mark.parametrize("numbers", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGINT, signal.SIGTERM]])
 def test_signal_ends_comfyui_and_removes_its_folder(
-    stand_in: Callable, tmp_path: Path, how: str, numbers: list[int]
+    fake_comfyui: Callable, tmp_path: Path, how: str, numbers: list[int]
 ) -> None:
-    place = stand_in(how).path
+    place = fake_comfyui(how).path
     (place / "folder_paths.py").touch()
     (tmp_path / "w.json").write_text(json.dumps({"4": {"class_type": "N", "inputs": {"n": 2}}}), encoding="utf-8")
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     environment = {**os.environ, "COMFYUI_PATH": str(place), "COMFYUI_PYTHON": sys.executable, "TMPDIR": str(scratch)}
-    command = [sys.executable, "-c", IN_STAND_IN, str(TOOLS), str(TOOLS / "run_workflow.py"), "w.json", "--cpu"]
+    command = [sys.executable, "-c", IN_FAKE_COMFYUI, str(TOOLS), str(TOOLS / "run_workflow.py"), "w.json", "--cpu"]
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as parent:
         pid = int(once_there(place / "reached"))
         for number in numbers:  # two at once: the terminal's, and a parent's that passes it on

@@ -86,8 +86,7 @@ def test_remove_background_fits_the_background_to_the_image(
 ) -> None:
     """The result has the size of the image, and the background reaches its corners."""
     pytest.importorskip("rembg")
-    image = Image.open(ASSETS / "creature.jpg").resize(size)
-    image.save(tmp_path / "creature.png")
+    Image.open(ASSETS / "lemur.png").resize(size).save(tmp_path / "lemur.png")
     Image.new("RGB", (512, 512), (10, 20, 200)).save(tmp_path / "hills.png")
     workflow = read(ROOT / "example_workflows" / "remove_background.json")
     for node in workflow["nodes"]:
@@ -95,7 +94,7 @@ def test_remove_background_fits_the_background_to_the_image(
             node["widgets_values"][0] = node["widgets_values"][0].replace(".jpg", ".png")
         if node["type"] == "ImageSegmentation":
             node["widgets_values"][1] = "false"
-    code, out, err = run(workflow, "--input", tmp_path / "creature.png", tmp_path / "hills.png")
+    code, out, err = run(workflow, "--input", tmp_path / "lemur.png", tmp_path / "hills.png")
     assert code == run_workflow.OK, err
     files = {Path(line).name: Path(line) for line in out.split("\n") if line}
     result = np.asarray(Image.open(files["new_background_00001_.png"]).convert("RGB"))

