@@ -390,7 +390,7 @@ def test_check_reports_unknown_nodes_that_a_run_needs(run: Callable) -> None:
     assert (code, "problem: node 4 (SomeStranger) needs ComfyUI" in out) == (run_workflow.WRONG, True)
 
 
-def test_add_ons_wired_to_the_nodes_they_switch_are_left_out(run: Callable, photo: Path) -> None:
+def test_to_prompt_leaves_out_add_ons_wired_to_nodes(run: Callable, photo: Path) -> None:
     muter = node(9, "Fast Muter (rgthree)", [("", "*")], [("OPT_CONNECTION", "*")])
     data = graph([load_mask(1), preview(2), muter], [(1, 0, 2, 0), (1, 0, 9, 0)])
     code, out, err = run(data, "--input", photo)

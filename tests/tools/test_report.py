@@ -18,7 +18,7 @@ from workflow_cases import load
 NEEDS = "needs ComfyUI"
 
 
-def test_a_good_file_has_no_problems_and_nothing_is_run(run: Callable, tmp_path: Path) -> None:
+def test_check_of_a_good_file_runs_nothing(run: Callable, tmp_path: Path) -> None:
     code, out, err = run(load("edges_api.json"), "--check")
     assert code == run_workflow.OK
     assert (out, "no problems" in err) == ("", True)
@@ -34,7 +34,7 @@ def test_a_good_file_has_no_problems_and_nothing_is_run(run: Callable, tmp_path:
         ("7", ""),
     ],
 )
-def test_values_are_judged_one_by_one(run: Callable, value: object, said: str) -> None:
+def test_check_judges_each_value(run: Callable, value: object, said: str) -> None:
     prompt = load("edges_api.json")
     prompt["5"]["inputs"]["kernel_size"] = value
     code, out, _ = run(prompt, "--check")
@@ -43,7 +43,7 @@ def test_values_are_judged_one_by_one(run: Callable, value: object, said: str) -
 
 
 @pytest.mark.parametrize("name", ["edges_api.json", "edges_editor.json"])
-def test_an_unknown_node_does_not_hide_the_others(run: Callable, name: str) -> None:
+def test_check_reports_faults_beside_an_unknown_node(run: Callable, name: str) -> None:
     if "editor" in name:
         pytest.importorskip("comfy_cli")
     text = json.dumps(load(name)).replace("ImageToMask", "TheirNode")
@@ -56,7 +56,7 @@ def test_an_unknown_node_does_not_hide_the_others(run: Callable, name: str) -> N
 
 
 @pytest.mark.parametrize("link", [["3"], ["3", None], ["3", "0"], ["3", True], [], ["3", 0, 1], [["3", 0]], [99, 0]])
-def test_a_list_that_is_no_link_is_told(run: Callable, link: list) -> None:
+def test_check_reports_a_malformed_link(run: Callable, link: list) -> None:
     prompt = load("edges_api.json")
     prompt["5"]["inputs"]["masks"] = link
     code, out, _ = run(prompt, "--check")
@@ -65,13 +65,13 @@ def test_a_list_that_is_no_link_is_told(run: Callable, link: list) -> None:
     assert run(prompt)[0] == run_workflow.WRONG
 
 
-def test_an_id_written_as_a_number_is_a_link(run: Callable) -> None:
+def test_check_accepts_a_node_id_written_as_a_number(run: Callable) -> None:
     prompt = load("edges_api.json")
     prompt["5"]["inputs"]["masks"] = [3, 0]
     assert run(prompt, "--check")[0] == run_workflow.OK
 
 
-def test_a_link_that_carries_something_else_is_told(run: Callable) -> None:
+def test_check_reports_a_link_of_the_wrong_type(run: Callable) -> None:
     prompt = load("edges_api.json")
     prompt["5"]["inputs"]["masks"] = ["1", 0]
     code, out, _ = run(prompt, "--check")
@@ -80,7 +80,7 @@ def test_a_link_that_carries_something_else_is_told(run: Callable) -> None:
 
 
 @pytest.mark.parametrize("value", [None, "a mask", 3, {}])
-def test_a_value_where_only_a_link_can_be_is_told(run: Callable, value: object) -> None:
+def test_check_reports_a_value_in_place_of_a_link(run: Callable, value: object) -> None:
     prompt = load("edges_api.json")
     prompt["5"]["inputs"]["masks"] = value
     code, out, _ = run(prompt, "--check")
@@ -88,7 +88,7 @@ def test_a_value_where_only_a_link_can_be_is_told(run: Callable, value: object) 
     assert f"input 'masks' is a MASK connection but holds the literal {value!r}" in out
 
 
-def test_a_group_node_is_told_what_to_do_about(run: Callable) -> None:
+def test_check_explains_a_group_node(run: Callable) -> None:
     pytest.importorskip("comfy_cli")
     text = json.dumps(load("edges_editor.json")).replace('"GradientRegion"', '"workflow>my group"')
     code, out, _ = run(text, "--check")
@@ -96,7 +96,7 @@ def test_a_group_node_is_told_what_to_do_about(run: Callable) -> None:
     assert 'problem: node 5 (workflow>my group "Edges") is an old group node; open the workflow' in out
 
 
-def test_a_subgraph_without_its_definition_is_told(run: Callable) -> None:
+def test_check_explains_a_subgraph_without_definition(run: Callable) -> None:
     pytest.importorskip("comfy_cli")
     data = load("subgraph_editor.json")
     del data["definitions"]
@@ -106,7 +106,7 @@ def test_a_subgraph_without_its_definition_is_told(run: Callable) -> None:
 
 
 @pytest.mark.parametrize("editor", [False, True])
-def test_ten_thousand_nodes_are_no_trouble(run: Callable, editor: bool) -> None:
+def test_check_handles_ten_thousand_nodes(run: Callable, editor: bool) -> None:
     prompt = {"1": {"class_type": "LoadImageMask", "inputs": {"image": "photo.png", "channel": "red"}}}
     for number in range(2, 10_000):
         prompt[str(number)] = {"class_type": "InvertMask", "inputs": {"mask": [str(number - 1), 0]}}
@@ -157,7 +157,7 @@ def detailer(**switches: object) -> tuple[Workflow, dict]:
         ("mask_mode", "masked only", True),
     ],
 )
-def test_a_switch_saved_as_text_is_read(name: str, text: str, taken: bool) -> None:
+def test_convert_reads_a_switch_saved_as_text(name: str, text: str, taken: bool) -> None:
     """ComfyUI would take any text for on."""
     workflow, info = detailer(**{name: text})
     notes: list[str] = []
@@ -167,7 +167,7 @@ def test_a_switch_saved_as_text_is_read(name: str, text: str, taken: bool) -> No
 
 
 @pytest.mark.parametrize("text", ["", "maybe", "normal"])
-def test_a_switch_saved_as_another_text_is_refused_by_name(text: str) -> None:
+def test_report_refuses_other_text_for_a_switch(text: str) -> None:
     workflow, info = detailer(bbox_fill=text)
     problems = [text for text in report(workflow, info, str, lambda kind: [])[1] if "bbox_fill" in text]
     assert len(problems) == 1 and problems[0].startswith("node 7 (MaskDetailerPipe): bbox_fill: expected BOOLEAN")
@@ -176,9 +176,7 @@ def test_a_switch_saved_as_another_text_is_refused_by_name(text: str) -> None:
 @pytest.mark.parametrize(
     ("about", "problems"), [(NODE_CLASS_MAPPINGS["CLIPSegModelLoader"].DESCRIPTION, 0), ("Another pack's loader.", 1)]
 )
-def test_a_name_that_is_not_in_the_list_is_a_problem_where_the_node_would_not_take_it(
-    about: str, problems: int
-) -> None:
+def test_report_leaves_model_names_to_the_pack_s_own_nodes(about: str, problems: int) -> None:
     node = "CLIPSegModelLoader"
     info = {
         "input": {"required": {"model": [["here.pth"], {}]}},
@@ -194,7 +192,7 @@ def test_a_name_that_is_not_in_the_list_is_a_problem_where_the_node_would_not_ta
     assert len(told_of_the_model) == 1 - problems
 
 
-def test_a_missing_input_is_a_problem(run: Callable) -> None:
+def test_check_reports_a_missing_input(run: Callable) -> None:
     prompt = load("edges_api.json")
     del prompt["5"]["inputs"]["masks"]
     code, out, _ = run(prompt, "--check")
@@ -236,7 +234,7 @@ def test_a_missing_input_is_a_problem(run: Callable) -> None:
         ),
     ],
 )
-def test_models_are_named_with_where_they_are_or_come_from(run: Callable, node: dict, said: str, code: int) -> None:
+def test_check_names_models_and_their_source(run: Callable, node: dict, said: str, code: int) -> None:
     pytest.importorskip("transformers")
     prompt = load("edges_api.json")
     defaults = {

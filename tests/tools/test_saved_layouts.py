@@ -34,7 +34,7 @@ def prompt_of(node: str, values: list) -> dict:
 
 
 @pytest.mark.parametrize(("node", "values", "names"), LAYOUTS)
-def test_each_value_lands_in_its_own_widget(node: str, values: list, names: tuple[str, ...]) -> None:
+def test_convert_puts_each_saved_value_into_its_widget(node: str, values: list, names: tuple[str, ...]) -> None:
     expected = {name: value for name, value in zip(names, values) if name != "control_after_generate"}
     found = prompt_of(node, values)
     assert {name: found[name] for name in expected} == expected
@@ -42,7 +42,7 @@ def test_each_value_lands_in_its_own_widget(node: str, values: list, names: tupl
 
 
 @pytest.mark.parametrize(("node", "values", "names"), LAYOUTS)
-def test_none_of_them_is_refused_or_changed(node: str, values: list, names: tuple[str, ...]) -> None:
+def test_report_accepts_all_saved_values(node: str, values: list, names: tuple[str, ...]) -> None:
     pytest.importorskip("comfy_cli")
     prompt = {"7": {"class_type": node, "inputs": prompt_of(node, values)}}
     notes, problems = report(Workflow(Path("old.json"), prompt, is_editor=False), INFO, str, lambda kind: [])
@@ -51,7 +51,7 @@ def test_none_of_them_is_refused_or_changed(node: str, values: list, names: tupl
 
 
 @pytest.mark.parametrize("missing", ["guide_size", "seed", "sampler_name"])
-def test_values_shifted_by_one_are_refused_by_name(missing: str) -> None:
+def test_report_refuses_values_shifted_by_one(missing: str) -> None:
     """As a file has them that was written by a version with one widget less."""
     pytest.importorskip("comfy_cli")
     (_, values, names) = LAYOUTS[5]
@@ -83,7 +83,7 @@ def published_is_bundled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("is_editor", [False, True], ids=["api", "editor"])
 @pytest.mark.parametrize(("node", "values", "names"), RUNNABLE, ids=lambda value: str(value)[:30])
-def test_each_runs_in_both_formats(
+def test_main_runs_each_saved_layout_in_both_formats(
     published_is_bundled: None,
     node: str,
     values: list,

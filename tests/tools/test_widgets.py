@@ -27,15 +27,13 @@ from workflow_cases import load
         ),
     ],
 )
-def test_bad_value_is_named_with_node_widget_value_and_what_is_allowed(
-    run: Callable, photo: Path, setting: str, said: str
-) -> None:
+def test_set_of_a_bad_value_names_node_and_limit(run: Callable, photo: Path, setting: str, said: str) -> None:
     code, _, err = run(load("edges_api.json"), "--input", photo, "--set", setting)
     assert code == run_workflow.WRONG
     assert said in err
 
 
-def test_every_fault_is_told_at_once(run: Callable, photo: Path) -> None:
+def test_check_prompt_reports_all_faults_at_once(run: Callable, photo: Path) -> None:
     prompt = load("edges_api.json")
     prompt["5"]["inputs"]["kernel_size"] = 99
     del prompt["3"]["inputs"]["channel"]
@@ -49,14 +47,14 @@ def test_every_fault_is_told_at_once(run: Callable, photo: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["5", "GradientRegion", "Edges"])
-def test_set_finds_a_node_by_id_type_and_title(name: str) -> None:
+def test_apply_settings_finds_a_node_by_id_type_and_title(name: str) -> None:
     prompt = load("edges_api.json")
     with builtin_engine.BuiltinEngine() as engine:
         apply_settings(prompt, parse_settings([f"{name}.kernel_size=9"]), engine.object_info())
     assert prompt["5"]["inputs"]["kernel_size"] == 9
 
 
-def test_set_reads_json_but_leaves_text_and_choices_as_they_stand() -> None:
+def test_apply_settings_reads_json_but_not_text_and_choices() -> None:
     info = {
         "N": {
             "input": {
@@ -86,7 +84,7 @@ def test_set_reads_json_but_leaves_text_and_choices_as_they_stand() -> None:
         ("5.kernel_size", "write it as NODE.WIDGET=VALUE"),
     ],
 )
-def test_setting_that_fits_nothing_lists_what_there_is(run: Callable, photo: Path, setting: str, said: str) -> None:
+def test_set_of_an_unknown_widget_lists_the_known_ones(run: Callable, photo: Path, setting: str, said: str) -> None:
     code, _, err = run(load("edges_api.json"), "--input", photo, "--set", setting)
     assert code == run_workflow.WRONG
     assert said in err
@@ -100,7 +98,7 @@ def test_setting_that_fits_nothing_lists_what_there_is(run: Callable, photo: Pat
         ("BOOLEAN", "no"), ("BOOLEAN", "True"), ("BOOLEAN", "1"),
     ],
 )  # fmt: skip
-def test_set_refuses_what_an_engine_would_turn_into_something_else(kind: str, value: str) -> None:
+def test_apply_settings_refuses_values_of_another_type(kind: str, value: str) -> None:
     info = {"N": {"input": {"required": {"w": [kind, {}]}}}}
     prompt = {"1": {"class_type": "N", "inputs": {"w": 0}}}
     with pytest.raises(WorkflowError) as caught:
@@ -112,7 +110,7 @@ def test_set_refuses_what_an_engine_would_turn_into_something_else(kind: str, va
 
 @pytest.mark.parametrize("file", ["edges_api.json", "edges_editor.json"])
 @pytest.mark.parametrize("setting", ["nonsense", "5.=3", "99.kernel_size=3", "5:1.kernel_size=3"])
-def test_mistake_in_a_setting_is_told_before_an_engine_is_looked_for(
+def test_check_settings_fails_before_an_engine_is_searched(
     run: Callable, monkeypatch: pytest.MonkeyPatch, file: str, setting: str
 ) -> None:
     monkeypatch.setattr(run_workflow, "find_comfyui", lambda: pytest.fail("too late"))
@@ -122,7 +120,7 @@ def test_mistake_in_a_setting_is_told_before_an_engine_is_looked_for(
 
 
 @pytest.mark.parametrize("name", ["30:3", "3", "GradientRegion", "Whatever the engine calls it"])
-def test_node_that_may_be_in_a_file_of_the_editor_s_is_let_pass(name: str) -> None:
+def test_check_settings_accepts_nodes_that_only_the_engine_can_name(name: str) -> None:
     inner = {"nodes": [{"id": 3, "type": "GradientRegion"}], "links": []}
     titled = {"id": 31, "type": "Other", "title": "3"}
     data = {
@@ -133,7 +131,7 @@ def test_node_that_may_be_in_a_file_of_the_editor_s_is_let_pass(name: str) -> No
     check_settings(parse_settings([f"{name}.kernel_size=3"]), Workflow(Path("w.json"), data, is_editor=True))
 
 
-def test_type_that_two_nodes_have_is_ambiguous(run: Callable, photo: Path) -> None:
+def test_apply_settings_refuses_an_ambiguous_type(run: Callable, photo: Path) -> None:
     prompt = load("edges_api.json")
     prompt["20"] = {"class_type": "InvertMask", "inputs": {"mask": ["3", 0]}}
     prompt["21"] = {"class_type": "InvertMask", "inputs": {"mask": ["3", 0]}}
@@ -142,7 +140,7 @@ def test_type_that_two_nodes_have_is_ambiguous(run: Callable, photo: Path) -> No
     assert "2 nodes are called InvertMask; use an id: 20, 21" in err
 
 
-def test_prefix_is_filled_in_as_the_editor_does() -> None:
+def test_expand_prefixes_matches_the_editor() -> None:
     prompt = {
         "1": {"class_type": "LoadImage", "inputs": {"image": "a/b.png"}},
         "2": {"class_type": "SaveImage", "inputs": {"filename_prefix": "%date:yyyy-MM-dd%/%LoadImage.image%_%width%"}},
