@@ -31,8 +31,8 @@ def test_mean_and_spread_become_those_of_the_reference() -> None:
     image, reference = random_image(0.4, 0.9), random_image(0.3, 0.5, seed=1)
     matched = colors.match_colors(image, EVERYWHERE, reference, EVERYWHERE, 1.0)
     for lab, wanted in zip(
-        colors._statistics(colors._to_oklab(matched), EVERYWHERE),
-        colors._statistics(colors._to_oklab(reference), EVERYWHERE),
+        colors._compute_statistics(colors._to_oklab(matched), EVERYWHERE),
+        colors._compute_statistics(colors._to_oklab(reference), EVERYWHERE),
     ):
         torch.testing.assert_close(lab, wanted, atol=2e-3, rtol=0)
 

@@ -20,7 +20,7 @@ from maskwright.core.cutout import closed_form, downscaled, matting, trimap
 from maskwright.core.cutout import foreground as foreground_colors
 from maskwright.core.cutout.trimap import MattingSettings, explain_unsolvable
 from maskwright.core.errors import DependencyError, InputError
-from maskwright.core.progress import NO_STAGE
+from maskwright.core.progress import NO_STAGE_PROGRESS
 
 scipy_ndimage = pytest.importorskip("scipy.ndimage")
 
@@ -301,7 +301,7 @@ def test_conjugate_gradients_solve_a_system() -> None:
     matrix = csr_matrix(half @ half.T + np.eye(30))
     wanted = random.random(30)
     diagonal = 1 / matrix.diagonal()
-    found = closed_form._conjugate_gradient(matrix, matrix @ wanted, lambda v: diagonal * v, NO_STAGE, 1e-12)
+    found = closed_form._conjugate_gradient(matrix, matrix @ wanted, lambda v: diagonal * v, NO_STAGE_PROGRESS, 1e-12)
     np.testing.assert_allclose(found, wanted, atol=1e-8)
 
 
@@ -311,14 +311,14 @@ def test_conjugate_gradients_log_that_the_tolerance_was_not_reached(caplog: pyte
     random = np.random.default_rng(0)
     half = random.random((30, 30))
     matrix, right = csr_matrix(half @ half.T + 1e-3 * np.eye(30)), random.random(30)
-    closed_form._conjugate_gradient(matrix, right, lambda v: v, NO_STAGE, most_steps=3)
+    closed_form._conjugate_gradient(matrix, right, lambda v: v, NO_STAGE_PROGRESS, most_steps=3)
     assert re.search(r"stopped before it reached its tolerance \(residual .*, tolerance 1e-06\)", caplog.text)
     assert "alpha_matting_erode_size" in caplog.text
     caplog.clear()
-    closed_form._conjugate_gradient(-matrix, right, lambda v: v, NO_STAGE)  # not positive definite
+    closed_form._conjugate_gradient(-matrix, right, lambda v: v, NO_STAGE_PROGRESS)  # not positive definite
     assert "stopped before it reached its tolerance" in caplog.text
     caplog.clear()
-    closed_form._conjugate_gradient(matrix, right, lambda v: v, NO_STAGE)
+    closed_form._conjugate_gradient(matrix, right, lambda v: v, NO_STAGE_PROGRESS)
     assert not caplog.text
 
 

@@ -26,7 +26,7 @@ def test_grey_levels_are_the_grey_colour_map() -> None:
 
 
 def test_unknown_colour_map_is_named_with_the_choices() -> None:
-    with pytest.raises(InputError, match=r"colour map is 'jet'.*viridis"):
+    with pytest.raises(InputError, match=r"color map is 'jet'.*viridis"):
         previews.apply_color_map(torch.zeros(1, 2, 2), "jet")
 
 

@@ -379,5 +379,5 @@ def test_every_region(size: tuple, crop_factor: float, fills: tuple, level: floa
 
 
 def test_a_batch_is_not_one_mask() -> None:
-    with pytest.raises(InputError, match="holds 2 masks"):
+    with pytest.raises(InputError, match="contains 2 masks"):
         find_regions(torch.ones(2, 8, 8))

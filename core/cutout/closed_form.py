@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from ..packages import import_scipy
-from ..progress import NO_STAGE, StageProgress
+from ..progress import NO_STAGE_PROGRESS, StageProgress
 from .pymatting import import_pymatting
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def solve(colours: np.ndarray, sure: np.ndarray, unknown: np.ndarray, work: Stag
 
 
 def _equations(
-    colours: np.ndarray, foreground: np.ndarray, unknown: np.ndarray, work: StageProgress = NO_STAGE
+    colours: np.ndarray, foreground: np.ndarray, unknown: np.ndarray, work: StageProgress = NO_STAGE_PROGRESS
 ) -> tuple[csr_matrix, np.ndarray]:
     """The linear equations of closed-form matting for the unknown pixels alone: ``matrix @ alpha = right``.
 
