@@ -19,7 +19,7 @@ from _measuring import seconds
 from maskwright.core.parallel import parallel_map
 from maskwright.core.text import packed_layers
 from maskwright.core.text.query import RESOLUTION
-from maskwright.core.text.tiles import _LARGEST_WHOLE, _tile_starts
+from maskwright.core.text.tiles import _MAX_UNTILED_SCALE, _tile_starts
 from tiny_clipseg import write as write_tiny_model
 from torch.nn import functional
 
@@ -104,7 +104,7 @@ TEXT_BYTES = TEXT.layers * (4 * TEXT.width**2 + 2 * TEXT.width * TEXT.inner) * 4
 
 def tiles(resolution: int) -> tuple[int, int]:
     """How many tiles the pack looks at for one picture, and the patches in each."""
-    side, largest = resolution // PATCH, _LARGEST_WHOLE * RESOLUTION // PATCH
+    side, largest = resolution // PATCH, _MAX_UNTILED_SCALE * RESOLUTION // PATCH
     if side <= largest:
         return 1, side**2
     return len(_tile_starts(side, largest)) ** 2, largest**2

@@ -55,7 +55,7 @@ from maskwright.models import clipseg as models
 from maskwright.nodes import _host as host
 
 # What the pack keeps of the last pictures. For most rows it keeps nothing, so that every picture counts as new.
-KEPT = clipseg._PICTURES
+KEPT = clipseg._IMAGE_CACHE
 
 ABOUT = f"""Pictures of {SIDE} x {SIDE}; the model looks at 352 x 352 where nothing else is said. The earlier way:
 processor and model are loaded anew for every picture, one picture a pass, and for several prompts once more for each.
@@ -241,7 +241,7 @@ def add_again(report: Report, run: Runner, count: int, rounds: int) -> None:
     }
     tokens = len(run.pair[0].tokenizer("circle number 10")["input_ids"])
     text_floor = floor(device, TEXT.operations(tokens), TEXT_BYTES)
-    with patch.object(clipseg, "_PICTURES", KEPT):
+    with patch.object(clipseg, "_IMAGE_CACHE", KEPT):
         taken = in_turns(ways, rounds, device)
         earlier_peak = peak_memory(ways["earlier"], device)
         for name, beyond in (("another", text_floor), ("same", 0.0)):
@@ -393,7 +393,7 @@ if __name__ == "__main__":
     options = arguments.parse_args()
     quiet()
     with (
-        patch.object(clipseg, "_PICTURES", TensorCache(0)),
+        patch.object(clipseg, "_IMAGE_CACHE", TensorCache(0)),
         patch.object(host, "device", lambda: torch.device(options.device)),
     ):
         if options.cold:

@@ -44,8 +44,8 @@ def segmenter(pair: tuple) -> clipseg.Segmenter:
 @pytest.fixture(autouse=True)
 def clear_caches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Texts are forgotten between tests, and pictures at once: what one call saw must not answer the next."""
-    monkeypatch.setattr(clipseg, "_TEXTS", TensorCache(1_000_000))
-    monkeypatch.setattr(clipseg, "_PICTURES", TensorCache(0))
+    monkeypatch.setattr(clipseg, "_TEXT_CACHE", TensorCache(1_000_000))
+    monkeypatch.setattr(clipseg, "_IMAGE_CACHE", TensorCache(0))
 
 
 def random_image(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -296,7 +296,7 @@ def test_no_normalization_gives_the_probability_itself(pair: tuple, segmenter: c
 @pytest.mark.parametrize(
     ("query", "told"),
     [
-        (("cat", "", 360), "resolution is 360, which is not a multiple of 32.*Give 352"),
+        (("cat", "", 360), "resolution is 360, which is not a multiple of 32.*Use 352"),
         (("cat", "", 320), "resolution is 320"),
         (("cat", "", 4096), "resolution is 4096"),
         (("cat", "", 400.5), r"400\.5"),
@@ -349,14 +349,14 @@ def looked(pair: tuple, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_the_vision_tower_looks_once_at_a_picture_whatever_is_asked(
     pair: tuple, looked: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clipseg, "_PICTURES", TensorCache(1_000_000))
+    monkeypatch.setattr(clipseg, "_IMAGE_CACHE", TensorCache(1_000_000))
     image = random_image(3, 20, 20, 3)
     segmenter = clipseg.Segmenter(*pair)
     segment(image[:2], segmenter, Query("cat"))
     assert sum(looked) == 2
     again = segment(image, segmenter, Query("dog | sky", "cat"), Selection(threshold=0.1))[:2]
     assert sum(looked) == 3  # the third picture is new
-    monkeypatch.setattr(clipseg, "_PICTURES", TensorCache(0))
+    monkeypatch.setattr(clipseg, "_IMAGE_CACHE", TensorCache(0))
     anew = segment(image, segmenter, Query("dog | sky", "cat"), Selection(threshold=0.1))[:2]
     assert sum(looked) == 6
     for one, other in zip(again, anew):
@@ -368,7 +368,7 @@ def test_the_vision_tower_looks_once_at_a_picture_whatever_is_asked(
 def test_in_a_batch_only_new_pictures_are_looked_at(
     pair: tuple, looked: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clipseg, "_PICTURES", TensorCache(1_000_000))
+    monkeypatch.setattr(clipseg, "_IMAGE_CACHE", TensorCache(1_000_000))
     segmenter = clipseg.Segmenter(*pair)
     pixel_values = segmenter.preprocess(random_image(4, 20, 20, 3), OWN)
     with torch.no_grad():
@@ -381,16 +381,16 @@ def test_in_a_batch_only_new_pictures_are_looked_at(
 
 
 def test_nothing_is_kept_without_its_model(pair: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clipseg, "_PICTURES", TensorCache(1_000_000))
+    monkeypatch.setattr(clipseg, "_IMAGE_CACHE", TensorCache(1_000_000))
     model = clipseg.copy_with_dtype(pair[1], torch.float32)
     segmenter = clipseg.Segmenter(pair[0], model)
     score(random_image(2, 20, 20, 3), segmenter, Query("cat"))
-    assert len(clipseg._TEXTS) == 1 and len(clipseg._PICTURES) == 2
+    assert len(clipseg._TEXT_CACHE) == 1 and len(clipseg._IMAGE_CACHE) == 2
     dead = weakref.ref(model)
     del model, segmenter
     gc.collect()
     assert dead() is None
-    assert len(clipseg._TEXTS) == 0 and len(clipseg._PICTURES) == 0
+    assert len(clipseg._TEXT_CACHE) == 0 and len(clipseg._IMAGE_CACHE) == 0
 
 
 def test_the_vision_tower_runs_once_a_picture_however_many_prompts(pair: tuple, looked: list[int]) -> None:
@@ -404,7 +404,7 @@ def test_a_model_without_the_layers_that_it_reads_is_refused(
 ) -> None:
     model = tiny_clipseg.model(extract_layers=extract_layers)
     model.clip.vision_model.encoder.layers = model.clip.vision_model.encoder.layers[:layers]
-    with pytest.raises(InputError, match=rf"reads the vision layers .*, and has {layers}"):
+    with pytest.raises(InputError, match=rf"reads the vision layers .* but has only {layers}"):
         clipseg.Segmenter(pair[0], model)
 
 
@@ -579,9 +579,9 @@ def test_segmenter_names_unusable_image_settings(pair: tuple, monkeypatch, name:
 @pytest.mark.parametrize(
     ("value", "told"),
     [
-        ("CIDAS/clipseg-rd64-refined", "is a str, not a pair"),
-        ((1,), "is a tuple of 1, not a pair"),
-        ((1, 2), "holds a int where the CLIPSeg processor should be"),
+        ("CIDAS/clipseg-rd64-refined", "is of type str, not a pair"),
+        ((1,), "is of type tuple of length 1, not a pair"),
+        ((1, 2), "the processor in clipseg_model is of type int, not a CLIPSeg processor"),
     ],
 )
 def test_what_is_no_clipseg_model_is_named(value: object, told: str) -> None:
@@ -590,9 +590,9 @@ def test_what_is_no_clipseg_model_is_named(value: object, told: str) -> None:
 
 
 def test_a_swapped_pair_is_named(pair: tuple) -> None:
-    with pytest.raises(InputError, match="holds a CLIPSegForImageSegmentation where the CLIPSeg processor should be"):
+    with pytest.raises(InputError, match="processor in clipseg_model is of type CLIPSegForImageSegmentation"):
         clipseg.check_clipseg_model(pair[::-1])
-    with pytest.raises(InputError, match="holds a CLIPSegProcessor where the CLIPSeg model should be"):
+    with pytest.raises(InputError, match="model in clipseg_model is of type CLIPSegProcessor"):
         clipseg.check_clipseg_model((pair[0], pair[0]))
     assert clipseg.check_clipseg_model(list(pair)) == pair
 
@@ -622,7 +622,7 @@ def test_a_model_that_answers_nan_is_an_error_and_no_black_picture(pair: tuple) 
 
 
 def test_half_a_character_is_named() -> None:
-    with pytest.raises(InputError, match="no character"):
+    with pytest.raises(InputError, match="not a valid character"):
         Query("a \ud800 cat")
 
 
