@@ -17,7 +17,7 @@ from maskwright import NODE_CLASS_MAPPINGS
 from maskwright.core.text import clipseg
 from maskwright.core.text.query import RESOLUTION, Query
 from maskwright.core.text.segment import score
-from maskwright.models import clipseg as models
+from maskwright.models import clipseg_loader as models
 from PIL import Image
 
 SIDE = 1024

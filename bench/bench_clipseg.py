@@ -51,7 +51,7 @@ from _measuring import side_by_side as in_turns
 from _rows import Figure, Report, Timing, add_growth
 from maskwright.core.text import clipseg, packed_layers
 from maskwright.core.text.tensor_cache import TensorCache
-from maskwright.models import clipseg as models
+from maskwright.models import clipseg_loader as models
 from maskwright.nodes import _host as host
 
 # What the pack keeps of the last pictures. For most rows it keeps nothing, so that every picture counts as new.

@@ -20,8 +20,7 @@ from _measuring import Spread, devices, floor, peak_memory, side_by_side
 from _rows import Figure, Report, Timing
 from maskwright.core import tensors
 from maskwright.core.cutout import remove
-from maskwright.models import background as background_models
-from maskwright.models import catalog, modnet
+from maskwright.models import background_models, catalog, modnet
 
 NAME = "modnet-p"
 

@@ -22,8 +22,7 @@ from _rows import NO_FASTER, Figure, Report, Timing, add_growth, shown_seconds
 from _salient_networks import KINDS, Kind, Network
 from maskwright.core import tensors
 from maskwright.core.cutout import remove
-from maskwright.models import background as background_models
-from maskwright.models import onnx_runtime
+from maskwright.models import background_models, onnx_runtime
 from maskwright.models import rembg as rembg_models
 
 PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}

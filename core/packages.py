@@ -36,7 +36,7 @@ def import_package(name: str, install: str, *needed: str) -> ModuleType:
         reason = "its import calls sys.exit" if isinstance(error, SystemExit) else f"{type(error).__name__}: {error}"
         package, reason = name.partition(".")[0], textwrap.shorten(reason, 400)
         raise DependencyError(
-            f"the Python package {package} is missing or does not work ({reason})", install
+            f"the Python package {package} is missing or does not work ({reason})", install, code=f"install {package}"
         ) from error
     return module
 
@@ -55,4 +55,4 @@ def import_scipy(module: str) -> ModuleType:
     Raises:
         DependencyError: See `import_package`.
     """
-    return import_package(f"scipy.{module}", "Install it into ComfyUI's Python: python -m pip install --upgrade scipy")
+    return import_package(f"scipy.{module}", "Install it: python -m pip install --upgrade scipy")

@@ -81,7 +81,8 @@ def concatenate(batches: Sequence[torch.Tensor], name: str) -> torch.Tensor:
     if len(shapes) > 1:
         raise InputError(
             f"{name} have different sizes: {describe([list(batch.shape) for batch in batches])}",
-            "Resize them to the same size, for example with 'Upscale Image'",
+            "Resize them to the same size first",
+            code="image sizes",
         )
     return torch.cat(list(batches))
 

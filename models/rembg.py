@@ -26,7 +26,7 @@ from ..core.errors import DependencyError, ModelError
 from ..core.memory import is_out_of_memory
 from ..core.packages import import_package, import_scipy
 from . import catalog, files, onnx_runtime
-from .background_files import DEMO, Found
+from .background_store import DEMO, Found
 from .cache import ModelCache
 
 logger = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ def load(
     rembg is asked first whether it knows ``model``, so that nothing is downloaded which could not be run.
 
     Args:
-        found: Gives the file; called when rembg is there. See `background_files.find`.
+        found: Gives the file; called when rembg is there. See `background_store.find`.
         model: What the catalogue says of it; None for a file of the user's own.
         device: Where models run.
         make_room: As `onnx_runtime.open_session` takes it.

@@ -16,7 +16,7 @@ from ..core.text.query import Query, split_prompts
 from ..core.text.segment import score
 from ..core.text.selection import render_selection
 from . import _host as host
-from . import _text_engine
+from . import _messages, _text_engine
 from ._host import registry
 from ._text_widgets import CLIPSEG_MODEL, TEXT
 from ._widgets import TableNode, socket, takes
@@ -182,7 +182,8 @@ def register(classes: dict[str, type], display_names: dict[str, str]) -> None:
 
 
 def _reject_unknown_inputs(node: type) -> None:
-    """Make the node's method reject unknown inputs with a clear error, instead of Python's TypeError.
+    """Make the node's method reject unknown inputs with a clear error, instead of Python's TypeError. Its errors get
+    remedies for users of ComfyUI.
 
     ComfyUI drops a prompt's unknown values but passes on its unknown links. Prompts have them if they were made for
     another version of the node or for another pack's node with the same id.
@@ -202,7 +203,8 @@ def _reject_unknown_inputs(node: type) -> None:
                 f"this node has no input called {', '.join(unknown)}",
                 "Remove that link. The workflow was made for another version of this node, or for another pack's node",
             )
-        return method(self, *args, **kwargs)
+        with _messages.remedies():
+            return method(self, *args, **kwargs)
 
     checked.rejects_unknown_inputs = True
     setattr(owner, name, checked)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..core.engine import Progress
 from ..core.text import clipseg
-from ..models import clipseg as clipseg_models
+from ..models import clipseg_loader as clipseg_models
 from . import _host as host
 from . import _view
 

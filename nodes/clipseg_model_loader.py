@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..models import catalog
-from ..models import clipseg as clipseg_models
+from ..models import clipseg_loader as clipseg_models
 from . import _text_engine
 from ._widgets import TableNode, choice
 

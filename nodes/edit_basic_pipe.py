@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..core import checks
+from ._pipes import check_basic_pipe
 from ._widgets import TableNode, socket
 
 
@@ -29,6 +29,6 @@ class EditBasicPipe(TableNode):
     }
 
     def doit(self, basic_pipe, model=None, clip=None, vae=None, positive=None, negative=None):
-        parts = checks.check_basic_pipe(basic_pipe, needed=())
+        parts = check_basic_pipe(basic_pipe, needed=())
         replacements = (model, clip, vae, positive, negative)
         return (tuple(old if new is None else new for old, new in zip(parts, replacements)),)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..core import checks
+from ._pipes import check_basic_pipe
 from ._widgets import TableNode, socket
 
 
@@ -26,7 +26,7 @@ class FromBasicPipe(TableNode):
     INPUTS = {"required": {"basic_pipe": socket("BASIC_PIPE", "The pipe to unpack.")}}
 
     def doit(self, basic_pipe):
-        return checks.check_basic_pipe(basic_pipe, needed=())
+        return check_basic_pipe(basic_pipe, needed=())
 
 
 class FromBasicPipeV2(FromBasicPipe):

@@ -7,8 +7,7 @@ from pathlib import Path
 from ..core import checks
 from ..core.cutout.remove import remove_background
 from ..core.cutout.trimap import MattingSettings
-from ..models import background as background_models
-from ..models import background_files, catalog
+from ..models import background_models, background_store, catalog
 from . import _host as host
 from . import _view
 from ._widgets import TableNode, choice, integer, socket
@@ -17,22 +16,22 @@ SWITCH = ("true", "false")
 
 
 def _folders() -> list[Path]:
-    return host.model_folders(background_files.FOLDER_KIND)
+    return host.model_folders(background_store.FOLDER_KIND)
 
 
 def _other_folders() -> list[Path]:
-    return [folder for kind in background_files.OTHER_FOLDER_KINDS for folder in host.model_folders(kind)]
+    return [folder for kind in background_store.OTHER_FOLDER_KINDS for folder in host.model_folders(kind)]
 
 
 def _available() -> list[str]:
-    return background_files.available(_folders())
+    return background_store.available(_folders())
 
 
 def _labels() -> dict[str, str]:
     """Labels for list entries whose name alone does not say enough."""
-    downloads = background_files.not_on_disk(_folders(), _other_folders())
+    downloads = background_store.not_on_disk(_folders(), _other_folders())
     labels = {model.name: catalog.download_label(model) for model in downloads}
-    return {**labels, background_files.DEMO: "demo (bundled)"}
+    return {**labels, background_store.DEMO: "demo (bundled)"}
 
 
 class ImageSegmentation(TableNode):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 
-from ..core.checks import PIPE_PARTS, as_image_batch, check_basic_pipe
-from ..core.detail.detail import DetailerSettings, detail
+from ..core.checks import as_image_batch
+from ..core.detail.detail import detail
+from ..core.detail.settings import DetailerSettings
 from ..core.engine import Pipe
 from . import _view
 from ._host import detailing, sampling, schedulers
+from ._pipes import PIPE_PARTS, check_basic_pipe
 from ._widgets import TableNode, choice, integer, number, socket, switch, takes, text
 
 SAMPLING_PARTS = ("model", "positive", "negative")  # the parts of a pipe that sampling needs

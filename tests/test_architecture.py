@@ -81,7 +81,7 @@ def test_imports_follow_the_arrows(path: Path) -> None:
     [
         ("core/masks.py", "from ..nodes import _host"),
         ("core/masks.py", "from ..models.catalog import MODELS"),
-        ("models/clipseg.py", "from ..nodes._host import device"),
+        ("models/clipseg_loader.py", "from ..nodes._host import device"),
         ("core/masks.py", "def f():\n    import comfy.utils"),
         ("nodes/gradient_region.py", "def f():\n    import folder_paths"),
         ("nodes/_host/__init__.py", "import comfy.utils"),

@@ -585,7 +585,7 @@ def test_segmenter_names_unusable_image_settings(pair: tuple, monkeypatch, name:
     ],
 )
 def test_what_is_no_clipseg_model_is_named(value: object, told: str) -> None:
-    with pytest.raises(InputError, match=f"clipseg_model {told}.*CLIPSeg Model Loader"):
+    with pytest.raises(InputError, match=f"clipseg_model {told}.*as transformers loads them"):
         clipseg.check_clipseg_model(value)
 
 

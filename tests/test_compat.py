@@ -10,7 +10,7 @@ import maskwright
 import pytest
 import torch
 from maskwright.core.errors import InputError
-from maskwright.models import clipseg as clipseg_models
+from maskwright.models import clipseg_loader as clipseg_models
 from maskwright.nodes import _compat, _text_engine
 from maskwright.nodes import _host as host
 from maskwright.nodes._host import registry

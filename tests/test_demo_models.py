@@ -7,7 +7,7 @@ import pytest
 import torch
 from demo_models import HELD_OUT, overlap_of, salient_scenes, shape_scenes
 from maskwright import NODE_CLASS_MAPPINGS
-from maskwright.models import background_files, clipseg
+from maskwright.models import background_store, clipseg_loader
 from pack import ROOT
 
 SCENES = range(HELD_OUT, HELD_OUT + 20)
@@ -15,7 +15,7 @@ SCENES = range(HELD_OUT, HELD_OUT + 20)
 
 @pytest.fixture(scope="module")
 def demo_clipseg() -> tuple:
-    return clipseg.load(clipseg.DEMO)
+    return clipseg_loader.load(clipseg_loader.DEMO)
 
 
 def selected(image: np.ndarray, prompts: list[str], model: tuple) -> np.ndarray:
@@ -46,9 +46,9 @@ def test_demo_clipseg_finds_what_is_there_and_nothing_else(demo_clipseg: tuple) 
 
 
 def test_demo_clipseg_is_in_the_list_and_small(demo_clipseg: tuple) -> None:
-    assert clipseg.DEMO in clipseg.available([])
-    assert sum(file.stat().st_size for file in clipseg.DEMO_FOLDER.iterdir()) < 3_000_000
-    assert (clipseg.DEMO_FOLDER / "model.safetensors").is_file()
+    assert clipseg_loader.DEMO in clipseg_loader.available([])
+    assert sum(file.stat().st_size for file in clipseg_loader.DEMO_FOLDER.iterdir()) < 3_000_000
+    assert (clipseg_loader.DEMO_FOLDER / "model.safetensors").is_file()
     processor, model = demo_clipseg
     assert type(processor).__name__ == "CLIPSegProcessor" and type(model).__name__ == "CLIPSegForImageSegmentation"
 
@@ -61,15 +61,15 @@ def test_demo_salient_finds_what_stands_out() -> None:
     for seed in SCENES:
         scene = salient_scenes.draw_salient_scene(seed, (300, 400))
         picture = torch.from_numpy(scene.image).float().div(255).unsqueeze(0)
-        cutout, mask = node.node(picture, background_files.DEMO, "false", 240, 20, 10, "false")
+        cutout, mask = node.node(picture, background_store.DEMO, "false", 240, 20, 10, "false")
         overlaps.append(overlap_of(mask[0].numpy() > 0.5, scene.mask))
         assert torch.equal(cutout[..., 3], mask)
     assert np.mean(overlaps) >= 0.9
 
 
 def test_demo_salient_is_in_the_list_and_small() -> None:
-    assert background_files.DEMO in background_files.available([])
-    assert background_files.DEMO_FILE.stat().st_size < 1_000_000
+    assert background_store.DEMO in background_store.available([])
+    assert background_store.DEMO_FILE.stat().st_size < 1_000_000
 
 
 def test_the_demo_models_say_where_they_come_from() -> None:

@@ -16,8 +16,8 @@ from fake_host import FakeHost
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from maskwright.core import masks, morphology, tensors
-from maskwright.core.checks import check_basic_pipe
-from maskwright.core.detail.detail import Backend, DetailerResult, DetailerSettings, detail, schedule
+from maskwright.core.detail.detail import Backend, DetailerResult, detail
+from maskwright.core.detail.settings import DetailerSettings, schedule
 from maskwright.core.engine import Pipe
 from maskwright.core.errors import InputError, PackError
 from maskwright.core.geometry import Box
@@ -1083,9 +1083,9 @@ def test_crops_are_in_the_order_of_regions() -> None:
 
 
 def test_as_many_masks_as_pictures_or_one() -> None:
-    with pytest.raises(InputError, match="image holds 3 pictures and mask 2 masks"):
+    with pytest.raises(InputError, match="image is a batch of 3, and mask is a batch of 2"):
         run(picture(batch=3), torch.ones(2, SIZE, SIZE))
-    with pytest.raises(InputError, match="image holds 1 pictures and mask 2 masks"):
+    with pytest.raises(InputError, match="image is a batch of 1, and mask is a batch of 2"):
         run(picture(), torch.ones(2, SIZE, SIZE))
 
 
@@ -1256,7 +1256,7 @@ def test_detail_warns_if_the_black_of_a_mask_is_not_quite_black(
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == warned
     if warned:
-        assert "whole image" in messages[0] and "1/255" in messages[0] and "ThresholdMask" in messages[0]
+        assert "whole image" in messages[0] and "1/255" in messages[0] and "threshold the mask" in messages[0]
         assert result.boxes[-1] == [Box(0, 0, SIZE, SIZE)], "saved workflows keep their result"
 
 
@@ -1275,7 +1275,7 @@ def test_nan_from_the_vae_is_an_error(work: str) -> None:
         def decode(self, samples, tiled=False):
             return super().decode(samples, tiled) * (np.nan if work == "decode" else 1)
 
-    with pytest.raises(PackError, match=f"VAE gave NaN or infinite values when it {work}d a crop.*fp32"):
+    with pytest.raises(PackError, match=f"VAE gave NaN or infinite values when it {work}d a crop.*full precision"):
         run(picture(), vae=Broken())
 
 
@@ -1344,21 +1344,6 @@ def test_settings_take_whole_numbers_that_links_carry_as_floats() -> None:
     assert isinstance(taken.steps, int)
 
 
-@pytest.mark.parametrize(
-    ("pipe", "told"),
-    [
-        (None, "basic_pipe is missing"),
-        ("model", "basic_pipe is of type str, not a pipe"),
-        ((1, 2, 3), "basic_pipe has 3 parts, not the 5"),
-        ((1, 2, None, 4, None), "basic_pipe holds no vae, no negative"),
-    ],
-)
-def test_a_pipe_with_a_part_missing_is_named(pipe: Any, told: str) -> None:
-    with pytest.raises(InputError, match=told):
-        check_basic_pipe(pipe)
-    assert check_basic_pipe((1, None, 3, 4, 5), needed=("model", "vae")) == (1, None, 3, 4, 5)
-
-
 @pytest.mark.parametrize("inpaint_model", (False, True))
 @pytest.mark.parametrize("sampler", (IdleSampler, EulerSampler))
 def test_crops_are_worked_on_on_the_device_and_the_picture_stays_where_it_is(
@@ -1376,6 +1361,23 @@ def test_crops_are_worked_on_on_the_device_and_the_picture_stays_where_it_is(
     torch.testing.assert_close(there.image, here.image, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("skip", (False, True))
+@pytest.mark.parametrize("method", ("post_upscale", "post_decode"))
+def test_detail_takes_a_hooks_pixels_from_another_device(cuda: torch.device, method: str, skip: bool) -> None:
+    """Hooks that work with NumPy return CPU tensors."""
+
+    class Hook:
+        def get_skip_sampling(self):
+            return skip
+
+    setattr(Hook, method, lambda self, pixels, *mask: pixels.cpu() * 0.5)
+    image, options = picture(), replace(PLAIN, color_match=0.5, feather=5)
+    there, here = (
+        run(image, options=options, sampler=IdleSampler(), hook=Hook(), device=device) for device in (cuda, None)
+    )
+    torch.testing.assert_close(there.image, here.image, atol=1e-5, rtol=0)
+
+
 def test_it_tells_where_it_works_and_which_boxes_there_were() -> None:
     """Before each batch of regions: the picture as refined so far, its boxes, and the number of the first."""
     image = picture(batch=2)
@@ -1387,7 +1389,7 @@ def test_it_tells_where_it_works_and_which_boxes_there_were() -> None:
 
     options = replace(PLAIN, region_batch=1, batch_size=1)
     backend = Backend(EulerSampler(), SpaceToDepthVae())
-    result = detail(image, mask, Pipe(RED_MODEL, "positive", "negative"), backend, options, working=working)
+    result = detail(image, mask, Pipe(RED_MODEL, "positive", "negative"), backend, options, on_region=working)
     assert [current for _, _, current in told] == [0, 1, 0]
     assert [boxes for _, boxes, _ in told] == [[tuple(box) for box in boxes] for boxes in result.boxes for _ in boxes]
     assert [len(boxes) for boxes in result.boxes] == [2, 1]

@@ -9,7 +9,8 @@ import pytest
 import torch
 from exact_diffusion import EulerSampler, KnownTarget, SpaceToDepthVae
 from maskwright import NODE_CLASS_MAPPINGS
-from maskwright.core.detail.detail import Backend, DetailerSettings, detail
+from maskwright.core.detail.detail import Backend, detail
+from maskwright.core.detail.settings import DetailerSettings
 from maskwright.core.engine import NoProgress, Pipe
 from maskwright.nodes import _host as host
 from maskwright.nodes._host import detailing, registry

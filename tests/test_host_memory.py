@@ -12,8 +12,8 @@ import torch
 from maskwright.core import separable
 from maskwright.core.engine import NoProgress
 from maskwright.core.errors import ModelError
-from maskwright.models import background as background_models
-from maskwright.models import clipseg as clipseg_models
+from maskwright.models import background_models
+from maskwright.models import clipseg_loader as clipseg_models
 from maskwright.nodes import _host as host
 from maskwright.nodes import _text_engine
 from maskwright.nodes._host import unloading

@@ -31,7 +31,8 @@ import exact_diffusion, tiny_clipseg
 from maskwright import NODE_CLASS_MAPPINGS
 from maskwright.core.text import clipseg as clipseg_ops
 from maskwright.core.text.tensor_cache import TensorCache
-from maskwright.core.detail.detail import Backend, DetailerSettings, Pipe, detail
+from maskwright.core.detail.detail import Backend, Pipe, detail
+from maskwright.core.detail.settings import DetailerSettings
 
 node = {name: kind() for name, kind in NODE_CLASS_MAPPINGS.items()}
 pair = tiny_clipseg.make(Path(folder) / "clipseg")

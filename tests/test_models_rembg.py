@@ -24,7 +24,7 @@ from fake_host import FakeHost
 from maskwright.core import tensors
 from maskwright.core.cutout import remove as cutouts
 from maskwright.core.errors import DependencyError, InputError, ModelError
-from maskwright.models import background, background_files, catalog, onnx_runtime, rembg
+from maskwright.models import background_models, background_store, catalog, onnx_runtime, rembg
 from maskwright.models.cache import ModelCache
 from PIL import Image
 
@@ -66,7 +66,7 @@ def picture(height: int = 60, width: int = 90, channels: int = 3) -> torch.Tenso
 
 
 def load(name: str, folder: Path) -> rembg.RembgMasks:
-    return background.load(name, [folder])
+    return background_models.load(name, [folder])
 
 
 def needs(name: str) -> None:
@@ -279,7 +279,7 @@ def test_release_frees_sessions(plain: types.ModuleType, folder: Path) -> None:
     in_use = load("u2net", folder)
     expected = in_use.predict_masks(picture())
     inner = weakref.ref(in_use._session.inner_session._session)
-    background.release()
+    background_models.release()
     assert torch.equal(in_use.predict_masks(picture()), expected), "a run can go on using its session"
     second = load("u2net", folder)
     assert second is not in_use
@@ -289,7 +289,7 @@ def test_release_frees_sessions(plain: types.ModuleType, folder: Path) -> None:
     inner = weakref.ref(second._session.inner_session._session)
     del second
     assert inner() is not None
-    background.release()
+    background_models.release()
     assert inner() is None
 
 
@@ -461,7 +461,7 @@ def test_masks_prints_and_warns_nothing(
     source = load("mine.onnx", folder)
     with pytest.raises(ModelError, match="cannot be reshaped"):
         source.predict_masks(picture())
-    load(background_files.DEMO, folder).predict_masks(picture())
+    load(background_store.DEMO, folder).predict_masks(picture())
     assert capfd.readouterr() == ("", "")
     assert not recwarn.list
 
@@ -530,7 +530,7 @@ def test_modnet_needs_no_rembg_and_is_loaded_once(folder: Path, monkeypatch: pyt
     from maskwright.models import modnet
 
     monkeypatch.setattr(rembg, "_session_classes", lambda: pytest.fail("rembg was imported"))
-    monkeypatch.setattr(background, "_modnets", ModelCache(2))
+    monkeypatch.setattr(background_models, "_modnets", ModelCache(2))
     torch.manual_seed(0)
     model = modnet.MODNet().eval()
     file = catalog.MODNET["modnet-p"].files[0].name
@@ -547,11 +547,11 @@ def test_modnet_needs_no_rembg_and_is_loaded_once(folder: Path, monkeypatch: pyt
         return images[..., 0]
 
     monkeypatch.setattr(modnet, "predict", predict)  # what it does has tests of its own
-    source = background.load("modnet-p", [folder], place=place)
+    source = background_models.load("modnet-p", [folder], place=place)
     assert source.masks_per_image == 1
     assert torch.equal(source.predict_masks(image), image[..., 0].unsqueeze(0))
     assert torch.equal(source.predict_masks(image), image[..., 0].unsqueeze(0))
-    background.load("modnet-p", [folder], place=place).predict_masks(image)
+    background_models.load("modnet-p", [folder], place=place).predict_masks(image)
     assert placed[0] is placed[1] is placed[2], "asked for anew for each picture, and loaded once"
     for (name, weight), used in zip(model.state_dict().items(), shown[0].state_dict().values()):
         assert torch.equal(weight, used), name  # in full precision
@@ -560,17 +560,17 @@ def test_modnet_needs_no_rembg_and_is_loaded_once(folder: Path, monkeypatch: pyt
 def test_release_frees_modnet(folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     from maskwright.models import modnet
 
-    monkeypatch.setattr(background, "_modnets", ModelCache(2))
+    monkeypatch.setattr(background_models, "_modnets", ModelCache(2))
     file = folder / catalog.MODNET["modnet-p"].files[0].name
     torch.save(modnet.MODNet().state_dict(), file)
     with caplog.at_level(logging.INFO, logger="maskwright"):
         for _ in range(2):
-            source = background.load("modnet-p", [folder], device="cuda", place=lambda model, _: model)
+            source = background_models.load("modnet-p", [folder], device="cuda", place=lambda model, _: model)
     assert caplog.messages == [f"Loaded modnet-p for background removal from {file}, running on cuda"]
     model = weakref.ref(source._ready())
     del source
     assert model() is not None
-    background.release()
+    background_models.release()
     assert model() is None
 
 
@@ -582,7 +582,7 @@ def test_a_missing_checkpoint_is_named(folder: Path) -> None:
 def test_the_demo_model_finds_a_bright_thing(plain: types.ModuleType) -> None:
     image = torch.full((200, 200, 3), 0.1)
     image[60:140, 60:140] = torch.tensor([0.9, 0.3, 0.2])
-    source = background.load(background_files.DEMO)
+    source = background_models.load(background_store.DEMO)
     mask = source.predict_masks(image)[0]
     inside = mask[70:130, 70:130].mean()
     assert inside > 0.8 and mask[:40].mean() < 0.2

@@ -18,7 +18,7 @@ from maskwright.core.text import clipseg
 from maskwright.core.text.query import Query
 from maskwright.core.text.segment import score
 from maskwright.core.text.tensor_cache import TensorCache
-from maskwright.models import clipseg as clipseg_models
+from maskwright.models import clipseg_loader as clipseg_models
 from maskwright.nodes import _host as host
 from maskwright.nodes import _text_engine
 

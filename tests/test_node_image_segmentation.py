@@ -16,7 +16,7 @@ from maskwright.core.cutout import matting, trimap
 from maskwright.core.cutout import remove as background_ops
 from maskwright.core.engine import NoProgress
 from maskwright.core.errors import DependencyError, InputError, ModelError, PackError
-from maskwright.models import background, background_files, catalog, rembg
+from maskwright.models import background_models, background_store, catalog, rembg
 from maskwright.models.cache import ModelCache
 from maskwright.nodes import _host as host
 from saved_layouts import SEGMENTATION
@@ -55,7 +55,7 @@ class Red:
 def red(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every model selects red; the names that were asked for."""
     names: list[str] = []
-    monkeypatch.setattr(background, "load", lambda name, *_: names.append(name) or Red())
+    monkeypatch.setattr(background_models, "load", lambda name, *_: names.append(name) or Red())
     return names
 
 
@@ -88,7 +88,7 @@ def test_widgets_are_in_the_order_of_saved_files() -> None:
     for name in ("alpha_matting_foreground_threshold", "alpha_matting_background_threshold"):
         assert (options[name][1]["min"], options[name][1]["max"], options[name][1]["step"]) == (0, 250, 5)
     assert (options["alpha_matting_erode_size"][1]["min"], options["alpha_matting_erode_size"][1]["step"]) == (0, 1)
-    assert options["model"][0] == background_files.available([])
+    assert options["model"][0] == background_store.available([])
     assert ImageSegmentation.RETURN_NAMES == ("IMAGE", "MASK") == ImageSegmentation.RETURN_TYPES
     assert ImageSegmentation.FUNCTION == "node"
 
@@ -108,7 +108,7 @@ def test_option_labels_give_the_size_of_what_is_not_on_disk(folder: Path) -> Non
     labels = ImageSegmentation.INPUT_TYPES()["required"]["model"][1]["option_labels"]
     assert labels["silueta"] == "silueta \u2193 44 MB"
     assert labels["modnet-w"] == "modnet-w \u2193", "its size is not known"
-    assert set(labels) == {*catalog.BACKGROUND, background_files.DEMO}
+    assert set(labels) == {*catalog.BACKGROUND, background_store.DEMO}
     folder.mkdir(parents=True)
     (folder / "silueta.onnx").write_bytes(b"x")
     (folder / "isnet-anime").mkdir()
@@ -237,7 +237,7 @@ def test_where_onnx_runtime_has_no_memory_left_comfyuis_models_make_room(monkeyp
     monkeypatch.setitem(sys.modules, "comfy", comfy)
     monkeypatch.setitem(sys.modules, "comfy.model_management", management)
     monkeypatch.setattr(host, "progress", lambda *_: NoProgress())
-    monkeypatch.setattr(background, "load", lambda *_: Short())
+    monkeypatch.setattr(background_models, "load", lambda *_: Short())
     images = portrait(batch=2)
     assert torch.equal(run("u2net", *PLAIN, images=images)[1], images[..., 0])
     assert done == ["mask", "unload", "empty", "mask", "mask"]
@@ -302,7 +302,7 @@ def test_node_prints_and_warns_nothing_for_photographs(
     capfd.readouterr()
     for photograph in (data.chelsea(), data.coffee()[:, 100:500]):
         image = tensors.from_8bit(photograph.copy())[None]
-        _, masks = run(background_files.DEMO, "true", 240, 20, 10, "false", images=image)
+        _, masks = run(background_store.DEMO, "true", 240, 20, 10, "false", images=image)
         assert (masks % 1 > 0).any(), "alpha matting solved nothing here"
     assert capfd.readouterr() == ("", "")
     assert not recwarn.list

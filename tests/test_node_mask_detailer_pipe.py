@@ -9,11 +9,12 @@ import pytest
 import torch
 from exact_diffusion import EulerSampler, KnownTarget, SpaceToDepthVae
 from maskwright import NODE_CLASS_MAPPINGS
-from maskwright.core.checks import PIPE_PARTS
-from maskwright.core.detail.detail import Backend, DetailerSettings
+from maskwright.core.detail.detail import Backend
+from maskwright.core.detail.settings import DetailerSettings
 from maskwright.core.errors import InputError
 from maskwright.nodes import mask_detailer_pipe
 from maskwright.nodes._host import detailing
+from maskwright.nodes._pipes import PIPE_PARTS
 
 NODE = NODE_CLASS_MAPPINGS["MaskDetailerPipe"]
 PIPE = (KnownTarget(0.8), "clip", "vae", "positive", "negative")
@@ -68,7 +69,7 @@ class Reached(Exception):
 
 @pytest.fixture
 def settings_of(monkeypatch: pytest.MonkeyPatch):
-    def stop(image, mask, pipe, backend, settings, refiner, working):
+    def stop(image, mask, pipe, backend, settings, refiner, on_region):
         raise Reached(settings)
 
     monkeypatch.setattr(mask_detailer_pipe, "detail", stop)

@@ -10,7 +10,7 @@ import tiny_clipseg
 import torch
 from maskwright.core import tensors
 from maskwright.core.errors import ModelError
-from maskwright.models import clipseg as clipseg_models
+from maskwright.models import clipseg_loader as clipseg_models
 from maskwright.nodes import _view, _view_files
 from maskwright.nodes.clipseg import CLIPSeg
 from maskwright.nodes.clipseg_masking import CLIPSegMasking

@@ -16,9 +16,6 @@ def import_pymatting(name: str) -> ModuleType:
     Raises:
         DependencyError: The package is missing or does not work.
     """
-    remedy = (
-        "Install it into the Python that runs ComfyUI: python -m pip install --upgrade pymatting; "
-        "or turn alpha_matting off"
-    )
+    remedy = "Install it: python -m pip install --upgrade pymatting; or turn alpha_matting off"
     with threads.keep_torch_threads():
         return import_package(name, remedy)

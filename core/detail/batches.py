@@ -1,4 +1,4 @@
-"""Which regions are sampled together, so that the results are those of one at a time."""
+"""Which regions are sampled together, so that the results equal those of one region at a time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import heapq
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..engine import Pipe
@@ -16,19 +16,20 @@ from ..regions import Region
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """One region of one version of one picture.
+    """One region of one version of an image.
 
     Attributes:
-        number: Its place in the lists of results.
-        version: Which of the pictures that are being made it belongs to.
-        seed: Of its first cycle.
+        version: Index of the version among the images of the result.
+        number: Index of the region among those of its version.
+        frame: Where the region is cut out, and the size at which it is sampled.
+        seed: Of the first cycle.
         pipe, refiner: With the conditionings for this region.
-        reads: The parts of the picture that its result depends on.
-        writes: The part of the picture that it changes.
+        reads: The parts of the image that the result depends on.
+        writes: The part of the image that changes.
     """
 
-    number: int
     version: int
+    number: int
     region: Region
     frame: SamplingFrame
     seed: int
@@ -45,48 +46,54 @@ class Task:
         return self.frame.width, self.frame.height, conditionings
 
     def is_independent_of(self, other: Task) -> bool:
-        """Whether it makes no difference which of two tasks of one version is done first: neither reads what the other
-        writes."""
+        """Whether the order of two tasks of one version makes no difference: neither reads what the other writes."""
         return not (
             any(box.overlaps(other.writes) for box in self.reads)
             or any(box.overlaps(self.writes) for box in other.reads)
         )
 
 
-def batches(tasks: Sequence[Task], at_once: Callable[[], int]) -> Iterator[list[Task]]:
-    """Yield the tasks in order, up to ``at_once()`` of one kind together.
+class TaskQueue:
+    """Tasks in order, taken in batches of one kind.
 
-    A task overtakes others only if it is independent of every unfinished task before it, so the results are the same
+    A task overtakes others only if it is independent of all unfinished tasks before it, so the results are the same
     as one task at a time.
     """
-    done = [False] * len(tasks)
-    earlier = _tasks_nearby(tasks, done)
-    ready: dict[Hashable, list[int]] = defaultdict(list)  # by kind, tasks that wait for no other
-    waiting: dict[int, list[int]] = defaultdict(list)  # by task, others that wait for it
-    kinds = [task.kind for task in tasks]
 
-    def look_at(i: int) -> None:
-        """Mark ``i`` as ready, or as waiting for one other task. Continues where the last call for ``i`` stopped: all
-        tasks before that are done or independent of ``i``."""
-        for other in earlier[i]:
-            if not done[other] and not tasks[i].is_independent_of(tasks[other]):
-                waiting[other].append(i)
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self._tasks = tasks
+        self._kinds = [task.kind for task in tasks]
+        self._done = [False] * len(tasks)
+        self._first = 0  # all tasks before this one are done
+        self._earlier = _tasks_nearby(tasks, self._done)
+        self._ready: dict[Hashable, list[int]] = defaultdict(list)  # by kind: heaps of tasks that wait for no other
+        self._waiting: dict[int, list[int]] = defaultdict(list)  # by task: others that wait for it
+        for i in range(len(tasks)):
+            self._sort_in(i)
+
+    def take(self, limit: int) -> list[Task]:
+        """The next batch of at most ``limit`` tasks, which count as done from then on; empty at the end."""
+        while self._first < len(self._tasks) and self._done[self._first]:
+            self._first += 1
+        if self._first == len(self._tasks):
+            return []
+        ready = self._ready[self._kinds[self._first]]  # the first unfinished task waits for no other, so it is on top
+        batch = [heapq.heappop(ready) for _ in range(min(limit, len(ready)))]
+        for i in batch:
+            self._done[i] = True
+        for i in batch:
+            for other in self._waiting.pop(i, ()):
+                self._sort_in(other)
+        return [self._tasks[i] for i in batch]
+
+    def _sort_in(self, i: int) -> None:
+        """Mark task ``i`` as ready, or as waiting for one other task. Continues where the last call for ``i`` stopped:
+        all tasks before that are done or independent of ``i``."""
+        for other in self._earlier[i]:
+            if not self._done[other] and not self._tasks[i].is_independent_of(self._tasks[other]):
+                self._waiting[other].append(i)
                 return
-        heapq.heappush(ready[kinds[i]], i)
-
-    for i in range(len(tasks)):
-        look_at(i)
-    for first in range(len(tasks)):
-        if done[first]:
-            continue
-        candidates = ready[kinds[first]]  # the first unfinished task waits for no other, so it is the first of these
-        batch = [heapq.heappop(candidates) for _ in range(min(at_once(), len(candidates)))]
-        yield [tasks[i] for i in batch]
-        for i in batch:
-            done[i] = True
-        for i in batch:
-            for other in waiting.pop(i, ()):
-                look_at(other)
+        heapq.heappush(self._ready[self._kinds[i]], i)
 
 
 def _tasks_nearby(tasks: Sequence[Task], done: Sequence[bool]) -> list[Iterator[int]]:

@@ -39,23 +39,26 @@ _IMAGE_CACHE = TensorCache(64_000_000)
 logger = logging.getLogger(__name__)
 
 
+def _unusable(problem: str) -> InputError:
+    return InputError(problem, "Use a CLIPSeg processor and model as loaded by transformers", code="CLIPSeg model")
+
+
 def check_clipseg_model(value: object, name: str = "clipseg_model") -> tuple:
     """Check that ``value`` is a CLIPSEG_MODEL, a pair ``(processor, model)``, and return it.
 
     Raises:
         InputError: It is not.
     """
-    remedy = "Connect the output of 'CLIPSeg Model Loader'"
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         length = f" of length {len(value)}" if isinstance(value, (tuple, list)) else ""
-        raise InputError(f"{name} is of type {type(value).__name__}{length}, not a pair (processor, model)", remedy)
+        raise _unusable(f"{name} is of type {type(value).__name__}{length}, not a pair (processor, model)")
     processor, model = value
     for part, role, attributes in (
         (processor, "processor", ("tokenizer", "image_processor")),
         (model, "model", ("clip", "decoder", "extract_layers", "get_conditional_embeddings")),
     ):
         if not all(hasattr(part, attribute) for attribute in attributes):
-            raise InputError(f"the {role} in {name} is of type {type(part).__name__}, not a CLIPSeg {role}", remedy)
+            raise _unusable(f"the {role} in {name} is of type {type(part).__name__}, not a CLIPSeg {role}")
     return processor, model
 
 
@@ -95,10 +98,7 @@ class ImageSettings:
         resample = getattr(processor, "resample", 2)
         resample = getattr(resample, "value", resample)
         if not isinstance(resample, Hashable):
-            raise InputError(
-                f"the CLIPSeg processor's resample is {describe(resample)}, not a resize filter",
-                "Connect the output of 'CLIPSeg Model Loader'",
-            )
+            raise _unusable(f"the CLIPSeg processor's resample is {describe(resample)}, not a resize filter")
         # Pillow's numbers or torchvision's names
         filters = {0: "nearest", "nearest": "nearest", 2: "bilinear", "bilinear": "bilinear"}
         normalizes = getattr(processor, "do_normalize", True)
@@ -115,18 +115,12 @@ class ImageSettings:
 def _setting(value: object, name: str, low: float = -_MAX_SETTING, high: float = _MAX_SETTING) -> float:
     if isinstance(value, Real) and low <= value <= high:
         return float(value)
-    raise InputError(
-        f"the CLIPSeg processor's {name} is {describe(value)}, not a number from {low:g} to {high:g}",
-        "Connect the output of 'CLIPSeg Model Loader'",
-    )
+    raise _unusable(f"the CLIPSeg processor's {name} is {describe(value)}, not a number from {low:g} to {high:g}")
 
 
 def _three_settings(values: object, name: str, low: float = -_MAX_SETTING) -> tuple[float, ...]:
     if not hasattr(values, "__len__") or len(values) != 3:
-        raise InputError(
-            f"the CLIPSeg processor's {name} is {describe(values)}, not three numbers",
-            "Connect the output of 'CLIPSeg Model Loader'",
-        )
+        raise _unusable(f"the CLIPSeg processor's {name} is {describe(values)}, not three numbers")
     return tuple(_setting(value, name, low) for value in values)
 
 
@@ -149,9 +143,8 @@ class Segmenter:
         self._vision = model.clip.vision_model
         layers = len(self._vision.encoder.layers)
         if not all(0 <= layer < layers for layer in model.extract_layers):
-            raise InputError(
-                f"clipseg_model reads the vision layers {list(model.extract_layers)} (from 0) but has only {layers}",
-                "Connect the output of 'CLIPSeg Model Loader'",
+            raise _unusable(
+                f"clipseg_model reads the vision layers {list(model.extract_layers)} (from 0) but has only {layers}"
             )
         self.patch = int(self._vision.embeddings.patch_embedding.stride[0])
 

@@ -61,8 +61,8 @@ class TiledInference:
         if not all(logits.isfinite().all() for logits in (positive, negative) if logits is not None):
             raise ModelError(
                 "the output of the CLIPSeg model contains NaN or infinity",
-                "Its weights may be damaged, or too large for half precision: start ComfyUI with --force-fp32, or "
-                "download the model again",
+                "Its weights may be damaged, or too large for half precision: use full precision, or download it again",
+                code="CLIPSeg not finite",
             )
         if negative is None:
             return positive.sigmoid()

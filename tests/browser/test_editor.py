@@ -17,16 +17,26 @@ import numpy as np
 import pytest
 from editor import EXAMPLES, ROOT, Editor, put_settings
 from PIL import Image
-from workflows import LINKS, LOAD, LOADER, PREVIEW, SEGMENT, differing, from_picture, graph, out, press, slot, solid
+from workflows import (
+    LINKS,
+    LOAD,
+    LOADER,
+    ONCE,
+    PREVIEW,
+    SEGMENT,
+    differing,
+    from_picture,
+    graph,
+    out,
+    press,
+    slot,
+    solid,
+)
 
 TEXT_TO_MASK = json.loads((EXAMPLES / "text_to_mask.json").read_text(encoding="utf-8"))
 CLIPSEG, SAVED_MASK = 3, 5  # nodes of that example
 MEGABYTE = 1_000_000
 KNOWN_TO_THE_EDITOR = ("zh", "ja")  # German it took over from packs only in some versions
-
-
-# For what both renderers have in common: messages, files, the server.
-ONCE = pytest.mark.parametrize("renderer", ["canvas"], indirect=True, scope="session")
 
 
 def newest(server: comfyui.Server, prefix: str) -> np.ndarray:
@@ -137,6 +147,7 @@ def test_run_gives_the_picture_and_sliders_redraw_it_as_the_next_run_will(
     assert differing(editor.pixels(CLIPSEG), shown[-1]) == 0
 
 
+@ONCE
 def test_the_masks_of_clipseg_masking_are_shown_as_the_next_run_will_give_them(
     editor: Editor, server: comfyui.Server
 ) -> None:
@@ -197,6 +208,7 @@ def test_a_threshold_moved_with_the_mouse_redraws(editor: Editor, renderer: str)
     assert editor.queued == queued
 
 
+@ONCE
 def test_every_mode_shows_something_of_its_own(editor: Editor) -> None:
     editor.load(TEXT_TO_MASK)
     editor.run()
@@ -239,6 +251,7 @@ def test_it_comes_back_after_a_reload_and_on_another_tab(editor: Editor) -> None
     assert (editor.pixels(CLIPSEG) == before).all()
 
 
+@ONCE
 def test_a_result_from_the_cache_is_shown_too(editor: Editor) -> None:
     """The same work in another workflow: ComfyUI does not run the node again."""
     for _ in range(2):
@@ -248,6 +261,7 @@ def test_a_result_from_the_cache_is_shown_too(editor: Editor) -> None:
         assert editor.note(3) == ""
 
 
+@ONCE
 def test_a_host_that_sends_cached_results_again_is_listened_to(editor: Editor, server: comfyui.Server) -> None:
     """Where nobody remembers the run: its history is cleared, the page is a new one, and no node runs again."""
     source = (server.comfyui.path / "execution.py").read_text(encoding="utf-8")
@@ -298,22 +312,6 @@ def test_inside_a_subgraph(editor: Editor) -> None:
     )
     assert editor.call(shown) == [False, 512, True]
     editor.call("app.canvas.setGraph(app.rootGraph ?? app.graph)")
-
-
-def test_help_opens_for_every_node(editor: Editor, server: comfyui.Server) -> None:
-    for page in sorted((ROOT / "web" / "docs").glob("*.md")):
-        node = {"id": 1, "type": page.stem, "inputs": [], "outputs": [], "pos": [500, 350]}
-        editor.load(graph(node), "help")
-        editor.call("app.canvas.selectItems([(app.rootGraph ?? app.graph).getNodeById(1)])")
-        editor.page.get_by_test_id("info-button").first.click()
-        title = page.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
-        editor.page.get_by_role("heading", name=title, exact=True).first.wait_for(timeout=10_000)
-        broken = editor.page.evaluate(
-            "() => [...document.querySelectorAll('.node-help-content img')]"
-            ".filter((i) => i.complete && !i.naturalWidth).map((i) => i.src)"
-        )
-        assert broken == []
-        editor.page.get_by_test_id("info-button").first.click()
 
 
 def test_background_removal_shows_before_and_after(
@@ -402,6 +400,7 @@ def test_regions_are_shown_while_they_are_worked_on(editor: Editor, server: comf
     assert gone == "Gone. Failed."
 
 
+@ONCE
 def test_the_detailer_shows_its_regions_and_then_before_and_after(editor: Editor) -> None:
     """The example, with the tests' checkpoint and the demo model."""
     workflow = json.loads((EXAMPLES / "detail_masked_regions.json").read_text(encoding="utf-8"))
@@ -494,7 +493,7 @@ def test_a_batch_of_64_is_paged_and_a_missing_file_is_told(editor: Editor, serve
     assert "files are gone" in editor.message(3)
     editor.run()  # nothing has changed, so nothing runs, and the message stays
     assert "files are gone" in editor.message(3)
-    editor.set_widget(3, "text", "red circle")
+    editor.set_widget(1, "batch_size", 1)
     editor.run()
     editor.wait_for_picture(3)
     assert editor.errors and all("404" in text and "/view?" in text for text in editor.errors)
@@ -522,6 +521,7 @@ def test_a_muted_and_a_bypassed_node_say_so(editor: Editor) -> None:
         assert word in editor.message(3)
 
 
+@ONCE
 def test_a_text_that_has_changed_asks_for_a_run(editor: Editor) -> None:
     editor.load(from_picture(LOAD))
     editor.run()
@@ -534,6 +534,7 @@ def test_a_text_that_has_changed_asks_for_a_run(editor: Editor) -> None:
     assert "above the threshold" in editor.note(3)
 
 
+@ONCE
 def test_a_closed_view_fetches_and_draws_nothing(editor: Editor) -> None:
     editor.load(from_picture(LOAD, widgets_values=["white cross", 1, 0.5, 2, "", 352]))
     press(editor, 3, "Hide preview")
@@ -623,6 +624,7 @@ def test_the_files_of_a_run_stay_under_a_megabyte_a_picture(editor: Editor, serv
         assert sum(file.stat().st_size for file in made) < MEGABYTE
 
 
+@ONCE
 def test_redraw_time(editor: Editor, server: comfyui.Server, renderer: str, capsys: pytest.CaptureFixture) -> None:
     """A measurement, not a mark: script time of redrawing 1024 x 1024 after a slider moved."""
     shapes = Image.open(EXAMPLES / "assets" / "shapes.png").convert("RGB").resize((1024, 1024))

@@ -35,6 +35,7 @@ from hypothesis import strategies as st
 from workflow.read_workflow import Workflow
 from workflow.to_prompt import converted
 from workflow_cases import EDITOR_FILES, WORKFLOWS
+from workflows import ONCE
 
 pytest.importorskip("comfy_cli")
 
@@ -64,8 +65,6 @@ QUEUE = "await app.loadGraphData(given, true, true, 'prompt'); return (await app
 # Older editors queue muted nodes and audio widgets in other ways.
 pytestmark = pytest.mark.editor("1.49", "the way of queueing that the converter follows")
 
-only_one_renderer = pytest.mark.parametrize("renderer", ["canvas"], indirect=True, scope="session")
-
 
 @pytest.fixture
 def queues(editor: Editor) -> Iterator[Editor]:
@@ -91,7 +90,7 @@ def compare(editor: Editor, info: dict, data: dict) -> None:
     assert inputs_of(ours) == inputs_of(theirs)
 
 
-@only_one_renderer
+@ONCE
 def test_converted_gives_what_the_editor_queues_for_each_file(queues: Editor, info: dict) -> None:
     assert len(FILES) > 10
     for file in FILES:
@@ -174,7 +173,7 @@ def graphs(draw: st.DrawFn) -> dict:
     return graph(nodes, links, draw(subgraphs()))
 
 
-@only_one_renderer
+@ONCE
 def test_converted_gives_what_the_editor_queues_for_any_graph(queues: Editor, info: dict) -> None:
     @settings(max_examples=80, derandomize=True, database=None, deadline=None)
     @given(graphs())
@@ -184,7 +183,7 @@ def test_converted_gives_what_the_editor_queues_for_any_graph(queues: Editor, in
     check()
 
 
-@only_one_renderer
+@ONCE
 def test_converted_gives_what_the_editor_queues_for_nodes_of_every_kind(queues: Editor, info: dict) -> None:
     """Each node of the pack and of ComfyUI as the editor makes it, including nodes with dynamic widgets."""
     left_out = ("3d", "splat", "pointcloud", "saveglb")  # viewers, whose values only a browser can make

@@ -12,14 +12,27 @@ import numpy as np
 import pytest
 from editor import EXAMPLES, Editor
 from PIL import Image
-from workflows import LINKS, LOAD, LOADER, PREVIEW, SEGMENT, differing, from_picture, graph, out, press, slot, solid
+from workflows import (
+    LINKS,
+    LOAD,
+    LOADER,
+    ONCE,
+    PREVIEW,
+    SEGMENT,
+    differing,
+    from_picture,
+    graph,
+    out,
+    press,
+    slot,
+    solid,
+)
 
 TEXT_TO_MASK = json.loads((EXAMPLES / "text_to_mask.json").read_text(encoding="utf-8"))
 CLIPSEG = 3  # in that example
 NODE = "const node = (app.rootGraph ?? app.graph).getNodeById(given.id ?? given); "
 VIEW = NODE + "const widget = node.widgets.find((w) => w.name === 'maskwright_view'); "
 TALL = NODE + "return node.size[1]"
-ONCE = pytest.mark.parametrize("renderer", ["canvas"], indirect=True, scope="session")
 DEMO = "demo: salient object (bundled)"
 
 
@@ -251,6 +264,7 @@ def test_a_slider_on_a_subgraphs_node_moves_the_view_inside(editor: Editor) -> N
         leave(editor)
 
 
+@ONCE
 def test_a_linked_slider_on_a_subgraphs_node_shows_the_runs_value(editor: Editor) -> None:
     """A value that another node computes is not known before the run."""
     editor.load(from_picture(LOAD))
@@ -505,6 +519,7 @@ RECORD = (
 )
 
 
+@ONCE
 def test_a_long_run_says_what_it_does(background_removal: None, editor: Editor, large: str) -> None:
     editor.load(cut_out(large))
     editor.call(NODE + RECORD, 2)
@@ -522,7 +537,7 @@ def test_a_long_run_says_what_it_does(background_removal: None, editor: Editor, 
 
 
 @ONCE
-@pytest.mark.parametrize("phase", ["subject", "edges"])
+@pytest.mark.parametrize("phase", ["loading", "subject", "edges"])
 def test_a_run_cancelled_in_a_phase_says_so(
     background_removal: None, editor: Editor, server: comfyui.Server, large: str, phase: str
 ) -> None:

@@ -11,8 +11,8 @@ import comfyui
 import pytest
 from editor import ROOT, Editor
 from editor_graphs import graph, node
+from workflows import ONCE
 
-ONCE = pytest.mark.parametrize("renderer", ["canvas"], indirect=True, scope="session")
 NAMES = {
     "CLIPSeg": "Text to Mask (CLIPSeg)",
     "CLIPSegMasking": "Text to Soft Mask (CLIPSeg)",
@@ -147,6 +147,7 @@ def test_words_that_people_search_for_find_the_node(editor: Editor, words: str, 
 # -- running one node -----------------------------------------------------------------------------------------------
 
 
+@ONCE
 def test_a_node_with_nothing_behind_it_runs(editor: Editor) -> None:
     editor.load(segment_alone())
     editor.run()
@@ -154,6 +155,7 @@ def test_a_node_with_nothing_behind_it_runs(editor: Editor) -> None:
     editor.wait_for_picture(SEGMENT)
 
 
+@ONCE
 def test_the_play_button_runs_the_selected_node_alone(editor: Editor) -> None:
     editor.load(segment_alone("blue ring", branches=2))
     editor.call("app.canvas.ds.scale = 0.7; app.canvas.ds.offset = [60, 120]; app.canvas.setDirty(true, true)")
@@ -350,6 +352,13 @@ def test_a_help_page_fits_into_the_panel(editor: Editor, kind: str) -> None:
     page = editor.page.locator(".node-help-content")
     page.get_by_role("heading", name=NAMES[kind], exact=True).first.wait_for(timeout=20_000)
     page.locator("img").first.wait_for()
+    editor.page.wait_for_function(
+        "(page) => [...page.querySelectorAll('img')].every((i) => i.complete)", arg=page.element_handle()
+    )
+    broken = page.evaluate(
+        "(page) => [...page.querySelectorAll('img')].filter((i) => !i.naturalWidth).map((i) => i.src)"
+    )
+    assert broken == []
     wide = page.evaluate(
         """(page) => {
           const right = page.getBoundingClientRect().right + 1;

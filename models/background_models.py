@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from ..core.engine import MaskSource, Progress
-from . import background_files, catalog, files, modnet, rembg
+from . import background_store, catalog, files, modnet, rembg
 from .cache import ModelCache
 
 logger = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def load(
     """The model called ``name`` as a source of masks. It is loaded once and kept while it is among the last ones used.
 
     Args:
-        name, folders, elsewhere, progress: As `background_files.find` takes them.
+        name, folders, elsewhere, progress: As `background_store.find` takes them.
         device: Where models run.
         place: Gives a PyTorch model, and a function that copies one in a dtype, a place on the device; None leaves it
             on the CPU.
@@ -60,10 +60,10 @@ def load(
         DependencyError: rembg or onnxruntime is missing, too old or does not work.
     """
 
-    def find() -> background_files.Found:
-        return background_files.find(name, folders, elsewhere, progress)
+    def find() -> background_store.Found:
+        return background_store.find(name, folders, elsewhere, progress)
 
-    model = background_files.known(name)
+    model = background_store.known(name)
     if model is None or model.name not in catalog.MODNET:
         if model is None:
             find()  # what does not exist is told before rembg is imported

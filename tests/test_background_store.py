@@ -1,4 +1,4 @@
-"""models/background_files.py: which models there are, and where their files are found."""
+"""models/background_store.py: which models there are, and where their files are found."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from maskwright.core.errors import InputError, ModelError
-from maskwright.models import background_files, catalog, weights
+from maskwright.models import background_store, catalog, weights
 from maskwright.models.catalog import RemoteFile
 from test_weights import CONTENT, Server, server  # noqa: F401 - the fixture
 
@@ -31,7 +31,7 @@ OLD_NAMES = [
 
 @pytest.fixture(autouse=True)
 def no_demo(isolated_model_dirs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background_files, "DEMO_FILE", tmp_path / "demo" / "salient.onnx")
+    monkeypatch.setattr(background_store, "DEMO_FILE", tmp_path / "demo" / "salient.onnx")
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def touch(path: Path) -> Path:
 
 
 def test_saved_files_find_their_names_first() -> None:
-    listed = background_files.available([])
+    listed = background_store.available([])
     assert listed[:9] == OLD_NAMES
     assert listed[9:] == [
         "birefnet-general",
@@ -73,26 +73,26 @@ def test_files_of_the_users_own_are_listed_and_found(folder: Path, tmp_path: Pat
     touch(second / "mine.onnx")  # of the same name as one before it
     touch(folder / "notes.txt")
     folders = [folder, second, tmp_path / "not there"]
-    listed = background_files.available(folders)
+    listed = background_store.available(folders)
     assert listed[len(catalog.BACKGROUND) :] == ["late.onnx", "mine.onnx", "sub/other.onnx", "Zebra.onnx"]
     for name, path in files.items():
-        assert background_files.find(name, folders) == background_files.Found(name, path, None)
-    assert background_files.find("mine", folders).path == files["mine.onnx"]
+        assert background_store.find(name, folders) == background_store.Found(name, path, None)
+    assert background_store.find("mine", folders).path == files["mine.onnx"]
 
 
 def test_files_of_known_models_are_not_listed_a_second_time(folder: Path) -> None:
     for name in ("u2net.onnx", "isnet-anime.onnx", "isnetis.onnx", "BiRefNet-DIS-epoch_590.onnx", "u2net/u2net.onnx"):
         touch(folder / name)
-    assert background_files.available([folder]) == list(catalog.BACKGROUND)
+    assert background_store.available([folder]) == list(catalog.BACKGROUND)
 
 
 def test_the_demo_model_is_offered_where_it_is(folder: Path) -> None:
-    assert background_files.DEMO not in background_files.available([folder])
+    assert background_store.DEMO not in background_store.available([folder])
     with pytest.raises(ModelError, match="Install this node pack again"):
-        background_files.find(background_files.DEMO, [folder])
-    touch(background_files.DEMO_FILE)
-    assert background_files.available([folder])[-1] == background_files.DEMO
-    assert background_files.find(background_files.DEMO).path == background_files.DEMO_FILE
+        background_store.find(background_store.DEMO, [folder])
+    touch(background_store.DEMO_FILE)
+    assert background_store.available([folder])[-1] == background_store.DEMO
+    assert background_store.find(background_store.DEMO).path == background_store.DEMO_FILE
 
 
 def test_available_follows_links_to_folders(folder: Path, tmp_path: Path) -> None:
@@ -100,10 +100,10 @@ def test_available_follows_links_to_folders(folder: Path, tmp_path: Path) -> Non
     touch(tmp_path / "drive" / "my.onnx")
     touch(tmp_path / "drive" / "deep" / "other.onnx")
     (folder / "linked").symlink_to(tmp_path / "drive")
-    own = background_files.available([folder])[len(catalog.BACKGROUND) :]
+    own = background_store.available([folder])[len(catalog.BACKGROUND) :]
     assert own == ["linked/deep/other.onnx", "linked/my.onnx", "real/one.onnx"]
-    assert background_files.find("linked/my.onnx", [folder]).path == folder / "linked" / "my.onnx"
-    assert background_files.find("my", [tmp_path / "drive"]).path == tmp_path / "drive" / "my.onnx"
+    assert background_store.find("linked/my.onnx", [folder]).path == folder / "linked" / "my.onnx"
+    assert background_store.find("my", [tmp_path / "drive"]).path == tmp_path / "drive" / "my.onnx"
 
 
 def test_available_searches_cyclic_links_once(folder: Path, tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_available_searches_cyclic_links_once(folder: Path, tmp_path: Path) -> N
     (folder / "other").symlink_to(tmp_path / "other")
     (tmp_path / "through a link").symlink_to(folder)
     for place in (folder, tmp_path / "through a link"):
-        own = background_files.available([place])[len(catalog.BACKGROUND) :]
+        own = background_store.available([place])[len(catalog.BACKGROUND) :]
         assert own == ["other/two.onnx", "z/one.onnx"]
 
 
@@ -126,7 +126,7 @@ def test_available_skips_what_is_not_a_file(folder: Path) -> None:
     (folder / "dangling.onnx").symlink_to(folder / "gone")
     os.mkfifo(folder / "pipe.onnx")
     touch(folder / os.fsdecode(b"not text \xff.onnx"))
-    assert background_files.available([folder])[len(catalog.BACKGROUND) :] == ["mine.onnx"]
+    assert background_store.available([folder])[len(catalog.BACKGROUND) :] == ["mine.onnx"]
 
 
 def test_available_skips_unreadable_folders(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,9 +143,9 @@ def test_available_skips_unreadable_folders(folder: Path, tmp_path: Path, monkey
             return real(path, *arguments, **others)
 
         monkeypatch.setattr(os, name, refuse)
-    assert background_files.available([closed, folder])[len(catalog.BACKGROUND) :] == ["mine.onnx"]
-    assert background_files.where("u2net", [closed, folder]) is None
-    assert len(background_files.not_on_disk([closed, folder])) == len(catalog.BACKGROUND)
+    assert background_store.available([closed, folder])[len(catalog.BACKGROUND) :] == ["mine.onnx"]
+    assert background_store.where("u2net", [closed, folder]) is None
+    assert len(background_store.not_on_disk([closed, folder])) == len(catalog.BACKGROUND)
 
 
 def test_not_on_disk_lists_each_folder_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +157,7 @@ def test_not_on_disk_lists_each_folder_once(folder: Path, tmp_path: Path, monkey
     list_folder, is_file = os.listdir, os.path.isfile
     monkeypatch.setattr(os, "listdir", lambda path: listed.append(path) or list_folder(path))
     monkeypatch.setattr(os.path, "isfile", lambda path: looked_at.append(path) or is_file(path))
-    missing = [model.name for model in background_files.not_on_disk([folder, tmp_path / "not there"])]
+    missing = [model.name for model in background_store.not_on_disk([folder, tmp_path / "not there"])]
     assert missing == [name for name in catalog.BACKGROUND if name not in ("u2net", "silueta")]
     assert len(listed) == len(set(listed))
     assert len(looked_at) < 10
@@ -169,9 +169,9 @@ def test_where_without_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(os.path, "expanduser", no_home)
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert background_files.where("u2net") is None
+    assert background_store.where("u2net") is None
     with pytest.raises(ModelError, match="no home folder"):
-        background_files.find("u2net")
+        background_store.find("u2net")
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_other_names_are_refused_with_a_list(folder: Path, name: object) -> None
     touch(folder.parent / "secret.onnx")
     touch(folder / "mine.onnx")
     with pytest.raises(InputError) as caught:
-        background_files.find(name, [folder])
+        background_store.find(name, [folder])
     text = str(caught.value)
     assert f"model is {weights.quote(name)}, which is not a" in text and str(folder) in text
     assert len(text.encode("utf-8")) < 2000
@@ -230,10 +230,10 @@ def test_a_known_model_is_found_wherever_it_may_lie(
     monkeypatch.setenv("REMBG_HOME", str(tmp_path / "rembg home"))
     environment = dict(os.environ)
     path = touch(tmp_path / place)
-    found = background_files.find(name, [folder], [folder.parent / "onnx"])
-    assert found == background_files.Found(name, path, catalog.BACKGROUND[name])
+    found = background_store.find(name, [folder], [folder.parent / "onnx"])
+    assert found == background_store.Found(name, path, catalog.BACKGROUND[name])
     assert dict(os.environ) == environment
-    others = [model.name for model in background_files.not_on_disk([folder], [folder.parent / "onnx"])]
+    others = [model.name for model in background_store.not_on_disk([folder], [folder.parent / "onnx"])]
     assert others == [other for other in catalog.BACKGROUND if other != name]
 
 
@@ -249,15 +249,15 @@ def test_the_order_of_places(folder: Path, tmp_path: Path, monkeypatch: pytest.M
     ]
     paths = [touch(tmp_path / place) for place in wanted]
     for path in paths:
-        found = background_files.find("u2net", [folder, tmp_path / "second"], [folder.parent / "onnx"])
+        found = background_store.find("u2net", [folder, tmp_path / "second"], [folder.parent / "onnx"])
         assert found.path == path
         path.unlink()
 
 
 def test_rembgs_name_means_ours(folder: Path) -> None:
     path = touch(folder / "isnet-anime.onnx")
-    assert background_files.find("isnet-anime", [folder]).path == path
-    assert background_files.known("isnet-anime") is background_files.known("isnetis")
+    assert background_store.find("isnet-anime", [folder]).path == path
+    assert background_store.known("isnet-anime") is background_store.known("isnetis")
 
 
 # What is not there
@@ -266,7 +266,7 @@ def test_rembgs_name_means_ours(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["u2net", "birefnet-dis", "modnet-w"])
 def test_offline_the_error_names_address_folder_and_file(folder: Path, name: str) -> None:
     with pytest.raises(ModelError) as caught:
-        background_files.find(name, [folder])
+        background_store.find(name, [folder])
     file = catalog.BACKGROUND[name].files[0]
     assert str(caught.value).startswith(f"{name} is not on this computer")
     assert file.url in caught.value.problem and "HF_HUB_OFFLINE" in caught.value.problem
@@ -285,19 +285,19 @@ def test_a_missing_model_is_downloaded_into_the_first_folder(
     server.answers["/u2net.onnx"] = lambda handler: handler.give(CONTENT)
     file = RemoteFile("u2net.onnx", f"{server.url}/u2net.onnx", None, md5=hashlib.md5(CONTENT).hexdigest())
     monkeypatch.setitem(catalog.BACKGROUND, "u2net", dataclasses.replace(catalog.BACKGROUND["u2net"], files=(file,)))
-    found = background_files.find("u2net", [folder, tmp_path / "second"])
+    found = background_store.find("u2net", [folder, tmp_path / "second"])
     assert found.path == folder / "u2net.onnx" and found.path.read_bytes() == CONTENT
-    assert background_files.find("u2net", [folder]).path == found.path
+    assert background_store.find("u2net", [folder]).path == found.path
     assert server.paths() == ["/u2net.onnx"]
 
 
 def test_without_any_folder_there_is_one_of_the_users(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
-        background_files.find("u2netp")
+        background_store.find("u2netp")
     place = tmp_path / "user cache" / "maskwright" / "rembg"
     assert str(place) in caught.value.remedy
     touch(place / "u2netp.onnx")
-    assert background_files.find("u2netp").path == place / "u2netp.onnx"
+    assert background_store.find("u2netp").path == place / "u2netp.onnx"
 
 
 # Facts

@@ -1,4 +1,4 @@
-"""models/clipseg.py: where a model is found, how it is built, and what is said of one that cannot be used."""
+"""models/clipseg_loader.py: where a model is found, how it is built, and what is said of one that cannot be used."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 import tiny_clipseg
 import torch
 from maskwright.core.errors import DependencyError, InputError, ModelError
-from maskwright.models import catalog, clipseg, weights
+from maskwright.models import catalog, clipseg_loader, weights
 from maskwright.models.cache import ModelCache
 from PIL import Image
 
@@ -42,7 +42,7 @@ def alone(isolated_model_dirs: None, tmp_path: Path, monkeypatch: pytest.MonkeyP
     for name in ("HF_ENDPOINT", "HF_TOKEN", "TRANSFORMERS_OFFLINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(clipseg, "_loaded", ModelCache(2))
+    monkeypatch.setattr(clipseg_loader, "_loaded", ModelCache(2))
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def logits(model, values: dict[str, torch.Tensor]) -> torch.Tensor:
 @pytest.fixture(autouse=True)
 def without_the_demo_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bundled model would be one more in every list; tests/test_demo_models.py is about that one."""
-    monkeypatch.setattr(clipseg, "DEMO_FOLDER", tmp_path / "no demo model")
+    monkeypatch.setattr(clipseg_loader, "DEMO_FOLDER", tmp_path / "no demo model")
 
 
 # What is built
@@ -91,7 +91,7 @@ def without_the_demo_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_pair_is_ready_to_use(tiny: Path, folder: Path) -> None:
     copy(tiny, folder / "mine")
-    processor, model = clipseg.load("mine", [folder])
+    processor, model = clipseg_loader.load("mine", [folder])
     answer = logits(model, inputs(processor))
     assert answer.shape == (2, answer.shape[1], answer.shape[1]) and answer.isfinite().all()
     assert not model.training
@@ -103,7 +103,7 @@ def test_it_answers_as_plain_transformers_does(tiny: Path, folder: Path) -> None
     from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor
 
     copy(tiny, folder / "mine")
-    processor, model = clipseg.load("mine", [folder])
+    processor, model = clipseg_loader.load("mine", [folder])
     plain_processor = CLIPSegProcessor.from_pretrained(tiny, local_files_only=True)
     plain = CLIPSegForImageSegmentation.from_pretrained(tiny, local_files_only=True).eval()
 
@@ -122,7 +122,7 @@ def test_the_layers_that_nobody_reads_are_dropped_and_nothing_changes(
 
     made = tiny_clipseg.write(folder / "mine", extract_layers=extract_layers)
     plain = CLIPSegForImageSegmentation.from_pretrained(made, local_files_only=True).eval()
-    processor, model = clipseg.load("mine", [folder])
+    processor, model = clipseg_loader.load("mine", [folder])
     assert len(plain.clip.vision_model.encoder.layers) == tiny_clipseg.VISION_LAYERS
     assert len(model.clip.vision_model.encoder.layers) == max(extract_layers) + 1
     values = inputs(processor)
@@ -131,17 +131,17 @@ def test_the_layers_that_nobody_reads_are_dropped_and_nothing_changes(
 
 def test_a_model_without_its_last_layers_can_be_saved_and_read_again(tiny: Path, folder: Path) -> None:
     copy(tiny, folder / "mine")
-    processor, model = clipseg.load("mine", [folder])
+    processor, model = clipseg_loader.load("mine", [folder])
     copy(tiny, folder / "saved")
     model.save_pretrained(folder / "saved")
-    again = clipseg.load("saved", [folder])[1]
+    again = clipseg_loader.load("saved", [folder])[1]
     assert torch.equal(logits(model, inputs(processor)), logits(again, inputs(processor)))
 
 
 def test_weights_in_half_precision_become_float32(tiny: Path, folder: Path) -> None:
     copy(tiny, folder / "half")
     tiny_clipseg.model().half().save_pretrained(folder / "half", safe_serialization=True)
-    model = clipseg.load("half", [folder])[1]
+    model = clipseg_loader.load("half", [folder])[1]
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
@@ -152,7 +152,7 @@ def test_the_positions_that_the_published_file_still_holds_do_no_harm(tiny: Path
     tensors = load_file(copy(tiny, folder / "old") / "model.safetensors")
     tensors["clip.text_model.embeddings.position_ids"] = torch.arange(tiny_clipseg.MAX_TOKENS).unsqueeze(0)
     save_file(tensors, folder / "old" / "model.safetensors", metadata={"format": "pt"})
-    (processor, old), (_, new) = (clipseg.load(name, [folder]) for name in ("old", "new"))
+    (processor, old), (_, new) = (clipseg_loader.load(name, [folder]) for name in ("old", "new"))
     values = inputs(processor)
     assert torch.equal(logits(old, values), logits(new, values))
 
@@ -160,10 +160,10 @@ def test_the_positions_that_the_published_file_still_holds_do_no_harm(tiny: Path
 def test_the_files_that_a_processor_saves_today_are_read(tiny: Path, folder: Path) -> None:
     """transformers 5 writes tokenizer.json and processor_config.json instead of the published model's files."""
     copy(tiny, folder / "old")
-    processor, model = clipseg.load("old", [folder])
+    processor, model = clipseg_loader.load("old", [folder])
     processor.save_pretrained(folder / "new")
     model.save_pretrained(folder / "new")
-    new_processor, new_model = clipseg.load("new", [folder])
+    new_processor, new_model = clipseg_loader.load("new", [folder])
     values, new_values = inputs(processor), inputs(new_processor)
     assert torch.equal(values["pixel_values"], new_values["pixel_values"])
     assert torch.equal(values["input_ids"], new_values["input_ids"])
@@ -175,7 +175,7 @@ def test_settings_for_images_in_the_new_place_are_read_by_every_version(tiny: Pa
     settings = json.loads((made / "preprocessor_config.json").read_text(encoding="utf-8"))
     (made / "preprocessor_config.json").unlink()
     (made / "processor_config.json").write_text(json.dumps({"image_processor": settings}), encoding="utf-8")
-    side = inputs(clipseg.load("mine", [folder])[0])["pixel_values"].shape[-1]
+    side = inputs(clipseg_loader.load("mine", [folder])[0])["pixel_values"].shape[-1]
     assert side == tiny_clipseg.IMAGE_SIZE
 
 
@@ -184,16 +184,16 @@ def test_settings_for_images_in_the_new_place_are_read_by_every_version(tiny: Pa
 
 def test_a_second_load_gives_the_same_pair(tiny: Path, folder: Path) -> None:
     copy(tiny, folder / "mine")
-    first, second = clipseg.load("mine", [folder]), clipseg.load("mine", [folder])
+    first, second = clipseg_loader.load("mine", [folder]), clipseg_loader.load("mine", [folder])
     assert first[0] is second[0] and first[1] is second[1]
 
 
 def test_weights_that_were_replaced_are_loaded_anew(tiny: Path, folder: Path) -> None:
     copy(tiny, folder / "mine")
-    before = clipseg.load("mine", [folder])[1]
+    before = clipseg_loader.load("mine", [folder])[1]
     tiny_clipseg.write(folder / "mine", seed=1)
     os.utime(folder / "mine" / "model.safetensors", (1, 1))
-    after = clipseg.load("mine", [folder])[1]
+    after = clipseg_loader.load("mine", [folder])[1]
     assert not torch.equal(before.clip.text_projection.weight, after.clip.text_projection.weight)
 
 
@@ -215,49 +215,52 @@ LAYOUTS: dict[str, str] = {
 @pytest.mark.parametrize("place", LAYOUTS.values(), ids=LAYOUTS)
 def test_the_published_model_is_found_in_every_layout(tiny: Path, folder: Path, place: str) -> None:
     copy(tiny, folder / place)
-    assert clipseg.find(clipseg.DEFAULT, [folder.parent / "none", folder]) == folder / place
-    assert clipseg.available([folder]) == [clipseg.DEFAULT]  # listed once, under its own name
-    clipseg.load(clipseg.DEFAULT, [folder])
+    assert clipseg_loader.find(clipseg_loader.DEFAULT, [folder.parent / "none", folder]) == folder / place
+    assert clipseg_loader.available([folder]) == [clipseg_loader.DEFAULT]  # listed once, under its own name
+    clipseg_loader.load(clipseg_loader.DEFAULT, [folder])
 
 
 @pytest.mark.parametrize("name", [REPOSITORY, "CIDAS--clipseg-rd64-refined", "clipseg-rd64-refined"])
 def test_find_accepts_every_spelling_of_the_published_models_name(tiny: Path, folder: Path, name: str) -> None:
-    assert clipseg.full_name(name) == clipseg.DEFAULT
-    with pytest.raises(ModelError, match=f"{clipseg.DEFAULT} is not on this computer"):
-        clipseg.find(name, [folder])
+    assert clipseg_loader.full_name(name) == clipseg_loader.DEFAULT
+    with pytest.raises(ModelError, match=f"{clipseg_loader.DEFAULT} is not on this computer"):
+        clipseg_loader.find(name, [folder])
     place = copy(tiny, folder / REPOSITORY / "snapshots" / "abc")
-    assert clipseg.find(name, [folder]) == clipseg.where(name, [folder]) == place
+    assert clipseg_loader.find(name, [folder]) == clipseg_loader.where(name, [folder]) == place
 
 
 def test_find_accepts_the_name_of_a_folder_in_the_cache(tiny: Path, folder: Path, tmp_path: Path) -> None:
     place = copy(tiny, tmp_path / "hub" / "models--CIDAS--clipseg-rd16" / "snapshots" / "abc")
-    assert clipseg.find("models--CIDAS--clipseg-rd16", [folder]) == place
-    assert clipseg.full_name("mine") == "mine" and clipseg.full_name(clipseg.DEMO) == clipseg.DEMO
+    assert clipseg_loader.find("models--CIDAS--clipseg-rd16", [folder]) == place
+    assert (
+        clipseg_loader.full_name("mine") == "mine"
+        and clipseg_loader.full_name(clipseg_loader.DEMO) == clipseg_loader.DEMO
+    )
 
 
 def test_files_that_lie_flat_are_the_published_model(tiny: Path, folder: Path) -> None:
     as_published(copy(tiny, folder))
-    assert clipseg.find(clipseg.DEFAULT, [folder]) == folder
+    assert clipseg_loader.find(clipseg_loader.DEFAULT, [folder]) == folder
 
 
 def test_files_that_lie_flat_are_not_taken_for_it_if_they_are_another_model(tiny: Path, folder: Path) -> None:
     copy(tiny, folder)  # reduce_dim 16
     with pytest.raises(ModelError, match="is not on this computer"):
-        clipseg.find(clipseg.DEFAULT, [folder])
-    assert "clipseg" in clipseg.available([folder])
-    assert clipseg.find("clipseg", [folder]) == folder
+        clipseg_loader.find(clipseg_loader.DEFAULT, [folder])
+    assert "clipseg" in clipseg_loader.available([folder])
+    assert clipseg_loader.find("clipseg", [folder]) == folder
 
 
 def test_the_users_hugging_face_cache_comes_last(tiny: Path, folder: Path, tmp_path: Path) -> None:
     cached = copy(tiny, tmp_path / "hub" / REPOSITORY / "snapshots" / "abc")
-    assert clipseg.find(clipseg.DEFAULT, [folder]) == cached
+    assert clipseg_loader.find(clipseg_loader.DEFAULT, [folder]) == cached
     own = copy(tiny, folder / "CIDAS--clipseg-rd64-refined")
-    assert clipseg.find(clipseg.DEFAULT, [folder]) == own
+    assert clipseg_loader.find(clipseg_loader.DEFAULT, [folder]) == own
 
 
 def test_any_model_of_the_users_cache_is_found_by_its_name(tiny: Path, folder: Path, tmp_path: Path) -> None:
     cached = copy(tiny, tmp_path / "hub" / "models--CIDAS--clipseg-rd16" / "snapshots" / "abc")
-    assert clipseg.find("CIDAS/clipseg-rd16", [folder]) == cached
+    assert clipseg_loader.find("CIDAS/clipseg-rd16", [folder]) == cached
 
 
 def test_of_several_snapshots_the_pinned_one_then_main_then_the_newest_is_taken(tiny: Path, folder: Path) -> None:
@@ -268,7 +271,7 @@ def test_of_several_snapshots_the_pinned_one_then_main_then_the_newest_is_taken(
     (repository / "refs" / "main").write_text("main-commit\n", encoding="utf-8")
     order = []
     for _ in range(5):
-        order.append(clipseg.find(clipseg.DEFAULT, [folder]).name)
+        order.append(clipseg_loader.find(clipseg_loader.DEFAULT, [folder]).name)
         shutil.rmtree(repository / "snapshots" / order[-1])
     assert order == [REVISION, "main-commit", "newest", "newer", "old"]
 
@@ -276,9 +279,9 @@ def test_of_several_snapshots_the_pinned_one_then_main_then_the_newest_is_taken(
 def test_earlier_folders_come_first(tiny: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     copy(tiny, second / "mine")
-    assert clipseg.find("mine", [first, second]) == second / "mine"
+    assert clipseg_loader.find("mine", [first, second]) == second / "mine"
     copy(tiny, first / "mine")
-    assert clipseg.find("mine", [first, second]) == first / "mine"
+    assert clipseg_loader.find("mine", [first, second]) == first / "mine"
 
 
 def test_what_is_incomplete_is_passed_over_for_what_is_whole(
@@ -287,7 +290,7 @@ def test_what_is_incomplete_is_passed_over_for_what_is_whole(
     copy(tiny, folder / REPOSITORY / "snapshots" / REVISION)
     (folder / REPOSITORY / "snapshots" / REVISION / "model.safetensors").unlink()
     whole = copy(tiny, tmp_path / "hub" / REPOSITORY / "snapshots" / "abc")
-    assert clipseg.find(clipseg.DEFAULT, [folder]) == whole
+    assert clipseg_loader.find(clipseg_loader.DEFAULT, [folder]) == whole
 
 
 def test_the_list_has_the_published_model_then_what_is_there(tiny: Path, folder: Path, tmp_path: Path) -> None:
@@ -297,11 +300,17 @@ def test_the_list_has_the_published_model_then_what_is_there(tiny: Path, folder:
     (folder / "notes").mkdir()
     (folder / "broken").mkdir()
     (folder / "broken" / "config.json").write_text("{", encoding="utf-8")
-    listed = clipseg.available([folder, tmp_path / "not there"])
-    assert [name for name in listed if name != clipseg.DEMO] == [clipseg.DEFAULT, "a/b", "mine", "org/model", "Zebra"]
+    listed = clipseg_loader.available([folder, tmp_path / "not there"])
+    assert [name for name in listed if name != clipseg_loader.DEMO] == [
+        clipseg_loader.DEFAULT,
+        "a/b",
+        "mine",
+        "org/model",
+        "Zebra",
+    ]
     for name in listed[1:]:
-        if name != clipseg.DEMO:
-            assert clipseg.find(name, [folder]).is_relative_to(folder)
+        if name != clipseg_loader.DEMO:
+            assert clipseg_loader.find(name, [folder]).is_relative_to(folder)
 
 
 def pipe(path: Path) -> None:
@@ -340,9 +349,9 @@ ODD: dict[str, Callable[[Path], object]] = {
 def test_available_skips_an_unreadable_config(tiny: Path, folder: Path, damage: Callable[[Path], object]) -> None:
     copy(tiny, folder / "mine")
     damage(copy(tiny, folder / "odd") / "config.json")
-    assert clipseg.available([folder]) == [clipseg.DEFAULT, "mine"]
+    assert clipseg_loader.available([folder]) == [clipseg_loader.DEFAULT, "mine"]
     with pytest.raises(ModelError, match="odd") as caught:
-        clipseg.load("odd", [folder])
+        clipseg_loader.load("odd", [folder])
     assert len(str(caught.value)) < 2000
 
 
@@ -358,8 +367,8 @@ def test_available_skips_other_things_in_the_folder(tiny: Path, folder: Path, ki
         os.mkfifo(odd)
     else:
         copy(tiny, folder / os.fsdecode(b"odd \xff"))
-    assert clipseg.available([folder]) == [clipseg.DEFAULT, "mine"]
-    clipseg.load("mine", [folder])
+    assert clipseg_loader.available([folder]) == [clipseg_loader.DEFAULT, "mine"]
+    clipseg_loader.load("mine", [folder])
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"a\0b", None], ids=["not text", "zero", "pipe"])
@@ -371,7 +380,7 @@ def test_available_skips_an_unreadable_reference(tiny: Path, folder: Path, conte
         os.mkfifo(main)
     else:
         main.write_bytes(content)
-    assert clipseg.available([folder]) == [clipseg.DEFAULT, "a/b"]
+    assert clipseg_loader.available([folder]) == [clipseg_loader.DEFAULT, "a/b"]
 
 
 def test_available_skips_an_unreadable_folder(
@@ -388,17 +397,17 @@ def test_available_skips_an_unreadable_folder(
         return real(path, *arguments, **others)
 
     monkeypatch.setattr(os, "stat", refuse)
-    assert clipseg.available([tmp_path / "closed", folder]) == [clipseg.DEFAULT, "mine"]
+    assert clipseg_loader.available([tmp_path / "closed", folder]) == [clipseg_loader.DEFAULT, "mine"]
 
 
 def test_the_demo_model_is_offered_where_it_is(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clipseg, "DEMO_FOLDER", tmp_path / "demo")
-    assert clipseg.available([]) == [clipseg.DEFAULT]
+    monkeypatch.setattr(clipseg_loader, "DEMO_FOLDER", tmp_path / "demo")
+    assert clipseg_loader.available([]) == [clipseg_loader.DEFAULT]
     with pytest.raises(ModelError, match="Install this node pack again"):
-        clipseg.load(clipseg.DEMO)
+        clipseg_loader.load(clipseg_loader.DEMO)
     copy(tiny, tmp_path / "demo")
-    assert clipseg.available([]) == [clipseg.DEFAULT, clipseg.DEMO]
-    assert clipseg.load(clipseg.DEMO)[1] is clipseg.load(clipseg.DEMO)[1]
+    assert clipseg_loader.available([]) == [clipseg_loader.DEFAULT, clipseg_loader.DEMO]
+    assert clipseg_loader.load(clipseg_loader.DEMO)[1] is clipseg_loader.load(clipseg_loader.DEMO)[1]
 
 
 # What is not there
@@ -406,7 +415,7 @@ def test_the_demo_model_is_offered_where_it_is(tiny: Path, tmp_path: Path, monke
 
 def test_offline_the_error_says_address_folder_and_files(folder: Path) -> None:
     with pytest.raises(ModelError) as caught:
-        clipseg.load(clipseg.DEFAULT, [folder])
+        clipseg_loader.load(clipseg_loader.DEFAULT, [folder])
     text = str(caught.value)
     assert f"https://huggingface.co/CIDAS/clipseg-rd64-refined/tree/{REVISION}" in text
     assert f"into {folder / 'CIDAS--clipseg-rd64-refined'}:" in text
@@ -417,16 +426,16 @@ def test_offline_the_error_says_address_folder_and_files(folder: Path) -> None:
 
 def test_files_put_where_the_error_says_are_found(tiny: Path, folder: Path) -> None:
     copy(tiny, folder / "CIDAS--clipseg-rd64-refined")
-    clipseg.load(clipseg.DEFAULT, [folder])
+    clipseg_loader.load(clipseg_loader.DEFAULT, [folder])
 
 
 def test_without_any_folder_there_is_one_of_the_users(tiny: Path, tmp_path: Path) -> None:
     place = tmp_path / "user cache" / "maskwright" / "clipseg" / "CIDAS--clipseg-rd64-refined"
     with pytest.raises(ModelError) as caught:
-        clipseg.load()
+        clipseg_loader.load()
     assert str(place) in str(caught.value)
     copy(tiny, place)
-    assert clipseg.find() == place
+    assert clipseg_loader.find() == place
 
 
 def test_an_unfinished_download_is_gone_on_with_where_it_is(
@@ -441,29 +450,29 @@ def test_an_unfinished_download_is_gone_on_with_where_it_is(
         shutil.copy(tiny / "model.safetensors", target)
 
     monkeypatch.setattr(weights, "download_missing", finish)
-    clipseg.load(clipseg.DEFAULT, [folder])
-    assert asked == [(clipseg.DEFAULT, place)]
+    clipseg_loader.load(clipseg_loader.DEFAULT, [folder])
+    assert asked == [(clipseg_loader.DEFAULT, place)]
 
 
 def test_what_was_passed_over_is_named_when_the_download_fails(tiny: Path, folder: Path) -> None:
     snapshot = copy(tiny, folder / REPOSITORY / "snapshots" / "abc")
     (snapshot / "merges.txt").unlink()
     with pytest.raises(ModelError) as caught:
-        clipseg.load(clipseg.DEFAULT, [folder])
+        clipseg_loader.load(clipseg_loader.DEFAULT, [folder])
     assert f"{snapshot} is incomplete: merges.txt missing" in str(caught.value)
 
 
 def test_a_model_that_nobody_has_is_an_error_with_the_choices(tiny: Path, folder: Path) -> None:
     copy(tiny, folder / "mine")
     with pytest.raises(ModelError, match=r"no CLIPSeg model 'org/other'.*Choose one of: CIDAS.*mine.*org--other"):
-        clipseg.load("org/other", [folder])
+        clipseg_loader.load("org/other", [folder])
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc", "C:\\models", "D:x", "a\0b", "", "mine/../../secret", 7])
 def test_names_that_lead_elsewhere_are_refused(tiny: Path, folder: Path, name: object) -> None:
     copy(tiny, folder.parent / "secret")
     with pytest.raises(InputError, match="model is "):
-        clipseg.load(name, [folder])
+        clipseg_loader.load(name, [folder])
 
 
 # What is broken
@@ -523,18 +532,18 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
 def test_broken_files_are_named(tiny: Path, folder: Path, damage: Callable[[Path], object], message: str) -> None:
     damage(copy(tiny, folder / "mine"))
     with pytest.raises(ModelError, match=message) as caught:
-        clipseg.load("mine", [folder])
+        clipseg_loader.load("mine", [folder])
     assert str(folder / "mine") in str(caught.value)
     shutil.rmtree(folder / "mine")
     copy(tiny, folder / "mine")
-    clipseg.load("mine", [folder])  # nothing of the failure stays
+    clipseg_loader.load("mine", [folder])  # nothing of the failure stays
 
 
 def test_broken_weights_of_the_published_model_are_named_too(tiny: Path, folder: Path) -> None:
     place = copy(tiny, folder / "CIDAS--clipseg-rd64-refined")
     cut(place / "model.safetensors", 0.5)
     with pytest.raises(ModelError, match="603049496 bytes") as caught:
-        clipseg.load(clipseg.DEFAULT, [folder])
+        clipseg_loader.load(clipseg_loader.DEFAULT, [folder])
     assert str(place / "model.safetensors") in str(caught.value)
 
 
@@ -562,7 +571,7 @@ def test_load_names_the_file_with_unusable_image_settings(tiny: Path, folder: Pa
     content = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**content, **settings}), encoding="utf-8")
     with pytest.raises(ModelError, match="preprocessor_config.json cannot be used: ") as caught:
-        clipseg.load("mine", [folder])
+        clipseg_loader.load("mine", [folder])
     assert str(path) in caught.value.problem
 
 
@@ -582,21 +591,21 @@ def test_load_says_what_to_install_however_an_import_fails(
     monkeypatch.setattr(importlib, "import_module", fail)
     for _ in range(2):
         with pytest.raises(DependencyError, match=rf"{package.split('.')[0]} is missing or does not work") as caught:
-            clipseg.load("org/other" if "hub" in package else "mine", [folder])
+            clipseg_loader.load("org/other" if "hub" in package else "mine", [folder])
         assert "pip install 'transformers" in caught.value.remedy
 
 
 def test_load_names_the_folder_whose_tokenizer_file_makes_the_library_panic(tiny: Path, folder: Path) -> None:
     """The panic is no Exception, and would end ComfyUI's worker."""
     made = copy(tiny, folder / "mine")
-    clipseg.load("mine", [folder])[0].tokenizer.save_pretrained(made)
+    clipseg_loader.load("mine", [folder])[0].tokenizer.save_pretrained(made)
     path = made / "tokenizer.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     content["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": "AAAA"}
     path.write_text(json.dumps(content), encoding="utf-8")
     os.utime(made / "model.safetensors", (0, 0))  # another model, as far as the cache knows
     with pytest.raises(ModelError, match="mine cannot be loaded: PanicException: ") as caught:
-        clipseg.load("mine", [folder])
+        clipseg_loader.load("mine", [folder])
     assert type(caught.value.__cause__).__module__ == "pyo3_runtime"
 
 
@@ -616,7 +625,7 @@ def test_load_does_not_blame_files_if_a_lazy_import_fails(
     copy(tiny, folder / "mine")
     fail_to_build(monkeypatch, error)
     with pytest.raises(DependencyError, match="transformers needs does not work"):
-        clipseg.load("mine", [folder])
+        clipseg_loader.load("mine", [folder])
 
 
 @pytest.mark.parametrize(
@@ -635,7 +644,7 @@ def test_load_does_not_blame_files_for_low_memory(
     copy(tiny, folder / "mine")
     fail_to_build(monkeypatch, error)
     with pytest.raises(ModelError, match="there is not enough memory to load") as caught:
-        clipseg.load("mine", [folder])
+        clipseg_loader.load("mine", [folder])
     assert "Delete" not in str(caught.value)
     monkeypatch.undo()
 
@@ -646,7 +655,7 @@ def test_load_does_not_blame_files_for_missing_permission(
     copy(tiny, folder / "mine")
     fail_to_build(monkeypatch, Exception("Permission denied (os error 13)"))
     with pytest.raises(ModelError, match="mine is not readable by the user") as caught:
-        clipseg.load("mine", [folder])
+        clipseg_loader.load("mine", [folder])
     assert "Delete" not in str(caught.value)
 
 
@@ -661,7 +670,7 @@ def test_load_passes_on_interrupts(
     copy(tiny, folder / "mine")
     fail_to_build(monkeypatch, kind())
     with pytest.raises(kind):
-        clipseg.load("mine", [folder])
+        clipseg_loader.load("mine", [folder])
 
 
 @pytest.mark.parametrize(
@@ -675,7 +684,7 @@ def test_load_passes_on_interrupts(
     ],
 )
 @pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "model.safetensors"])
-@pytest.mark.parametrize("model", ["mine", clipseg.DEFAULT])
+@pytest.mark.parametrize("model", ["mine", clipseg_loader.DEFAULT])
 def test_load_of_an_unreadable_file_does_not_suggest_deleting_it(
     tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int, message: str, model: str
 ) -> None:
@@ -691,7 +700,7 @@ def test_load_of_an_unreadable_file_does_not_suggest_deleting_it(
 
         monkeypatch.setattr(module, "open", refuse)
     with pytest.raises(ModelError, match=message) as caught:
-        clipseg.load(model, [folder])
+        clipseg_loader.load(model, [folder])
     assert str(path) in str(caught.value) and "Delete" not in str(caught.value)
 
 
@@ -708,15 +717,15 @@ def with_pickle(tiny: Path, folder: Path, content: object) -> Path:
 def test_a_pickle_of_tensors_is_loaded(tiny: Path, folder: Path) -> None:
     copy(tiny, folder / "safe")
     with_pickle(tiny, folder / "pickled", tiny_clipseg.model().state_dict())
-    processor, safe = clipseg.load("safe", [folder])
+    processor, safe = clipseg_loader.load("safe", [folder])
     values = inputs(processor)
-    assert torch.equal(logits(clipseg.load("pickled", [folder])[1], values), logits(safe, values))
+    assert torch.equal(logits(clipseg_loader.load("pickled", [folder])[1], values), logits(safe, values))
 
 
 def test_safetensors_are_taken_where_there_are_both(tiny: Path, folder: Path) -> None:
     copy(tiny, folder / "mine")
     (folder / "mine" / "pytorch_model.bin").write_bytes(b"never read")
-    clipseg.load("mine", [folder])
+    clipseg_loader.load("mine", [folder])
 
 
 class Harmful:
@@ -736,7 +745,7 @@ def test_a_pickle_that_would_run_something_is_refused(tiny: Path, folder: Path, 
     if form == "plain":
         (made / "pytorch_model.bin").write_bytes(pickle.dumps(Harmful(mark)))
     with pytest.raises(ModelError, match="cannot be loaded") as caught:
-        clipseg.load("mine", [folder])
+        clipseg_loader.load("mine", [folder])
     assert str(made) in str(caught.value)
     assert "weights_only" not in str(caught.value), "no advice to load it all the same"
     assert not mark.exists()
@@ -746,7 +755,7 @@ def test_an_old_torch_loads_no_pickle_at_all(tiny: Path, folder: Path, monkeypat
     with_pickle(tiny, folder / "mine", tiny_clipseg.model().state_dict())
     monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
     with pytest.raises(ModelError, match=r"pytorch_model.bin is a pickle.*model.safetensors"):
-        clipseg.load("mine", [folder])
+        clipseg_loader.load("mine", [folder])
 
 
 def test_code_in_a_models_folder_never_runs(tiny: Path, folder: Path, tmp_path: Path) -> None:
@@ -758,7 +767,7 @@ def test_code_in_a_models_folder_never_runs(tiny: Path, folder: Path, tmp_path: 
         content = json.loads((made / name).read_text(encoding="utf-8"))
         reference = ["code.T", "code.T"] if key == "AutoTokenizer" else "code.I"
         (made / name).write_text(json.dumps({**content, "auto_map": {key: reference}}), encoding="utf-8")
-    clipseg.load("mine", [folder])
+    clipseg_loader.load("mine", [folder])
     assert not mark.exists()
 
 
@@ -817,8 +826,8 @@ import sys; sys.path[:0] = [{str(packages)!r}, {str(ROOT / "tools")!r}]
 from pathlib import Path
 from pack import load_pack
 load_pack(Path({str(ROOT)!r}))
-from maskwright.models import clipseg
-_, model = clipseg.load("mine", [Path({str(folder)!r})])
+from maskwright.models import clipseg_loader
+_, model = clipseg_loader.load("mine", [Path({str(folder)!r})])
 print({{part._attn_implementation for part in (model.config, model.config.vision_config, model.config.text_config)}})
 """
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
@@ -838,8 +847,8 @@ def test_load_hides_remarks_of_libraries(
     tensors = load_file(pickled / "model.safetensors")
     (pickled / "model.safetensors").unlink()
     torch.save(tensors, pickled / "pytorch_model.bin", pickle_protocol=4)
-    clipseg.load("mine", [folder])
+    clipseg_loader.load("mine", [folder])
     with pytest.raises(ModelError):
-        clipseg.load("pickled", [folder])
+        clipseg_loader.load("pickled", [folder])
     assert capfd.readouterr() == ("", "")
     assert not recwarn.list
