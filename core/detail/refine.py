@@ -101,7 +101,7 @@ class Refiner:
         if self._host.is_out_of_memory(error):
             if count == 1:
                 raise PackError(
-                    f"SamplerRun ran out of memory with a single crop of {sampled.width} x {sampled.height}",
+                    f"Sampling ran out of memory with a single crop of {sampled.width} x {sampled.height}",
                     "Lower max_size or guide_size, or free memory elsewhere",
                 ) from error
             _log.warning("Out of memory with %d regions at once; continuing with %d", count, count // 2)
