@@ -194,7 +194,7 @@ def test_matte_names_both_crossed_thresholds(caplog: pytest.LogCaptureFixture) -
     image = torch.rand(40, 40, 3)
     alpha, _ = matting.matte(image, torch.full((40, 40), 0.7), MattingSettings(100, 250, 3))
     assert torch.equal(alpha, torch.full((40, 40), 0.7))
-    assert "surely foreground (above 100 and not below 250 after eroding by 3)" in caplog.text
+    assert "definite foreground (above 100 and not below 250 after eroding by 3)" in caplog.text
 
 
 @pytest.mark.parametrize("given", [{"foreground_threshold": 300}, {"background_threshold": -1}, {"erode_size": 2.5}])
@@ -231,7 +231,7 @@ def test_the_equations_are_those_of_the_unknown_pixels_in_the_whole_picture() ->
     unknown = sure == 0.5
     whole = matting_laplacian(colours)
     u, k = unknown.ravel(), ~unknown.ravel()
-    matrix, right = closed_form._equations(colours, sure == 1, unknown)
+    matrix, right = closed_form._build_equations(colours, sure == 1, unknown)
     np.testing.assert_allclose(matrix.toarray(), whole[u][:, u], atol=1e-9)
     np.testing.assert_allclose(right, -whole[u][:, k] @ (sure.ravel()[k] == 1), atol=1e-9)
 
@@ -287,9 +287,9 @@ def test_matte_of_a_grey_image_is_closer_to_the_exact_solution_than_rembg() -> N
 def test_windows_are_taken_in_parts_without_seams(monkeypatch: pytest.MonkeyPatch) -> None:
     image, mask = PORTRAITS["curls"]
     sure = trimap.make_trimap(mask).numpy()
-    whole, _ = closed_form._equations(image.numpy(), sure == 1, sure == 0.5)
-    monkeypatch.setattr(closed_form, "_WINDOWS_AT_ONCE", 100)
-    parts, _ = closed_form._equations(image.numpy(), sure == 1, sure == 0.5)
+    whole, _ = closed_form._build_equations(image.numpy(), sure == 1, sure == 0.5)
+    monkeypatch.setattr(closed_form, "_WINDOWS_PER_CHUNK", 100)
+    parts, _ = closed_form._build_equations(image.numpy(), sure == 1, sure == 0.5)
     assert abs(parts - whole).max() < 1e-12
 
 
@@ -299,10 +299,12 @@ def test_conjugate_gradients_solve_a_system() -> None:
     random = np.random.default_rng(0)
     half = random.random((30, 30))
     matrix = csr_matrix(half @ half.T + np.eye(30))
-    wanted = random.random(30)
+    expected = random.random(30)
     diagonal = 1 / matrix.diagonal()
-    found = closed_form._conjugate_gradient(matrix, matrix @ wanted, lambda v: diagonal * v, NO_STAGE_PROGRESS, 1e-12)
-    np.testing.assert_allclose(found, wanted, atol=1e-8)
+    solution = closed_form._solve_conjugate_gradients(
+        matrix, matrix @ expected, lambda v: diagonal * v, NO_STAGE_PROGRESS, 1e-12
+    )
+    np.testing.assert_allclose(solution, expected, atol=1e-8)
 
 
 def test_conjugate_gradients_log_that_the_tolerance_was_not_reached(caplog: pytest.LogCaptureFixture) -> None:
@@ -311,14 +313,14 @@ def test_conjugate_gradients_log_that_the_tolerance_was_not_reached(caplog: pyte
     random = np.random.default_rng(0)
     half = random.random((30, 30))
     matrix, right = csr_matrix(half @ half.T + 1e-3 * np.eye(30)), random.random(30)
-    closed_form._conjugate_gradient(matrix, right, lambda v: v, NO_STAGE_PROGRESS, most_steps=3)
+    closed_form._solve_conjugate_gradients(matrix, right, lambda v: v, NO_STAGE_PROGRESS, max_steps=3)
     assert re.search(r"stopped before it reached its tolerance \(residual .*, tolerance 1e-06\)", caplog.text)
     assert "alpha_matting_erode_size" in caplog.text
     caplog.clear()
-    closed_form._conjugate_gradient(-matrix, right, lambda v: v, NO_STAGE_PROGRESS)  # not positive definite
+    closed_form._solve_conjugate_gradients(-matrix, right, lambda v: v, NO_STAGE_PROGRESS)  # not positive definite
     assert "stopped before it reached its tolerance" in caplog.text
     caplog.clear()
-    closed_form._conjugate_gradient(matrix, right, lambda v: v, NO_STAGE_PROGRESS)
+    closed_form._solve_conjugate_gradients(matrix, right, lambda v: v, NO_STAGE_PROGRESS)
     assert not caplog.text
 
 
@@ -347,7 +349,7 @@ def test_solved_smaller_it_stays_close_and_keeps_what_is_sure(name: str, monkeyp
     unknown = int((sure == 0.5).sum())
     monkeypatch.setattr(matting, "MAX_UNKNOWNS", unknown - 1)
     monkeypatch.setattr(downscaled, "_DOWNSCALED_UNKNOWNS", unknown // 3)
-    monkeypatch.setattr(foreground_colors, "_MOST_FOREGROUND_PIXELS", image.shape[0] * image.shape[1] // 3)
+    monkeypatch.setattr(foreground_colors, "_MAX_PIXELS", image.shape[0] * image.shape[1] // 3)
     small_alpha, small_foreground = matting.matte(image, mask)
     assert torch.equal(small_alpha[sure != 0.5], sure[sure != 0.5])
     assert (small_alpha - alpha).abs()[sure == 0.5].mean() < 4 / 255
@@ -376,7 +378,7 @@ def test_colours_of_a_large_picture_are_estimated_around_its_edge(monkeypatch: p
     image, mask = scene(two, 300, 260)
     mask[150:] = 0  # one of the two, so that the part around it is smaller than the picture
     alpha, foreground = matting.matte(image, mask)
-    monkeypatch.setattr(foreground_colors, "_MOST_FOREGROUND_PIXELS", 200 * 200)
+    monkeypatch.setattr(foreground_colors, "_MAX_PIXELS", 200 * 200)
     _, part = matting.matte(image, mask)
     assert (part - foreground).abs()[alpha > 0.2].mean() < 4 / 255
     assert torch.equal(part[200:], image[200:])
@@ -431,11 +433,11 @@ def test_post_process_removes_specks_and_hardens_edges() -> None:
 @pytest.mark.parametrize(
     ("mask", "told"),
     [
-        (torch.zeros(40, 40), "no pixel of the mask is surely foreground .above 240 after eroding by 10"),
-        (torch.ones(40, 40), "no pixel of the mask is surely background"),
-        (torch.full((40, 40), 0.5), "surely foreground"),
-        (torch.ones(1, 1), "surely foreground"),
-        (torch.cat((torch.zeros(2, 40), torch.ones(2, 40)), 1), "surely foreground"),
+        (torch.zeros(40, 40), "no pixel of the mask is definite foreground .above 240 after eroding by 10"),
+        (torch.ones(40, 40), "no pixel of the mask is definite background"),
+        (torch.full((40, 40), 0.5), "definite foreground"),
+        (torch.ones(1, 1), "definite foreground"),
+        (torch.cat((torch.zeros(2, 40), torch.ones(2, 40)), 1), "definite foreground"),
     ],
 )
 def test_where_nothing_can_be_solved_the_plain_mask_is_used_and_the_log_says_why(
@@ -452,7 +454,7 @@ def test_where_nothing_can_be_solved_the_plain_mask_is_used_and_the_log_says_why
 
 def test_a_picture_too_narrow_for_a_window_of_colours() -> None:
     sure = np.array([[0, 0.5, 0.5, 1]] * 2, np.float32)
-    assert "the picture is 4 x 2" in explain_unsolvable(sure, MattingSettings())
+    assert "the image has 4 x 2 pixels" in explain_unsolvable(sure, MattingSettings())
 
 
 def test_a_mask_of_another_size_is_refused() -> None:
@@ -531,7 +533,7 @@ def photograph() -> Scene:
 
 def factorise_as_pymatting_does(image: torch.Tensor, mask: torch.Tensor) -> None:
     sure = trimap.make_trimap(mask).numpy()
-    matrix, _ = closed_form._equations(image.numpy(), sure == 1, sure == 0.5)
+    matrix, _ = closed_form._build_equations(image.numpy(), sure == 1, sure == 0.5)
     importlib.import_module("pymatting.preconditioner.ichol").ichol(matrix, discard_threshold=5e-3)
 
 
@@ -595,7 +597,7 @@ def test_matte_reports_all_its_steps(name: str) -> None:
 def test_matte_reports_steps_throughout(monkeypatch: pytest.MonkeyPatch) -> None:
     """While the equations are built, while they are solved, and while the colours are estimated."""
     pymatting()
-    monkeypatch.setattr(closed_form, "_WINDOWS_AT_ONCE", 1000)
+    monkeypatch.setattr(closed_form, "_WINDOWS_PER_CHUNK", 1000)
     steps = []
 
     class Steps:

@@ -139,7 +139,7 @@ def test_remove_with_matting_reports_its_phases_and_as_many_steps_as_it_announce
     images[:, :8], images[:, 16:] = 0.0, 1.0  # sure background, sure foreground
     matted = trimap.MattingSettings(erode_size=1)
     host = FakeHost(Steps())
-    remove.remove_background(images, Red(), matted, host=host, begin=events.append)
+    remove.remove_background(images, Red(), matted, host=host, on_phase=events.append)
     phases = [event for event in events if isinstance(event, str)]
     assert phases == [remove.SUBJECT, remove.EDGES] * 2
     counts = [event for event in events if isinstance(event, int)]
