@@ -95,7 +95,7 @@ SENTENCES: dict[str, tuple[Callable[[], None], str]] = {
     ),
     "CLIPSeg model": (
         lambda: segment(model=3),
-        "clipseg_model is a int, not a pair (processor, model). Connect the output of 'CLIPSeg Model Loader'.",
+        "clipseg_model is of type int, not a pair (processor, model). Connect the output of 'CLIPSeg Model Loader'.",
     ),
     "no CLIP": (
         lambda: detail(clip=None, prompts="a hat"),
