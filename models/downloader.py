@@ -248,8 +248,9 @@ def _root(error: BaseException) -> BaseException:
 
 def _is_refused(root: BaseException) -> bool:
     """Whether no connection came about."""
-    is_from_system = isinstance(root, OSError) and not isinstance(root, (ssl.SSLError, ConnectionError))
-    return is_from_system or isinstance(root, ConnectionRefusedError)
+    if isinstance(root, (ConnectionRefusedError, ssl.SSLCertVerificationError)):
+        return True
+    return isinstance(root, OSError) and not isinstance(root, (ConnectionError, ssl.SSLError))
 
 
 def _retry_after(error: Exception) -> float:

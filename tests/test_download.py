@@ -277,6 +277,22 @@ def test_download_without_a_connection(server: Server, tmp_path: Path) -> None:
     assert_fails(remote(f"{url}/model.bin"), tmp_path, "no network connection")
 
 
+def test_download_does_not_retry_an_untrusted_certificate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = pytest.importorskip("requests")
+    attempts = []
+
+    def fail(url: str, **others: object) -> None:
+        attempts.append(url)
+        try:
+            raise ssl.SSLCertVerificationError(1, "certificate verify failed: self-signed certificate")
+        except ssl.SSLError as error:
+            raise requests.exceptions.SSLError(f"Max retries exceeded ({error})")  # noqa: B904 - as requests does
+
+    monkeypatch.setattr(requests, "get", fail)
+    assert_fails(remote("https://127.0.0.1/model.bin"), tmp_path, "no network connection .*self-signed certificate")
+    assert len(attempts) == 1
+
+
 def test_download_gives_up_a_silent_server(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     end = threading.Event()
     server.answers["/model.bin"] = lambda handler: end.wait(20) and None
