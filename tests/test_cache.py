@@ -1,4 +1,4 @@
-"""models/cache.py: what is loaded how often, by whom, and what stays."""
+"""The model cache: loads, eviction, threads, errors and interrupts."""
 
 from __future__ import annotations
 
@@ -8,53 +8,53 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 from maskwright.models.cache import ModelCache
 
-LONG = 20  # seconds; only ever waited for in full when a test fails
+TIMEOUT = 20  # seconds; reached only if a test fails
 
 
 class Interrupt(BaseException):
-    """As the host's own interrupt on new hosts: no Exception."""
+    """Not an `Exception`, like the interrupt of newer hosts."""
 
 
 class Loader:
-    """Counts its loads; while ``hold`` is on, a load waits until `release`."""
+    """Counts its calls. If ``blocked``, they wait for `release`."""
 
-    def __init__(self, hold: bool = False) -> None:
+    def __init__(self, blocked: bool = False) -> None:
         self.count = 0
         self.started = threading.Event()
         self.released = threading.Event()
-        if not hold:
+        if not blocked:
             self.released.set()
 
     def __call__(self) -> object:
         self.count += 1
         self.started.set()
-        assert self.released.wait(LONG)
+        assert self.released.wait(TIMEOUT)
         return object()
 
     def release(self) -> None:
         self.released.set()
 
 
-def ask_while_loading(threads: ThreadPoolExecutor, cache: ModelCache, load: Loader, ask, count: int) -> list[Future]:
-    """``ask()`` in one thread, and once its load has started in ``count - 1`` more; the load ends when all wait."""
-    answers = [threads.submit(ask)]
-    assert load.started.wait(LONG)
+def call_while_loading(threads: ThreadPoolExecutor, cache: ModelCache, load: Loader, call, count: int) -> list[Future]:
+    """Call ``call()`` in one thread and, during its load, in ``count - 1`` more. The load ends once all are waiting."""
+    futures = [threads.submit(call)]
+    assert load.started.wait(TIMEOUT)
     future, waiting = cache._loads["a"].future, threading.Semaphore(0)
     result = future.result
 
-    def announced_result() -> object:
+    def signal_and_wait() -> object:
         waiting.release()
         return result()
 
-    future.result = announced_result
-    answers += [threads.submit(ask) for _ in range(count - 1)]
+    future.result = signal_and_wait
+    futures += [threads.submit(call) for _ in range(count - 1)]
     for _ in range(count - 1):
-        assert waiting.acquire(timeout=LONG)
+        assert waiting.acquire(timeout=TIMEOUT)
     load.release()
-    return answers
+    return futures
 
 
-def test_a_value_is_loaded_once_and_then_kept() -> None:
+def test_get_loads_once() -> None:
     cache, load = ModelCache(2), Loader()
     first = cache.get("a", load)
     assert cache.get("a", load) is first
@@ -62,23 +62,23 @@ def test_a_value_is_loaded_once_and_then_kept() -> None:
     assert "a" in cache and len(cache) == 1
 
 
-def test_none_is_a_value_like_any_other() -> None:
+def test_get_caches_none() -> None:
     cache, calls = ModelCache(1), []
     for _ in range(2):
         assert cache.get("a", lambda: calls.append(1)) is None
     assert len(calls) == 1
 
 
-def test_the_least_recently_used_goes_out() -> None:
+def test_get_evicts_least_recently_used() -> None:
     evicted = []
     cache = ModelCache(2, on_evict=lambda key, value: evicted.append((key, value)))
     cache.get("a", lambda: 1)
     cache.get("b", lambda: 2)
-    cache.get("a", lambda: 0)  # used again: now b is the oldest
+    cache.get("a", lambda: 0)  # now b is the least recently used
     cache.get("c", lambda: 3)
     assert evicted == [("b", 2)]
     assert ("a" in cache, "b" in cache, "c" in cache) == (True, False, True)
-    assert cache.get("b", lambda: 4) == 4  # loaded anew
+    assert cache.get("b", lambda: 4) == 4  # loaded again
     assert evicted == [("b", 2), ("a", 1)]
 
 
@@ -90,7 +90,7 @@ def test_on_evict_may_use_the_cache() -> None:
     assert sizes == [1]
 
 
-def test_clear_drops_everything_and_tells() -> None:
+def test_clear_evicts_everything() -> None:
     evicted = []
     cache = ModelCache(3, on_evict=lambda key, value: evicted.append(key))
     cache.get("a", lambda: 1)
@@ -99,39 +99,39 @@ def test_clear_drops_everything_and_tells() -> None:
     assert len(cache) == 0 and evicted == ["a", "b"]
 
 
-def test_capacity_below_one_is_refused() -> None:
+def test_capacity_must_be_positive() -> None:
     with pytest.raises(ValueError, match="capacity is 0"):
         ModelCache(0)
 
 
-def test_many_threads_that_ask_at_once_cause_one_load_and_get_one_object() -> None:
-    cache, load = ModelCache(1), Loader(hold=True)
+def test_get_loads_once_for_concurrent_threads() -> None:
+    cache, load = ModelCache(1), Loader(blocked=True)
     with ThreadPoolExecutor(8) as threads:
-        answers = ask_while_loading(threads, cache, load, lambda: cache.get("a", load), 8)
-        values = {id(answer.result(LONG)) for answer in answers}
+        futures = call_while_loading(threads, cache, load, lambda: cache.get("a", load), 8)
+        values = {id(future.result(TIMEOUT)) for future in futures}
     assert load.count == 1 and len(values) == 1
 
 
-def test_different_keys_load_at_the_same_time() -> None:
-    cache, meeting = ModelCache(2), threading.Barrier(2)  # each load ends only when the other has begun
+def test_get_loads_different_keys_concurrently() -> None:
+    cache, meeting = ModelCache(2), threading.Barrier(2)  # each load ends only after the other has started
     with ThreadPoolExecutor(2) as threads:
-        for answer in [threads.submit(cache.get, key, lambda: meeting.wait(LONG)) for key in "ab"]:
-            answer.result(LONG)
+        for future in [threads.submit(cache.get, key, lambda: meeting.wait(TIMEOUT)) for key in "ab"]:
+            future.result(TIMEOUT)
     assert len(cache) == 2
 
 
-def test_a_held_value_is_given_while_another_key_loads() -> None:
-    cache, load = ModelCache(2), Loader(hold=True)
+def test_get_returns_cached_value_during_other_load() -> None:
+    cache, load = ModelCache(2), Loader(blocked=True)
     cache.get("a", lambda: 1)
     with ThreadPoolExecutor(1) as threads:
-        answer = threads.submit(cache.get, "b", load)
-        assert load.started.wait(LONG)
+        future = threads.submit(cache.get, "b", load)
+        assert load.started.wait(TIMEOUT)
         assert cache.get("a", lambda: 0) == 1  # would hang if the lock were held during a load
         load.release()
-        answer.result(LONG)
+        future.result(TIMEOUT)
 
 
-def test_a_failed_load_leaves_nothing_and_the_next_one_tries_again() -> None:
+def test_get_retries_after_failed_load() -> None:
     cache = ModelCache(1)
     cache.get("kept", lambda: 1)
 
@@ -140,27 +140,27 @@ def test_a_failed_load_leaves_nothing_and_the_next_one_tries_again() -> None:
 
     with pytest.raises(OSError, match="no such file"):
         cache.get("a", fail)
-    assert "a" not in cache and "kept" in cache  # nor was anything dropped for it
+    assert "a" not in cache and "kept" in cache  # and nothing was evicted for it
     assert cache.get("a", lambda: 2) == 2
 
 
-def test_those_who_waited_for_a_failed_load_get_its_error() -> None:
-    cache, load = ModelCache(1), Loader(hold=True)
+def test_get_raises_failed_load_in_waiting_threads() -> None:
+    cache, load = ModelCache(1), Loader(blocked=True)
 
     def fail() -> None:
         load()
         raise OSError("the disk is gone")
 
     with ThreadPoolExecutor(4) as threads:
-        answers = ask_while_loading(threads, cache, load, lambda: cache.get("a", fail), 4)
-        errors = [answer.exception(LONG) for answer in answers]
+        futures = call_while_loading(threads, cache, load, lambda: cache.get("a", fail), 4)
+        errors = [future.exception(TIMEOUT) for future in futures]
     assert load.count == 1
     assert [str(error) for error in errors] == ["the disk is gone"] * 4
     assert len(cache) == 0
 
 
-def test_an_interrupt_hits_one_thread_and_another_takes_the_load_over() -> None:
-    cache, load = ModelCache(1), Loader(hold=True)
+def test_get_interrupted_load_is_retried_by_another_thread() -> None:
+    cache, load = ModelCache(1), Loader(blocked=True)
 
     def interrupted_at_first() -> object:
         value = load()
@@ -169,14 +169,14 @@ def test_an_interrupt_hits_one_thread_and_another_takes_the_load_over() -> None:
         return value
 
     with ThreadPoolExecutor(4) as threads:
-        answers = ask_while_loading(threads, cache, load, lambda: cache.get("a", interrupted_at_first), 4)
-        errors = [answer.exception(LONG) for answer in answers]
-        values = {id(answer.result()) for answer, error in zip(answers, errors) if error is None}
+        futures = call_while_loading(threads, cache, load, lambda: cache.get("a", interrupted_at_first), 4)
+        errors = [future.exception(TIMEOUT) for future in futures]
+        values = {id(future.result()) for future, error in zip(futures, errors) if error is None}
     assert sorted(type(error).__name__ for error in errors) == ["Interrupt"] + ["NoneType"] * 3
     assert load.count == 2 and len(values) == 1
 
 
-def test_an_interrupt_passes_through_and_leaves_nothing() -> None:
+def test_get_propagates_interrupts() -> None:
     cache = ModelCache(1)
 
     def interrupt() -> None:
@@ -188,7 +188,7 @@ def test_an_interrupt_passes_through_and_leaves_nothing() -> None:
     assert cache.get("a", lambda: 1) == 1
 
 
-def test_a_load_that_asks_for_itself_is_an_error_not_a_deadlock() -> None:
+def test_get_recursive_load_raises() -> None:
     cache = ModelCache(1)
     with pytest.raises(RuntimeError, match="'a' asks for 'a'"):
         cache.get("a", lambda: cache.get("a", lambda: 1))

@@ -1,4 +1,4 @@
-"""models/files.py: when a file's identity changes, and when the machine is at fault instead of the file."""
+"""Identity of model files, and errors caused by the machine rather than the file."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def test_identity_changes_with_the_file(tmp_path: Path) -> None:
     assert files.identity(tmp_path / "link.onnx") == files.identity(path)
 
 
-def test_identity_of_a_file_that_is_gone(tmp_path: Path) -> None:
+def test_identity_of_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"model\.onnx cannot be read \(No such file"):
         files.identity(tmp_path / "model.onnx")
 
 
-def test_identity_of_a_file_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_identity_of_unreadable_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path, **_: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
@@ -39,11 +39,11 @@ def test_identity_of_a_file_without_permission(tmp_path: Path, monkeypatch: pyte
         files.identity(tmp_path / "model.onnx")
 
 
-posix = pytest.mark.skipif(os.name != "posix", reason="the system's error numbers are those of POSIX")
+posix_only = pytest.mark.skipif(os.name != "posix", reason="error numbers are those of POSIX")
 
 
 @pytest.mark.parametrize(
-    ("error", "kind", "words"),
+    ("error", "kind", "message"),
     [
         (MemoryError(), MemoryError, "not enough memory"),
         (OSError(errno.ENOMEM, "Cannot allocate memory"), MemoryError, "not enough memory"),
@@ -52,14 +52,16 @@ posix = pytest.mark.skipif(os.name != "posix", reason="the system's error number
         (OSError(errno.EPERM, "Operation not permitted"), files.Unreadable, "is not readable"),
         (OSError(errno.EMFILE, "Too many open files"), files.Unreadable, "cannot be read now"),
         (OSError(errno.EIO, "Input/output error"), files.Unreadable, "cannot be read now"),
-        pytest.param(Exception("Permission denied (os error 13)"), files.Unreadable, "is not readable", marks=posix),
+        pytest.param(
+            Exception("Permission denied (os error 13)"), files.Unreadable, "is not readable", marks=posix_only
+        ),
     ],
     ids=str,
 )
-def test_machine_error(error: Exception, kind: type[Exception], words: str) -> None:
+def test_machine_error(error: Exception, kind: type[Exception], message: str) -> None:
     result = files.machine_error(Path("model.onnx"), error)
     assert type(result) is kind
-    assert words in str(result) and "model.onnx" in str(result) and "delete" not in str(result).lower()
+    assert message in str(result) and "model.onnx" in str(result) and "delete" not in str(result).lower()
 
 
 @pytest.mark.parametrize(
@@ -68,8 +70,8 @@ def test_machine_error(error: Exception, kind: type[Exception], words: str) -> N
         FileNotFoundError(errno.ENOENT, "No such file"),
         OSError(errno.EINVAL, "x"),
         ValueError("bad magic"),
-        Exception("a number that only begins like one (os error 130)"),
+        Exception("a longer number (os error 130)"),
     ],
 )
-def test_machine_error_is_none_for_faults_of_the_file(error: Exception) -> None:
+def test_machine_error_ignores_faults_of_the_file(error: Exception) -> None:
     assert files.machine_error(Path("model.onnx"), error) is None
