@@ -41,6 +41,11 @@ class Host(Protocol):
     def free_memory(self) -> None:
         """Free cached memory before a retry."""
 
+    def on_device(
+        self, model: torch.nn.Module, copy_as: Callable[[torch.nn.Module, torch.dtype], torch.nn.Module]
+    ) -> torch.nn.Module:
+        """``model``, or a copy of it by ``copy_as``, on the device for models. Valid until the next call."""
+
 
 class MaskSource(Protocol):
     """A loaded model that finds the subject of an image."""

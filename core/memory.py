@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Callable
 
 import torch
 
@@ -56,6 +57,11 @@ class StandaloneHost:
     def free_memory(self) -> None:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+    def on_device(
+        self, model: torch.nn.Module, copy_as: Callable[[torch.nn.Module, torch.dtype], torch.nn.Module]
+    ) -> torch.nn.Module:
+        return model
 
 
 STANDALONE_HOST = StandaloneHost()

@@ -81,7 +81,7 @@ def concatenate(batches: Sequence[torch.Tensor], name: str) -> torch.Tensor:
     if len(shapes) > 1:
         raise InputError(
             f"{name} have different sizes: {describe([list(batch.shape) for batch in batches])}",
-            "Resize them to the same size first",
+            "Resize them to the same size",
             code="image sizes",
         )
     return torch.cat(list(batches))

@@ -62,8 +62,8 @@ class Answers(BaseHTTPRequestHandler):
             self.answer({"1": {"outputs": {"4": {"images": images}}, "status": status}})
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
-        errors = {"4": {"class_type": "N", "errors": [{"type": "value_bigger_than_max", "message": "",
-            "details": "n", "extra_info": {"input_name": "n", "received_value": 9}}]}}
+        errors = {"4": {"class_type": "N", "errors": [{"type": "value_bigger_than_max",
+            "message": "Value 9 bigger than max of 3", "details": "n"}]}}
         if how == "hangs when queueing" and self.path == "/prompt":
             reached()
             time.sleep(60)

@@ -1,57 +1,61 @@
-"""The model cache: loads, eviction, threads, errors and interrupts."""
+"""models/cache.py: how often values are loaded, by which thread, and which ones stay."""
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
-from maskwright.models.cache import ModelCache
+from maskwright.core.errors import ModelError
+from maskwright.models.cache import ModelCache, file_key
 
-TIMEOUT = 20  # seconds; reached only if a test fails
+LONG = 20  # seconds; only ever waited for in full when a test fails
 
 
 class Interrupt(BaseException):
-    """Not an `Exception`, like the interrupt of newer hosts."""
+    """As the host's own interrupt on new hosts: no Exception."""
 
 
 class Loader:
-    """Counts its calls. If ``blocked``, they wait for `release`."""
+    """Counts its loads; while ``hold`` is on, a load waits until `release`."""
 
-    def __init__(self, blocked: bool = False) -> None:
+    def __init__(self, hold: bool = False) -> None:
         self.count = 0
         self.started = threading.Event()
         self.released = threading.Event()
-        if not blocked:
+        if not hold:
             self.released.set()
 
     def __call__(self) -> object:
         self.count += 1
         self.started.set()
-        assert self.released.wait(TIMEOUT)
+        assert self.released.wait(LONG)
         return object()
 
     def release(self) -> None:
         self.released.set()
 
 
-def call_while_loading(threads: ThreadPoolExecutor, cache: ModelCache, load: Loader, call, count: int) -> list[Future]:
-    """Call ``call()`` in one thread and, during its load, in ``count - 1`` more. The load ends once all are waiting."""
-    futures = [threads.submit(call)]
-    assert load.started.wait(TIMEOUT)
+def ask_while_loading(threads: ThreadPoolExecutor, cache: ModelCache, load: Loader, ask, count: int) -> list[Future]:
+    """``ask()`` in one thread, and once its load has started in ``count - 1`` more; the load ends when all wait."""
+    answers = [threads.submit(ask)]
+    assert load.started.wait(LONG)
     future, waiting = cache._loads["a"].future, threading.Semaphore(0)
     result = future.result
 
-    def signal_and_wait() -> object:
+    def announced_result() -> object:
         waiting.release()
         return result()
 
-    future.result = signal_and_wait
-    futures += [threads.submit(call) for _ in range(count - 1)]
+    future.result = announced_result
+    answers += [threads.submit(ask) for _ in range(count - 1)]
     for _ in range(count - 1):
-        assert waiting.acquire(timeout=TIMEOUT)
+        assert waiting.acquire(timeout=LONG)
     load.release()
-    return futures
+    return answers
 
 
 def test_get_loads_once() -> None:
@@ -69,12 +73,12 @@ def test_get_caches_none() -> None:
     assert len(calls) == 1
 
 
-def test_get_evicts_least_recently_used() -> None:
+def test_get_drops_the_least_recently_used() -> None:
     evicted = []
     cache = ModelCache(2, on_evict=lambda key, value: evicted.append((key, value)))
     cache.get("a", lambda: 1)
     cache.get("b", lambda: 2)
-    cache.get("a", lambda: 0)  # now b is the least recently used
+    cache.get("a", lambda: 0)  # used again: now b is the oldest
     cache.get("c", lambda: 3)
     assert evicted == [("b", 2)]
     assert ("a" in cache, "b" in cache, "c" in cache) == (True, False, True)
@@ -90,7 +94,7 @@ def test_on_evict_may_use_the_cache() -> None:
     assert sizes == [1]
 
 
-def test_clear_evicts_everything() -> None:
+def test_clear_drops_everything() -> None:
     evicted = []
     cache = ModelCache(3, on_evict=lambda key, value: evicted.append(key))
     cache.get("a", lambda: 1)
@@ -99,39 +103,39 @@ def test_clear_evicts_everything() -> None:
     assert len(cache) == 0 and evicted == ["a", "b"]
 
 
-def test_capacity_must_be_positive() -> None:
+def test_cache_rejects_a_capacity_below_1() -> None:
     with pytest.raises(ValueError, match="capacity is 0"):
         ModelCache(0)
 
 
-def test_get_loads_once_for_concurrent_threads() -> None:
-    cache, load = ModelCache(1), Loader(blocked=True)
+def test_get_from_many_threads_loads_once() -> None:
+    cache, load = ModelCache(1), Loader(hold=True)
     with ThreadPoolExecutor(8) as threads:
-        futures = call_while_loading(threads, cache, load, lambda: cache.get("a", load), 8)
-        values = {id(future.result(TIMEOUT)) for future in futures}
+        answers = ask_while_loading(threads, cache, load, lambda: cache.get("a", load), 8)
+        values = {id(answer.result(LONG)) for answer in answers}
     assert load.count == 1 and len(values) == 1
 
 
-def test_get_loads_different_keys_concurrently() -> None:
-    cache, meeting = ModelCache(2), threading.Barrier(2)  # each load ends only after the other has started
+def test_get_loads_different_keys_at_the_same_time() -> None:
+    cache, meeting = ModelCache(2), threading.Barrier(2)  # each load ends only when the other has begun
     with ThreadPoolExecutor(2) as threads:
-        for future in [threads.submit(cache.get, key, lambda: meeting.wait(TIMEOUT)) for key in "ab"]:
-            future.result(TIMEOUT)
+        for answer in [threads.submit(cache.get, key, lambda: meeting.wait(LONG)) for key in "ab"]:
+            answer.result(LONG)
     assert len(cache) == 2
 
 
-def test_get_returns_cached_value_during_other_load() -> None:
-    cache, load = ModelCache(2), Loader(blocked=True)
+def test_get_returns_a_cached_value_while_another_loads() -> None:
+    cache, load = ModelCache(2), Loader(hold=True)
     cache.get("a", lambda: 1)
     with ThreadPoolExecutor(1) as threads:
-        future = threads.submit(cache.get, "b", load)
-        assert load.started.wait(TIMEOUT)
+        answer = threads.submit(cache.get, "b", load)
+        assert load.started.wait(LONG)
         assert cache.get("a", lambda: 0) == 1  # would hang if the lock were held during a load
         load.release()
-        future.result(TIMEOUT)
+        answer.result(LONG)
 
 
-def test_get_retries_after_failed_load() -> None:
+def test_get_retries_after_a_failed_load() -> None:
     cache = ModelCache(1)
     cache.get("kept", lambda: 1)
 
@@ -140,27 +144,27 @@ def test_get_retries_after_failed_load() -> None:
 
     with pytest.raises(OSError, match="no such file"):
         cache.get("a", fail)
-    assert "a" not in cache and "kept" in cache  # and nothing was evicted for it
+    assert "a" not in cache and "kept" in cache  # nor was anything dropped for it
     assert cache.get("a", lambda: 2) == 2
 
 
-def test_get_raises_failed_load_in_waiting_threads() -> None:
-    cache, load = ModelCache(1), Loader(blocked=True)
+def test_get_raises_the_error_in_waiting_threads() -> None:
+    cache, load = ModelCache(1), Loader(hold=True)
 
     def fail() -> None:
         load()
         raise OSError("the disk is gone")
 
     with ThreadPoolExecutor(4) as threads:
-        futures = call_while_loading(threads, cache, load, lambda: cache.get("a", fail), 4)
-        errors = [future.exception(TIMEOUT) for future in futures]
+        answers = ask_while_loading(threads, cache, load, lambda: cache.get("a", fail), 4)
+        errors = [answer.exception(LONG) for answer in answers]
     assert load.count == 1
     assert [str(error) for error in errors] == ["the disk is gone"] * 4
     assert len(cache) == 0
 
 
-def test_get_interrupted_load_is_retried_by_another_thread() -> None:
-    cache, load = ModelCache(1), Loader(blocked=True)
+def test_get_continues_in_another_thread_after_an_interrupt() -> None:
+    cache, load = ModelCache(1), Loader(hold=True)
 
     def interrupted_at_first() -> object:
         value = load()
@@ -169,14 +173,14 @@ def test_get_interrupted_load_is_retried_by_another_thread() -> None:
         return value
 
     with ThreadPoolExecutor(4) as threads:
-        futures = call_while_loading(threads, cache, load, lambda: cache.get("a", interrupted_at_first), 4)
-        errors = [future.exception(TIMEOUT) for future in futures]
-        values = {id(future.result()) for future, error in zip(futures, errors) if error is None}
+        answers = ask_while_loading(threads, cache, load, lambda: cache.get("a", interrupted_at_first), 4)
+        errors = [answer.exception(LONG) for answer in answers]
+        values = {id(answer.result()) for answer, error in zip(answers, errors) if error is None}
     assert sorted(type(error).__name__ for error in errors) == ["Interrupt"] + ["NoneType"] * 3
     assert load.count == 2 and len(values) == 1
 
 
-def test_get_propagates_interrupts() -> None:
+def test_get_passes_on_interrupts() -> None:
     cache = ModelCache(1)
 
     def interrupt() -> None:
@@ -188,8 +192,36 @@ def test_get_propagates_interrupts() -> None:
     assert cache.get("a", lambda: 1) == 1
 
 
-def test_get_recursive_load_raises() -> None:
+def test_get_rejects_a_load_that_asks_for_itself() -> None:
     cache = ModelCache(1)
     with pytest.raises(RuntimeError, match="'a' asks for 'a'"):
         cache.get("a", lambda: cache.get("a", lambda: 1))
     assert cache.get("a", lambda: 2) == 2
+
+
+def test_file_key_changes_with_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"one")
+    first = file_key(path)
+    assert file_key(path) == first
+    os.utime(path, (1, 1))
+    touched = file_key(path)
+    path.write_bytes(b"three")
+    os.utime(path, (1, 1))
+    assert len({first, touched, file_key(path)}) == 3
+    (tmp_path / "link.onnx").symlink_to(path)
+    assert file_key(tmp_path / "link.onnx") == file_key(path)
+
+
+def test_file_key_of_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"model\.onnx cannot be read \(No such file"):
+        file_key(tmp_path / "model.onnx")
+
+
+def test_file_key_of_a_file_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, **_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(ModelError, match=r"model\.onnx is not readable .*permission to read"):
+        file_key(tmp_path / "model.onnx")

@@ -8,6 +8,7 @@ import torch
 from demo_models import HELD_OUT, overlap_of, salient_scenes, shape_scenes
 from maskwright import NODE_CLASS_MAPPINGS
 from maskwright.models import background_store, clipseg_loader
+from maskwright.models.clipseg_store import DEMO, DEMO_FOLDER, ClipsegStore
 from pack import ROOT
 
 SCENES = range(HELD_OUT, HELD_OUT + 20)
@@ -15,7 +16,7 @@ SCENES = range(HELD_OUT, HELD_OUT + 20)
 
 @pytest.fixture(scope="module")
 def demo_clipseg() -> tuple:
-    return clipseg_loader.load(clipseg_loader.DEMO)
+    return clipseg_loader.load(DEMO, ClipsegStore())
 
 
 def select_with_node(image: np.ndarray, prompts: list[str], model: tuple) -> np.ndarray:
@@ -46,9 +47,9 @@ def test_demo_clipseg_finds_only_present_objects(demo_clipseg: tuple) -> None:
 
 
 def test_demo_clipseg_is_available_and_small(demo_clipseg: tuple) -> None:
-    assert clipseg_loader.DEMO in clipseg_loader.available([])
-    assert sum(file.stat().st_size for file in clipseg_loader.DEMO_FOLDER.iterdir()) < 3_000_000
-    assert (clipseg_loader.DEMO_FOLDER / "model.safetensors").is_file()
+    assert DEMO in ClipsegStore().available()
+    assert sum(file.stat().st_size for file in DEMO_FOLDER.iterdir()) < 3_000_000
+    assert (DEMO_FOLDER / "model.safetensors").is_file()
     processor, model = demo_clipseg
     assert type(processor).__name__ == "CLIPSegProcessor" and type(model).__name__ == "CLIPSegForImageSegmentation"
 
@@ -68,7 +69,7 @@ def test_demo_salient_finds_subjects() -> None:
 
 
 def test_demo_salient_is_available_and_small() -> None:
-    assert background_store.DEMO in background_store.available([])
+    assert background_store.DEMO in background_store.BackgroundStore().available()
     assert background_store.DEMO_FILE.stat().st_size < 1_000_000
 
 

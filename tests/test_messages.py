@@ -80,8 +80,8 @@ SENTENCES: dict[str, tuple[Callable[[], None], str]] = {
         lambda: NODE_CLASS_MAPPINGS["CLIPSeg Batch Masking"]().CLIPSeg_images(
             image_a=IMAGE, image_b=IMAGE[:, :32], text_a="a", text_b="b"
         ),
-        "the images have different sizes: [[1, 64, 64, 3], [1, 32, 64, 3]]. Resize them to the same size first, for "
-        "example with 'Upscale Image'.",
+        "the images have different sizes: [[1, 64, 64, 3], [1, 32, 64, 3]]. Resize them to the same size, for example "
+        "with 'Upscale Image'.",
     ),
     "empty input": (
         lambda: outline(torch.zeros(1, 0, 4)),

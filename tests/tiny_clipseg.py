@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import clip_tokenizer as tokenizer
 import torch
-from demo_models import tokenizer
 
 PATCH = 8
 IMAGE_SIZE = 64  # side of the image processor's square output; 352 in the published model

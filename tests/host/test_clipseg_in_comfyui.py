@@ -9,7 +9,7 @@ from pathlib import Path
 import comfyui
 import numpy as np
 import pytest
-from maskwright.models.clipseg_loader import DEMO
+from maskwright.models.clipseg_store import DEMO
 from PIL import Image
 from workflow.engine_interface import NodeFailed
 
