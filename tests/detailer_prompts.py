@@ -142,8 +142,8 @@ class Detailer:
         if whose is None:
             prompt["detail"] = {"class_type": node, "inputs": {**inputs, **linked}}
         else:
-            given = {"whose": whose, "inputs": json.dumps(inputs), **linked}
-            prompt["detail"] = {"class_type": "FixtureDetailWith", "inputs": given}
+            node_inputs = {"whose": whose, "inputs": json.dumps(inputs), **linked}
+            prompt["detail"] = {"class_type": "FixtureDetailWith", "inputs": node_inputs}
         out = {"image": ["detail", 0], "crops": ["detail", 1], "alpha_crops": ["detail", 2], "model": ["model", 0]}
         out |= {"basic_pipe": ["detail", 3], "refiner": ["detail", 4]}
         if hook is not None:
@@ -156,8 +156,8 @@ class Detailer:
         prompt, name = self.prompt(image, mask, **options)
         self.server.queue(prompt)
         with np.load(self.server.base / "output" / name) as saved:
-            told = json.loads(str(saved["told"]))
-            return Detailed(*_numbered(saved, "image"), _numbered(saved, "crop"), _numbered(saved, "alpha"), **told)
+            records = json.loads(str(saved["told"]))
+            return Detailed(*_numbered(saved, "image"), _numbered(saved, "crop"), _numbered(saved, "alpha"), **records)
 
 
 def _numbered(saved: Any, key: str) -> list[torch.Tensor]:
@@ -165,11 +165,11 @@ def _numbered(saved: Any, key: str) -> list[torch.Tensor]:
     return [torch.from_numpy(saved[name]) for name in names]
 
 
-def impact_pack(found: comfyui.ComfyUI) -> Path | None:
+def impact_pack(comfyui_install: comfyui.ComfyUI) -> Path | None:
     """The folder of the Impact Pack: ``IMPACT_PACK_PATH``, or in ComfyUI's custom nodes; None if not installed."""
     folders = [Path(os.environ["IMPACT_PACK_PATH"])] if os.environ.get("IMPACT_PACK_PATH") else []
-    if found.path is not None and (found.path / "custom_nodes").is_dir():
-        folders += sorted((found.path / "custom_nodes").iterdir())
+    if comfyui_install.path is not None and (comfyui_install.path / "custom_nodes").is_dir():
+        folders += sorted((comfyui_install.path / "custom_nodes").iterdir())
     return next((folder for folder in folders if (folder / "modules" / "impact" / "impact_pack.py").is_file()), None)
 
 

@@ -99,13 +99,13 @@ def test_clipseg_sends_one_entry_per_image(pair: tuple, temp: Path) -> None:
         assert torch.equal(one, other)
     entries = sent["ui"][_view.KEY]
     assert len(entries) == 3
-    for entry, picture in zip(entries, image):
+    for entry, each_image in zip(entries, image):
         assert (entry["kind"], entry["size"], entry["bits"], entry["scale"]) == ("selection", [30, 20], 16, 1.0)
         assert entry["settings"] == {
             "text": "cat", "negative_text": "", "resolution": 352, "blur": 1.0, "threshold": 0.2, "dilation_factor": 3,
         }  # fmt: skip
         preview = np.asarray(open_file(temp, entry["picture"])).astype(float)
-        assert np.abs(preview - tensors.to_8bit(picture)).mean() < 12  # JPEG, of noise
+        assert np.abs(preview - tensors.to_8bit(each_image)).mean() < 12  # JPEG, of noise
         halves = open_file(temp, entry["probabilities"])
         assert halves.mode == "L" and halves.height == 2 * halves.width
 
