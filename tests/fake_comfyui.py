@@ -79,7 +79,7 @@ ThreadingHTTPServer(("127.0.0.1", options.port), Answers).serve_forever()
 """
 
 
-def gone(port: int) -> bool:
+def is_port_closed(port: int) -> bool:
     """Whether nothing listens on the port; waits some seconds for a dying server."""
     until = time.monotonic() + 15
     while time.monotonic() < until:
@@ -90,7 +90,7 @@ def gone(port: int) -> bool:
     return False
 
 
-def runs(pid: int) -> bool:
+def is_process_running(pid: int) -> bool:
     """Whether a process is running; zombies are not."""
     try:
         os.kill(pid, 0)
