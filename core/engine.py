@@ -44,7 +44,7 @@ class Host(Protocol):
     def on_device(
         self, model: torch.nn.Module, copy_as: Callable[[torch.nn.Module, torch.dtype], torch.nn.Module]
     ) -> torch.nn.Module:
-        """``model``, or a copy of it by ``copy_as``, on the device for models. Valid until the next call."""
+        """Return ``model``, or a copy made by ``copy_as``, on the device for models. Valid until the next call."""
 
 
 class MaskSource(Protocol):
@@ -119,7 +119,7 @@ class SamplerRun:
         latent: The host's latent: clean ``samples`` ``[B,C,h,w]`` (or with a time axis), and optionally a
             ``noise_mask`` ``[B,y,x]`` of any size, in 0..1, where 1 is sampled.
         noise: A hook's noise, shaped as the samples; None for noise from ``seeds``.
-        custom_sampler: A hook's sampler, used instead of ``sampler_name``; None for none.
+        custom_sampler: A hook's sampler, used instead of ``sampler_name``, or None.
         leave_noise: Stop in mid-schedule and leave the noise of ``end_step`` in the latent.
         resume: The result of an earlier run with ``leave_noise`` that ended at this ``start_step``, opaque to callers.
             The run continues as if only the model had changed: it adds no noise, and outside the noise mask each step

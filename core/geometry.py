@@ -96,7 +96,7 @@ class Box:
 
 
 def compute_crop_region(bbox: Box, crop_factor: float, width: int, height: int) -> Box:
-    """Scale ``bbox`` by ``crop_factor`` around its center, and move the result inside an image of that size.
+    """Scale ``bbox`` by ``crop_factor`` around its center, and move it inside an image of ``width`` x ``height``.
 
     Truncates where the original node did, so that saved workflows keep their crops.
     """

@@ -21,7 +21,7 @@ def threshold(mask: torch.Tensor, level: float) -> torch.Tensor:
 
     Args:
         mask: ``[B,H,W]``.
-        level: 0..1, exclusive.
+        level: 0..1; values equal to it are set to 0.
 
     Raises:
         InputError: ``level`` is not a number in 0..1.
@@ -120,7 +120,7 @@ def _blur_radius(width: int, shorter_side: int) -> int:
 def _fade_at_sides(soft: torch.Tensor, radius: int, fade_sides: Sides) -> torch.Tensor:
     """Subtract from ``soft`` ``[B,H,W]`` its values at ``fade_sides``, weighted by proximity to that side."""
     excess = soft.new_zeros(())
-    for selected, axis, at_end in (
+    for fades, axis, at_end in (
         (fade_sides.left, 2, False),
         (fade_sides.top, 1, False),
         (fade_sides.right, 2, True),
@@ -128,7 +128,7 @@ def _fade_at_sides(soft: torch.Tensor, radius: int, fade_sides: Sides) -> torch.
     ):
         length = soft.shape[axis]
         border = soft.narrow(axis, length - 1 if at_end else 0, 1)
-        if selected and border.any():
+        if fades and border.any():
             distance = torch.arange(1, length + 1, device=soft.device) / (radius + 1)
             weight = 1 - (distance.flip(0) if at_end else distance).clamp(max=1)
             weight = weight.view((1, -1, 1) if axis == 1 else (1, 1, -1))

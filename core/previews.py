@@ -40,7 +40,7 @@ _GREYS = (0, 37, 82, 115, 150, 189, 217, 240, 255)
 
 
 @lru_cache
-def _table(name: str) -> torch.Tensor:
+def _color_table(name: str) -> torch.Tensor:
     """The colors of the 256 steps, ``[256,3]`` float32 in 0..1."""
     if name == "viridis":
         return torch.tensor(list(_VIRIDIS), dtype=torch.float32).view(256, 3) / 255
@@ -72,12 +72,12 @@ def apply_color_map(mask: torch.Tensor, name: str = "viridis") -> torch.Tensor:
     Raises:
         InputError: ``name`` is unknown.
     """
-    return _table(check_choice(name, "color map", COLOR_MAPS)).to(mask.device)[_quantize(mask)]
+    return _color_table(check_choice(name, "color map", COLOR_MAPS)).to(mask.device)[_quantize(mask)]
 
 
 def map_to_greys(mask: torch.Tensor) -> torch.Tensor:
     """Map a mask ``[B,H,W]`` to its brightness in the color map ``greys``, as a mask ``[B,H,W]``."""
-    return _table("greys")[:, 0].to(mask.device)[_quantize(mask)]
+    return _color_table("greys")[:, 0].to(mask.device)[_quantize(mask)]
 
 
 def overlay(image: torch.Tensor, colors: torch.Tensor, opacity: float = 0.5) -> torch.Tensor:

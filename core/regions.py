@@ -82,7 +82,7 @@ FAINT = 0.02  # mask values below this (about 5/255) look black
 
 
 def covers_all_only_by_faint_values(mask: torch.Tensor, regions: Sequence[Region]) -> bool:
-    """Whether a region covers the whole mask only because of values below `FAINT`: usually, the mask's black is not
+    """Whether a region covers the whole mask only because of values below `FAINT`. Usually the mask's black is then not
     quite 0."""
     values = as_mask_batch(mask)[0].cpu()
     whole = Box(0, 0, values.shape[1], values.shape[0])

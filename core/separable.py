@@ -59,7 +59,7 @@ def lanczos_matrix(before: int, after: int, device: torch.device) -> Bands:
     The kernel is sinc(x) sinc(x / 3) (Duchon, *Lanczos Filtering in One and Two Dimensions*, 1979). For downscaling it
     widens with the scale to avoid aliasing. Positions, support and normalization match Pillow's resize of float images.
     """
-    return _banded(*_lanczos_weights(before, after), before, device)
+    return _build_matrix(*_lanczos_weights(before, after), before, device)
 
 
 def _lanczos_weights(before: int, after: int) -> tuple[np.ndarray, np.ndarray]:
@@ -84,7 +84,7 @@ def gaussian_matrix(length: int, radius: int, sigma: float, border: str, device:
         border: How the lines continue beyond both ends, named as in scipy.ndimage: ``reflect`` (1 0 | 0 1 2 ...), or
             ``mirror`` (2 1 | 0 1 2 ...), which needs a ``radius`` less than ``length``.
     """
-    return _banded(*_gaussian_weights(length, radius, sigma, border), length, device)
+    return _build_matrix(*_gaussian_weights(length, radius, sigma, border), length, device)
 
 
 def clear_matrices() -> None:
@@ -108,19 +108,21 @@ def _gaussian_weights(length: int, radius: int, sigma: float, border: str) -> tu
     return lines, np.broadcast_to(weights, lines.shape)
 
 
-def _banded(lines: np.ndarray, weights: np.ndarray, before: int, device: torch.device) -> Bands:
+def _build_matrix(lines: np.ndarray, weights: np.ndarray, before: int, device: torch.device) -> Bands:
     """The matrix for ``before`` input lines. Weights of repeated lines are summed."""
-    return _sparse(lines, weights, before) if device.type == "cpu" else _blocks(lines, weights, before, device)
+    return (
+        _build_sparse(lines, weights, before) if device.type == "cpu" else _build_blocks(lines, weights, before, device)
+    )
 
 
-def _sparse(lines: np.ndarray, weights: np.ndarray, before: int) -> Bands:
+def _build_sparse(lines: np.ndarray, weights: np.ndarray, before: int) -> Bands:
     after, taps = lines.shape
     rows = np.repeat(np.arange(after), taps)
     entries = weights.ravel().astype(np.float32), (rows, lines.ravel())
     return import_scipy("sparse").csr_matrix(entries, shape=(after, before))
 
 
-def _blocks(lines: np.ndarray, weights: np.ndarray, before: int, device: torch.device) -> Blocks:
+def _build_blocks(lines: np.ndarray, weights: np.ndarray, before: int, device: torch.device) -> Blocks:
     after = len(lines)
     size = min(_BLOCK, after)
     tops = range(0, after, size)

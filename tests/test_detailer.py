@@ -125,7 +125,7 @@ def test_pictures_with_a_spread_end_where_the_probability_flow_ends(denoise: flo
     start, _, total = schedule(400, denoise, 0)
     sigma = sigmas(total)[start].item()
     for i in range(cycle):
-        x = model.ends_at(x + sigma * noise_for(x, (11 + i,)), sigma)
+        x = model.flow_end(x + sigma * noise_for(x, (11 + i,)), sigma)
     expected = vae.decode(x).clamp(0, 1)
     assert (result.crops[0] - expected).abs().max() < 0.03
     assert (result.crops[0] - expected).abs().mean() < 0.004

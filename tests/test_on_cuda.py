@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from collections.abc import Callable
 
 import maskwright
@@ -95,6 +97,13 @@ def test_device_rejects_mixed_tensors(cuda: torch.device, operation: Callable) -
     on_cpu = random_values(4, 4)
     with pytest.raises((RuntimeError, TypeError)):
         operation(on_cpu, on_cpu.to(cuda))
+
+
+def test_fake_cuda_skips_unknown_torch_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "fake_cuda", raising=False)
+    monkeypatch.setattr(torch, "__version__", "2.99.0+cpu")
+    with pytest.raises(pytest.skip.Exception, match=r"knows torch 2\.11 to .*, not 2\.99"):
+        importlib.import_module("fake_cuda")
 
 
 def test_device_allows_valid_mixes(cuda: torch.device) -> None:

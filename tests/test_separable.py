@@ -63,8 +63,8 @@ def test_filter_lines_blocks_match_sparse(before: int, after: int, radius: int) 
         separable._gaussian_weights(before, min(radius, before - 1), 10.0, "mirror"),
         separable._gaussian_weights(before, radius, 10.0, "reflect"),
     ):
-        blocks = separable.filter_lines(values, separable._blocks(lines, weights, before, CPU))
-        sparse = separable.filter_lines(values, separable._sparse(lines, weights, before))
+        blocks = separable.filter_lines(values, separable._build_blocks(lines, weights, before, CPU))
+        sparse = separable.filter_lines(values, separable._build_sparse(lines, weights, before))
         torch.testing.assert_close(blocks, sparse, atol=1e-5, rtol=0)
 
 

@@ -39,7 +39,7 @@ _IMAGE_CACHE = TensorCache(64_000_000)
 logger = logging.getLogger(__name__)
 
 
-def _unusable(problem: str) -> InputError:
+def _invalid_model(problem: str) -> InputError:
     return InputError(problem, "Use a CLIPSeg processor and model as loaded by transformers", code="CLIPSeg model")
 
 
@@ -51,14 +51,14 @@ def check_clipseg_model(value: object, name: str = "clipseg_model") -> tuple:
     """
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         length = f" of length {len(value)}" if isinstance(value, (tuple, list)) else ""
-        raise _unusable(f"{name} is of type {type(value).__name__}{length}, not a pair (processor, model)")
+        raise _invalid_model(f"{name} is of type {type(value).__name__}{length}, not a pair (processor, model)")
     processor, model = value
     for part, role, attributes in (
         (processor, "processor", ("tokenizer", "image_processor")),
         (model, "model", ("clip", "decoder", "extract_layers", "get_conditional_embeddings")),
     ):
         if not all(hasattr(part, attribute) for attribute in attributes):
-            raise _unusable(f"the {role} in {name} is of type {type(part).__name__}, not a CLIPSeg {role}")
+            raise _invalid_model(f"the {role} in {name} is of type {type(part).__name__}, not a CLIPSeg {role}")
     return processor, model
 
 
@@ -94,34 +94,36 @@ class ImageSettings:
             InputError: A setting is invalid.
         """
         size = getattr(processor, "size", None) or model_size
-        size = size if isinstance(size, Real) else _first(size, "height", "shortest_edge")
+        size = size if isinstance(size, Real) else _get_first(size, "height", "shortest_edge")
         resample = getattr(processor, "resample", 2)
         resample = getattr(resample, "value", resample)
         if not isinstance(resample, Hashable):
-            raise _unusable(f"the CLIPSeg processor's resample is {describe(resample)}, not a resize filter")
+            raise _invalid_model(f"the CLIPSeg processor's resample is {describe(resample)}, not a resize filter")
         # Pillow's numbers or torchvision's names
         filters = {0: "nearest", "nearest": "nearest", 2: "bilinear", "bilinear": "bilinear"}
         normalizes = getattr(processor, "do_normalize", True)
         mean, std = (processor.image_mean, processor.image_std) if normalizes else ((0.0,) * 3, (1.0,) * 3)
         return cls(
-            size=int(_setting(size, "size", 1, _MAX_SIDE)),
+            size=int(_parse_setting(size, "size", 1, _MAX_SIDE)),
             filter=filters.get(resample, "bicubic"),
-            factor=_setting(getattr(processor, "rescale_factor", None) or 1 / 255, "rescale_factor", _MIN_DIVISOR),
-            mean=_three_settings(mean, "image_mean"),
-            std=_three_settings(std, "image_std", _MIN_DIVISOR),
+            factor=_parse_setting(
+                getattr(processor, "rescale_factor", None) or 1 / 255, "rescale_factor", _MIN_DIVISOR
+            ),
+            mean=_parse_three_settings(mean, "image_mean"),
+            std=_parse_three_settings(std, "image_std", _MIN_DIVISOR),
         )
 
 
-def _setting(value: object, name: str, low: float = -_MAX_SETTING, high: float = _MAX_SETTING) -> float:
+def _parse_setting(value: object, name: str, low: float = -_MAX_SETTING, high: float = _MAX_SETTING) -> float:
     if isinstance(value, Real) and low <= value <= high:
         return float(value)
-    raise _unusable(f"the CLIPSeg processor's {name} is {describe(value)}, not a number from {low:g} to {high:g}")
+    raise _invalid_model(f"the CLIPSeg processor's {name} is {describe(value)}, not a number from {low:g} to {high:g}")
 
 
-def _three_settings(values: object, name: str, low: float = -_MAX_SETTING) -> tuple[float, ...]:
+def _parse_three_settings(values: object, name: str, low: float = -_MAX_SETTING) -> tuple[float, ...]:
     if not hasattr(values, "__len__") or len(values) != 3:
-        raise _unusable(f"the CLIPSeg processor's {name} is {describe(values)}, not three numbers")
-    return tuple(_setting(value, name, low) for value in values)
+        raise _invalid_model(f"the CLIPSeg processor's {name} is {describe(values)}, not three numbers")
+    return tuple(_parse_setting(value, name, low) for value in values)
 
 
 class Segmenter:
@@ -143,7 +145,7 @@ class Segmenter:
         self._vision = model.clip.vision_model
         layers = len(self._vision.encoder.layers)
         if not all(0 <= layer < layers for layer in model.extract_layers):
-            raise _unusable(
+            raise _invalid_model(
                 f"clipseg_model reads the vision layers {list(model.extract_layers)} (from 0) but has only {layers}"
             )
         self.patch = int(self._vision.embeddings.patch_embedding.stride[0])
@@ -244,8 +246,8 @@ def _run_layer(layer: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:
     return result[0] if isinstance(result, tuple) else result
 
 
-def _first(size: object, *names: str) -> int:
-    """The first of ``names`` that a size has. It is a dict, or a dict-like object of transformers."""
+def _get_first(size: object, *names: str) -> int:
+    """The first of ``names`` that is in ``size``, a dict or a dict-like object of transformers."""
     for name in names:
         value = size.get(name) if isinstance(size, dict) else getattr(size, name, None)
         if value:

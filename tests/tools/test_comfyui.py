@@ -13,7 +13,7 @@ from pathlib import Path
 import comfyui
 import find_comfyui
 import pytest
-from fake_comfyui import gone, posix_only, runs
+from fake_comfyui import is_port_closed, is_process_running, posix_only
 from workflow.engine_interface import BadWorkflow, NodeFailed, OutputFile
 from workflow_cases import TOOLS
 
@@ -24,7 +24,7 @@ def test_queue_runs_a_prompt_and_the_block_ends_the_server(fake_comfyui: Callabl
         assert (linked / "__init__.py").is_file()
         result = server.queue({"4": {"class_type": "N", "inputs": {}}})
         assert result.files == [OutputFile("4", server.base / "output/s/a.png", "output", "s")]
-    assert gone(server.port)
+    assert is_port_closed(server.port)
     assert not server.base.exists()
     assert (comfyui.ROOT / "__init__.py").is_file()  # the link was removed, not what it points at
 
@@ -33,10 +33,10 @@ def test_queue_runs_a_prompt_and_the_block_ends_the_server(fake_comfyui: Callabl
 def test_stop_ends_children_after_an_exception(fake_comfyui: Callable) -> None:
     with pytest.raises(ZeroDivisionError), comfyui.Server(fake_comfyui("works"), cpu=True) as server:
         child = int((server.base / "child").read_text())
-        assert runs(child)
+        assert is_process_running(child)
         raise ZeroDivisionError
-    assert gone(server.port)
-    assert not runs(server_child := child), server_child
+    assert is_port_closed(server.port)
+    assert not is_process_running(server_child := child), server_child
 
 
 @posix_only
@@ -58,11 +58,13 @@ def test_server_ends_when_its_parent_is_killed(fake_comfyui: Callable, tmp_path:
         child = int((Path(base) / "child").read_text())
         parent.send_signal(number)
         parent.wait(20)
-    assert gone(int(port))
+    assert is_port_closed(int(port))
     until = time.monotonic() + 10
-    while (runs(int(pid)) or runs(child) or Path(base).exists()) and time.monotonic() < until:
+    while (
+        is_process_running(int(pid)) or is_process_running(child) or Path(base).exists()
+    ) and time.monotonic() < until:
         time.sleep(0.1)
-    assert (runs(int(pid)), runs(child), Path(base).exists()) == (False, False, False)
+    assert (is_process_running(int(pid)), is_process_running(child), Path(base).exists()) == (False, False, False)
 
 
 def test_start_shows_the_log_of_a_server_that_dies(fake_comfyui: Callable) -> None:

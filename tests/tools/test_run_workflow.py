@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import run_workflow
-from fake_comfyui import posix_only, runs
+from fake_comfyui import is_process_running, posix_only
 from workflow_cases import TOOLS, load
 
 
@@ -86,7 +86,7 @@ def test_script_ends_comfyui_on_a_signal(fake_comfyui: Callable, tmp_path: Path,
     assert parent.returncode == run_workflow.INTERRUPTED
     assert "Traceback" not in err
     assert err.endswith("stopped\n")
-    assert not runs(pid)
+    assert not is_process_running(pid)
     assert list(scratch.iterdir()) == []
 
 
