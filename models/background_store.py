@@ -1,49 +1,95 @@
-"""Models for background removal: which there are, and where their files lie. What loads them is `background`."""
+"""Finds models for background removal. Each is one file: ONNX for rembg, a checkpoint for MODNet."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..core.engine import Progress
 from ..core.errors import InputError, ModelError
-from . import catalog, weights
+from . import catalog, download
+from .store import LocalModel, ModelStore, is_unicode, quote
 
 DEMO = "demo: salient object (bundled)"
 DEMO_FILE = Path(__file__).resolve().parent / "demo" / "salient.onnx"
-FOLDER_KIND = "rembg"  # ComfyUI's models folder for these: listed, searched first, and where downloads go
-OTHER_FOLDER_KINDS = ("onnx",)  # folders that hold models of all sorts: only known names are looked for
+OTHER_KINDS = ("onnx",)  # ComfyUI's folders with models of all kinds, where only published models are searched
 
 
-@dataclass(frozen=True)
-class Found:
-    """A model's file on this computer.
+class BackgroundStore(ModelStore):
+    """Models for background removal.
 
-    Attributes:
-        name: What the user chose.
-        path: Where the file is.
-        model: What the catalogue says of it; None for a file of the user's own.
+    Published models are searched in the folders, and where rembg keeps its own (``U2NET_HOME``, ``REMBG_HOME``,
+    ``~/.u2net``, ``~/.rembg``), under rembg's name and under the name of the published file. The user's own ONNX files
+    are searched in ``folders`` and below.
     """
 
-    name: str
-    path: Path
-    model: catalog.Model | None
+    KINDS = ("rembg",)
+
+    def available(self) -> list[str]:
+        published = {name for model in catalog.BACKGROUND.values() for name in _file_names(model)}
+        own = [name for name in _own_files(self.folders) if name not in published]
+        return [*catalog.BACKGROUND, *sorted(own, key=str.casefold), *([DEMO] if DEMO_FILE.is_file() else [])]
+
+    def locate(self, name: str) -> LocalModel | None:
+        if name == DEMO:
+            return LocalModel(name, DEMO_FILE, None) if os.path.isfile(DEMO_FILE) else None
+        model = published_model(name)
+        if model is None:
+            return LocalModel(name, self._own_file(name), None)
+        for folder, file in self._places(model):
+            if os.path.isfile(folder / file):
+                return LocalModel(name, folder / file, model)
+        return None
+
+    def find(self, name: str) -> LocalModel:
+        local = self.locate(name)
+        if local is not None:
+            return local
+        model = published_model(name)
+        if model is None:
+            raise ModelError(f"{DEMO} is not there: {DEMO_FILE} is missing", "Install this node pack again")
+        folder = self.download_folder()
+        download.download_missing(model, folder, self.progress)
+        return LocalModel(name, folder / model.files[0].name, model)
+
+    def not_on_disk(self) -> list[catalog.Model]:
+        # Lists each folder once for all models: this runs whenever the editor asks for the node.
+        listings: dict[Path, frozenset[str]] = {}
+
+        def exists(folder: Path, file: str) -> bool:
+            if folder not in listings:
+                try:
+                    listings[folder] = frozenset(os.listdir(folder))
+                except OSError:  # missing or unreadable
+                    listings[folder] = frozenset()
+            return file.partition("/")[0] in listings[folder] and os.path.isfile(folder / file)
+
+        models = catalog.BACKGROUND.values()
+        return [model for model in models if not any(exists(*place) for place in self._places(model))]
+
+    def _places(self, model: catalog.Model) -> Iterator[tuple[Path, str]]:
+        """Where a published model may be, best first: a folder, and the file's name in it, written with ``/``."""
+        for folder in (*self.folders, *self.other_folders):
+            yield from ((folder, name) for name in _file_names(model))
+        file = model.files[0].name
+        for home in _rembg_homes():
+            yield home, file
+            yield home, f"models/{Path(file).stem}/{file}"
+
+    def _own_file(self, name: object) -> Path:
+        # Compared with existing names, never joined to a path, so no name leads out of the folders.
+        for own_name, path in _own_files(self.folders).items():
+            if name in (own_name, own_name.removesuffix(".onnx")):
+                return path
+        raise InputError(
+            f"model is {quote(name)}, which is not a background removal model",
+            f"Choose one of: {', '.join(self.available())}; or put an ONNX file of that name into "
+            f"{self.folders[0] if self.folders else 'models/rembg'}",
+        )
 
 
-def available(folders: Sequence[Path]) -> list[str]:
-    """Names for a list to choose from: the known models, the user's own ONNX files in ``folders``, the demo model.
-
-    Reads only the names of files; loads and fetches nothing. Skips what cannot be read.
-    """
-    known = {name for model in catalog.BACKGROUND.values() for name in _names_of(model)}
-    own = {name for name in _own_files(folders) if name not in known}
-    return [*catalog.BACKGROUND, *sorted(own, key=str.casefold), *([DEMO] if DEMO_FILE.is_file() else [])]
-
-
-def known(name: object) -> catalog.Model | None:
-    """The catalogue's model of that name, whether the name is ours or rembg's; None where it has none."""
+def published_model(name: object) -> catalog.Model | None:
+    """The catalog's model with that name, ours or rembg's; None if there is none."""
     if not isinstance(name, str):
         return None
     if name in catalog.BACKGROUND:
@@ -51,96 +97,15 @@ def known(name: object) -> catalog.Model | None:
     return next((model for model in catalog.REMBG.values() if catalog.rembg_name(model) == name), None)
 
 
-def where(name: str, folders: Sequence[Path] = (), elsewhere: Sequence[Path] = ()) -> Path | None:
-    """The file of the model called ``name`` on this computer, None where it is not there. Fetches nothing.
-
-    Raises:
-        InputError: There is no model of that name.
-    """
-    if name == DEMO:
-        return DEMO_FILE if os.path.isfile(DEMO_FILE) else None
-    model = known(name)
-    if model is None:
-        return _own_file(name, [Path(folder) for folder in folders])
-    paths = (folder / name for folder, name in _places(model, folders, elsewhere))
-    return next((path for path in paths if os.path.isfile(path)), None)
-
-
-def not_on_disk(folders: Sequence[Path] = (), elsewhere: Sequence[Path] = ()) -> list[catalog.Model]:
-    """The known models of which `where` finds no file, in the catalogue's order.
-
-    Lists each folder once, however many models there are: this runs whenever the editor asks for the node.
-    """
-    listed: dict[Path, frozenset[str]] = {}
-
-    def is_there(folder: Path, name: str) -> bool:
-        if folder not in listed:
-            try:
-                listed[folder] = frozenset(os.listdir(folder))
-            except OSError:  # is not there, or may not be read
-                listed[folder] = frozenset()
-        return name.partition("/")[0] in listed[folder] and os.path.isfile(folder / name)
-
-    return [
-        model
-        for model in catalog.BACKGROUND.values()
-        if not any(is_there(folder, name) for folder, name in _places(model, folders, elsewhere))
-    ]
-
-
-def find(
-    name: str,
-    folders: Sequence[Path] = (),
-    elsewhere: Sequence[Path] = (),
-    progress: Callable[[int], Progress] | None = None,
-) -> Found:
-    """The file of the model called ``name``, downloaded where it is nowhere.
-
-    Known models are looked for in ``folders``, in ``elsewhere``, and where rembg keeps its own (``U2NET_HOME``,
-    ``REMBG_HOME``, ``~/.u2net``, ``~/.rembg``), under rembg's name and under the name of the published file.
-
-    Args:
-        name: One of `available`.
-        folders: ComfyUI's ``models/rembg``. A download goes into the first, and into the user's cache folder where
-            there are none.
-        elsewhere: More folders to look in.
-        progress: Called with the bytes of a download, where there is one. See `weights.download_missing`.
-
-    Raises:
-        InputError: There is no model of that name.
-        ModelError: It is not on this computer and cannot be downloaded.
-    """
-    folders = [Path(folder) for folder in folders] or [weights.default_folder(FOLDER_KIND)]
-    model, path = known(name), where(name, folders, elsewhere)
-    if path is None and model is None:
-        raise ModelError(f"{DEMO} is not there: {DEMO_FILE} is missing", "Install this node pack again")
-    if path is None:
-        weights.download_missing(model, folders[0], progress)
-        path = folders[0] / model.files[0].name
-    return Found(name, path, model)
-
-
-def _own_file(name: object, folders: Sequence[Path]) -> Path:
-    # Compared with what is there, never joined to a path, so no name leads out of the folders.
-    for found, path in _own_files(folders).items():
-        if name in (found, found.removesuffix(".onnx")):
-            return path
-    raise InputError(
-        f"model is {weights.quote(name)}, which is not a background removal model",
-        f"Choose one of: {', '.join(available(folders))}; or put an ONNX file of that name into "
-        f"{folders[0] if folders else 'models/rembg'}",
-    )
-
-
 def _own_files(folders: Sequence[Path]) -> dict[str, Path]:
-    """The ONNX files in ``folders`` and below, by their names there, written with ``/``; the first of a name counts."""
+    """The ONNX files in ``folders`` and below, by their relative names with ``/``. The first of a name counts."""
     own: dict[str, Path] = {}
-    for folder in folders:
-        for below, files in _folders_below(Path(folder)):
+    for top in folders:
+        for folder, files in _folders_below(top):
             for file in files:
-                path = below / file
-                name = path.relative_to(folder).as_posix()
-                if file.endswith(".onnx") and os.path.isfile(path) and weights.is_unicode(name):
+                path = folder / file
+                name = path.relative_to(top).as_posix()
+                if file.endswith(".onnx") and os.path.isfile(path) and is_unicode(name):
                     own.setdefault(name, path)
     return own
 
@@ -166,8 +131,8 @@ def _folders_below(top: Path) -> Iterator[tuple[Path, list[str]]]:
         starts = [each for each in inner if os.path.realpath(each) not in visited]
 
 
-def _names_of(model: catalog.Model) -> list[str]:
-    """The names under which a model's file may lie in a folder, best first."""
+def _file_names(model: catalog.Model) -> list[str]:
+    """The names that a model's file may have in a folder, best first."""
     file = model.files[0].name
     stem, dot, suffix = file.rpartition(".")
     published = model.files[0].url.rpartition("/")[2]
@@ -175,18 +140,8 @@ def _names_of(model: catalog.Model) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _places(model: catalog.Model, folders: Sequence[Path], elsewhere: Sequence[Path]) -> Iterator[tuple[Path, str]]:
-    """Where a model's file may be, best first: a folder, and the file's name in it, written with ``/``."""
-    for folder in (*folders, *elsewhere):
-        yield from ((Path(folder), name) for name in _names_of(model))
-    file = model.files[0].name
-    for home in _rembg_homes():
-        yield home, file
-        yield home, f"models/{Path(file).stem}/{file}"
-
-
 def _rembg_homes() -> list[Path]:
-    """Where the versions of rembg keep their files, as its ``BaseSession`` works it out."""
+    """Where the versions of rembg keep their files, in the order of its ``BaseSession``."""
     data = os.environ.get("XDG_DATA_HOME")
     homes = [
         os.environ.get("U2NET_HOME"),

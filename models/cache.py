@@ -1,4 +1,4 @@
-"""A bounded, thread-safe cache for things that are slow to load and large to hold. It knows no model."""
+"""A bounded, thread-safe cache for loaded models, and the keys for their files."""
 
 from __future__ import annotations
 
@@ -6,25 +6,44 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Generic, TypeVar
+
+from ..core.errors import ModelError
+from .files import machine_error
 
 T = TypeVar("T")
 
 
-class ModelCache(Generic[T]):
-    """Keeps the ``capacity`` values that were used last; loads each of them once.
+def file_key(path: Path) -> tuple:
+    """A cache key for what was loaded from a file: it changes when the file is replaced.
 
-    - Many threads that ask for one key at the same time cause one load; the others wait for it.
-    - Different keys load at the same time. So for a moment there can be more values in memory than ``capacity``.
-    - A load that fails leaves nothing behind. The threads that waited for it get the same error; whoever asks
-      later starts a new load.
+    Raises:
+        ModelError: The file is gone or not readable.
+        MemoryError: Not enough memory.
+    """
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise machine_error(path, error) or ModelError(
+            f"{path} cannot be read ({error.strerror or error})", "Put the file back, or choose another model"
+        ) from error
+    return path.resolve(), stat.st_mtime_ns, stat.st_size
+
+
+class ModelCache(Generic[T]):
+    """Keeps the ``capacity`` most recently used values, and loads each of them once.
+
+    - If several threads ask for one key at the same time, one loads it and the others wait.
+    - Different keys load at the same time, so memory may briefly hold more than ``capacity`` values.
+    - A failed load leaves nothing behind. Waiting threads get the same error; a later call starts a new load.
     - An interrupt (a ``BaseException`` that is no ``Exception``) is meant for the thread that it hits: it passes
-      through there, and one of those that waited starts the load again.
+      through there, and one of the waiting threads starts the load again.
 
     Args:
-        capacity: How many values are kept, 1 or more.
-        on_evict: Called as ``on_evict(key, value)``, outside the lock, for a value that was just dropped. Whoever
-            got the value before may still use it.
+        capacity: The number of values to keep, 1 or more.
+        on_evict: Called as ``on_evict(key, value)``, outside the lock, for each dropped value. Callers that got the
+            value before may still use it.
 
     Raises:
         ValueError: ``capacity`` is below 1.
@@ -40,11 +59,11 @@ class ModelCache(Generic[T]):
         self._loads: dict[Hashable, _Load] = {}
 
     def get(self, key: Hashable, load: Callable[[], T]) -> T:
-        """The value of ``key``, from ``load()`` where it is not held.
+        """The value of ``key``, from ``load()`` if it is not cached.
 
         Raises:
-            RuntimeError: ``load`` asks this cache for the very key that it is loading.
-            Exception: Whatever ``load`` raises, here or in the thread that was waited for.
+            RuntimeError: ``load`` asks this cache for the key that it is loading.
+            Exception: Any error of ``load``, in this thread or in the one that loads.
         """
         while True:
             with self._lock:
@@ -60,11 +79,11 @@ class ModelCache(Generic[T]):
             try:
                 return running.future.result()
             except _Abandoned:
-                continue  # the thread that loaded was interrupted; perhaps it is our turn now
+                continue  # the loading thread was interrupted; perhaps it is our turn now
         return self._load(key, load, mine)
 
     def clear(self) -> None:
-        """Drop every value. Loads that are running go on, and their values are kept."""
+        """Drop all values. Running loads go on, and their values are cached."""
         with self._lock:
             dropped = list(self._values.items())
             self._values.clear()
@@ -88,7 +107,7 @@ class ModelCache(Generic[T]):
             raise
         dropped = []
         with self._lock:
-            # In one step, so that nobody can come between and find neither the load nor the value.
+            # In one step, so that no thread finds neither the load nor the value.
             del self._loads[key]
             self._values[key] = value
             while len(self._values) > self.capacity:
@@ -104,7 +123,7 @@ class ModelCache(Generic[T]):
 
 
 class _Load:
-    """A load that is running: who runs it, and where its result will be."""
+    """A running load: its thread, and its result."""
 
     def __init__(self) -> None:
         self.thread = threading.get_ident()
@@ -112,4 +131,4 @@ class _Load:
 
 
 class _Abandoned(Exception):
-    """The load ended without a value and without an error that would concern those who wait."""
+    """The load was interrupted; waiting threads may try again."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..core.text.query import MAX_RESOLUTION, RESOLUTION, RESOLUTION_STEP
 from ..models import catalog
-from ..models.clipseg_loader import DEFAULT
+from ..models.clipseg_store import DEFAULT
 from ._widgets import integer, socket, text
 
 IMAGES = socket("IMAGE", "The images to search, of any size. Transparency is ignored.")

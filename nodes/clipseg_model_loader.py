@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from ..models import catalog
-from ..models import clipseg_loader as clipseg_models
+from ..models.clipseg_store import DEFAULT, DEMO
 from . import _text_engine
 from ._widgets import TableNode, choice
 
 
 def _available() -> list[str]:
-    return clipseg_models.available(_text_engine.folders())
+    return _text_engine.store().available()
 
 
 def _labels() -> dict[str, str]:
     """Labels for list entries whose name alone does not say enough."""
-    labels = {clipseg_models.DEMO: "demo (shapes only)"}
-    if clipseg_models.where(clipseg_models.DEFAULT, _text_engine.folders()) is None:
-        labels[clipseg_models.DEFAULT] = catalog.download_label(catalog.CLIPSEG)
-    return labels
+    downloads = {model.name: catalog.download_label(model) for model in _text_engine.store().not_on_disk()}
+    return {DEMO: "demo (shapes only)", **downloads}
 
 
 class CLIPSegModelLoader(TableNode):
@@ -44,7 +42,7 @@ class CLIPSegModelLoader(TableNode):
         "required": {
             "model": choice(
                 _available,
-                default=clipseg_models.DEFAULT,
+                default=DEFAULT,
                 option_labels=_labels,
                 tooltip="The published model, or one of the folders in models/clipseg. An arrow and a size mean that "
                 "the model is downloaded on first use.",

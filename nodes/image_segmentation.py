@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
 from ..core import checks
 from ..core.cutout.remove import remove_background
 from ..core.cutout.trimap import MattingSettings
-from ..models import background_models, background_store, catalog
+from ..core.engine import Progress
+from ..models import background_models, catalog
+from ..models.background_store import DEMO, OTHER_KINDS, BackgroundStore
 from . import _host as host
 from . import _view
 from ._widgets import TableNode, choice, integer, socket
@@ -15,23 +17,20 @@ from ._widgets import TableNode, choice, integer, socket
 SWITCH = ("true", "false")
 
 
-def _folders() -> list[Path]:
-    return host.model_folders(background_store.FOLDER_KIND)
-
-
-def _other_folders() -> list[Path]:
-    return [folder for kind in background_store.OTHER_FOLDER_KINDS for folder in host.model_folders(kind)]
+def _store(progress: Callable[[int], Progress] | None = None) -> BackgroundStore:
+    folders = [folder for kind in BackgroundStore.KINDS for folder in host.model_folders(kind)]
+    other_folders = [folder for kind in OTHER_KINDS for folder in host.model_folders(kind)]
+    return BackgroundStore(folders, other_folders, progress)
 
 
 def _available() -> list[str]:
-    return background_store.available(_folders())
+    return _store().available()
 
 
 def _labels() -> dict[str, str]:
     """Labels for list entries whose name alone does not say enough."""
-    downloads = background_store.not_on_disk(_folders(), _other_folders())
-    labels = {model.name: catalog.download_label(model) for model in downloads}
-    return {**labels, background_store.DEMO: "demo (bundled)"}
+    downloads = {model.name: catalog.download_label(model) for model in _store().not_on_disk()}
+    return {**downloads, DEMO: "demo (bundled)"}
 
 
 class ImageSegmentation(TableNode):
@@ -150,18 +149,9 @@ class ImageSegmentation(TableNode):
         host.call_on_unload(background_models.release)
         view = _view.View(extra_pnginfo)
         view.begin(_view.LOADING)
-        source = background_models.load(
-            model,
-            _folders(),
-            _other_folders(),
-            host.device(),
-            host.on_device,
-            view.download_progress,
-            host.unload_host_models,
-        )
-        cutouts, masks = remove_background(
-            images, source, settings, clean, host.ComfyHost(host.unload_host_models), view.begin
-        )
+        comfyui = host.ComfyHost(host.unload_host_models)
+        source = background_models.load(model, _store(view.download_progress), host.device(), comfyui)
+        cutouts, masks = remove_background(images, source, settings, clean, comfyui, view.begin)
         view.comparison(images, cutouts)
         return view.answer((cutouts, masks), kind="comparison")
 

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 from maskwright.core.errors import InputError, ModelError
-from maskwright.models import background_store, catalog, weights
+from maskwright.models import background_store, catalog, download
+from maskwright.models.background_store import BackgroundStore
 from maskwright.models.catalog import RemoteFile
-from test_weights import CONTENT, Server, server  # noqa: F401 - the fixture
+from maskwright.models.store import LocalModel, quote
+from test_download import CONTENT, Server, server  # noqa: F401 - the fixture
 
 OLD_NAMES = [
     "u2net",
@@ -37,9 +39,9 @@ def no_demo(isolated_model_dirs: None, tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """ComfyUI's models/rembg."""
-    made = tmp_path / "models" / "rembg"
-    made.mkdir(parents=True)
-    return made
+    folder = tmp_path / "models" / "rembg"
+    folder.mkdir(parents=True)
+    return folder
 
 
 def touch(path: Path) -> Path:
@@ -51,8 +53,8 @@ def touch(path: Path) -> Path:
 # Names
 
 
-def test_saved_files_find_their_names_first() -> None:
-    listed = background_store.available([])
+def test_available_starts_with_the_names_of_saved_workflows() -> None:
+    listed = BackgroundStore([]).available()
     assert listed[:9] == OLD_NAMES
     assert listed[9:] == [
         "birefnet-general",
@@ -66,33 +68,33 @@ def test_saved_files_find_their_names_first() -> None:
     ]
 
 
-def test_files_of_the_users_own_are_listed_and_found(folder: Path, tmp_path: Path) -> None:
+def test_available_lists_own_files(folder: Path, tmp_path: Path) -> None:
     second = tmp_path / "second"
     files = {name: touch(folder / name) for name in ("mine.onnx", "sub/other.onnx", "Zebra.onnx")}
     files["late.onnx"] = touch(second / "late.onnx")
     touch(second / "mine.onnx")  # of the same name as one before it
     touch(folder / "notes.txt")
     folders = [folder, second, tmp_path / "not there"]
-    listed = background_store.available(folders)
+    listed = BackgroundStore(folders).available()
     assert listed[len(catalog.BACKGROUND) :] == ["late.onnx", "mine.onnx", "sub/other.onnx", "Zebra.onnx"]
     for name, path in files.items():
-        assert background_store.find(name, folders) == background_store.Found(name, path, None)
-    assert background_store.find("mine", folders).path == files["mine.onnx"]
+        assert BackgroundStore(folders).find(name) == LocalModel(name, path, None)
+    assert BackgroundStore(folders).find("mine").path == files["mine.onnx"]
 
 
-def test_files_of_known_models_are_not_listed_a_second_time(folder: Path) -> None:
+def test_available_lists_files_of_published_models_once(folder: Path) -> None:
     for name in ("u2net.onnx", "isnet-anime.onnx", "isnetis.onnx", "BiRefNet-DIS-epoch_590.onnx", "u2net/u2net.onnx"):
         touch(folder / name)
-    assert background_store.available([folder]) == list(catalog.BACKGROUND)
+    assert BackgroundStore([folder]).available() == list(catalog.BACKGROUND)
 
 
-def test_the_demo_model_is_offered_where_it_is(folder: Path) -> None:
-    assert background_store.DEMO not in background_store.available([folder])
+def test_available_lists_the_demo_model_if_it_exists(folder: Path) -> None:
+    assert background_store.DEMO not in BackgroundStore([folder]).available()
     with pytest.raises(ModelError, match="Install this node pack again"):
-        background_store.find(background_store.DEMO, [folder])
+        BackgroundStore([folder]).find(background_store.DEMO)
     touch(background_store.DEMO_FILE)
-    assert background_store.available([folder])[-1] == background_store.DEMO
-    assert background_store.find(background_store.DEMO).path == background_store.DEMO_FILE
+    assert BackgroundStore([folder]).available()[-1] == background_store.DEMO
+    assert BackgroundStore().find(background_store.DEMO).path == background_store.DEMO_FILE
 
 
 def test_available_follows_links_to_folders(folder: Path, tmp_path: Path) -> None:
@@ -100,10 +102,10 @@ def test_available_follows_links_to_folders(folder: Path, tmp_path: Path) -> Non
     touch(tmp_path / "drive" / "my.onnx")
     touch(tmp_path / "drive" / "deep" / "other.onnx")
     (folder / "linked").symlink_to(tmp_path / "drive")
-    own = background_store.available([folder])[len(catalog.BACKGROUND) :]
+    own = BackgroundStore([folder]).available()[len(catalog.BACKGROUND) :]
     assert own == ["linked/deep/other.onnx", "linked/my.onnx", "real/one.onnx"]
-    assert background_store.find("linked/my.onnx", [folder]).path == folder / "linked" / "my.onnx"
-    assert background_store.find("my", [tmp_path / "drive"]).path == tmp_path / "drive" / "my.onnx"
+    assert BackgroundStore([folder]).find("linked/my.onnx").path == folder / "linked" / "my.onnx"
+    assert BackgroundStore([tmp_path / "drive"]).find("my").path == tmp_path / "drive" / "my.onnx"
 
 
 def test_available_searches_cyclic_links_once(folder: Path, tmp_path: Path) -> None:
@@ -116,17 +118,17 @@ def test_available_searches_cyclic_links_once(folder: Path, tmp_path: Path) -> N
     (folder / "other").symlink_to(tmp_path / "other")
     (tmp_path / "through a link").symlink_to(folder)
     for place in (folder, tmp_path / "through a link"):
-        own = background_store.available([place])[len(catalog.BACKGROUND) :]
+        own = BackgroundStore([place]).available()[len(catalog.BACKGROUND) :]
         assert own == ["other/two.onnx", "z/one.onnx"]
 
 
-def test_available_skips_what_is_not_a_file(folder: Path) -> None:
+def test_available_skips_non_files(folder: Path) -> None:
     touch(folder / "mine.onnx")
     (folder / "folder.onnx").mkdir()
     (folder / "dangling.onnx").symlink_to(folder / "gone")
     os.mkfifo(folder / "pipe.onnx")
     touch(folder / os.fsdecode(b"not text \xff.onnx"))
-    assert background_store.available([folder])[len(catalog.BACKGROUND) :] == ["mine.onnx"]
+    assert BackgroundStore([folder]).available()[len(catalog.BACKGROUND) :] == ["mine.onnx"]
 
 
 def test_available_skips_unreadable_folders(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,9 +145,9 @@ def test_available_skips_unreadable_folders(folder: Path, tmp_path: Path, monkey
             return real(path, *arguments, **others)
 
         monkeypatch.setattr(os, name, refuse)
-    assert background_store.available([closed, folder])[len(catalog.BACKGROUND) :] == ["mine.onnx"]
-    assert background_store.where("u2net", [closed, folder]) is None
-    assert len(background_store.not_on_disk([closed, folder])) == len(catalog.BACKGROUND)
+    assert BackgroundStore([closed, folder]).available()[len(catalog.BACKGROUND) :] == ["mine.onnx"]
+    assert BackgroundStore([closed, folder]).locate("u2net") is None
+    assert len(BackgroundStore([closed, folder]).not_on_disk()) == len(catalog.BACKGROUND)
 
 
 def test_not_on_disk_lists_each_folder_once(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,21 +159,21 @@ def test_not_on_disk_lists_each_folder_once(folder: Path, tmp_path: Path, monkey
     list_folder, is_file = os.listdir, os.path.isfile
     monkeypatch.setattr(os, "listdir", lambda path: listed.append(path) or list_folder(path))
     monkeypatch.setattr(os.path, "isfile", lambda path: looked_at.append(path) or is_file(path))
-    missing = [model.name for model in background_store.not_on_disk([folder, tmp_path / "not there"])]
+    missing = [model.name for model in BackgroundStore([folder, tmp_path / "not there"]).not_on_disk()]
     assert missing == [name for name in catalog.BACKGROUND if name not in ("u2net", "silueta")]
     assert len(listed) == len(set(listed))
     assert len(looked_at) < 10
 
 
-def test_where_without_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locate_without_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_home(path: str) -> str:
         return path  # as for a user that the system does not know
 
     monkeypatch.setattr(os.path, "expanduser", no_home)
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert background_store.where("u2net") is None
+    assert BackgroundStore().locate("u2net") is None
     with pytest.raises(ModelError, match="no home folder"):
-        background_store.find("u2net")
+        BackgroundStore().find("u2net")
 
 
 @pytest.mark.parametrize(
@@ -192,13 +194,13 @@ def test_where_without_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
     ids=lambda name: repr(name)[:20] if isinstance(name, str) else type(name).__name__,
 )
-def test_other_names_are_refused_with_a_list(folder: Path, name: object) -> None:
+def test_find_rejects_unknown_names_with_a_list(folder: Path, name: object) -> None:
     touch(folder.parent / "secret.onnx")
     touch(folder / "mine.onnx")
     with pytest.raises(InputError) as caught:
-        background_store.find(name, [folder])
+        BackgroundStore([folder]).find(name)
     text = str(caught.value)
-    assert f"model is {weights.quote(name)}, which is not a" in text and str(folder) in text
+    assert f"model is {quote(name)}, which is not a" in text and str(folder) in text
     assert len(text.encode("utf-8")) < 2000
     assert "u2net, " in text and "mine.onnx" in text
 
@@ -223,21 +225,21 @@ PLACES: dict[str, tuple[str, str]] = {
 
 
 @pytest.mark.parametrize(("name", "place"), PLACES.values(), ids=PLACES)
-def test_a_known_model_is_found_wherever_it_may_lie(
+def test_find_searches_every_place(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, place: str
 ) -> None:
     monkeypatch.setenv("U2NET_HOME", str(tmp_path / "u2net home"))
     monkeypatch.setenv("REMBG_HOME", str(tmp_path / "rembg home"))
     environment = dict(os.environ)
     path = touch(tmp_path / place)
-    found = background_store.find(name, [folder], [folder.parent / "onnx"])
-    assert found == background_store.Found(name, path, catalog.BACKGROUND[name])
+    found = BackgroundStore([folder], [folder.parent / "onnx"]).find(name)
+    assert found == LocalModel(name, path, catalog.BACKGROUND[name])
     assert dict(os.environ) == environment
-    others = [model.name for model in background_store.not_on_disk([folder], [folder.parent / "onnx"])]
+    others = [model.name for model in BackgroundStore([folder], [folder.parent / "onnx"]).not_on_disk()]
     assert others == [other for other in catalog.BACKGROUND if other != name]
 
 
-def test_the_order_of_places(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_searches_places_in_order(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("U2NET_HOME", str(tmp_path / "u2net home"))
     wanted = [
         "models/rembg/u2net.onnx",
@@ -249,24 +251,24 @@ def test_the_order_of_places(folder: Path, tmp_path: Path, monkeypatch: pytest.M
     ]
     paths = [touch(tmp_path / place) for place in wanted]
     for path in paths:
-        found = background_store.find("u2net", [folder, tmp_path / "second"], [folder.parent / "onnx"])
+        found = BackgroundStore([folder, tmp_path / "second"], [folder.parent / "onnx"]).find("u2net")
         assert found.path == path
         path.unlink()
 
 
-def test_rembgs_name_means_ours(folder: Path) -> None:
+def test_find_accepts_names_of_rembg(folder: Path) -> None:
     path = touch(folder / "isnet-anime.onnx")
-    assert background_store.find("isnet-anime", [folder]).path == path
-    assert background_store.known("isnet-anime") is background_store.known("isnetis")
+    assert BackgroundStore([folder]).find("isnet-anime").path == path
+    assert background_store.published_model("isnet-anime") is background_store.published_model("isnetis")
 
 
 # What is not there
 
 
 @pytest.mark.parametrize("name", ["u2net", "birefnet-dis", "modnet-w"])
-def test_offline_the_error_names_address_folder_and_file(folder: Path, name: str) -> None:
+def test_find_offline_names_address_folder_and_file(folder: Path, name: str) -> None:
     with pytest.raises(ModelError) as caught:
-        background_store.find(name, [folder])
+        BackgroundStore([folder]).find(name)
     file = catalog.BACKGROUND[name].files[0]
     assert str(caught.value).startswith(f"{name} is not on this computer")
     assert file.url in caught.value.problem and "HF_HUB_OFFLINE" in caught.value.problem
@@ -275,7 +277,7 @@ def test_offline_the_error_names_address_folder_and_file(folder: Path, name: str
     assert list(folder.iterdir()) == []
 
 
-def test_a_missing_model_is_downloaded_into_the_first_folder(
+def test_find_downloads_into_the_first_folder(
     server: Server,  # noqa: F811
     folder: Path,
     tmp_path: Path,
@@ -285,38 +287,38 @@ def test_a_missing_model_is_downloaded_into_the_first_folder(
     server.answers["/u2net.onnx"] = lambda handler: handler.give(CONTENT)
     file = RemoteFile("u2net.onnx", f"{server.url}/u2net.onnx", None, md5=hashlib.md5(CONTENT).hexdigest())
     monkeypatch.setitem(catalog.BACKGROUND, "u2net", dataclasses.replace(catalog.BACKGROUND["u2net"], files=(file,)))
-    found = background_store.find("u2net", [folder, tmp_path / "second"])
+    found = BackgroundStore([folder, tmp_path / "second"]).find("u2net")
     assert found.path == folder / "u2net.onnx" and found.path.read_bytes() == CONTENT
-    assert background_store.find("u2net", [folder]).path == found.path
+    assert BackgroundStore([folder]).find("u2net").path == found.path
     assert server.paths() == ["/u2net.onnx"]
 
 
-def test_without_any_folder_there_is_one_of_the_users(tmp_path: Path) -> None:
+def test_find_without_folders_uses_the_users_cache(tmp_path: Path) -> None:
     with pytest.raises(ModelError) as caught:
-        background_store.find("u2netp")
+        BackgroundStore().find("u2netp")
     place = tmp_path / "user cache" / "maskwright" / "rembg"
     assert str(place) in caught.value.remedy
     touch(place / "u2netp.onnx")
-    assert background_store.find("u2netp").path == place / "u2netp.onnx"
+    assert BackgroundStore().find("u2netp").path == place / "u2netp.onnx"
 
 
 # Facts
 
 
-def test_every_model_has_an_address_a_checksum_and_a_licence() -> None:
+def test_catalog_states_address_checksum_and_licence() -> None:
     digits = {"sha256": 64, "md5": 32}
     for name, model in catalog.BACKGROUND.items():
         assert model.name == name and model.licence and model.note and model.source.startswith("https://")
         (file,) = model.files
         assert file.url.startswith("https://") and model.page == file.url
-        assert file.checksums
-        for algorithm, digest in file.checksums.items():
-            assert re.fullmatch(rf"[0-9a-f]{{{digits[algorithm]}}}", digest)
+        algorithm, digest = file.checksum.split(":")
+        assert re.fullmatch(rf"[0-9a-f]{{{digits[algorithm]}}}", digest)
+        assert (algorithm == "sha256") == bool(file.sha256)
     assert "commercial" in catalog.BACKGROUND["bria-rmbg"].note
     assert catalog.rembg_name(catalog.BACKGROUND["isnetis"]) == "isnet-anime"
 
 
-def test_the_checkpoints_of_modnet_are_those_of_the_open_model_zoo() -> None:
+def test_catalog_has_the_modnet_of_the_open_model_zoo() -> None:
     base = "https://storage.openvinotoolkit.org/repositories/open_model_zoo/public/2022.2"
     for name, model in (
         ("modnet-p", "modnet-photographic-portrait-matting"),
@@ -324,4 +326,4 @@ def test_the_checkpoints_of_modnet_are_those_of_the_open_model_zoo() -> None:
     ):
         assert catalog.MODNET[name].files[0].url == f"{base}/{model}/{model.replace('-', '_')}.ckpt"
         assert catalog.MODNET[name].files[0].sha256
-    assert weights.address(catalog.MODNET["modnet-p"].page).startswith(base)
+    assert download.resolve_url(catalog.MODNET["modnet-p"].page).startswith(base)

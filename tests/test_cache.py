@@ -1,12 +1,16 @@
-"""models/cache.py: what is loaded how often, by whom, and what stays."""
+"""models/cache.py: how often values are loaded, by which thread, and which ones stay."""
 
 from __future__ import annotations
 
+import errno
+import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
-from maskwright.models.cache import ModelCache
+from maskwright.core.errors import ModelError
+from maskwright.models.cache import ModelCache, file_key
 
 LONG = 20  # seconds; only ever waited for in full when a test fails
 
@@ -54,7 +58,7 @@ def ask_while_loading(threads: ThreadPoolExecutor, cache: ModelCache, load: Load
     return answers
 
 
-def test_a_value_is_loaded_once_and_then_kept() -> None:
+def test_get_loads_once() -> None:
     cache, load = ModelCache(2), Loader()
     first = cache.get("a", load)
     assert cache.get("a", load) is first
@@ -62,14 +66,14 @@ def test_a_value_is_loaded_once_and_then_kept() -> None:
     assert "a" in cache and len(cache) == 1
 
 
-def test_none_is_a_value_like_any_other() -> None:
+def test_get_caches_none() -> None:
     cache, calls = ModelCache(1), []
     for _ in range(2):
         assert cache.get("a", lambda: calls.append(1)) is None
     assert len(calls) == 1
 
 
-def test_the_least_recently_used_goes_out() -> None:
+def test_get_drops_the_least_recently_used() -> None:
     evicted = []
     cache = ModelCache(2, on_evict=lambda key, value: evicted.append((key, value)))
     cache.get("a", lambda: 1)
@@ -78,7 +82,7 @@ def test_the_least_recently_used_goes_out() -> None:
     cache.get("c", lambda: 3)
     assert evicted == [("b", 2)]
     assert ("a" in cache, "b" in cache, "c" in cache) == (True, False, True)
-    assert cache.get("b", lambda: 4) == 4  # loaded anew
+    assert cache.get("b", lambda: 4) == 4  # loaded again
     assert evicted == [("b", 2), ("a", 1)]
 
 
@@ -90,7 +94,7 @@ def test_on_evict_may_use_the_cache() -> None:
     assert sizes == [1]
 
 
-def test_clear_drops_everything_and_tells() -> None:
+def test_clear_drops_everything() -> None:
     evicted = []
     cache = ModelCache(3, on_evict=lambda key, value: evicted.append(key))
     cache.get("a", lambda: 1)
@@ -99,12 +103,12 @@ def test_clear_drops_everything_and_tells() -> None:
     assert len(cache) == 0 and evicted == ["a", "b"]
 
 
-def test_capacity_below_one_is_refused() -> None:
+def test_cache_rejects_a_capacity_below_1() -> None:
     with pytest.raises(ValueError, match="capacity is 0"):
         ModelCache(0)
 
 
-def test_many_threads_that_ask_at_once_cause_one_load_and_get_one_object() -> None:
+def test_get_from_many_threads_loads_once() -> None:
     cache, load = ModelCache(1), Loader(hold=True)
     with ThreadPoolExecutor(8) as threads:
         answers = ask_while_loading(threads, cache, load, lambda: cache.get("a", load), 8)
@@ -112,7 +116,7 @@ def test_many_threads_that_ask_at_once_cause_one_load_and_get_one_object() -> No
     assert load.count == 1 and len(values) == 1
 
 
-def test_different_keys_load_at_the_same_time() -> None:
+def test_get_loads_different_keys_at_the_same_time() -> None:
     cache, meeting = ModelCache(2), threading.Barrier(2)  # each load ends only when the other has begun
     with ThreadPoolExecutor(2) as threads:
         for answer in [threads.submit(cache.get, key, lambda: meeting.wait(LONG)) for key in "ab"]:
@@ -120,7 +124,7 @@ def test_different_keys_load_at_the_same_time() -> None:
     assert len(cache) == 2
 
 
-def test_a_held_value_is_given_while_another_key_loads() -> None:
+def test_get_returns_a_cached_value_while_another_loads() -> None:
     cache, load = ModelCache(2), Loader(hold=True)
     cache.get("a", lambda: 1)
     with ThreadPoolExecutor(1) as threads:
@@ -131,7 +135,7 @@ def test_a_held_value_is_given_while_another_key_loads() -> None:
         answer.result(LONG)
 
 
-def test_a_failed_load_leaves_nothing_and_the_next_one_tries_again() -> None:
+def test_get_retries_after_a_failed_load() -> None:
     cache = ModelCache(1)
     cache.get("kept", lambda: 1)
 
@@ -144,7 +148,7 @@ def test_a_failed_load_leaves_nothing_and_the_next_one_tries_again() -> None:
     assert cache.get("a", lambda: 2) == 2
 
 
-def test_those_who_waited_for_a_failed_load_get_its_error() -> None:
+def test_get_raises_the_error_in_waiting_threads() -> None:
     cache, load = ModelCache(1), Loader(hold=True)
 
     def fail() -> None:
@@ -159,7 +163,7 @@ def test_those_who_waited_for_a_failed_load_get_its_error() -> None:
     assert len(cache) == 0
 
 
-def test_an_interrupt_hits_one_thread_and_another_takes_the_load_over() -> None:
+def test_get_continues_in_another_thread_after_an_interrupt() -> None:
     cache, load = ModelCache(1), Loader(hold=True)
 
     def interrupted_at_first() -> object:
@@ -176,7 +180,7 @@ def test_an_interrupt_hits_one_thread_and_another_takes_the_load_over() -> None:
     assert load.count == 2 and len(values) == 1
 
 
-def test_an_interrupt_passes_through_and_leaves_nothing() -> None:
+def test_get_passes_on_interrupts() -> None:
     cache = ModelCache(1)
 
     def interrupt() -> None:
@@ -188,8 +192,36 @@ def test_an_interrupt_passes_through_and_leaves_nothing() -> None:
     assert cache.get("a", lambda: 1) == 1
 
 
-def test_a_load_that_asks_for_itself_is_an_error_not_a_deadlock() -> None:
+def test_get_rejects_a_load_that_asks_for_itself() -> None:
     cache = ModelCache(1)
     with pytest.raises(RuntimeError, match="'a' asks for 'a'"):
         cache.get("a", lambda: cache.get("a", lambda: 1))
     assert cache.get("a", lambda: 2) == 2
+
+
+def test_file_key_changes_with_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"one")
+    first = file_key(path)
+    assert file_key(path) == first
+    os.utime(path, (1, 1))
+    touched = file_key(path)
+    path.write_bytes(b"three")
+    os.utime(path, (1, 1))
+    assert len({first, touched, file_key(path)}) == 3
+    (tmp_path / "link.onnx").symlink_to(path)
+    assert file_key(tmp_path / "link.onnx") == file_key(path)
+
+
+def test_file_key_of_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"model\.onnx cannot be read \(No such file"):
+        file_key(tmp_path / "model.onnx")
+
+
+def test_file_key_of_a_file_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, **_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(ModelError, match=r"model\.onnx is not readable .*permission to read"):
+        file_key(tmp_path / "model.onnx")

@@ -1,4 +1,4 @@
-"""models/clipseg_loader.py: where a model is found, how it is built, and what is said of one that cannot be used."""
+"""CLIPSeg models: where they are found, how they are loaded, and errors about unusable ones."""
 
 from __future__ import annotations
 
@@ -12,20 +12,38 @@ import pickle
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import tiny_clipseg
 import torch
 from maskwright.core.errors import DependencyError, InputError, ModelError
-from maskwright.models import catalog, clipseg_loader, weights
+from maskwright.models import catalog, clipseg_loader, clipseg_store, download
 from maskwright.models.cache import ModelCache
+from maskwright.models.clipseg_store import DEFAULT, DEMO, ClipsegStore
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
 REPOSITORY = "models--CIDAS--clipseg-rd64-refined"
 REVISION = catalog.CLIPSEG.revision
+
+
+def load(name: str = DEFAULT, folders: Sequence[Path] = ()) -> tuple:
+    return clipseg_loader.load(name, ClipsegStore(folders))
+
+
+def find(name: str = DEFAULT, folders: Sequence[Path] = ()) -> Path:
+    return ClipsegStore(folders).find(name).path
+
+
+def locate(name: str, folders: Sequence[Path]) -> Path | None:
+    found = ClipsegStore(folders).locate(name)
+    return found and found.path
+
+
+def available(folders: Sequence[Path]) -> list[str]:
+    return ClipsegStore(folders).available()
 
 
 @pytest.fixture(scope="session")
@@ -48,9 +66,9 @@ def alone(isolated_model_dirs: None, tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """ComfyUI's models/clipseg."""
-    made = tmp_path / "models" / "clipseg"
-    made.mkdir(parents=True)
-    return made
+    folder = tmp_path / "models" / "clipseg"
+    folder.mkdir(parents=True)
+    return folder
 
 
 def copy(tiny: Path, target: Path) -> Path:
@@ -83,15 +101,15 @@ def logits(model, values: dict[str, torch.Tensor]) -> torch.Tensor:
 @pytest.fixture(autouse=True)
 def without_the_demo_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bundled model would be one more in every list; tests/test_demo_models.py is about that one."""
-    monkeypatch.setattr(clipseg_loader, "DEMO_FOLDER", tmp_path / "no demo model")
+    monkeypatch.setattr(clipseg_store, "DEMO_FOLDER", tmp_path / "no demo model")
 
 
 # What is built
 
 
-def test_the_pair_is_ready_to_use(tiny: Path, folder: Path) -> None:
+def test_load_returns_a_model_for_inference(tiny: Path, folder: Path) -> None:
     copy(tiny, folder / "mine")
-    processor, model = clipseg_loader.load("mine", [folder])
+    processor, model = load("mine", [folder])
     answer = logits(model, inputs(processor))
     assert answer.shape == (2, answer.shape[1], answer.shape[1]) and answer.isfinite().all()
     assert not model.training
@@ -99,11 +117,11 @@ def test_the_pair_is_ready_to_use(tiny: Path, folder: Path) -> None:
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
-def test_it_answers_as_plain_transformers_does(tiny: Path, folder: Path) -> None:
+def test_load_matches_plain_transformers(tiny: Path, folder: Path) -> None:
     from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor
 
     copy(tiny, folder / "mine")
-    processor, model = clipseg_loader.load("mine", [folder])
+    processor, model = load("mine", [folder])
     plain_processor = CLIPSegProcessor.from_pretrained(tiny, local_files_only=True)
     plain = CLIPSegForImageSegmentation.from_pretrained(tiny, local_files_only=True).eval()
 
@@ -115,85 +133,83 @@ def test_it_answers_as_plain_transformers_does(tiny: Path, folder: Path) -> None
 
 
 @pytest.mark.parametrize("extract_layers", [(0, 1, 2), (0,), (1, 3), (2, 0)])
-def test_the_layers_that_nobody_reads_are_dropped_and_nothing_changes(
-    tmp_path: Path, folder: Path, extract_layers: tuple[int, ...]
-) -> None:
+def test_load_drops_unread_layers(tmp_path: Path, folder: Path, extract_layers: tuple[int, ...]) -> None:
     from transformers import CLIPSegForImageSegmentation
 
-    made = tiny_clipseg.write(folder / "mine", extract_layers=extract_layers)
-    plain = CLIPSegForImageSegmentation.from_pretrained(made, local_files_only=True).eval()
-    processor, model = clipseg_loader.load("mine", [folder])
+    model_folder = tiny_clipseg.write(folder / "mine", extract_layers=extract_layers)
+    plain = CLIPSegForImageSegmentation.from_pretrained(model_folder, local_files_only=True).eval()
+    processor, model = load("mine", [folder])
     assert len(plain.clip.vision_model.encoder.layers) == tiny_clipseg.VISION_LAYERS
     assert len(model.clip.vision_model.encoder.layers) == max(extract_layers) + 1
     values = inputs(processor)
     assert torch.equal(logits(model, values), logits(plain, values))
 
 
-def test_a_model_without_its_last_layers_can_be_saved_and_read_again(tiny: Path, folder: Path) -> None:
+def test_load_reads_a_saved_model_without_its_last_layers(tiny: Path, folder: Path) -> None:
     copy(tiny, folder / "mine")
-    processor, model = clipseg_loader.load("mine", [folder])
+    processor, model = load("mine", [folder])
     copy(tiny, folder / "saved")
     model.save_pretrained(folder / "saved")
-    again = clipseg_loader.load("saved", [folder])[1]
+    again = load("saved", [folder])[1]
     assert torch.equal(logits(model, inputs(processor)), logits(again, inputs(processor)))
 
 
-def test_weights_in_half_precision_become_float32(tiny: Path, folder: Path) -> None:
+def test_load_converts_half_precision(tiny: Path, folder: Path) -> None:
     copy(tiny, folder / "half")
     tiny_clipseg.model().half().save_pretrained(folder / "half", safe_serialization=True)
-    model = clipseg_loader.load("half", [folder])[1]
+    model = load("half", [folder])[1]
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
 
 
-def test_the_positions_that_the_published_file_still_holds_do_no_harm(tiny: Path, folder: Path) -> None:
+def test_load_ignores_position_ids(tiny: Path, folder: Path) -> None:
     from safetensors.torch import load_file, save_file
 
     copy(tiny, folder / "new")
     tensors = load_file(copy(tiny, folder / "old") / "model.safetensors")
     tensors["clip.text_model.embeddings.position_ids"] = torch.arange(tiny_clipseg.MAX_TOKENS).unsqueeze(0)
     save_file(tensors, folder / "old" / "model.safetensors", metadata={"format": "pt"})
-    (processor, old), (_, new) = (clipseg_loader.load(name, [folder]) for name in ("old", "new"))
+    (processor, old), (_, new) = (load(name, [folder]) for name in ("old", "new"))
     values = inputs(processor)
     assert torch.equal(logits(old, values), logits(new, values))
 
 
-def test_the_files_that_a_processor_saves_today_are_read(tiny: Path, folder: Path) -> None:
+def test_load_reads_files_saved_by_transformers_5(tiny: Path, folder: Path) -> None:
     """transformers 5 writes tokenizer.json and processor_config.json instead of the published model's files."""
     copy(tiny, folder / "old")
-    processor, model = clipseg_loader.load("old", [folder])
+    processor, model = load("old", [folder])
     processor.save_pretrained(folder / "new")
     model.save_pretrained(folder / "new")
-    new_processor, new_model = clipseg_loader.load("new", [folder])
+    new_processor, new_model = load("new", [folder])
     values, new_values = inputs(processor), inputs(new_processor)
     assert torch.equal(values["pixel_values"], new_values["pixel_values"])
     assert torch.equal(values["input_ids"], new_values["input_ids"])
     assert torch.equal(logits(model, values), logits(new_model, new_values))
 
 
-def test_settings_for_images_in_the_new_place_are_read_by_every_version(tiny: Path, folder: Path) -> None:
-    made = copy(tiny, folder / "mine")
-    settings = json.loads((made / "preprocessor_config.json").read_text(encoding="utf-8"))
-    (made / "preprocessor_config.json").unlink()
-    (made / "processor_config.json").write_text(json.dumps({"image_processor": settings}), encoding="utf-8")
-    side = inputs(clipseg_loader.load("mine", [folder])[0])["pixel_values"].shape[-1]
+def test_load_reads_image_settings_of_transformers_5(tiny: Path, folder: Path) -> None:
+    model_folder = copy(tiny, folder / "mine")
+    settings = json.loads((model_folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+    (model_folder / "preprocessor_config.json").unlink()
+    (model_folder / "processor_config.json").write_text(json.dumps({"image_processor": settings}), encoding="utf-8")
+    side = inputs(load("mine", [folder])[0])["pixel_values"].shape[-1]
     assert side == tiny_clipseg.IMAGE_SIZE
 
 
 # Loaded once
 
 
-def test_a_second_load_gives_the_same_pair(tiny: Path, folder: Path) -> None:
+def test_load_caches(tiny: Path, folder: Path) -> None:
     copy(tiny, folder / "mine")
-    first, second = clipseg_loader.load("mine", [folder]), clipseg_loader.load("mine", [folder])
+    first, second = load("mine", [folder]), load("mine", [folder])
     assert first[0] is second[0] and first[1] is second[1]
 
 
-def test_weights_that_were_replaced_are_loaded_anew(tiny: Path, folder: Path) -> None:
+def test_load_reads_replaced_weights(tiny: Path, folder: Path) -> None:
     copy(tiny, folder / "mine")
-    before = clipseg_loader.load("mine", [folder])[1]
+    before = load("mine", [folder])[1]
     tiny_clipseg.write(folder / "mine", seed=1)
     os.utime(folder / "mine" / "model.safetensors", (1, 1))
-    after = clipseg_loader.load("mine", [folder])[1]
+    after = load("mine", [folder])[1]
     assert not torch.equal(before.clip.text_projection.weight, after.clip.text_projection.weight)
 
 
@@ -213,57 +229,54 @@ LAYOUTS: dict[str, str] = {
 
 
 @pytest.mark.parametrize("place", LAYOUTS.values(), ids=LAYOUTS)
-def test_the_published_model_is_found_in_every_layout(tiny: Path, folder: Path, place: str) -> None:
+def test_find_knows_every_layout(tiny: Path, folder: Path, place: str) -> None:
     copy(tiny, folder / place)
-    assert clipseg_loader.find(clipseg_loader.DEFAULT, [folder.parent / "none", folder]) == folder / place
-    assert clipseg_loader.available([folder]) == [clipseg_loader.DEFAULT]  # listed once, under its own name
-    clipseg_loader.load(clipseg_loader.DEFAULT, [folder])
+    assert find(DEFAULT, [folder.parent / "none", folder]) == folder / place
+    assert available([folder]) == [DEFAULT]  # listed once, under its own name
+    load(DEFAULT, [folder])
 
 
 @pytest.mark.parametrize("name", [REPOSITORY, "CIDAS--clipseg-rd64-refined", "clipseg-rd64-refined"])
 def test_find_accepts_every_spelling_of_the_published_models_name(tiny: Path, folder: Path, name: str) -> None:
-    assert clipseg_loader.full_name(name) == clipseg_loader.DEFAULT
-    with pytest.raises(ModelError, match=f"{clipseg_loader.DEFAULT} is not on this computer"):
-        clipseg_loader.find(name, [folder])
+    assert clipseg_store.full_name(name) == DEFAULT
+    with pytest.raises(ModelError, match=f"{DEFAULT} is not on this computer"):
+        find(name, [folder])
     place = copy(tiny, folder / REPOSITORY / "snapshots" / "abc")
-    assert clipseg_loader.find(name, [folder]) == clipseg_loader.where(name, [folder]) == place
+    assert find(name, [folder]) == locate(name, [folder]) == place
 
 
 def test_find_accepts_the_name_of_a_folder_in_the_cache(tiny: Path, folder: Path, tmp_path: Path) -> None:
     place = copy(tiny, tmp_path / "hub" / "models--CIDAS--clipseg-rd16" / "snapshots" / "abc")
-    assert clipseg_loader.find("models--CIDAS--clipseg-rd16", [folder]) == place
-    assert (
-        clipseg_loader.full_name("mine") == "mine"
-        and clipseg_loader.full_name(clipseg_loader.DEMO) == clipseg_loader.DEMO
-    )
+    assert find("models--CIDAS--clipseg-rd16", [folder]) == place
+    assert clipseg_store.full_name("mine") == "mine" and clipseg_store.full_name(DEMO) == DEMO
 
 
-def test_files_that_lie_flat_are_the_published_model(tiny: Path, folder: Path) -> None:
+def test_find_takes_flat_files_as_the_published_model(tiny: Path, folder: Path) -> None:
     as_published(copy(tiny, folder))
-    assert clipseg_loader.find(clipseg_loader.DEFAULT, [folder]) == folder
+    assert find(DEFAULT, [folder]) == folder
 
 
-def test_files_that_lie_flat_are_not_taken_for_it_if_they_are_another_model(tiny: Path, folder: Path) -> None:
+def test_find_does_not_take_flat_files_of_another_model(tiny: Path, folder: Path) -> None:
     copy(tiny, folder)  # reduce_dim 16
     with pytest.raises(ModelError, match="is not on this computer"):
-        clipseg_loader.find(clipseg_loader.DEFAULT, [folder])
-    assert "clipseg" in clipseg_loader.available([folder])
-    assert clipseg_loader.find("clipseg", [folder]) == folder
+        find(DEFAULT, [folder])
+    assert "clipseg" in available([folder])
+    assert find("clipseg", [folder]) == folder
 
 
-def test_the_users_hugging_face_cache_comes_last(tiny: Path, folder: Path, tmp_path: Path) -> None:
+def test_find_searches_the_hugging_face_cache_last(tiny: Path, folder: Path, tmp_path: Path) -> None:
     cached = copy(tiny, tmp_path / "hub" / REPOSITORY / "snapshots" / "abc")
-    assert clipseg_loader.find(clipseg_loader.DEFAULT, [folder]) == cached
+    assert find(DEFAULT, [folder]) == cached
     own = copy(tiny, folder / "CIDAS--clipseg-rd64-refined")
-    assert clipseg_loader.find(clipseg_loader.DEFAULT, [folder]) == own
+    assert find(DEFAULT, [folder]) == own
 
 
-def test_any_model_of_the_users_cache_is_found_by_its_name(tiny: Path, folder: Path, tmp_path: Path) -> None:
+def test_find_knows_every_model_in_the_hugging_face_cache(tiny: Path, folder: Path, tmp_path: Path) -> None:
     cached = copy(tiny, tmp_path / "hub" / "models--CIDAS--clipseg-rd16" / "snapshots" / "abc")
-    assert clipseg_loader.find("CIDAS/clipseg-rd16", [folder]) == cached
+    assert find("CIDAS/clipseg-rd16", [folder]) == cached
 
 
-def test_of_several_snapshots_the_pinned_one_then_main_then_the_newest_is_taken(tiny: Path, folder: Path) -> None:
+def test_find_prefers_the_pinned_snapshot_then_main_then_the_newest(tiny: Path, folder: Path) -> None:
     repository = folder / REPOSITORY
     for age, name in enumerate(["newest", "newer", "old", "main-commit", REVISION]):
         os.utime(copy(tiny, repository / "snapshots" / name), (1e9 - age, 1e9 - age))
@@ -271,46 +284,46 @@ def test_of_several_snapshots_the_pinned_one_then_main_then_the_newest_is_taken(
     (repository / "refs" / "main").write_text("main-commit\n", encoding="utf-8")
     order = []
     for _ in range(5):
-        order.append(clipseg_loader.find(clipseg_loader.DEFAULT, [folder]).name)
+        order.append(find(DEFAULT, [folder]).name)
         shutil.rmtree(repository / "snapshots" / order[-1])
     assert order == [REVISION, "main-commit", "newest", "newer", "old"]
 
 
-def test_earlier_folders_come_first(tiny: Path, tmp_path: Path) -> None:
+def test_find_prefers_earlier_folders(tiny: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     copy(tiny, second / "mine")
-    assert clipseg_loader.find("mine", [first, second]) == second / "mine"
+    assert find("mine", [first, second]) == second / "mine"
     copy(tiny, first / "mine")
-    assert clipseg_loader.find("mine", [first, second]) == first / "mine"
+    assert find("mine", [first, second]) == first / "mine"
 
 
-def test_what_is_incomplete_is_passed_over_for_what_is_whole(
+def test_find_skips_incomplete_copies(
     tiny: Path, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     copy(tiny, folder / REPOSITORY / "snapshots" / REVISION)
     (folder / REPOSITORY / "snapshots" / REVISION / "model.safetensors").unlink()
     whole = copy(tiny, tmp_path / "hub" / REPOSITORY / "snapshots" / "abc")
-    assert clipseg_loader.find(clipseg_loader.DEFAULT, [folder]) == whole
+    assert find(DEFAULT, [folder]) == whole
 
 
-def test_the_list_has_the_published_model_then_what_is_there(tiny: Path, folder: Path, tmp_path: Path) -> None:
+def test_available_lists_the_published_model_first(tiny: Path, folder: Path, tmp_path: Path) -> None:
     for place in ("Zebra", "mine", "org/model", "models--a--b/snapshots/abc", "CIDAS_clipseg-rd64-refined"):
         copy(tiny, folder / place)
     edit_config(copy(tiny, folder / "bert"), model_type="bert")
     (folder / "notes").mkdir()
     (folder / "broken").mkdir()
     (folder / "broken" / "config.json").write_text("{", encoding="utf-8")
-    listed = clipseg_loader.available([folder, tmp_path / "not there"])
-    assert [name for name in listed if name != clipseg_loader.DEMO] == [
-        clipseg_loader.DEFAULT,
+    listed = available([folder, tmp_path / "not there"])
+    assert [name for name in listed if name != DEMO] == [
+        DEFAULT,
         "a/b",
         "mine",
         "org/model",
         "Zebra",
     ]
     for name in listed[1:]:
-        if name != clipseg_loader.DEMO:
-            assert clipseg_loader.find(name, [folder]).is_relative_to(folder)
+        if name != DEMO:
+            assert find(name, [folder]).is_relative_to(folder)
 
 
 def pipe(path: Path) -> None:
@@ -349,9 +362,9 @@ ODD: dict[str, Callable[[Path], object]] = {
 def test_available_skips_an_unreadable_config(tiny: Path, folder: Path, damage: Callable[[Path], object]) -> None:
     copy(tiny, folder / "mine")
     damage(copy(tiny, folder / "odd") / "config.json")
-    assert clipseg_loader.available([folder]) == [clipseg_loader.DEFAULT, "mine"]
+    assert available([folder]) == [DEFAULT, "mine"]
     with pytest.raises(ModelError, match="odd") as caught:
-        clipseg_loader.load("odd", [folder])
+        load("odd", [folder])
     assert len(str(caught.value)) < 2000
 
 
@@ -367,8 +380,8 @@ def test_available_skips_other_things_in_the_folder(tiny: Path, folder: Path, ki
         os.mkfifo(odd)
     else:
         copy(tiny, folder / os.fsdecode(b"odd \xff"))
-    assert clipseg_loader.available([folder]) == [clipseg_loader.DEFAULT, "mine"]
-    clipseg_loader.load("mine", [folder])
+    assert available([folder]) == [DEFAULT, "mine"]
+    load("mine", [folder])
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"a\0b", None], ids=["not text", "zero", "pipe"])
@@ -380,7 +393,7 @@ def test_available_skips_an_unreadable_reference(tiny: Path, folder: Path, conte
         os.mkfifo(main)
     else:
         main.write_bytes(content)
-    assert clipseg_loader.available([folder]) == [clipseg_loader.DEFAULT, "a/b"]
+    assert available([folder]) == [DEFAULT, "a/b"]
 
 
 def test_available_skips_an_unreadable_folder(
@@ -397,25 +410,27 @@ def test_available_skips_an_unreadable_folder(
         return real(path, *arguments, **others)
 
     monkeypatch.setattr(os, "stat", refuse)
-    assert clipseg_loader.available([tmp_path / "closed", folder]) == [clipseg_loader.DEFAULT, "mine"]
+    assert available([tmp_path / "closed", folder]) == [DEFAULT, "mine"]
 
 
-def test_the_demo_model_is_offered_where_it_is(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clipseg_loader, "DEMO_FOLDER", tmp_path / "demo")
-    assert clipseg_loader.available([]) == [clipseg_loader.DEFAULT]
+def test_available_lists_the_demo_model_if_it_exists(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clipseg_store, "DEMO_FOLDER", tmp_path / "demo")
+    assert available([]) == [DEFAULT]
     with pytest.raises(ModelError, match="Install this node pack again"):
-        clipseg_loader.load(clipseg_loader.DEMO)
+        load(DEMO)
     copy(tiny, tmp_path / "demo")
-    assert clipseg_loader.available([]) == [clipseg_loader.DEFAULT, clipseg_loader.DEMO]
-    assert clipseg_loader.load(clipseg_loader.DEMO)[1] is clipseg_loader.load(clipseg_loader.DEMO)[1]
+    assert available([]) == [DEFAULT, DEMO]
+    assert load(DEMO)[1] is load(DEMO)[1]
 
 
 # What is not there
 
 
-def test_offline_the_error_says_address_folder_and_files(folder: Path) -> None:
+def test_load_offline_names_address_folder_and_files(folder: Path) -> None:
     with pytest.raises(ModelError) as caught:
-        clipseg_loader.load(clipseg_loader.DEFAULT, [folder])
+        load(DEFAULT, [folder])
     text = str(caught.value)
     assert f"https://huggingface.co/CIDAS/clipseg-rd64-refined/tree/{REVISION}" in text
     assert f"into {folder / 'CIDAS--clipseg-rd64-refined'}:" in text
@@ -424,23 +439,21 @@ def test_offline_the_error_says_address_folder_and_files(folder: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
-def test_files_put_where_the_error_says_are_found(tiny: Path, folder: Path) -> None:
+def test_load_reads_files_put_where_the_error_says(tiny: Path, folder: Path) -> None:
     copy(tiny, folder / "CIDAS--clipseg-rd64-refined")
-    clipseg_loader.load(clipseg_loader.DEFAULT, [folder])
+    load(DEFAULT, [folder])
 
 
-def test_without_any_folder_there_is_one_of_the_users(tiny: Path, tmp_path: Path) -> None:
+def test_find_without_folders_uses_the_users_cache(tiny: Path, tmp_path: Path) -> None:
     place = tmp_path / "user cache" / "maskwright" / "clipseg" / "CIDAS--clipseg-rd64-refined"
     with pytest.raises(ModelError) as caught:
-        clipseg_loader.load()
+        load()
     assert str(place) in str(caught.value)
     copy(tiny, place)
-    assert clipseg_loader.find() == place
+    assert find() == place
 
 
-def test_an_unfinished_download_is_gone_on_with_where_it_is(
-    tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_load_continues_an_unfinished_download(tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = copy(tiny, folder / "CIDAS--clipseg-rd64-refined")
     (place / "model.safetensors").unlink()
     asked = []
@@ -449,30 +462,30 @@ def test_an_unfinished_download_is_gone_on_with_where_it_is(
         asked.append((model.name, target))
         shutil.copy(tiny / "model.safetensors", target)
 
-    monkeypatch.setattr(weights, "download_missing", finish)
-    clipseg_loader.load(clipseg_loader.DEFAULT, [folder])
-    assert asked == [(clipseg_loader.DEFAULT, place)]
+    monkeypatch.setattr(download, "download_missing", finish)
+    load(DEFAULT, [folder])
+    assert asked == [(DEFAULT, place)]
 
 
-def test_what_was_passed_over_is_named_when_the_download_fails(tiny: Path, folder: Path) -> None:
+def test_load_names_skipped_copies_if_the_download_fails(tiny: Path, folder: Path) -> None:
     snapshot = copy(tiny, folder / REPOSITORY / "snapshots" / "abc")
     (snapshot / "merges.txt").unlink()
     with pytest.raises(ModelError) as caught:
-        clipseg_loader.load(clipseg_loader.DEFAULT, [folder])
+        load(DEFAULT, [folder])
     assert f"{snapshot} is incomplete: merges.txt missing" in str(caught.value)
 
 
-def test_a_model_that_nobody_has_is_an_error_with_the_choices(tiny: Path, folder: Path) -> None:
+def test_load_of_an_unknown_model_lists_the_choices(tiny: Path, folder: Path) -> None:
     copy(tiny, folder / "mine")
     with pytest.raises(ModelError, match=r"no CLIPSeg model 'org/other'.*Choose one of: CIDAS.*mine.*org--other"):
-        clipseg_loader.load("org/other", [folder])
+        load("org/other", [folder])
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc", "C:\\models", "D:x", "a\0b", "", "mine/../../secret", 7])
-def test_names_that_lead_elsewhere_are_refused(tiny: Path, folder: Path, name: object) -> None:
+def test_load_rejects_names_that_lead_elsewhere(tiny: Path, folder: Path, name: object) -> None:
     copy(tiny, folder.parent / "secret")
     with pytest.raises(InputError, match="model is "):
-        clipseg_loader.load(name, [folder])
+        load(name, [folder])
 
 
 # What is broken
@@ -524,26 +537,26 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "config of another kind": (lambda folder: edit_config(folder, model_type="bert"), "its config.json says 'bert'"),
     "config is a list": (lambda folder: (folder / "config.json").write_text("[]"), "it is no JSON object"),
     "words cut short": (lambda folder: cut(folder / "vocab.json", 0.5), "cannot be loaded"),
-    "parts that lie elsewhere": (bad_index, "does not name files beside it"),
+    "parts in other folders": (bad_index, "does not name files beside it"),
 }
 
 
 @pytest.mark.parametrize(("damage", "message"), BROKEN.values(), ids=BROKEN)
-def test_broken_files_are_named(tiny: Path, folder: Path, damage: Callable[[Path], object], message: str) -> None:
+def test_load_names_broken_files(tiny: Path, folder: Path, damage: Callable[[Path], object], message: str) -> None:
     damage(copy(tiny, folder / "mine"))
     with pytest.raises(ModelError, match=message) as caught:
-        clipseg_loader.load("mine", [folder])
+        load("mine", [folder])
     assert str(folder / "mine") in str(caught.value)
     shutil.rmtree(folder / "mine")
     copy(tiny, folder / "mine")
-    clipseg_loader.load("mine", [folder])  # nothing of the failure stays
+    load("mine", [folder])  # nothing of the failure stays
 
 
-def test_broken_weights_of_the_published_model_are_named_too(tiny: Path, folder: Path) -> None:
+def test_load_names_broken_weights_of_the_published_model(tiny: Path, folder: Path) -> None:
     place = copy(tiny, folder / "CIDAS--clipseg-rd64-refined")
     cut(place / "model.safetensors", 0.5)
     with pytest.raises(ModelError, match="603049496 bytes") as caught:
-        clipseg_loader.load(clipseg_loader.DEFAULT, [folder])
+        load(DEFAULT, [folder])
     assert str(place / "model.safetensors") in str(caught.value)
 
 
@@ -571,7 +584,7 @@ def test_load_names_the_file_with_unusable_image_settings(tiny: Path, folder: Pa
     content = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**content, **settings}), encoding="utf-8")
     with pytest.raises(ModelError, match="preprocessor_config.json cannot be used: ") as caught:
-        clipseg_loader.load("mine", [folder])
+        load("mine", [folder])
     assert str(path) in caught.value.problem
 
 
@@ -591,21 +604,27 @@ def test_load_says_what_to_install_however_an_import_fails(
     monkeypatch.setattr(importlib, "import_module", fail)
     for _ in range(2):
         with pytest.raises(DependencyError, match=rf"{package.split('.')[0]} is missing or does not work") as caught:
-            clipseg_loader.load("org/other" if "hub" in package else "mine", [folder])
+            load("org/other" if "hub" in package else "mine", [folder])
         assert "pip install 'transformers" in caught.value.remedy
+
+
+def test_not_on_disk_without_huggingface_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The editor asks for it; an error there would hide the node."""
+    monkeypatch.setitem(sys.modules, "huggingface_hub.constants", None)  # as if it could not be imported
+    assert ClipsegStore([folder]).not_on_disk() == [catalog.CLIPSEG]
 
 
 def test_load_names_the_folder_whose_tokenizer_file_makes_the_library_panic(tiny: Path, folder: Path) -> None:
     """The panic is no Exception, and would end ComfyUI's worker."""
-    made = copy(tiny, folder / "mine")
-    clipseg_loader.load("mine", [folder])[0].tokenizer.save_pretrained(made)
-    path = made / "tokenizer.json"
+    model_folder = copy(tiny, folder / "mine")
+    load("mine", [folder])[0].tokenizer.save_pretrained(model_folder)
+    path = model_folder / "tokenizer.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     content["normalizer"] = {"type": "Precompiled", "precompiled_charsmap": "AAAA"}
     path.write_text(json.dumps(content), encoding="utf-8")
-    os.utime(made / "model.safetensors", (0, 0))  # another model, as far as the cache knows
+    os.utime(model_folder / "model.safetensors", (0, 0))  # another model, as far as the cache knows
     with pytest.raises(ModelError, match="mine cannot be loaded: PanicException: ") as caught:
-        clipseg_loader.load("mine", [folder])
+        load("mine", [folder])
     assert type(caught.value.__cause__).__module__ == "pyo3_runtime"
 
 
@@ -625,7 +644,7 @@ def test_load_does_not_blame_files_if_a_lazy_import_fails(
     copy(tiny, folder / "mine")
     fail_to_build(monkeypatch, error)
     with pytest.raises(DependencyError, match="transformers needs does not work"):
-        clipseg_loader.load("mine", [folder])
+        load("mine", [folder])
 
 
 @pytest.mark.parametrize(
@@ -644,7 +663,7 @@ def test_load_does_not_blame_files_for_low_memory(
     copy(tiny, folder / "mine")
     fail_to_build(monkeypatch, error)
     with pytest.raises(ModelError, match="there is not enough memory to load") as caught:
-        clipseg_loader.load("mine", [folder])
+        load("mine", [folder])
     assert "Delete" not in str(caught.value)
     monkeypatch.undo()
 
@@ -655,7 +674,7 @@ def test_load_does_not_blame_files_for_missing_permission(
     copy(tiny, folder / "mine")
     fail_to_build(monkeypatch, Exception("Permission denied (os error 13)"))
     with pytest.raises(ModelError, match="mine is not readable by the user") as caught:
-        clipseg_loader.load("mine", [folder])
+        load("mine", [folder])
     assert "Delete" not in str(caught.value)
 
 
@@ -670,7 +689,7 @@ def test_load_passes_on_interrupts(
     copy(tiny, folder / "mine")
     fail_to_build(monkeypatch, kind())
     with pytest.raises(kind):
-        clipseg_loader.load("mine", [folder])
+        load("mine", [folder])
 
 
 @pytest.mark.parametrize(
@@ -684,7 +703,7 @@ def test_load_passes_on_interrupts(
     ],
 )
 @pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "model.safetensors"])
-@pytest.mark.parametrize("model", ["mine", clipseg_loader.DEFAULT])
+@pytest.mark.parametrize("model", ["mine", DEFAULT])
 def test_load_of_an_unreadable_file_does_not_suggest_deleting_it(
     tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int, message: str, model: str
 ) -> None:
@@ -700,7 +719,7 @@ def test_load_of_an_unreadable_file_does_not_suggest_deleting_it(
 
         monkeypatch.setattr(module, "open", refuse)
     with pytest.raises(ModelError, match=message) as caught:
-        clipseg_loader.load(model, [folder])
+        load(model, [folder])
     assert str(path) in str(caught.value) and "Delete" not in str(caught.value)
 
 
@@ -708,24 +727,24 @@ def test_load_of_an_unreadable_file_does_not_suggest_deleting_it(
 
 
 def with_pickle(tiny: Path, folder: Path, content: object) -> Path:
-    made = copy(tiny, folder)
-    (made / "model.safetensors").unlink()
-    torch.save(content, made / "pytorch_model.bin")
-    return made
+    model_folder = copy(tiny, folder)
+    (model_folder / "model.safetensors").unlink()
+    torch.save(content, model_folder / "pytorch_model.bin")
+    return model_folder
 
 
-def test_a_pickle_of_tensors_is_loaded(tiny: Path, folder: Path) -> None:
+def test_load_of_a_pickle_with_tensors(tiny: Path, folder: Path) -> None:
     copy(tiny, folder / "safe")
     with_pickle(tiny, folder / "pickled", tiny_clipseg.model().state_dict())
-    processor, safe = clipseg_loader.load("safe", [folder])
+    processor, safe = load("safe", [folder])
     values = inputs(processor)
-    assert torch.equal(logits(clipseg_loader.load("pickled", [folder])[1], values), logits(safe, values))
+    assert torch.equal(logits(load("pickled", [folder])[1], values), logits(safe, values))
 
 
-def test_safetensors_are_taken_where_there_are_both(tiny: Path, folder: Path) -> None:
+def test_load_prefers_safetensors(tiny: Path, folder: Path) -> None:
     copy(tiny, folder / "mine")
     (folder / "mine" / "pytorch_model.bin").write_bytes(b"never read")
-    clipseg_loader.load("mine", [folder])
+    load("mine", [folder])
 
 
 class Harmful:
@@ -739,35 +758,37 @@ class Harmful:
 
 
 @pytest.mark.parametrize("form", ["torch", "plain"])
-def test_a_pickle_that_would_run_something_is_refused(tiny: Path, folder: Path, tmp_path: Path, form: str) -> None:
+def test_load_rejects_a_pickle_with_code(tiny: Path, folder: Path, tmp_path: Path, form: str) -> None:
     mark = tmp_path / "it ran"
-    made = with_pickle(tiny, folder / "mine", {"weight": Harmful(mark)})
+    model_folder = with_pickle(tiny, folder / "mine", {"weight": Harmful(mark)})
     if form == "plain":
-        (made / "pytorch_model.bin").write_bytes(pickle.dumps(Harmful(mark)))
+        (model_folder / "pytorch_model.bin").write_bytes(pickle.dumps(Harmful(mark)))
     with pytest.raises(ModelError, match="cannot be loaded") as caught:
-        clipseg_loader.load("mine", [folder])
-    assert str(made) in str(caught.value)
+        load("mine", [folder])
+    assert str(model_folder) in str(caught.value)
     assert "weights_only" not in str(caught.value), "no advice to load it all the same"
     assert not mark.exists()
 
 
-def test_an_old_torch_loads_no_pickle_at_all(tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_rejects_pickles_under_an_old_torch(tiny: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_pickle(tiny, folder / "mine", tiny_clipseg.model().state_dict())
     monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
     with pytest.raises(ModelError, match=r"pytorch_model.bin is a pickle.*model.safetensors"):
-        clipseg_loader.load("mine", [folder])
+        load("mine", [folder])
 
 
-def test_code_in_a_models_folder_never_runs(tiny: Path, folder: Path, tmp_path: Path) -> None:
+def test_load_runs_no_code_of_a_models_folder(tiny: Path, folder: Path, tmp_path: Path) -> None:
     mark = tmp_path / "it ran"
-    made = copy(tiny, folder / "mine")
-    (made / "code.py").write_text(f"open({str(mark)!r}, 'w')\n", encoding="utf-8")
-    edit_config(made, auto_map={"AutoModel": "code.Model", "AutoConfig": "code.Config", "AutoProcessor": "code.P"})
+    model_folder = copy(tiny, folder / "mine")
+    (model_folder / "code.py").write_text(f"open({str(mark)!r}, 'w')\n", encoding="utf-8")
+    edit_config(
+        model_folder, auto_map={"AutoModel": "code.Model", "AutoConfig": "code.Config", "AutoProcessor": "code.P"}
+    )
     for name, key in (("tokenizer_config.json", "AutoTokenizer"), ("preprocessor_config.json", "AutoImageProcessor")):
-        content = json.loads((made / name).read_text(encoding="utf-8"))
+        content = json.loads((model_folder / name).read_text(encoding="utf-8"))
         reference = ["code.T", "code.T"] if key == "AutoTokenizer" else "code.I"
-        (made / name).write_text(json.dumps({**content, "auto_map": {key: reference}}), encoding="utf-8")
-    clipseg_loader.load("mine", [folder])
+        (model_folder / name).write_text(json.dumps({**content, "auto_map": {key: reference}}), encoding="utf-8")
+    load("mine", [folder])
     assert not mark.exists()
 
 
@@ -801,7 +822,7 @@ def __getattr__(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("place", ["the model", "its vision tower", "a private key"])
-def test_a_config_cannot_name_code_on_the_hub(tiny: Path, folder: Path, tmp_path: Path, place: str) -> None:
+def test_load_runs_no_code_that_a_config_names(tiny: Path, folder: Path, tmp_path: Path, place: str) -> None:
     """transformers fetches and imports a kernel that the config names as attention implementation."""
     mark, packages = tmp_path / "it ran", tmp_path / "packages"
     (packages / "kernels").mkdir(parents=True)
@@ -811,8 +832,8 @@ def test_a_config_cannot_name_code_on_the_hub(tiny: Path, folder: Path, tmp_path
     (packages / "kernels-0.18.2.dist-info" / "METADATA").write_text(
         "Metadata-Version: 2.1\nName: kernels\nVersion: 0.18.2\n", encoding="utf-8"
     )
-    made = copy(tiny, folder / "mine")
-    config = json.loads((made / "config.json").read_text(encoding="utf-8"))
+    model_folder = copy(tiny, folder / "mine")
+    config = json.loads((model_folder / "config.json").read_text(encoding="utf-8"))
     kernel = {"_attn_implementation": "kernels-community/evil", "attn_implementation": "kernels-community/evil"}
     if place == "its vision tower":
         config["vision_config"].update(kernel)
@@ -820,14 +841,14 @@ def test_a_config_cannot_name_code_on_the_hub(tiny: Path, folder: Path, tmp_path
         config.update(kernel)
     else:
         config["_attn_implementation_internal"] = "kernels-community/evil"
-    (made / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (model_folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     code = f"""
 import sys; sys.path[:0] = [{str(packages)!r}, {str(ROOT / "tools")!r}]
 from pathlib import Path
 from pack import load_pack
 load_pack(Path({str(ROOT)!r}))
-from maskwright.models import clipseg_loader
-_, model = clipseg_loader.load("mine", [Path({str(folder)!r})])
+from maskwright.models import clipseg_loader, clipseg_store
+_, model = clipseg_loader.load("mine", clipseg_store.ClipsegStore([Path({str(folder)!r})]))
 print({{part._attn_implementation for part in (model.config, model.config.vision_config, model.config.text_config)}})
 """
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
@@ -841,14 +862,17 @@ def test_load_hides_remarks_of_libraries(
     """transformers would report an unused tensor, and torch would warn about a pickle's protocol."""
     from safetensors.torch import load_file, save_file
 
-    made = copy(tiny, folder / "mine")
-    save_file({**load_file(made / "model.safetensors"), "odd.weight": torch.zeros(2)}, made / "model.safetensors")
+    model_folder = copy(tiny, folder / "mine")
+    save_file(
+        {**load_file(model_folder / "model.safetensors"), "odd.weight": torch.zeros(2)},
+        model_folder / "model.safetensors",
+    )
     pickled = copy(tiny, folder / "pickled")
     tensors = load_file(pickled / "model.safetensors")
     (pickled / "model.safetensors").unlink()
     torch.save(tensors, pickled / "pytorch_model.bin", pickle_protocol=4)
-    clipseg_loader.load("mine", [folder])
+    load("mine", [folder])
     with pytest.raises(ModelError):
-        clipseg_loader.load("pickled", [folder])
+        load("pickled", [folder])
     assert capfd.readouterr() == ("", "")
     assert not recwarn.list

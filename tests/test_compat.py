@@ -10,7 +10,8 @@ import maskwright
 import pytest
 import torch
 from maskwright.core.errors import InputError
-from maskwright.models import clipseg_loader as clipseg_models
+from maskwright.models import clipseg_loader
+from maskwright.models.clipseg_store import DEMO, ClipsegStore
 from maskwright.nodes import _compat, _text_engine
 from maskwright.nodes import _host as host
 from maskwright.nodes._host import registry
@@ -192,7 +193,7 @@ def demo(monkeypatch: pytest.MonkeyPatch) -> tuple:
     """The bundled model where the published one is the default."""
     pytest.importorskip("transformers")
     monkeypatch.setattr(host, "device", lambda: torch.device("cpu"))
-    pair = clipseg_models.load(clipseg_models.DEMO)
+    pair = clipseg_loader.load(DEMO, ClipsegStore())
     monkeypatch.setattr(_text_engine, "load", lambda name, *_: pair)
     return pair
 

@@ -12,8 +12,8 @@ import torch
 from maskwright.core import separable
 from maskwright.core.engine import NoProgress
 from maskwright.core.errors import ModelError
-from maskwright.models import background_models
-from maskwright.models import clipseg_loader as clipseg_models
+from maskwright.models import background_models, clipseg_loader
+from maskwright.models.clipseg_store import DEFAULT, DEMO
 from maskwright.nodes import _host as host
 from maskwright.nodes import _text_engine
 from maskwright.nodes._host import unloading
@@ -275,10 +275,10 @@ def test_clipseg_models_are_released_when_comfyui_unloads(
 ) -> None:
     pytest.importorskip("transformers")
     monkeypatch.setattr(_text_engine, "folders", lambda: [])
-    _text_engine.load(clipseg_models.DEMO)
-    assert len(clipseg_models._loaded)
+    _text_engine.load(DEMO)
+    assert len(clipseg_loader._loaded)
     comfyui.management.unload_all_models()
-    assert not len(clipseg_models._loaded)
+    assert not len(clipseg_loader._loaded)
 
 
 def test_background_models_are_released_when_comfyui_unloads(
@@ -353,15 +353,15 @@ def test_download_progress_under_offline_is_an_error(monkeypatch: pytest.MonkeyP
 
 def test_no_node_downloads_under_offline(tmp_path, monkeypatch: pytest.MonkeyPatch, isolated_model_dirs: None) -> None:
     from maskwright import NODE_CLASS_MAPPINGS
-    from maskwright.models import weights
+    from maskwright.models import download
 
-    monkeypatch.setattr(weights, "offline", lambda: False)
-    monkeypatch.setattr(weights, "download", lambda *_: pytest.fail("a download began"))
+    monkeypatch.setattr(download, "is_offline", lambda: False)
+    monkeypatch.setattr(download, "download", lambda *_: pytest.fail("a download began"))
     monkeypatch.setattr(host, "model_folders", lambda kind: [tmp_path / kind])
     monkeypatch.setitem(sys.modules, "comfy.cli_args", SimpleNamespace(args=SimpleNamespace(offline=True)))
     image = torch.zeros(1, 4, 4, 3)
     calls = (
-        lambda: NODE_CLASS_MAPPINGS["CLIPSegModelLoader"]().clipseg_model(clipseg_models.DEFAULT),
+        lambda: NODE_CLASS_MAPPINGS["CLIPSegModelLoader"]().clipseg_model(DEFAULT),
         lambda: NODE_CLASS_MAPPINGS["ImageSegmentation"]().node(image, "modnet-p", "false", 240, 20, 10, "false"),
     )
     for call in calls:

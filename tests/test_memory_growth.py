@@ -38,7 +38,7 @@ node = {name: kind() for name, kind in NODE_CLASS_MAPPINGS.items()}
 pair = tiny_clipseg.make(Path(folder) / "clipseg")
 words = ("red", "green", "circle", "square", "sky", "cat")
 # What is kept is bounded. These bounds are reached by the time that counts.
-clipseg_ops._PICTURES, clipseg_ops._TEXTS = TensorCache(1_000_000), TensorCache(4_000)
+clipseg_ops._IMAGE_CACHE, clipseg_ops._TEXT_CACHE = TensorCache(1_000_000), TensorCache(4_000)
 generator = torch.Generator().manual_seed(0)
 
 def rand(*shape):

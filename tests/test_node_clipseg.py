@@ -18,7 +18,8 @@ from maskwright.core.text import clipseg
 from maskwright.core.text.query import Query
 from maskwright.core.text.segment import score
 from maskwright.core.text.tensor_cache import TensorCache
-from maskwright.models import clipseg_loader as clipseg_models
+from maskwright.models import clipseg_loader
+from maskwright.models.clipseg_store import DEFAULT, DEMO, ClipsegStore
 from maskwright.nodes import _host as host
 from maskwright.nodes import _text_engine
 
@@ -35,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="module")
 def pair(folder) -> tuple:
-    return clipseg_models.load("tiny", [folder.parent])
+    return clipseg_loader.load("tiny", ClipsegStore([folder.parent]))
 
 
 @pytest.fixture
@@ -47,13 +48,13 @@ def loads(pair: tuple, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(name)
         return pair
 
-    monkeypatch.setattr(clipseg_models, "load", load)
+    monkeypatch.setattr(clipseg_loader, "load", load)
     return names
 
 
 @pytest.fixture(autouse=True)
 def clear_caches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clipseg, "_PICTURES", TensorCache(0))
+    monkeypatch.setattr(clipseg, "_IMAGE_CACHE", TensorCache(0))
 
 
 @pytest.fixture(autouse=True)
@@ -162,7 +163,7 @@ def test_bad_pictures_are_named_before_a_model_is_loaded(image: object, told: st
         ({"resolution": 353}, "resolution is 353"),
         ({"text": 5}, "text is of type int"),
         ({"negative_text": 5}, "negative_text is of type int"),
-        ({"clipseg_model": "CIDAS"}, "clipseg_model is a str"),
+        ({"clipseg_model": "CIDAS"}, "clipseg_model is of type str"),
     ],
 )
 def test_bad_widgets_and_sockets_are_named(changed: dict, told: str, loads: list[str]) -> None:
@@ -193,9 +194,9 @@ def test_option_labels_say_whether_the_published_model_is_downloaded(
         monkeypatch.setattr(_text_engine, "folders", lambda: [models_folder])
         return CLIPSegModelLoader.INPUT_TYPES()["required"]["model"][1]["option_labels"]
 
-    assert labels(tmp_path / "not there")[clipseg_models.DEFAULT] == "clipseg-rd64-refined \u2193 605 MB"
+    assert labels(tmp_path / "not there")[DEFAULT] == "clipseg-rd64-refined \u2193 605 MB"
     shutil.copytree(folder, tmp_path / "models" / "CIDAS--clipseg-rd64-refined")
-    assert labels(tmp_path / "models") == {clipseg_models.DEMO: "demo (shapes only)"}
+    assert labels(tmp_path / "models") == {DEMO: "demo (shapes only)"}
 
 
 # On the device

@@ -16,7 +16,8 @@ from maskwright.core.cutout import matting, trimap
 from maskwright.core.cutout import remove as background_ops
 from maskwright.core.engine import NoProgress
 from maskwright.core.errors import DependencyError, InputError, ModelError, PackError
-from maskwright.models import background_models, background_store, catalog, rembg
+from maskwright.models import background_models, catalog, rembg
+from maskwright.models.background_store import DEMO, BackgroundStore
 from maskwright.models.cache import ModelCache
 from maskwright.nodes import _host as host
 from saved_layouts import SEGMENTATION
@@ -31,7 +32,7 @@ def folder(isolated_model_dirs: None, tmp_path: Path, monkeypatch: pytest.Monkey
     """ComfyUI's models/rembg, and nothing else where models could be."""
     monkeypatch.setattr(host, "device", lambda: torch.device("cpu"))
     monkeypatch.setattr(host, "model_folders", lambda kind: [tmp_path / "models" / kind])
-    monkeypatch.setattr(rembg, "_sessions", ModelCache(2))
+    monkeypatch.setattr(background_models, "_loaded", ModelCache(2))
     return tmp_path / "models" / "rembg"
 
 
@@ -88,7 +89,7 @@ def test_widgets_are_in_the_order_of_saved_files() -> None:
     for name in ("alpha_matting_foreground_threshold", "alpha_matting_background_threshold"):
         assert (options[name][1]["min"], options[name][1]["max"], options[name][1]["step"]) == (0, 250, 5)
     assert (options["alpha_matting_erode_size"][1]["min"], options["alpha_matting_erode_size"][1]["step"]) == (0, 1)
-    assert options["model"][0] == background_store.available([])
+    assert options["model"][0] == BackgroundStore().available()
     assert ImageSegmentation.RETURN_NAMES == ("IMAGE", "MASK") == ImageSegmentation.RETURN_TYPES
     assert ImageSegmentation.FUNCTION == "node"
 
@@ -108,7 +109,7 @@ def test_option_labels_give_the_size_of_what_is_not_on_disk(folder: Path) -> Non
     labels = ImageSegmentation.INPUT_TYPES()["required"]["model"][1]["option_labels"]
     assert labels["silueta"] == "silueta \u2193 44 MB"
     assert labels["modnet-w"] == "modnet-w \u2193", "its size is not known"
-    assert set(labels) == {*catalog.BACKGROUND, background_store.DEMO}
+    assert set(labels) == {*catalog.BACKGROUND, DEMO}
     folder.mkdir(parents=True)
     (folder / "silueta.onnx").write_bytes(b"x")
     (folder / "isnet-anime").mkdir()
@@ -249,7 +250,8 @@ def test_where_onnx_runtime_has_no_memory_left_comfyuis_models_make_room(monkeyp
 def as_rembg(plain: types.ModuleType, images: torch.Tensor, *values: object) -> np.ndarray:
     """What the earlier node made of the first picture, as numbers 0..255."""
     matting_on, foreground, background_level, erode, clean = values
-    session = rembg._sessions.get(next(iter(rembg._sessions._values)), lambda: None)._session
+    (source,) = background_models._loaded._values.values()
+    session = source._session
     cutout = plain.remove(
         tensors.to_pil(images[0]),
         matting_on == "true",
@@ -302,7 +304,7 @@ def test_node_prints_and_warns_nothing_for_photographs(
     capfd.readouterr()
     for photograph in (data.chelsea(), data.coffee()[:, 100:500]):
         image = tensors.from_8bit(photograph.copy())[None]
-        _, masks = run(background_store.DEMO, "true", 240, 20, 10, "false", images=image)
+        _, masks = run(DEMO, "true", 240, 20, 10, "false", images=image)
         assert (masks % 1 > 0).any(), "alpha matting solved nothing here"
     assert capfd.readouterr() == ("", "")
     assert not recwarn.list
@@ -330,8 +332,8 @@ def test_a_batch_is_its_pictures_one_by_one_and_the_session_is_made_once(
 ) -> None:
     tiny_onnx.write(folder / "u2net.onnx")
     images = torch.cat([portrait(), portrait().flip(2), portrait() * 0.5])
-    wrapped, made = rembg._wrapped, []
-    monkeypatch.setattr(rembg, "_wrapped", lambda *args: made.append(args[1].name) or wrapped(*args))
+    wrap, made = rembg._wrap_session, []
+    monkeypatch.setattr(rembg, "_wrap_session", lambda *args: made.append(args[1].name) or wrap(*args))
     together = run("u2net", *PLAIN, images=images)
     alone = [run("u2net", *PLAIN, images=image) for image in images.split(1)]
     for whole, parts in zip(together, zip(*alone)):

@@ -10,7 +10,8 @@ import tiny_clipseg
 import torch
 from maskwright.core import tensors
 from maskwright.core.errors import ModelError
-from maskwright.models import clipseg_loader as clipseg_models
+from maskwright.models import clipseg_loader
+from maskwright.models.clipseg_store import ClipsegStore
 from maskwright.nodes import _view, _view_files
 from maskwright.nodes.clipseg import CLIPSeg
 from maskwright.nodes.clipseg_masking import CLIPSegMasking
@@ -31,7 +32,7 @@ def temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple:
     pytest.importorskip("transformers")
     folder = tiny_clipseg.write(tmp_path_factory.mktemp("clipseg") / "tiny")
-    return clipseg_models.load("tiny", [folder.parent])
+    return clipseg_loader.load("tiny", ClipsegStore([folder.parent]))
 
 
 def random(*shape: int) -> torch.Tensor:

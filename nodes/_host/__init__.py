@@ -160,6 +160,11 @@ class ComfyHost:
     def free_memory(self) -> None:
         self._free()
 
+    def on_device(
+        self, model: torch.nn.Module, copy_as: Callable[[torch.nn.Module, torch.dtype], torch.nn.Module]
+    ) -> torch.nn.Module:
+        return on_device(model, copy_as)
+
 
 class _Managed(torch.nn.Module):
     """Wraps a transformers model, which does not let ComfyUI set ``device`` on it."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import comfyui
 import pytest
 from detailer_prompts import Detailer, picture, squares
-from maskwright.models.clipseg_loader import DEMO_FOLDER
+from maskwright.models.clipseg_store import DEMO_FOLDER
 from PIL import Image
 from saved_layouts import LAYOUTS, editor_file
 from wired_layouts import RUNNABLE, as_editor, wired

@@ -12,7 +12,7 @@ import torch
 from builtin_engine import node_info
 from host_nodes import HOST_NODES
 from maskwright import NODE_CLASS_MAPPINGS
-from maskwright.models import clipseg_loader
+from maskwright.models.clipseg_store import DEMO
 from maskwright.nodes import _host as host
 from maskwright.nodes import _text_engine
 from PIL import Image
@@ -77,7 +77,7 @@ OUTPUTS_OF = {
 def published_is_bundled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The bundled model where a node without a model link takes the published one."""
     load = _text_engine.load
-    monkeypatch.setattr(_text_engine, "load", lambda *_: load(clipseg_loader.DEMO))
+    monkeypatch.setattr(_text_engine, "load", lambda *_: load(DEMO))
     monkeypatch.setattr(host, "device", lambda: torch.device("cpu"))
 
 

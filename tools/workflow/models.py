@@ -33,7 +33,9 @@ def model_notes(
 
 
 def _find_model(kind: type, node: dict, model_folders: Callable[[str], list[Path]]) -> tuple[str, bool] | None:
-    from maskwright.models import background_store, catalog, clipseg_loader
+    from maskwright.models import catalog
+    from maskwright.models.background_store import OTHER_KINDS, BackgroundStore, published_model
+    from maskwright.models.clipseg_store import DEFAULT, ClipsegStore, full_name
     from maskwright.nodes import clipseg_model_loader, image_segmentation
 
     def folders(*kinds: str) -> list[Path]:
@@ -42,26 +44,26 @@ def _find_model(kind: type, node: dict, model_folders: Callable[[str], list[Path
     linked = dict(links_of(node))
     if issubclass(kind, image_segmentation.ImageSegmentation) and "model" not in linked:
         name = node["inputs"].get("model", "u2net")
-        elsewhere = folders(*background_store.OTHER_FOLDER_KINDS)
-        place = background_store.where(name, folders(background_store.FOLDER_KIND), elsewhere)
-        return _describe(name, place, background_store.known(name))
+        local = BackgroundStore(folders(*BackgroundStore.KINDS), folders(*OTHER_KINDS)).locate(name)
+        return _describe(name, local and local.path, published_model(name))
     is_loader = issubclass(kind, clipseg_model_loader.CLIPSegModelLoader)
     takes_model = any("CLIPSEG_MODEL" in spec for spec in kind.INPUT_TYPES().get("optional", {}).values())
     if is_loader and "model" not in linked:
-        name = node["inputs"].get("model", clipseg_loader.DEFAULT)
+        name = node["inputs"].get("model", DEFAULT)
     elif takes_model and "clipseg_model" not in linked:
-        name = clipseg_loader.DEFAULT
+        name = DEFAULT
     else:
         return None
-    place = clipseg_loader.where(name, folders(*clipseg_loader.FOLDER_KINDS))
-    return _describe(name, place, catalog.CLIPSEG if clipseg_loader.full_name(name) == clipseg_loader.DEFAULT else None)
+    local = ClipsegStore(folders(*ClipsegStore.KINDS)).locate(name)
+    return _describe(name, local and local.path, catalog.CLIPSEG if full_name(name) == DEFAULT else None)
 
 
 def _describe(name: str, place: Path | None, model: object) -> tuple[str, bool]:
+    from maskwright.models import catalog
+
     if place is not None:
         return f"the model {name} is in {place}", True
     if model is None:
         return f"the model {name} is not on this computer", False
-    size = sum(file.size or 0 for file in model.files)
-    shown = f" ({size / 1e6:.0f} MB)" if size else ""
-    return f"the model {name} is not on this computer; a run downloads it from {model.page}{shown}", True
+    size = f" ({catalog.download_size(model)})" if model.size else ""
+    return f"the model {name} is not on this computer; a run downloads it from {model.page}{size}", True

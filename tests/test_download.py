@@ -1,4 +1,4 @@
-"""models/weights.py, against a small server on this computer: a file arrives whole and checked, or not at all."""
+"""Downloads from a small local server: a file appears whole and with the right checksum, or not at all."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ import threading
 import time
 import traceback
 import types
-import urllib.error
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from maskwright.core.errors import InputError, ModelError
-from maskwright.models import catalog, fetching, part_file, transfer, weights
+from maskwright.core.errors import DependencyError, InputError, ModelError
+from maskwright.models import catalog, download, downloader
 from maskwright.models.catalog import RemoteFile
+from maskwright.models.store import check_name
 
 ROOT = Path(__file__).resolve().parent.parent
 CONTENT = bytes(range(256)) * 12_000  # about 3 MB: several chunks
@@ -71,11 +71,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    with Server() as made:
-        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield made
-        made.shutdown()
+        yield server
+        server.shutdown()
         thread.join()
 
 
@@ -86,7 +86,7 @@ def plain_environment(isolated_model_dirs: None, monkeypatch: pytest.MonkeyPatch
             monkeypatch.delenv(name)
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(fetching, "RETRY_DELAYS", (0.0, 0.0))
+    monkeypatch.setattr(downloader, "RETRY_DELAYS", (0.0, 0.0))
 
 
 class Steps:
@@ -107,78 +107,81 @@ def remote(url: str, content: bytes = CONTENT, name: str = "model.bin") -> Remot
 def assert_fails(file: RemoteFile, folder: Path, reason: str) -> ModelError:
     """The download fails, says ``reason``, the address and where to put the file, and leaves nothing."""
     with pytest.raises(ModelError, match=reason) as caught:
-        weights.download(file, folder)
-    assert weights.address(file.url) in str(caught.value)
+        download.download(file, folder)
+    assert download.resolve_url(file.url) in str(caught.value)
     assert str(folder / file.name) in str(caught.value)
     assert not folder.exists() or list(folder.iterdir()) == []
     return caught.value
 
 
-def test_a_good_download_is_whole_and_its_progress_adds_up(server: Server, tmp_path: Path) -> None:
+def test_download_stores_the_file_and_reports_all_bytes(server: Server, tmp_path: Path) -> None:
     server.answers["/model.bin"] = lambda handler: handler.give(CONTENT)
     steps = Steps()
-    path = weights.download(remote(f"{server.url}/model.bin"), tmp_path / "new" / "folder", steps)
+    path = download.download(remote(f"{server.url}/model.bin"), tmp_path / "new" / "folder", steps)
     assert path == tmp_path / "new" / "folder" / "model.bin"
     assert path.read_bytes() == CONTENT
     assert [file.name for file in path.parent.iterdir()] == ["model.bin"]
     assert steps.done == len(CONTENT)
 
 
-def test_it_is_under_its_name_only_when_complete(server: Server, tmp_path: Path) -> None:
+def test_download_uses_the_name_only_when_complete(server: Server, tmp_path: Path) -> None:
     server.answers["/model.bin"] = lambda handler: handler.give(CONTENT)
-    seen: list[list[str]] = []
+    listings: list[list[str]] = []
 
     class Look:
         def step(self, count: int = 1) -> None:
-            seen.append([file.name for file in tmp_path.iterdir()])
+            listings.append([file.name for file in tmp_path.iterdir()])
 
-    weights.download(remote(f"{server.url}/model.bin"), tmp_path, Look())
-    assert len(seen) > 1
-    for names in seen:
-        assert len(names) == 1 and re.fullmatch(r"model\.bin\..+\.part", names[0])
+    download.download(remote(f"{server.url}/model.bin"), tmp_path, Look())
+    assert len(listings) > 1
+    for names in listings:
+        assert set(names) == {"model.bin.part", "model.bin.part.lock"}
 
 
-def test_redirects_are_followed(server: Server, tmp_path: Path) -> None:
+def test_download_follows_redirects(server: Server, tmp_path: Path) -> None:
     server.answers["/model.bin"] = lambda handler: handler.give(b"", 302, Location="/elsewhere/blob")
     server.answers["/elsewhere/blob"] = lambda handler: handler.give(CONTENT)
-    assert weights.download(remote(f"{server.url}/model.bin"), tmp_path).read_bytes() == CONTENT
+    assert download.download(remote(f"{server.url}/model.bin"), tmp_path).read_bytes() == CONTENT
 
 
-def test_wrong_content_of_the_right_size_is_refused(server: Server, tmp_path: Path) -> None:
+def test_download_rejects_wrong_content(server: Server, tmp_path: Path) -> None:
     server.answers["/model.bin"] = lambda handler: handler.give(CONTENT[::-1])
-    error = assert_fails(remote(f"{server.url}/model.bin"), tmp_path, "SHA-256")
+    error = assert_fails(remote(f"{server.url}/model.bin"), tmp_path, "SHA256 hash")
     assert hashlib.sha256(CONTENT[::-1]).hexdigest() in str(error)
     assert hashlib.sha256(CONTENT).hexdigest() in str(error)
     assert server.paths() == ["/model.bin"]  # asking again would not help
 
 
-def test_a_page_instead_of_the_file_is_refused(server: Server, tmp_path: Path) -> None:
+def test_download_rejects_a_web_page(server: Server, tmp_path: Path) -> None:
     server.answers["/model.bin"] = lambda handler: handler.give(b"<html>Please log in</html>")
     assert_fails(remote(f"{server.url}/model.bin"), tmp_path, f"it has 26 bytes, not {len(CONTENT)}")
 
 
-def test_an_md5_will_do_where_no_sha256_is_known(server: Server, tmp_path: Path) -> None:
+def test_download_checks_md5_without_sha256(server: Server, tmp_path: Path) -> None:
     server.answers["/model.bin"] = lambda handler: handler.give(CONTENT)
     url, right = f"{server.url}/model.bin", hashlib.md5(CONTENT).hexdigest()
-    path = weights.download(RemoteFile("model.bin", url, len(CONTENT), md5=right), tmp_path / "right")
+    path = download.download(RemoteFile("model.bin", url, len(CONTENT), md5=right), tmp_path / "right")
     assert path.read_bytes() == CONTENT
-    assert_fails(RemoteFile("model.bin", url, len(CONTENT), md5="0" * 32), tmp_path / "wrong", "its MD5 is .*, not 000")
+    assert_fails(
+        RemoteFile("model.bin", url, len(CONTENT), md5="0" * 32), tmp_path / "wrong", "MD5 hash .* expected md5:000"
+    )
 
 
-def test_of_two_checksums_both_must_be_right(server: Server, tmp_path: Path) -> None:
+def test_download_checks_sha256_if_both_checksums_are_known(server: Server, tmp_path: Path) -> None:
     server.answers["/model.bin"] = lambda handler: handler.give(CONTENT)
-    file = remote(f"{server.url}/model.bin")
-    assert_fails(dataclasses.replace(file, md5="0" * 32), tmp_path, "its MD5 is")
-    weights.download(dataclasses.replace(file, md5=hashlib.md5(CONTENT).hexdigest()), tmp_path)
+    md5 = hashlib.md5(CONTENT).hexdigest()
+    file = dataclasses.replace(remote(f"{server.url}/model.bin"), md5=md5)
+    assert_fails(dataclasses.replace(file, sha256="0" * 64), tmp_path, "SHA256 hash")
+    download.download(file, tmp_path)
 
 
-def test_a_file_without_a_checksum_is_not_for_the_catalogue() -> None:
+def test_remote_file_requires_a_checksum() -> None:
     with pytest.raises(ValueError, match=r"model\.bin has no checksum"):
         RemoteFile("model.bin", "https://example.com/model.bin", 3)
 
 
-@pytest.mark.parametrize("announced", [True, False], ids=["the server knows it", "nobody knows it"])
-def test_a_file_of_unknown_size_is_fetched_whole(server: Server, tmp_path: Path, announced: bool) -> None:
+@pytest.mark.parametrize("announced", [True, False], ids=["announced", "not announced"])
+def test_download_of_unknown_size(server: Server, tmp_path: Path, announced: bool) -> None:
     def answer(handler: _Handler) -> None:
         handler.send_response(200)
         if announced:
@@ -190,15 +193,13 @@ def test_a_file_of_unknown_size_is_fetched_whole(server: Server, tmp_path: Path,
     file = dataclasses.replace(remote(f"{server.url}/model.bin"), size=None)
     model = dataclasses.replace(model_at(server, {}), files=(file,))
     totals, steps = [], Steps()
-    weights.download_missing(model, tmp_path, lambda total: totals.append(total) or steps)
+    download.download_missing(model, tmp_path, lambda total: totals.append(total) or steps)
     assert (tmp_path / "model.bin").read_bytes() == CONTENT
     assert totals == [1] and steps.done == len(CONTENT)
 
 
 @pytest.mark.parametrize("content", [CONTENT[:-1], CONTENT + b"more"], ids=["too short", "too long"])
-def test_a_wrong_size_is_seen_where_the_server_does_not_announce_it(
-    server: Server, tmp_path: Path, content: bytes
-) -> None:
+def test_download_rejects_a_wrong_size_without_content_length(server: Server, tmp_path: Path, content: bytes) -> None:
     def answer(handler: _Handler) -> None:
         handler.send_response(200)
         handler.end_headers()  # HTTP/1.0 without a length: the end of the connection is the end of the file
@@ -208,7 +209,7 @@ def test_a_wrong_size_is_seen_where_the_server_does_not_announce_it(
     assert_fails(remote(f"{server.url}/model.bin"), tmp_path, f"it has .*, not {len(CONTENT)}|more than {len(CONTENT)}")
 
 
-def test_a_connection_that_breaks_is_taken_up_where_it_broke(server: Server, tmp_path: Path) -> None:
+def test_download_resumes_where_the_connection_broke(server: Server, tmp_path: Path) -> None:
     def answer(handler: _Handler) -> None:
         asked_from = handler.headers.get("Range")
         if asked_from is None:
@@ -222,12 +223,12 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke(server: Server, tmp
 
     server.answers["/model.bin"] = answer
     steps = Steps()
-    assert weights.download(remote(f"{server.url}/model.bin"), tmp_path, steps).read_bytes() == CONTENT
+    assert download.download(remote(f"{server.url}/model.bin"), tmp_path, steps).read_bytes() == CONTENT
     assert [headers.get("Range") for _, headers in server.asked] == [None, "bytes=2000000-"]
     assert steps.done == len(CONTENT)
 
 
-def test_a_server_that_cannot_go_on_starts_again(server: Server, tmp_path: Path) -> None:
+def test_download_restarts_if_the_server_cannot_resume(server: Server, tmp_path: Path) -> None:
     def answer(handler: _Handler) -> None:
         handler.send_response(200)
         handler.send_header("Content-Length", str(len(CONTENT)))
@@ -236,11 +237,11 @@ def test_a_server_that_cannot_go_on_starts_again(server: Server, tmp_path: Path)
 
     server.answers["/model.bin"] = answer
     steps = Steps()
-    assert weights.download(remote(f"{server.url}/model.bin"), tmp_path, steps).read_bytes() == CONTENT
+    assert download.download(remote(f"{server.url}/model.bin"), tmp_path, steps).read_bytes() == CONTENT
     assert steps.done == len(CONTENT)  # not more than all of it, though some came twice
 
 
-def test_a_connection_that_always_breaks_is_given_up(server: Server, tmp_path: Path) -> None:
+def test_download_gives_up_after_several_attempts(server: Server, tmp_path: Path) -> None:
     def answer(handler: _Handler) -> None:
         handler.send_response(200)
         handler.send_header("Content-Length", str(len(CONTENT)))
@@ -249,37 +250,37 @@ def test_a_connection_that_always_breaks_is_given_up(server: Server, tmp_path: P
 
     server.answers["/model.bin"] = answer
     with pytest.raises(ModelError, match="ended before the last byte"):
-        weights.download(remote(f"{server.url}/model.bin"), tmp_path)
-    assert len(server.asked) == fetching.ATTEMPTS
+        download.download(remote(f"{server.url}/model.bin"), tmp_path)
+    assert len(server.asked) == downloader.ATTEMPTS
 
 
-def test_a_busy_server_is_asked_again(server: Server, tmp_path: Path) -> None:
+def test_download_retries_a_busy_server(server: Server, tmp_path: Path) -> None:
     server.answers["/model.bin"] = lambda handler: (
         handler.send_error(503) if len(server.asked) == 1 else handler.give(CONTENT)
     )
-    assert weights.download(remote(f"{server.url}/model.bin"), tmp_path).read_bytes() == CONTENT
+    assert download.download(remote(f"{server.url}/model.bin"), tmp_path).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(
     ("status", "reason"), [(404, "does not have this file"), (403, "refused"), (401, "HF_TOKEN"), (410, "HTTP 410")]
 )
-def test_a_plain_no_is_final(server: Server, tmp_path: Path, status: int, reason: str) -> None:
+def test_download_does_not_retry_a_refusal(server: Server, tmp_path: Path, status: int, reason: str) -> None:
     server.answers["/model.bin"] = lambda handler: handler.send_error(status)
     assert_fails(remote(f"{server.url}/model.bin"), tmp_path / "new", reason)
     assert len(server.asked) == 1
     assert not (tmp_path / "new").exists()  # an empty folder would be taken for a model that is broken
 
 
-def test_no_connection(server: Server, tmp_path: Path) -> None:
+def test_download_without_a_connection(server: Server, tmp_path: Path) -> None:
     with Server() as gone:
-        url = gone.url  # nobody listens there any more
+        url = gone.url  # no server listens there any more
     assert_fails(remote(f"{url}/model.bin"), tmp_path, "no network connection")
 
 
-def test_a_silent_server_is_given_up(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_gives_up_a_silent_server(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     end = threading.Event()
     server.answers["/model.bin"] = lambda handler: end.wait(20) and None
-    monkeypatch.setattr(transfer, "TIMEOUT", 0.05)
+    monkeypatch.setattr(downloader, "TIMEOUT", 0.05)
     try:
         assert_fails(remote(f"{server.url}/model.bin"), tmp_path, "no data arrived for")
     finally:
@@ -287,7 +288,7 @@ def test_a_silent_server_is_given_up(server: Server, tmp_path: Path, monkeypatch
 
 
 @pytest.mark.parametrize("name", ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"])
-def test_offline_means_no_network_at_all(
+def test_download_offline_requests_nothing(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     server.answers["/model.bin"] = lambda handler: handler.give(CONTENT)
@@ -297,29 +298,29 @@ def test_offline_means_no_network_at_all(
     assert not (tmp_path / "folder").exists()
 
 
-def test_offline_0_is_not_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_is_offline_is_false_for_0(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    assert not weights.offline()
+    assert not download.is_offline()
 
 
-def test_a_mirror_stands_in_for_the_hub_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert weights.address("https://huggingface.co/org/model") == "https://huggingface.co/org/model"
+def test_resolve_url_uses_the_mirror_for_the_hub_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert download.resolve_url("https://huggingface.co/org/model") == "https://huggingface.co/org/model"
     monkeypatch.setenv("HF_ENDPOINT", "https://mirror.example/hub/")
-    assert weights.address("https://huggingface.co/org/model") == "https://mirror.example/hub/org/model"
-    assert weights.address("https://other.example/file") == "https://other.example/file"
+    assert download.resolve_url("https://huggingface.co/org/model") == "https://mirror.example/hub/org/model"
+    assert download.resolve_url("https://other.example/file") == "https://other.example/file"
     monkeypatch.setenv("HF_ENDPOINT", "mirror")
     with pytest.raises(ModelError, match="HF_ENDPOINT is 'mirror'"):
-        weights.address("https://huggingface.co/org/model")
+        download.resolve_url("https://huggingface.co/org/model")
 
 
-def test_files_of_the_hub_come_from_the_mirror(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_uses_the_mirror(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", server.url)
     server.answers["/org/model/resolve/abc/model.bin"] = lambda handler: handler.give(CONTENT)
-    weights.download(remote(f"{catalog.HUB}/org/model/resolve/abc/model.bin"), tmp_path)
+    download.download(remote(f"{catalog.HUB}/org/model/resolve/abc/model.bin"), tmp_path)
     assert (tmp_path / "model.bin").read_bytes() == CONTENT
 
 
-def test_the_token_is_shown_to_the_hub_and_to_nobody_else(
+def test_download_sends_the_token_to_the_hub_only(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", server.url)
@@ -329,20 +330,22 @@ def test_the_token_is_shown_to_the_hub_and_to_nobody_else(
         thread.start()
         store.answers["/blob"] = lambda handler: handler.give(CONTENT)
         server.answers["/org/model.bin"] = lambda handler: handler.give(b"", 302, Location=f"{store.url}/blob")
-        weights.download(remote(f"{catalog.HUB}/org/model.bin"), tmp_path / "hub")
-        weights.download(remote(f"{store.url}/blob"), tmp_path / "elsewhere")
+        download.download(remote(f"{catalog.HUB}/org/model.bin"), tmp_path / "hub")
+        download.download(remote(f"{store.url}/blob"), tmp_path / "elsewhere")
         store.shutdown()
         thread.join()
     assert [headers.get("Authorization") for _, headers in server.asked] == ["Bearer not-a-real-one"]
     assert [headers.get("Authorization") for _, headers in store.asked] == [None, None]
 
 
-def test_the_proxy_of_the_environment_is_used(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_uses_the_proxy_of_the_environment(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("http_proxy", server.url)
     server.answers["http://models.invalid/model.bin"] = lambda handler: handler.give(CONTENT)
-    assert weights.download(remote("http://models.invalid/model.bin"), tmp_path).read_bytes() == CONTENT
+    assert download.download(remote("http://models.invalid/model.bin"), tmp_path).read_bytes() == CONTENT
 
 
 class Interrupt(BaseException):
@@ -391,14 +394,16 @@ def stop_in_the_middle(handler: _Handler, asked: threading.Event, closed: thread
 
 
 @pytest.mark.parametrize("answer", [drip, say_nothing, stop_in_the_middle])
-def test_download_interrupted_while_the_server_is_slow_closes_the_connection_and_leaves_nothing(
+def test_download_interrupted_while_the_server_is_slow(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: Callable
 ) -> None:
-    monkeypatch.setattr(transfer, "TIMEOUT", 60.0)  # only the interrupt ends it
+    monkeypatch.setattr(downloader, "TIMEOUT", 5.0)
     asked, closed = threading.Event(), threading.Event()
     server.answers["/model.bin"] = lambda handler: answer(handler, asked, closed)
     with pytest.raises(Interrupt):
-        weights.download(remote(f"{server.url}/model.bin"), tmp_path / "new", Stop(asked))
+        download.download(remote(f"{server.url}/model.bin"), tmp_path / "new", Stop(asked))
+    assert not closed.is_set(), "the interrupt waited for the server"
+    assert not (tmp_path / "new").exists()
     assert closed.wait(10), "the client did not close the connection"
     assert not (tmp_path / "new").exists()
 
@@ -413,9 +418,9 @@ def test_download_interrupted_while_it_connects(
         end.wait(10)
         raise TimeoutError
 
-    monkeypatch.setattr(socket, "create_connection", hang)
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
     with pytest.raises(Interrupt):
-        weights.download(remote(f"{server.url}/model.bin"), tmp_path, Stop(asked))
+        download.download(remote(f"{server.url}/model.bin"), tmp_path, Stop(asked))
     assert not end.is_set() and list(tmp_path.iterdir()) == []
     end.set()
 
@@ -425,20 +430,20 @@ def test_download_interrupted_before_the_next_attempt(
 ) -> None:
     asked = threading.Event()
     server.answers["/model.bin"] = lambda handler: (asked.set(), handler.send_error(503))
-    monkeypatch.setattr(fetching, "RETRY_DELAYS", (10.0, 10.0))
+    monkeypatch.setattr(downloader, "RETRY_DELAYS", (10.0, 10.0))
     with pytest.raises(Interrupt):
-        weights.download(remote(f"{server.url}/model.bin"), tmp_path, Stop(asked))
+        download.download(remote(f"{server.url}/model.bin"), tmp_path, Stop(asked))
     assert len(server.asked) == 1 and list(tmp_path.iterdir()) == []
 
 
 def test_download_interrupted_while_another_thread_fetches_the_same(server: Server, tmp_path: Path) -> None:
     model, asked, end = model_at(server, {"model.bin": CONTENT}), threading.Event(), threading.Event()
     server.answers["/model.bin"] = lambda handler: (asked.set(), end.wait(10), handler.give(CONTENT))
-    first = threading.Thread(target=weights.download_missing, args=(model, tmp_path))
+    first = threading.Thread(target=download.download_missing, args=(model, tmp_path))
     first.start()
     assert asked.wait(10)
     with pytest.raises(Interrupt):
-        weights.download_missing(model, tmp_path, lambda total: Stop(asked))
+        download.download_missing(model, tmp_path, lambda total: Stop(asked))
     assert not end.is_set()
     end.set()
     first.join(20)
@@ -464,24 +469,24 @@ def test_download_reports_bytes_as_they_arrive(server: Server, tmp_path: Path) -
 
     server.answers["/model.bin"] = answer
     steps = Watch()
-    weights.download(remote(f"{server.url}/model.bin"), tmp_path, steps)
+    download.download(remote(f"{server.url}/model.bin"), tmp_path, steps)
     assert reported.is_set() and steps.done == len(CONTENT) and len(server.asked) == 1
 
 
-def test_a_full_disk_is_said_so(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_names_a_full_disk(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     server.answers["/model.bin"] = lambda handler: handler.give(CONTENT)
 
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(weights.os, "fsync", full)
+    monkeypatch.setattr(downloader.os, "fsync", full)
     assert_fails(remote(f"{server.url}/model.bin"), tmp_path, "no room left in")
 
 
-def test_a_folder_that_cannot_be_made_is_said_so(server: Server, tmp_path: Path) -> None:
+def test_download_names_a_folder_that_cannot_be_created(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder", encoding="utf-8")
     with pytest.raises(ModelError, match="cannot be written to"):
-        weights.download(remote(f"{server.url}/model.bin"), tmp_path / "file" / "folder")
+        download.download(remote(f"{server.url}/model.bin"), tmp_path / "file" / "folder")
     assert server.asked == []
 
 
@@ -496,7 +501,7 @@ def answer_ranges(handler: _Handler) -> None:
         handler.give(CONTENT)
 
 
-def test_download_that_breaks_is_finished_by_the_next_run(server: Server, tmp_path: Path) -> None:
+def test_download_that_broke_is_finished_by_the_next_run(server: Server, tmp_path: Path) -> None:
     def break_off(handler: _Handler) -> None:
         handler.send_response(200)
         handler.send_header("Content-Length", str(len(CONTENT)))
@@ -506,94 +511,127 @@ def test_download_that_breaks_is_finished_by_the_next_run(server: Server, tmp_pa
     server.answers["/model.bin"] = break_off
     file = remote(f"{server.url}/model.bin")
     with pytest.raises(ModelError) as caught:
-        weights.download(file, tmp_path)
-    (part,) = tmp_path.iterdir()
+        download.download(file, tmp_path)
+    part = tmp_path / "model.bin.part"
+    assert part.stat().st_size == 2_000_000 and not (tmp_path / "model.bin").exists()
     assert f"2.0 MB are kept in {part} for the next run" in caught.value.problem
     server.asked.clear()
     server.answers["/model.bin"] = answer_ranges
     steps = Steps()
-    assert weights.download(file, tmp_path, steps).read_bytes() == CONTENT
+    assert download.download(file, tmp_path, steps).read_bytes() == CONTENT
     assert [headers.get("Range") for _, headers in server.asked] == ["bytes=2000000-"]
     assert steps.done == len(CONTENT) and [path.name for path in tmp_path.iterdir()] == ["model.bin"]
 
 
-LEFTOVERS: dict[str, tuple[bytes, list[str | None]]] = {
+SIZE_KNOWN: dict[str, tuple[bytes, list[str | None]]] = {
     "its beginning": (CONTENT[:500_000], ["bytes=500000-"]),
     "all of it": (CONTENT, []),
     "damaged": (b"?" + CONTENT[1:500_000], ["bytes=500000-", None]),
-    "damaged and whole": (b"?" + CONTENT[1:], [f"bytes={len(CONTENT)}-", None]),
+    "damaged and whole": (b"?" + CONTENT[1:], [None]),
     "more than there is": (CONTENT + b"more", [None]),
     "nothing": (b"", [None]),
 }
+SIZE_UNKNOWN = SIZE_KNOWN | {
+    "all of it": (CONTENT, [f"bytes={len(CONTENT)}-"]),
+    "damaged and whole": (b"?" + CONTENT[1:], [f"bytes={len(CONTENT)}-", None]),
+    "more than there is": (CONTENT + b"more", [f"bytes={len(CONTENT) + 4}-", None]),
+}
+LEFTOVERS = [(len(CONTENT), *case) for case in SIZE_KNOWN.values()] + [(None, *case) for case in SIZE_UNKNOWN.values()]
 
 
-@pytest.mark.parametrize("known", [True, False], ids=["size known", "size unknown"])
-@pytest.mark.parametrize(("leftover", "ranges"), LEFTOVERS.values(), ids=LEFTOVERS)
+@pytest.mark.parametrize(
+    ("size", "leftover", "ranges"), LEFTOVERS, ids=[*SIZE_KNOWN, *map("{}, size unknown".format, SIZE_UNKNOWN)]
+)
 def test_download_resumes_what_a_killed_process_left(
-    server: Server, tmp_path: Path, leftover: bytes, ranges: list[str | None], known: bool
+    server: Server, tmp_path: Path, size: int | None, leftover: bytes, ranges: list[str | None]
 ) -> None:
     server.answers["/model.bin"] = answer_ranges
-    file = remote(f"{server.url}/model.bin")
-    if not known:
-        file = dataclasses.replace(file, size=None)
-        if len(leftover) > len(CONTENT):
-            ranges = [f"bytes={len(leftover)}-", None]
-    (tmp_path / "model.bin.1234-0123abcd.part").write_bytes(leftover)  # a name of earlier versions
-    (tmp_path / "model.bin.89abcdef.part").write_bytes(b"")
+    file = dataclasses.replace(remote(f"{server.url}/model.bin"), size=size)
+    (tmp_path / "model.bin.part").write_bytes(leftover)
+    (tmp_path / "model.bin.part.lock").write_bytes(b"")
     steps = Steps()
-    assert weights.download(file, tmp_path, steps).read_bytes() == CONTENT
+    assert download.download(file, tmp_path, steps).read_bytes() == CONTENT
     assert [headers.get("Range") for _, headers in server.asked] == ranges
     assert [path.name for path in tmp_path.iterdir()] == ["model.bin"]
     assert steps.done >= len(CONTENT)
 
 
-def test_download_leaves_the_part_of_another_process_alone(server: Server, tmp_path: Path) -> None:
-    server.answers["/model.bin"] = answer_ranges
-    code = f"""
-import sys; sys.path.insert(0, {str(ROOT / "tools")!r})
+PROCESS = """
+import sys; sys.path.insert(0, {tools!r})
 from pathlib import Path
 from pack import load_pack
-load_pack(Path({str(ROOT)!r}))
-from maskwright.models.part_file import PartFile
-part = PartFile.open(Path({str(tmp_path / "model.bin")!r}))
-part.file.write({CONTENT[:1000]!r}); part.file.flush()
-print("ready", flush=True); sys.stdin.read()
+load_pack(Path({root!r}))
+from maskwright.models import download
+from maskwright.models.catalog import RemoteFile
+
+class Bar:
+    done = 0
+    def step(self, count=1):
+        self.done += count
+        if self.done:
+            print("ready", flush=True)
+
+download.download(RemoteFile("model.bin", {url!r}, {size}, {sha256!r}), Path({folder!r}), Bar())
 """
-    writer = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def test_download_waits_for_another_process_and_resumes_if_it_is_killed(server: Server, tmp_path: Path) -> None:
+    end = threading.Event()
+
+    def stop_in_the_middle(handler: _Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(CONTENT)))
+        handler.end_headers()
+        handler.wfile.write(CONTENT[:1_000_000])
+        end.wait(20)
+
+    server.answers["/model.bin"] = stop_in_the_middle
+    file = remote(f"{server.url}/model.bin")
+    code = PROCESS.format(
+        tools=str(ROOT / "tools"),
+        root=str(ROOT),
+        url=file.url,
+        size=file.size,
+        sha256=file.sha256,
+        folder=str(tmp_path),
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
+    waits, part = [], tmp_path / "model.bin.part"
+
+    class Wait(Steps):
+        def step(self, count: int = 1) -> None:
+            super().step(count)
+            waits.append(count)
+            if len(waits) >= 3 and part.exists() and part.stat().st_size and other.poll() is None:
+                assert len(server.asked) == 1, "it did not wait"
+                server.answers["/model.bin"] = answer_ranges
+                other.kill()
+
     try:
-        assert writer.stdout.readline() == "ready\n"
-        (part,) = tmp_path.iterdir()
-        weights.download(remote(f"{server.url}/model.bin"), tmp_path)
-        assert [headers.get("Range") for _, headers in server.asked] == [None]
-        assert part.read_bytes() == CONTENT[:1000]
+        assert other.stdout.readline() == "ready\n"
+        download.download(file, tmp_path, Wait())
     finally:
-        writer.kill()
-        writer.communicate()
-    (tmp_path / "model.bin").unlink()
-    weights.download(remote(f"{server.url}/model.bin"), tmp_path)  # immediately: the lock ended with the process
-    assert server.asked[-1][1].get("Range") == "bytes=1000-"
+        end.set()
+        other.kill()
+        other.communicate()
+    assert waits[:3] == [0, 0, 0]
+    assert len(server.asked) == 2 and re.fullmatch("bytes=[1-9][0-9]+-", server.asked[1][1]["Range"])
     assert [path.name for path in tmp_path.iterdir()] == ["model.bin"]
 
 
-def test_download_removes_parts_older_than_a_week(server: Server, tmp_path: Path) -> None:
-    server.answers["/model.bin"] = answer_ranges
-    old, young = tmp_path / "other.bin.0123abcd.part", tmp_path / "third.bin.0123abcd.part"
-    not_ours = tmp_path / "film.mkv.part"
-    for part in (old, young, not_ours):
-        part.write_bytes(b"x")
-    for part in (old, not_ours):
-        os.utime(part, (1e9, 1e9))
-    weights.download(remote(f"{server.url}/model.bin"), tmp_path)
-    assert not old.exists() and young.exists() and not_ours.exists()
+def test_download_by_another_process_is_not_repeated(server: Server, tmp_path: Path) -> None:
+    filelock = pytest.importorskip("filelock")
+    lock = filelock.FileLock(tmp_path / "model.bin.part.lock")
+    lock.acquire()
 
+    class Finish(Steps):
+        def step(self, count: int = 1) -> None:
+            (tmp_path / "model.bin").write_bytes(CONTENT)
+            lock.release()
 
-def test_download_ignores_parts_that_another_process_removes(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server.answers["/model.bin"] = answer_ranges
-    gone = tmp_path / "model.bin.0123abcd.part"
-    monkeypatch.setattr(part_file, "_parts", lambda folder, name: iter([gone]))
-    assert weights.download(remote(f"{server.url}/model.bin"), tmp_path).read_bytes() == CONTENT
+    download.download(remote(f"{server.url}/model.bin"), tmp_path, Finish())
+    assert server.asked == [] and [path.name for path in tmp_path.iterdir()] == ["model.bin"]
 
 
 def test_download_does_not_write_through_links(server: Server, tmp_path: Path) -> None:
@@ -601,15 +639,15 @@ def test_download_does_not_write_through_links(server: Server, tmp_path: Path) -
     secret = tmp_path / "secret"
     secret.write_bytes(b"x")
     (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "model.bin.0123abcd.part").symlink_to(secret)
-    weights.download(remote(f"{server.url}/model.bin"), tmp_path / "folder")
+    (tmp_path / "folder" / "model.bin.part").symlink_to(secret)
+    download.download(remote(f"{server.url}/model.bin"), tmp_path / "folder")
     assert secret.read_bytes() == b"x"
 
 
 def test_download_names_a_folder_with_the_name_of_the_file(server: Server, tmp_path: Path) -> None:
     (tmp_path / "model.bin").mkdir()
     with pytest.raises(ModelError, match=r"model\.bin is a folder"):
-        weights.download(remote(f"{server.url}/model.bin"), tmp_path)
+        download.download(remote(f"{server.url}/model.bin"), tmp_path)
     assert server.asked == []
 
 
@@ -619,8 +657,8 @@ def test_download_names_a_folder_with_the_name_of_the_file(server: Server, tmp_p
         ssl.SSLEOFError(8, "EOF occurred in violation of protocol"),
         ssl.SSLError(1, "bad record mac"),
         ConnectionResetError(104, "reset"),
-        urllib.error.URLError(TimeoutError("timed out")),
-        urllib.error.URLError(socket.gaierror(-2, "Name or service not known")),
+        TimeoutError("timed out"),
+        socket.gaierror(-2, "Name or service not known"),
         OSError(101, "Network is unreachable"),
     ],
     ids=repr,
@@ -630,15 +668,15 @@ def test_download_resumes_after_a_broken_connection(
 ) -> None:
     server.answers["/model.bin"] = answer_ranges
 
-    class Breaking(transfer.Transfer):
+    class Breaking(downloader._Request):
         def pieces(self) -> Iterator[bytes]:
             for number, piece in enumerate(super().pieces()):
                 if number == 1 and len(server.asked) == 1:
-                    raise transfer.TransferError(error)
+                    raise downloader.Broken(error)
                 yield piece
 
-    monkeypatch.setattr(fetching, "Transfer", Breaking)
-    assert weights.download(remote(f"{server.url}/model.bin"), tmp_path).read_bytes() == CONTENT
+    monkeypatch.setattr(downloader, "_Request", Breaking)
+    assert download.download(remote(f"{server.url}/model.bin"), tmp_path).read_bytes() == CONTENT
     assert len(server.asked) == 2 and server.asked[1][1].get("Range")
 
 
@@ -646,21 +684,21 @@ def test_download_retries_if_connecting_takes_too_long(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.answers["/model.bin"] = answer_ranges
-    connect, tries = socket.create_connection, []
+    connect, tries = socket.getaddrinfo, []
 
-    def slow(*arguments: object, **others: object) -> socket.socket:
+    def slow(*arguments: object, **others: object) -> list:
         tries.append(arguments)
         if len(tries) == 1:
             raise TimeoutError("timed out")
         return connect(*arguments, **others)
 
-    monkeypatch.setattr(socket, "create_connection", slow)
-    assert weights.download(remote(f"{server.url}/model.bin"), tmp_path).read_bytes() == CONTENT
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    assert download.download(remote(f"{server.url}/model.bin"), tmp_path).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(
     ("asked", "expected"),
-    [("7", 7.0), ("100000", fetching.LONGEST_DELAY), ("9" * 5000, 0.0), ("soon", 0.0), ("-5", 0.0)],
+    [("7", 7.0), ("100000", downloader.LONGEST_DELAY), ("9" * 5000, 0.0), ("soon", 0.0), ("-5", 0.0)],
 )
 @pytest.mark.parametrize("status", [429, 503])
 def test_download_waits_as_long_as_the_server_asks(
@@ -673,9 +711,9 @@ def test_download_waits_as_long_as_the_server_asks(
             handler.give(CONTENT)
 
     waits = []
-    monkeypatch.setattr(fetching.Download, "_wait", lambda self, delay: waits.append(delay))
+    monkeypatch.setattr(downloader.Downloader, "_wait", lambda self, delay: waits.append(delay))
     server.answers["/model.bin"] = answer
-    assert weights.download(remote(f"{server.url}/model.bin"), tmp_path).read_bytes() == CONTENT
+    assert download.download(remote(f"{server.url}/model.bin"), tmp_path).read_bytes() == CONTENT
     assert waits == [expected]
 
 
@@ -687,9 +725,9 @@ def test_download_understands_a_date_in_retry_after(
         handler.give(b"", 503, Retry_After=date) if len(server.asked) == 1 else handler.give(CONTENT)
     )
     waits = []
-    monkeypatch.setattr(fetching.Download, "_wait", lambda self, delay: waits.append(delay))
-    weights.download(remote(f"{server.url}/model.bin"), tmp_path)
-    assert waits == [fetching.LONGEST_DELAY]
+    monkeypatch.setattr(downloader.Downloader, "_wait", lambda self, delay: waits.append(delay))
+    download.download(remote(f"{server.url}/model.bin"), tmp_path)
+    assert waits == [downloader.LONGEST_DELAY]
 
 
 @pytest.mark.parametrize("token", ["s3cr3t\nv4lue", "s3cr3t v4lue", "s3cr3t\u2026v4lue", "s3cr3t\x7f"])
@@ -702,7 +740,7 @@ def test_download_never_shows_a_malformed_token(
     model = model_at(server, {"model.bin": CONTENT})
     file = dataclasses.replace(model.files[0], url=f"{catalog.HUB}/model.bin")
     with pytest.raises(ModelError, match="HF_TOKEN contains") as caught:
-        weights.download_missing(dataclasses.replace(model, files=(file,)), tmp_path / "new")
+        download.download_missing(dataclasses.replace(model, files=(file,)), tmp_path / "new")
     report = "".join(traceback.format_exception(caught.value)) + caplog.text
     assert "s3cr3t" not in report and "v4lue" not in report
     assert server.asked == [] and not (tmp_path / "new").exists()
@@ -711,14 +749,14 @@ def test_download_never_shows_a_malformed_token(
 @pytest.mark.parametrize(
     "endpoint", ["http://[::1", "mirror", "http://", "https://mirror:port", "http://a b", "http://a\nb", "ftp://mirror"]
 )
-def test_address_with_an_invalid_mirror(
+def test_resolve_url_rejects_an_invalid_mirror(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: Server, endpoint: str
 ) -> None:
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
     file = remote(f"{catalog.HUB}/org/model.bin")
     model = dataclasses.replace(model_at(server, {}), files=(file,), page=f"{catalog.HUB}/org")
     with pytest.raises(ModelError, match="HF_ENDPOINT is .*, which is not an address") as caught:
-        weights.download_missing(model, tmp_path / "new")
+        download.download_missing(model, tmp_path / "new")
     assert f"from {catalog.HUB}/org by hand" in caught.value.remedy
     assert not (tmp_path / "new").exists()
 
@@ -748,9 +786,29 @@ def test_download_names_unreadable_certificates(
     module.where = lambda: str(authorities)
     monkeypatch.setitem(sys.modules, "certifi", module)
     with pytest.raises(ModelError, match="certifi") as caught:
-        weights.download(remote(f"{server.url}/model.bin"), tmp_path / "new")
+        download.download(remote(f"{server.url}/model.bin"), tmp_path / "new")
     assert str(authorities) in caught.value.problem and "cannot be written to" not in str(caught.value)
     assert server.asked == [] and not (tmp_path / "new").exists()
+
+
+def test_download_without_pooch_says_what_to_install(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pooch", None)  # as if it could not be imported
+    with pytest.raises(DependencyError, match="pooch is missing.*pip install pooch"):
+        download.download(remote(f"{server.url}/model.bin"), tmp_path / "new")
+    assert server.asked == [] and not (tmp_path / "new").exists()
+
+
+def test_download_logs_once_and_prints_nothing(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture
+) -> None:
+    """pooch has a log handler of its own, which prints to stderr."""
+    server.answers["/model.bin"] = lambda handler: handler.give(CONTENT)
+    caplog.set_level("INFO", logger="maskwright")
+    download.download(remote(f"{server.url}/model.bin"), tmp_path)
+    assert caplog.messages == [f"Downloading {server.url}/model.bin to {tmp_path / 'model.bin'} (3.1 MB)"]
+    assert capfd.readouterr() == ("", "")
 
 
 def model_at(server: Server, contents: dict[str, bytes]) -> catalog.Model:
@@ -760,23 +818,23 @@ def model_at(server: Server, contents: dict[str, bytes]) -> catalog.Model:
     return catalog.Model("org/model", f"{server.url}/page", "abc", "MIT", 8, (0, 0, 0), (1, 1, 1), files)
 
 
-def test_missing_files_are_fetched_and_those_that_are_there_stay(server: Server, tmp_path: Path) -> None:
+def test_download_missing_keeps_existing_files(server: Server, tmp_path: Path) -> None:
     model = model_at(server, {"config.json": b"{}", "model.bin": CONTENT})
     (tmp_path / "config.json").write_text("the user's own", encoding="utf-8")
     totals, steps = [], Steps()
-    weights.download_missing(model, tmp_path, lambda total: totals.append(total) or steps)
+    download.download_missing(model, tmp_path, lambda total: totals.append(total) or steps)
     assert (tmp_path / "config.json").read_text(encoding="utf-8") == "the user's own"
     assert (tmp_path / "model.bin").read_bytes() == CONTENT
     assert totals == [len(CONTENT)] and steps.done == len(CONTENT)
-    weights.download_missing(model, tmp_path, lambda total: pytest.fail("a progress bar, and nothing to fetch"))
+    download.download_missing(model, tmp_path, lambda total: pytest.fail("a progress bar, and nothing to fetch"))
     assert server.paths() == ["/model.bin"]
 
 
-def test_a_failure_names_page_folder_and_the_files_still_missing(server: Server, tmp_path: Path) -> None:
+def test_download_missing_names_page_folder_and_missing_files(server: Server, tmp_path: Path) -> None:
     model = model_at(server, {"config.json": b"{}", "vocab.json": b"[]", "model.bin": CONTENT})
     del server.answers["/vocab.json"]
     with pytest.raises(ModelError) as caught:
-        weights.download_missing(model, tmp_path)
+        download.download_missing(model, tmp_path)
     assert f"{server.url}/vocab.json" in caught.value.problem
     assert "HTTP 404" in caught.value.problem
     assert f"{server.url}/page" in caught.value.remedy
@@ -784,9 +842,9 @@ def test_a_failure_names_page_folder_and_the_files_still_missing(server: Server,
     assert [file.name for file in tmp_path.iterdir()] == ["config.json"]  # whole, and not fetched a second time
 
 
-def test_two_threads_fetch_once(server: Server, tmp_path: Path) -> None:
+def test_download_missing_from_several_threads_downloads_once(server: Server, tmp_path: Path) -> None:
     model = model_at(server, {"model.bin": CONTENT})
-    threads = [threading.Thread(target=weights.download_missing, args=(model, tmp_path)) for _ in range(3)]
+    threads = [threading.Thread(target=download.download_missing, args=(model, tmp_path)) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -795,14 +853,14 @@ def test_two_threads_fetch_once(server: Server, tmp_path: Path) -> None:
     assert (tmp_path / "model.bin").read_bytes() == CONTENT
 
 
-def test_too_little_room_is_seen_before_anything_is_fetched(
+def test_download_missing_checks_free_space_first(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = model_at(server, {"model.bin": CONTENT})
     usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
-    monkeypatch.setattr(weights.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(ModelError, match=r"3 MB are to be downloaded, 1 MB are free"):
-        weights.download_missing(model, tmp_path / "not" / "there")
+        download.download_missing(model, tmp_path / "not" / "there")
     assert server.asked == [] and list(tmp_path.iterdir()) == []
 
 
@@ -811,14 +869,14 @@ def test_download_missing_if_forbidden_names_the_files_and_touches_nothing(
 ) -> None:
     model = model_at(server, {"config.json": b"{}", "model.bin": CONTENT})
     usage = shutil.disk_usage(tmp_path)._replace(free=0)
-    monkeypatch.setattr(weights.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda path: usage)
 
     def forbid(total: int) -> Steps:
         assert total == len(CONTENT) + 2
         raise ModelError("ComfyUI was started with --offline, which forbids downloads", "Start it without --offline")
 
     with pytest.raises(ModelError) as caught:
-        weights.download_missing(model, tmp_path / "new", forbid)
+        download.download_missing(model, tmp_path / "new", forbid)
     assert str(caught.value) == (
         "org/model is not on this computer, and ComfyUI was started with --offline, which forbids downloads. Start it "
         f"without --offline, or download these files from {server.url}/page by hand and put them into "
@@ -827,21 +885,21 @@ def test_download_missing_if_forbidden_names_the_files_and_touches_nothing(
     assert server.asked == [] and list(tmp_path.iterdir()) == []
 
 
-def test_download_missing_needs_room_only_for_what_is_not_kept(
+def test_download_missing_needs_no_space_for_kept_bytes(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = model_at(server, {"model.bin": CONTENT})
     server.answers["/model.bin"] = answer_ranges
-    (tmp_path / "model.bin.0123abcd.part").write_bytes(CONTENT[:-1000])
+    (tmp_path / "model.bin.part").write_bytes(CONTENT[:-1000])
     usage = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(weights.shutil, "disk_usage", lambda path: usage)
-    weights.download_missing(model, tmp_path)
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda path: usage)
+    download.download_missing(model, tmp_path)
     assert (tmp_path / "model.bin").read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("name", ["model", "org/model", "My model (v2.1)", "\u6a21\u578b"])
-def test_plain_names_pass(name: str) -> None:
-    assert weights.check_name(name, "model") == name
+def test_check_name_accepts_plain_names(name: str) -> None:
+    assert check_name(name, "model") == name
 
 
 @pytest.mark.parametrize(
@@ -873,13 +931,13 @@ def test_plain_names_pass(name: str) -> None:
     ],
     ids=lambda name: type(name).__name__,
 )
-def test_names_that_lead_elsewhere_are_refused(name: object) -> None:
+def test_check_name_rejects_names_that_lead_elsewhere(name: object) -> None:
     with pytest.raises(InputError, match="model is ") as caught:
-        weights.check_name(name, "model")
+        check_name(name, "model")
     assert len(str(caught.value).encode("utf-8")) < 500
 
 
-def test_the_catalogue_is_pinned() -> None:
+def test_catalog_pins_clipseg() -> None:
     model = catalog.CLIPSEG
     assert re.fullmatch(r"[0-9a-f]{40}", model.revision)
     assert model.files[-1].name == "model.safetensors" and model.files[-1].size == max(f.size for f in model.files)

@@ -1,7 +1,7 @@
-"""models/rembg.py and models/background.py: the same masks as rembg's own, from sessions that are made once.
+"""models/rembg.py and models/background_models.py: the same masks as rembg's own, from cached sessions.
 
-Most of this needs rembg, onnxruntime and onnx, and is skipped where one of them is missing. The models are tiny ones
-that the tests make; nothing is downloaded.
+Most tests need rembg, onnxruntime and onnx, and are skipped if one of them is missing. They write tiny models; nothing
+is downloaded.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from fake_host import FakeHost
 from maskwright.core import tensors
 from maskwright.core.cutout import remove as cutouts
 from maskwright.core.errors import DependencyError, InputError, ModelError
-from maskwright.models import background_models, background_store, catalog, onnx_runtime, rembg
+from maskwright.models import background_models, catalog, modnet, modnet_network, onnx_runtime, rembg
+from maskwright.models.background_store import DEMO, BackgroundStore
 from maskwright.models.cache import ModelCache
 from PIL import Image
 
@@ -46,18 +47,18 @@ def alone(isolated_model_dirs: None, tmp_path: Path, monkeypatch: pytest.MonkeyP
     """No sessions from other tests."""
     monkeypatch.setenv("U2NET_HOME", str(tmp_path / "u2net home"))
     monkeypatch.setenv("MODEL_CHECKSUM_DISABLED", "1")  # for rembg's own way, which checks what it finds
-    monkeypatch.setattr(rembg, "_sessions", ModelCache(2))
+    monkeypatch.setattr(background_models, "_loaded", ModelCache(2))
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """ComfyUI's models/rembg."""
-    made = tmp_path / "models" / "rembg"
-    made.mkdir(parents=True)
-    return made
+    folder = tmp_path / "models" / "rembg"
+    folder.mkdir(parents=True)
+    return folder
 
 
-def picture(height: int = 60, width: int = 90, channels: int = 3) -> torch.Tensor:
+def make_image(height: int = 60, width: int = 90, channels: int = 3) -> torch.Tensor:
     """Smooth colours, with a bright square."""
     small = torch.rand((1, 4, 5, channels), generator=torch.Generator().manual_seed(0))
     image = tensors.resize_image(small, height, width)[0].clone()
@@ -66,7 +67,7 @@ def picture(height: int = 60, width: int = 90, channels: int = 3) -> torch.Tenso
 
 
 def load(name: str, folder: Path) -> rembg.RembgMasks:
-    return background_models.load(name, [folder])
+    return background_models.load(name, BackgroundStore([folder]))
 
 
 def needs(name: str) -> None:
@@ -83,7 +84,7 @@ def levels(masks: torch.Tensor) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", [name for name in catalog.REMBG if name != rembg.CLOTHES])
-def test_masks_are_those_of_rembg(
+def test_masks_equal_those_of_rembg(
     plain: types.ModuleType, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     import pooch
@@ -95,7 +96,7 @@ def test_masks_are_those_of_rembg(
     shutil.copy(file, tmp_path / "copy.onnx")
     (tmp_path / "u2net home").mkdir()
     shutil.copy(file, tmp_path / "u2net home")
-    image = picture()
+    image = make_image()
 
     with monkeypatch.context() as patched:
         patched.setattr(pooch, "retrieve", lambda *_, **__: pytest.fail("rembg downloads behind our back"))
@@ -107,7 +108,7 @@ def test_masks_are_those_of_rembg(
     assert found.max() == 1 and found.std() > 0.1
 
 
-def test_clothes_are_classes_that_nothing_mixes(plain: types.ModuleType, folder: Path) -> None:
+def test_masks_of_clothes_do_not_mix_classes(plain: types.ModuleType, folder: Path) -> None:
     tiny_onnx.write(folder / "u2net_cloth_seg.onnx", 768, **CLASSES)
     image = torch.zeros(90, 300, 3)
     for part in range(3):  # red, green and blue beside each other, on black
@@ -118,7 +119,7 @@ def test_clothes_are_classes_that_nothing_mixes(plain: types.ModuleType, folder:
     assert masks.shape == (3, 90, 300)
     assert set(masks.unique().tolist()) == {0.0, 1.0}
     assert (masks.sum(0) <= 1).all()
-    # Where the picture is even, they are the colours; rembg's own invents other clothes between blue ones and nothing.
+    # In uniform areas they are the colours; rembg's own adds other clothes between blue ones and the background.
     for part in range(3):
         assert torch.equal(masks[part, 25:65, 65:235], image[25:65, 65:235, part])
     theirs = source._session.predict(tensors.to_pil(image))
@@ -126,18 +127,20 @@ def test_clothes_are_classes_that_nothing_mixes(plain: types.ModuleType, folder:
     assert not masks[:2, :, 190:].any()
 
 
-def test_a_model_that_answers_the_same_everywhere_selects_nothing(
+def test_masks_of_a_constant_output_are_empty(
     plain: types.ModuleType, folder: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
     tiny_onnx.write(folder / "u2net.onnx", weights=[[0.0, 0.0, 0.0]])
-    masks = load("u2net", folder).predict_masks(picture())
+    masks = load("u2net", folder).predict_masks(make_image())
     assert (masks == 0).all()
     assert not [warning for warning in recwarn if warning.category is RuntimeWarning]
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 500), (700, 3)])
 @pytest.mark.parametrize("channels", [3, 4])
-def test_pictures_of_any_size(plain: types.ModuleType, folder: Path, height: int, width: int, channels: int) -> None:
+def test_masks_of_images_of_any_size(
+    plain: types.ModuleType, folder: Path, height: int, width: int, channels: int
+) -> None:
     tiny_onnx.write(folder / "u2net.onnx")
     image = torch.rand(height, width, channels, generator=torch.Generator().manual_seed(1))
     masks = load("u2net", folder).predict_masks(image)
@@ -145,7 +148,7 @@ def test_pictures_of_any_size(plain: types.ModuleType, folder: Path, height: int
     assert torch.equal(masks, load("u2net", folder).predict_masks(image[..., :3]))
 
 
-def test_black_pictures_are_no_trouble(plain: types.ModuleType, folder: Path) -> None:
+def test_masks_of_a_black_image(plain: types.ModuleType, folder: Path) -> None:
     tiny_onnx.write(folder / "u2net.onnx")
     assert (load("u2net", folder).predict_masks(torch.zeros(5, 5, 3)) == 0).all()
 
@@ -153,7 +156,7 @@ def test_black_pictures_are_no_trouble(plain: types.ModuleType, folder: Path) ->
 # What rembg knows
 
 
-def test_the_catalogue_says_what_rembgs_source_says(plain: types.ModuleType) -> None:
+def test_catalog_agrees_with_rembgs_source(plain: types.ModuleType) -> None:
     kinds = rembg._session_classes()
     for name, model in catalog.REMBG.items():
         kind = kinds.get(catalog.rembg_name(model))
@@ -162,20 +165,20 @@ def test_the_catalogue_says_what_rembgs_source_says(plain: types.ModuleType) -> 
         source = inspect.getsource(kind.download_models)
         assert re.search(r'"(https://[^"]+)"', source)[1] == model.files[0].url, name
         algorithm, digest = re.search(r'"(md5|sha256):([0-9a-f]+)"', source).groups()
-        assert model.files[0].checksums[algorithm] == digest, name
+        assert getattr(model.files[0], algorithm) == digest, name
 
 
-def test_every_local_model_of_rembg_is_offered_and_no_remote_one(plain: types.ModuleType) -> None:
+def test_catalog_has_all_local_models_of_rembg(plain: types.ModuleType) -> None:
     kinds = rembg._session_classes()
     ours = {catalog.rembg_name(model) for model in catalog.REMBG.values()}
     local = {name for name, kind in kinds.items() if getattr(kind, "is_local", lambda: True)()}
-    # Needs a point to be told where to look; files of the user's own; is made from another one by extra packages.
+    # Needs a point as input; the user's own files; needs extra packages.
     not_for_us = {"sam", "u2net_custom", "dis_custom", "ben_custom", "birefnet-general-fp16"}
     assert local - not_for_us <= ours
     assert not ours & (set(kinds) - local)
 
 
-def test_a_model_that_this_rembg_does_not_know_is_not_downloaded(
+def test_load_does_not_download_what_this_rembg_cannot_run(
     plain: types.ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kinds = rembg._session_classes()
@@ -199,12 +202,12 @@ OWN: dict[str, tuple[str, int | str, str, int]] = {
 
 
 @pytest.mark.parametrize(("name", "side", "like", "seen"), OWN.values(), ids=OWN)
-def test_a_file_of_the_users_own_runs_like_its_next_of_kin_at_its_own_size(
+def test_load_runs_own_files_like_the_nearest_model(
     plain: types.ModuleType, folder: Path, name: str, side: int | str, like: str, seen: int
 ) -> None:
     needs(like)
     tiny_onnx.write(folder / f"{name}.onnx", side)
-    image = picture(50, 40)
+    image = make_image(50, 40)
     found = load(f"{name}.onnx", folder).predict_masks(image)
 
     model = catalog.REMBG[like]
@@ -218,7 +221,7 @@ def test_a_file_of_the_users_own_runs_like_its_next_of_kin_at_its_own_size(
 
 
 @pytest.mark.parametrize("size", [64, (48, 96)])
-def test_clothes_by_name(plain: types.ModuleType, folder: Path, size: int | tuple[int, int]) -> None:
+def test_load_recognises_clothes_by_name(plain: types.ModuleType, folder: Path, size: int | tuple[int, int]) -> None:
     tiny_onnx.write(folder / "my cloth model.onnx", size, **CLASSES)
     image = torch.zeros(60, 90, 3)
     image[:, 30:60, 0] = image[:, 60:, 2] = 1  # nothing, red and blue, side by side
@@ -228,7 +231,7 @@ def test_clothes_by_name(plain: types.ModuleType, folder: Path, size: int | tupl
     assert masks[0, :, 33:57].all() and masks[2, :, 63:].all() and not masks[:, :, :27].any()
 
 
-def test_what_does_not_exist_is_told_without_importing_rembg(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_rejects_unknown_names_without_importing_rembg(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rembg, "_session_classes", lambda: pytest.fail("rembg was imported"))
     with pytest.raises(InputError, match="model is 'withoutbg'"):
         load("withoutbg", folder)
@@ -237,10 +240,10 @@ def test_what_does_not_exist_is_told_without_importing_rembg(folder: Path, monke
 # Sessions
 
 
-def test_a_session_is_made_once(plain: types.ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = []
+def test_load_caches_sessions(plain: types.ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened_files = []
     opened = onnx_runtime.open_session
-    monkeypatch.setattr(onnx_runtime, "open_session", lambda *args: made.append(args[0].name) or opened(*args))
+    monkeypatch.setattr(onnx_runtime, "open_session", lambda *args: opened_files.append(args[0].name) or opened(*args))
     for name in ("u2net", "u2netp", "silueta"):
         tiny_onnx.write(folder / f"{name}.onnx")
     first = load("u2net", folder)
@@ -250,17 +253,17 @@ def test_a_session_is_made_once(plain: types.ModuleType, folder: Path, monkeypat
     load("silueta", folder)
     assert load("u2net", folder) is first
     load("u2netp", folder)  # was dropped: two are kept
-    assert made == ["u2net.onnx", "u2netp.onnx", "silueta.onnx", "u2netp.onnx"]
+    assert opened_files == ["u2net.onnx", "u2netp.onnx", "silueta.onnx", "u2netp.onnx"]
 
 
-def test_a_file_that_was_replaced_is_loaded_anew(plain: types.ModuleType, folder: Path) -> None:
+def test_load_reads_a_replaced_file(plain: types.ModuleType, folder: Path) -> None:
     tiny_onnx.write(folder / "u2net.onnx")
-    before = load("u2net", folder).predict_masks(picture())
+    before = load("u2net", folder).predict_masks(make_image())
     tiny_onnx.write(folder / "u2net.onnx", weights=[[0.0, 0.0, -1.0]])
     import os
 
     os.utime(folder / "u2net.onnx", (1, 1))
-    assert not torch.equal(load("u2net", folder).predict_masks(picture()), before)
+    assert not torch.equal(load("u2net", folder).predict_masks(make_image()), before)
 
 
 def test_load_logs_file_and_provider_once(
@@ -277,10 +280,10 @@ def test_load_logs_file_and_provider_once(
 def test_release_frees_sessions(plain: types.ModuleType, folder: Path) -> None:
     tiny_onnx.write(folder / "u2net.onnx")
     in_use = load("u2net", folder)
-    expected = in_use.predict_masks(picture())
+    expected = in_use.predict_masks(make_image())
     inner = weakref.ref(in_use._session.inner_session._session)
     background_models.release()
-    assert torch.equal(in_use.predict_masks(picture()), expected), "a run can go on using its session"
+    assert torch.equal(in_use.predict_masks(make_image()), expected), "a run can go on using its session"
     second = load("u2net", folder)
     assert second is not in_use
     del in_use
@@ -306,7 +309,7 @@ FAULTY: dict[str, tuple[Callable[[Path], object], str]] = {
     "not ONNX": (lambda path: path.write_bytes(b"<html>Please log in</html>"), "no ONNX model, or is cut short"),
     "cut short": (cut_short, "no ONNX model, or is cut short"),
     "empty": (lambda path: path.write_bytes(b""), r"\(0 bytes\)"),
-    "another size": (lambda path: tiny_onnx.write(path, 256), "it takes pictures of 256 x 256, and u2net those of 320"),
+    "another size": (lambda path: tiny_onnx.write(path, 256), "it takes images of 256 x 256, and u2net those of 320"),
     "five channels": (lambda path: tiny_onnx.write(path, 320, [[1.0] * 5]), r"its input is \[1, 5, 320, 320\]"),
     "half precision": (lambda path: tiny_onnx.write(path, half=True), r"its input holds tensor\(float16\)"),
     "two maps": (lambda path: tiny_onnx.write(path, 320, RED_AND_GREEN), "its output has 2 channels where u2net has 1"),
@@ -314,7 +317,7 @@ FAULTY: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize(("make", "reason"), FAULTY.values(), ids=FAULTY)
-def test_a_file_that_cannot_be_used_is_named_with_the_address_of_a_good_one(
+def test_load_names_an_unusable_file_and_the_address_of_a_good_one(
     plain: types.ModuleType, folder: Path, make: Callable[[Path], object], reason: str
 ) -> None:
     path = folder / "u2net.onnx"
@@ -327,7 +330,7 @@ def test_a_file_that_cannot_be_used_is_named_with_the_address_of_a_good_one(
 
 
 @pytest.mark.parametrize(("make", "reason"), [FAULTY["not ONNX"], FAULTY["five channels"]])
-def test_a_file_of_the_users_own_that_cannot_be_used_has_no_address(
+def test_load_names_an_unusable_own_file_without_an_address(
     plain: types.ModuleType, folder: Path, make: Callable[[Path], object], reason: str
 ) -> None:
     make(folder / "mine.onnx")
@@ -336,16 +339,14 @@ def test_a_file_of_the_users_own_that_cannot_be_used_has_no_address(
     assert "Put a whole ONNX model" in caught.value.remedy and "https" not in str(caught.value)
 
 
-def test_clothes_need_their_four_classes(plain: types.ModuleType, folder: Path) -> None:
+def test_load_rejects_clothes_without_four_classes(plain: types.ModuleType, folder: Path) -> None:
     tiny_onnx.write(folder / "u2net_cloth_seg.onnx", 768)
     with pytest.raises(ModelError, match="its output has 1 channels where u2net_cloth_seg has 4"):
         load("u2net_cloth_seg", folder)
 
 
 @pytest.mark.parametrize("change", [{"ir_version": 99}, {"opset": 99}], ids=str)
-def test_a_file_newer_than_onnxruntime_is_not_called_broken(
-    plain: types.ModuleType, folder: Path, change: dict[str, int]
-) -> None:
+def test_load_does_not_call_a_newer_file_broken(plain: types.ModuleType, folder: Path, change: dict[str, int]) -> None:
     import onnx
 
     path = tiny_onnx.write(folder / "u2net.onnx")
@@ -377,20 +378,18 @@ def test_masks_rejects_nan_and_infinity(
 
     inner.run = spoil
     with pytest.raises(ModelError, match=rf"{name}\.onnx failed .*it answered with {kind}"):
-        source.predict_masks(picture())
+        source.predict_masks(make_image())
 
 
-def test_large_answers_before_the_sigmoid_are_no_trouble(
-    plain: types.ModuleType, folder: Path, recwarn: pytest.WarningsRecorder
-) -> None:
+def test_masks_of_large_logits(plain: types.ModuleType, folder: Path, recwarn: pytest.WarningsRecorder) -> None:
     needs("birefnet-general")
     tiny_onnx.write(folder / "birefnet-general.onnx", 1024, [[1e6, 0.0, 0.0]])
-    masks = load("birefnet-general", folder).predict_masks(picture())
+    masks = load("birefnet-general", folder).predict_masks(make_image())
     assert masks.min() == 0 and masks.max() == 1
     assert not [warning for warning in recwarn if warning.category is RuntimeWarning]
 
 
-def test_a_model_that_fails_while_it_runs_is_named(
+def test_masks_names_the_model_that_fails(
     plain: types.ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny_onnx.write(folder / "u2net.onnx")
@@ -400,8 +399,8 @@ def test_a_model_that_fails_while_it_runs_is_named(
         raise ValueError("shapes do not fit")
 
     monkeypatch.setattr(source._session, "predict", fail, raising=False)
-    with pytest.raises(ModelError, match=r"u2net\.onnx failed on a picture of 90 x 60 \(shapes do not fit\)"):
-        source.predict_masks(picture())
+    with pytest.raises(ModelError, match=r"u2net\.onnx failed on an image of 90 x 60 \(shapes do not fit\)"):
+        source.predict_masks(make_image())
 
 
 def numpy_error() -> None:
@@ -422,7 +421,7 @@ def test_masks_retries_after_releasing_memory(
 ) -> None:
     """If the retry fails too, the file is not blamed."""
     tiny_onnx.write(folder / "u2net.onnx")
-    source, images = load("u2net", folder), picture()[None]
+    source, images = load("u2net", folder), make_image()[None]
     expected = cutouts.remove_background(images, source)[1]
     predict, failures, host = source._session.predict, [True, False], FakeHost()
 
@@ -460,8 +459,8 @@ def test_masks_prints_and_warns_nothing(
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6), str(path))
     source = load("mine.onnx", folder)
     with pytest.raises(ModelError, match="cannot be reshaped"):
-        source.predict_masks(picture())
-    load(background_store.DEMO, folder).predict_masks(picture())
+        source.predict_masks(make_image())
+    load(DEMO, folder).predict_masks(make_image())
     assert capfd.readouterr() == ("", "")
     assert not recwarn.list
 
@@ -498,7 +497,7 @@ def broken_rembg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[s
     ],
     ids=["it exits", "it lacks something", "it is broken", "it lacks a library", "it cannot compile"],
 )
-def test_a_rembg_that_does_not_work_is_an_error_that_says_what_to_install(
+def test_load_with_a_broken_rembg_says_what_to_install(
     broken_rembg: Callable[[str], None], folder: Path, source: str, reason: str
 ) -> None:
     broken_rembg(source)
@@ -517,7 +516,7 @@ def test_load_without_scipy_does_not_blame_rembg(
     assert "rembg" not in str(caught.value)
 
 
-def test_an_interrupt_during_the_import_passes(broken_rembg: Callable[[str], None], folder: Path) -> None:
+def test_load_passes_on_an_interrupt_during_the_import(broken_rembg: Callable[[str], None], folder: Path) -> None:
     broken_rembg("raise KeyboardInterrupt")
     with pytest.raises(KeyboardInterrupt):
         load("u2net", folder)
@@ -526,63 +525,58 @@ def test_an_interrupt_during_the_import_passes(broken_rembg: Callable[[str], Non
 # MODNet
 
 
-def test_modnet_needs_no_rembg_and_is_loaded_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from maskwright.models import modnet
-
+def test_load_of_modnet_needs_no_rembg_and_caches(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rembg, "_session_classes", lambda: pytest.fail("rembg was imported"))
-    monkeypatch.setattr(background_models, "_modnets", ModelCache(2))
     torch.manual_seed(0)
-    model = modnet.MODNet().eval()
+    model = modnet_network.MODNet().eval()
     file = catalog.MODNET["modnet-p"].files[0].name
     torch.save({f"module.{name}": weight for name, weight in model.state_dict().items()}, folder / file)
-    image = picture()
+    image = make_image()
     placed, shown = [], []
 
-    def place(loaded: torch.nn.Module, copy_as: Callable) -> torch.nn.Module:
-        placed.append(loaded)
-        return copy_as(loaded, torch.float16)
+    class Host(FakeHost):
+        def on_device(self, model: torch.nn.Module, copy_as: Callable) -> torch.nn.Module:
+            placed.append(model)
+            return copy_as(model, torch.float16)
 
     def predict(used: torch.nn.Module, images: torch.Tensor) -> torch.Tensor:
         shown.append(used)
         return images[..., 0]
 
     monkeypatch.setattr(modnet, "predict", predict)  # what it does has tests of its own
-    source = background_models.load("modnet-p", [folder], place=place)
+    source = background_models.load("modnet-p", BackgroundStore([folder]), host=Host())
     assert source.masks_per_image == 1
     assert torch.equal(source.predict_masks(image), image[..., 0].unsqueeze(0))
     assert torch.equal(source.predict_masks(image), image[..., 0].unsqueeze(0))
-    background_models.load("modnet-p", [folder], place=place).predict_masks(image)
-    assert placed[0] is placed[1] is placed[2], "asked for anew for each picture, and loaded once"
+    background_models.load("modnet-p", BackgroundStore([folder]), host=Host()).predict_masks(image)
+    assert placed[0] is placed[1] is placed[2], "placed again for each image, and loaded once"
     for (name, weight), used in zip(model.state_dict().items(), shown[0].state_dict().values()):
         assert torch.equal(weight, used), name  # in full precision
 
 
 def test_release_frees_modnet(folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    from maskwright.models import modnet
-
-    monkeypatch.setattr(background_models, "_modnets", ModelCache(2))
     file = folder / catalog.MODNET["modnet-p"].files[0].name
-    torch.save(modnet.MODNet().state_dict(), file)
+    torch.save(modnet_network.MODNet().state_dict(), file)
     with caplog.at_level(logging.INFO, logger="maskwright"):
         for _ in range(2):
-            source = background_models.load("modnet-p", [folder], device="cuda", place=lambda model, _: model)
+            source = background_models.load("modnet-p", BackgroundStore([folder]), "cuda")
     assert caplog.messages == [f"Loaded modnet-p for background removal from {file}, running on cuda"]
-    model = weakref.ref(source._ready())
+    model = weakref.ref(source._model)
     del source
     assert model() is not None
     background_models.release()
     assert model() is None
 
 
-def test_a_missing_checkpoint_is_named(folder: Path) -> None:
+def test_load_names_a_missing_checkpoint(folder: Path) -> None:
     with pytest.raises(ModelError, match=r"modnet_webcam_portrait_matting\.ckpt"):
         load("modnet-w", folder)
 
 
-def test_the_demo_model_finds_a_bright_thing(plain: types.ModuleType) -> None:
+def test_masks_of_the_demo_model(plain: types.ModuleType) -> None:
     image = torch.full((200, 200, 3), 0.1)
     image[60:140, 60:140] = torch.tensor([0.9, 0.3, 0.2])
-    source = background_models.load(background_store.DEMO)
+    source = background_models.load(DEMO, BackgroundStore())
     mask = source.predict_masks(image)[0]
     inside = mask[70:130, 70:130].mean()
     assert inside > 0.8 and mask[:40].mean() < 0.2
