@@ -106,7 +106,7 @@ class Report:
 
     def add(self, row: Row) -> None:
         mark = "" if not row.missed else "  (see the note)" if row.note else "  MISSED, without a note"
-        print(f"{row.what:<66}{row.device:<5}{' '.join(f'{cell:>14}' for cell in row.cells())}{mark}", flush=True)
+        print(f"{row.what:<66} {row.device:<5}{' '.join(f'{cell:>14}' for cell in row.cells())}{mark}", flush=True)
         if file := os.environ.get(ROWS_FILE):
             line = {"title": self.title, "about": self.about, "rates": RATES, "kind": type(row).__name__, **asdict(row)}
             with Path(file).open("a", encoding="utf-8") as lines:

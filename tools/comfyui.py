@@ -284,7 +284,7 @@ class Server:
         """The server's websocket, or None: progress is a courtesy, the run itself is followed through /history."""
         try:
             url = f"ws://127.0.0.1:{self.port}/ws?clientId={client_id}"
-            events = websocket.create_connection(url, timeout=0.25, http_no_proxy="127.0.0.1")
+            events = websocket.create_connection(url, timeout=0.25, http_no_proxy=["127.0.0.1"])
         except (websocket.WebSocketException, OSError):
             yield None
             return

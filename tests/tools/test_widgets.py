@@ -18,8 +18,8 @@ from workflow_cases import load
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("5.kernel_size=99", "kernel_size=99 above catalog max 31; use a value <= 31"),
-        ("5.kernel_size=-1", "kernel_size=-1 below catalog min 1"),
+        ("5.kernel_size=99", "kernel_size=99 above max 31; use a value <= 31"),
+        ("5.kernel_size=-1", "kernel_size=-1 below min 1"),
         ("5.kernel_size=wide", 'widget kernel_size: "wide" is not of type INT'),
         (
             "3.channel=grey",

@@ -30,7 +30,7 @@ def check_prompt(prompt: dict, object_info: dict, complete: bool = True) -> list
             continue
         label = f"{prompt_label(node_id, node, object_info)}: " if node else ""
         hint = f"; {fault['hint']}" if fault.get("hint") and "comfy " not in fault["hint"] else ""
-        problems.append(_shorten(label + fault["message"] + hint))
+        problems.append(_shorten(label + fault["message"].replace("catalog ", "") + hint))
     return problems
 
 
