@@ -10,7 +10,7 @@ import math
 import reprlib
 from collections.abc import Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -86,32 +86,41 @@ def check_text(value: object, name: str) -> str:
     return value
 
 
-def check_number(
-    value: object, name: str, low: float = -math.inf, high: float = math.inf, kind: str = "number"
-) -> float:
+def is_real(value: object) -> TypeGuard[float]:
+    """Whether ``value`` is a real number that can be used like a float: an int, a bool or one of NumPy's, too."""
+    return isinstance(value, Real)
+
+
+def check_number(value: object, name: str, low: float = -math.inf, high: float = math.inf) -> float:
     """Return ``value`` as a float if it is a finite number within ``low``..``high`` (both included).
 
     Raises:
-        InputError: Not a number, NaN or infinite, or out of range. ``kind`` names the expected type in the message.
+        InputError: Not a number, NaN or infinite, or out of range.
     """
-    # Compare before converting: an int may be too large for a float.
-    if isinstance(value, bool) or not isinstance(value, Real) or not -math.inf < value < math.inf:
-        raise InputError(f"{name} is {describe(value)}, which is not a {kind}", f"Give a {kind} {_range(low, high)}")
-    if not low <= value <= high:
-        raise InputError(f"{name} is {describe(value)}, which is out of range", f"Give a {kind} {_range(low, high)}")
-    try:
-        return float(value)
-    except OverflowError:
-        raise InputError(f"{name} is {describe(value)}, which is too large", "Give a smaller number") from None
+    return float(_check_range(value, name, low, high, "number"))
 
 
 def check_whole_number(value: object, name: str, low: float = -math.inf, high: float = math.inf) -> int:
     """As `check_number`, for whole numbers; 3.0 counts as 3, since links may carry a FLOAT."""
     kind = "whole number"
-    check_number(value, name, low, high, kind)
-    if value != int(value):
+    number = _check_range(value, name, low, high, kind)
+    if number != int(number):
         raise InputError(f"{name} is {describe(value)}, which is not a {kind}", f"Give a {kind} {_range(low, high)}")
-    return int(value)
+    return int(number)
+
+
+def _check_range(value: object, name: str, low: float, high: float, kind: str) -> float:
+    """Return ``value`` itself, since floats cannot hold every int. ``kind`` names the expected type in errors."""
+    # Compare before converting: an int may be too large for a float.
+    if isinstance(value, bool) or not is_real(value) or not -math.inf < value < math.inf:
+        raise InputError(f"{name} is {describe(value)}, which is not a {kind}", f"Give a {kind} {_range(low, high)}")
+    if not low <= value <= high:
+        raise InputError(f"{name} is {describe(value)}, which is out of range", f"Give a {kind} {_range(low, high)}")
+    try:
+        float(value)
+    except OverflowError:
+        raise InputError(f"{name} is {describe(value)}, which is too large", "Give a smaller number") from None
+    return value
 
 
 def check_switch(value: object, name: str) -> bool:
@@ -121,7 +130,7 @@ def check_switch(value: object, name: str) -> bool:
     Raises:
         InputError: Neither.
     """
-    if not isinstance(value, Real) or value not in (0, 1):
+    if not is_real(value) or value not in (0, 1):
         raise InputError(f"{name} is {describe(value)}, which is not true or false", "Give true or false")
     return bool(value)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 
-from .engine import NO_PROGRESS, Progress
+from .engine import NO_PROGRESS, Module, Progress
 
 _OUT_OF_MEMORY = (
     "out of memory",
@@ -58,9 +58,7 @@ class StandaloneHost:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 
-    def on_device(
-        self, model: torch.nn.Module, copy_as: Callable[[torch.nn.Module, torch.dtype], torch.nn.Module]
-    ) -> torch.nn.Module:
+    def on_device(self, model: Module, copy_as: Callable[[Module, torch.dtype], Module]) -> Module:
         return model
 
 

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from .errors import InputError
 
 # The code below works on both: numpy arrays on the CPU, torch tensors on accelerators. With one thread per band, numpy
 # stays fast while other programs use the cores; torch's threads synchronize after every operation and do not.
-_Array: TypeAlias = np.ndarray | torch.Tensor
+_Array = TypeVar("_Array", np.ndarray, torch.Tensor)
 
 SHAPES = ("rectangle", "ellipse", "cross")
 EDGES = ("both", "inner", "outer")
@@ -92,7 +92,7 @@ def gradient(
     """
     check_choice(edge, "edge", EDGES)
 
-    def write_gradient(band: _Band, out: _Array) -> None:
+    def write_gradient(band: _Band[_Array], out: _Array) -> None:
         out[...] = band.values() if edge == "inner" else band.maximum()
         out -= band.values() if edge == "outer" else band.minimum()
 
@@ -147,14 +147,19 @@ class _Element:
 
 def _flat_buffer(like: _Array, length: int) -> _Array:
     """An uninitialized array of the kind and on the device of ``like``."""
-    return np.empty(length, np.float32) if isinstance(like, np.ndarray) else like.new_empty(length)
+    return np.empty_like(like, shape=length) if isinstance(like, np.ndarray) else like.new_empty(length)
 
 
 def _copy(array: _Array) -> _Array:
-    return array.copy() if isinstance(array, np.ndarray) else array.clone()
+    return np.array(array, subok=True) if isinstance(array, np.ndarray) else array.clone()
 
 
-class _Band:
+def _rows(array: _Array, rows: slice) -> _Array:
+    """Some rows of all masks, a view ``[b,h,W]``."""
+    return array[:, rows]
+
+
+class _Band(Generic[_Array]):
     """Some rows of some masks, padded by the reach of the element.
 
     The maximum of a window of 2n pixels is the larger of the maxima of its two halves, so a run of k pixels takes
@@ -174,12 +179,12 @@ class _Band:
         self._inner = slice(rows.start - top + self._up, rows.stop - top + self._up)
         self._padded, *scratch = (_flat_buffer(source, math.prod(self._padded_shape)) for _ in range(3))
         padded = self._padded.reshape(self._padded_shape)
-        padded[:, self._inner, self._left : self._left + self._width] = source[:, rows]
+        padded[:, self._inner, self._left : self._left + self._width] = _rows(source, rows)
         self._scratch = itertools.cycle(scratch)
 
     def values(self) -> _Array:
         """The unchanged rows, ``[b,h,W]``."""
-        return self._source[:, self._top : self._top + self._height]
+        return _rows(self._source, slice(self._top, self._top + self._height))
 
     def maximum(self) -> _Array:
         """The maximum over the element, ``[b,h,W]``, valid until the next call."""
@@ -209,6 +214,7 @@ class _Band:
             windows, length = self._slide(windows, length, left + right + 1, 1, reduce), left + right + 1
             run = self._pixels(windows, self._up + y, self._left - left)
             result = _copy(run) if result is None else reduce(result, run, out=result)
+        assert result is not None  # an element has at least the row of its anchor
         return result
 
     def _slide(self, windows: _Array, length: int, target: int, stride: int, reduce: Callable) -> _Array:
@@ -229,17 +235,21 @@ class _Band:
         return windows.reshape(self._padded_shape)[:, y : y + self._height, x : x + self._width]
 
 
-def _write_maximum(band: _Band, out: _Array) -> None:
+class _Write(Protocol):
+    """Writes the result for a band to ``out``, ``[b,h,W]``."""
+
+    def __call__(self, band: _Band[_Array], out: _Array) -> None: ...
+
+
+def _write_maximum(band: _Band[_Array], out: _Array) -> None:
     out[...] = band.maximum()
 
 
-def _write_minimum(band: _Band, out: _Array) -> None:
+def _write_minimum(band: _Band[_Array], out: _Array) -> None:
     out[...] = band.minimum()
 
 
-def _process_bands(
-    mask: torch.Tensor, element: _Element, write: Callable[[_Band, _Array], None], progress: Progress
-) -> torch.Tensor:
+def _process_bands(mask: torch.Tensor, element: _Element, write: _Write, progress: Progress) -> torch.Tensor:
     """Call ``write(band, out)`` for every band of the batch, and return the output ``[B,H,W]``."""
     result = tensors.empty(mask.shape, mask.device)
     count, height, width = mask.shape

@@ -136,7 +136,8 @@ def _window_laplacian(colors: np.ndarray) -> Iterator[_Entry]:
 def _build_preconditioner(matrix: csr_matrix) -> _Preconditioner:
     """An incomplete Cholesky factorization, or the diagonal if that fails."""
     ichol = _silence(import_pymatting("pymatting.preconditioner.ichol").ichol)
-    count = matrix.shape[0]
+    diagonal = matrix.diagonal()
+    count = len(diagonal)
     # Dropping more of the factor saves memory but costs solver steps. 5e-3 is fastest for small systems, but takes too
     # much memory for large ones.
     for threshold in (5e-3, 1e-2) if count <= 1 << 18 else (1e-2,):
@@ -144,7 +145,7 @@ def _build_preconditioner(matrix: csr_matrix) -> _Preconditioner:
             return ichol(matrix, discard_threshold=threshold, max_nnz=128 * (count + 1))
         except ValueError as error:  # too many entries, or not positive definite
             logger.info("Incomplete Cholesky with a threshold of %g failed: %s", threshold, error)
-    inverse = 1 / matrix.diagonal()
+    inverse = 1 / diagonal
     return lambda vector: inverse * vector
 
 

@@ -244,8 +244,9 @@ class Refiner:
 
     def _sample(self, run: SamplerRun, refiner: Pipe | None) -> torch.Tensor:
         """The samples after ``run``, and after the rest of its schedule with the refiner."""
-        samples = self._sampler.sample(run) if run.start_step < run.end_step else None
-        if refiner is not None and run.leave_noise:
+        if refiner is None or not run.leave_noise:
+            samples = self._sampler.sample(run)
+        else:
             rest = replace(
                 run,
                 model=refiner.model,
@@ -254,7 +255,7 @@ class Refiner:
                 start_step=run.end_step,
                 end_step=run.total_steps,
                 leave_noise=False,
-                resume=samples,
+                resume=self._sampler.sample(run) if run.start_step < run.end_step else None,
             )
             samples = self._sampler.sample(rest)
         if not _is_finite(samples):

@@ -17,12 +17,12 @@ import logging
 import textwrap
 from collections.abc import Hashable
 from dataclasses import dataclass
-from numbers import Real
+from typing import Any
 
 import torch
 
 from .. import tensors
-from ..checks import describe
+from ..checks import describe, is_real
 from ..errors import InputError
 from .query import RESOLUTION
 from .tensor_cache import TensorCache
@@ -43,7 +43,7 @@ def _invalid_model(problem: str) -> InputError:
     return InputError(problem, "Use a CLIPSeg processor and model as loaded by transformers", code="CLIPSeg model")
 
 
-def check_clipseg_model(value: object, name: str = "clipseg_model") -> tuple:
+def check_clipseg_model(value: object, name: str = "clipseg_model") -> tuple[Any, Any]:
     """Check that ``value`` is a CLIPSEG_MODEL, a pair ``(processor, model)``, and return it.
 
     Raises:
@@ -62,7 +62,7 @@ def check_clipseg_model(value: object, name: str = "clipseg_model") -> tuple:
     return processor, model
 
 
-def copy_with_dtype(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+def copy_with_dtype(model: Any, dtype: torch.dtype) -> Any:
     """Copy a CLIPSeg model with weights in ``dtype``. The decoder stays in float32 for exact logits."""
     result = copy.deepcopy(model).to(dtype)
     result.decoder.to(torch.float32)
@@ -87,14 +87,14 @@ class ImageSettings:
     std: tuple[float, ...]
 
     @classmethod
-    def from_processor(cls, processor: object, model_size: int = RESOLUTION) -> ImageSettings:
+    def from_processor(cls, processor: Any, model_size: int = RESOLUTION) -> ImageSettings:
         """Read the settings of a transformers image processor. Without a size, ``model_size`` is used.
 
         Raises:
             InputError: A setting is invalid.
         """
         size = getattr(processor, "size", None) or model_size
-        size = size if isinstance(size, Real) else _get_first(size, "height", "shortest_edge")
+        size = size if is_real(size) else _get_first(size, "height", "shortest_edge")
         resample = getattr(processor, "resample", 2)
         resample = getattr(resample, "value", resample)
         if not isinstance(resample, Hashable):
@@ -115,12 +115,12 @@ class ImageSettings:
 
 
 def _parse_setting(value: object, name: str, low: float = -_MAX_SETTING, high: float = _MAX_SETTING) -> float:
-    if isinstance(value, Real) and low <= value <= high:
+    if is_real(value) and low <= value <= high:
         return float(value)
     raise _invalid_model(f"the CLIPSeg processor's {name} is {describe(value)}, not a number from {low:g} to {high:g}")
 
 
-def _parse_three_settings(values: object, name: str, low: float = -_MAX_SETTING) -> tuple[float, ...]:
+def _parse_three_settings(values: Any, name: str, low: float = -_MAX_SETTING) -> tuple[float, ...]:
     if not hasattr(values, "__len__") or len(values) != 3:
         raise _invalid_model(f"the CLIPSeg processor's {name} is {describe(values)}, not three numbers")
     return tuple(_parse_setting(value, name, low) for value in values)
@@ -136,7 +136,7 @@ class Segmenter:
         model: A ``CLIPSegForImageSegmentation``. Vision layers that the decoder does not need may be missing.
     """
 
-    def __init__(self, processor: object, model: torch.nn.Module) -> None:
+    def __init__(self, processor: Any, model: Any) -> None:
         self._processor, self._model = processor, model
         self._model_device = next(model.parameters()).device
         self.on_cpu = self._model_device.type == "cpu"
@@ -210,13 +210,13 @@ class Segmenter:
         """
         if not self.on_cpu:
             return list(self._run_tower(pixel_values))
-        keys = [hashlib.sha256(row.numpy()).digest() for row in pixel_values.contiguous()]
-        rows = [_IMAGE_CACHE.get(self._model, key) for key in keys]
-        missing = [i for i, row in enumerate(rows) if row is None]
-        if missing:
-            for i, row in zip(missing, self._run_tower(pixel_values[missing]).split(1, dim=1)):
-                rows[i] = row
-                _IMAGE_CACHE.put(self._model, keys[i], row)
+        keys = [hashlib.sha256(row.numpy().data).digest() for row in pixel_values.contiguous()]
+        cached = [_IMAGE_CACHE.get(self._model, key) for key in keys]
+        missing = [i for i, row in enumerate(cached) if row is None]
+        computed = iter(self._run_tower(pixel_values[missing]).split(1, dim=1) if missing else ())
+        rows = [next(computed) if row is None else row for row in cached]
+        for i in missing:
+            _IMAGE_CACHE.put(self._model, keys[i], rows[i])
         return list(torch.cat(rows, dim=1)) if len(rows) > 1 else list(rows[0])
 
     def _run_tower(self, pixel_values: torch.Tensor) -> torch.Tensor:

@@ -80,10 +80,10 @@ def score(
         return probabilities, tensors.resize_mask(probabilities, height, width, "bicubic")
 
     result = Scores(tensors.empty(image.shape[:3], image.device), [])
-    work = parallel_rows(work) if engine.on_cpu else work
+    run = parallel_rows(work) if engine.on_cpu else work
     chunk = engine.batch_size(inference.side)
     for entries, (probabilities, masks) in run_in_chunks(
-        len(image), chunk, work, host, progress, inference.shrink_tiles
+        len(image), chunk, run, host, progress, inference.shrink_tiles
     ):
         result.masks[entries] = masks
         result.probabilities.extend(probabilities[: max(0, keep - entries.start)])
@@ -115,9 +115,9 @@ def segment(
     result = Segments(
         tensors.empty(image.shape[:3], image.device), tensors.empty((*image.shape[:3], 3), image.device), []
     )
-    work = parallel_rows(work) if engine.on_cpu else work
+    run = parallel_rows(work) if engine.on_cpu else work
     chunk = engine.batch_size(inference.side)
-    for entries, parts in run_in_chunks(len(image), chunk, work, host, progress, inference.shrink_tiles):
+    for entries, parts in run_in_chunks(len(image), chunk, run, host, progress, inference.shrink_tiles):
         probabilities, result.masks[entries], result.heat_maps[entries] = parts
         result.probabilities.extend(probabilities[: max(0, keep - entries.start)])
     return result

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
@@ -74,15 +75,16 @@ class TiledInference:
         The sigmoid is monotonic, so the largest logit has the largest probability.
         """
         activations = self._engine.encode_image(pixel_values)
-        return self._decode_maximum(activations, self._positive), self._decode_maximum(activations, self._negative)
+        positive = self._decode_maximum(activations, self._positive)
+        return positive, self._decode_maximum(activations, self._negative) if self._negative else None
 
-    def _decode_maximum(self, activations: list[torch.Tensor], embeddings: list[torch.Tensor]) -> torch.Tensor | None:
-        result = None
+    def _decode_maximum(self, activations: list[torch.Tensor], embeddings: list[torch.Tensor]) -> torch.Tensor:
+        return functools.reduce(torch.maximum, self._decode_each(activations, embeddings))
+
+    def _decode_each(self, activations: list[torch.Tensor], embeddings: list[torch.Tensor]) -> Iterator[torch.Tensor]:
         for embedding in embeddings:
-            logits = self._engine.decode(activations, embedding)
-            result = logits if result is None else torch.maximum(result, logits)
+            yield self._engine.decode(activations, embedding)
             self._progress.step(0)
-        return result
 
     def _compute_tiled_logits(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Like `_compute_logits`, blended from overlapping tiles."""
@@ -103,6 +105,7 @@ class TiledInference:
             total[position] += weights
             for logits, whole in zip(tile_logits, sums):
                 whole[position] += logits * weights
+        assert total is not None  # there is at least one tile
         return sums[0] / total, sums[1] / total if self._negative else None
 
 
