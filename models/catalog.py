@@ -75,8 +75,8 @@ class Model:
     @property
     def size(self) -> int | None:
         """Bytes of all files; None if one is unknown."""
-        sizes = [file.size for file in self.files]
-        return None if None in sizes else sum(sizes)
+        sizes = [file.size for file in self.files if file.size is not None]
+        return sum(sizes) if len(sizes) == len(self.files) else None
 
 
 def download_size(model: Model) -> str:

@@ -11,7 +11,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -24,7 +24,7 @@ from .clipseg_files import PICKLE, SAFE, broken, read_config, read_json, safeten
 from .clipseg_store import INSTALL, ClipsegStore
 
 if TYPE_CHECKING:
-    from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor
+    from transformers import CLIPSegConfig, CLIPSegForImageSegmentation, CLIPSegProcessor
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def _read_processor(transformers, folder: Path) -> CLIPSegProcessor:
     )
 
 
-def _image_processor(kind: type, settings: dict, path: Path) -> object:
+def _image_processor(kind: type[Any], settings: dict[str, Any], path: Path) -> Any:
     """An image processor with the ``settings`` read from ``path``.
 
     Raises:
@@ -160,11 +160,11 @@ def _with_fixed_attention(load: Callable, *arguments: object, **options: object)
     return load(*arguments, attn_implementation="eager", **options)
 
 
-def _model_config(transformers, folder: Path) -> object:
+def _model_config(transformers, folder: Path) -> CLIPSegConfig:
     """The model's config without any key that selects an attention implementation: such a key may name code on the hub,
     which transformers would fetch and run."""
 
-    def without_code(content: object) -> object:
+    def without_code(content: Any) -> Any:
         if isinstance(content, dict):
             return {key: without_code(value) for key, value in content.items() if "_implementation" not in key}
         return content
@@ -222,4 +222,5 @@ def _drop_unread_vision_layers(model: CLIPSegForImageSegmentation) -> None:
     layers = model.clip.vision_model.encoder.layers
     if min(read) >= 0:  # negative numbers count from the end, and need all layers
         model.clip.vision_model.encoder.layers = layers[: max(read) + 1]
-        model.config.vision_config.num_hidden_layers = len(model.clip.vision_model.encoder.layers)
+        vision_config: Any = model.config.vision_config  # transformers declares what its constructor takes
+        vision_config.num_hidden_layers = len(model.clip.vision_model.encoder.layers)

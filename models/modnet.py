@@ -34,7 +34,7 @@ class ModnetMasks:
         return predict(model, image.unsqueeze(0))  # [H,W,C] -> [1,H,W,C]
 
 
-def _copy(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+def _copy(model: MODNet, dtype: torch.dtype) -> MODNet:
     """A copy in float32, whichever dtype the host prefers: MODNet is small, and its normalisation needs float32."""
     return copy.deepcopy(model)
 

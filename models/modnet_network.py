@@ -152,8 +152,8 @@ class _HalfInstanceNorm(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         batch, half = self.bnorm, self.bnorm.num_features
-        gain = batch.weight * (batch.running_var + batch.eps).rsqrt()  # [C/2]
-        shift = batch.bias - batch.running_mean * gain
+        gain = batch.weight * (batch.get_buffer("running_var") + batch.eps).rsqrt()  # [C/2]
+        shift = batch.bias - batch.get_buffer("running_mean") * gain
 
         own = x[:, half:]
         mean = own.mean(dim=(2, 3), keepdim=True)  # [B,C/2,1,1]
@@ -181,13 +181,20 @@ class _SqueezeExcitation(nn.Module):
         return x * weights[:, :, None, None]  # [B,C] -> [B,C,1,1]
 
 
-class _Backbone(nn.Module):
-    """MobileNetV2 without its classifier; returns its features at 1/2, 1/4 and 1/32 of the size."""
+class _MobileNetV2(nn.Module):
+    """The layers of MobileNetV2 without its classifier, under their names in the checkpoints."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.model = nn.Module()
-        self.model.features = nn.Sequential(*_mobilenet_layers())
+        self.features = nn.Sequential(*_mobilenet_layers())
+
+
+class _Backbone(nn.Module):
+    """MobileNetV2; returns its features at 1/2, 1/4 and 1/32 of the size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = _MobileNetV2()
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
         features = []

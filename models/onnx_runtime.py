@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -24,7 +24,7 @@ from ..core.packages import import_package
 from . import files
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession, SessionOptions
+    from onnxruntime import InferenceSession
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ def open_session(path: Path, device: torch.device, remedy: str, host: Host = STA
     return session
 
 
-def _session_options(ort: ModuleType) -> SessionOptions:
+def _session_options(ort: ModuleType) -> Any:
     options = ort.SessionOptions()
     # ONNX Runtime logs to stderr. Its errors are also raised, and users cannot act on its warnings.
     options.log_severity_level = 4

@@ -77,7 +77,9 @@ class RembgMasks:
         try:
             # A constant output is 0 / 0; the sigmoid of a large value overflows on its way to 0.
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-                masks = self._predict_clothes(pil) if self._clothes_size else self._session.predict(pil)
+                masks = (
+                    self._predict_clothes(pil, self._clothes_size) if self._clothes_size else self._session.predict(pil)
+                )
         except Exception as error:  # ONNX Runtime has a dozen kinds without a common base
             if is_out_of_memory(error):
                 raise MemoryError(f"not enough memory to run {self._path} ({error})") from error
@@ -88,10 +90,10 @@ class RembgMasks:
             ) from error
         return torch.stack([tensors.from_pil(mask) for mask in masks])  # [H,W] each -> [N,H,W]
 
-    def _predict_clothes(self, image: Image.Image) -> list[Image.Image]:
+    def _predict_clothes(self, image: Image.Image, size: tuple[int, int]) -> list[Image.Image]:
         """rembg resizes the map of classes (0, 1, 2, 3) like an image, which puts lines of 2 and 1 between 3 and 0.
         An image in the model's own size needs no resizing; the masks are then resized with nearest neighbour."""
-        resized = image.convert("RGB").resize(self._clothes_size, Image.Resampling.LANCZOS)
+        resized = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
         masks = self._session.predict(resized)
         return [mask.resize(image.size, Image.Resampling.NEAREST) for mask in masks]
 
@@ -122,7 +124,7 @@ def load(local: LocalModel, device: torch.device, host: Host) -> RembgMasks:
     return _wrap_session(inner, local, classes)
 
 
-def _wrap_session(inner: Any, local: LocalModel, classes: dict[str, type]) -> RembgMasks:
+def _wrap_session(inner: Any, local: LocalModel, classes: dict[str, type[Any]]) -> RembgMasks:
     """A session of rembg's matching class around one of ONNX Runtime."""
     size = _input_size(inner, local)
     if local.model is None:
@@ -138,7 +140,7 @@ def _wrap_session(inner: Any, local: LocalModel, classes: dict[str, type]) -> Re
     channels, expected = _output_channels(inner), 4 if name == CLOTHES else 1
     if channels not in (None, expected):
         raise _wrong_interface(local, f"its output has {channels} channels where {name} has {expected}")
-    session = session_class.__new__(session_class)
+    session: Any = object.__new__(session_class)
     session.model_name = name
     session.inner_session = _FiniteOnly(inner)
     if name != CLOTHES:
@@ -219,7 +221,7 @@ def _guess_class(path: Path, size: tuple[int | None, int | None]) -> str:
     return "u2net" if longest <= _LARGEST_U2NET else "isnet-general-use"
 
 
-def _with_input_size(session_class: type, size: tuple[int | None, int | None]) -> type:
+def _with_input_size(session_class: type[Any], size: tuple[int | None, int | None]) -> type[Any]:
     """A session class of rembg for images of the size that the file takes, if that is fixed."""
 
     class OfSize(session_class):
@@ -230,7 +232,7 @@ def _with_input_size(session_class: type, size: tuple[int | None, int | None]) -
     return OfSize
 
 
-def _session_classes() -> dict[str, type]:
+def _session_classes() -> dict[str, type[Any]]:
     """rembg's session classes by their names."""
     onnx_runtime.onnxruntime()  # first: without it, rembg prints and exits
     import_scipy("ndimage")  # first, so that rembg is not blamed for it
@@ -242,7 +244,7 @@ def _session_classes() -> dict[str, type]:
     return {each.name(): each for each in sessions.sessions_class}
 
 
-def _session_class(name: str, classes: dict[str, type]) -> type:
+def _session_class(name: str, classes: dict[str, type[Any]]) -> type[Any]:
     if name not in classes:
         raise DependencyError(
             f"rembg {_version()} does not know the model {name}",
