@@ -7,6 +7,7 @@ for legacy nodes whose inputs or outputs differ.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from functools import partial, reduce, wraps
 from string import ascii_lowercase
 
@@ -170,7 +171,7 @@ def register(classes: dict[str, type], display_names: dict[str, str]) -> None:
 
     ids = {node: name for name, node in classes.items()}
     for old, node in OLD_IDS.items():
-        new, inputs = RENAMED.get(old, (ids.get(node), None))
+        new, inputs = RENAMED.get(old, (ids.get(node, ""), None))
         if not registry.is_foreign(old):
             classes[old] = _make_hidden(node)
             display_names[old] = display_names.get(new, old)
@@ -179,6 +180,9 @@ def register(classes: dict[str, type], display_names: dict[str, str]) -> None:
 
     for node in classes.values():
         _reject_unknown_inputs(node)
+
+
+_checked_methods: set[Callable] = set()
 
 
 def _reject_unknown_inputs(node: type) -> None:
@@ -191,7 +195,7 @@ def _reject_unknown_inputs(node: type) -> None:
     name = node.FUNCTION
     owner = next(each for each in node.__mro__ if name in vars(each))  # several ids may share a class
     method = vars(owner)[name]
-    if hasattr(method, "rejects_unknown_inputs"):
+    if method in _checked_methods:
         return
     known = inspect.signature(method).parameters
 
@@ -206,7 +210,7 @@ def _reject_unknown_inputs(node: type) -> None:
         with _messages.remedies():
             return method(self, *args, **kwargs)
 
-    checked.rejects_unknown_inputs = True
+    _checked_methods.add(checked)
     setattr(owner, name, checked)
 
 
@@ -217,6 +221,8 @@ def _make_hidden(node: type) -> type:
 
 class _FallbackAlias(type):
     """Metaclass of a node's alias: hidden from the menu unless a pack loaded later takes the node's own id."""
+
+    own_id: str
 
     @classmethod
     def of(cls, node: type, own_id: str) -> type:

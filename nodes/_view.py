@@ -90,7 +90,7 @@ class View:
             result: The node's outputs; the first is a tensor.
             common: Values to add to every entry.
         """
-        if not self._entries:
+        if not self._entries or self._files is None:
             return result
         if "settings" in common:
             common["settings"] = _without_long_texts(common["settings"])
@@ -190,6 +190,7 @@ class View:
         self._entries[index] = entry
 
     def _write(self, name: str, data: bytes, suffix: str) -> dict:
+        assert self._folder is not None and self._files is not None  # see _never_fail_the_run
         self._folder.mkdir(parents=True, exist_ok=True)
         filename = f"{self._name}-{name}.{suffix}"
         path = self._folder / filename
@@ -218,8 +219,8 @@ def _shrink(image: torch.Tensor) -> Image.Image:
     small = tensors.to_pil(image[..., 0] if image.shape[-1] == 1 else image)
     if max(small.size) > LONGEST_SIDE:
         factor = LONGEST_SIDE / max(small.size)
-        size = tuple(max(1, round(side * factor)) for side in small.size)
-        small = small.resize(size, Image.Resampling.BOX, reducing_gap=2.0)
+        width, height = (max(1, round(side * factor)) for side in small.size)
+        small = small.resize((width, height), Image.Resampling.BOX, reducing_gap=2.0)
     return small
 
 
@@ -253,7 +254,7 @@ def _encode_probabilities(values: torch.Tensor) -> tuple[bytes, int, int]:
         shrunk *= 2
 
 
-def _encode_as(image: Image.Image, file_format: str, **options: object) -> bytes:
+def _encode_as(image: Image.Image, file_format: str, **options: Any) -> bytes:
     file = io.BytesIO()
     image.save(file, file_format, **options)
     return file.getvalue()

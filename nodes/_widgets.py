@@ -74,7 +74,7 @@ def takes(inputs: Table, **defaults: Any) -> Callable[[Callable], Callable]:
             bound.apply_defaults()
             return method(**bound.arguments)
 
-        call.__signature__ = signature  # type: ignore[attr-defined]
+        call.__signature__ = signature  # pyright: ignore[reportAttributeAccessIssue] - typeshed omits it
         return call
 
     return decorate

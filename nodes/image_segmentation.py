@@ -90,14 +90,14 @@ class ImageSegmentation(TableNode):
                 "minutes for very large ones.",
             ),
             "alpha_matting_foreground_threshold": integer(
-                MattingSettings.foreground_threshold,
+                int(MattingSettings.foreground_threshold),
                 (0, 250, 5),
                 advanced=True,
                 display_name="subject >",
                 tooltip="For alpha matting: mask values above this (0-255) are treated as definite foreground.",
             ),
             "alpha_matting_background_threshold": integer(
-                MattingSettings.background_threshold,
+                int(MattingSettings.background_threshold),
                 (0, 250, 5),
                 advanced=True,
                 display_name="backdrop <",

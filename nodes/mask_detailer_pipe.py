@@ -218,7 +218,7 @@ class MaskDetailerPipe(TableNode):
         unique_id,
         **widgets,
     ):
-        prompts = region_prompts.splitlines() if isinstance(region_prompts, str) else region_prompts
+        prompts = tuple(region_prompts.splitlines()) if isinstance(region_prompts, str) else region_prompts
         settings = DetailerSettings(**widgets, region_prompts=prompts)
         needed = (*SAMPLING_PARTS, "vae")
         model, clip, vae, positive, negative = check_basic_pipe(basic_pipe, "basic_pipe", needed)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from ...core import memory, separable
-from ...core.engine import NoProgress, Progress
+from ...core.engine import Module, NoProgress, Progress
 from ...core.errors import ModelError
 from . import unloading
 
@@ -160,9 +160,7 @@ class ComfyHost:
     def free_memory(self) -> None:
         self._free()
 
-    def on_device(
-        self, model: torch.nn.Module, copy_as: Callable[[torch.nn.Module, torch.dtype], torch.nn.Module]
-    ) -> torch.nn.Module:
+    def on_device(self, model: Module, copy_as: Callable[[Module, torch.dtype], Module]) -> Module:
         return on_device(model, copy_as)
 
 
@@ -183,9 +181,7 @@ _EMPTIED: list[Any] = []
 _LOADING: list[Any] = []  # patchers that ComfyUI is loading; to make room, it may unload everything else
 
 
-def on_device(
-    model: torch.nn.Module, copy_as: Callable[[torch.nn.Module, torch.dtype], torch.nn.Module]
-) -> torch.nn.Module:
+def on_device(model: Module, copy_as: Callable[[Module, torch.dtype], Module]) -> Module:
     """The model on `device`, in half precision if ComfyUI would use that. Valid until the next call.
 
     ``model`` is not changed, since other packs may use it too. If it is already on that device, it is returned as is;

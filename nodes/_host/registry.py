@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from . import running
 
-_OUR_MODULES = __package__.rpartition(".nodes.")[0] + "."
+_OUR_MODULES = __name__.rpartition(".nodes.")[0] + "."
 
 
 def is_foreign(node_id: str) -> bool:

@@ -226,13 +226,14 @@ class _ResumableSampler:
         needs_tree = run.custom_sampler is None and run.sampler_name in _BROWNIAN and "heun" not in run.sampler_name
         if not (self._is_partial or needs_tree):
             return
-        self._function = getattr(sampler, "sampler_function", None)
-        if not callable(self._function):
+        function = getattr(sampler, "sampler_function", None)
+        if not callable(function):
             raise PackError(
                 f"The sampler {type(sampler).__name__} cannot switch to a refiner partway through a schedule",
                 "Disconnect the refiner, or the hook that chooses this sampler",
             )
-        self._takes_noise_sampler = "noise_sampler" in inspect.signature(self._function).parameters
+        self._function: Callable[..., Any] = function
+        self._takes_noise_sampler = "noise_sampler" in inspect.signature(function).parameters
         self.sampler = copy.copy(sampler)
         self.sampler.sampler_function = self._sample
 
