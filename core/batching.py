@@ -1,4 +1,4 @@
-"""The one loop over a batch: chunk by chunk, with smaller chunks when memory runs out."""
+"""Processes a batch in chunks, with smaller chunks when memory runs out."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ def run_in_chunks(
     progress: Progress = NO_PROGRESS,
     shrink: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[slice, Result]]:
-    """Yield ``(entries, work(entries))`` for the entries 0..total in order, ``size`` of them at a time.
+    """Yield ``(entries, work(entries))`` for slices of 0..total, in order and ``size`` entries at a time.
 
-    When memory runs out, the chunk and all later ones halve, and ``work`` is called again for the same entries.
+    If memory runs out, this chunk and all later ones are halved, and ``work`` is called again for the same entries.
     Finished entries are not repeated.
 
     Args:
         total: Number of entries.
-        size: Entries in the first chunk, 1 or more.
+        size: Number of entries in the first chunk, at least 1.
         work: Computes one chunk.
-        host: Detects that memory ran out, and frees memory before the next try.
-        progress: Gets one step for each entry that the caller has dealt with.
-        shrink: Called when memory runs out for a single entry. Returns True if it made ``work`` need less memory;
-            otherwise ``work`` gets one last try, and its out-of-memory error is raised.
+        host: Detects out-of-memory errors, and frees memory before each retry.
+        progress: Advances by one step per entry, after the caller has consumed it.
+        shrink: Called if memory runs out for a single entry. Returns True if ``work`` now needs less memory. If not,
+            ``work`` is tried one last time, and its out-of-memory error propagates.
     """
     start, last_try = 0, False
     while start < total:
@@ -44,11 +44,11 @@ def run_in_chunks(
             result = None
         else:
             yield entries, result
-            del result  # before the next chunk needs the memory
+            del result  # free its memory before the next chunk
             progress.step(count)
             start = entries.stop
             continue
-        host.free_memory()  # here the exception is gone, and with it the tensors that its frames held
+        host.free_memory()  # outside the except block: its traceback would keep tensors alive
         if count > 1:
             size = count // 2
         else:

@@ -1,4 +1,4 @@
-"""What ``core`` needs from outside: protocols that ``nodes/_host/``, ``models/`` and tests implement."""
+"""Protocols that ``core`` depends on. ``nodes/_host/``, ``models/`` and tests implement them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ import torch
 
 
 class Progress(Protocol):
-    """Where long work reports its progress, and learns that it should stop."""
+    """Receives the progress of long work, and interrupts it."""
 
     def step(self, count: int = 1) -> None:
-        """Report ``count`` finished units; 0 only checks for an interrupt. Whatever it raises to stop the work must
-        pass through."""
+        """Report ``count`` finished units; 0 only checks for an interrupt. Callers let its exceptions propagate."""
 
 
 class NoProgress:
-    """A `Progress` that reports nothing and never stops the work."""
+    """A `Progress` that reports nothing and never interrupts."""
 
     def step(self, count: int = 1) -> None:
         return None
@@ -28,28 +27,28 @@ NO_PROGRESS = NoProgress()
 
 
 class Host(Protocol):
-    """What the program around the library does for long work: ComfyUI, or `memory.StandaloneHost`."""
+    """Services that the surrounding program provides: ComfyUI, or `memory.StandaloneHost`."""
 
     def progress(self, total: int) -> Progress:
         """Start a progress bar of ``total`` steps."""
 
     def is_out_of_memory(self, error: BaseException) -> bool:
-        """Whether ``error`` says that memory ran out, on the device or on the CPU."""
+        """Whether ``error`` means that the device or the CPU ran out of memory."""
 
     def is_interrupt(self, error: BaseException) -> bool:
-        """Whether ``error`` is the user's request to stop, which must pass through everything."""
+        """Whether ``error`` is the user's request to stop, which must always propagate."""
 
     def free_memory(self) -> None:
-        """Free memory that is only cached, before the next try."""
+        """Free cached memory before a retry."""
 
     def on_device(
         self, model: torch.nn.Module, copy_as: Callable[[torch.nn.Module, torch.dtype], torch.nn.Module]
     ) -> torch.nn.Module:
-        """``model``, or a copy of it by ``copy_as``, on the device for models. Valid until the next call."""
+        """Return ``model``, or a copy made by ``copy_as``, on the device for models. Valid until the next call."""
 
 
 class MaskSource(Protocol):
-    """A model that finds the subject of an image, ready to run."""
+    """A loaded model that finds the subject of an image."""
 
     masks_per_image: int
 
@@ -58,12 +57,12 @@ class MaskSource(Protocol):
 
 
 class TextMaskEngine(Protocol):
-    """A model that finds what a text describes, ready to run.
+    """A loaded model that finds what a text describes.
 
     Attributes:
-        device: Where images are prepared and answers returned.
-        on_cpu: Whether the model runs on the CPU, where several threads may use it at once.
-        patch: Size in pixels of the model's image patches.
+        device: Device for preprocessing and for logits.
+        on_cpu: Whether the model runs on the CPU, where several threads may use it concurrently.
+        patch: Side of the model's image patches, in pixels.
     """
 
     device: torch.device
@@ -71,30 +70,30 @@ class TextMaskEngine(Protocol):
     patch: int
 
     def input_side(self, scale: float) -> int:
-        """Side in pixels of the square image the model sees: ``scale`` times its own size, in whole patches."""
+        """Side of the model's square input in pixels: ``scale`` times its native size, in whole patches."""
 
     def batch_size(self, side: int) -> int:
-        """How many images of ``side`` pixels to try at once."""
+        """How many inputs of ``side`` x ``side`` pixels to try in one batch."""
 
     def preprocess(self, image: torch.Tensor, side: int) -> torch.Tensor:
-        """``[B,H,W,C]`` in 0..1 -> ``[B,3,side,side]``, as the model sees them."""
+        """``[B,H,W,C]`` in 0..1 -> normalized model input ``[B,3,side,side]``."""
 
     def encode_text(self, prompt: str) -> torch.Tensor:
-        """A prompt, encoded."""
+        """The embedding of a prompt."""
 
     def encode_image(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
-        """Images ``[B,3,side,side]``, encoded: the part that does not depend on the prompt."""
+        """Encode ``[B,3,side,side]``. This part does not depend on the prompt."""
 
     def decode(self, activations: list[torch.Tensor], embedding: torch.Tensor) -> torch.Tensor:
-        """The scores ``[B,h,w]`` of a prompt, float32, before the sigmoid."""
+        """The logits ``[B,h,w]`` of a prompt, float32."""
 
 
 @dataclass(frozen=True)
 class Pipe:
-    """What samples: a model and its conditionings, the host's own objects.
+    """A model and its conditionings, as the host's own objects.
 
     Attributes:
-        add_text: ``(positive, text) -> positive`` with the text added; None where there is no text encoder.
+        add_text: ``(positive, text) -> positive`` with the text added; None without a text encoder.
     """
 
     model: Any
@@ -105,29 +104,27 @@ class Pipe:
 
 @dataclass(frozen=True)
 class SamplerRun:
-    """One run of a sampler over a part of its schedule: all that `Sampler.sample` needs.
+    """Arguments of `Sampler.sample`: one run over part of a schedule.
 
     Attributes:
-        model, positive, negative: The host's own objects, as the pipe or a hook gave them. ``negative`` may be a
-            placeholder (models without classifier-free guidance).
-        cfg: Scale of the guidance.
-        sampler_name, scheduler: As in the host's lists.
-        total_steps: Length of the whole schedule. Of it, the steps ``start_step`` .. ``end_step`` are run, so the
-            sigmas used are those from ``start_step`` to ``end_step``, both included.
-        start_step, end_step: See above; 0 <= start_step < end_step <= total_steps.
-        seeds: Where noise is made: the latent's rows are divided evenly among them, and the noise of each part is
-            what the host makes for that part alone with that seed. One seed for one row as a rule; a hook may have
-            made several rows of one.
-        latent: The host's latent: ``samples`` ``[B,C,h,w]`` (or with a time axis), clean, and maybe ``noise_mask``
-            ``[B,y,x]`` in 0..1, 1 = to be changed, of any size.
-        noise: Given by a hook, shaped as the samples; None for noise from ``seeds``.
-        custom_sampler: A hook's sampler, to be used in place of ``sampler_name``; else None.
-        leave_noise: The run stops in mid-schedule, with the noise of ``end_step`` left in.
-        resume: What an earlier run with ``leave_noise`` gave, whose ``end_step`` was this ``start_step``; the sampler
-            alone looks into it. This run goes on from there, as if one run had only changed its model: no noise is
-            added, and outside the noise mask there is at each step the clean ``latent`` with the noise of the
-            earlier run (``seeds`` and ``noise`` are the same) at that step's level. So both sides of a soft noise
-            mask are always at one noise level. None to begin with ``latent`` and its noise.
+        model, positive, negative: The host's own objects, from the pipe or a hook. ``negative`` may be a placeholder
+            (models without classifier-free guidance).
+        cfg: Guidance scale.
+        sampler_name, scheduler: Names from the host's lists.
+        total_steps: Length of the whole schedule.
+        start_step, end_step: The steps to run, 0 <= start_step < end_step <= total_steps. They use the sigmas from
+            ``start_step`` to ``end_step`` inclusive.
+        seeds: Seeds of the noise. The latent's rows are divided evenly among them; each part gets the noise that the
+            host generates for that part alone with that seed. Usually one seed per row, unless a hook adds rows.
+        latent: The host's latent: clean ``samples`` ``[B,C,h,w]`` (or with a time axis), and optionally a
+            ``noise_mask`` ``[B,y,x]`` of any size, in 0..1, where 1 is sampled.
+        noise: A hook's noise, shaped as the samples; None for noise from ``seeds``.
+        custom_sampler: A hook's sampler, used instead of ``sampler_name``, or None.
+        leave_noise: Stop in mid-schedule and leave the noise of ``end_step`` in the latent.
+        resume: The result of an earlier run with ``leave_noise`` that ended at this ``start_step``, opaque to callers.
+            The run continues as if only the model had changed: it adds no noise, and outside the noise mask each step
+            sees the clean ``latent`` plus the earlier run's noise (same ``seeds`` and ``noise``) at the current sigma.
+            Both sides of a soft noise mask thus have equal noise. None to start from ``latent`` and its noise.
     """
 
     model: Any
@@ -148,39 +145,38 @@ class SamplerRun:
 
 
 class Sampler(Protocol):
-    """Removes noise from latents with a model. What stops the user's work is raised from `sample`, at every step."""
+    """Denoises latents with a model. `sample` checks for an interrupt at every step and raises it."""
 
     def set_total_steps(self, steps: int, done: int = 0) -> None:
-        """Set the total number of steps for a progress bar, before sampling. A run of n steps over latents of k seeds
-        counts n x k. Hooks may change the number later. Called again when failed runs are repeated: ``done`` steps
-        are finished and not repeated."""
+        """Set the length of the progress bar before sampling. A run of n steps with k seeds counts n x k; hooks may
+        still change the number. Called again before failed runs are repeated, with ``done`` finished steps."""
 
     def sample(self, run: SamplerRun) -> Any:
-        """The samples after the run, shaped as ``run.latent["samples"]``; with ``run.leave_noise`` whatever a later run
-        needs to `resume`."""
+        """Run the sampler and return samples shaped as ``run.latent["samples"]``; with ``run.leave_noise``, a value for
+        the ``resume`` of a later run."""
 
     def rows_are_independent(self, sampler_name: str) -> bool:
-        """Whether rows sampled together come out as each would alone. False for samplers that draw noise while they
-        run (ancestral, SDE) and for those whose step size depends on the whole batch."""
+        """Whether each row of a batch comes out as if sampled alone. False for samplers that draw noise while running
+        (ancestral, SDE) and for those that derive their step size from the whole batch."""
 
     def add_differential_diffusion(self, model: Any) -> Any:
-        """The model with differential diffusion, which a blurred noise mask needs; unchanged if it already carries a
-        denoise mask function."""
+        """Patch the model with differential diffusion, which soft noise masks need. Models that already have a denoise
+        mask function are returned unchanged."""
 
 
 class Vae(Protocol):
-    """Pictures to latents and back.
+    """Converts images to latents and back.
 
-    Rows are pictures of their own, never the frames of a video. The detailer gives one row at a time to `encode` and
-    `decode`. Where memory runs out the error is raised as it is; the detailer then asks again with ``tiled``.
+    Rows are separate images, never frames of a video; the detailer passes one at a time. Out-of-memory errors are
+    raised unchanged, and the detailer retries with ``tiled``.
     """
 
     @property
     def multiple(self) -> int:
-        """Width and height of a picture must be multiples of this many pixels (8 for SD, 16 or 32 for others)."""
+        """Image width and height must be multiples of this many pixels (8 for SD, 16 or 32 for others)."""
 
     def encode(self, image: torch.Tensor, tiled: bool = False) -> torch.Tensor:
-        """``[B,H,W,3]`` in 0..1 -> samples ``[B,C,h,w]``, or with a time axis where the model has one."""
+        """``[B,H,W,3]`` in 0..1 -> samples ``[B,C,h,w]``, with a time axis if the model has one."""
 
     def decode(self, samples: torch.Tensor, tiled: bool = False) -> torch.Tensor:
         """Samples -> ``[B,H,W,3]``."""
@@ -188,46 +184,45 @@ class Vae(Protocol):
     def encode_for_inpainting(
         self, positive: Any, negative: Any, image: torch.Tensor, mask: torch.Tensor, tiled: bool = False
     ) -> tuple[Any, Any, Mapping[str, Any]]:
-        """For inpainting models: conditionings that carry the picture around the mask, and the latent with its
-        ``noise_mask``. ``image`` is ``[B,H,W,3]``, ``mask`` ``[B,y,x]``."""
+        """For inpainting models: return positive and negative conditionings that include the unmasked part of the
+        image, and the latent with its ``noise_mask``. ``image`` is ``[B,H,W,3]``, ``mask`` ``[B,y,x]``."""
 
 
 class Hook(Protocol):
-    """What other packs plug into the detailer. A hook has any of these methods; a missing one changes nothing.
+    """A detailer hook of another pack. Every method is optional; a missing one is a no-op.
 
-    They are called in this order: for each region the first five, for each of its cycles the next four, then the
-    last three.
+    The detailer calls the first five methods once per region, the next four once per cycle, and then the last three.
     """
 
     def touch_scaled_size(self, width: int, height: int) -> tuple[int, int]:
         """Change the size at which the region is sampled."""
 
     def post_upscale(self, pixels: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """Change the crop ``[1,H,W,3]`` before it is encoded. ``mask`` ``[1,y,x]`` is the noise mask in the crop's
-        size before scaling, None for the whole crop. Older hooks take the pixels alone."""
+        """Change the crop ``[1,H,W,3]`` before encoding. ``mask`` ``[1,y,x]`` is the noise mask at the size before
+        scaling, or None for the whole crop. Older hooks accept only the pixels."""
 
     def get_skip_sampling(self) -> bool:
-        """If true the crop is taken as it is: nothing is encoded, sampled or decoded."""
+        """If true, skip encoding, sampling and decoding, and use the crop unchanged."""
 
     def post_encode(self, latent: dict[str, Any]) -> dict[str, Any]: ...
 
     def get_custom_sampler(self) -> Any:
-        """A sampler of the host to use for this region, or None."""
+        """A host sampler for this region, or None."""
 
     def set_steps(self, cycle: tuple[int, int]) -> None:
-        """Told which cycle of how many begins."""
+        """Called at the start of cycle ``cycle[0]`` of ``cycle[1]``."""
 
     def cycle_latent(self, latent: dict[str, Any]) -> dict[str, Any]: ...
 
     def pre_ksample(self, model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise):
-        """Gives the same ten values, changed. The latent among them is ignored."""
+        """Return the ten arguments, possibly changed. The returned latent is ignored."""
 
     def get_custom_noise(self, seed: int, noise: torch.Tensor, is_touched: bool) -> tuple[torch.Tensor, bool]:
-        """The noise to use, and whether it is other than the usual one. All zeros count as untouched."""
+        """The noise to use, and whether it differs from the default. All-zero noise counts as unchanged."""
 
     def pre_decode(self, latent: dict[str, Any]) -> dict[str, Any]: ...
 
     def post_decode(self, pixels: torch.Tensor) -> torch.Tensor: ...
 
     def post_paste(self, image: torch.Tensor) -> torch.Tensor:
-        """Change the whole picture ``[1,H,W,C]`` once the region is in it."""
+        """Change the whole image ``[1,H,W,C]`` after the region has been pasted."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Sides(NamedTuple):
-    """The four sides of a crop, each true or false for something."""
+    """One flag per side of a box."""
 
     left: bool = False
     top: bool = False
@@ -35,7 +35,7 @@ class Box:
     """A rectangle of at least one pixel: columns ``x1 <= x < x2``, rows ``y1 <= y < y2``.
 
     Raises:
-        InputError: A side is not a whole number of 0 or more, or the box is empty.
+        InputError: A coordinate is not a whole number of at least 0, or the box is empty.
     """
 
     x1: int
@@ -45,13 +45,13 @@ class Box:
 
     def __post_init__(self) -> None:
         for name in ("x1", "y1", "x2", "y2"):
-            side = getattr(self, name)
-            if type(side) is not int or side < 0:  # skip the slower check for valid values: there may be many boxes
-                object.__setattr__(self, name, check_whole_number(side, name, low=0))
+            value = getattr(self, name)
+            if type(value) is not int or value < 0:  # skip the slow check for valid values: there may be many boxes
+                object.__setattr__(self, name, check_whole_number(value, name, low=0))
         if self.x1 >= self.x2 or self.y1 >= self.y2:
             raise InputError(
-                f"a box from {describe((self.x1, self.y1))} to {describe((self.x2, self.y2))} has no pixel in it",
-                "Its right side must lie right of its left one, its bottom below its top",
+                f"a box from {describe((self.x1, self.y1))} to {describe((self.x2, self.y2))} contains no pixels",
+                "x1 must be less than x2, and y1 less than y2",
             )
 
     def __iter__(self) -> Iterator[int]:
@@ -66,39 +66,39 @@ class Box:
         return self.y2 - self.y1
 
     def intersection(self, other: Box) -> Box | None:
-        """What both have in common, None where that is nothing."""
+        """The common part of two boxes, or None."""
         if not self.overlaps(other):
             return None
         return Box(max(self.x1, other.x1), max(self.y1, other.y1), min(self.x2, other.x2), min(self.y2, other.y2))
 
     def overlaps(self, other: Box) -> bool:
-        """Whether they have a pixel in common."""
+        """Whether two boxes share a pixel."""
         return self.x1 < other.x2 and other.x1 < self.x2 and self.y1 < other.y2 and other.y1 < self.y2
 
     def expand(self, pixels: int, within: Box) -> Box:
-        """Larger by ``pixels`` on every side, cut off at ``within``, which it must touch."""
+        """The box expanded by ``pixels`` on every side and clipped to ``within``, which it must overlap."""
         larger = Box(max(0, self.x1 - pixels), max(0, self.y1 - pixels), self.x2 + pixels, self.y2 + pixels)
         return larger.intersection(within) or self
 
     def relative_to(self, outer: Box) -> Box:
-        """The same rectangle in coordinates whose origin is ``outer``'s corner; it must lie inside ``outer``."""
+        """The same box in coordinates relative to the top left corner of ``outer``, which must contain it."""
         return Box(self.x1 - outer.x1, self.y1 - outer.y1, self.x2 - outer.x1, self.y2 - outer.y1)
 
     def crop(self, batch: torch.Tensor) -> torch.Tensor:
-        """These pixels of an image ``[B,H,W,C]`` or a mask ``[B,H,W]``, a view."""
+        """This part of an image ``[B,H,W,C]`` or a mask ``[B,H,W]``, as a view."""
         return batch[:, self.y1 : self.y2, self.x1 : self.x2]
 
-    def inner_sides(self, picture: Box) -> Sides:
-        """Which of its sides are not the picture's own."""
+    def inner_sides(self, outer: Box) -> Sides:
+        """Which sides are inside ``outer``, not on its border."""
         return Sides(
-            left=self.x1 > picture.x1, top=self.y1 > picture.y1, right=self.x2 < picture.x2, bottom=self.y2 < picture.y2
+            left=self.x1 > outer.x1, top=self.y1 > outer.y1, right=self.x2 < outer.x2, bottom=self.y2 < outer.y2
         )
 
 
 def compute_crop_region(bbox: Box, crop_factor: float, width: int, height: int) -> Box:
-    """The box around ``bbox`` that is ``crop_factor`` times as wide and high, moved inside a picture of that size.
+    """Scale ``bbox`` by ``crop_factor`` around its center, and move it inside an image of ``width`` x ``height``.
 
-    Cuts towards 0 where the earlier node did, so that saved workflows keep their crops.
+    Truncates where the original node did, so that saved workflows keep their crops.
     """
     x1, x2 = _crop_side(bbox.x1, bbox.x2, crop_factor, width)
     y1, y2 = _crop_side(bbox.y1, bbox.y2, crop_factor, height)
@@ -106,7 +106,7 @@ def compute_crop_region(bbox: Box, crop_factor: float, width: int, height: int) 
 
 
 def _crop_side(start: int, stop: int, factor: float, limit: int) -> tuple[int, int]:
-    length = min((stop - start) * factor, 4.0 * limit)  # larger lengths give the same crop, and infinity would fail
+    length = min((stop - start) * factor, 4.0 * limit)  # larger lengths give the same crop; infinity would fail
     first = int(start + (stop - start) / 2 - length / 2)
     if first < 0:
         return 0, int(min(limit, length))
@@ -117,11 +117,11 @@ def _crop_side(start: int, stop: int, factor: float, limit: int) -> tuple[int, i
 
 @dataclass(frozen=True)
 class SamplingFrame:
-    """How a region is shown to the model.
+    """The part of the image that a region is sampled on, and the size at which it is sampled.
 
     Attributes:
-        window: What is cut out of the picture: the crop region, or a little more (see `fit_sampling_frame`).
-        width, height: The size it is sampled at, multiples of what the VAE needs.
+        window: The crop region, possibly slightly larger (see `fit_sampling_frame`).
+        width, height: Sampling size in pixels, multiples of what the VAE requires.
     """
 
     window: Box
@@ -130,49 +130,48 @@ class SamplingFrame:
 
 
 def fit_sampling_frame(
-    bbox: Box, crop: Box, picture: Box, guide_size: float, guide_size_for: bool, max_size: float, multiple: int
+    bbox: Box, crop: Box, image: Box, guide_size: float, guide_size_for: bool, max_size: float, multiple: int
 ) -> SamplingFrame:
-    """The window of a region and the size it is sampled at.
+    """Choose the window of a region and its sampling size.
 
-    The crop is scaled by `sampling_scale`. The result is rounded to multiples of ``multiple``, so that the VAE neither
+    The crop is scaled by `sampling_scale`. The result is brought to multiples of ``multiple``, so that the VAE neither
     crops nor stretches it:
 
-    - A crop that is scaled takes the nearest multiple in each axis. That changes its proportions by at most half a
-      step, and resizing the result back takes that away again.
-    - A crop that is not scaled grows to the next multiple inside the picture, so that none of its pixels need
-      resizing. Only where the picture or ``max_size`` has no room for that it is resized in this axis.
+    - A scaled crop is rounded to the nearest multiple on each axis. This distorts its aspect ratio by at most half a
+      multiple, and resizing back undoes that.
+    - An unscaled crop is expanded to the next multiple inside the image, so that its pixels are not resized. An axis is
+      resized only if the image or ``max_size`` leaves no room.
 
     Args:
-        bbox, crop: The region's boxes.
-        picture: The whole picture.
+        bbox, crop: The region's bbox and crop region.
+        image: The whole image.
         guide_size, guide_size_for, max_size: See `sampling_scale`.
-        multiple: Width and height of what the VAE takes are multiples of this, in pixels.
+        multiple: The VAE requires multiples of this many pixels.
     """
     scale = sampling_scale(bbox, crop, guide_size, guide_size_for, max_size)
     width, height = int(crop.width * scale), int(crop.height * scale)
     if (width, height) != (crop.width, crop.height):
         width, height = (nearest_multiple(length, multiple, max_size) for length in (width, height))
         return SamplingFrame(crop, width, height)
-    x1, x2, width = _unscaled_side(crop.x1, crop.x2, picture.x2, multiple, max_size)
-    y1, y2, height = _unscaled_side(crop.y1, crop.y2, picture.y2, multiple, max_size)
+    x1, x2, width = _unscaled_side(crop.x1, crop.x2, image.x2, multiple, max_size)
+    y1, y2, height = _unscaled_side(crop.y1, crop.y2, image.y2, multiple, max_size)
     return SamplingFrame(Box(x1, y1, x2, y2), width, height)
 
 
 def sampling_scale(bbox: Box, crop: Box, guide_size: float, guide_size_for: bool, max_size: float) -> float:
-    """How many times larger than it is a crop is sampled.
+    """Scale factor at which a crop is sampled.
 
-    That is ``guide_size`` / the shorter side, bounded so that the crop's longer side stays within ``max_size``, and
-    1 where that is less than 1: small regions are enlarged, large ones are not reduced to the guide size. Only a crop
-    longer than ``max_size`` is reduced, to just that.
+    Small regions are enlarged until their shorter side is ``guide_size``, as far as the crop's longer side stays within
+    ``max_size``. Larger regions keep their size. Only crops longer than ``max_size`` are reduced, to ``max_size``.
 
     Args:
-        bbox, crop: The region's boxes.
-        guide_size: The wanted shorter side, in pixels.
-        guide_size_for: Of which box that is the shorter side: true for ``bbox``, false for ``crop``.
-        max_size: The longest side, in pixels.
+        bbox, crop: The region's bbox and crop region.
+        guide_size: Desired shorter side, in pixels.
+        guide_size_for: Which box ``guide_size`` measures: true for ``bbox``, false for ``crop``.
+        max_size: Limit of the crop's longer side, in pixels.
     """
     measured = bbox if guide_size_for else crop
-    # Larger sizes overflow; max_size limits the scale anyway.
+    # Larger guide sizes would overflow; max_size limits the scale anyway.
     scale = min(guide_size, 1e100) / min(measured.width, measured.height)
     longest = max(int(crop.width * scale), int(crop.height * scale))
     if longest > max_size:
@@ -181,15 +180,15 @@ def sampling_scale(bbox: Box, crop: Box, guide_size: float, guide_size_for: bool
 
 
 def nearest_multiple(length: int, multiple: int, max_size: float = math.inf) -> int:
-    """The multiple nearest to ``length`` that does not exceed ``max_size``; at least one ``multiple``."""
-    steps = (length + multiple // 2) // multiple
-    if steps * multiple > max_size:
-        steps = int(max_size) // multiple
-    return max(1, steps) * multiple
+    """The multiple nearest to ``length`` that does not exceed ``max_size``; at least ``multiple`` itself."""
+    count = (length + multiple // 2) // multiple
+    if count * multiple > max_size:
+        count = int(max_size) // multiple
+    return max(1, count) * multiple
 
 
 def _unscaled_side(start: int, stop: int, limit: int, multiple: int, max_size: float) -> tuple[int, int, int]:
-    """Start and stop of the window and the sampled length, for one axis of a crop whose scale is 1."""
+    """Start and stop of the window, and the sampling length, on one axis of an unscaled crop."""
     length = stop - start
     target = -(-length // multiple) * multiple
     if target > min(limit, max_size):

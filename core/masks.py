@@ -1,6 +1,6 @@
 """Operations on masks: threshold, Gaussian blur, combination, feathering.
 
-All functions take and return float32 masks ``[B,H,W]``, on any device, and change nothing in place.
+All functions take and return float32 masks ``[B,H,W]`` on any device, and change nothing in place.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ COMBINATIONS = ("union", "intersection", "difference", "sum")
 
 
 def threshold(mask: torch.Tensor, level: float) -> torch.Tensor:
-    """Keep the values above ``level`` as they are, and make the others 0.
+    """Keep values above ``level`` and set all others to 0.
 
     Args:
         mask: ``[B,H,W]``.
-        level: 0..1. A value equal to it is not above it.
+        level: 0..1; values equal to it are set to 0.
 
     Raises:
         InputError: ``level`` is not a number in 0..1.
@@ -30,7 +30,7 @@ def threshold(mask: torch.Tensor, level: float) -> torch.Tensor:
 
 
 def gaussian_blur(mask: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Convolve with a Gaussian, truncated at 4 sigma, as ``scipy.ndimage.gaussian_filter`` with its defaults.
+    """Convolve with a Gaussian truncated at 4 sigma, like ``scipy.ndimage.gaussian_filter`` with its defaults.
 
     Args:
         mask: ``[B,H,W]``.
@@ -48,7 +48,7 @@ def gaussian_blur(mask: torch.Tensor, sigma: float) -> torch.Tensor:
 
 
 def _blur(mask: torch.Tensor, radius: int, sigma: float, border: str) -> torch.Tensor:
-    """Blur ``[B,H,W]`` with a Gaussian, truncated at ``radius`` pixels; see `separable.gaussian_matrix`."""
+    """Blur ``[B,H,W]`` with a Gaussian truncated at ``radius`` pixels; see `separable.gaussian_matrix`."""
     height, width = mask.shape[1:]
     rows = separable.gaussian_matrix(height, radius, sigma, border, mask.device)
     columns = separable.gaussian_matrix(width, radius, sigma, border, mask.device)
@@ -57,11 +57,11 @@ def _blur(mask: torch.Tensor, radius: int, sigma: float, border: str) -> torch.T
 
 
 def combine(first: torch.Tensor, second: torch.Tensor, combination: str) -> torch.Tensor:
-    """Two masks as one: the larger value (union), the smaller (intersection), ``first`` less ``second``
-    (difference) or both together (sum), cut to 0..1.
+    """Combine two masks: maximum (union), minimum (intersection), ``first - second`` (difference) or sum, clamped to
+    0..1.
 
     Args:
-        first, second: ``[B,H,W]``; a batch of one goes with every mask of the other.
+        first, second: ``[B,H,W]``; a batch of one is combined with every mask of the other.
         combination: One of `COMBINATIONS`.
 
     Raises:
@@ -71,7 +71,7 @@ def combine(first: torch.Tensor, second: torch.Tensor, combination: str) -> torc
     if first.shape[1:] != second.shape[1:] or (len(first) != len(second) and 1 not in (len(first), len(second))):
         raise InputError(
             f"masks of shapes {list(first.shape)} and {list(second.shape)} cannot be combined",
-            "Give masks of one size, as many of one as of the other, or a single one",
+            "Use masks of equal size, with equal batch sizes or a single mask in one of them",
         )
     if combination == "union":
         return torch.maximum(first, second)
@@ -81,17 +81,17 @@ def combine(first: torch.Tensor, second: torch.Tensor, combination: str) -> torc
 
 
 def feather(mask: torch.Tensor, width: int, fade_sides: Sides = NO_SIDES) -> torch.Tensor:
-    """Blur the edge of a mask, for a blend about ``width`` pixels wide to both sides of it.
+    """Blur the edge of a mask, for a blend about ``width`` pixels wide on both sides.
 
-    The blur is a Gaussian over 2 x ``width`` + 1 pixels, the mask mirrored at its border. Its sigma is 10 up to a
-    ``width`` of 30, where the window ends at three sigma, and ``width`` / 3 above, so that it grows on. In a mask
-    whose shorter side is not longer than the window, the window is half that side (and odd).
+    The Gaussian has a window of 2 x ``width`` + 1 pixels, and the mask is mirrored at its border. Sigma is 10 for a
+    ``width`` up to 30, where the window ends at three sigma, and ``width`` / 3 above. If the window is at least as long
+    as the mask's shorter side, it is reduced to half that side, rounded to an odd number.
 
-    Outside the window around every selected pixel the result is exactly 0.
+    The result is exactly 0 wherever the window contains no selected pixel.
 
     Args:
         mask: ``[B,H,W]``.
-        width: In pixels, 0 or more; 0 changes nothing.
+        width: In pixels, at least 0; 0 changes nothing.
         fade_sides: Sides where the mask ends but the image continues. There the blend is forced to 0 at the border:
             the value left by the blur is subtracted, falling linearly to nothing over the blur's radius. Masks that
             stay away from these sides do not change.
@@ -100,7 +100,7 @@ def feather(mask: torch.Tensor, width: int, fade_sides: Sides = NO_SIDES) -> tor
         ``[B,H,W]``.
 
     Raises:
-        InputError: ``width`` is not a whole number of 0 or more.
+        InputError: ``width`` is not a whole number of at least 0.
     """
     width = check_whole_number(width, "feather", low=0)
     radius = _blur_radius(width, min(mask.shape[1:]))
@@ -118,19 +118,19 @@ def _blur_radius(width: int, shorter_side: int) -> int:
 
 
 def _fade_at_sides(soft: torch.Tensor, radius: int, fade_sides: Sides) -> torch.Tensor:
-    """``soft`` ``[B,H,W]`` less what it holds at the sides of ``fade_sides``, the more the nearer to that side."""
+    """Subtract from ``soft`` ``[B,H,W]`` its values at ``fade_sides``, weighted by proximity to that side."""
     excess = soft.new_zeros(())
-    for wanted, axis, at_end in (
+    for fades, axis, at_end in (
         (fade_sides.left, 2, False),
         (fade_sides.top, 1, False),
         (fade_sides.right, 2, True),
         (fade_sides.bottom, 1, True),
     ):
         length = soft.shape[axis]
-        held = soft.narrow(axis, length - 1 if at_end else 0, 1)
-        if wanted and held.any():
-            inside = torch.arange(1, length + 1, device=soft.device) / (radius + 1)
-            nearness = 1 - (inside.flip(0) if at_end else inside).clamp(max=1)
-            nearness = nearness.view((1, -1, 1) if axis == 1 else (1, 1, -1))
-            excess = torch.maximum(excess, nearness * held)
+        border = soft.narrow(axis, length - 1 if at_end else 0, 1)
+        if fades and border.any():
+            distance = torch.arange(1, length + 1, device=soft.device) / (radius + 1)
+            weight = 1 - (distance.flip(0) if at_end else distance).clamp(max=1)
+            weight = weight.view((1, -1, 1) if axis == 1 else (1, 1, -1))
+            excess = torch.maximum(excess, weight * border)
     return soft - excess if excess.ndim else soft

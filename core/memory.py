@@ -1,4 +1,4 @@
-"""The one test for out-of-memory errors, and the `Host` of programs that are not ComfyUI."""
+"""Detection of out-of-memory errors, and the `Host` for programs other than ComfyUI."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ _OUT_OF_MEMORY = (
     "bad allocation",
     "failed to allocate memory",
 )
-_CUDA_MEMORY_ALLOCATION = 2  # the code of cudaErrorMemoryAllocation
-_ENOMEM = re.compile(r"system error number 12\b")  # ONNX Runtime, when it reads a file
+_CUDA_MEMORY_ALLOCATION = 2  # cudaErrorMemoryAllocation
+_ENOMEM = re.compile(r"system error number 12\b")  # ONNX Runtime, reading a file
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that memory ran out, on a GPU or on the CPU, as torch, ONNX Runtime and Python say it."""
+    """Whether ``error`` is an out-of-memory error of torch, ONNX Runtime or Python, for a GPU or the CPU."""
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    # ONNX Runtime has a dozen kinds of errors without a base of their own.
+    # ONNX Runtime has a dozen exception classes without a common base class.
     if not isinstance(error, RuntimeError) and not type(error).__module__.startswith("onnxruntime"):
         return False
     # torch.AcceleratorError, since 2.8
     if getattr(error, "error_code", None) == _CUDA_MEMORY_ALLOCATION:
         return True
     message = str(error).lower()
-    return any(words in message for words in _OUT_OF_MEMORY) or _ENOMEM.search(message) is not None
+    return any(phrase in message for phrase in _OUT_OF_MEMORY) or _ENOMEM.search(message) is not None
 
 
 class StandaloneHost:
-    """The `Host` of programs without progress bar, interrupt or shared memory management."""
+    """A `Host` without progress bar, interrupts or shared memory management."""
 
     def progress(self, total: int) -> Progress:
         return NO_PROGRESS

@@ -1,7 +1,7 @@
-"""Loads the pack as ComfyUI does, once, under the name ``maskwright``, so that tests can import its modules.
+"""Loads the pack once, as ComfyUI does, under the name ``maskwright``, so that tests can import its modules.
 
-Before that it isolates the tests from the machine: they and the processes they start get an empty home folder, no
-variables that name models or servers, and no network for the libraries that fetch models.
+First, it isolates the tests, and the processes they start, from the machine: with an empty home folder, without
+environment variables for models or servers, and offline for libraries that download models.
 """
 
 from __future__ import annotations
@@ -23,38 +23,39 @@ ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / "tools"
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # Begun in a shell's background, where Ctrl-C is ignored, also by all that is started from here: yet some tests
-    # stop what they start with it.
+    # Jobs in a shell's background ignore Ctrl-C, and so do their child processes. Some tests interrupt theirs.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-for folder in (TOOLS, ROOT / "tests"):  # for `pack`, and for the helpers beside the tests
+for folder in (TOOLS, ROOT / "tests"):  # for `pack`, and for the helper modules of the tests
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 
-import comfyui  # noqa: E402 - these three are found through the lines above
-import fake_cuda  # noqa: E402
+import comfyui  # noqa: E402 - these two need the paths above
 from pack import load_pack  # noqa: E402
 
 HOME = Path(tempfile.mkdtemp(prefix="maskwright-test-home-"))
-_NAMES_OF_MODELS = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "U2NET_", "REMBG_", "MODEL_CHECKSUM_", "TORCH_HOME", "XDG_")
+_MODEL_VARIABLES = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "U2NET_", "REMBG_", "MODEL_CHECKSUM_", "TORCH_HOME", "XDG_")
 
 
-def _hide_the_machine() -> None:
-    """Give this process, and those it starts, an environment without the user's models and settings."""
+def _isolate_environment() -> None:
+    """Hide the user's models and settings from this process and its children."""
     host = comfyui.find_comfyui()
-    if host.usable:  # it may be in the real home folder
+    if host.usable:  # it may be in the user's home folder
         os.environ["COMFYUI_PATH"], os.environ["COMFYUI_PYTHON"] = str(host.path), str(host.python)
-    for name in [name for name in os.environ if name.startswith(_NAMES_OF_MODELS)]:
+    # For test_real_weights.py alone, which checks the SHA-256 of what it reads there.
+    weights = os.environ.get("U2NET_HOME") or os.path.join("~", ".u2net")
+    os.environ.setdefault("MASKWRIGHT_REAL_WEIGHTS", os.path.expanduser(weights))
+    for name in [name for name in os.environ if name.startswith(_MODEL_VARIABLES)]:
         del os.environ[name]
     os.environ["HOME"] = os.environ["USERPROFILE"] = str(HOME)
     os.environ["HF_HUB_OFFLINE"] = "1"
 
 
-_hide_the_machine()
+_isolate_environment()
 load_pack(ROOT)
 
 
 class _RootIsNotATestPackage:
-    """The root's ``__init__.py`` is ComfyUI's entry; pytest would import it as a package of tests and fail."""
+    """Keeps pytest from importing the root's ``__init__.py``, which is ComfyUI's entry point, as a test package."""
 
     @staticmethod
     @pytest.hookimpl(tryfirst=True)
@@ -67,18 +68,20 @@ needs_cuda = (pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available()
 
 @pytest.fixture(params=["fake", pytest.param("real", marks=needs_cuda)])
 def cuda(request: pytest.FixtureRequest) -> Iterator[torch.device]:
-    """A CUDA device: one that is only pretended (see `fake_cuda`), and a real one where there is one."""
+    """A CUDA device: a fake one (see `fake_cuda`), and a real one if available."""
     if request.param == "real":
-        with torch.backends.cudnn.flags(allow_tf32=False):  # as exact as a CPU, whose results it is compared with
+        with torch.backends.cudnn.flags(allow_tf32=False):  # for comparison with the CPU
             yield torch.device("cuda", 0)
     else:
+        import fake_cuda  # skips on unknown versions of torch
+
         with fake_cuda.fake_device() as device:
             yield device
 
 
 @pytest.fixture(scope="session")
 def background_removal() -> None:
-    """Skips where the Python of the ComfyUI found lacks a package that ImageSegmentation needs."""
+    """Skip if ComfyUI's Python lacks a package that ImageSegmentation needs."""
     names = ("rembg", "onnxruntime", "pymatting")
     code = f"import importlib.util as u, json; print(json.dumps([n for n in {names} if u.find_spec(n) is None]))"
     python = comfyui.find_comfyui().python
@@ -89,7 +92,7 @@ def background_removal() -> None:
 
 @pytest.fixture
 def isolated_model_dirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A home folder for this test alone, for tests that write into it or name models by these variables."""
+    """Give the test a home folder of its own, and no variables that name model folders."""
     for name in ("U2NET_HOME", "REMBG_HOME", "XDG_DATA_HOME"):
         monkeypatch.delenv(name, raising=False)
     for name in ("HOME", "USERPROFILE"):

@@ -1,4 +1,4 @@
-"""Runs MaskDetailerPipe in a ComfyUI with the tests' own models, and gives back what came out in full precision."""
+"""Runs MaskDetailerPipe in ComfyUI with the fixture models, and returns the results in full precision."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import comfyui
 import numpy as np
 import torch
 
-LATENT_SCALE = 0.18215  # of SD 1.5: what its model sees is the VAE's latent times this
+LATENT_SCALE = 0.18215  # SD 1.5 multiplies the VAE's latents by this
 
-# As in the editor, but small and quick, and with nothing that is blurred.
+# As in the editor, but small and fast, and without blurring.
 WIDGETS = {
     "guide_size": 64,
     "guide_size_for": True,
@@ -39,16 +39,16 @@ _numbers = itertools.count()
 
 @dataclass(frozen=True)
 class Detailed:
-    """What came out of one run.
+    """The results of one run.
 
     Attributes:
         image: ``[B,H,W,C]``.
-        crops, alphas: One for each region.
-        calls: Of the model: rows, sigma, tokens, whether there is a picture for inpainting.
-        hook: Calls of the hook: name and values, tensors by their shape.
-        progress: What ComfyUI was told: value, total, whether there was a preview.
-        pipe, refiner: The kinds of the parts of the pipe that came out; whether there was no refiner.
-        times: Where it ran through FixtureDetailWith: seconds in all, of sampling and of the VAE, and MB of memory.
+        crops, alphas: One per region.
+        calls: Calls of the model: rows, sigma, tokens, and whether there is an image for inpainting.
+        hook: Calls of the hook: name and values, with tensors as their shapes.
+        progress: Updates of ComfyUI's progress bar: value, total, and whether there was a preview.
+        pipe, refiner: The types of the parts of the returned pipe; whether there was no refiner.
+        times: With FixtureDetailWith: seconds in total, of sampling and of the VAE, and MB of memory.
     """
 
     image: torch.Tensor
@@ -63,7 +63,7 @@ class Detailed:
 
 
 class Detailer:
-    """Prompts for a server that has the fixture nodes."""
+    """Builds and runs prompts on a server with the fixture nodes."""
 
     def __init__(self, server: comfyui.Server) -> None:
         self.server = server
@@ -87,9 +87,10 @@ class Detailer:
         width: int = 16,
         **widgets: Any,
     ) -> tuple[dict, str]:
-        """A prompt, and the name of the file that it writes.
+        """Build a prompt. Returns it and the name of the file that it writes.
 
-        ``levels``: from FixtureScheduler; ``whose``: through FixtureDetailWith; ``node``: the detailer's id."""
+        ``levels`` selects the sigmas of FixtureScheduler, ``whose`` the detailer that FixtureDetailWith runs, and
+        ``node`` the id of the detailer node."""
         number = next(_numbers)
         for name, values in (("image", image), ("mask", mask)):
             np.save(self.server.input_folder / f"{name}{number}.npy", values.numpy())
@@ -141,8 +142,8 @@ class Detailer:
         if whose is None:
             prompt["detail"] = {"class_type": node, "inputs": {**inputs, **linked}}
         else:
-            given = {"whose": whose, "inputs": json.dumps(inputs), **linked}
-            prompt["detail"] = {"class_type": "FixtureDetailWith", "inputs": given}
+            node_inputs = {"whose": whose, "inputs": json.dumps(inputs), **linked}
+            prompt["detail"] = {"class_type": "FixtureDetailWith", "inputs": node_inputs}
         out = {"image": ["detail", 0], "crops": ["detail", 1], "alpha_crops": ["detail", 2], "model": ["model", 0]}
         out |= {"basic_pipe": ["detail", 3], "refiner": ["detail", 4]}
         if hook is not None:
@@ -155,32 +156,32 @@ class Detailer:
         prompt, name = self.prompt(image, mask, **options)
         self.server.queue(prompt)
         with np.load(self.server.base / "output" / name) as saved:
-            told = json.loads(str(saved["told"]))
-            return Detailed(*_numbered(saved, "image"), _numbered(saved, "crop"), _numbered(saved, "alpha"), **told)
+            records = json.loads(str(saved["told"]))
+            return Detailed(*_numbered(saved, "image"), _numbered(saved, "crop"), _numbered(saved, "alpha"), **records)
 
 
 def _numbered(saved: Any, key: str) -> list[torch.Tensor]:
-    found = itertools.takewhile(lambda name: name in saved, (f"{key}{i}" for i in itertools.count()))
-    return [torch.from_numpy(saved[name]) for name in found]
+    names = itertools.takewhile(lambda name: name in saved, (f"{key}{i}" for i in itertools.count()))
+    return [torch.from_numpy(saved[name]) for name in names]
 
 
-def impact_pack(found: comfyui.ComfyUI) -> Path | None:
-    """Where the pack is whose node this one replaces: what ``IMPACT_PACK_PATH`` names, or in the ComfyUI found."""
-    places = [Path(os.environ["IMPACT_PACK_PATH"])] if os.environ.get("IMPACT_PACK_PATH") else []
-    if found.path is not None and (found.path / "custom_nodes").is_dir():
-        places += sorted((found.path / "custom_nodes").iterdir())
-    return next((place for place in places if (place / "modules" / "impact" / "impact_pack.py").is_file()), None)
+def impact_pack(comfyui_install: comfyui.ComfyUI) -> Path | None:
+    """The folder of the Impact Pack: ``IMPACT_PACK_PATH``, or in ComfyUI's custom nodes; None if not installed."""
+    folders = [Path(os.environ["IMPACT_PACK_PATH"])] if os.environ.get("IMPACT_PACK_PATH") else []
+    if comfyui_install.path is not None and (comfyui_install.path / "custom_nodes").is_dir():
+        folders += sorted((comfyui_install.path / "custom_nodes").iterdir())
+    return next((folder for folder in folders if (folder / "modules" / "impact" / "impact_pack.py").is_file()), None)
 
 
 def picture(height: int = 128, width: int = 192, count: int = 1) -> torch.Tensor:
-    """Soft shapes in colour: ``[B,H,W,3]``, 0.2..0.8."""
+    """Soft colored shapes, ``[B,H,W,3]`` in 0.2..0.8."""
     y, x = torch.meshgrid(torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij")
     waves = [torch.sin(9 * x + 4 * y), torch.cos(7 * y - 5 * x), torch.sin(11 * x * y)]
     return (0.5 + 0.3 * torch.stack(waves, dim=-1)).expand(count, height, width, 3).clone()
 
 
 def squares(image: torch.Tensor, *corners: tuple[int, int], side: int = 64) -> torch.Tensor:
-    """A mask ``[1,H,W]`` of squares with these upper left corners (x, y)."""
+    """A mask ``[1,H,W]`` of squares with these top left corners (x, y)."""
     mask = torch.zeros(1, *image.shape[1:3])
     for x, y in corners:
         mask[:, y : y + side, x : x + side] = 1

@@ -1,4 +1,4 @@
-"""Builds files of the editor from nodes and links, for tests."""
+"""Builds editor files from nodes and links."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterable
 from typing import Any
 
-INPUT, OUTPUT = -10, -20  # the two ends inside a subgraph
+INPUT, OUTPUT = -10, -20  # ids of the two ends inside a subgraph
 BYPASSED, MUTED = 4, 2
 
 
@@ -18,7 +18,7 @@ def node(
     values: object = None,
     mode: int = 0,
 ) -> dict:
-    """A node without links. An input that also has a widget is ``(name, type, True)``."""
+    """A node without links. Inputs that also have a widget are ``(name, type, True)``."""
     entry: dict[str, Any] = {"id": node_id, "type": kind, "pos": [10 * node_id, 0], "size": [200, 100], "flags": {}}
     entry |= {"order": node_id, "mode": mode, "properties": {}}
     entry["inputs"] = [
@@ -32,10 +32,15 @@ def node(
 
 
 def graph(nodes: list[dict], links: list[tuple[int, int, int, int]], subgraphs: Iterable[dict] = ()) -> dict:
-    """A file. A link is ``(source, its output, target, its input)``."""
+    """An editor file. A link is ``(source, output slot, target, input slot)``."""
     nodes = copy.deepcopy(nodes)
-    found = _connect(nodes, links, [], [])
-    data = {"last_node_id": 99, "last_link_id": 99, "nodes": nodes, "links": [list(link.values()) for link in found]}
+    connected = _connect(nodes, links, [], [])
+    data = {
+        "last_node_id": 99,
+        "last_link_id": 99,
+        "nodes": nodes,
+        "links": [list(link.values()) for link in connected],
+    }
     data |= {"groups": [], "config": {}, "extra": {}, "version": 0.4}
     return data | {"definitions": {"subgraphs": copy.deepcopy(list(subgraphs))}}
 
@@ -47,7 +52,7 @@ def subgraph(
     inputs: list[tuple[str, str]],
     outputs: list[tuple[str, str]],
 ) -> dict:
-    """A definition for nodes of type ``subgraph_type(number)``. Links may begin at `INPUT` and end at `OUTPUT`."""
+    """A definition for nodes of type ``subgraph_type(number)``. Links may start at `INPUT` and end at `OUTPUT`."""
     nodes = copy.deepcopy(nodes)
     ends = [
         [
@@ -56,7 +61,7 @@ def subgraph(
         ]
         for which, each in (("in", inputs), ("out", outputs))
     ]
-    found = _connect(nodes, links, *ends)
+    connected = _connect(nodes, links, *ends)
     return {
         "id": subgraph_type(number),
         "version": 1,
@@ -70,7 +75,7 @@ def subgraph(
         "outputs": ends[1],
         "widgets": [],
         "nodes": nodes,
-        "links": found,
+        "links": connected,
         "groups": [],
     }
 
@@ -81,7 +86,7 @@ def subgraph_type(number: int) -> str:
 
 def _connect(nodes: list[dict], links: list[tuple], inputs: list[dict], outputs: list[dict]) -> list[dict]:
     by_id = {each["id"]: each for each in nodes}
-    found = []
+    connected = []
     for number, (source, source_slot, target, target_slot) in enumerate(links, 1):
         start = inputs[source_slot] if source == INPUT else by_id[source]["outputs"][source_slot]
         end = outputs[target_slot] if target == OUTPUT else by_id[target]["inputs"][target_slot]
@@ -91,11 +96,11 @@ def _connect(nodes: list[dict], links: list[tuple], inputs: list[dict], outputs:
         else:
             end["link"] = number
         link = {"id": number, "origin_id": source, "origin_slot": source_slot, "target_id": target}
-        found.append({**link, "target_slot": target_slot, "type": start["type"]})
-    return found
+        connected.append({**link, "target_slot": target_slot, "type": start["type"]})
+    return connected
 
 
-# -- the nodes that the tests use ----------------------------------------------------------------------------------
+# -- nodes for tests -----------------------------------------------------------------------------------------------
 
 
 def load_mask(node_id: int) -> dict:

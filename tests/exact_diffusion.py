@@ -1,8 +1,7 @@
-"""A VAE and a diffusion model whose right results are known: for the detailer without a host.
+"""A VAE, a sampler and a diffusion model with known results, to test the detailer without a host.
 
-The VAE moves pixels into channels and back, and loses nothing. The model is the exact denoiser of pictures that are
-a known target plus Gaussian noise: its answer, the posterior mean, has a closed form, and so has what sampling with
-it must end at.
+The VAE is lossless: it moves pixels into channels and back. The model is the exact denoiser for a known target plus
+Gaussian noise. Its output, the posterior mean, has a closed form, and so has the end of its probability flow.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ MAX_SIGMA = 10.0
 
 @dataclass
 class SpaceToDepthVae:
-    """Each ``multiple`` x ``multiple`` pixels become the channels of one latent position, scaled to -1..1."""
+    """Turns blocks of ``multiple`` x ``multiple`` pixels into channels, scaled to -1..1."""
 
     multiple: int = 8
     encoded: list[torch.Size] = field(default_factory=list)
@@ -30,7 +29,7 @@ class SpaceToDepthVae:
 
     def encode(self, image: torch.Tensor, tiled: bool = False) -> torch.Tensor:
         self._note("encode", image, tiled)
-        assert image.shape[1] % self.multiple == image.shape[2] % self.multiple == 0, "the host would cut pixels off"
+        assert image.shape[1] % self.multiple == image.shape[2] % self.multiple == 0, "the host would crop the image"
         assert image.shape[3] == 3 and len(image) == 1
         self.encoded.append(image.shape)
         return F.pixel_unshuffle(image.permute(0, 3, 1, 2), self.multiple) * 2 - 1  # [B,H,W,3] -> [B,3,H,W]
@@ -61,14 +60,14 @@ class KnownTarget:
         target = torch.as_tensor(self.target).expand_as(x) if not isinstance(self.target, float) else self.target
         return (self.spread**2 * x + sigma**2 * target) / (self.spread**2 + sigma**2)
 
-    def ends_at(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
-        """Where the probability flow from ``x`` at ``sigma`` ends (Karras et al., 2022: dx / dsigma = (x - D) / sigma,
-        solved for this D)."""
+    def flow_end(self, x: torch.Tensor, sigma: float) -> torch.Tensor:
+        """The end of the probability flow from ``x`` at ``sigma``: dx / dsigma = (x - D) / sigma (Karras et al., 2022),
+        solved for this D."""
         return self.target + (x - self.target) * self.spread / math.sqrt(self.spread**2 + sigma**2)
 
 
 def sigmas(total: int) -> torch.Tensor:
-    """A schedule of ``total`` steps: ``[total + 1]``, down to 0."""
+    """A schedule of ``total`` steps, ``[total + 1]``, down to 0."""
     return MAX_SIGMA * torch.linspace(1, 0, total + 1) ** 3
 
 
@@ -82,7 +81,7 @@ def noise_for(samples: torch.Tensor, seeds: tuple[int, ...]) -> torch.Tensor:
 
 @dataclass
 class EulerSampler:
-    """Euler's method with a model that is ``(x, sigma) -> x0``, and with noise masks, as the host has them."""
+    """Euler's method for models ``(x, sigma) -> x0``, with noise masks as in the host."""
 
     runs: list[SamplerRun] = field(default_factory=list)
     expected: list[int] = field(default_factory=list)
@@ -101,21 +100,21 @@ class EulerSampler:
     def sample(self, run: SamplerRun) -> torch.Tensor:
         self.runs.append(run)
         self.trouble(run)
-        levels = sigmas(run.total_steps)[run.start_step : run.end_step + 1].tolist()
+        schedule = sigmas(run.total_steps)[run.start_step : run.end_step + 1].tolist()
         clean = run.latent["samples"]
         mask = run.latent.get("noise_mask")
-        share = 1.0 if mask is None else F.interpolate(mask[:, None], clean.shape[-2:], mode="bilinear")
+        weight = 1.0 if mask is None else F.interpolate(mask[:, None], clean.shape[-2:], mode="bilinear")
         noise = run.noise if run.noise is not None else noise_for(clean, run.seeds)
-        x = clean + levels[0] * noise if run.resume is None else run.resume
-        for level, following in itertools.pairwise(levels):
-            x = share * x + (1 - share) * (clean + level * noise)
-            x0 = share * run.model(x, level) + (1 - share) * clean
-            x = x + (x - x0) / level * (following - level)
+        x = clean + schedule[0] * noise if run.resume is None else run.resume
+        for sigma, next_sigma in itertools.pairwise(schedule):
+            x = weight * x + (1 - weight) * (clean + sigma * noise)
+            x0 = weight * run.model(x, sigma) + (1 - weight) * clean
+            x = x + (x - x0) / sigma * (next_sigma - sigma)
         return x
 
 
 class IdleSampler(EulerSampler):
-    """Changes nothing."""
+    """Returns its input."""
 
     def sample(self, run: SamplerRun) -> torch.Tensor:
         self.runs.append(run)

@@ -1,4 +1,4 @@
-"""A stand-in for ComfyUI that speaks the few routes in use, and what tells whether a server is gone."""
+"""A fake ComfyUI server with the few routes in use, and checks whether servers are gone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 posix_only = pytest.mark.skipif(os.name != "posix", reason="signals of this kind exist on POSIX only")
 
-# Stands in for ComfyUI: the few routes in use, and nothing else. Its behaviour is chosen by the file "how" beside it.
+# The file "how" beside it selects its behavior.
 FAKE_COMFYUI = """
 import argparse, json, os, pathlib, subprocess, sys, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -62,8 +62,8 @@ class Answers(BaseHTTPRequestHandler):
             self.answer({"1": {"outputs": {"4": {"images": images}}, "status": status}})
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
-        errors = {"4": {"class_type": "N", "errors": [{"type": "value_bigger_than_max", "message": "",
-            "details": "n", "extra_info": {"input_name": "n", "received_value": 9}}]}}
+        errors = {"4": {"class_type": "N", "errors": [{"type": "value_bigger_than_max",
+            "message": "Value 9 bigger than max of 3", "details": "n"}]}}
         if how == "hangs when queueing" and self.path == "/prompt":
             reached()
             time.sleep(60)
@@ -79,8 +79,8 @@ ThreadingHTTPServer(("127.0.0.1", options.port), Answers).serve_forever()
 """
 
 
-def gone(port: int) -> bool:
-    """Whether nothing listens on the port any more; a dying server gets some seconds."""
+def is_port_closed(port: int) -> bool:
+    """Whether nothing listens on the port; waits some seconds for a dying server."""
     until = time.monotonic() + 15
     while time.monotonic() < until:
         with socket.socket() as probe:
@@ -90,8 +90,8 @@ def gone(port: int) -> bool:
     return False
 
 
-def runs(pid: int) -> bool:
-    """Whether a process runs; one that ended and that nobody has collected yet does not."""
+def is_process_running(pid: int) -> bool:
+    """Whether a process is running; zombies are not."""
     try:
         os.kill(pid, 0)
         stat = Path(f"/proc/{pid}/stat")

@@ -1,4 +1,4 @@
-"""Hosts for tests: `core.engine.Host` with a progress bar of the test's own, and a record of freed memory."""
+"""A `core.engine.Host` for tests."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from maskwright.core.memory import StandaloneHost
 
 
 class FakeHost(StandaloneHost):
-    """Returns ``bar`` as progress bar, calls ``free`` in `free_memory` and counts the calls, and takes errors of the
-    kind ``interrupt`` for the user's."""
+    """A host with the progress bar ``bar``. `free_memory` calls ``free`` and counts in ``freed``; errors of the class
+    ``interrupt`` are interrupts."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
-"""Arrays of widget values as files hold them, of every length that was ever saved, and the widget of each value.
+"""Widget values as saved in files, in every length that occurs, and the widget of each value.
 
-The values are facts from public files: what the earlier nodes saved.
+The values come from public files saved with the original nodes.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ CLIPSEG = ("text", "blur", "threshold", "dilation_factor")
 _DETAILED = [512, True, 1024, True, 1003, "fixed", 20, 8, "euler", "normal", 0.75, 5, 3, 10, 0.2, 1]
 _LATER = [1, False, 20, False, True]
 
-# (node, values, names of these)
+# (node, values, widget names)
 LAYOUTS = [
     ("MaskDetailerPipe", [*_DETAILED, *_LATER[:more]], DETAILER[: len(_DETAILED) + more]) for more in range(6)
 ] + [
@@ -66,7 +66,7 @@ LAYOUTS = [
 
 
 def editor_file(node: str, values: list) -> dict:
-    """A file of the editor with that node alone, wired to nothing, as an old one holds it."""
+    """An old editor file with only that node, unconnected."""
     entry = {
         "id": 7,
         "type": node,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from maskwright.core.detail import blend
-from maskwright.core.geometry import Box, Frame
+from maskwright.core.geometry import Box, SamplingFrame
 from maskwright.core.regions import Region
 
 CPU = torch.device("cpu")
@@ -19,15 +19,15 @@ def smooth_image(channels: int = 3) -> torch.Tensor:
 @pytest.mark.parametrize(("width", "height"), [(40, 32), (96, 64), (24, 40)])
 def test_reduce_undoes_crop_out(width: int, height: int) -> None:
     image, window, crop = smooth_image(4), Box(20, 10, 60, 42), Box(24, 12, 60, 40)
-    pixels = blend.crop_out(image, Frame(window, width, height), CPU)
+    pixels = blend.crop_out(image, SamplingFrame(window, width, height), CPU)
     assert pixels.shape == (1, height, width, 3)
-    torch.testing.assert_close(blend.reduce(pixels, window, crop), crop.cut(image)[..., :3], atol=5e-3, rtol=0)
+    torch.testing.assert_close(blend.reduce(pixels, window, crop), crop.crop(image)[..., :3], atol=5e-3, rtol=0)
 
 
 def test_crop_out_clamps_and_returns_no_view() -> None:
     image = smooth_image() * 3 - 1
     before = image.clone()
-    pixels = blend.crop_out(image, Frame(Box(0, 0, 40, 32), 40, 32), CPU)
+    pixels = blend.crop_out(image, SamplingFrame(Box(0, 0, 40, 32), 40, 32), CPU)
     assert torch.equal(pixels, image[:, :32, :40].clamp(0, 1))
     pixels.zero_()
     assert torch.equal(image, before)
@@ -59,7 +59,7 @@ def test_match_colors_takes_the_ring_around_the_mask() -> None:
     image = torch.full((1, 80, 100, 3), 0.9)
     ring = blend.color_ring(Region(bbox, crop, mask), Box(0, 0, 100, 80))
     assert ring == Box(22, 12, 68, 58)
-    ring.cut(image).fill_(0.3)
+    ring.crop(image).fill_(0.3)
     refined = torch.full((1, 50, 50, 3), 0.6)
     matched = blend.match_colors(refined, image, Region(bbox, crop, mask), 1.0)
     torch.testing.assert_close(matched, torch.full_like(refined, 0.3), atol=1e-3, rtol=0)

@@ -19,10 +19,10 @@ PIPES = RegionPipes(Pipe("model", "positive", "negative"), IMAGE)
 
 def region(x: int, y: int, side: int = 10, selected: bool = True) -> Region:
     bbox = Box(x, y, x + side, y + side)
-    crop = bbox.grown(side, IMAGE)
+    crop = bbox.expand(side, IMAGE)
     mask = torch.zeros(1, crop.height, crop.width)
     if selected:
-        bbox.seen_from(crop).cut(mask).fill_(1)
+        bbox.relative_to(crop).crop(mask).fill_(1)
     return Region(bbox, crop, mask)
 
 

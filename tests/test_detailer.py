@@ -125,7 +125,7 @@ def test_pictures_with_a_spread_end_where_the_probability_flow_ends(denoise: flo
     start, _, total = schedule(400, denoise, 0)
     sigma = sigmas(total)[start].item()
     for i in range(cycle):
-        x = model.ends_at(x + sigma * noise_for(x, (11 + i,)), sigma)
+        x = model.flow_end(x + sigma * noise_for(x, (11 + i,)), sigma)
     expected = vae.decode(x).clamp(0, 1)
     assert (result.crops[0] - expected).abs().max() < 0.03
     assert (result.crops[0] - expected).abs().mean() < 0.004
@@ -908,7 +908,10 @@ def test_detail_continues_one_at_a_time_if_the_model_takes_one_row(
     assert torch.equal(result.image, expected.image)
     assert [len(one.seeds) for one in sampler.runs] == [4, 1, 1, 1, 1, 1, 1], "stays at one at a time"
     (record,) = caplog.records
-    assert "4 regions" in record.getMessage() and "Batch size > 1 currently not supported" in record.getMessage()
+    assert (
+        "Sampling failed with 4 regions" in record.getMessage()
+        and "Batch size > 1 currently not supported" in record.getMessage()
+    )
     assert host.freed == 1
 
 
@@ -968,7 +971,7 @@ def test_out_of_memory_with_a_single_crop_is_a_clear_error() -> None:
     def never(one) -> None:
         raise RuntimeError("the host's own out of memory")
 
-    with pytest.raises(PackError, match="out of memory with a single crop of 64 x 64.*max_size"):
+    with pytest.raises(PackError, match="^Sampling ran out of memory with a single crop of 64 x 64.*max_size"):
         run(picture(), sampler=EulerSampler(trouble=never))
 
 

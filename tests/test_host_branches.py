@@ -1,4 +1,4 @@
-"""What differs between ComfyUI's versions, each side with modules that stand in for it."""
+"""Differences between versions of ComfyUI, with fake modules for each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from maskwright.nodes._host.sampling import HostSampler
 
 
 class Stop(BaseException):
-    """As newer hosts may have the interrupt: nothing that `except Exception` catches."""
+    """Not an `Exception`, like the interrupt of newer hosts."""
 
 
 class Bar:
@@ -31,16 +31,16 @@ class Bar:
 
 @pytest.fixture
 def comfyui(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A running ComfyUI; a test changes what differs."""
-    management = SimpleNamespace(InterruptProcessingException=Stop, stop=False, done=[])
+    """A running ComfyUI, modified by the tests."""
+    management = SimpleNamespace(InterruptProcessingException=Stop, stop=False, calls=[])
 
     def throw() -> None:
         if management.stop:
             raise Stop
 
     management.throw_exception_if_processing_interrupted = throw
-    management.soft_empty_cache = lambda: management.done.append("empty")
-    management.unload_all_models = lambda: management.done.append("unload")
+    management.soft_empty_cache = lambda: management.calls.append("empty")
+    management.unload_all_models = lambda: management.calls.append("unload")
     management.get_torch_device = lambda: torch.device("meta")
     nodes = SimpleNamespace(NODE_CLASS_MAPPINGS={}, MAX_RESOLUTION=4096)
     utils = SimpleNamespace(ProgressBar=Bar)
@@ -56,13 +56,13 @@ def comfyui(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 @pytest.fixture
-def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def without_comfyui(monkeypatch: pytest.MonkeyPatch) -> None:
     """No ComfyUI."""
     for name in ("comfy.model_management", "server"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 
 
-def test_without_comfyui_everything_has_a_plain_answer(alone: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_host_functions_without_comfyui(without_comfyui: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert host.device() == torch.device("cpu")
     assert isinstance(host.progress(3), NoProgress)
@@ -75,25 +75,25 @@ def test_without_comfyui_everything_has_a_plain_answer(alone: None, monkeypatch:
     host.send_to_editor("event", {})
 
 
-def test_the_host_tells_its_device_and_its_longest_side(comfyui: SimpleNamespace) -> None:
+def test_device_and_max_resolution_of_comfyui(comfyui: SimpleNamespace) -> None:
     assert host.device() == torch.device("meta")
     assert detailing.max_resolution() == 4096
     host.unload_host_models()
-    assert comfyui.management.done == ["unload", "empty"]
+    assert comfyui.management.calls == ["unload", "empty"]
 
 
 @pytest.mark.parametrize("base", [Exception, BaseException])
-def test_the_interrupt_passes_whatever_it_derives_from(comfyui: SimpleNamespace, base: type) -> None:
+def test_is_interrupt_with_either_base_class(comfyui: SimpleNamespace, base: type) -> None:
     kind = type("InterruptProcessingException", (base,), {})
     comfyui.management.InterruptProcessingException = kind
     assert host.is_interrupt(kind()) and not host.is_interrupt(ValueError())
     assert not host.is_out_of_memory(kind())
 
 
-def test_each_step_moves_the_bar_and_obeys_the_interrupt(comfyui: SimpleNamespace) -> None:
+def test_progress_moves_bar_and_interrupts(comfyui: SimpleNamespace) -> None:
     progress = host.progress(5, "7")
     progress.step(2)
-    progress.step(0)  # nothing done yet, but the interrupt is looked at
+    progress.step(0)  # no progress, but checks for an interrupt
     assert (progress._bar.total, progress._bar.node_id, progress._bar.done) == (5, "7", 2)
     comfyui.management.stop = True
     for count in (0, 1):
@@ -101,19 +101,19 @@ def test_each_step_moves_the_bar_and_obeys_the_interrupt(comfyui: SimpleNamespac
             progress.step(count)
 
 
-def test_the_hosts_own_out_of_memory_counts_where_it_has_one(comfyui: SimpleNamespace) -> None:
-    class Full(Exception):
-        """Of an accelerator that torch's own exceptions do not cover."""
+def test_is_out_of_memory_with_host_exception(comfyui: SimpleNamespace) -> None:
+    class OutOfMemory(Exception):
+        """An error of an accelerator that torch's own exceptions do not cover."""
 
-    assert not host.is_out_of_memory(Full())  # a host that names none
-    comfyui.management.OOM_EXCEPTION = Exception  # one that names everything
-    assert not host.is_out_of_memory(Full())
-    comfyui.management.OOM_EXCEPTION = Full
-    assert host.is_out_of_memory(Full()) and not host.is_out_of_memory(ValueError())
+    assert not host.is_out_of_memory(OutOfMemory())  # a host without its own exception
+    comfyui.management.OOM_EXCEPTION = Exception  # a useless one
+    assert not host.is_out_of_memory(OutOfMemory())
+    comfyui.management.OOM_EXCEPTION = OutOfMemory
+    assert host.is_out_of_memory(OutOfMemory()) and not host.is_out_of_memory(ValueError())
 
 
 class OldDifferential:
-    """A method that FUNCTION names: `apply` until 2025."""
+    """The node until 2025: an instance method, named by FUNCTION."""
 
     FUNCTION = "apply"
 
@@ -122,7 +122,7 @@ class OldDifferential:
 
 
 class Output:
-    """What newer nodes give: outputs by slot number, and no tuple."""
+    """The result of newer nodes: outputs by slot, not a tuple."""
 
     def __init__(self, *outputs: object) -> None:
         self._outputs = outputs
@@ -146,33 +146,33 @@ class NewDifferential:
 
 
 @pytest.mark.parametrize("node", [OldDifferential, NewDifferential])
-def test_differential_diffusion_old_and_new(comfyui: SimpleNamespace, node: type) -> None:
+def test_add_differential_diffusion_old_and_new(comfyui: SimpleNamespace, node: type) -> None:
     comfyui.nodes.NODE_CLASS_MAPPINGS["DifferentialDiffusion"] = node
     sampler = HostSampler()
     assert sampler.add_differential_diffusion(SimpleNamespace(name="model", model_options={})) == "soft model"
-    has_it = SimpleNamespace(name="model", model_options={"denoise_mask_function": print})
-    assert sampler.add_differential_diffusion(has_it) is has_it
+    patched_model = SimpleNamespace(name="model", model_options={"denoise_mask_function": print})
+    assert sampler.add_differential_diffusion(patched_model) is patched_model
 
 
-def test_the_editor_is_told_only_where_one_asked(comfyui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_send_to_editor_only_if_editor_queued_run(comfyui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "server", raising=False)
-    host.send_to_editor("event", {})  # no server at all, as in an embedded client
-    told = []
+    host.send_to_editor("event", {})  # no server, as in an embedded client
+    messages = []
     server = ModuleType("server")
     server.PromptServer = type("PromptServer", (), {})
     monkeypatch.setitem(sys.modules, "server", server)
-    host.send_to_editor("event", {})  # a worker's, which has no instance
-    instance = SimpleNamespace(client_id=None, send_sync=lambda *message: told.append(message))
+    host.send_to_editor("event", {})  # a worker's server, which has no instance
+    instance = SimpleNamespace(client_id=None, send_sync=lambda *message: messages.append(message))
     server.PromptServer.instance = instance
-    host.send_to_editor("event", {})  # a run that no editor queued
-    assert told == []
+    host.send_to_editor("event", {})  # a run not queued by an editor
+    assert messages == []
     instance.client_id = "browser"
     host.send_to_editor("event", {"a": 1})
-    assert told == [("event", {"a": 1}, "browser")]
+    assert messages == [("event", {"a": 1}, "browser")]
 
 
-def test_executing_names_the_run_and_the_node(comfyui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert host.executing() is None  # a host that does not say
+def test_executing_returns_run_and_node(comfyui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert host.executing() is None  # a host without execution context
     context = SimpleNamespace(prompt_id="a", node_id="3:5", list_index=None)
     module = ModuleType("comfy_execution.utils")
     monkeypatch.setitem(sys.modules, "comfy_execution", ModuleType("comfy_execution"))
@@ -183,14 +183,14 @@ def test_executing_names_the_run_and_the_node(comfyui: SimpleNamespace, monkeypa
     assert host.executing() is None
 
 
-def test_whatever_else_holds_an_id_is_foreign(comfyui: SimpleNamespace) -> None:
-    """Some packs register what is no class."""
+def test_is_foreign_for_ids_of_other_packs(comfyui: SimpleNamespace) -> None:
+    """Some packs register objects that are not classes."""
     comfyui.nodes.NODE_CLASS_MAPPINGS.update(CLIPSeg=SimpleNamespace(), GradientRegion=HostSampler)
-    assert [name for name in ("CLIPSeg", "GradientRegion", "nobody's") if registry.is_foreign(name)] == ["CLIPSeg"]
+    assert [name for name in ("CLIPSeg", "GradientRegion", "unused") if registry.is_foreign(name)] == ["CLIPSeg"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_whatever_dtype_the_vae_gives_the_picture_is_float32(dtype: torch.dtype) -> None:
+def test_detail_with_half_precision_vae_returns_float32(dtype: torch.dtype) -> None:
     class Half(SpaceToDepthVae):
         def decode(self, samples: torch.Tensor, tiled: bool = False) -> torch.Tensor:
             return super().decode(samples, tiled).to(dtype)
@@ -209,8 +209,8 @@ def test_whatever_dtype_the_vae_gives_the_picture_is_float32(dtype: torch.dtype)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_pictures_and_masks_of_half_precision_become_float32(dtype: torch.dtype) -> None:
-    """As hosts that keep what goes between nodes in half precision hand them on."""
+def test_nodes_with_half_precision_inputs_return_float32(dtype: torch.dtype) -> None:
+    """Some hosts pass values between nodes in half precision."""
     mask = torch.zeros(1, 16, 16)
     mask[:, 4:12, 4:12] = 1
     (edges,) = NODE_CLASS_MAPPINGS["GradientRegion"]().gradient_region(mask.to(dtype))

@@ -1,4 +1,4 @@
-"""Where ComfyUI keeps models, in each kind of ComfyUI."""
+"""Model folders in each kind of ComfyUI."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from maskwright.nodes import _host as host
 
 
 class Paths:
-    """What the pip-installable ComfyUI has in place of a list."""
+    """The pip-installable ComfyUI's replacement for a list."""
 
     def __init__(self, *paths: str) -> None:
         self.paths = paths
@@ -21,7 +21,7 @@ class Paths:
 
 
 class Entry:
-    """What it has in place of a tuple of folders and extensions."""
+    """Its replacement for a tuple of folders and extensions."""
 
     def __init__(self, *paths: str) -> None:
         self.paths = Paths(*paths)
@@ -31,7 +31,7 @@ class Entry:
 
 
 class FolderNames:
-    """What it has in place of a dict: it takes no default, and asking for a key with [] registers it."""
+    """Its replacement for a dict: `get` accepts no default, and ``[]`` registers missing keys."""
 
     def __init__(self, **entries: Entry) -> None:
         self.entries = entries
@@ -52,25 +52,25 @@ MAPPINGS = {
 
 
 @pytest.fixture(params=MAPPINGS)
-def mapping_of(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    def put(**kinds: tuple[str, ...]) -> object:
+def set_folders(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    def set_mapping(**kinds: tuple[str, ...]) -> object:
         mapping = MAPPINGS[request.param](**kinds)
         module = SimpleNamespace(folder_names_and_paths=mapping, models_dir=str(tmp_path / "models"))
         monkeypatch.setitem(sys.modules, "folder_paths", module)
         return mapping
 
     monkeypatch.setattr(host, "running", lambda: True)
-    return put
+    return set_mapping
 
 
-def test_a_kind_that_nobody_registered_is_in_the_models_folder(mapping_of, tmp_path: Path) -> None:
-    mapping = mapping_of()
+def test_model_folders_of_unregistered_kind(set_folders, tmp_path: Path) -> None:
+    mapping = set_folders()
     assert host.model_folders("clipseg") == [tmp_path / "models" / "clipseg"]
-    assert mapping.get("clipseg") is None, "looking must not register"
+    assert mapping.get("clipseg") is None, "reading must not register the kind"
 
 
-def test_registered_folders_come_first_and_the_models_folder_once(mapping_of, tmp_path: Path) -> None:
+def test_model_folders_registered_first_without_duplicates(set_folders, tmp_path: Path) -> None:
     default = tmp_path / "models" / "rembg"
-    mapping_of(clipseg=("/big/clipseg",), rembg=(str(default), "/big/rembg"))
+    set_folders(clipseg=("/big/clipseg",), rembg=(str(default), "/big/rembg"))
     assert host.model_folders("clipseg") == [Path("/big/clipseg"), tmp_path / "models" / "clipseg"]
     assert host.model_folders("rembg") == [default, Path("/big/rembg")]

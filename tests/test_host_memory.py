@@ -1,4 +1,4 @@
-"""Models and caches under old and new memory management of ComfyUI, and "unload models"."""
+"""Models and caches under ComfyUI's old and new memory management, and "unload models"."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GPU = torch.device("meta", 1)  # a device that stores no values
 
 
 class Patcher:
-    """ComfyUI's ModelPatcher, as far as its memory management calls it."""
+    """The part of ComfyUI's ModelPatcher that its memory management calls."""
 
     def __init__(self, model: torch.nn.Module, load_device: torch.device, offload_device: torch.device) -> None:
         self.model, self.load_device, self.offload_device = model, load_device, offload_device
@@ -43,7 +43,7 @@ class Patcher:
 
 
 class DynamicPatcher(Patcher):
-    """The patcher for dynamic VRAM, which has no full load."""
+    """The patcher for dynamic VRAM, which cannot load in full."""
 
     def is_dynamic(self) -> bool:
         return True
@@ -68,7 +68,7 @@ class LoadedModel:
 
 
 class Management(SimpleNamespace):
-    """ComfyUI's model_management, as far as the pack calls it."""
+    """The part of ComfyUI's model_management that the pack calls."""
 
     def __init__(self) -> None:
         super().__init__(current_loaded_models=[], full_loads=[])
@@ -96,7 +96,7 @@ class Management(SimpleNamespace):
                 self.current_loaded_models.insert(0, loaded)
 
     def free_memory(self, memory: float) -> None:
-        """The list must not change until all entries were called, in any order: here the pack's own first."""
+        """The list must not change until all entries have been called, in any order: here the pack's own first."""
         entries = list(self.current_loaded_models)
         unloaded = []
         for loaded in reversed(entries):
@@ -137,7 +137,7 @@ def loaded_patchers(comfyui: SimpleNamespace) -> list[Patcher]:
     return [each.model for each in comfyui.management.current_loaded_models if each.model is not unloading._entry]
 
 
-def test_on_device_under_a_host_without_dynamic_vram_loads_in_full(comfyui: SimpleNamespace) -> None:
+def test_on_device_loads_in_full_without_dynamic_vram(comfyui: SimpleNamespace) -> None:
     model = Linear(2, 2)
     copy = host.on_device(model, copy_as)
     (patcher,) = loaded_patchers(comfyui)
@@ -146,21 +146,21 @@ def test_on_device_under_a_host_without_dynamic_vram_loads_in_full(comfyui: Simp
     assert {each.dtype for each in copy.parameters()} == {torch.float16}
 
 
-def test_on_device_uses_the_patcher_that_comfyui_chose_when_it_started(comfyui: SimpleNamespace) -> None:
-    comfyui.patchers.CoreModelPatcher = Patcher  # what it is when packs are loaded
+def test_on_device_uses_core_model_patcher(comfyui: SimpleNamespace) -> None:
+    comfyui.patchers.CoreModelPatcher = Patcher  # its value while packs are loaded
     comfyui.patchers.CoreModelPatcher = DynamicPatcher
     copy = host.on_device(Linear(2, 2), copy_as)
     assert comfyui.management.full_loads == [False]
     assert {each.device.type for each in copy.parameters()} == {"meta"}
 
 
-def test_on_device_without_dynamic_vram_in_a_new_host_loads_in_full(comfyui: SimpleNamespace) -> None:
+def test_on_device_loads_in_full_if_new_host_has_no_dynamic_vram(comfyui: SimpleNamespace) -> None:
     comfyui.patchers.CoreModelPatcher = type("Plain", (Patcher,), {"is_dynamic": lambda self: False})
     host.on_device(Linear(2, 2), copy_as)
     assert comfyui.management.full_loads == [True]
 
 
-def test_on_device_keeps_one_copy_for_each_device(comfyui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_device_keeps_one_copy_per_device(comfyui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     model, copies = Linear(2, 2), []
     for index in (1, 2, 1, 2):
         monkeypatch.setattr(host, "device", lambda index=index: torch.device("meta", index))
@@ -174,7 +174,7 @@ def test_on_device_keeps_one_copy_for_each_device(comfyui: SimpleNamespace, monk
     [
         ("cuda:0", "cuda:0", True),
         ("cuda:0", "cuda:1", False),
-        ("cuda", "cuda:1", True),  # 1 is the current one
+        ("cuda", "cuda:1", True),  # the current device is 1
         ("cuda", "cuda:0", False),
         ("mps", "mps:0", True),
         ("cpu", "cpu:0", True),
@@ -191,9 +191,9 @@ def test_identity_compares_type_and_index(
 # "Unload models"
 
 
-def test_call_on_unload_drops_copies_and_calls_a_release_once(comfyui: SimpleNamespace) -> None:
+def test_call_on_unload_drops_copies_and_releases_once(comfyui: SimpleNamespace) -> None:
     model, calls = Linear(2, 2), []
-    release = lambda: calls.append(1)  # noqa: E731 - the same object each time, as a module's function is
+    release = lambda: calls.append(1)  # noqa: E731 - the same object each time, like a module's function
     copy = weakref.ref(host.on_device(model, copy_as))
     (patcher,) = loaded_patchers(comfyui)
     for _ in range(3):
@@ -210,8 +210,8 @@ def test_call_on_unload_drops_copies_and_calls_a_release_once(comfyui: SimpleNam
     assert calls == [1, 1]
 
 
-def test_call_on_unload_keeps_comfyuis_list_if_release_deletes_models(comfyui: SimpleNamespace) -> None:
-    """A node registers the release before it has a copy."""
+def test_call_on_unload_keeps_list_if_release_deletes_models(comfyui: SimpleNamespace) -> None:
+    """Nodes register the release before they create a copy."""
     models = [Linear(2, 2), Linear(2, 2)]
     host.call_on_unload(models.clear)
     for model in models:
@@ -221,14 +221,14 @@ def test_call_on_unload_keeps_comfyuis_list_if_release_deletes_models(comfyui: S
     assert models == [] and comfyui.management.current_loaded_models == []
 
 
-def test_call_on_unload_does_not_release_if_comfyui_makes_room(comfyui: SimpleNamespace) -> None:
+def test_call_on_unload_ignores_partial_unloads(comfyui: SimpleNamespace) -> None:
     calls = []
     host.call_on_unload(lambda: calls.append(1))
     comfyui.management.free_memory(1e12)
     assert calls == [] and len(comfyui.management.current_loaded_models) == 1
 
 
-def test_call_on_unload_continues_after_a_release_that_fails(
+def test_call_on_unload_continues_after_failed_release(
     comfyui: SimpleNamespace, caplog: pytest.LogCaptureFixture
 ) -> None:
     calls = []
@@ -238,10 +238,8 @@ def test_call_on_unload_continues_after_a_release_that_fails(
     assert calls == [1] and "could not be freed" in caplog.text
 
 
-def test_on_device_under_a_host_that_unloads_everything_for_each_model(
-    comfyui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As with --disable-smart-memory: loading the copy must not drop it."""
+def test_on_device_with_smart_memory_disabled(comfyui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """--disable-smart-memory unloads everything for each model; loading the copy must not drop it."""
     load = comfyui.management.load_models_gpu
 
     def unload_and_load(patchers: list[Patcher], **options: bool) -> None:
@@ -255,7 +253,7 @@ def test_on_device_under_a_host_that_unloads_everything_for_each_model(
     assert [len(copies) for copies in (host._COPIES[first], host._COPIES[second])] == [0, 1]
 
 
-def test_unload_host_models_stays_registered_for_the_next_unload(comfyui: SimpleNamespace) -> None:
+def test_unload_host_models_keeps_releases_registered(comfyui: SimpleNamespace) -> None:
     calls = []
     host.call_on_unload(lambda: calls.append(1))
     host.unload_host_models()
@@ -264,15 +262,13 @@ def test_unload_host_models_stays_registered_for_the_next_unload(comfyui: Simple
     assert calls == [1, 1]
 
 
-def test_call_on_unload_under_a_host_with_other_memory_management_does_nothing(comfyui: SimpleNamespace) -> None:
+def test_call_on_unload_without_loaded_model_class(comfyui: SimpleNamespace) -> None:
     del comfyui.management.LoadedModel
     host.call_on_unload(lambda: None)
     assert comfyui.management.current_loaded_models == []
 
 
-def test_clipseg_models_are_released_when_comfyui_unloads(
-    comfyui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_clipseg_models_are_released_on_unload(comfyui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("transformers")
     monkeypatch.setattr(_text_engine, "folders", lambda: [])
     _text_engine.load(DEMO)
@@ -281,9 +277,7 @@ def test_clipseg_models_are_released_when_comfyui_unloads(
     assert not len(clipseg_loader._loaded)
 
 
-def test_background_models_are_released_when_comfyui_unloads(
-    comfyui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_background_models_are_released_on_unload(comfyui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     from maskwright import NODE_CLASS_MAPPINGS
 
     def load(*_: object) -> None:
@@ -300,7 +294,7 @@ def test_background_models_are_released_when_comfyui_unloads(
 
 
 @pytest.mark.parametrize("release", ["release_memory", "unload"])
-def test_matrices_are_dropped_when_memory_is_released(comfyui: SimpleNamespace, release: str) -> None:
+def test_matrices_are_freed_with_memory(comfyui: SimpleNamespace, release: str) -> None:
     separable.lanczos_matrix(8, 4, torch.device("cpu"))
     separable.gaussian_matrix(8, 2, 1.0, "mirror", torch.device("cpu"))
     if release == "unload":
@@ -314,49 +308,47 @@ def test_matrices_are_dropped_when_memory_is_released(comfyui: SimpleNamespace, 
 # Out of memory, and --offline
 
 
-def test_is_out_of_memory_asks_the_host_first(comfyui: SimpleNamespace) -> None:
-    """It recognises an accelerator's error by its code, and clears the one that CUDA would raise again."""
-    asked = []
+def test_is_out_of_memory_calls_is_oom_first(comfyui: SimpleNamespace) -> None:
+    """It recognizes accelerator errors by their code, and clears the error that CUDA would raise again."""
+    errors = []
 
     def is_oom(error: BaseException) -> bool:
-        asked.append(error)
+        errors.append(error)
         return getattr(error, "code", None) == 2
 
     comfyui.management.is_oom = is_oom
-    wordless, full = RuntimeError("CUDA error"), RuntimeError("CUDA error: out of memory")
-    wordless.code = full.code = 2
-    assert host.is_out_of_memory(wordless) and host.is_out_of_memory(full)
-    assert asked == [wordless, full]
+    without_message, with_message = RuntimeError("CUDA error"), RuntimeError("CUDA error: out of memory")
+    without_message.code = with_message.code = 2
+    assert host.is_out_of_memory(without_message) and host.is_out_of_memory(with_message)
+    assert errors == [without_message, with_message]
     assert host.is_out_of_memory(MemoryError()) and not host.is_out_of_memory(RuntimeError("other"))
 
 
-def test_is_out_of_memory_does_not_ask_a_host_whose_kind_is_exception(comfyui: SimpleNamespace) -> None:
+def test_is_out_of_memory_ignores_is_oom_based_on_exception(comfyui: SimpleNamespace) -> None:
     comfyui.management.OOM_EXCEPTION = Exception
     comfyui.management.is_oom = lambda error: isinstance(error, Exception)
     assert not host.is_out_of_memory(ValueError())
 
 
 @pytest.mark.parametrize("options", [None, SimpleNamespace(), SimpleNamespace(offline=False)])
-def test_download_progress_if_downloads_are_allowed(
-    options: SimpleNamespace | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_download_progress_online(options: SimpleNamespace | None, monkeypatch: pytest.MonkeyPatch) -> None:
     if options is not None:
         monkeypatch.setitem(sys.modules, "comfy.cli_args", SimpleNamespace(args=options))
     assert isinstance(host.download_progress(5), NoProgress)
 
 
-def test_download_progress_under_offline_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_progress_offline_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "comfy.cli_args", SimpleNamespace(args=SimpleNamespace(offline=True)))
     with pytest.raises(ModelError, match="--offline, which forbids downloads"):
         host.download_progress(5)
 
 
-def test_no_node_downloads_under_offline(tmp_path, monkeypatch: pytest.MonkeyPatch, isolated_model_dirs: None) -> None:
+def test_nodes_do_not_download_offline(tmp_path, monkeypatch: pytest.MonkeyPatch, isolated_model_dirs: None) -> None:
     from maskwright import NODE_CLASS_MAPPINGS
     from maskwright.models import download
 
     monkeypatch.setattr(download, "is_offline", lambda: False)
-    monkeypatch.setattr(download, "download", lambda *_: pytest.fail("a download began"))
+    monkeypatch.setattr(download, "download", lambda *_: pytest.fail("a download started"))
     monkeypatch.setattr(host, "model_folders", lambda kind: [tmp_path / kind])
     monkeypatch.setitem(sys.modules, "comfy.cli_args", SimpleNamespace(args=SimpleNamespace(offline=True)))
     image = torch.zeros(1, 4, 4, 3)

@@ -1,4 +1,4 @@
-"""Sampling and VAEs in versions of ComfyUI, with fake modules."""
+"""Sampling and VAEs with different versions of ComfyUI, as fake modules."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Bar:
     instances: list[Bar]
 
     def __init__(self, total: int, node_id: str | None = None) -> None:
-        self.shown = [(0, total)]
+        self.updates = [(0, total)]
         self.instances.append(self)
 
     def update_absolute(self, value: int, total: int | None = None, preview: Any = None) -> None:
-        self.shown.append((value, total))
+        self.updates.append((value, total))
 
 
 def default_noise_sampler(x: torch.Tensor, seed: int) -> Callable:
@@ -49,16 +49,16 @@ def comfyui(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     runs: list[SimpleNamespace] = []
 
     def sample_custom(
-        model, noise, cfg, sampler, levels, positive, negative, clean, noise_mask=None, callback=None, **more: Any
+        model, noise, cfg, sampler, schedule, positive, negative, clean, noise_mask=None, callback=None, **options: Any
     ) -> torch.Tensor:
-        runs.append(SimpleNamespace(noise=noise, clean=clean, mask=noise_mask, **more))
-        x, sigmas = (clean + levels[0] * noise).to(model.load_device), levels.to(model.load_device)
-        steps = len(levels) - 1
+        runs.append(SimpleNamespace(noise=noise, clean=clean, mask=noise_mask, **options))
+        x, sigmas = (clean + schedule[0] * noise).to(model.load_device), schedule.to(model.load_device)
+        steps = len(schedule) - 1
         x = sampler.sampler_function(
             SimpleNamespace(),
             x,
             sigmas,
-            extra_args={"seed": more["seed"]},
+            extra_args={"seed": options["seed"]},
             callback=lambda step: callback(step["i"], step["denoised"], step["x"], steps),
             disable=True,
         )
@@ -112,14 +112,14 @@ def comfyui(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return SimpleNamespace(runs=runs, preview=preview)
 
 
-def model_on(device: torch.device = CPU, dimensions: int = 2, latent_format: object = None) -> SimpleNamespace:
+def make_model(device: torch.device = CPU, dimensions: int = 2, latent_format: object = None) -> SimpleNamespace:
     inner = SimpleNamespace(latent_format=latent_format or object(), process_latent_out=lambda x: x)
     return SimpleNamespace(
         model=inner, load_device=device, dimensions=dimensions, model_options={}, get_model_object=lambda name: None
     )
 
 
-def run_of(model: Any, rows: int = 1, **changes: Any) -> SamplerRun:
+def make_run(model: Any, rows: int = 1, **changes: Any) -> SamplerRun:
     values = {
         "model": model, "positive": [], "negative": [], "cfg": 1.0, "sampler_name": "noisy", "scheduler": "normal",
         "total_steps": 4, "start_step": 0, "end_step": 4, "seeds": tuple(range(rows)),
@@ -130,67 +130,67 @@ def run_of(model: Any, rows: int = 1, **changes: Any) -> SamplerRun:
 
 @pytest.mark.parametrize("mask_shape", [(3, 6, 8), (3, 1, 12, 16)], ids=["masks", "masks with a channel"])
 @pytest.mark.parametrize("in_latent", [False, True], ids=["added by ComfyUI", "from the VAE"])
-def test_sample_gives_each_row_its_own_noise_mask_if_latents_have_a_time_axis(
+def test_sample_keeps_noise_masks_per_row_with_time_axis(
     comfyui: SimpleNamespace, mask_shape: tuple[int, ...], in_latent: bool
 ) -> None:
-    """ComfyUI would take masks [B,y,x] as the frames of one video, and mix those of all regions."""
+    """ComfyUI would interpret masks [B,y,x] as frames of one video, and mix the masks of all regions."""
     masks = torch.zeros(mask_shape)
     for row in range(3):
         masks[row, ..., row : row + 3, :] = 1
     samples = torch.zeros(3, 4, 1, 6, 8) if in_latent else torch.zeros(3, 4, 6, 8)
     latent = {"samples": samples, "noise_mask": masks}
-    HostSampler().sample(run_of(model_on(dimensions=3), rows=3, latent=latent))
+    HostSampler().sample(make_run(make_model(dimensions=3), rows=3, latent=latent))
     (run,) = comfyui.runs
     assert run.clean.shape == (3, 4, 1, 6, 8)
     size = run.clean.shape[2:]
-    resized = F.interpolate(run.mask, size, mode="trilinear")  # as ComfyUI resizes a mask with five axes
+    resized = F.interpolate(run.mask, size, mode="trilinear")  # as ComfyUI resizes masks with five axes
     expected = F.interpolate(masks.reshape(3, 1, *mask_shape[-2:]), size[1:], mode="bilinear").unsqueeze(2)
     torch.testing.assert_close(resized, expected)
 
 
-def test_sample_does_not_change_the_noise_mask_of_latents_without_a_time_axis(comfyui: SimpleNamespace) -> None:
+def test_sample_keeps_noise_mask_without_time_axis(comfyui: SimpleNamespace) -> None:
     masks = torch.rand(2, 6, 8)
     latent = {"samples": torch.zeros(2, 4, 6, 8), "noise_mask": masks}
-    HostSampler().sample(run_of(model_on(), rows=2, latent=latent))
+    HostSampler().sample(make_run(make_model(), rows=2, latent=latent))
     assert comfyui.runs[0].mask is masks
-    HostSampler().sample(run_of(model_on(dimensions=3)))
+    HostSampler().sample(make_run(make_model(dimensions=3)))
     assert comfyui.runs[1].mask is None
 
 
-def test_sample_moves_noise_to_a_refiner_on_another_device(comfyui: SimpleNamespace, cuda: torch.device) -> None:
+def test_sample_moves_noise_to_refiner_device(comfyui: SimpleNamespace, cuda: torch.device) -> None:
     """ComfyUI's node 'Select Model Device' puts models on different devices."""
     sampler = HostSampler()
     for base, refiner in ((CPU, cuda), (cuda, CPU), (cuda, cuda)):
-        midway = sampler.sample(run_of(model_on(base), end_step=2, leave_noise=True))
-        ended = sampler.sample(run_of(model_on(refiner), start_step=2, resume=midway))
-        alone = sampler.sample(run_of(model_on(CPU)))
-        torch.testing.assert_close(ended.cpu(), alone.cpu())
+        partial = sampler.sample(make_run(make_model(base), end_step=2, leave_noise=True))
+        resumed = sampler.sample(make_run(make_model(refiner), start_step=2, resume=partial))
+        whole = sampler.sample(make_run(make_model(CPU)))
+        torch.testing.assert_close(resumed.cpu(), whole.cpu())
 
 
-def test_previews_are_made_for_each_device(comfyui: SimpleNamespace) -> None:
+def test_get_previewer_per_device(comfyui: SimpleNamespace) -> None:
     """Models on two devices may share their latent format."""
     sampler, latent_format = HostSampler(), object()
     other = torch.device("meta")
     for device in (CPU, other, CPU):
-        sampler._get_previewer(model_on(device, latent_format=latent_format))
+        sampler._get_previewer(make_model(device, latent_format=latent_format))
     assert comfyui.preview.devices == [CPU, other]
 
 
-def test_expect_starts_at_the_finished_steps_if_runs_are_repeated(comfyui: SimpleNamespace) -> None:
+def test_set_total_steps_starts_at_finished_steps(comfyui: SimpleNamespace) -> None:
     sampler = HostSampler()
     sampler.set_total_steps(12)
-    sampler.sample(run_of(model_on()))
-    sampler.sample(run_of(model_on()))  # repeated below, as after a failed run
+    sampler.sample(make_run(make_model()))
+    sampler.sample(make_run(make_model()))  # repeated below, as after a failed run
     sampler.set_total_steps(12, 4)
-    sampler.sample(run_of(model_on()))
-    sampler.sample(run_of(model_on()))
+    sampler.sample(make_run(make_model()))
+    sampler.sample(make_run(make_model()))
     first, second = Bar.instances
-    assert first.shown[-1] == (8, 12)
-    assert second.shown[1] == (5, 12) and second.shown[-1] == (12, 12)
+    assert first.updates[-1] == (8, 12)
+    assert second.updates[1] == (5, 12) and second.updates[-1] == (12, 12)
 
 
 class ImageVae:
-    """As ComfyUI's image VAEs: latents without a time axis."""
+    """Like ComfyUI's image VAEs, which have latents without a time axis."""
 
     latent_dim = 2
 
@@ -220,12 +220,12 @@ class VideoVae(ImageVae):
 @pytest.mark.parametrize(
     ("vae", "shape"), [(ImageVae, (1, 4, 6, 8)), (ImageVae, (1, 4, 1, 6, 8)), (VideoVae, (1, 4, 1, 6, 8))]
 )
-def test_decode_takes_a_time_axis_whole_or_in_tiles(vae: type[ImageVae], shape: tuple[int, ...], tiled: bool) -> None:
-    """With an image VAE older hosts accept it in neither way, and newer ones not in tiles."""
+def test_decode_accepts_time_axis(vae: type[ImageVae], shape: tuple[int, ...], tiled: bool) -> None:
+    """Image VAEs of older hosts never accept a time axis, and those of newer hosts not in tiles."""
     assert HostVae(vae()).decode(torch.zeros(shape), tiled).shape == (1, 48, 64, 3)
 
 
 @pytest.mark.parametrize(("ratio", "multiple"), [(1, 8), (8, 8), (16, 16), (32, 32), (12, 24)])
-def test_multiple_suits_the_vae_and_comfyuis_steps_of_eight(ratio: int, multiple: int) -> None:
+def test_multiple_of_vae_and_8(ratio: int, multiple: int) -> None:
     vae = SimpleNamespace(spacial_compression_encode=lambda: ratio)
     assert HostVae(vae).multiple == multiple

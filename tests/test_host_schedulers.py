@@ -1,4 +1,4 @@
-"""Schedules on a ComfyUI that lacks something, which the real one that tests find does not."""
+"""Schedules with a fake ComfyUI, which lacks some nodes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from maskwright.core.errors import DependencyError, InputError, PackError
 from maskwright.nodes._host import detailing, schedulers
 from maskwright.nodes._host.sampling import HostSampler
 
-LEVELS = torch.tensor([8.0, 4.0, 2.0, 1.0, 0.0])
+SHORT_SIGMAS = torch.tensor([8.0, 4.0, 2.0, 1.0, 0.0])
 
 
 class AlignYourSteps:
-    """As nodes were written once: a method that FUNCTION names."""
+    """An old-style node: an instance method, named by FUNCTION."""
 
     FUNCTION = "get_sigmas"
 
@@ -25,7 +25,7 @@ class AlignYourSteps:
 
 
 class Gits:
-    """As nodes are written now."""
+    """A new-style node."""
 
     @classmethod
     def define_schema(cls) -> None: ...
@@ -40,7 +40,7 @@ def comfyui(monkeypatch: pytest.MonkeyPatch) -> None:
     sampler = SimpleNamespace(SCHEDULERS=["normal", "short"], DISCARD_PENULTIMATE_SIGMA_SAMPLERS={"dpm_2"})
     samplers = SimpleNamespace(KSampler=sampler)
     samplers.calculate_sigmas = lambda sampling, name, steps: (
-        LEVELS if name == "short" else torch.linspace(steps, 0, steps + 1)
+        SHORT_SIGMAS if name == "short" else torch.linspace(steps, 0, steps + 1)
     )
     mappings = {"AlignYourStepsScheduler": AlignYourSteps, "GITSScheduler": Gits}
     modules = {
@@ -56,35 +56,35 @@ def comfyui(monkeypatch: pytest.MonkeyPatch) -> None:
 MODEL = SimpleNamespace(get_model_object=lambda name: name)
 
 
-def test_comfyui_s_own_and_those_of_its_nodes_old_and_new() -> None:
+def test_sigmas_of_schedulers_and_scheduler_nodes() -> None:
     assert schedulers.sigmas(MODEL, "euler", "normal", 3).tolist() == [3, 2, 1, 0]
     assert schedulers.sigmas(MODEL, "euler", "AYS SDXL", 2).tolist() == [2, 1, 0]
     assert schedulers.sigmas(MODEL, "euler", "GITS[coeff=1.2]", 1).tolist() == pytest.approx([1.2, 1.2])
     assert schedulers.sigmas(MODEL, "euler", "GITS[coeff=0.9]", 1).tolist() == pytest.approx([0.9, 0.9])
 
 
-def test_some_samplers_leave_the_last_level_but_one_out() -> None:
+def test_sigmas_discard_penultimate_for_some_samplers() -> None:
     assert schedulers.sigmas(MODEL, "dpm_2", "normal", 3).tolist() == [4, 3, 2, 0]
 
 
-def test_a_node_that_this_comfyui_lacks_is_named() -> None:
+def test_sigmas_name_missing_node() -> None:
     with pytest.raises(DependencyError, match="'OSS FLUX' is computed by ComfyUI's node OptimalStepsScheduler"):
         schedulers.sigmas(MODEL, "euler", "OSS FLUX", 3)
     with pytest.raises(DependencyError, match="DifferentialDiffusion.*noise_mask_feather"):
         HostSampler().add_differential_diffusion(SimpleNamespace(model_options={}))
 
 
-def test_an_unknown_scheduler_is_refused_with_those_there_are() -> None:
-    with pytest.raises(InputError, match="scheduler.*nobody's.*AYS SDXL"):
-        schedulers.sigmas(MODEL, "euler", "nobody's", 3)
+def test_sigmas_reject_unknown_scheduler() -> None:
+    with pytest.raises(InputError, match="scheduler.*unknown.*AYS SDXL"):
+        schedulers.sigmas(MODEL, "euler", "unknown", 3)
 
 
 @pytest.mark.parametrize(
-    "given", [None, [1.0, 0.0], torch.zeros(1), torch.zeros(2, 2), torch.tensor([1, float("nan")])]
+    "value", [None, [1.0, 0.0], torch.zeros(1), torch.zeros(2, 2), torch.tensor([1, float("nan")])]
 )
-def test_a_function_that_gives_no_levels_is_told_from_one_that_does(given: object) -> None:
+def test_sigmas_reject_invalid_result_of_scheduler_function(value: object) -> None:
     with pytest.raises(PackError, match="scheduler_func_opt returned"):
-        schedulers.sigmas(MODEL, "euler", "normal", 3, lambda model, name, steps: given)
+        schedulers.sigmas(MODEL, "euler", "normal", 3, lambda model, name, steps: value)
 
 
 @pytest.mark.parametrize(
@@ -92,11 +92,11 @@ def test_a_function_that_gives_no_levels_is_told_from_one_that_does(given: objec
     [
         (4, 1, 4, [4, 2, 1, 0]),
         (4, 0, 2, [8, 4, 2]),
-        (3, 1, 3, [4, 2, 0]),  # one level more than asked for: the last step still ends without noise
-        (6, 3, 6, [4, 2, 1, 0]),  # two merged: the last steps are run
+        (3, 1, 3, [4, 2, 0]),  # one sigma too many: the last step still ends at 0
+        (6, 3, 6, [4, 2, 1, 0]),  # two sigmas merged: the last steps are run
     ],
 )
-def test_which_part_of_a_schedule_is_run(total: int, start: int, end: int, part: list) -> None:
+def test_compute_sigmas_selects_part_of_schedule(total: int, start: int, end: int, part: list) -> None:
     run = SimpleNamespace(
         model=MODEL, sampler_name="euler", scheduler="short", custom_sampler=None, resume=None,
         total_steps=total, start_step=start, end_step=end, leave_noise=end < total,
@@ -104,7 +104,7 @@ def test_which_part_of_a_schedule_is_run(total: int, start: int, end: int, part:
     assert HostSampler()._compute_sigmas(run).run.tolist() == part
 
 
-@pytest.mark.parametrize("given", [3, "karras", 10**5000], ids=["number", "text", "5000 digits"])
-def test_backend_names_a_scheduler_function_that_is_none(given: object) -> None:
+@pytest.mark.parametrize("value", [3, "karras", 10**5000], ids=["number", "text", "5000 digits"])
+def test_backend_rejects_invalid_scheduler_function(value: object) -> None:
     with pytest.raises(InputError, match="scheduler_func_opt is .*, not a scheduler function"):
-        detailing.backend(None, None, given)
+        detailing.backend(None, None, value)

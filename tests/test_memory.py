@@ -1,4 +1,4 @@
-"""core/memory.py: which errors mean that memory ran out."""
+"""Detection of out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from maskwright.core.memory import is_out_of_memory
 
 
 def onnx_error(message: str) -> Exception:
-    """An error of ONNX Runtime, whose kinds derive from `Exception` alone."""
+    """An error of ONNX Runtime, whose classes derive directly from `Exception`."""
     kind = type("Fail", (Exception,), {"__module__": "onnxruntime.capi.onnxruntime_pybind11_state"})
     return kind(message)
 
 
 def accelerator_error(code: int) -> RuntimeError:
-    """What torch raises since 2.8, without CUDA's message."""
+    """An `AcceleratorError` as in torch 2.8, without CUDA's message."""
     error = getattr(torch, "AcceleratorError", RuntimeError)("CUDA error")
     error.error_code = code
     return error

@@ -1,4 +1,4 @@
-"""Memory does not grow with the number of runs: 200 runs in one process of every node that computes."""
+"""Memory does not grow with the number of runs: 200 runs of each node in one process."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from pathlib import Path
 import pytest
 from pack import ROOT
 
-RUNS, SETTLED = 200, 80  # caches and the allocator fill up in the first runs
-LIMIT = 6_000_000  # bytes; a picture of a run is 150 kB and its results several times that
+RUNS, WARM_UP = 200, 80  # caches and the allocator fill up in the first runs
+LIMIT = 6_000_000  # bytes; an image of a run has 150 kB, and its results several times that
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="resident memory is read from /proc"),
 ]
 
-# Every run has other pictures, texts and seeds, so that whatever is kept of a run adds up.
+# Each run has different images, texts and seeds, so that leaks of any run add up.
 SCRIPT = """
 import gc, os, sys
 from pathlib import Path
-tools, tests, folder, runs, settled = *sys.argv[1:4], *map(int, sys.argv[4:6])
+tools, tests, folder, runs, warm_up = *sys.argv[1:4], *map(int, sys.argv[4:6])
 sys.path[:0] = [tools, tests]
 import torch
 torch.set_num_threads(1)
@@ -37,8 +37,8 @@ from maskwright.core.detail.settings import DetailerSettings
 node = {name: kind() for name, kind in NODE_CLASS_MAPPINGS.items()}
 pair = tiny_clipseg.make(Path(folder) / "clipseg")
 words = ("red", "green", "circle", "square", "sky", "cat")
-# What is kept is bounded. These bounds are reached by the time that counts.
-clipseg_ops._PICTURES, clipseg_ops._TEXTS = TensorCache(1_000_000), TensorCache(4_000)
+# The caches are bounded, and full before the measurement starts.
+clipseg_ops._IMAGE_CACHE, clipseg_ops._TEXT_CACHE = TensorCache(1_000_000), TensorCache(4_000)
 generator = torch.Generator().manual_seed(0)
 
 def rand(*shape):
@@ -71,7 +71,7 @@ def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 for number in range(runs):
-    if number == settled:
+    if number == warm_up:
         before = resident()
     work(number)
 print(resident() - before)
@@ -79,12 +79,12 @@ print(resident() - before)
 
 
 @pytest.mark.parametrize("work", ["gradient", "clipseg", "segmentation", "matting", "detailer"])
-def test_200_runs_take_no_more_memory_than_80(work: str, tmp_path: Path) -> None:
+def test_memory_does_not_grow_over_runs(work: str, tmp_path: Path) -> None:
     for package in {"clipseg": ["transformers"], "segmentation": ["rembg"], "matting": ["rembg", "pymatting"]}.get(
         work, []
     ):
         pytest.importorskip(package, exc_type=ImportError)
     command = [sys.executable, "-c", SCRIPT, str(ROOT / "tools"), str(ROOT / "tests"), str(tmp_path)]
-    done = subprocess.run([*command, str(RUNS), str(SETTLED), work], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert int(done.stdout.split()[-1]) < LIMIT
+    process = subprocess.run([*command, str(RUNS), str(WARM_UP), work], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert int(process.stdout.split()[-1]) < LIMIT

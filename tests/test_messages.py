@@ -80,7 +80,7 @@ SENTENCES: dict[str, tuple[Callable[[], None], str]] = {
         lambda: NODE_CLASS_MAPPINGS["CLIPSeg Batch Masking"]().CLIPSeg_images(
             image_a=IMAGE, image_b=IMAGE[:, :32], text_a="a", text_b="b"
         ),
-        "the images have different sizes: [[1, 64, 64, 3], [1, 32, 64, 3]]. Bring them to one size first, for example "
+        "the images have different sizes: [[1, 64, 64, 3], [1, 32, 64, 3]]. Resize them to the same size, for example "
         "with 'Upscale Image'.",
     ),
     "empty input": (
@@ -95,7 +95,7 @@ SENTENCES: dict[str, tuple[Callable[[], None], str]] = {
     ),
     "CLIPSeg model": (
         lambda: segment(model=3),
-        "clipseg_model is a int, not a pair (processor, model). Connect the output of 'CLIPSeg Model Loader'.",
+        "clipseg_model is of type int, not a pair (processor, model). Connect the output of 'CLIPSeg Model Loader'.",
     ),
     "no CLIP": (
         lambda: detail(clip=None, prompts="a hat"),

@@ -54,7 +54,7 @@ def loads(pair: tuple, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def clear_caches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clipseg, "_PICTURES", TensorCache(0))
+    monkeypatch.setattr(clipseg, "_IMAGE_CACHE", TensorCache(0))
 
 
 @pytest.fixture(autouse=True)
@@ -163,7 +163,7 @@ def test_bad_pictures_are_named_before_a_model_is_loaded(image: object, told: st
         ({"resolution": 353}, "resolution is 353"),
         ({"text": 5}, "text is of type int"),
         ({"negative_text": 5}, "negative_text is of type int"),
-        ({"clipseg_model": "CIDAS"}, "clipseg_model is a str"),
+        ({"clipseg_model": "CIDAS"}, "clipseg_model is of type str"),
     ],
 )
 def test_bad_widgets_and_sockets_are_named(changed: dict, told: str, loads: list[str]) -> None:

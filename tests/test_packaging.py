@@ -1,4 +1,4 @@
-"""The pack as ComfyUI's registry and ComfyUI-Manager expect it."""
+"""Metadata for ComfyUI's registry and ComfyUI-Manager."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ else:
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
-def requirements() -> list[str]:
+def read_requirements() -> list[str]:
     lines = (
         line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     )
     return [line for line in lines if line]
 
 
-def test_version_and_name_are_as_the_registry_wants_them() -> None:
+def test_pyproject_meets_registry_rules() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+", PROJECT["project"]["version"])
     assert re.fullmatch(r"[a-z][a-z0-9_-]*", PROJECT["project"]["name"])
     assert "comfyui" not in PROJECT["project"]["name"].lower()
@@ -31,25 +31,26 @@ def test_version_and_name_are_as_the_registry_wants_them() -> None:
     assert PROJECT["project"]["license"] == {"file": "LICENSE"}
 
 
-def test_both_lists_of_requirements_are_one() -> None:
-    assert requirements() == PROJECT["project"]["dependencies"]
+def test_requirements_match_pyproject() -> None:
+    assert read_requirements() == PROJECT["project"]["dependencies"]
 
 
-def test_nothing_that_comfyui_brings_is_required_again() -> None:
-    names = {re.split(r"[\s<>=!~;\[]", line)[0].lower() for line in requirements()}
+def test_requirements_omit_packages_of_comfyui() -> None:
+    names = {re.split(r"[\s<>=!~;\[]", line)[0].lower() for line in read_requirements()}
     assert not names & {"torch", "torchvision", "torchaudio", "numpy", "pillow", "scipy", "safetensors", "transformers"}
 
 
-def test_pip_would_never_install_a_top_level_nodes() -> None:
+def test_pyproject_has_no_build_system() -> None:
+    """Otherwise pip could install a top-level package ``nodes``."""
     assert "build-system" not in PROJECT
-    assert "web" not in PROJECT["tool"]["comfy"], "WEB_DIRECTORY says it"
+    assert "web" not in PROJECT["tool"]["comfy"], "WEB_DIRECTORY sets it"
 
 
-def test_the_changelog_speaks_of_this_version() -> None:
+def test_changelog_contains_version() -> None:
     assert f"## {PROJECT['project']['version']}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
-def test_readme_names_the_oldest_comfyui_that_pyproject_requires() -> None:
+def test_readme_names_oldest_comfyui() -> None:
     floor = PROJECT["tool"]["comfy"]["requires-comfyui"].removeprefix(">=")
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     badge = re.search(r"badge/ComfyUI-([\d.]+)%20to%20([\d.]+)-", readme)

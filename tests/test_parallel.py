@@ -1,4 +1,4 @@
-"""Work on several cores at once: the same results, and torch's settings as they were."""
+"""Parallel maps: results in order, and torch's thread counts restored."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ def cores(request: pytest.FixtureRequest):
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 12])
-def test_results_are_in_order_and_torch_has_its_threads_back(cores: int, count: int) -> None:
+def test_parallel_map_keeps_order_and_restores_threads(cores: int, count: int) -> None:
     assert parallel_map(lambda item: item * item, range(count)) == [item * item for item in range(count)]
     assert torch.get_num_threads() == cores
-    later: list[int] = []
-    thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+    inherited: list[int] = []
+    thread = threading.Thread(target=lambda: inherited.append(torch.get_num_threads()))
     thread.start()
     thread.join()
-    assert later == [cores]
+    assert inherited == [cores]
 
 
-def test_the_cores_are_shared_out_and_gradients_are_off(cores: int) -> None:
-    seen = parallel_map(lambda _: (torch.get_num_threads(), torch.is_grad_enabled()), range(2))
-    assert seen == [(max(1, cores // 2), False)] * 2
+def test_parallel_map_divides_threads_and_disables_gradients(cores: int) -> None:
+    modes = parallel_map(lambda _: (torch.get_num_threads(), torch.is_grad_enabled()), range(2))
+    assert modes == [(max(1, cores // 2), False)] * 2
     assert torch.is_grad_enabled()
 
 
-def test_an_exception_passes_and_torch_has_its_threads_back(cores: int) -> None:
+def test_parallel_map_propagates_exceptions_and_restores_threads(cores: int) -> None:
     class Stopped(BaseException):
         pass
 
@@ -47,7 +47,7 @@ def test_an_exception_passes_and_torch_has_its_threads_back(cores: int) -> None:
     assert torch.get_num_threads() == cores
 
 
-def test_what_was_made_in_inference_mode_can_be_written_to(cores: int) -> None:
+def test_parallel_map_writes_to_inference_tensors(cores: int) -> None:
     with torch.inference_mode():
         result = torch.zeros(4)
 

@@ -1,4 +1,4 @@
-"""core/cutout/remove.py: what comes out of a source of masks, picture by picture."""
+"""Background removal with fake mask sources."""
 
 from __future__ import annotations
 
@@ -11,55 +11,55 @@ from maskwright.core.cutout import matting, remove, trimap
 
 
 class Red:
-    """Selects each pixel as much as it is red."""
+    """Selects red: the mask is the red channel."""
 
     masks_per_image = 1
 
-    def predict_masks(self, picture: torch.Tensor) -> torch.Tensor:
-        return picture[..., 0].unsqueeze(0)  # [H,W] -> [1,H,W]
+    def predict_masks(self, image: torch.Tensor) -> torch.Tensor:
+        return image[..., 0].unsqueeze(0)  # [H,W] -> [1,H,W]
 
 
 class Channels(Red):
-    """One mask for each colour."""
+    """One mask per color channel."""
 
     masks_per_image = 3
 
-    def predict_masks(self, picture: torch.Tensor) -> torch.Tensor:
-        return picture[..., :3].permute(2, 0, 1)  # [H,W,3] -> [3,H,W]
+    def predict_masks(self, image: torch.Tensor) -> torch.Tensor:
+        return image[..., :3].permute(2, 0, 1)  # [H,W,3] -> [3,H,W]
 
 
 def random_images(*shape: int) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(0))
 
 
-def test_colours_stay_straight_and_alpha_is_the_mask() -> None:
+def test_remove_background_keeps_colors_and_uses_mask_as_alpha() -> None:
     images = random_images(2, 5, 7, 3)
-    images[:, 0, :, 0] = 0  # not red: cut away
-    before = images.clone()
+    images[:, 0, :, 0] = 0  # not red: removed
+    original = images.clone()
     cutouts, masks = remove.remove_background(images, Red())
     assert cutouts.shape == (2, 5, 7, 4) and masks.shape == (2, 5, 7)
     assert torch.equal(masks, images[..., 0]) and torch.equal(cutouts[..., 3], masks)
     assert torch.equal(cutouts[:, 1:, :, :3], images[:, 1:])
     assert (cutouts[:, 0] == 0).all()
-    assert torch.equal(images, before)
+    assert torch.equal(images, original)
 
 
-def test_what_was_transparent_stays_so() -> None:
+def test_remove_background_keeps_transparency() -> None:
     images = random_images(1, 4, 4, 4)
     cutouts, masks = remove.remove_background(images, Red())
     assert torch.equal(masks, images[..., 0] * images[..., 3])
     assert torch.equal(cutouts[..., 3], masks)
 
 
-def test_several_masks_a_picture_are_below_each_other_and_a_batch() -> None:
+def test_remove_background_stacks_masks_of_an_image() -> None:
     images = random_images(2, 4, 6, 3)
     cutouts, masks = remove.remove_background(images, Channels())
     assert cutouts.shape == (2, 12, 6, 4) and masks.shape == (6, 4, 6)
-    for picture in range(2):
+    for image in range(2):
         for part in range(3):
-            expected = images[picture, ..., part]
-            assert torch.equal(masks[3 * picture + part], expected)
-            assert torch.equal(cutouts[picture, 4 * part : 4 * part + 4, :, 3], expected)
+            expected = images[image, ..., part]
+            assert torch.equal(masks[3 * image + part], expected)
+            assert torch.equal(cutouts[image, 4 * part : 4 * part + 4, :, 3], expected)
 
 
 @settings(max_examples=20, deadline=None)
@@ -71,7 +71,7 @@ def test_several_masks_a_picture_are_below_each_other_and_a_batch() -> None:
     source=st.sampled_from([Red(), Channels()]),
     post_process=st.booleans(),
 )
-def test_a_batch_is_its_pictures_one_by_one(
+def test_remove_background_batch_equals_singles(
     batch: int, height: int, width: int, channels: int, source: Red, post_process: bool
 ) -> None:
     images = random_images(batch, height, width, channels)
@@ -82,7 +82,7 @@ def test_a_batch_is_its_pictures_one_by_one(
         assert whole.dtype == torch.float32 and whole.isfinite().all() and whole.min() >= 0 and whole.max() <= 1
 
 
-def test_masks_are_cleaned_before_they_are_used() -> None:
+def test_remove_background_post_processes_masks() -> None:
     images = torch.zeros(1, 20, 20, 3)
     images[:, 5:15, 5:15] = 1
     images[:, 1, 1] = 1  # a speck
@@ -91,43 +91,43 @@ def test_masks_are_cleaned_before_they_are_used() -> None:
     assert masks[0, 1, 1] == 0 and masks[0, 10, 10] == 1
 
 
-def test_with_matting_alpha_and_colours_are_those_of_the_matting() -> None:
+def test_remove_background_with_matting_matches_matte() -> None:
     pytest.importorskip("pymatting")
     images = random_images(1, 24, 24, 3) * 0.2
     images[:, 6:18, 6:18, 0] = 1
-    wanted = trimap.MattingSettings(background_threshold=60, erode_size=3)
-    cutouts, masks = remove.remove_background(images, Red(), wanted)
-    alpha, foreground = matting.matte(images[0], images[0, ..., 0], wanted)
+    matting_settings = trimap.MattingSettings(background_threshold=60, erode_size=3)
+    cutouts, masks = remove.remove_background(images, Red(), matting_settings)
+    alpha, foreground = matting.matte(images[0], images[0, ..., 0], matting_settings)
     assert torch.equal(masks[0], alpha)
     assert torch.equal(cutouts[0], matting.compose_cutout(images[0], alpha, foreground))
     assert not torch.equal(masks, images[..., 0])
 
 
 class Interrupt(BaseException):
-    """As the host's own interrupt on new hosts: no Exception."""
+    """Not an `Exception`, like the interrupt of newer hosts."""
 
 
-def test_progress_and_interrupt_are_a_picture_apart() -> None:
-    seen = []
+def test_remove_background_reports_progress_per_image() -> None:
+    events = []
 
     class Counting(Red):
-        def predict_masks(self, picture: torch.Tensor) -> torch.Tensor:
-            seen.append("picture")
-            return super().predict_masks(picture)
+        def predict_masks(self, image: torch.Tensor) -> torch.Tensor:
+            events.append("image")
+            return super().predict_masks(image)
 
     class Steps:
         def step(self, count: int = 1) -> None:
-            seen.append(count)
-            if seen.count(1) == 2:
+            events.append(count)
+            if events.count(1) == 2:
                 raise Interrupt
 
     host = FakeHost(Steps())
     with pytest.raises(Interrupt):
         remove.remove_background(random_images(5, 2, 2, 3), Counting(), host=host)
-    assert seen == ["picture", 1, "picture", 1]
+    assert events == ["image", 1, "image", 1]
 
 
-def test_remove_with_matting_reports_its_phases_and_as_many_steps_as_it_announces() -> None:
+def test_remove_background_reports_phases_and_announced_steps() -> None:
     pytest.importorskip("pymatting")
     events = []
 
@@ -136,10 +136,10 @@ def test_remove_with_matting_reports_its_phases_and_as_many_steps_as_it_announce
             events.append(count)
 
     images = random_images(2, 24, 24, 3)
-    images[:, :8], images[:, 16:] = 0.0, 1.0  # sure background, sure foreground
-    matted = trimap.MattingSettings(erode_size=1)
+    images[:, :8], images[:, 16:] = 0.0, 1.0  # definite background, definite foreground
+    matting_settings = trimap.MattingSettings(erode_size=1)
     host = FakeHost(Steps())
-    remove.remove_background(images, Red(), matted, host=host, begin=events.append)
+    remove.remove_background(images, Red(), matting_settings, host=host, on_phase=events.append)
     phases = [event for event in events if isinstance(event, str)]
     assert phases == [remove.SUBJECT, remove.EDGES] * 2
     counts = [event for event in events if isinstance(event, int)]
@@ -148,14 +148,14 @@ def test_remove_with_matting_reports_its_phases_and_as_many_steps_as_it_announce
     assert sum(count for count in events[:first] if isinstance(count, int)) < sum(counts) / 4
 
 
-def test_when_memory_runs_out_it_is_released_and_the_picture_tried_again() -> None:
+def test_remove_background_frees_memory_and_retries() -> None:
     failures, host = [True, False, False], FakeHost()
 
     class Short(Red):
-        def predict_masks(self, picture: torch.Tensor) -> torch.Tensor:
+        def predict_masks(self, image: torch.Tensor) -> torch.Tensor:
             if failures.pop(0):
                 raise MemoryError
-            return super().predict_masks(picture)
+            return super().predict_masks(image)
 
     images = random_images(2, 2, 2, 3)
     assert torch.equal(remove.remove_background(images, Short(), host=host)[1], images[..., 0])

@@ -1,4 +1,4 @@
-"""What is kept of a model's tensors: those used last, within the limit, while the model lives."""
+"""The cache of model tensors: least recently used, bounded, and tied to the model's life."""
 
 from __future__ import annotations
 
@@ -8,29 +8,29 @@ import torch
 from maskwright.core.text.tensor_cache import TensorCache
 
 
-def test_those_used_last_stay_within_the_limit() -> None:
-    model, kept = torch.nn.Identity(), TensorCache(80)
-    two = {key: torch.full((10,), float(ord(key))) for key in "ab"}  # 40 bytes each
-    for key, tensor in two.items():
-        kept.put(model, key, tensor)
-    assert kept.get(model, "a") is two["a"]  # so "b" was used longest ago
-    kept.put(model, "c", torch.zeros(10))
-    assert kept.get(model, "b") is None
-    assert kept.get(model, "a") is two["a"] and kept.get(model, "c") is not None
+def test_put_evicts_least_recently_used() -> None:
+    model, cache = torch.nn.Identity(), TensorCache(80)
+    tensors = {key: torch.full((10,), float(ord(key))) for key in "ab"}  # 40 bytes each
+    for key, tensor in tensors.items():
+        cache.put(model, key, tensor)
+    assert cache.get(model, "a") is tensors["a"]  # so "b" is the least recently used
+    cache.put(model, "c", torch.zeros(10))
+    assert cache.get(model, "b") is None
+    assert cache.get(model, "a") is tensors["a"] and cache.get(model, "c") is not None
 
 
-def test_what_does_not_fit_is_not_kept() -> None:
-    model, kept = torch.nn.Identity(), TensorCache(10)
-    kept.put(model, 1, torch.zeros(100))
-    assert kept.get(model, 1) is None and len(kept) == 0
+def test_put_drops_tensors_above_limit() -> None:
+    model, cache = torch.nn.Identity(), TensorCache(10)
+    cache.put(model, 1, torch.zeros(100))
+    assert cache.get(model, 1) is None and len(cache) == 0
 
 
-def test_models_share_nothing_and_nothing_outlives_its_model() -> None:
-    one, other, kept = torch.nn.Identity(), torch.nn.Identity(), TensorCache(1000)
-    kept.put(one, 1, torch.zeros(3))
-    assert kept.get(other, 1) is None
-    kept.put(other, 1, torch.ones(3))
+def test_entries_belong_to_one_model() -> None:
+    one, other, cache = torch.nn.Identity(), torch.nn.Identity(), TensorCache(1000)
+    cache.put(one, 1, torch.zeros(3))
+    assert cache.get(other, 1) is None
+    cache.put(other, 1, torch.ones(3))
     del one
     gc.collect()
-    assert len(kept) == 1
-    assert torch.equal(kept.get(other, 1), torch.ones(3))
+    assert len(cache) == 1
+    assert torch.equal(cache.get(other, 1), torch.ones(3))

@@ -1,4 +1,4 @@
-"""What the nodes send the editor for their views: small files, and only where an editor asked."""
+"""Previews that the nodes send to the editor: small files, and only if an editor queued the run."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from maskwright.nodes.clipseg import CLIPSeg
 from maskwright.nodes.clipseg_masking import CLIPSegMasking
 from PIL import Image
 
-EDITOR = {"workflow": {"nodes": []}}
+EDITOR_INFO = {"workflow": {"nodes": []}}
 MEGABYTE = 1_000_000
 
 
 @pytest.fixture
 def temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that ComfyUI would give."""
+    """ComfyUI's temp folder."""
     monkeypatch.setattr(_view.host, "temp_folder", lambda: tmp_path)
     return tmp_path
 
@@ -39,12 +39,12 @@ def random(*shape: int) -> torch.Tensor:
     return torch.rand(*shape, generator=torch.Generator().manual_seed(0))
 
 
-def opened(folder: Path, file: dict) -> Image.Image:
+def open_file(folder: Path, file: dict) -> Image.Image:
     assert file["type"] == "temp"
     return Image.open(folder / file["subfolder"] / file["filename"])
 
 
-def test_whoever_calls_by_hand_gets_the_plain_result(pair: tuple, temp: Path) -> None:
+def test_node_without_editor_returns_plain_result(pair: tuple, temp: Path) -> None:
     image = random(2, 20, 30, 3)
     for result in (
         CLIPSeg().segment_image(image, "cat", clipseg_model=pair),
@@ -55,9 +55,9 @@ def test_whoever_calls_by_hand_gets_the_plain_result(pair: tuple, temp: Path) ->
     assert list(temp.iterdir()) == []
 
 
-@pytest.mark.parametrize("odd", [[{"workflow": {}}], "workflow", {"workflow": None}, {"workflow": ["nodes"]}])
-def test_whatever_a_script_sends_as_a_workflow_costs_no_run(pair: tuple, temp: Path, odd: object) -> None:
-    answer = CLIPSeg().segment_image(random(1, 20, 30, 3), "cat", clipseg_model=pair, extra_pnginfo=odd)
+@pytest.mark.parametrize("workflow", [[{"workflow": {}}], "workflow", {"workflow": None}, {"workflow": ["nodes"]}])
+def test_node_accepts_malformed_workflow(pair: tuple, temp: Path, workflow: object) -> None:
+    answer = CLIPSeg().segment_image(random(1, 20, 30, 3), "cat", clipseg_model=pair, extra_pnginfo=workflow)
     assert isinstance(answer, (tuple, dict))
 
 
@@ -67,8 +67,8 @@ LONG_ID = "x" * (_view.LONGEST_ID + 1)
 @pytest.mark.parametrize(
     ("workflow_id", "expected"), [("abc", "abc"), (None, None), (7, None), (LONG_ID[1:], LONG_ID[1:]), (LONG_ID, None)]
 )
-def test_what_is_sent_names_its_workflow(pair: tuple, temp: Path, workflow_id: object, expected: str | None) -> None:
-    """Every entry repeats the id, so a long one is dropped."""
+def test_entries_name_their_workflow(pair: tuple, temp: Path, workflow_id: object, expected: str | None) -> None:
+    """Every entry repeats the id, so long ids are dropped."""
     workflow = {"nodes": []} if workflow_id is None else {"nodes": [], "id": workflow_id}
     sent = CLIPSeg().segment_image(
         random(1, 20, 30, 3), "cat", clipseg_model=pair, extra_pnginfo={"workflow": workflow}
@@ -76,118 +76,122 @@ def test_what_is_sent_names_its_workflow(pair: tuple, temp: Path, workflow_id: o
     assert [entry.get("workflow") for entry in sent["ui"]["maskwright"]] == [expected]
 
 
-def test_a_long_text_is_not_repeated_in_every_entry(pair: tuple, temp: Path) -> None:
+def test_entries_omit_long_texts(pair: tuple, temp: Path) -> None:
     for length, is_sent in ((_view.LONGEST_TEXT, True), (_view.LONGEST_TEXT + 1, False)):
-        sent = CLIPSeg().segment_image(random(1, 20, 30, 3), "a" * length, clipseg_model=pair, extra_pnginfo=EDITOR)
+        sent = CLIPSeg().segment_image(
+            random(1, 20, 30, 3), "a" * length, clipseg_model=pair, extra_pnginfo=EDITOR_INFO
+        )
         (entry,) = sent["ui"]["maskwright"]
         assert ("text" in entry["settings"]) is is_sent and entry["settings"]["threshold"] == 0.3
 
 
-def test_without_comfyui_nothing_is_sent(pair: tuple) -> None:
+def test_node_without_comfyui_returns_plain_result(pair: tuple) -> None:
     assert isinstance(
-        CLIPSeg().segment_image(random(1, 20, 30, 3), "cat", clipseg_model=pair, extra_pnginfo=EDITOR), tuple
+        CLIPSeg().segment_image(random(1, 20, 30, 3), "cat", clipseg_model=pair, extra_pnginfo=EDITOR_INFO), tuple
     )
 
 
-def test_the_editor_gets_an_entry_a_picture_in_order_and_the_same_result(pair: tuple, temp: Path) -> None:
+def test_clipseg_sends_one_entry_per_image(pair: tuple, temp: Path) -> None:
     image = random(3, 20, 30, 3)
     plain = CLIPSeg().segment_image(image, "cat", 1.0, 0.2, 3, clipseg_model=pair)
-    sent = CLIPSeg().segment_image(image, "cat", 1.0, 0.2, 3, clipseg_model=pair, extra_pnginfo=EDITOR)
+    sent = CLIPSeg().segment_image(image, "cat", 1.0, 0.2, 3, clipseg_model=pair, extra_pnginfo=EDITOR_INFO)
     for one, other in zip(plain, sent["result"]):
         assert torch.equal(one, other)
     entries = sent["ui"][_view.KEY]
     assert len(entries) == 3
-    for entry, picture in zip(entries, image):
+    for entry, each_image in zip(entries, image):
         assert (entry["kind"], entry["size"], entry["bits"], entry["scale"]) == ("selection", [30, 20], 16, 1.0)
         assert entry["settings"] == {
             "text": "cat", "negative_text": "", "resolution": 352, "blur": 1.0, "threshold": 0.2, "dilation_factor": 3,
         }  # fmt: skip
-        shown = np.asarray(opened(temp, entry["picture"])).astype(float)
-        assert np.abs(shown - tensors.to_8bit(picture)).mean() < 12  # JPEG, of noise
-        halves = opened(temp, entry["probabilities"])
+        preview = np.asarray(open_file(temp, entry["picture"])).astype(float)
+        assert np.abs(preview - tensors.to_8bit(each_image)).mean() < 12  # JPEG, of noise
+        halves = open_file(temp, entry["probabilities"])
         assert halves.mode == "L" and halves.height == 2 * halves.width
 
 
-def test_masking_sends_its_normalization(pair: tuple, temp: Path) -> None:
-    sent = CLIPSegMasking().CLIPSeg_image(random(1, 20, 30, 3), "cat", pair, normalization="none", extra_pnginfo=EDITOR)
+def test_clipseg_masking_sends_normalization(pair: tuple, temp: Path) -> None:
+    sent = CLIPSegMasking().CLIPSeg_image(
+        random(1, 20, 30, 3), "cat", pair, normalization="none", extra_pnginfo=EDITOR_INFO
+    )
     (entry,) = sent["ui"][_view.KEY]
     assert entry["kind"] == "probabilities" and entry["settings"]["normalization"] == "none"
 
 
-@pytest.mark.parametrize(("side", "bits", "shrunk"), [(352, 16, 1), (704, 8, 1), (1408, 8, 2)])
-def test_the_worst_of_pictures_stays_under_a_megabyte(side: int, bits: int, shrunk: int, temp: Path) -> None:
+@pytest.mark.parametrize(("side", "bits", "divisor"), [(352, 16, 1), (704, 8, 1), (1408, 8, 2)])
+def test_probabilities_of_noise_stay_below_a_megabyte(side: int, bits: int, divisor: int, temp: Path) -> None:
     image, noise = random(1, 1500, 1200, 3), random(1, side, side)
-    view = _view.View(EDITOR)
+    view = _view.View(EDITOR_INFO)
     view.probabilities(image, noise, side / 352)
     (entry,) = view.answer(())["ui"][_view.KEY]
     files = [temp / entry[name]["subfolder"] / entry[name]["filename"] for name in ("picture", "probabilities")]
     assert sum(file.stat().st_size for file in files) < MEGABYTE
-    assert entry["bits"] == bits and entry["scale"] == side / 352 / shrunk
-    assert max(opened(temp, entry["picture"]).size) == _view.LONGEST_SIDE
+    assert entry["bits"] == bits and entry["scale"] == side / 352 / divisor
+    assert max(open_file(temp, entry["picture"]).size) == _view.LONGEST_SIDE
 
-    file = np.asarray(opened(temp, entry["probabilities"])).astype(float)
+    file = np.asarray(open_file(temp, entry["probabilities"])).astype(float)
     values = entry["high"] * (file / 255 if bits == 8 else (file[:side] * 256 + file[side:]) / 65535)
-    expected = tensors.resize_mask(noise, side // shrunk, side // shrunk, "area")[0].numpy()
+    expected = tensors.resize_mask(noise, side // divisor, side // divisor, "area")[0].numpy()
     assert np.abs(values - expected).max() <= 0.5 / (255 if bits == 8 else 65535) + 1e-6
 
 
 @pytest.mark.parametrize("high", [1e-5, 0.004, 0.0])
-def test_small_probabilities_keep_their_steps(high: float, temp: Path) -> None:
-    """`stretch` makes the best place bright, however small its probability is."""
+def test_probabilities_keep_precision_of_small_values(high: float, temp: Path) -> None:
+    """`stretch` scales even tiny probabilities to full brightness."""
     values = random(1, 352, 352) * high
-    view = _view.View(EDITOR)
+    view = _view.View(EDITOR_INFO)
     view.probabilities(random(1, 40, 30, 3), values, 1.0)
     (entry,) = view.answer(())["ui"][_view.KEY]
-    file = np.asarray(opened(temp, entry["probabilities"])).astype(float)
-    told = entry["high"] * (file[:352] * 256 + file[352:]) / 65535
-    assert np.abs(told - values[0].numpy()).max() <= 1e-5 * high
+    file = np.asarray(open_file(temp, entry["probabilities"])).astype(float)
+    decoded = entry["high"] * (file[:352] * 256 + file[352:]) / 65535
+    assert np.abs(decoded - values[0].numpy()).max() <= 1e-5 * high
 
 
-def test_a_comparison_holds_before_after_and_alpha(temp: Path) -> None:
+def test_comparison_sends_before_after_and_alpha(temp: Path) -> None:
     before, after = random(2, 40, 50, 3), random(2, 40, 50, 4)
     after[:, :20] = 0
-    view = _view.View(EDITOR)
+    view = _view.View(EDITOR_INFO)
     view.comparison(before, after, [[(1, 2, 30, 20)], []])
     first, second = view.answer((after,), kind="comparison")["ui"][_view.KEY]
     assert first["boxes"] == [[1.0, 2.0, 30.0, 20.0]] and second["boxes"] == []
-    assert np.array_equal(np.asarray(opened(temp, first["alpha"])), tensors.to_8bit(after[0, ..., 3]))
-    colours = np.asarray(opened(temp, first["after"])).astype(float)
-    # What does not show has the colours of before, so that the edge is not darkened.
-    assert np.abs(colours[:16] - tensors.to_8bit(before[0, :16])).mean() < 12
-    assert np.abs(colours[24:] - tensors.to_8bit(after[0, 24:, :, :3])).mean() < 12
+    assert np.array_equal(np.asarray(open_file(temp, first["alpha"])), tensors.to_8bit(after[0, ..., 3]))
+    colors = np.asarray(open_file(temp, first["after"])).astype(float)
+    # Transparent pixels have the colors of `before`, so that edges are not darkened.
+    assert np.abs(colors[:16] - tensors.to_8bit(before[0, :16])).mean() < 12
+    assert np.abs(colors[24:] - tensors.to_8bit(after[0, 24:, :, :3])).mean() < 12
 
 
-def test_several_cutouts_below_each_other_and_a_noisy_alpha(temp: Path) -> None:
-    view = _view.View(EDITOR)
+def test_comparison_of_stacked_cutouts_with_noisy_alpha(temp: Path) -> None:
+    view = _view.View(EDITOR_INFO)
     view.comparison(random(1, 600, 900, 3), random(1, 1800, 900, 4))
     (entry,) = view.answer(())["ui"][_view.KEY]
     files = [temp / entry[name]["subfolder"] / entry[name]["filename"] for name in ("picture", "after", "alpha")]
     assert sum(file.stat().st_size for file in files) < MEGABYTE
-    assert opened(temp, entry["after"]).size == opened(temp, entry["alpha"]).size == (512, 1024)
+    assert open_file(temp, entry["after"]).size == open_file(temp, entry["alpha"]).size == (512, 1024)
 
 
-def test_one_pixel_and_one_channel(temp: Path) -> None:
-    view = _view.View(EDITOR)
+def test_probabilities_of_one_pixel(temp: Path) -> None:
+    view = _view.View(EDITOR_INFO)
     view.probabilities(random(2, 1, 1, 1), random(1, 1, 1), 1.0)
     (entry,) = view.answer(())["ui"][_view.KEY]
-    assert opened(temp, entry["picture"]).size == (1, 1)
-    assert opened(temp, entry["probabilities"]).size == (1, 2)
+    assert open_file(temp, entry["picture"]).size == (1, 1)
+    assert open_file(temp, entry["probabilities"]).size == (1, 2)
 
 
-def test_of_a_film_the_first_pictures_are_shown(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_view_sends_only_first_images(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_view, "MAX_IMAGES", 3)
-    view = _view.View(EDITOR)
+    view = _view.View(EDITOR_INFO)
     assert view.max_images == 3 and _view.View(None).max_images == 0
     view.probabilities(random(5, 8, 8, 3), random(5, 8, 8), 1.0)
     assert len(view.answer(())["ui"][_view.KEY]) == 3
-    other = _view.View(EDITOR)
+    other = _view.View(EDITOR_INFO)
     other.comparison(random(5, 8, 8, 3), random(5, 8, 8, 3))
     assert len(other.answer(())["ui"][_view.KEY]) == 3
     files = [path.name for path in (temp / _view.SUBFOLDER).iterdir()]
     assert {name.split("-")[1] for name in files} == {"0000", "0001", "0002"}
 
 
-def make_all_of(view: _view.View, image: torch.Tensor) -> None:
+def make_all_images(view: _view.View, image: torch.Tensor) -> None:
     """Call every method that makes images."""
     view.probabilities(image, image[..., 0], 1.0)
     view.comparison(image, image)
@@ -195,7 +199,7 @@ def make_all_of(view: _view.View, image: torch.Tensor) -> None:
 
 
 @pytest.mark.parametrize("is_folder_a_file", [True, False])
-def test_an_unwritable_folder_fails_the_view_and_not_the_run(
+def test_view_survives_unwritable_folder(
     temp: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_folder_a_file: bool
 ) -> None:
     def read_only(*_: object) -> None:
@@ -205,23 +209,23 @@ def test_an_unwritable_folder_fails_the_view_and_not_the_run(
         (temp / _view.SUBFOLDER).write_text("a file where the folder should be")
     else:
         monkeypatch.setattr(Path, "write_bytes", read_only)
-    view = _view.View(EDITOR)
-    make_all_of(view, random(3, 8, 8, 3))
+    view = _view.View(EDITOR_INFO)
+    make_all_images(view, random(3, 8, 8, 3))
     assert view.answer((1, 2)) == (1, 2)
     assert caplog.text.count("Could not update the preview") == 1
 
 
-def test_a_temp_folder_that_was_deleted_is_made_again(temp: Path) -> None:
+def test_view_recreates_temp_folder(temp: Path) -> None:
     temp.rmdir()
-    view = _view.View(EDITOR)
-    make_all_of(view, random(1, 8, 8, 3))
+    view = _view.View(EDITOR_INFO)
+    make_all_images(view, random(1, 8, 8, 3))
     assert isinstance(view.answer((random(1),)), dict)
 
 
 @pytest.mark.parametrize(
     "error", [MemoryError(), torch.cuda.OutOfMemoryError("full"), ValueError("bad"), OSError("no")]
 )
-def test_an_error_in_making_images_fails_the_view_and_not_the_run(
+def test_view_survives_errors_in_images(
     temp: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: Exception
 ) -> None:
     calls = []
@@ -234,8 +238,8 @@ def test_an_error_in_making_images_fails_the_view_and_not_the_run(
 
     small = _view._shrink
     monkeypatch.setattr(_view, "_shrink", fail_at_the_second)
-    view = _view.View(EDITOR)
-    make_all_of(view, random(3, 8, 8, 3))
+    view = _view.View(EDITOR_INFO)
+    make_all_images(view, random(3, 8, 8, 3))
     assert view.answer((1, 2)) == (1, 2)
     assert caplog.text.count("Could not update the preview") == 1
     assert (str(error) or type(error).__name__) in caplog.text
@@ -243,8 +247,8 @@ def test_an_error_in_making_images_fails_the_view_and_not_the_run(
 
 
 @pytest.mark.parametrize("base", [Exception, BaseException])
-def test_an_interrupt_in_making_images_is_raised(temp: Path, monkeypatch: pytest.MonkeyPatch, base: type) -> None:
-    """On old hosts it is an `Exception`."""
+def test_view_propagates_interrupts(temp: Path, monkeypatch: pytest.MonkeyPatch, base: type) -> None:
+    """It is an `Exception` on old hosts."""
     interrupt = type("InterruptProcessingException", (base,), {})
 
     def stop(*_: object) -> None:
@@ -253,7 +257,7 @@ def test_an_interrupt_in_making_images_is_raised(temp: Path, monkeypatch: pytest
     monkeypatch.setattr(_view.host, "is_interrupt", lambda error: isinstance(error, interrupt))
     monkeypatch.setattr(_view, "_shrink", stop)
     with pytest.raises(interrupt):
-        _view.View(EDITOR).comparison(random(1, 8, 8, 3), random(1, 8, 8, 3))
+        _view.View(EDITOR_INFO).comparison(random(1, 8, 8, 3), random(1, 8, 8, 3))
 
 
 # Lifetime of the files
@@ -272,7 +276,7 @@ class Runs:
         named = []
         for _ in range(calls):
             view = _view.View({"workflow": {"nodes": [], "id": workflow}})
-            make_all_of(view, random(2, 8, 8, 3))
+            make_all_images(view, random(2, 8, 8, 3))
             if answers:
                 sent = view.answer((random(1),))
                 named.append({file["filename"] for entry in sent["ui"][_view.KEY] for file in _files_of(entry)})
@@ -295,7 +299,7 @@ def runs(temp: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
     return Runs(temp, monkeypatch)
 
 
-def test_100_runs_leave_as_many_files_as_one(runs: Runs) -> None:
+def test_files_do_not_accumulate_over_runs(runs: Runs) -> None:
     runs.run()
     count = len(runs.names())
     for _ in range(99):
@@ -305,8 +309,8 @@ def test_100_runs_leave_as_many_files_as_one(runs: Runs) -> None:
     assert len([name for name in runs.names() if "working" in name]) == 1
 
 
-def test_files_stay_while_comfyui_may_send_them_again(runs: Runs) -> None:
-    """As with --cache-lru: returning to earlier settings does not run the node."""
+def test_files_stay_while_result_is_cached(runs: Runs) -> None:
+    """With --cache-lru, returning to earlier settings does not run the node."""
     (first,) = runs.run(cached=True)
     (second,) = runs.run(cached=True)
     assert first | second <= runs.names()
@@ -315,12 +319,12 @@ def test_files_stay_while_comfyui_may_send_them_again(runs: Runs) -> None:
 
 
 def test_files_of_the_last_run_stay_without_a_cache(runs: Runs) -> None:
-    """As with --cache-none: the page fetches them, also after a reload."""
+    """With --cache-none, the page still fetches them, also after a reload."""
     (named,) = runs.run()
     assert named <= runs.names()
 
 
-def test_a_node_called_for_each_entry_of_a_list_keeps_all_files(runs: Runs) -> None:
+def test_files_of_all_calls_of_a_run_stay(runs: Runs) -> None:
     runs.run()
     named = runs.run(calls=3)
     assert set().union(*named) <= runs.names()
@@ -328,27 +332,27 @@ def test_a_node_called_for_each_entry_of_a_list_keeps_all_files(runs: Runs) -> N
     assert not set().union(*named) & runs.names() and last <= runs.names()
 
 
-def test_nodes_of_the_same_id_in_two_workflows_keep_their_own_files(runs: Runs) -> None:
-    kept = [runs.run(node, workflow)[0] for node in ("5", "2:5") for workflow in ("abc", "def", "")]
-    assert set().union(*kept) <= runs.names()
+def test_files_belong_to_node_and_workflow(runs: Runs) -> None:
+    names = [runs.run(node, workflow)[0] for node in ("5", "2:5") for workflow in ("abc", "def", "")]
+    assert set().union(*names) <= runs.names()
 
 
-def test_a_failed_run_keeps_the_files_of_the_last_one(runs: Runs) -> None:
+def test_files_stay_after_failed_runs(runs: Runs) -> None:
     (named,) = runs.run()
     count = len(runs.names())
     for _ in range(5):
         runs.run(answers=False)
         assert named <= runs.names()
-    assert len(runs.names()) < 3 * count, "files of failed runs pile up"
+    assert len(runs.names()) < 3 * count, "files of failed runs accumulate"
     runs.run()
     assert len(runs.names()) == count
 
 
-def test_a_result_that_is_the_nodes_input_does_not_keep_the_files_of_all_runs(runs: Runs) -> None:
+def test_files_are_deleted_if_result_is_the_input(runs: Runs) -> None:
     image = random(1, 8, 8, 3)
     for number in range(3):
         runs.monkeypatch.setattr(_view.host, "executing", lambda number=number: (f"run {number}", "5"))
-        view = _view.View(EDITOR)
+        view = _view.View(EDITOR_INFO)
         view.comparison(image, image)
         result = view.answer((image,))["result"]
         assert torch.equal(result[0], image)
@@ -356,40 +360,38 @@ def test_a_result_that_is_the_nodes_input_does_not_keep_the_files_of_all_runs(ru
     assert len(runs.names()) == 2
 
 
-def test_files_stay_if_the_host_does_not_say_which_node_runs(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = set()
+def test_files_stay_without_execution_context(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = set()
     for _ in range(2):
         monkeypatch.setattr(_view.host, "executing", lambda: None)
-        view = _view.View(EDITOR)
+        view = _view.View(EDITOR_INFO)
         view.comparison(random(1, 8, 8, 3), random(1, 8, 8, 3))
         view.answer((random(1),))
-        kept |= runs.names()
-    assert kept == runs.names()
+        names |= runs.names()
+    assert names == runs.names()
 
 
-def test_work_in_progress_is_told_at_once(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = []
-    monkeypatch.setattr(_view.host, "send_to_editor", lambda *event: told.append(event))
-    view = _view.View(EDITOR)
+def test_on_region_sends_immediately(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = []
+    monkeypatch.setattr(_view.host, "send_to_editor", lambda *event: events.append(event))
+    view = _view.View(EDITOR_INFO)
     boxes = [(0, 0, 8, 6), (8, 6, 16, 12)]
     view.on_region("3:5", random(12, 16, 3), boxes, 0)
     view.on_region("3:5", random(12, 16, 3), boxes, 1)
     _view.View(None).on_region("3", random(12, 16, 3), boxes, 0)
-    (event, first), (_, second) = told
+    (event, first), (_, second) = events
     assert event == "maskwright.regions" and first["node"] == "3:5" and first["size"] == [16, 12]
     assert first["boxes"] == [list(box) for box in boxes] and first["count"] == 2
     assert second == {"node": "3:5", "current": 1}, "the boxes are sent once"
-    assert opened(temp, first["picture"]).size == (16, 12)
+    assert open_file(temp, first["picture"]).size == (16, 12)
 
 
-def test_working_of_many_regions_sends_the_first_boxes_and_their_number(
-    temp: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_on_region_limits_boxes(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sent = []
     monkeypatch.setattr(_view.host, "send_to_editor", lambda _, message: sent.append(message))
     monkeypatch.setattr(_view, "MAX_BOXES", 3)
     boxes = [(0, 0, 1, 1)] * 5
-    view = _view.View(EDITOR)
+    view = _view.View(EDITOR_INFO)
     view.on_region("3", random(12, 16, 3), boxes, 4)
     view.comparison(random(1, 12, 16, 3), random(1, 12, 16, 3), [boxes])
     (entry,) = view.answer(())["ui"][_view.KEY]
@@ -413,18 +415,18 @@ def test_begin_names_node_and_phase(phases: list[dict]) -> None:
     assert phases == [{"event": _view.PHASE_EVENT, "workflow": "abc", "node": "3:5", "phase": "edges"}]
 
 
-def test_begin_without_an_editor_sends_nothing(phases: list[dict], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_begin_without_editor_sends_nothing(phases: list[dict], monkeypatch: pytest.MonkeyPatch) -> None:
     _view.View(None).begin("edges")
     monkeypatch.setattr(_view.host, "executing", lambda: None)
-    _view.View(EDITOR).begin("edges")
+    _view.View(EDITOR_INFO).begin("edges")
     assert phases == []
 
 
-def test_begin_of_a_long_batch_sends_few_messages(phases: list[dict], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_begin_limits_messages_of_long_batches(phases: list[dict], monkeypatch: pytest.MonkeyPatch) -> None:
     """Two phases per image of 50 ms, for 100 seconds."""
     now = [0.0]
     monkeypatch.setattr(_view.time, "monotonic", lambda: now[0])
-    view = _view.View(EDITOR)
+    view = _view.View(EDITOR_INFO)
     for _ in range(2000):
         for phase in ("subject", "edges"):
             view.begin(phase)
@@ -433,23 +435,21 @@ def test_begin_of_a_long_batch_sends_few_messages(phases: list[dict], monkeypatc
     assert 300 < len(phases) <= 400
 
 
-def test_a_workflow_id_of_two_megabytes_is_not_sent(phases: list[dict]) -> None:
+def test_huge_workflow_id_is_not_sent(phases: list[dict]) -> None:
     view = _view.View({"workflow": {"nodes": [], "id": "x" * 2_000_000}})
     view.begin("edges")
-    make_all_of(view, random(1, 8, 8, 3))
+    make_all_images(view, random(1, 8, 8, 3))
     assert len(str(view.answer((random(1),))["ui"])) < 1000
     assert all("workflow" not in message for message in phases) and len(phases) == 2
 
 
-def test_the_nodes_report_their_phases(pair: tuple, phases: list[dict]) -> None:
-    CLIPSeg().segment_image(random(1, 20, 30, 3), "cat", clipseg_model=pair, extra_pnginfo=EDITOR)
+def test_clipseg_reports_phases(pair: tuple, phases: list[dict]) -> None:
+    CLIPSeg().segment_image(random(1, 20, 30, 3), "cat", clipseg_model=pair, extra_pnginfo=EDITOR_INFO)
     assert [message["phase"] for message in phases] == ["loading", "work"]
 
 
-def test_download_progress_reports_the_download_once_it_is_allowed(
-    phases: list[dict], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _view.View(EDITOR).download_progress(7).step(7)
+def test_download_progress_reports_phase_once_allowed(phases: list[dict], monkeypatch: pytest.MonkeyPatch) -> None:
+    _view.View(EDITOR_INFO).download_progress(7).step(7)
     assert [message["phase"] for message in phases] == ["download"]
 
     def refuse(total: int) -> None:
@@ -457,5 +457,5 @@ def test_download_progress_reports_the_download_once_it_is_allowed(
 
     monkeypatch.setattr(_view.host, "download_progress", refuse)
     with pytest.raises(ModelError):
-        _view.View(EDITOR).download_progress(7)
+        _view.View(EDITOR_INFO).download_progress(7)
     assert len(phases) == 1

@@ -1,4 +1,4 @@
-"""The view's arithmetic in JavaScript, in Node's own test runner, against arrays that core/ computes here."""
+"""The previews' JavaScript, run by Node's test runner on arrays computed by core/."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TESTS = sorted((ROOT / "tests" / "js").glob("*.test.mjs"))
 SIZES = [(1, 1), (1, 7), (23, 17), (352, 352)]  # width, height
 
 
-def why_not() -> str:
+def skip_reason() -> str:
     node = shutil.which("node")
     if node is None:
         return "Node.js is not installed"
@@ -32,13 +32,13 @@ def why_not() -> str:
 
 
 def blobs(width: int, height: int, seed: int, empty: bool = False) -> torch.Tensor:
-    """Probabilities ``[1,h,w]`` as a model gives them: a few soft regions on nearly nothing."""
+    """Probabilities ``[1,h,w]`` like a model's: a few soft regions on a dark background."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.rand(1, height, width, generator=generator)
     smooth = masks.gaussian_blur(noise, max(width, height) / 16)
     spread = (smooth - smooth.mean()) / smooth.std().clamp(min=1e-6) if smooth.numel() > 1 else noise * 4 - 2
-    found = (spread * 3 - 2).sigmoid()
-    return found * 0.1 if empty else found
+    probabilities = (spread * 3 - 2).sigmoid()
+    return probabilities * 0.1 if empty else probabilities
 
 
 def arithmetic_cases() -> list[tuple[dict, dict[str, torch.Tensor | np.ndarray]]]:
@@ -50,12 +50,12 @@ def arithmetic_cases() -> list[tuple[dict, dict[str, torch.Tensor | np.ndarray]]
     for seed, (width, height) in enumerate(SIZES):
         for sigma, level, grow in ((0.0, 0.0, 0), (0.7, 0.3, 1), (3.0, 0.3, 4), (15.0, 0.85, 30)):
             values = blobs(width, height, seed)
-            kept = masks.threshold(values, level)
+            thresholded = masks.threshold(values, level)
             arrays = {
                 "input": values,
-                "thresholded": kept,
+                "thresholded": thresholded,
                 "blurred": masks.gaussian_blur(values, sigma),
-                "thresholdedAndBlurred": masks.gaussian_blur(kept, sigma),
+                "thresholdedAndBlurred": masks.gaussian_blur(thresholded, sigma),
                 "dilated": morphology.dilate(values, 2 * grow + 1),
             }
             add("steps", arrays, width=width, height=height, level=level, sigma=sigma, grow=grow)
@@ -72,11 +72,11 @@ def arithmetic_cases() -> list[tuple[dict, dict[str, torch.Tensor | np.ndarray]]
         )
     ):
         values = blobs(*size, number, empty)
-        got = select(values, Selection(*settings), scale)
+        selection = select(values, Selection(*settings), scale)
         arrays = {
             "input": values,
-            "selected": got,
-            "levels": (previews.map_to_greys(got) * 255).round().to(torch.uint8),
+            "selected": selection,
+            "levels": (previews.map_to_greys(selection) * 255).round().to(torch.uint8),
         }
         names = dict(zip(("blur", "threshold", "dilation_factor"), settings))
         add("selection", arrays, settings=names, scale=scale, width=size[0], height=size[1])
@@ -106,7 +106,7 @@ def arithmetic_cases() -> list[tuple[dict, dict[str, torch.Tensor | np.ndarray]]
     return cases
 
 
-def write(folder: Path) -> None:
+def write_cases(folder: Path) -> None:
     listed = []
     for facts, arrays in arithmetic_cases():
         kinds = {}
@@ -118,10 +118,10 @@ def write(folder: Path) -> None:
     (folder / "cases.json").write_text(json.dumps(listed), encoding="utf-8")
 
 
-@pytest.mark.skipif(bool(why_not()), reason=why_not())
+@pytest.mark.skipif(bool(skip_reason()), reason=skip_reason())
 @pytest.mark.parametrize("file", TESTS, ids=lambda path: path.stem)
-def test_the_browser_computes_what_the_nodes_compute(file: Path, tmp_path: Path) -> None:
-    write(tmp_path)
+def test_javascript_matches_core(file: Path, tmp_path: Path) -> None:
+    write_cases(tmp_path)
     done = subprocess.run(
         [shutil.which("node"), "--test", str(file)],
         env={**os.environ, "MASKWRIGHT_ARRAYS": str(tmp_path)},
@@ -132,19 +132,19 @@ def test_the_browser_computes_what_the_nodes_compute(file: Path, tmp_path: Path)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_page_s_code_asks_the_editor_only_by_its_public_names() -> None:
-    """Two imports from outside; no prototype is changed, and nothing is left on `window`."""
+def test_javascript_uses_only_public_editor_api() -> None:
+    """Only two external imports, no changed prototypes, and no globals."""
     folder = ROOT / "web" / "js"
-    assert [file.name for file in folder.glob("*.js")] == ["maskwright.js"], "the editor loads every .js by itself"
+    assert [file.name for file in folder.glob("*.js")] == ["maskwright.js"], "the editor loads every .js file"
     outside = set()
     for file in sorted(folder.iterdir()):
         code = re.sub(r"//.*|/\*[\s\S]*?\*/", "", file.read_text(encoding="utf-8"))
         outside |= {name for name in re.findall(r'(?:from|import)\s*\(?"([^"]+)"', code) if not name.startswith("./")}
-        found = re.findall(r"\bwindow\b\s*[.\[]|\bglobalThis\b|\bself\.|\.prototype\b|__proto__|comfyAPI", code)
-        assert found == [], file.name
+        matches = re.findall(r"\bwindow\b\s*[.\[]|\bglobalThis\b|\bself\.|\.prototype\b|__proto__|comfyAPI", code)
+        assert matches == [], file.name
     assert outside == {"../../../scripts/api.js", "../../../scripts/app.js"}
 
 
-def test_both_sides_agree_on_the_longest_id_of_a_workflow() -> None:
+def test_javascript_and_python_agree_on_longest_workflow_id() -> None:
     code = (ROOT / "web" / "js" / "graph.mjs").read_text("utf-8")
     assert re.search(r"LONGEST_ID = (\d+);", code)[1] == str(_view.LONGEST_ID)

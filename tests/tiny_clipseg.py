@@ -1,23 +1,23 @@
-"""A tiny CLIPSeg with random weights, in memory and in the on-disk format of the real one. For tests only.
+"""A tiny CLIPSeg with random weights, in memory and in the file format of the published one. For tests only.
 
-Same architecture, file names and special tokens as the published model, but a few thousand parameters, so that it is
-made, written and run in milliseconds. What it selects means nothing.
+It has the architecture, file names and special tokens of the published model but only a few thousand parameters, so
+creating, saving and running it takes milliseconds. Its selections are meaningless.
 
-    processor, model = tiny_clipseg.make(tmp_path)          # as the loader of CLIPSEG_MODEL gives them
-    folder = tiny_clipseg.write(tmp_path / "my model")      # a folder that `from_pretrained` reads
+    processor, model = tiny_clipseg.make(tmp_path)          # as from the loader of CLIPSEG_MODEL
+    folder = tiny_clipseg.write(tmp_path / "my model")      # a folder for `from_pretrained`
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import clip_tokenizer as tokenizer
 import torch
-from demo_models import tokenizer
 
 PATCH = 8
-IMAGE_SIZE = 64  # side of the square that the image processor makes; the real one's is 352
+IMAGE_SIZE = 64  # side of the image processor's square output; 352 in the published model
 VISION_LAYERS = 4
-EXTRACT_LAYERS = (0, 1, 2)  # hidden state 3 is the last one read, so the fourth vision layer is never needed
+EXTRACT_LAYERS = (0, 1, 2)  # hidden state 3 is the last one read, so the fourth vision layer is not needed
 MAX_TOKENS = 77  # as CLIP
 WORDS = ("red", "blue", "green", "circle", "square", "sky", "cat", "dog", "face", "hair")  # one token each
 FILES = (
@@ -32,7 +32,7 @@ FILES = (
 
 
 def config(vision_layers: int = VISION_LAYERS, extract_layers: tuple[int, ...] = EXTRACT_LAYERS):
-    """A `CLIPSegConfig` of the published model's kind (complex transposed convolution, FiLM at layer 0)."""
+    """A `CLIPSegConfig` like the published model's (complex transposed convolution, FiLM at layer 0)."""
     from transformers import CLIPSegConfig
 
     vocabulary = len(_vocabulary()[0])
@@ -53,7 +53,7 @@ def config(vision_layers: int = VISION_LAYERS, extract_layers: tuple[int, ...] =
             "intermediate_size": 48,
             "num_hidden_layers": vision_layers,
             "num_attention_heads": 2,
-            # The published model's positions were trained at 224 and are stretched to 352; here 32 to 64.
+            # The published model's positions were trained at 224 and are interpolated to 352; here 32 to 64.
             "image_size": IMAGE_SIZE // 2,
             "patch_size": PATCH,
         },
@@ -68,28 +68,28 @@ def config(vision_layers: int = VISION_LAYERS, extract_layers: tuple[int, ...] =
 
 
 def model(seed: int = 0, **config_options):
-    """A `CLIPSegForImageSegmentation` with random weights, the same for the same seed, in eval mode."""
+    """A `CLIPSegForImageSegmentation` with random weights, reproducible by seed, in eval mode."""
     from transformers import CLIPSegForImageSegmentation
 
-    made = CLIPSegForImageSegmentation(config(**config_options)).eval().requires_grad_(False)
-    # Drawn here, not by transformers, whose start values differ from version to version, and are so small that every
-    # pixel's logit is about the same: these give probabilities on both sides of any threshold.
+    result = CLIPSegForImageSegmentation(config(**config_options)).eval().requires_grad_(False)
+    # The initial values of transformers differ between versions, and are so small that all logits are nearly equal.
+    # These values give probabilities on both sides of any threshold.
     generator = torch.Generator().manual_seed(seed)
-    for name, parameter in sorted(made.named_parameters()):
+    for name, parameter in sorted(result.named_parameters()):
         noise = torch.randn(parameter.shape, generator=generator)
         if parameter.ndim > 1:
             parameter.copy_(noise * 1.5 / parameter[0].numel() ** 0.5)
         else:
             parameter.copy_(0.3 * noise + ("norm" in name and name.endswith("weight")))
-    return made
+    return result
 
 
 def write(folder: Path, seed: int = 0, **config_options) -> Path:
-    """Write the files of a model repository into ``folder`` (made if missing) and return it."""
+    """Write the files of a model repository to ``folder``, create it if missing, and return it."""
     folder.mkdir(parents=True, exist_ok=True)
     model(seed, **config_options).save_pretrained(folder, safe_serialization=True)
-    for unneeded in set(folder.iterdir()) - {folder / name for name in FILES}:
-        unneeded.unlink()  # generation_config.json, which the published repository does not have
+    for extra in set(folder.iterdir()) - {folder / name for name in FILES}:
+        extra.unlink()  # generation_config.json, which the published repository does not have
 
     tokenizer.write(folder, *_vocabulary())
     tokenizer.write_json(
@@ -110,7 +110,7 @@ def write(folder: Path, seed: int = 0, **config_options) -> Path:
 
 
 def make(folder: Path, seed: int = 0, **config_options):
-    """A pair ``(processor, model)`` read back by plain transformers from files written into ``folder``."""
+    """Write the files to ``folder`` and load them with plain transformers as ``(processor, model)``."""
     from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor
 
     write(folder, seed, **config_options)
@@ -120,17 +120,17 @@ def make(folder: Path, seed: int = 0, **config_options):
 
 
 def _vocabulary() -> tuple[dict[str, int], list[str]]:
-    """The words put together from their front, one after the other: what is random hangs on the tokens' numbers."""
+    """Tokens and merges, which build each word from its start. The random weights depend on the order of the tokens."""
     letters = sorted(tokenizer.byte_symbols())
     tokens = [*letters, *(letter + "</w>" for letter in letters)]
     merges: list[str] = []
     for word in WORDS:
         parts = [*word[:-1], word[-1] + "</w>"]
         while len(parts) > 1:
-            pair, joined = f"{parts[0]} {parts[1]}", parts[0] + parts[1]
+            pair, merged = f"{parts[0]} {parts[1]}", parts[0] + parts[1]
             if pair not in merges:
                 merges.append(pair)
-                tokens.append(joined)
-            parts = [joined, *parts[2:]]
+                tokens.append(merged)
+            parts = [merged, *parts[2:]]
     tokens += [tokenizer.START, tokenizer.END]
     return {token: number for number, token in enumerate(dict.fromkeys(tokens))}, merges

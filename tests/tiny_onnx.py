@@ -1,4 +1,4 @@
-"""Tiny ONNX models with the interface of u2net and its relatives: a picture in, maps out, one 1 x 1 convolution."""
+"""Tiny ONNX models with the interface of u2net: a single 1 x 1 convolution from an image to maps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 RED = ((1.0, 0.0, 0.0),)
-"""Weights of a model whose map is the red channel of what it is shown."""
+"""Weights of a model whose map is the red channel of its input."""
 
 
 def write(
@@ -21,11 +21,10 @@ def write(
     """Write a model and return its path.
 
     Args:
-        side: It takes pictures of ``side`` x ``side``, of height and width if these are two, of any size if it is a
-            name.
-        weights: For each map the weights of the channels it is made of.
-        bias: For each map what is added to it.
-        half: Whether it takes and gives half precision.
+        side: Input size: ``side`` x ``side``, or (height, width), or any size if it is a name.
+        weights: Weights of the input channels, for each map.
+        bias: Bias of each map.
+        half: Whether inputs and outputs are in half precision.
     """
     onnx = pytest.importorskip("onnx")
     from onnx import TensorProto, helper
@@ -43,7 +42,7 @@ def write(
             helper.make_tensor("bias", kind, [maps], list(bias or [0.0] * maps)),
         ],
     )
-    # As old as it may be, so that every ONNX Runtime reads it.
+    # The oldest possible versions, so that every ONNX Runtime can load it.
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=6)
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, str(path))

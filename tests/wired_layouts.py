@@ -1,4 +1,4 @@
-"""Prompts and editor files in which each earlier node is wired up and run by the bundled models."""
+"""Prompts and editor files that run each of the original nodes with the bundled models."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from maskwright.models import background_store
 from maskwright.models.clipseg_store import DEMO
 from saved_layouts import LAYOUTS
 
-# Those that the built-in engine can run, too.
+# Nodes that the built-in engine can also run.
 RUNNABLE = [each for each in LAYOUTS if not getattr(NODE_CLASS_MAPPINGS[each[0]], "NEEDS_COMFYUI", False)]
-RUNNABLE.append(("CombineSegMasks", [], ()))  # it has no widgets
-# The node and input that show an output of each type; numbers are not shown.
-SHOWN = {"IMAGE": ("PreviewImage", "images"), "MASK": ("MaskPreview", "mask")}
+RUNNABLE.append(("CombineSegMasks", [], ()))  # has no widgets
+# Node and input that preview each output type; numbers have none.
+PREVIEWS = {"IMAGE": ("PreviewImage", "images"), "MASK": ("MaskPreview", "mask")}
 
 
 def wired(node: str, values: list, names: tuple[str, ...], photo: str) -> dict:
-    """A prompt in which the node has what it takes, and all that it gives is shown."""
+    """A prompt with the node, sources for its inputs, and previews of its outputs."""
     groups = NODE_CLASS_MAPPINGS[node].INPUT_TYPES()
     sources = {"IMAGE": ["1", 0], "MASK": ["2", 0], "CLIPSEG_MODEL": ["3", 0]}
-    wanted = {**groups["required"], **{k: v for k, v in groups.get("optional", {}).items() if k not in names}}
-    links = {k: sources[v[0]] for k, v in wanted.items() if isinstance(v[0], str) and v[0] in sources}
+    inputs = {**groups["required"], **{k: v for k, v in groups.get("optional", {}).items() if k not in names}}
+    links = {k: sources[v[0]] for k, v in inputs.items() if isinstance(v[0], str) and v[0] in sources}
     widgets = dict(zip(names, values))
     if "model" in widgets:
         widgets["model"] = background_store.DEMO if node == "ImageSegmentation" else DEMO
@@ -34,14 +34,14 @@ def wired(node: str, values: list, names: tuple[str, ...], photo: str) -> dict:
             used = {"image": ["1", 0], "text": "red star", "clipseg_model": ["7", slot]}
             prompt["20"] = {"class_type": "CLIPSeg Masking", "inputs": used}
             prompt["21"] = {"class_type": "MaskPreview", "inputs": {"mask": ["20", 0]}}
-        elif kind in SHOWN:
-            shown = SHOWN[kind]
-            prompt[f"3{slot}"] = {"class_type": shown[0], "inputs": {shown[1]: ["7", slot]}}
+        elif kind in PREVIEWS:
+            preview = PREVIEWS[kind]
+            prompt[f"3{slot}"] = {"class_type": preview[0], "inputs": {preview[1]: ["7", slot]}}
     return prompt
 
 
 def as_editor(prompt: dict, info: dict) -> dict:
-    """The same as a file of the editor: values by position, links by slot."""
+    """The prompt as an editor file: values by position, links by slot."""
     nodes, links = {}, []
     for key, node in prompt.items():
         schema = info[node["class_type"]]

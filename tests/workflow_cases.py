@@ -1,4 +1,4 @@
-"""What the tests of `tools/` share: the workflow files among the fixtures, and prompts made of a few nodes."""
+"""Workflow fixtures and small prompts for the tests of ``tools/``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 WORKFLOWS = Path(__file__).parent / "fixtures" / "workflows"
-EDITOR_FILES = WORKFLOWS.parent / "editor_files"  # as users saved them, reduced to what was misread
+EDITOR_FILES = WORKFLOWS.parent / "editor_files"  # saved by users, reduced to the parts that were misread
 TOOLS = Path(__file__).parent.parent / "tools"
 
 
@@ -20,12 +20,12 @@ def editor_file(name: str) -> dict:
 
 
 def saved(out: str) -> list[Path]:
-    """The files that a run named on stdout, which holds nothing else."""
+    """The files listed on stdout, which contains nothing else."""
     return [Path(line) for line in out.splitlines()]
 
 
 def loaders(*names: object) -> dict:
-    """A prompt with a LoadImage for each file name, ids 1, 2, ..., each shown."""
+    """A prompt with a LoadImage for each file name, ids 1, 2, ..., each with a preview."""
     prompt = {}
     for number, name in enumerate(names, 1):
         prompt[str(number)] = {"class_type": "LoadImage", "inputs": {"image": name}}
@@ -33,8 +33,8 @@ def loaders(*names: object) -> dict:
     return prompt
 
 
-class Borrowed:
-    """A server that somebody else starts and stops."""
+class SharedServer:
+    """A running server: entering and leaving do nothing."""
 
     def __init__(self, server: Any) -> None:
         self._server = server

@@ -61,13 +61,14 @@ def main() -> int:
             save(node_picture(editor, name), HELP / f"{name}.jpg")
         open_and_run(editor, masking_workflow(), "CLIPSegMasking")
         save(node_picture(editor, "CLIPSegMasking"), HELP / "CLIPSegMasking.jpg")
-        for example, type_name in (("text_to_mask", "CLIPSeg"), ("remove_background", "ImageSegmentation")):
-            workflow = json.loads((EXAMPLES / f"{example}.json").read_text(encoding="utf-8"))
-            editor.reload()  # without the tabs of before
-            open_and_run(editor, workflow, type_name, example)
-            page.wait_for_timeout(6000)  # until the note of the finished job has gone
-            shown = {"x": 270, "y": 40, "width": 1350, "height": 880}
-            save(page.screenshot(clip=shown), README / f"editor_{example}.jpg")
+        workflow = json.loads((EXAMPLES / "text_to_mask.json").read_text(encoding="utf-8"))
+        editor.reload()  # without the tabs of before
+        open_and_run(editor, workflow, "CLIPSeg", "text_to_mask")
+        page.wait_for_timeout(6000)  # until the note of the finished job has gone
+        editor.call("app.canvas.ds.offset[1] += 70 / app.canvas.ds.scale; app.canvas.setDirty(true, true)")
+        editor.frames()
+        shown = {"x": 270, "y": 125, "width": 1190, "height": 850}  # below the editor's own buttons
+        save(page.screenshot(clip=shown), README / "editor_text_to_mask.jpg")
         save(side_by_side(mode_pictures(editor)), README / "editor_modes.jpg")
         browser.close()
     return 0

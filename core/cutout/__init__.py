@@ -1,1 +1,1 @@
-"""From a mask to a cutout with soft, clean edges."""
+"""Background removal: from masks to cutouts with soft, clean edges."""

@@ -1,4 +1,4 @@
-"""Solve on a smaller image, and carry the result back to the full size."""
+"""Alpha matting on a smaller image, upsampled to the full size."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _DOWNSCALED_UNKNOWNS = 1 << 19
 
 
 def bounding_slices(selected: np.ndarray, margin: int) -> _Slices:
-    """The rows and columns around what is selected, ``margin`` pixels more on each side where the picture has them."""
+    """The rows and columns around the selected pixels, with a margin of ``margin`` pixels inside the image."""
     rows, columns = np.flatnonzero(selected.any(axis=1)), np.flatnonzero(selected.any(axis=0))
     return (
         slice(max(0, rows[0] - margin), rows[-1] + margin + 1),
@@ -34,52 +34,52 @@ def bounding_slices(selected: np.ndarray, margin: int) -> _Slices:
     )
 
 
-def solve_downscaled(colours: np.ndarray, sure: np.ndarray, unknown: np.ndarray, work: StageProgress) -> np.ndarray:
-    """As `closed_form.solve`, but solved on a smaller image.
+def solve_downscaled(colors: np.ndarray, trimap: np.ndarray, unknown: np.ndarray, stage: StageProgress) -> np.ndarray:
+    """Like `closed_form.solve`, but on a smaller image.
 
-    Closed-form matting models alpha as a linear function of color in every small window; the guided filter carries
-    that function to the full size (He and Sun, *Fast Guided Filter*, 2015).
+    Closed-form matting models alpha as a linear function of color in every small window. The guided filter upsamples
+    the coefficients of that function (He and Sun, *Fast Guided Filter*, 2015).
     """
-    height, width = sure.shape
-    share = math.sqrt(_DOWNSCALED_UNKNOWNS / np.count_nonzero(unknown))
+    height, width = trimap.shape
+    scale = math.sqrt(_DOWNSCALED_UNKNOWNS / np.count_nonzero(unknown))
     while True:
-        size = (max(3, int(height * share)), max(3, int(width * share)))
-        small_sure = np.full(size, 0.5, np.float32)
-        for value in (0, 1):  # known where most of the pixels that fall together are, and somewhere at least
-            known = torch.from_numpy((sure == value).astype(np.float32)[None])  # [H,W] -> [1,H,W]
-            part = tensors.resize_mask(known, *size, mode="area")[0].numpy()
-            small_sure[part >= min(0.5, part.max())] = value
-        small_unknown = small_sure == 0.5
+        size = (max(3, int(height * scale)), max(3, int(width * scale)))
+        small_trimap = np.full(size, 0.5, np.float32)
+        for value in (0, 1):  # known if most of the averaged pixels are, and at least one pixel of each value
+            known = torch.from_numpy((trimap == value).astype(np.float32)[None])  # [H,W] -> [1,H,W]
+            fraction = tensors.resize_mask(known, *size, mode="area")[0].numpy()
+            small_trimap[fraction >= min(0.5, fraction.max())] = value
+        small_unknown = small_trimap == 0.5
         if np.count_nonzero(small_unknown) <= _DOWNSCALED_UNKNOWNS:
             break
-        share *= 0.95
-    logger.info("Alpha matting of %d x %d pixels is solved at %d x %d.", width, height, size[1], size[0])
-    image = torch.from_numpy(colours).unsqueeze(0)  # [H,W,3] -> [1,H,W,3]
+        scale *= 0.95
+    logger.info("Alpha matting of %d x %d pixels runs at %d x %d.", width, height, size[1], size[0])
+    image = torch.from_numpy(colors).unsqueeze(0)  # [H,W,3] -> [1,H,W,3]
     small = tensors.resize_image(image, *size, mode="area")
-    small_alpha = small_sure
-    small_alpha[small_unknown] = closed_form.solve(small[0].numpy(), small_sure, small_unknown, work)
-    lines = _colour_lines(tensors.image_to_bchw(small), torch.from_numpy(small_alpha)[None, None])
-    pixels, channels = np.flatnonzero(unknown), colours.reshape(-1, 3)
+    small_alpha = small_trimap
+    small_alpha[small_unknown] = closed_form.solve(small[0].numpy(), small_trimap, small_unknown, stage)
+    lines = _fit_color_lines(tensors.image_to_bchw(small), torch.from_numpy(small_alpha)[None, None])
+    pixels, flat_colors = np.flatnonzero(unknown), colors.reshape(-1, 3)
     result = np.empty(len(pixels))
-    for part, at in sample_at(lines, pixels, unknown.shape):
-        line = at.numpy()
-        result[part] = (line[:3] * channels[pixels[part]].T).sum(axis=0) + line[3]
+    for chunk, samples in sample_at(lines, pixels, unknown.shape):
+        line = samples.numpy()
+        result[chunk] = (line[:3] * flat_colors[pixels[chunk]].T).sum(axis=0) + line[3]
     return result.clip(0, 1)
 
 
-def _colour_lines(image: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
-    """For every pixel of ``[1,3,h,w]`` the a (3) and b (1) of ``alpha = a . colour + b`` around it: ``[1,4,h,w]``."""
+def _fit_color_lines(image: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
+    """Fit ``alpha = a . color + b`` around every pixel of ``[1,3,h,w]``: a (3) and b (1) as ``[1,4,h,w]``."""
     height, width = alpha.shape[-2:]
     lines = torch.empty(1, 4, height, width)
-    rows = max(1, (1 << 20) // width)  # in strips, since the arithmetic takes 200 bytes a pixel
+    rows = max(1, (1 << 20) // width)  # in strips: the fit takes 200 bytes per pixel
     for top in range(0, height, rows):
-        start, stop = max(0, top - 2), min(height, top + rows + 2)  # two means of radius 1 look two rows further
-        strip = _colour_lines_of_strip(image[:, :, start:stop].double(), alpha[:, :, start:stop].double())
+        start, stop = max(0, top - 2), min(height, top + rows + 2)  # two means of radius 1 need two more rows
+        strip = _fit_strip(image[:, :, start:stop].double(), alpha[:, :, start:stop].double())
         lines[:, :, top : top + rows] = strip[:, :, top - start : top - start + rows]
     return lines
 
 
-def _colour_lines_of_strip(image: torch.Tensor, alpha: torch.Tensor, epsilon: float = 1e-5) -> torch.Tensor:
+def _fit_strip(image: torch.Tensor, alpha: torch.Tensor, epsilon: float = 1e-5) -> torch.Tensor:
     def mean(values: torch.Tensor) -> torch.Tensor:
         return F.avg_pool2d(values, 3, stride=1, padding=1, count_include_pad=False)
 
@@ -97,11 +97,15 @@ def _colour_lines_of_strip(image: torch.Tensor, alpha: torch.Tensor, epsilon: fl
 def sample_at(
     values: torch.Tensor, pixels: np.ndarray, shape: tuple[int, int], chunk: int = 1 << 20
 ) -> Iterator[tuple[slice, torch.Tensor]]:
-    """``values [1,C,h,w]`` bilinearly at the full-size ``pixels`` (raster indices in ``shape``), as ``[C,n]`` each."""
+    """Sample ``values`` ``[1,C,h,w]`` bilinearly at ``pixels``, raster indices in the full ``shape``.
+
+    Yields:
+        Slices of ``pixels``, and their samples ``[C,n]``.
+    """
     height, width = shape
     for start in range(0, len(pixels), chunk):
-        part = slice(start, start + chunk)
-        y, x = np.divmod(pixels[part], width)
+        entries = slice(start, start + chunk)
+        y, x = np.divmod(pixels[entries], width)
         grid = torch.from_numpy(np.stack(((2 * x + 1) / width - 1, (2 * y + 1) / height - 1), axis=-1)).to(values)
-        at = F.grid_sample(values, grid[None, None], mode="bilinear", padding_mode="border", align_corners=False)
-        yield part, at[0, :, 0]  # [1,C,1,n] -> [C,n]
+        samples = F.grid_sample(values, grid[None, None], mode="bilinear", padding_mode="border", align_corners=False)
+        yield entries, samples[0, :, 0]  # [1,C,1,n] -> [C,n]

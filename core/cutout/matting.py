@@ -1,18 +1,18 @@
-"""Alpha matting and cutouts: a picture and a mask become a picture with soft, clean edges.
+"""Alpha matting and cutouts: refines the edges of a mask, and applies it to the image as transparency.
 
-A mask from a segmentation network is sure about most of a picture and unsure along the edges. The *trimap* says so: 1
-is foreground, 0 background, 0.5 unknown. *Alpha matting* finds, for every unknown pixel, how much of it is foreground
-(alpha), and what colour that foreground has once the background's share is taken out.
+A mask from a segmentation network is reliable except along edges. A *trimap* marks every pixel as foreground (1),
+background (0) or unknown (0.5). *Alpha matting* estimates, for every unknown pixel, which fraction of it is foreground
+(alpha), and the color of that foreground without the background.
 
 - Alpha: closed-form matting (Levin, Lischinski and Weiss, *A Closed-Form Solution to Natural Image Matting*, 2008).
-- Foreground colours: multi-level estimation (Germer et al., *Fast Multi-Level Foreground Estimation*, 2020).
+- Foreground colors: multi-level estimation (Germer et al., *Fast Multi-Level Foreground Estimation*, 2020).
 
-The results are those of ``rembg.remove(alpha_matting=True)``, which builds the equations of the whole picture to solve
-the few of the unknown pixels. Here only those few are built. Where they are so many that memory would run out, alpha
-is solved on a smaller image and carried back by the guided filter. In grey images, whose colours are collinear,
-rembg loses accuracy; where the two differ, these results are closer to the exact solution.
+The results match ``rembg.remove(alpha_matting=True)``. rembg builds the equations of the whole image; this code builds
+only those of the unknown pixels. If they would exhaust the memory, alpha is solved on a smaller image and upsampled by
+the guided filter. In gray images, whose colors are collinear, rembg is inaccurate; this code is close to the exact
+solution.
 
-Pictures are single ones here, ``[H,W,C]`` and ``[H,W]``, since each has its own equations. The work is done on the CPU.
+Each image has its own equations, so images are single here, ``[H,W,C]`` and ``[H,W]``. All work runs on the CPU.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .trimap import MattingSettings, explain_unsolvable, make_trimap
 
 logger = logging.getLogger(__name__)
 
-STEPS = 100  # of a `Progress`, for one image
+STEPS = 100  # progress steps per image
 
 
 def matte(
@@ -43,50 +43,50 @@ def matte(
     settings: MattingSettings | None = None,
     progress: Progress | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Alpha and foreground colours of a picture, by closed-form matting along the edges of a mask.
+    """Compute alpha and foreground colors of an image by closed-form matting along the edges of a mask.
 
     Args:
-        image: ``[H,W,C]``, RGB in 0..1; a fourth channel is not looked at.
+        image: ``[H,W,C]``, RGB in 0..1; a fourth channel is ignored.
         mask: ``[H,W]`` in 0..1.
-        settings: How the trimap is made.
-        progress: Gets `STEPS` steps in all. Steps of 0 check whether to go on.
+        settings: How to derive the trimap from the mask.
+        progress: Advances by `STEPS` steps in total. Steps of 0 check for an interrupt.
 
     Returns:
-        Alpha ``[H,W]`` and foreground ``[H,W,3]``, both in 0..1, on the image's device. Where the trimap gives
-        nothing to solve (no sure foreground, or no sure background), they are the mask and the image's colours, and
-        the log says why.
+        Alpha ``[H,W]`` and foreground ``[H,W,3]``, both in 0..1, on the image's device. If the trimap has no definite
+        foreground or no definite background, they are the mask and the image's colors, with a warning in the log.
 
     Raises:
-        InputError: The mask is not of the image's size.
+        InputError: The mask and the image differ in size.
         DependencyError: pymatting or scipy is missing or does not work.
     """
     settings = settings or MattingSettings()
-    work = StageProgress(progress or NoProgress(), STEPS)
+    stage = StageProgress(progress or NoProgress(), STEPS)
     if image.ndim != 3 or mask.shape != image.shape[:2]:
         raise InputError(
-            f"mask is {list(mask.shape)} and image is {list(image.shape)}",
-            "Give a mask [height, width] of the size of the image [height, width, channels]",
+            f"mask has shape {list(mask.shape)} and image has shape {list(image.shape)}",
+            "Use a mask [height, width] with the size of the image [height, width, channels]",
         )
     device = image.device
-    colours = tensors.drop_alpha(image).detach().to("cpu", torch.float32)
+    colors = tensors.drop_alpha(image).detach().to("cpu", torch.float32)
     mask = mask.detach().to("cpu", torch.float32)
-    sure = make_trimap(mask, settings.foreground_threshold, settings.background_threshold, settings.erode_size).numpy()
+    thresholds = settings.foreground_threshold, settings.background_threshold
+    trimap = make_trimap(mask, *thresholds, settings.erode_size).numpy()
 
-    reason = explain_unsolvable(sure, settings)
+    reason = explain_unsolvable(trimap, settings)
     if reason:
-        logger.warning("Alpha matting was skipped and the plain mask is used: %s.", reason)
-        work.advance_to(1)
-        return mask.to(device, copy=True), colours.to(device, copy=True)
-    unknown = sure == 0.5
-    if not unknown.any():  # a mask with hard edges, every pixel of which is sure
-        work.advance_to(1)
-        return torch.from_numpy(sure).to(device), colours.to(device, copy=True)
+        logger.warning("Alpha matting was skipped, and the mask is used as it is: %s.", reason)
+        stage.advance_to(1)
+        return mask.to(device, copy=True), colors.to(device, copy=True)
+    unknown = trimap == 0.5
+    if not unknown.any():  # a mask with hard edges
+        stage.advance_to(1)
+        return torch.from_numpy(trimap).to(device), colors.to(device, copy=True)
 
-    work.advance_to(0)
-    alpha = _alpha(colours.numpy(), sure, unknown, work)
-    work.advance_to(closed_form.AFTER_ALPHA)
-    foreground = estimate_foreground(colours.numpy(), alpha, unknown)
-    work.advance_to(1)
+    stage.advance_to(0)
+    alpha = _solve_alpha(colors.numpy(), trimap, unknown, stage)
+    stage.advance_to(closed_form.AFTER_ALPHA)
+    foreground = estimate_foreground(colors.numpy(), alpha, unknown)
+    stage.advance_to(1)
     return torch.from_numpy(alpha).to(device), torch.from_numpy(foreground).to(device)
 
 
@@ -96,34 +96,35 @@ def compose_cutout(
     foreground: torch.Tensor | None = None,
     out: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """A picture with alpha, in straight colours: not multiplied by alpha, so no dark halo on a new background.
+    """Combine an image and alpha to RGBA with straight alpha: without premultiplication, and so without a dark fringe.
 
     Args:
         image: ``[...,H,W,C]``, RGB in 0..1; a fourth channel is dropped.
         alpha: ``[...,H,W]`` in 0..1.
-        foreground: ``[...,H,W,3]``, colours to use in place of the image's.
-        out: ``[...,H,W,4]``, float32, where to write the result; a new tensor if None.
+        foreground: ``[...,H,W,3]``, colors that replace the image's.
+        out: ``[...,H,W,4]``, float32, receives the result; None allocates a new tensor.
 
     Returns:
         ``[...,H,W,4]``; all four channels are 0 where alpha is 0.
     """
-    colours = tensors.drop_alpha(image if foreground is None else foreground).float()
-    alpha = alpha.to(colours)
+    colors = tensors.drop_alpha(image if foreground is None else foreground).float()
+    alpha = alpha.to(colors)
     if out is None:
-        out = colours.new_empty((*colours.shape[:-1], 4))
-    # A product in place takes a fifth of the time of a choice and a join.
-    torch.mul(colours, (alpha > 0).to(colours).unsqueeze(-1), out=out[..., :3])
+        out = colors.new_empty((*colors.shape[:-1], 4))
+    # Five times as fast as torch.where and torch.cat.
+    torch.mul(colors, (alpha > 0).to(colors).unsqueeze(-1), out=out[..., :3])
     out[..., 3] = alpha
     return out
 
 
 def post_process(mask: torch.Tensor) -> torch.Tensor:
-    """Clean a mask and make it hard, as rembg (2.0.75 and later) does with ``post_process_mask``.
+    """Clean up a mask and make it binary, like ``post_process_mask`` of rembg 2.0.75 and later.
 
-    Opening by a cross of 3 x 3 removes specks, a Gaussian of sigma 2 rounds the edges, levels of 127 and more become 1.
+    Opening by a 3 x 3 cross removes specks, a Gaussian of sigma 2 smooths the edges, and 8-bit values of at least 127
+    become 1.
 
     Args:
-        mask: ``[B,H,W]`` in 0..1, rounded down to 8-bit levels.
+        mask: ``[B,H,W]`` in 0..1; rounded down to 8 bits.
 
     Returns:
         ``[B,H,W]`` of 0 and 1.
@@ -134,16 +135,14 @@ def post_process(mask: torch.Tensor) -> torch.Tensor:
     gaussian_filter = import_scipy("ndimage").gaussian_filter
     levels = torch.from_numpy(tensors.to_8bit(mask)).float()
     opened = morphology.dilate(morphology.erode(levels, 3, "cross"), 3, "cross")
-    hard = [gaussian_filter(each.numpy().astype(np.float64), sigma=2) >= 127 for each in opened]
-    return torch.from_numpy(np.stack(hard).astype(np.float32)).to(mask.device)
+    binary = [gaussian_filter(each.numpy().astype(np.float64), sigma=2) >= 127 for each in opened]
+    return torch.from_numpy(np.stack(binary).astype(np.float32)).to(mask.device)
 
 
-def _alpha(colours: np.ndarray, sure: np.ndarray, unknown: np.ndarray, work: StageProgress) -> np.ndarray:
-    """Alpha ``[H,W]``, float32, from colours ``[H,W,3]`` and a trimap: solved where unknown, the trimap elsewhere."""
-    part = bounding_slices(unknown, closed_form.REACH)
-    alpha = sure.copy()
-    if np.count_nonzero(unknown) <= MAX_UNKNOWNS:
-        alpha[unknown] = closed_form.solve(colours[part], sure[part], unknown[part], work)
-    else:
-        alpha[unknown] = solve_downscaled(colours[part], sure[part], unknown[part], work)
+def _solve_alpha(colors: np.ndarray, trimap: np.ndarray, unknown: np.ndarray, stage: StageProgress) -> np.ndarray:
+    """Alpha ``[H,W]``, float32, from colors ``[H,W,3]`` and a trimap: solved for unknown pixels, else the trimap."""
+    crop = bounding_slices(unknown, closed_form.REACH)
+    alpha = trimap.copy()
+    solve = closed_form.solve if np.count_nonzero(unknown) <= MAX_UNKNOWNS else solve_downscaled
+    alpha[unknown] = solve(colors[crop], trimap[crop], unknown[crop], stage)
     return alpha

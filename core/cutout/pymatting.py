@@ -1,4 +1,4 @@
-"""The import of pymatting."""
+"""Imports pymatting."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..packages import import_package
 def import_pymatting(name: str) -> ModuleType:
     """Import a module of pymatting, or numba, which pymatting requires.
 
-    pymatting compiles machine code during its import, which takes up to a minute the first time and a second later.
+    The import compiles machine code. It takes up to a minute the first time, and a second later.
 
     Raises:
         DependencyError: The package is missing or does not work.

@@ -1,7 +1,6 @@
-"""Background removal: images and a source of masks become cutouts, one image at a time.
+"""Background removal, one image at a time.
 
-A batch of any length needs the memory of its result and of the work on one image, and gives the results of its images
-one by one.
+Besides the results of the batch, this needs the memory for a single image.
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ from ..memory import STANDALONE_HOST
 from . import matting
 from .trimap import MattingSettings
 
-# The phases of the work on one image.
+# The phases of one image.
 SUBJECT = "subject"
 EDGES = "edges"
 
-_SUBJECT_STEPS = 24  # finding the subject usually takes less than a quarter of the time of alpha matting
+_SUBJECT_STEPS = 24  # in most cases, finding the subject takes less than a quarter of the time of alpha matting
 
 
 def remove_background(
@@ -30,22 +29,22 @@ def remove_background(
     settings: MattingSettings | None = None,
     post_process: bool = False,
     host: Host = STANDALONE_HOST,
-    begin: Callable[[str], None] = lambda phase: None,
+    on_phase: Callable[[str], None] = lambda phase: None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cut out of every image what ``source`` selects.
+    """Cut the subject out of every image.
 
-    An alpha channel of the images multiplies the new alpha, so existing transparency is kept.
+    The images' own alpha multiplies the new alpha, so existing transparency is kept.
 
     Args:
         images: ``[B,H,W,3 or 4]``.
-        source: Gives n masks per image (see `MaskSource`).
-        settings: For alpha matting along the edges of the masks; None: the masks are used as alpha.
-        post_process: Clean the masks and make them hard, before any matting.
-        begin: Called with the phase that begins, `SUBJECT` or `EDGES`, for every image.
+        source: Finds n masks per image (see `MaskSource`).
+        settings: Settings of alpha matting; None uses the masks as alpha.
+        post_process: Clean up the masks and make them binary, before alpha matting.
+        on_phase: Called at the start of each phase, `SUBJECT` and `EDGES`, of every image.
 
     Returns:
-        Cutouts ``[B,n*H,W,4]`` in straight colors, those of one image stacked vertically, and their alpha as masks
-        ``[B*n,H,W]``, those of one image in a row; both on the images' device.
+        Cutouts ``[B,n*H,W,4]`` with straight alpha, the n of one image stacked vertically; and their alpha as masks
+        ``[B*n,H,W]``, the n of one image in succession. Both are on the images' device.
     """
     batch, height, width, channels = images.shape
     n = source.masks_per_image
@@ -54,7 +53,7 @@ def remove_background(
 
     def work(entries: slice) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
         image = images[entries.start]
-        begin(SUBJECT)
+        on_phase(SUBJECT)
         masks = source.predict_masks(image)
         if post_process:
             masks = matting.post_process(masks)
@@ -62,15 +61,15 @@ def remove_background(
         if settings is None:
             return [(mask, None) for mask in masks]
         progress.step(_SUBJECT_STEPS)
-        begin(EDGES)
+        on_phase(EDGES)
         return [matting.matte(image, mask, settings, progress) for mask in masks]
 
     cutouts = tensors.empty((batch, n, height, width, 4), images.device)
     alphas = tensors.empty((batch, n, height, width), images.device)
     for entries, layers in run_in_chunks(batch, 1, work, host, progress):
         image = images[entries.start]
-        for part, (alpha, foreground) in enumerate(layers):
+        for i, (alpha, foreground) in enumerate(layers):
             alpha = alpha * image[..., 3] if channels == 4 else alpha
-            matting.compose_cutout(image, alpha, foreground, out=cutouts[entries.start, part])
-            alphas[entries.start, part] = alpha
+            matting.compose_cutout(image, alpha, foreground, out=cutouts[entries.start, i])
+            alphas[entries.start, i] = alpha
     return cutouts.view(batch, n * height, width, 4), alphas.view(batch * n, height, width)

@@ -131,19 +131,19 @@ def _run(
 
     refiner = Refiner(images, backend, hooks, settings, len(tasks))
     queue, limit = TaskQueue(tasks), refiner.largest_batch()
-    blended = {}
+    results = {}
     while batch := queue.take(limit):
         version = batch[0].version
         on_region(images[version], boxes[version], batch[0].number)
         crops, limit = refiner.run(batch, limit)
         for task, crop in zip(batch, crops):
             image = images[task.version : task.version + 1]
-            blended[task] = _blend_in(image, task, crop, settings.feather)
+            results[task] = _blend_in(image, task, crop, settings.feather)
             changed = hooks.post_paste(image, *ranges[task.version])
             if changed is not image:
                 image[..., : changed.shape[-1]].copy_(changed)
         del crops, crop  # before the next batch needs the memory
-    return _collect(images, tasks, blended, boxes, settings.batch_size)
+    return _collect(images, tasks, results, boxes, settings.batch_size)
 
 
 def _value_range(image: torch.Tensor) -> tuple[float, float]:
@@ -165,14 +165,14 @@ def _blend_in(
 def _collect(
     images: torch.Tensor,
     tasks: Sequence[Task],
-    blended: dict[Task, tuple[torch.Tensor, torch.Tensor]],
+    results: dict[Task, tuple[torch.Tensor, torch.Tensor]],
     boxes: list[list[Box]],
     versions: int,
 ) -> DetailerResult:
     """The result, from each task's crop and mask; each image has ``versions`` versions."""
     by_image: list[list[tuple[torch.Tensor, torch.Tensor]]] = [[] for _ in range(len(images) // versions)]
     for task in tasks:
-        by_image[task.version // versions].append(blended[task])
+        by_image[task.version // versions].append(results[task])
     for pairs in by_image:
         if not pairs:  # an empty list would end the workflow
             pairs.append((images.new_zeros(1, 64, 64, 3), images.new_zeros(1, 64, 64)))

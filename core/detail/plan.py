@@ -82,17 +82,17 @@ def plan(
             if selected is None:
                 continue
             size = settings.guide_size, settings.guide_size_for, settings.max_size
-            sampled = fit_sampling_frame(region.bbox, region.crop_region, image, *size, multiple)
+            frame = fit_sampling_frame(region.bbox, region.crop_region, image, *size, multiple)
             ring = [color_ring(region, image)] if settings.color_match else []
             task = Task(
                 version=version,
                 number=number,
                 region=region,
-                frame=sampled,
+                frame=frame,
                 seed=(settings.seed + repeat + i) % SEEDS,
-                pipe=pipes.for_region(i, sampled.window),
-                refiner=refiner_pipes.for_region(i, sampled.window) if refiner_pipes else None,
-                reads=(sampled.window, *ring),
+                pipe=pipes.for_region(i, frame.window),
+                refiner=refiner_pipes.for_region(i, frame.window) if refiner_pipes else None,
+                reads=(frame.window, *ring),
                 writes=selected.expand(settings.feather, region.crop_region),
             )
             tasks.append(task)

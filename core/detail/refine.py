@@ -97,11 +97,11 @@ class Refiner:
 
     def _smaller_limit(self, error: Exception, batch: Sequence[Task]) -> int:
         """How many tasks to try together after ``batch`` has failed. Raises the error if trying again cannot help."""
-        count, sampled = len(batch), batch[0].frame
+        count, frame = len(batch), batch[0].frame
         if self._host.is_out_of_memory(error):
             if count == 1:
                 raise PackError(
-                    f"SamplerRun ran out of memory with a single crop of {sampled.width} x {sampled.height}",
+                    f"Sampling ran out of memory with a single crop of {frame.width} x {frame.height}",
                     "Lower max_size or guide_size, or free memory elsewhere",
                 ) from error
             _log.warning("Out of memory with %d regions at once; continuing with %d", count, count // 2)
@@ -109,12 +109,12 @@ class Refiner:
         if count == 1 or isinstance(error, PackError) or self._host.is_interrupt(error):
             raise error
         reason = f"{type(error).__name__}: {error}"
-        _log.warning("SamplerRun failed with %d regions at once (%s); continuing one at a time", count, reason)
+        _log.warning("Sampling failed with %d regions at once (%s); continuing one at a time", count, reason)
         return 1
 
     def _refine(self, tasks: Sequence[Task]) -> list[torch.Tensor]:
         """The refined crops of tasks that are sampled together."""
-        frames = [self._touched(task.frame) for task in tasks]
+        frames = [self._apply_size_hook(task.frame) for task in tasks]
         noise_masks = [self._noise_mask(task) for task in tasks] if self._settings.mask_mode else []
         pixels = _cat([blend.crop_out(self._image(task), each, self._device) for task, each in zip(tasks, frames)])
         pixels = self._hooks.post_upscale(pixels, noise_masks[0] if noise_masks else None)
@@ -132,12 +132,12 @@ class Refiner:
         """``[1,H,W,C]``, a view."""
         return self._images[task.version : task.version + 1]
 
-    def _touched(self, sampled: SamplingFrame) -> SamplingFrame:
-        """The frame with the size that a hook sets."""
-        size = self._hooks.touch_scaled_size(sampled.width, sampled.height)
-        if size == (sampled.width, sampled.height):
-            return sampled
-        return SamplingFrame(sampled.window, *(nearest_multiple(length, self._vae.multiple) for length in size))
+    def _apply_size_hook(self, frame: SamplingFrame) -> SamplingFrame:
+        """The frame, with the size that a hook sets."""
+        size = self._hooks.touch_scaled_size(frame.width, frame.height)
+        if size == (frame.width, frame.height):
+            return frame
+        return SamplingFrame(frame.window, *(nearest_multiple(length, self._vae.multiple) for length in size))
 
     def _noise_mask(self, task: Task) -> torch.Tensor:
         """``[1,y,x]`` in the window's own size; the host scales it to the latent's."""

@@ -1,4 +1,4 @@
-"""What to look for: prompts, what to leave out, and the working resolution."""
+"""The query of text to mask: prompts, negative prompts and the working resolution."""
 
 from __future__ import annotations
 
@@ -7,43 +7,42 @@ from dataclasses import dataclass
 from ..checks import check_whole_number
 from ..errors import InputError
 
-# The published model looks at pictures of this size, and resolutions are given as if every model did.
+# Input size of the published model. Resolutions refer to it, whatever the model.
 RESOLUTION = 352
 RESOLUTION_STEP = 32
 MAX_RESOLUTION = 2048
 
 
 def split_prompts(text: str | None, name: str = "text") -> list[str]:
-    """The prompts of a text, which ``|`` separates; a comma is part of a prompt.
+    """Split a text into prompts at ``|``; commas do not separate.
 
-    Empty parts are left out. A text with nothing in it, or None, is one empty prompt.
+    Empty parts are dropped. An empty text, or None, is one empty prompt.
 
     Raises:
-        InputError: Not a text.
+        InputError: ``text`` is not a valid string.
     """
     if text is None:
         return [""]
     if not isinstance(text, str):
-        raise InputError(f"{name} is of type {type(text).__name__}, not a text", "Write a text, or connect a STRING")
+        raise InputError(f"{name} is of type {type(text).__name__}, not a text", "Enter a text, or connect a STRING")
     try:
         text.encode("utf-8")
-    except UnicodeEncodeError as error:  # half of a pair of code units, which JSON can carry
+    except UnicodeEncodeError as error:  # a lone surrogate, which JSON allows
         raise InputError(
-            f"{name} holds {text[error.start]!r}, which is no character", "Write the text anew without it"
+            f"{name} contains {text[error.start]!r}, which is not a valid character", "Remove it from the text"
         ) from error
     return [part.strip() for part in text.split("|") if part.strip()] or [""]
 
 
 @dataclass(frozen=True)
 class Query:
-    """What is looked for.
+    """What to look for.
 
     Attributes:
-        text: Prompts, separated by ``|``: what any of them names is selected (the largest probability).
-        negative_text: Likewise; their probability is subtracted. Nothing is where the text is empty.
-        resolution: At how many pixels a side the model looks at the picture, a multiple of 32 from 352 to 2048, for
-            the published model, whose own size is 352. A model of another size looks at its own size times
-            resolution / 352.
+        text: Prompts separated by ``|``. The probability of a pixel is the largest over all prompts.
+        negative_text: Prompts whose probability is subtracted; empty for none.
+        resolution: Side of the square model input in pixels, a multiple of 32 from 352 to 2048, for the published model
+            with its native size of 352. Other models use their native size times resolution / 352.
     """
 
     text: str | None
@@ -57,7 +56,7 @@ class Query:
         if resolution % RESOLUTION_STEP:
             raise InputError(
                 f"resolution is {resolution}, which is not a multiple of {RESOLUTION_STEP}",
-                f"Give {round(resolution / RESOLUTION_STEP) * RESOLUTION_STEP}",
+                f"Use {round(resolution / RESOLUTION_STEP) * RESOLUTION_STEP}",
             )
 
     @property
@@ -70,5 +69,5 @@ class Query:
 
     @property
     def scale(self) -> float:
-        """How many times the model's own size the picture is looked at."""
+        """Input size relative to the model's native size."""
         return self.resolution / RESOLUTION

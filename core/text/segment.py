@@ -1,8 +1,8 @@
 """Text to mask, for a batch of images.
 
-The encoded image serves all prompts, so the cost hardly depends on their number. Above twice the model's own size, or
-when memory runs out below that, the image is processed in overlapping tiles whose logits are blended. Tiles keep fine
-detail, but the model sees nothing beyond a tile: large objects are found better at a lower resolution.
+All prompts share one encoded image, so their number hardly affects the cost. Above twice the model's native size, or
+if memory runs out, images are processed in overlapping tiles whose logits are blended. Tiles preserve fine detail, but
+the model sees only one tile at a time: lower resolutions are better for large objects.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ NORMALIZATIONS = ("stretch", "none")
 
 
 class Scores(NamedTuple):
-    """How likely each pixel is what the query names.
+    """How well each pixel matches the query.
 
     Attributes:
         masks: ``[B,H,W]``, on the image's device.
-        probabilities: ``[r,r]`` each, of the first images, at the model's resolution: what the masks are made of.
+        probabilities: For each of the first ``keep`` images ``[r,r]``, at the model's resolution.
     """
 
     masks: torch.Tensor
@@ -37,11 +37,11 @@ class Scores(NamedTuple):
 
 
 class Segments(NamedTuple):
-    """A soft selection of what the query names.
+    """A soft selection of what the query describes.
 
     Attributes:
-        masks: ``[B,H,W]``, on the image's device; zero where nothing is above the threshold.
-        heat_maps: ``[B,H,W,3]``: the images under the colors of the selection, or unchanged where nothing is selected.
+        masks: ``[B,H,W]``, on the image's device; 0 for images with nothing above the threshold.
+        heat_maps: ``[B,H,W,3]``, the images overlaid with the selection's colors; unchanged if nothing is selected.
         probabilities: As in `Scores`.
     """
 
@@ -58,12 +58,12 @@ def score(
     host: Host = STANDALONE_HOST,
     keep: int = 0,
 ) -> Scores:
-    """Score every pixel by how likely it is what the query names.
+    """Score how well each pixel matches the query.
 
     Args:
         image: ``[B,H,W,3 or 4]``; alpha is ignored.
-        normalization: ``stretch`` scales each mask as `stretch` does; ``none`` returns the probability itself.
-        keep: For how many images the probabilities are returned too.
+        normalization: ``stretch`` scales each mask (see `selection.stretch`); ``none`` returns raw probabilities.
+        keep: Number of images whose probabilities are also returned.
 
     Raises:
         InputError: ``normalization`` is unknown.
@@ -98,19 +98,19 @@ def segment(
     host: Host = STANDALONE_HOST,
     keep: int = 0,
 ) -> Segments:
-    """Select what the query names: `select` at the model's resolution, then resized to the image.
+    """Select what the query describes, at the model's resolution (see `selection.select`), and resize it to the image.
 
     Args:
         image: ``[B,H,W,3 or 4]``; alpha is ignored.
-        keep: For how many images the probabilities are returned too.
+        keep: Number of images whose probabilities are also returned.
     """
     progress = host.progress(len(image))
     inference = TiledInference(engine, query, progress)
 
     def work(entries: slice) -> tuple[torch.Tensor, ...]:
         probabilities = inference.predict(image[entries])
-        chosen = select(probabilities, selection or Selection(), query.scale)
-        return probabilities, *render_selection(image[entries].to(chosen.device), chosen)
+        selected = select(probabilities, selection or Selection(), query.scale)
+        return probabilities, *render_selection(image[entries].to(selected.device), selected)
 
     result = Segments(
         tensors.empty(image.shape[:3], image.device), tensors.empty((*image.shape[:3], 3), image.device), []

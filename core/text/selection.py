@@ -1,4 +1,4 @@
-"""From probabilities to masks: threshold, blur, stretch, dilate. The view computes the same in JavaScript."""
+"""From probabilities to masks: threshold, blur, stretch, dilate. The editor's preview mirrors this in JavaScript."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..checks import check_number, check_whole_number
 
 @dataclass(frozen=True)
 class Selection:
-    """How probabilities become a soft selection.
+    """How to turn probabilities into a soft selection.
 
     Attributes:
-        blur: Sigma of the Gaussian, 0 to 100, in pixels of the model's own size.
-        threshold: 0 to 1. Probabilities that are not above it count as 0.
-        dilation_factor: By how many pixels of the model's own size the selection grows to every side, 0 or more.
+        blur: Sigma of the Gaussian blur, 0 to 100, in pixels at the model's native size.
+        threshold: 0 to 1. Probabilities at or below it are dropped.
+        dilation_factor: How far to grow the selection in every direction, at least 0, in pixels at the native size.
     """
 
     blur: float = 3.0
@@ -31,11 +31,11 @@ class Selection:
 
 
 def stretch(probabilities: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Probabilities as masks whose brightest pixel is bright: (p - min) / max of each, cut to 8 bits and resized.
+    """Scale each mask by its extremes, (p - min) / max, and resize it with Pillow's bicubic filter in 8 bits.
 
     Args:
         probabilities: ``[B,h,w]``.
-        height, width: The size of the masks, which Pillow's bicubic filter in 8 bits brings them to.
+        height, width: The new size in pixels.
 
     Returns:
         ``[B,height,width]``.
@@ -46,26 +46,26 @@ def stretch(probabilities: torch.Tensor, height: int, width: int) -> torch.Tenso
 
 
 def select(probabilities: torch.Tensor, selection: Selection, scale: float = 1.0) -> torch.Tensor:
-    """Probabilities as a soft selection, in their own resolution: threshold, blur, stretch to 0..1, dilate.
+    """Turn probabilities into a soft selection at the same resolution: threshold, blur, stretch to 0..1, dilate.
 
     Args:
         probabilities: ``[B,h,w]``.
-        scale: How many times the model's own size ``probabilities`` have.
+        scale: Size of ``probabilities`` relative to the model's native size.
 
     Returns:
-        ``[B,h,w]``. All zero where nothing is above the threshold, and all one where everything is alike above it.
+        ``[B,h,w]``. All 0 for a mask with nothing above the threshold, and all 1 for one that is uniform above it.
     """
     mask = masks.gaussian_blur(masks.threshold(probabilities, selection.threshold), selection.blur * scale)
     low, high = mask.amin((1, 2), keepdim=True), mask.amax((1, 2), keepdim=True)
-    # A blur of equal values differs in the last bit from pixel to pixel, and that is nothing to be stretched.
-    alike = high - low <= 1e-5 * high
-    mask = torch.where(alike, (high > 0).to(mask.dtype), (mask - low) / torch.where(alike, 1, high - low))
+    # Blurring equal values adds rounding noise, which must not be stretched.
+    uniform = high - low <= 1e-5 * high
+    mask = torch.where(uniform, (high > 0).to(mask.dtype), (mask - low) / torch.where(uniform, 1, high - low))
     grow = min(round(selection.dilation_factor * scale), max(mask.shape[1:]))
     return morphology.dilate(mask, 2 * grow + 1)
 
 
 def render_selection(image: torch.Tensor, selection: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """A selection ``[B,h,w]`` as a mask ``[B,H,W]`` and a heat map ``[B,H,W,3]`` of the size of the pictures."""
+    """Render a selection ``[B,h,w]`` as a mask ``[B,H,W]`` and a heat map ``[B,H,W,3]``, at the size of the image."""
     height, width = image.shape[1:3]
     mask = tensors.resize_mask(previews.map_to_greys(selection), height, width, "bilinear", antialias=False)
     return mask, previews.draw_heat_map(image, selection)

@@ -1,4 +1,4 @@
-"""Tensors that a model made and may be asked for again. Bounded in bytes; nothing outlives its model."""
+"""A cache of tensors that models computed, bounded in bytes. Entries do not outlive their model."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ import torch
 
 
 class TensorCache:
-    """For each model, the tensors that were used last, as many as fit into ``limit`` bytes.
+    """For each model, the most recently used tensors, up to ``limit`` bytes. Thread-safe.
 
-    A row of a larger tensor counts as the row alone, but keeps the whole in memory. Any thread may ask.
+    Views are counted by their own size, although they keep their base alive.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._lock = threading.Lock()
-        self._of: weakref.WeakKeyDictionary[torch.nn.Module, OrderedDict[Hashable, torch.Tensor]]
-        self._of = weakref.WeakKeyDictionary()
+        self._by_model: weakref.WeakKeyDictionary[torch.nn.Module, OrderedDict[Hashable, torch.Tensor]]
+        self._by_model = weakref.WeakKeyDictionary()
 
     def get(self, model: torch.nn.Module, key: Hashable) -> torch.Tensor | None:
-        """What was kept under ``key``, None where nothing is."""
+        """The tensor cached under ``key``, or None."""
         with self._lock:
-            kept = self._of.get(model, {})
-            if key not in kept:
+            tensors = self._by_model.get(model, OrderedDict())
+            if key not in tensors:
                 return None
-            kept.move_to_end(key)
-            return kept[key]
+            tensors.move_to_end(key)
+            return tensors[key]
 
     def put(self, model: torch.nn.Module, key: Hashable, tensor: torch.Tensor) -> None:
-        """Keep ``tensor`` and drop those that were used longest ago, until they fit; itself, too, where it does not."""
+        """Cache ``tensor``, and evict the least recently used ones beyond the limit; ``tensor`` itself if too large."""
         with self._lock:
-            kept = self._of.setdefault(model, OrderedDict())
-            kept[key] = tensor
-            while sum(each.nbytes for each in kept.values()) > self._limit:
-                kept.popitem(last=False)
+            tensors = self._by_model.setdefault(model, OrderedDict())
+            tensors[key] = tensor
+            while sum(each.nbytes for each in tensors.values()) > self._limit:
+                tensors.popitem(last=False)
 
     def __len__(self) -> int:
-        """How many tensors are kept, of all models."""
+        """The number of cached tensors of all models."""
         with self._lock:
-            return sum(len(kept) for kept in self._of.values())
+            return sum(len(tensors) for tensors in self._by_model.values())

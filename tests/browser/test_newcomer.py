@@ -25,7 +25,7 @@ VIEW_SHOWN = (
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # pytest sorts tests by renderer: a module would start it twice
 def fresh() -> Iterator[comfyui.Server]:
     """ComfyUI with this pack alone, as after installing."""
     root = os.environ.get("COMFYUI_FRONTEND_ROOT")
@@ -33,7 +33,7 @@ def fresh() -> Iterator[comfyui.Server]:
         yield server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def page(fresh: comfyui.Server, browser: object, renderer: str) -> Iterator[Editor]:
     put_settings(
         fresh.url,

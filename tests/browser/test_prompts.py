@@ -33,7 +33,7 @@ from editor_graphs import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from workflow.read_workflow import Workflow
-from workflow.to_prompt import converted
+from workflow.to_prompt import convert
 from workflow_cases import EDITOR_FILES, WORKFLOWS
 from workflows import ONCE
 
@@ -86,7 +86,7 @@ def inputs_of(prompt: dict) -> dict:
 def compare(editor: Editor, info: dict, data: dict) -> None:
     theirs = editor.call(QUEUE, data)
     notes: list[str] = []
-    ours = converted(Workflow(Path("w.json"), data, is_editor=True), info, lambda kind: f"{kind}?", notes.append)
+    ours = convert(Workflow(Path("w.json"), data, is_editor=True), info, notes.append)
     assert inputs_of(ours) == inputs_of(theirs)
 
 
@@ -213,6 +213,6 @@ def test_converted_gives_what_the_editor_queues_for_nodes_of_every_kind(queues: 
         kinds,
     )
     workflow = Workflow(Path("w.json"), data, is_editor=True)
-    ours, theirs = inputs_of(converted(workflow, info, str, lambda text: None)), inputs_of(theirs)
+    ours, theirs = inputs_of(convert(workflow, info, lambda text: None)), inputs_of(theirs)
     assert len(ours) == len(kinds)
     assert {key: ours.get(key) for key in theirs} == theirs

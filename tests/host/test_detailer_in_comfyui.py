@@ -20,7 +20,7 @@ from PIL import Image
 from workflow.engine_interface import NodeFailed, WorkflowError
 from workflow.read_workflow import read_workflow
 from workflow.to_prompt import to_prompt
-from workflow_cases import Borrowed
+from workflow_cases import SharedServer
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -387,7 +387,7 @@ def test_the_example_runs_from_text_to_the_detailed_picture(
     nodes["CLIPSeg"]["widgets_values"][0] = "red star"
     (tmp_path / "example.json").write_text(json.dumps(saved), encoding="utf-8")
     shapes = ROOT / "example_workflows" / "assets" / "shapes.png"
-    monkeypatch.setattr(run_workflow, "Server", lambda *_, **__: Borrowed(server))
+    monkeypatch.setattr(run_workflow, "Server", lambda *_, **__: SharedServer(server))
     command = [str(tmp_path / "example.json"), "--engine", "comfyui", "--output", str(tmp_path / "out")]
     assert run_workflow.main([*command, "--input", str(shapes)]) == 0
     before = np.array(Image.open(shapes).convert("RGB")).astype(int)

@@ -14,7 +14,7 @@ import run_workflow
 from maskwright import NODE_CLASS_MAPPINGS
 from PIL import Image
 from workflow.engine_interface import NodeFailed, WorkflowError
-from workflow_cases import Borrowed
+from workflow_cases import SharedServer
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "example_workflows"
@@ -82,7 +82,7 @@ def test_both_engines_give_the_same_pixels_for_the_examples(
     written = {}
     for engine in ("comfyui", "builtin"):
         if engine == "comfyui":  # the one that is running already, not another
-            monkeypatch.setattr(run_workflow, "Server", lambda *_, **__: Borrowed(server))
+            monkeypatch.setattr(run_workflow, "Server", lambda *_, **__: SharedServer(server))
         arguments = ["--engine", engine, "--output", str(tmp_path / engine), "--input", *map(str, images)]
         assert run_workflow.main([str(workflow), *arguments]) == 0
         written[engine] = {path.name: np.array(Image.open(path)) for path in sorted((tmp_path / engine).iterdir())}
@@ -97,7 +97,7 @@ def test_a_model_that_is_not_there_is_named_with_its_address_and_folder(
     server: comfyui.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     """The tests' ComfyUI is told to stay off the network, and its models folder is empty."""
-    monkeypatch.setattr(run_workflow, "Server", lambda *_, **__: Borrowed(server))
+    monkeypatch.setattr(run_workflow, "Server", lambda *_, **__: SharedServer(server))
     (example,) = DOWNLOADS
     assert run_workflow.main([str(example), "--engine", "comfyui", "--output", str(tmp_path)]) == 1
     told = capsys.readouterr().err

@@ -71,4 +71,4 @@ def fake_comfyui(tmp_path: Path) -> Callable[[str], comfyui.ComfyUI]:
 def no_comfyui(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("COMFYUI_PATH", "COMFYUI_PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(comfyui.Path, "home", lambda: tmp_path / "home")
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")

@@ -11,36 +11,37 @@ from collections.abc import Callable
 from pathlib import Path
 
 import comfyui
+import find_comfyui
 import pytest
-from fake_comfyui import gone, posix_only, runs
+from fake_comfyui import is_port_closed, is_process_running, posix_only
 from workflow.engine_interface import BadWorkflow, NodeFailed, OutputFile
 from workflow_cases import TOOLS
 
 
-def test_server_runs_a_prompt_and_is_gone_after_the_block(fake_comfyui: Callable) -> None:
+def test_queue_runs_a_prompt_and_the_block_ends_the_server(fake_comfyui: Callable) -> None:
     with comfyui.Server(fake_comfyui("works"), cpu=True) as server:
         linked = server.base / "custom_nodes" / comfyui.LINK_NAME
         assert (linked / "__init__.py").is_file()
         result = server.queue({"4": {"class_type": "N", "inputs": {}}})
         assert result.files == [OutputFile("4", server.base / "output/s/a.png", "output", "s")]
-    assert gone(server.port)
+    assert is_port_closed(server.port)
     assert not server.base.exists()
     assert (comfyui.ROOT / "__init__.py").is_file()  # the link was removed, not what it points at
 
 
 @posix_only
-def test_server_and_its_children_are_gone_after_an_exception(fake_comfyui: Callable) -> None:
+def test_stop_ends_children_after_an_exception(fake_comfyui: Callable) -> None:
     with pytest.raises(ZeroDivisionError), comfyui.Server(fake_comfyui("works"), cpu=True) as server:
         child = int((server.base / "child").read_text())
-        assert runs(child)
+        assert is_process_running(child)
         raise ZeroDivisionError
-    assert gone(server.port)
-    assert not runs(server_child := child), server_child
+    assert is_port_closed(server.port)
+    assert not is_process_running(server_child := child), server_child
 
 
 @posix_only
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGKILL", 9)])
-def test_server_is_gone_when_its_parent_is_killed(fake_comfyui: Callable, tmp_path: Path, number: int) -> None:
+def test_server_ends_when_its_parent_is_killed(fake_comfyui: Callable, tmp_path: Path, number: int) -> None:
     place = fake_comfyui("works")
     script = (
         "import sys, time; sys.path.insert(0, sys.argv[1]); import comfyui, pathlib\n"
@@ -57,14 +58,16 @@ def test_server_is_gone_when_its_parent_is_killed(fake_comfyui: Callable, tmp_pa
         child = int((Path(base) / "child").read_text())
         parent.send_signal(number)
         parent.wait(20)
-    assert gone(int(port))
+    assert is_port_closed(int(port))
     until = time.monotonic() + 10
-    while (runs(int(pid)) or runs(child) or Path(base).exists()) and time.monotonic() < until:
+    while (
+        is_process_running(int(pid)) or is_process_running(child) or Path(base).exists()
+    ) and time.monotonic() < until:
         time.sleep(0.1)
-    assert (runs(int(pid)), runs(child), Path(base).exists()) == (False, False, False)
+    assert (is_process_running(int(pid)), is_process_running(child), Path(base).exists()) == (False, False, False)
 
 
-def test_server_that_dies_early_shows_the_end_of_its_log(fake_comfyui: Callable) -> None:
+def test_start_shows_the_log_of_a_server_that_dies(fake_comfyui: Callable) -> None:
     with pytest.raises(comfyui.ServerError) as caught:
         comfyui.Server(fake_comfyui("dies"), cpu=True).start()
     text = str(caught.value)
@@ -74,7 +77,7 @@ def test_server_that_dies_early_shows_the_end_of_its_log(fake_comfyui: Callable)
     assert "line 9\n" not in text
 
 
-def test_server_that_never_answers_runs_into_the_time_limit(fake_comfyui: Callable) -> None:
+def test_start_stops_waiting_at_the_time_limit(fake_comfyui: Callable) -> None:
     server = comfyui.Server(fake_comfyui("hangs"), cpu=True, time_limit=0.8)
     with pytest.raises(comfyui.ServerError, match="did not answer within 1 seconds"):
         server.start()
@@ -84,18 +87,20 @@ def test_server_that_never_answers_runs_into_the_time_limit(fake_comfyui: Callab
 @pytest.mark.parametrize(
     ("how", "error", "said"),
     [
-        ("refuses", BadWorkflow, "node 4 .N., widget n: 9 is too large; allowed: a whole number from 1"),
-        ("refuses a part", BadWorkflow, "widget n: 9 is too large"),
+        ("refuses", BadWorkflow, "node 4 .N.: Value 9 bigger than max of 3: n"),
+        ("refuses a part", BadWorkflow, "node 4 .N.: Value 9 bigger than max of 3: n"),
         ("node fails", NodeFailed, "node 4 .N. failed: ValueError: no"),
         ("dies in the run", comfyui.ServerError, "ComfyUI ended in the middle of the run"),
     ],
 )
-def test_what_the_server_reports_becomes_a_sentence(fake_comfyui: Callable, how: str, error: type, said: str) -> None:
+def test_queue_turns_errors_of_the_server_into_sentences(
+    fake_comfyui: Callable, how: str, error: type, said: str
+) -> None:
     with comfyui.Server(fake_comfyui(how), cpu=True) as server, pytest.raises(error, match=said):
         server.queue({"4": {"class_type": "N", "inputs": {"n": 9}}})
 
 
-def test_models_folder_is_handed_to_comfyui_with_places_for_downloads(tmp_path: Path) -> None:
+def test_write_model_paths_adds_folders_for_downloads(tmp_path: Path) -> None:
     (tmp_path / "models" / "checkpoints").mkdir(parents=True)
     found = comfyui.ComfyUI(tmp_path, Path(sys.executable), "", "")
     server = comfyui.Server(found, models=tmp_path / "models")
@@ -115,10 +120,8 @@ def make_comfyui(folder: Path) -> Path:
     return folder
 
 
-def test_comfyui_is_looked_for_in_the_named_places_in_order(
-    no_comfyui: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(comfyui, "_python_problem", lambda python: "")
+def test_find_comfyui_searches_in_order(no_comfyui: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(find_comfyui, "_find_problem", lambda python: "")
     pack = tmp_path / "other" / "custom_nodes" / "maskwright"
     none = comfyui.find_comfyui(pack)
     assert not none.usable
@@ -136,17 +139,15 @@ def test_comfyui_is_looked_for_in_the_named_places_in_order(
     assert "not a ComfyUI folder" in comfyui.find_comfyui(pack).why
 
 
-def test_comfyui_that_no_python_can_run_says_what_is_missing(
+def test_find_comfyui_says_what_a_python_lacks(
     no_comfyui: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COMFYUI_PATH", str(make_comfyui(tmp_path / "ComfyUI")))
-    monkeypatch.setattr(comfyui, "NEEDED_MODULES", ("json", "surely_not_there"))
+    monkeypatch.setattr(find_comfyui, "NEEDED_MODULES", ("json", "surely_not_there"))
     found = comfyui.find_comfyui()
     assert not found.usable
     assert "ComfyUI 1.2.3 is in" in found.why
     assert "lacks surely_not_there" in found.why
-    assert "or set COMFYUI_PYTHON" in found.why
+    assert "let COMFYUI_PYTHON name another Python" in found.why
     monkeypatch.setenv("COMFYUI_PYTHON", str(tmp_path / "python"))
-    found = comfyui.find_comfyui()
-    assert f"but COMFYUI_PYTHON cannot run it: {tmp_path / 'python'} does not run" in found.why
-    assert "set COMFYUI_PYTHON" not in found.why
+    assert f"no Python can run it: {tmp_path / 'python'} does not run" in comfyui.find_comfyui().why

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 import run_workflow
-from fake_comfyui import posix_only, runs
+from fake_comfyui import is_process_running, posix_only
 from workflow_cases import TOOLS, load
 
 
-def test_engine_auto_says_why_it_took_the_built_in_one(no_comfyui: None, run: Callable, photo: Path) -> None:
+def test_main_says_why_it_uses_the_builtin_engine(no_comfyui: None, run: Callable, photo: Path) -> None:
     code, out, err = run(load("edges_api.json"), "--input", photo, engine="auto")
     assert code == run_workflow.OK
     assert err.startswith("engine: built-in; no ComfyUI found: COMFYUI_PATH is not set, and there is none in ")
@@ -36,24 +36,24 @@ def test_engine_auto_says_why_it_took_the_built_in_one(no_comfyui: None, run: Ca
         (["--input", "a.png", "--engine", "builtin", "w.png"], Path("w.png")),
     ],
 )
-def test_workflow_may_stand_anywhere_and_be_left_out(arguments: list[str], expected: Path) -> None:
+def test_read_arguments_takes_the_workflow_anywhere_or_none(arguments: list[str], expected: Path) -> None:
     assert run_workflow._read_arguments(arguments).workflow == expected
     assert run_workflow.EXAMPLE.is_file()
 
 
-def test_workflow_that_input_would_swallow_is_an_error(capsys: pytest.CaptureFixture) -> None:
+def test_read_arguments_refuses_a_workflow_after_input(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit):
         run_workflow.main(["--input", "a.png", "w.json"])
     assert "write WORKFLOW before --input" in capsys.readouterr().err
 
 
-def test_script_runs_from_any_folder_and_prints_no_traceback(tmp_path: Path) -> None:
+def test_script_runs_from_any_folder(tmp_path: Path) -> None:
     (tmp_path / "w.json").write_text("{", encoding="utf-8")
     done = subprocess.run(
         [sys.executable, str(TOOLS / "run_workflow.py"), "w.json"], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == run_workflow.WRONG
-    assert done.stderr.startswith("error: w.json is cut short")
+    assert done.stderr.startswith("error: w.json is not JSON, or is cut short")
 
 
 # Runs the script with the stand-in for ComfyUI, by this Python, which need not have what the real one needs.
@@ -61,8 +61,8 @@ IN_FAKE_COMFYUI = """
 import runpy, sys
 tools, sys.argv = sys.argv[1], sys.argv[2:]
 sys.path.insert(0, tools)
-import comfyui
-comfyui.NEEDED_MODULES = ("json",)
+import find_comfyui
+find_comfyui.NEEDED_MODULES = ("json",)
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
@@ -70,9 +70,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 @posix_only
 @pytest.mark.parametrize("how", ["hangs", "hangs when queueing", "runs for ever"])
 @pytest.mark.parametrize("numbers", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGINT, signal.SIGTERM]])
-def test_signal_ends_comfyui_and_removes_its_folder(
-    fake_comfyui: Callable, tmp_path: Path, how: str, numbers: list[int]
-) -> None:
+def test_script_ends_comfyui_on_a_signal(fake_comfyui: Callable, tmp_path: Path, how: str, numbers: list[int]) -> None:
     place = fake_comfyui(how).path
     (place / "folder_paths.py").touch()
     (tmp_path / "w.json").write_text(json.dumps({"4": {"class_type": "N", "inputs": {"n": 2}}}), encoding="utf-8")
@@ -88,7 +86,7 @@ def test_signal_ends_comfyui_and_removes_its_folder(
     assert parent.returncode == run_workflow.INTERRUPTED
     assert "Traceback" not in err
     assert err.endswith("stopped\n")
-    assert not runs(pid)
+    assert not is_process_running(pid)
     assert list(scratch.iterdir()) == []
 
 

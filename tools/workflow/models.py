@@ -1,4 +1,4 @@
-"""Which models this pack's nodes in a prompt will need, and whether they are there."""
+"""Which models this pack's nodes in a prompt need, and whether they exist."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .graph import links_of, prompt_label, schema_of
 def model_notes(
     prompt: dict, object_info: dict, model_folders: Callable[[str], list[Path]]
 ) -> Iterator[tuple[str, bool]]:
-    """A sentence for each model that a node of this pack needs, and whether the node could run with what there is.
+    """A sentence for each model that a node of this pack needs, and whether the node can run.
 
-    Takes: `model_folders`, which gives the folders where the engine keeps models of a kind (``clipseg``, ...).
+    Args: ``model_folders``, which gives the engine's folders for a kind of model (``clipseg``, ...).
     """
     load_pack()
     from maskwright.core.errors import PackError  # found through the pack
@@ -25,15 +25,14 @@ def model_notes(
         node = prompt[node_id]
         kind = own_class(schema_of(object_info, node))
         try:
-            told = _needed(kind, node, model_folders) if kind else None
+            answer = _find_model(kind, node, model_folders) if kind else None
         except PackError as error:
-            told = str(error), False
-        if told:
-            text, fine = told
-            yield f"{prompt_label(node_id, node, object_info)}: {text}", fine
+            answer = str(error), False
+        if answer:
+            yield f"{prompt_label(node_id, node, object_info)}: {answer[0]}", answer[1]
 
 
-def _needed(kind: type, node: dict, model_folders: Callable[[str], list[Path]]) -> tuple[str, bool] | None:
+def _find_model(kind: type, node: dict, model_folders: Callable[[str], list[Path]]) -> tuple[str, bool] | None:
     from maskwright.models import catalog
     from maskwright.models.background_store import OTHER_KINDS, BackgroundStore, published_model
     from maskwright.models.clipseg_store import DEFAULT, ClipsegStore, full_name
@@ -46,20 +45,20 @@ def _needed(kind: type, node: dict, model_folders: Callable[[str], list[Path]]) 
     if issubclass(kind, image_segmentation.ImageSegmentation) and "model" not in linked:
         name = node["inputs"].get("model", "u2net")
         local = BackgroundStore(folders(*BackgroundStore.KINDS), folders(*OTHER_KINDS)).locate(name)
-        return _told(name, local and local.path, published_model(name))
+        return _describe(name, local and local.path, published_model(name))
     is_loader = issubclass(kind, clipseg_model_loader.CLIPSegModelLoader)
-    asks = any("CLIPSEG_MODEL" in spec for spec in kind.INPUT_TYPES().get("optional", {}).values())
+    takes_model = any("CLIPSEG_MODEL" in spec for spec in kind.INPUT_TYPES().get("optional", {}).values())
     if is_loader and "model" not in linked:
         name = node["inputs"].get("model", DEFAULT)
-    elif asks and "clipseg_model" not in linked:
+    elif takes_model and "clipseg_model" not in linked:
         name = DEFAULT
     else:
         return None
     local = ClipsegStore(folders(*ClipsegStore.KINDS)).locate(name)
-    return _told(name, local and local.path, catalog.CLIPSEG if full_name(name) == DEFAULT else None)
+    return _describe(name, local and local.path, catalog.CLIPSEG if full_name(name) == DEFAULT else None)
 
 
-def _told(name: str, place: Path | None, model: object) -> tuple[str, bool]:
+def _describe(name: str, place: Path | None, model: object) -> tuple[str, bool]:
     from maskwright.models import catalog
 
     if place is not None:

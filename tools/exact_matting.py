@@ -1,6 +1,6 @@
-"""Closed-form matting of images whose colours lie on one line, such as grey ones, without its rounding errors.
+"""Exact closed-form matting of images with collinear colors, such as gray ones.
 
-If every colour is ``a + t b`` for one number t a pixel, the inverse covariance of a window acts on t alone, and
+If every color is ``a + t b`` with one number t per pixel, the inverse covariance of a window acts on t alone, and
 ``(c_i - mean)^T (covariance + epsilon / 9)^-1 (c_j - mean)`` is
 ``(t_i - mean) (t_j - mean) |b|^2 / (epsilon / 9 + |b|^2 variance(t))``.
 """
@@ -11,17 +11,17 @@ import itertools
 
 import numpy as np
 
-_EPSILON = 1e-7  # pymatting's, and so rembg's
+_EPSILON = 1e-7  # same as pymatting (and rembg)
 _WINDOW = tuple(itertools.product((0, 1, 2), repeat=2))
 
 
-def solve(t: np.ndarray, squared_length: float, sure: np.ndarray) -> np.ndarray:
+def solve(t: np.ndarray, squared_length: float, trimap: np.ndarray) -> np.ndarray:
     """Alpha by a direct solver.
 
     Args:
-        t: ``[H,W]``, the place of each colour on the line; the red channel of a grey image in 0..1.
-        squared_length: ``|b|^2``; 3 for a grey image.
-        sure: The trimap ``[H,W]`` of 0, 0.5 and 1.
+        t: ``[H,W]``, position of each color on the line; the red channel of a gray image in 0..1.
+        squared_length: ``|b|^2``; 3 for gray images.
+        trimap: The trimap ``[H,W]`` of 0, 0.5 and 1.
 
     Returns:
         ``[H,W]`` in 0..1, float64.
@@ -40,7 +40,7 @@ def solve(t: np.ndarray, squared_length: float, sure: np.ndarray) -> np.ndarray:
     rows, columns = (np.concatenate([window[pair[k]] for pair in pairs]) for k in (0, 1))
     laplacian = coo_matrix((values, (rows, columns)), (pixels.size,) * 2).tocsr()
 
-    alpha = sure.ravel().astype(np.float64)
+    alpha = trimap.ravel().astype(np.float64)
     unknown = alpha == 0.5
     right = -laplacian[unknown][:, ~unknown] @ alpha[~unknown]
     alpha[unknown] = spsolve(laplacian[unknown][:, unknown].tocsc(), right).clip(0, 1)
