@@ -17,7 +17,10 @@ import torch
 from _measuring import Call, compare, count_operations, devices, floor, peak_memory, smooth_images
 from maskwright.core import tensors
 from maskwright.core.cutout.remove import remove_background
+from maskwright.core.memory import StandaloneHost
 from maskwright.models import background_models, catalog, modnet
+from maskwright.models.background_store import BackgroundStore
+from maskwright.models.modnet_network import MODNet
 from rows import Figure, Report, Timing
 from torch import nn
 from torch.nn import functional
@@ -125,7 +128,7 @@ class Bench:
         self.operations, self.device, self.rounds = operations, device, rounds
 
     def load(self):
-        return background_models.load(self.name, [self.folder], device=self.device)
+        return background_models.load(self.name, BackgroundStore([self.folder]), self.device)
 
     def run_now(self, images: torch.Tensor) -> torch.Tensor:
         return remove_background(images, self.load())[0]
@@ -192,28 +195,34 @@ class OnnxBench(Bench):
         self.add_difference(images)
 
 
+class DeviceHost(StandaloneHost):
+    """Copies models to a device, as ComfyUI does. The model is cached with its host, and so is its copy."""
+
+    def __init__(self, device: str) -> None:
+        self.device, self.copy = device, None
+
+    def on_device(self, model, copy_as):
+        if self.device != "cpu" and self.copy is None:
+            self.copy = copy_as(model, torch.float32).to(self.device)
+        return self.copy or model
+
+
 class ModnetBench(Bench):
     """MODNet on PyTorch, with random weights in a checkpoint like the published ones."""
 
     def __init__(self, report: Report, folder: Path, device: str, rounds: int, side: int) -> None:
-        size = modnet.shown_size(side, side)
-        operations = count_operations(lambda: modnet.MODNet().eval()(torch.zeros(1, 3, *size)))
+        size = modnet.network_size(side, side)
+        operations = count_operations(lambda: MODNet().eval()(torch.zeros(1, 3, *size)))
         super().__init__(report, folder, "modnet-p", operations, device, rounds)
-        self.file, self.copies = folder / catalog.MODNET[self.name].files[0].name, {}
-        model = draw_weights(modnet.MODNet())
+        self.file = folder / catalog.MODNET[self.name].files[0].name
+        model = draw_weights(MODNet())
         torch.save({f"module.{name}": weight for name, weight in model.state_dict().items()}, self.file)
 
     def load(self):
-        def place(model, copy):
-            """As ComfyUI does: a copy on the device, cached."""
-            if self.device != "cpu" and id(model) not in self.copies:
-                self.copies[id(model)] = copy(model, torch.float32).to(self.device)
-            return self.copies.get(id(model), model)
-
-        return background_models.load(self.name, [self.folder], device=self.device, place=place)
+        return background_models.load(self.name, BackgroundStore([self.folder]), self.device, DeviceHost(self.device))
 
     def run_earlier(self, images: torch.Tensor) -> torch.Tensor:
-        model = modnet.MODNet()
+        model = MODNet()
         weights = torch.load(self.file, map_location="cpu", weights_only=True)
         model.load_state_dict({name.removeprefix("module."): weight for name, weight in weights.items()})
         model.eval().to(self.device)
@@ -222,7 +231,7 @@ class ModnetBench(Bench):
             levels = np.array(tensors.to_pil(image))
             bchw = torch.from_numpy(levels).permute(2, 0, 1)[None].contiguous()  # [H,W,3] -> [1,3,H,W]
             pixels = bchw.float().div(255).sub(0.5).div(0.5)
-            pixels = functional.interpolate(pixels, modnet.shown_size(*image.shape[:2]), mode="area")
+            pixels = functional.interpolate(pixels, modnet.network_size(*image.shape[:2]), mode="area")
             with torch.no_grad():
                 matte = functional.interpolate(model(pixels.to(self.device)), image.shape[:2], mode="area")
             alpha = (matte[0, 0].cpu().numpy() * 255).astype(np.uint8)
