@@ -92,7 +92,8 @@ def detail(
         image, as_mask_batch(mask), settings.crop_factor, settings.drop_size, settings.bbox_fill, settings.contour_fill
     )
     if settings.has_soft_noise_mask:
-        pipe, refiner = (each and _add_differential_diffusion(each, backend) for each in (pipe, refiner))
+        pipe = _add_differential_diffusion(pipe, backend)
+        refiner = refiner and _add_differential_diffusion(refiner, backend)
     whole = Box(0, 0, image.shape[2], image.shape[1])
     prompts = settings.region_prompts
     refiner_pipes = RegionPipes(refiner, whole, prompts) if refiner else None
