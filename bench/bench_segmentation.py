@@ -23,7 +23,7 @@ from maskwright.models.background_store import BackgroundStore
 from maskwright.models.modnet_network import MODNet
 from rows import Figure, Report, Timing
 from torch import nn
-from torch.nn import functional
+from torch.nn import Conv2d, functional
 
 PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
 # rembg's name -> side of the image that the network takes, its colours' mean and deviation, stride of its stem
@@ -76,12 +76,12 @@ class Network(nn.Module):
         encoder = [(7, 32, 64), (6, 32, 128), (5, 64, 256), (4, 128, 512), (0, 256, 512), (0, 256, 512)]
         decoder = [(0, 256, 512), (4, 128, 256), (5, 64, 128), (6, 32, 64), (7, 16, 64)]
         befores = [64 if stride > 1 else 3, 64, 128, 256, 512, 512]
-        self.stem = nn.Conv2d(3, 64, 3, stride, 1) if stride > 1 else nn.Identity()
+        self.stem = Conv2d(3, 64, 3, stride, 1) if stride > 1 else nn.Identity()
         self.encoder = nn.ModuleList(Block(h, before, m, c) for (h, m, c), before in zip(encoder, befores, strict=True))
         sides = [1024, 1024, 512, 256, 128]
         self.decoder = nn.ModuleList(Block(h, before, m, c) for (h, m, c), before in zip(decoder, sides, strict=True))
-        self.maps = nn.ModuleList(nn.Conv2d(channels, 1, 3, padding=1) for channels in (64, 64, 128, 256, 512, 512))
-        self.fuse = nn.Conv2d(6, 1, 1) if stride == 1 else None
+        self.maps = nn.ModuleList(Conv2d(channels, 1, 3, padding=1) for channels in (64, 64, 128, 256, 512, 512))
+        self.fuse = Conv2d(6, 1, 1) if stride == 1 else None
         draw_weights(self)
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
@@ -109,7 +109,7 @@ def draw_weights(model: nn.Module) -> nn.Module:
 
 
 def conv(before: int, after: int, dilation: int = 1) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(before, after, 3, padding=dilation, dilation=dilation), nn.ReLU())
+    return nn.Sequential(Conv2d(before, after, 3, padding=dilation, dilation=dilation), nn.ReLU())
 
 
 def halve(x: torch.Tensor) -> torch.Tensor:
