@@ -209,18 +209,6 @@ class OnnxBench(Bench):
         self.add_difference(images)
 
 
-class DeviceHost(StandaloneHost):
-    """Copies models to a device, as ComfyUI does. The model is cached with its host, and so is its copy."""
-
-    def __init__(self, device: str) -> None:
-        self.device, self.copy = device, None
-
-    def on_device(self, model, copy_as):
-        if self.device != "cpu" and self.copy is None:
-            self.copy = copy_as(model, torch.float32).to(self.device)
-        return self.copy or model
-
-
 class ModnetBench(Bench):
     """MODNet on PyTorch, with random weights in a checkpoint like the published ones."""
 
