@@ -1,256 +1,276 @@
-"""ImageSegmentation with networks of u2net's and isnet's size, beside the earlier way and the bare `session.run`.
+"""ImageSegmentation with networks of u2net's and isnet's size and with MODNet, the earlier ways, and the bare
+`session.run`.
 
-    python3 tools/dev.py bench segmentation [--quick]
-
-The networks are written into a temporary folder: see `_salient_networks`.
+python3 tools/dev.py bench segmentation [--quick]
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import tempfile
-import threading
+import warnings
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy as np
 import torch
-from _measuring import Way, devices, floor, peak_memory, side_by_side
-from _rows import NO_FASTER, Figure, Report, Timing, add_growth, shown_seconds
-from _salient_networks import KINDS, Kind, Network
-from maskwright.core import background, tensors
-from maskwright.models import background as background_models
-from maskwright.models import onnx_runtime
-from maskwright.models import rembg as rembg_models
+from _measuring import Call, compare, count_operations, devices, floor, peak_memory, smooth_images
+from maskwright.core import tensors
+from maskwright.core.cutout.remove import remove_background
+from maskwright.models import background_models, catalog, modnet
+from rows import Figure, Report, Timing
+from torch import nn
+from torch.nn import functional
 
 PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
-COUNTS = {"u2net": {"cpu": 8, "cuda": 8}, "isnet": {"cpu": 2, "cuda": 8}}  # pictures; isnet is slow on a CPU
+# rembg's name -> side of the image that the network takes, its colours' mean and deviation, stride of its stem
+NETWORKS = {
+    "u2net": (320, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 1),
+    "isnet-general-use": (1024, (0.5, 0.5, 0.5), (1.0, 1.0, 1.0), 2),
+}
 
 ABOUT = """Without alpha matting. The networks have the layers of the published u2net and isnet and random weights, so
-their files are as large and a picture takes as long. The earlier way: a new session at every run, then picture by
-picture through Pillow and rembg. The floor: the operations of the network's convolutions at the rate of a large matrix
-product. Allowed is 1.1 times ONNX Runtime's bare session.run of the same pictures, made ready before, and 30 ms a
-picture. Cold is a new session and its first picture. To find a session that is kept nothing is computed, so that has
-no floor. What a kept session holds counts only where it is made: for the earlier way at every run. Growth is that
-of a network with an eighth of u2net's channels. Memory on a GPU is all that is taken there,
-looked at every millisecond."""
+their files are as large and an image takes as long. The earlier way: a new session at every run, then image by image
+through Pillow and rembg. The floor: the operations of the network's convolutions. Allowed is 1.1 times ONNX Runtime's
+bare session.run of the same prepared images, and 30 ms an image. Cold is a new session and its first image; getting a
+cached session computes nothing, so it has no floor. What a cached session holds counts only where it is created: for
+the earlier way at every run. MODNet runs on PyTorch, in float32; its earlier way is the reference implementation's
+demo, step by step: the network is created and its file read at every run, then image by image through Pillow."""
+COLD = "ONNX Runtime itself takes nearly all of this time to open the file and run it once."
+ALLOWED = "What comes on top of session.run is rembg's preparation with Pillow and numpy, resizing, and the cutout."
+MODNET = "The convolutions come close to the floor; the rest is normalizing, concatenating, resizing and new memory."
+GROWTH = "New memory for the results of many images is touched for the first time, which is slow on some systems."
+
+
+class Block(nn.Module):
+    """A residual U-block with ``height`` levels, or with growing dilation instead of levels if that is 0."""
+
+    def __init__(self, height: int, before: int, middle: int, after: int) -> None:
+        super().__init__()
+        dilations = [1] * (height - 1) + [2] if height else [1, 2, 4, 8]
+        self.height, self.entry = height, conv(before, after)
+        self.down = nn.ModuleList(conv(middle if n else after, middle, d) for n, d in enumerate(dilations))
+        ups = list(reversed(dilations[:-1]))
+        self.up = nn.ModuleList(conv(2 * middle, after if n == len(ups) - 1 else middle, d) for n, d in enumerate(ups))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = entry = self.entry(x)
+        levels = []
+        for number, layer in enumerate(self.down):
+            x = layer(halve(x) if 0 < number < self.height - 1 else x)
+            levels.append(x)
+        x = levels.pop()
+        for layer, skip in zip(self.up, reversed(levels), strict=True):
+            x = layer(torch.cat([resize(x, skip), skip], dim=1))
+        return x + entry
+
+
+class Network(nn.Module):
+    """The layers of u2net (Qin et al. 2020, table 1), or with a stem of stride 2 those of isnet (Qin et al. 2022)."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        encoder = [(7, 32, 64), (6, 32, 128), (5, 64, 256), (4, 128, 512), (0, 256, 512), (0, 256, 512)]
+        decoder = [(0, 256, 512), (4, 128, 256), (5, 64, 128), (6, 32, 64), (7, 16, 64)]
+        befores = [64 if stride > 1 else 3, 64, 128, 256, 512, 512]
+        self.stem = nn.Conv2d(3, 64, 3, stride, 1) if stride > 1 else nn.Identity()
+        self.encoder = nn.ModuleList(Block(h, before, m, c) for (h, m, c), before in zip(encoder, befores, strict=True))
+        sides = [1024, 1024, 512, 256, 128]
+        self.decoder = nn.ModuleList(Block(h, before, m, c) for (h, m, c), before in zip(decoder, sides, strict=True))
+        self.maps = nn.ModuleList(nn.Conv2d(channels, 1, 3, padding=1) for channels in (64, 64, 128, 256, 512, 512))
+        self.fuse = nn.Conv2d(6, 1, 1) if stride == 1 else None
+        draw_weights(self)
+
+    def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
+        x, levels = self.stem(image), []
+        for number, block in enumerate(self.encoder):
+            x = block(halve(x) if number else x)
+            levels.append(x)
+        ups = [levels.pop()]
+        for block in self.decoder:
+            skip = levels.pop()
+            ups.append(block(torch.cat([resize(ups[-1], skip), skip], dim=1)))
+        maps = [resize(layer(x), image) for layer, x in zip(self.maps, reversed(ups), strict=True)]
+        if self.fuse:
+            maps.insert(0, self.fuse(torch.cat(maps, dim=1)))
+        return [each.sigmoid() for each in maps]
+
+
+def draw_weights(model: nn.Module) -> nn.Module:
+    """Random weights with which signals neither vanish nor explode."""
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            nn.init.normal_(parameter, 0, (2 / parameter[0].numel()) ** 0.5, generator)
+    return model
+
+
+def conv(before: int, after: int, dilation: int = 1) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(before, after, 3, padding=dilation, dilation=dilation), nn.ReLU())
+
+
+def halve(x: torch.Tensor) -> torch.Tensor:
+    return functional.max_pool2d(x, 2, 2, ceil_mode=True)
+
+
+def resize(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    return functional.interpolate(x, [int(side) for side in like.shape[2:]], mode="bilinear")
+
+
+class Bench:
+    """The rows of one network on one device: this pack and the earlier way."""
+
+    def __init__(self, report: Report, folder: Path, name: str, operations: int, device: str, rounds: int) -> None:
+        self.report, self.folder, self.name = report, folder, name
+        self.operations, self.device, self.rounds = operations, device, rounds
+
+    def load(self):
+        return background_models.load(self.name, [self.folder], device=self.device)
+
+    def run_now(self, images: torch.Tensor) -> torch.Tensor:
+        return remove_background(images, self.load())[0]
+
+    def add(self, what: str, calls: dict[str, Call], least: float, **more) -> dict:
+        times = compare(calls, self.rounds, self.device)
+        peaks = {}
+        if self.device == "cpu":  # PyTorch does not see what ONNX Runtime takes on a GPU
+            peaks = {"peak": peak_memory(calls["now"]), "earlier_peak": peak_memory(calls["earlier"])}
+        pair = {way: times[way] for way in ("now", "earlier")}
+        row = Timing(f"{self.name}, {what}", **pair, **peaks, device=self.device, floor=least or None, **more)
+        self.report.add(row)
+        return times
+
+    def add_difference(self, images: torch.Tensor) -> None:
+        results = self.run_now(images), self.run_earlier(images)
+        now, earlier = (tensors.to_8bit(result[..., 3]).astype(int) for result in results)
+        difference = np.abs(now - earlier).max().item()
+        limit = 1 if self.device == "cpu" else None  # convolutions round to TF32 on CUDA
+        self.report.add(Figure(f"{self.name}: largest difference in alpha", difference, "/255", self.device, limit))
+
+
+class OnnxBench(Bench):
+    """A network in ONNX Runtime, and the bare `session.run`."""
+
+    def new_session(self):
+        import rembg
+
+        return rembg.new_session(self.name, providers=list(PROVIDERS[self.device]))
+
+    def run_cold(self, images: torch.Tensor) -> torch.Tensor:
+        background_models.release()
+        return self.run_now(images)
+
+    def run_earlier(self, images: torch.Tensor) -> torch.Tensor:
+        import rembg
+
+        session = self.new_session()
+        return torch.stack([tensors.from_pil(rembg.remove(tensors.to_pil(image), session=session)) for image in images])
+
+    def prepare(self, images: torch.Tensor) -> list[dict]:
+        """The network's inputs."""
+        side, mean, std, _ = NETWORKS[self.name]
+        session = self.load()._session
+        return [session.normalize(tensors.to_pil(image), mean, std, (side, side)) for image in images]
+
+    def add_rows(self, images: torch.Tensor) -> None:
+        one, count = images[:1], len(images)
+        calls = {"now": lambda: self.run_cold(one), "earlier": lambda: self.run_earlier(one)}
+        size = (self.folder / f"{self.name}.onnx").stat().st_size
+        self.add("cold: the first image", calls, floor(self.device, self.operations, 2 * size), note=COLD)
+        self.add("its cached session", {"now": self.load, "earlier": self.new_session}, 0.0)
+        session, inputs = self.load()._session.inner_session, self.prepare(images)
+        calls = {"now": lambda: self.run_now(images), "earlier": lambda: self.run_earlier(images)}
+        calls["bare"] = lambda: [session.run(None, each) for each in inputs]
+        least = floor(self.device, count * self.operations)
+        what = f"warm: {count} images of {images.shape[2]} x {images.shape[1]}"
+        times = self.add(what, calls, least, note=ALLOWED, headline=True)
+        what = f"{self.name}, warm: bare session.run of these"
+        self.report.add(Timing(what, times["bare"], self.device, floor=least, note=COLD))
+        share = times["now"].median / (1.1 * times["bare"].median + 0.03 * count)
+        what = f"{self.name}, warm: time to what is allowed"
+        self.report.add(Figure(what, share, "x", self.device, 1, ALLOWED))
+        self.add_difference(images)
+
+
+class ModnetBench(Bench):
+    """MODNet on PyTorch, with random weights in a checkpoint like the published ones."""
+
+    def __init__(self, report: Report, folder: Path, device: str, rounds: int, side: int) -> None:
+        size = modnet.shown_size(side, side)
+        operations = count_operations(lambda: modnet.MODNet().eval()(torch.zeros(1, 3, *size)))
+        super().__init__(report, folder, "modnet-p", operations, device, rounds)
+        self.file, self.copies = folder / catalog.MODNET[self.name].files[0].name, {}
+        model = draw_weights(modnet.MODNet())
+        torch.save({f"module.{name}": weight for name, weight in model.state_dict().items()}, self.file)
+
+    def load(self):
+        def place(model, copy):
+            """As ComfyUI does: a copy on the device, cached."""
+            if self.device != "cpu" and id(model) not in self.copies:
+                self.copies[id(model)] = copy(model, torch.float32).to(self.device)
+            return self.copies.get(id(model), model)
+
+        return background_models.load(self.name, [self.folder], device=self.device, place=place)
+
+    def run_earlier(self, images: torch.Tensor) -> torch.Tensor:
+        model = modnet.MODNet()
+        weights = torch.load(self.file, map_location="cpu", weights_only=True)
+        model.load_state_dict({name.removeprefix("module."): weight for name, weight in weights.items()})
+        model.eval().to(self.device)
+        cutouts = []
+        for image in images:
+            levels = np.array(tensors.to_pil(image))
+            bchw = torch.from_numpy(levels).permute(2, 0, 1)[None].contiguous()  # [H,W,3] -> [1,3,H,W]
+            pixels = bchw.float().div(255).sub(0.5).div(0.5)
+            pixels = functional.interpolate(pixels, modnet.shown_size(*image.shape[:2]), mode="area")
+            with torch.no_grad():
+                matte = functional.interpolate(model(pixels.to(self.device)), image.shape[:2], mode="area")
+            alpha = (matte[0, 0].cpu().numpy() * 255).astype(np.uint8)
+            cutouts.append(tensors.from_8bit(np.dstack([levels, alpha])))
+        return torch.stack(cutouts)
+
+    def add_rows(self, counts: tuple[int, int], side: int) -> None:
+        for count in counts:
+            images = smooth_images(count, side)
+            calls = {"now": lambda: self.run_now(images), "earlier": lambda: self.run_earlier(images)}
+            least, what = (
+                floor(self.device, count * self.operations),
+                f"{count} image{'s' * (count > 1)} of {side} x {side}",
+            )
+            self.add(what, calls, least, note=MODNET, headline=count > 1)
+        self.add_difference(
+            smooth_images(2, 384, 512)
+        )  # the matte becomes smaller: of larger ones the demo shows steps
 
 
 def main(quick: bool) -> None:
-    torch.set_float32_matmul_precision("high")  # on CUDA convolutions run in TF32, and so must what is their floor
-    side, rounds, narrower = (256, 2, 8) if quick else (1024, 3, 1)
-    report = Report("ImageSegmentation", ABOUT)
-    with tempfile.TemporaryDirectory() as folder:
-        # Where rembg looks for its files, without asking whether they are the published ones.
-        os.environ["U2NET_HOME"], os.environ["MODEL_CHECKSUM_DISABLED"] = folder, "1"
-        for name, kind in KINDS.items():
-            network = Network(kind, narrower)
-            file = network.write(Path(folder))
-            for device in _devices():
-                images = pictures(2 if quick else COUNTS[name][device], side)
-                compared = Compared(file, kind, network.operations, device)
-                if compared.is_there():
-                    compared.cold(report, name, images, rounds)
-                    compared.again(report, name, rounds)
-                    compared.warm(report, name, images, rounds)
-                else:
-                    print(f"{name} is left out on {device}: ONNX Runtime does not start there")
-        Network(KINDS["u2net"], narrower=8).write(Path(folder))
-        for device in _devices():
-            if not Compared(Path(folder) / "u2net.onnx", KINDS["u2net"], 0, device).is_there():
-                continue
-            growth(report, Path(folder), pictures(20, 256 if quick else 1024), device, rounds)
-
-
-def growth(report: Report, folder: Path, images: torch.Tensor, device: str, rounds: int) -> None:
-    def remove(count: int) -> torch.Tensor:
-        return background.remove(images[:count], background_models.load("u2net", [folder], device=device))[0]
-
-    few, many = (lambda: remove(2)), (lambda: remove(20))
-    kept: dict[tuple[int, ...], torch.Tensor] = {}
-
-    def there_already(shape: tuple[int, ...], on: torch.device) -> torch.Tensor:
-        return kept.setdefault(shape, torch.empty(shape, device=on))
-
-    with patch.object(tensors, "empty", there_already):
-        taken = side_by_side({"few": few, "many": many}, rounds, device)
-    without = taken["many"].median / taken["few"].median / 10
-    why = f"With results written into memory that is there already it is {without:.2f} times."
-    if without <= NO_FASTER:
-        why += " What is more is the first touch of new memory, which a system that takes it back hands out slowly."
-    add_growth(report, "pictures, 2 and 20", few, many, device, why, peak=peak)
-
-
-class Compared:
-    """One network on one device: this pack, the earlier way, and ONNX Runtime alone."""
-
-    def __init__(self, file: Path, kind: Kind, operations: float, device: str) -> None:
-        self._file, self._kind, self._operations, self._device = file, kind, operations, device
-
-    def load(self) -> rembg_models.RembgMasks:
-        return background_models.load(self._kind.name, [self._file.parent], device=self._device)
-
-    def is_there(self) -> bool:
-        """Whether ONNX Runtime really got the device: it falls back to the CPU by itself."""
-        return self.load().providers[0] == PROVIDERS[self._device][0]
-
-    def earlier_session(self) -> object:
-        import rembg
-
-        return rembg.new_session(self._kind.name, providers=list(PROVIDERS[self._device]))
-
-    def the_earlier_way(self, images: torch.Tensor) -> torch.Tensor:
-        """A new session, then Pillow and back for each picture."""
-        import rembg
-
-        session = self.earlier_session()
-        return torch.stack([tensors.from_pil(rembg.remove(tensors.to_pil(image), session=session)) for image in images])
-
-    def now(self, images: torch.Tensor) -> torch.Tensor:
-        return background.remove(images, self.load())[0]
-
-    def ready(self, images: torch.Tensor) -> list[dict]:
-        """What the network is shown."""
-        session, kind = self.load()._session, self._kind
-        size = (kind.side, kind.side)
-        return [session.normalize(tensors.to_pil(image), kind.mean, kind.std, size) for image in images]
-
-    def cold(self, report: Report, name: str, images: torch.Tensor, rounds: int) -> None:
-        image = images[:1]
-        (shown,) = self.ready(image)
-
-        def bare() -> None:
-            onnx_runtime.open_session(self._file, torch.device(self._device), "").run(None, shown)
-
-        def now() -> torch.Tensor:
-            rembg_models._sessions.clear()
-            return self.now(image)
-
-        ways = {"now": now, "earlier": lambda: self.the_earlier_way(image)}
-        taken = side_by_side(ways | {"bare": bare}, rounds, self._device)
-        alone = taken.pop("bare").median
-        rembg_models._sessions.clear()
-        report.add(
-            Timing(
-                f"{name}, cold: the first picture",
-                **taken,
-                device=self._device,
-                floor=floor(self._device, self._operations, 2 * self._file.stat().st_size),
-                peak=peak(now, self._device),
-                earlier_peak=peak(ways["earlier"], self._device),
-                note=f"ONNX Runtime by itself takes {shown_seconds(alone)} to open the file and run it once, "
-                f"{alone / taken['now'].median:.0%} of the time.",
-            )
-        )
-
-    def again(self, report: Report, name: str, rounds: int) -> None:
-        taken = side_by_side({"now": self.load, "earlier": self.earlier_session}, 3 * rounds, self._device)
-        report.add(Timing(f"{name}: its session once more", **taken, device=self._device))
-
-    def warm(self, report: Report, name: str, images: torch.Tensor, rounds: int) -> None:
-        session = self.load()._session.inner_session
-        shown = self.ready(images)
-
-        def bare() -> None:
-            for each in shown:
-                session.run(None, each)
-
-        ways: dict[str, Way] = {"now": lambda: self.now(images), "earlier": lambda: self.the_earlier_way(images)}
-        parts: dict[str, Way] = {"bare": bare, "ready": lambda: self.ready(images)}
-        taken = side_by_side(ways | parts, rounds, self._device)
-        alone, ready, count = taken.pop("bare"), taken.pop("ready").median, len(images)
-        least = floor(self._device, count * self._operations)
-        what = f"{count} pictures of {images.shape[2]} x {images.shape[1]}"
-        why = f"ONNX Runtime's bare session.run takes {alone.median / least:.2f} times the floor"
-        if self._device == "cpu":
-            in_convolutions, in_all = self.profile(shown)
-            why += (
-                f": by its own profile {in_convolutions / in_all:.0%} of that are convolutions, which take "
-                f"{in_convolutions / least:.2f} times the floor, and the rest resizing, joining and pooling"
-            )
-        on_top = taken["now"].median - alone.median
-        of_rembg = (
-            f"{on_top / count * 1e3:.0f} ms a picture come on top of session.run, {ready / count * 1e3:.0f} ms of them "
-            "rembg's making it ready with Pillow and numpy."
-        )
-        report.add(
-            Timing(
-                f"{name}, warm: {what}",
-                **taken,
-                device=self._device,
-                floor=least,
-                peak=peak(ways["now"], self._device),
-                earlier_peak=peak(ways["earlier"], self._device),
-                note=f"{why}. {of_rembg}",
-                headline=True,
-            )
-        )
-        report.add(Timing(f"{name}, warm: bare session.run of these", alone, self._device, floor=least, note=f"{why}."))
-        allowed = 1.1 * alone.median + 0.03 * count
-        share = taken["now"].median / allowed
-        report.add(Figure(f"{name}, warm: time to what is allowed", share, "x", self._device, 1, of_rembg))
-        now, earlier = (tensors.to_8bit(way()[..., 3]).astype(int) for way in ways.values())
-        differs = np.abs(now - earlier).max().item()
-        report.add(Figure(f"{name}: largest difference in alpha, levels of 255", differs, "", self._device, 1))
-
-    def profile(self, shown: list[dict]) -> tuple[float, float]:
-        """Seconds in convolutions and in all nodes, by ONNX Runtime's own clock."""
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", 0))
-        options.enable_profiling, options.profile_file_prefix = True, str(self._file.with_suffix(""))
-        session = onnxruntime.InferenceSession(str(self._file), options, providers=PROVIDERS[self._device])
-        session.run(None, shown[0])  # does not count
-        for each in shown:
-            session.run(None, each)
-        events = json.loads(Path(session.end_profiling()).read_text("utf-8"))
-        runs = sorted(event["ts"] for event in events if event["name"] == "model_run")
-        nodes = [
-            event
-            for event in events
-            if event.get("cat") == "Node" and event["name"].endswith("_kernel_time") and event["ts"] >= runs[1]
-        ]
-        convolutions = [event for event in nodes if "Conv" in event["args"]["op_name"]]
-        return sum(event["dur"] for event in convolutions) / 1e6, sum(event["dur"] for event in nodes) / 1e6
-
-
-def pictures(count: int, side: int) -> torch.Tensor:
-    """Smooth ones, ``[count,side,side,3]``."""
-    images = torch.rand(count, side // 8, side // 8, 3, generator=torch.Generator().manual_seed(0))
-    return tensors.resize_image(images, side, side).contiguous()  # as ComfyUI loads them
-
-
-def peak(way: Way, device: str) -> float | None:
-    """As `peak_memory`, which on CUDA does not see what ONNX Runtime takes."""
-    if device != "cuda":
-        return peak_memory(way)
-    torch.cuda.empty_cache()
-    before = lowest = torch.cuda.mem_get_info()[0]
-    done = threading.Event()
-
-    def watch() -> None:
-        nonlocal lowest
-        while not done.wait(0.001):
-            lowest = min(lowest, torch.cuda.mem_get_info()[0])
-
-    watching = threading.Thread(target=watch)
-    watching.start()
-    try:
-        way()
-    finally:
-        done.set()
-        watching.join()
-    return float(before - lowest)
-
-
-def _devices() -> list[str]:
     import onnxruntime
 
-    offered = onnxruntime.get_available_providers()
-    return [device for device in devices() if PROVIDERS[device][0] in offered]
+    torch.set_float32_matmul_precision("high")  # on CUDA convolutions run in TF32, so their floor does too
+    side, rounds = (256, 2) if quick else (1024, 3)
+    report = Report("ImageSegmentation", ABOUT)
+    with tempfile.TemporaryDirectory() as folder:
+        # rembg looks here, and does not check whether the files are the published ones.
+        os.environ["U2NET_HOME"], os.environ["MODEL_CHECKSUM_DISABLED"] = folder, "1"
+        for name, (network_side, _, _, stride) in list(NETWORKS.items())[: 1 if quick else 2]:
+            network, sample = Network(stride).eval(), torch.zeros(1, 3, network_side, network_side)
+            operations = count_operations(lambda: network(sample))
+            names = {"input_names": ["input.1"], "opset_version": 13, "dynamo": False}
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # sides are fixed, and this exporter is called deprecated
+                torch.onnx.export(network, (sample,), f"{folder}/{name}.onnx", **names)
+            for device in devices():
+                if PROVIDERS[device][0] in onnxruntime.get_available_providers():
+                    bench = OnnxBench(report, Path(folder), name, operations, device, rounds)
+                    count = 2 if quick or (name != "u2net" and device == "cpu") else 8  # isnet is slow on a CPU
+                    bench.add_rows(smooth_images(count, side))
+                    if name == "u2net" and not quick:
+                        few, many = smooth_images(2, side), smooth_images(20, side)
+                        calls = lambda: bench.run_now(few), lambda: bench.run_now(many)
+                        report.add_growth("images, 2 and 20", *calls, device, GROWTH, rounds)
+
+        for device in devices():
+            ModnetBench(report, Path(folder), device, rounds, side).add_rows((1, 2) if quick else (1, 8), side)
 
 
 if __name__ == "__main__":

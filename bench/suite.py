@@ -1,10 +1,9 @@
-"""Runs benchmarks, keeps their rows in `results/<machine>.json`, and writes docs/performance.md from all results.
+"""Runs benchmarks, stores their rows in `results/<machine>.json`, and writes docs/performance.md from all results.
 
-    python3 tools/dev.py bench [names] [--quick]
+    python3 tools/dev.py bench [NAME ...] [--quick]
 
-Each `bench_*.py` runs in a process of its own. With names only those run that are called so, or where none is, whose
-names contain it; the rows of the others stay as they are. With ``--quick`` small inputs show that everything runs;
-nothing is kept.
+Each `bench_<NAME>.py` runs in its own process. Results of benchmarks that are not named stay as they are. With
+``--quick`` small inputs show that everything runs; nothing is stored.
 """
 
 from __future__ import annotations
@@ -26,20 +25,14 @@ PACKAGES = ("torch", "numpy", "opencv-python-headless", "pillow", "transformers"
 
 
 def main(arguments: list[str]) -> int:
-    names = [argument for argument in arguments if not argument.startswith("-")]
-    scripts = sorted(HERE.glob("bench_*.py"))
-    if names:
-        called = {script.stem.removeprefix("bench_") for script in scripts}
-        scripts = [
-            script
-            for script in scripts
-            if any(script.stem == f"bench_{name}" or (name not in called and name in script.stem) for name in names)
-        ]
-    if not scripts:
-        print(f"no benchmark is called like {', '.join(names)}", file=sys.stderr)
+    scripts = {script.stem.removeprefix("bench_"): script for script in sorted(HERE.glob("bench_*.py"))}
+    names = [argument for argument in arguments if not argument.startswith("-")] or list(scripts)
+    unknown = [name for name in names if name not in scripts]
+    if unknown:
+        print(f"no benchmark is called {', '.join(unknown)}; there are {', '.join(scripts)}", file=sys.stderr)
         return 2
     quick = "--quick" in arguments
-    failed = [script.name for script in scripts if not _run(script, quick)]
+    failed = [name for name in names if not run(scripts[name], quick)]
     if failed:
         print(f"\nfailed: {', '.join(failed)}", file=sys.stderr)
     if not quick:
@@ -49,9 +42,9 @@ def main(arguments: list[str]) -> int:
     return 1 if failed else 0
 
 
-def _run(script: Path, quick: bool) -> bool:
-    """Whether a benchmark ran to its end; its rows are kept then."""
-    from _rows import ROWS_FILE
+def run(script: Path, quick: bool) -> bool:
+    """Run a benchmark and store its rows. Returns whether it ran to its end."""
+    from rows import ROWS_FILE
 
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows"
@@ -59,80 +52,60 @@ def _run(script: Path, quick: bool) -> bool:
         if subprocess.run(command, env=os.environ | {ROWS_FILE: str(rows)}).returncode:
             return False
         if not quick and rows.exists():
-            _keep(script.stem, [json.loads(line) for line in rows.read_text("utf-8").splitlines()])
+            store(script.stem, [json.loads(line) for line in rows.read_text("utf-8").splitlines()])
     return True
 
 
-def _keep(name: str, rows: list[dict]) -> None:
-    """Put the rows in the place of this benchmark's earlier ones, with the day and the commit."""
-    machine, facts, now = _machine()
+def store(name: str, rows: list[dict]) -> None:
+    """Replace the earlier rows of this benchmark, with the day, the commit and the versions."""
+    machine, facts = describe_machine()
     file = RESULTS / f"{machine}.json"
-    kept = json.loads(file.read_text("utf-8")) if file.exists() else {"benches": {}}
-    kept["machine"] = facts
-    kept["benches"][name] = {
+    results = json.loads(file.read_text("utf-8")) if file.exists() else {"benches": {}}
+    results["machine"] = facts
+    results["benches"][name] = {
         "date": datetime.date.today().isoformat(),
-        "commit": _commit(),
-        **now,
-        "rates": [row.pop("rates") for row in rows][-1],  # the last row knows all that were measured
+        "commit": find_commit(),
+        "system": f"{platform.system()}, Python {platform.python_version()}",
+        "packages": ", ".join(f"{package} {version}" for package in PACKAGES if (version := find_version(package))),
+        "rates": [row.pop("rates") for row in rows][-1],  # the last row holds all rates of the run
         "rows": rows,
     }
     RESULTS.mkdir(exist_ok=True)
     unfinished = file.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    unfinished.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", "utf-8")
     unfinished.replace(file)
 
 
-def _machine() -> tuple[str, dict, dict]:
-    """What results are filed under, what the machine is, and what is true of it today."""
+def describe_machine() -> tuple[str, dict]:
+    """The name that results are stored under, and the machine's processor, memory and GPU."""
+    import psutil
     import torch
-    from _measuring import cores
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-    processor, memory = f"{_processor()}, {cores()} cores", _memory()
-    facts = {
-        "processor": processor,
-        "memory": f"{memory / 1e9:.0f} GB" if memory else "unknown",
-        "gpu": gpu or "none",
-    }
-    now = {
-        "system": f"{platform.system()}, Python {platform.python_version()}",
-        "packages": ", ".join(f"{package} {version}" for package in PACKAGES if (version := _version(package))),
-    }
-    return re.sub(r"[^a-z0-9]+", "-", f"{processor} {gpu}".lower()).strip("-"), facts, now
+    cpuinfo = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*: (.+)$", cpuinfo.read_text("utf-8"), re.MULTILINE) if cpuinfo.exists() else None
+    processor = found[1].strip() if found else platform.processor() or platform.machine()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    processor = f"{processor}, {cores} cores"
+    facts = {"processor": processor, "memory": f"{psutil.virtual_memory().total / 1e9:.0f} GB", "gpu": gpu or "none"}
+    return re.sub(r"[^a-z0-9]+", "-", f"{processor} {gpu}".lower()).strip("-"), facts
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8")
-    except OSError:
-        return platform.processor() or platform.machine()
-    found = re.search(r"^model name\s*: (.+)$", lines, re.MULTILINE)
-    return found[1].strip() if found else platform.machine()
-
-
-def _memory() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError):
-        return 0
-
-
-def _version(package: str) -> str | None:
+def find_version(package: str) -> str | None:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
 
 
-def _commit() -> str:
-    """The commit that was measured, with a mark where files differ from it."""
+def find_commit() -> str:
+    """The measured commit, with a mark where files differ from it."""
 
     def git(*command: str) -> str:
-        done = subprocess.run(["git", *command], cwd=HERE, capture_output=True, text=True)
-        return done.stdout.rstrip()
+        return subprocess.run(["git", *command], cwd=HERE, capture_output=True, text=True).stdout.rstrip()
 
-    written_here = ("bench/results", "docs/performance")
-    changed = [line for line in git("status", "--porcelain").splitlines() if not line[3:].startswith(written_here)]
+    generated = ("bench/results", "docs/performance")
+    changed = [line for line in git("status", "--porcelain").splitlines() if not line[3:].startswith(generated)]
     return (git("rev-parse", "--short=10", "HEAD") or "unknown") + (" and changes" if changed else "")
 
 

@@ -1,4 +1,4 @@
-"""Writes docs/performance.md and its charts from what lies in `results/`.
+"""Writes docs/performance.md and its charts from `results/`.
 
 python bench/write_docs.py
 """
@@ -8,135 +8,98 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from _rows import ABOVE_FLOOR, Figure, Row, Timing, from_json, shown_bytes, shown_seconds
+from rows import MAX_TIMES_FLOOR, Figure, Row, Timing, from_json
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, DOCS = ROOT / "bench" / "results", ROOT / "docs"
 
-INTRODUCTION = f"""# What was measured
+INTRODUCTION = f"""# Performance
 
-Written by `python3 tools/dev.py bench`, which measures all of it anew: by hand nothing is changed here. Whatever
-stands in one row was measured in one run, in turns. Times are medians, ± is half the distance between the quartiles.
-Inputs are random and seeded; weights are random where they make no difference to the time.
+Written by `python3 tools/dev.py bench`; do not edit. Each row was measured in one run, in turns. Times are medians with
+half the distance between the quartiles. Inputs are random and seeded; so are weights, which do not change the time.
 
-"As fast" is how many times as fast this pack is as **the earlier way**: what the nodes do that it replaces. **The
-floor** is what the hardware needs at least: operations at the rate of torch's products of large matrices, or bytes at
-the bandwidth of a copy, both measured there and then; who multiplies faster than torch may stay below it. Memory is
-what a call holds at most, beyond what was held before it, such as a model that is kept. Under a table stands why
-something is slower than the earlier way or than its target, or takes more than {ABOVE_FLOOR} times its floor.
+- **Earlier**: what the nodes did that this pack replaces. **Times as fast**: as that, with the target in parentheses.
+- **Times its floor**: the floor is the least time the hardware needs, for operations at the rate of torch's products of
+  large matrices or for bytes at the rate of a copy, both measured in the same run. Other code may multiply faster than
+  torch, so values below 1 are possible.
+- **Memory**: the most that a call holds beyond what was held before it, such as a cached model.
+
+A number in parentheses leads to the reason why something is slower than the earlier way or its target, or takes more
+than {MAX_TIMES_FLOOR} times its floor.
 """
+HEAD = ["| | now | earlier | times as fast | times its floor | memory | earlier |", "|---|--:|--:|--:|--:|--:|--:|"]
 
 
 def write() -> None:
     machines = [json.loads(file.read_text("utf-8")) | {"name": file.stem} for file in sorted(RESULTS.glob("*.json"))]
-    if machines:
-        (DOCS / "performance.md").write_text(text(machines), "utf-8")
+    (DOCS / "performance.md").write_text(format_page(machines), "utf-8")
     for machine in machines:
         draw(machine, DOCS / f"performance-{machine['name']}.svg")
 
 
-def text(machines: list[dict]) -> str:
-    """The whole page, for results as `suite.py` keeps them, with their file's ``name``."""
+def format_page(machines: list[dict]) -> str:
+    """The whole page, for results as `suite.py` stores them, with their file's ``name``."""
     gpus = [machine["machine"]["gpu"] for machine in machines if machine["machine"]["gpu"] != "none"]
-    measured_on = f"GPUs measured: {', '.join(gpus)}." if gpus else "**Nothing was measured on a GPU yet.**"
-    return "\n".join([INTRODUCTION, measured_on, "", *(line for each in machines for line in _machine(each))])
+    measured = f"GPUs measured: {', '.join(gpus)}." if gpus else "**Nothing was measured on a GPU yet.**"
+    lines = [INTRODUCTION, measured, ""]
+    for machine in machines:
+        lines += _format_machine(machine)
+    return "\n".join(lines)
 
 
-def _machine(results: dict) -> list[str]:
+def _format_machine(results: dict) -> list[str]:
     facts = results["machine"]
-    lines = [
-        f"## {facts['processor']}" + (f", {facts['gpu']}" if facts["gpu"] != "none" else ""),
-        "",
-        f"{facts['memory']} of memory.",
-        "",
-        f"![How many times as fast as the earlier way](performance-{results['name']}.svg)",
-        "",
-    ]
+    gpu = f", {facts['gpu']}" if facts["gpu"] != "none" else ""
+    chart = f"![How many times as fast as the earlier way](performance-{results['name']}.svg)"
+    versions = dict.fromkeys(f"{bench['system']}, {bench['packages']}." for bench in results["benches"].values())
+    lines = [f"## {facts['processor']}{gpu}", "", f"{facts['memory']} of memory. {' '.join(versions)}", "", chart, ""]
     for name, bench in sorted(results["benches"].items()):
-        command = f"python3 tools/dev.py bench {name.removeprefix('bench_')}"
-        for title in dict.fromkeys(row["title"] for row in bench["rows"]):
-            mine = [row for row in bench["rows"] if row["title"] == title]
-            lines += [f"### {title}", "", f"{mine[0]['about']}", ""]
-            lines += [f"Measured {bench['date']}, commit {bench['commit']}, `{command}`; {_circumstances(bench)}.", ""]
-            lines += _tables([from_json(row) for row in mine])
-    return lines
-
-
-def _circumstances(bench: dict) -> str:
-    rates = "; ".join(
-        f"{device}: {', '.join(f'{value:g} {unit}' for unit, value in best.items())}"
-        for device, best in bench["rates"].items()
-    )
-    return f"{bench['system']}, {bench['packages']}" + (f"; at best {rates}" if rates else "")
-
-
-def _tables(rows: list[Row]) -> list[str]:
-    reasons = list(dict.fromkeys(row.note for row in rows if row.missed))
-    timings = [row for row in rows if isinstance(row, Timing)]
-    figures = [row for row in rows if isinstance(row, Figure)]
-    lines = []
-    if timings:
-        lines += [
-            "| | on | now | ± | earlier | as fast | times its floor | memory | earlier |",
-            "|---|---|--:|--:|--:|--:|--:|--:|--:|",
-            *(_timing(row, reasons) for row in timings),
-            "",
+        rows = [from_json(row) for row in bench["rows"]]
+        lines += [f"### {bench['rows'][0]['title']}", "", bench["rows"][0]["about"], "", *_format_rows(rows)]
+        rates = [
+            f"{rate:g} {unit} ({device})" for device, best in bench["rates"].items() for unit, rate in best.items()
         ]
-    if figures:
-        lines += ["| | on | measured | at most |", "|---|---|--:|--:|"]
-        lines += [*(_figure(row, reasons) for row in figures), ""]
-    lines += [line for number, reason in enumerate(reasons, 1) for line in (f"({number}) {reason or 'NO REASON'}", "")]
+        command = f"`python3 tools/dev.py bench {name.removeprefix('bench_')}`"
+        lines += [f"{', '.join([command, bench['date'], 'commit ' + bench['commit'], *rates])}.", ""]
     return lines
 
 
-def _timing(row: Timing, reasons: list[str]) -> str:
-    spread = (row.now.high - row.now.low) / 2 / row.now.median
-    ratio = ""
-    if row.ratio:
-        target = f" (of {row.at_least:g})" if row.at_least is not None else ""
-        ratio = f"**{row.ratio:.2f}**{target}"
-    cells = [
-        row.what + (f" ({reasons.index(row.note) + 1})" if row.missed else ""),
-        row.device,
-        shown_seconds(row.now.median),
-        f"{spread:.0%}",
-        shown_seconds(row.earlier.median) if row.earlier else "",
-        ratio,
-        f"{row.above_floor:.2f}" if row.above_floor else "",
-        shown_bytes(row.peak) if row.peak is not None else "",
-        shown_bytes(row.earlier_peak) if row.earlier_peak is not None else "",
-    ]
-    return f"| {' | '.join(cells)} |"
+def _format_rows(rows: list[Row]) -> list[str]:
+    """A table of the timings, a list of the figures, and each reason once."""
+    notes = list(dict.fromkeys(row.note for row in rows if row.missed))
 
+    def label(row: Row) -> str:
+        device = " on CUDA" if row.device == "cuda" else ""
+        return row.what[0].upper() + row.what[1:] + device + (f" ({notes.index(row.note) + 1})" if row.missed else "")
 
-def _figure(row: Figure, reasons: list[str]) -> str:
-    mark = f" ({reasons.index(row.note) + 1})" if row.missed else ""
-    limit = f"{row.at_most:g}{row.unit}" if row.at_most is not None else ""
-    return f"| {row.what}{mark} | {row.device} | {row.shown} | {limit} |"
+    table = [f"| {' | '.join([label(row), *row.cells()])} |" for row in rows if isinstance(row, Timing)]
+    figures = [f"- {label(row)}: {row.cells()[0]}" for row in rows if isinstance(row, Figure)]
+    reasons = [f"({number}) {note or 'No reason is given.'}" for number, note in enumerate(notes, 1)]
+    parts = [HEAD + table] * bool(table) + [figures] * bool(figures) + [[reason] for reason in reasons]
+    return [line for part in parts for line in (*part, "")]
 
 
 def draw(results: dict, file: Path) -> None:
-    """Bars of the headline rows: how many times as fast as the earlier way, on a scale of doublings."""
+    """Draw bars of the headline rows: how many times as fast as the earlier way, on a logarithmic scale."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
     from matplotlib.ticker import ScalarFormatter
 
-    rows = [
-        (row["title"], from_json(row))
-        for _, bench in sorted(results["benches"].items())
-        for row in bench["rows"]
-        if row.get("headline") and row["earlier"]
-    ]
-    names = [f"{title}: {row.what}" + (" (CUDA)" if row.device == "cuda" else "") for title, row in rows]
-    ratios = [row.ratio for _, row in rows]
+    benches = [bench for _, bench in sorted(results["benches"].items())]
+    lines = [line for bench in benches for line in bench["rows"] if line.get("headline") and line["earlier"]]
+    rows = [from_json(line) for line in lines]
+    names = [f"{line['title']}: {line['what']}{' (CUDA)' * (line['device'] == 'cuda')}" for line in lines]
+    ratios = [row.ratio for row in rows]
     with pyplot.rc_context({"svg.hashsalt": "maskwright", "svg.fonttype": "none", "font.size": 9}):
         figure, axes = pyplot.subplots(figsize=(10, 0.8 + 0.32 * len(rows)), layout="constrained")
         bars = axes.barh(names, ratios, color=["#2a9d8f" if ratio >= 1 else "#e76f51" for ratio in ratios])
         axes.bar_label(bars, labels=[f"{ratio:.2f}" for ratio in ratios], padding=3)
-        targets = [(number, row.at_least) for number, (_, row) in enumerate(rows) if row.at_least]
-        axes.plot([target for _, target in targets], [number for number, _ in targets], "k|", ms=14, label="target")
+        targets = [(row.at_least, place) for place, row in enumerate(rows) if row.at_least]
+        if targets:
+            axes.plot(*zip(*targets, strict=True), "k|", ms=14, label="target")
+            axes.legend(loc="lower right", frameon=False)
         axes.set_xscale("log", base=2)
         axes.set_xlim(min([0.9, *ratios]) * 0.95, max([4, *ratios]) * 1.2)
         axes.xaxis.set_major_formatter(ScalarFormatter())
@@ -144,8 +107,6 @@ def draw(results: dict, file: Path) -> None:
         axes.invert_yaxis()
         axes.set_xlabel("times as fast as the earlier way")
         axes.spines[["top", "right"]].set_visible(False)
-        if targets:
-            axes.legend(loc="lower right", frameon=False)
         figure.savefig(file, metadata={"Date": None})
         pyplot.close(figure)
 

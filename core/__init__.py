@@ -1,4 +1,4 @@
-"""The library under the nodes: tensors in, tensors out, no ComfyUI.
+"""The library behind the nodes: tensors in, tensors out, no ComfyUI.
 
-One topic a file. Nothing here imports ``models`` or ``nodes``; see ``CONTRIBUTING.md`` for the map.
+One topic per file. Nothing here imports ``models`` or ``nodes``. ``CONTRIBUTING.md`` has an overview.
 """

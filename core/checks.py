@@ -1,7 +1,7 @@
-"""What every node does with its inputs first: check them, and bring masks and images to one shape and dtype.
+"""Input checks: masks and images of one shape and dtype, numbers within their range.
 
 The contracts: a *mask* is float32 ``[B,H,W]`` in 0..1, an *image* is float32 ``[B,H,W,C]`` in 0..1.
-Nothing here changes a tensor in place; where a tensor already is as it should be, the very same one comes back.
+Nothing is changed in place; a tensor that already conforms is returned as it is.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def as_mask_batch(value: object, name: str = "mask") -> torch.Tensor:
     """
     if isinstance(value, torch.Tensor) and value.dtype == torch.bool and value.layout == torch.strided:
         value = value.float()
-    tensor = _float32_tensor(value, name, "a mask")
+    tensor = _float32_tensor(value, name, "a mask", code="not a mask")
     if tensor.ndim == 2:
         tensor = tensor.unsqueeze(0)  # [H,W] -> [1,H,W]
     elif tensor.ndim == 4 and tensor.shape[1] == 1:
@@ -39,8 +39,8 @@ def as_mask_batch(value: object, name: str = "mask") -> torch.Tensor:
     elif tensor.ndim != 3:
         raise InputError(
             f"{name} has shape {list(tensor.shape)}, which is not a mask",
-            "Give it [height, width], [batch, height, width] or [batch, 1, height, width]; "
-            "to turn an image into a mask use 'Convert Image to Mask'",
+            "Give it [height, width], [batch, height, width] or [batch, 1, height, width]",
+            code="mask shape",
         )
     return _finite_unit_range(_not_empty(tensor, name), name)
 
@@ -57,14 +57,14 @@ def as_image_batch(value: object, name: str = "image", clamp: bool = True) -> to
     Raises:
         InputError: Not a dense tensor, wrong dtype, rank or number of channels, empty, NaN or infinity.
     """
-    tensor = _float32_tensor(value, name, "an image")
+    tensor = _float32_tensor(value, name, "an image", code="not an image")
     if tensor.ndim == 3:
         tensor = tensor.unsqueeze(0)  # [H,W,C] -> [1,H,W,C]
     if tensor.ndim != 4 or tensor.shape[-1] not in (1, 3, 4):
         raise InputError(
             f"{name} has shape {list(tensor.shape)}, which is not an image",
-            "Give it [batch, height, width, channels] with 1, 3 or 4 channels; "
-            "to turn a mask into an image use 'Convert Mask to Image'",
+            "Give it [batch, height, width, channels] with 1, 3 or 4 channels",
+            code="image shape",
         )
     tensor = _finite_unit_range(_not_empty(tensor, name), name, clamp)
     if tensor.shape[-1] == 1:
@@ -92,7 +92,7 @@ def check_number(
     """Return ``value`` as a float if it is a finite number within ``low``..``high`` (both included).
 
     Raises:
-        InputError: Not a number, NaN or infinite, or out of range. The message calls what is wanted a ``kind``.
+        InputError: Not a number, NaN or infinite, or out of range. ``kind`` names the expected type in the message.
     """
     # Compare before converting: an int may be too large for a float.
     if isinstance(value, bool) or not isinstance(value, Real) or not -math.inf < value < math.inf:
@@ -115,8 +115,8 @@ def check_whole_number(value: object, name: str, low: float = -math.inf, high: f
 
 
 def check_switch(value: object, name: str) -> bool:
-    """Return ``value`` if it is on or off: a bool, or 1 or 0, since links may carry these. Not text: "false" is none
-    that Python takes for false.
+    """Return ``value`` as a bool if it is a bool, or 1 or 0, since links may carry these. Strings are rejected: in
+    Python "false" is truthy.
 
     Raises:
         InputError: Neither.
@@ -131,9 +131,9 @@ def describe(value: object) -> str:
     return _SHORT.repr(value)
 
 
-def describe_type(value: object) -> str:
-    """Return "missing" or the type of ``value``, for error messages that name the expected type."""
-    return "missing" if value is None else f"of type {type(value).__name__}"
+def describe_type(value: object, expected: str) -> str:
+    """Return "missing" or the type of ``value``, and that it is not ``expected``, for error messages."""
+    return "missing" if value is None else f"of type {type(value).__name__}, not {expected}"
 
 
 class _ShortRepr(reprlib.Repr):
@@ -155,36 +155,17 @@ class _ShortRepr(reprlib.Repr):
 _SHORT = _ShortRepr()
 
 
-PIPE_PARTS = ("model", "clip", "vae", "positive", "negative")
-
-
-def check_basic_pipe(value: object, name: str = "basic_pipe", needed: Sequence[str] = PIPE_PARTS) -> tuple:
-    """Return ``value`` if it is a pipe: a tuple of `PIPE_PARTS`, of which those that are ``needed`` are not None.
-
-    Raises:
-        InputError: Not five long, or a needed part is None. The message names the part.
-    """
-    remedy = "Connect the output of 'ToBasicPipe' or 'EditBasicPipe', with all its parts connected"
-    if not isinstance(value, (tuple, list)):
-        raise InputError(f"{name} is {describe_type(value)}, not a pipe", remedy)
-    if len(value) != len(PIPE_PARTS):
-        raise InputError(f"{name} has {len(value)} parts, not the {len(PIPE_PARTS)} of a basic pipe", remedy)
-    missing = [part for part, held in zip(PIPE_PARTS, value) if held is None and part in needed]
-    if missing:
-        raise InputError(f"{name} holds no {', no '.join(missing)}", remedy)
-    return tuple(value)
-
-
 def _range(low: float, high: float) -> str:
     if math.isinf(high):
         return "of any size" if math.isinf(low) else f"of {low:g} or more"
     return f"from {low:g} to {high:g}"
 
 
-def _float32_tensor(value: object, name: str, kind: str) -> torch.Tensor:
-    """Return ``value`` as a dense float32 tensor of any shape and range."""
+def _float32_tensor(value: object, name: str, kind: str, code: str) -> torch.Tensor:
+    """Return ``value`` as a dense float32 tensor of any shape and range; ``kind`` and ``code`` are for errors."""
     if not isinstance(value, torch.Tensor):
-        raise InputError(f"{name} is {describe_type(value)}, not {kind}", f"Connect an output that gives {kind}")
+        problem = f"{name} is {describe_type(value, kind)}"
+        raise InputError(problem, f"Give a tensor that holds {kind}", code=code)
     dtype = str(value.dtype).removeprefix("torch.")
     if not value.dtype.is_floating_point:
         raise InputError(
@@ -207,7 +188,8 @@ def _not_empty(tensor: torch.Tensor, name: str) -> torch.Tensor:
     if tensor.numel() == 0:
         raise InputError(
             f"{name} is empty: its shape is {list(tensor.shape)}",
-            "It needs at least one image with at least one pixel; the node before it may have selected nothing",
+            "It needs at least one image with at least one pixel",
+            code="empty input",
         )
     return tensor
 
@@ -221,6 +203,7 @@ def _finite_unit_range(tensor: torch.Tensor, name: str, clamp: bool = True) -> t
         bad = int((~torch.isfinite(tensor)).sum())
         raise InputError(
             f"{name} holds {bad} of {tensor.numel()} values that are NaN or infinite",
-            "Look at the node before it: a VAE in half precision or a division by zero are the usual causes",
+            "Check where it comes from: a VAE in half precision or a division by zero are the usual causes",
+            code="input not finite",
         )
     return tensor.clamp(0, 1) if clamp and (low < 0 or high > 1) else tensor

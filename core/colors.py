@@ -1,11 +1,11 @@
-"""Colours in a space where numbers differ as much as eyes see, and bringing the colours of one picture to another's."""
+"""Color matching in a perceptually uniform color space."""
 
 from __future__ import annotations
 
 import torch
 
-# Linear sRGB -> cone responses, and their cube roots -> lightness, green-red, blue-yellow: Oklab (Ottosson, *A
-# perceptual color space for image processing*, 2020), with the inverses that he gives.
+# Oklab (Ottosson, *A perceptual color space for image processing*, 2020): linear sRGB -> cone responses, and their cube
+# roots -> lightness, green-red, blue-yellow; with the published inverses.
 _RGB_TO_CONES = (
     (0.4122214708, 0.5363325363, 0.0514459929),
     (0.2119034982, 0.6806995451, 0.1073969566),
@@ -26,40 +26,44 @@ _CONES_TO_RGB = (
     (-1.2684380046, 2.6097574011, -0.3413193965),
     (-0.0041960863, -0.7034186147, 1.7076147010),
 )
-_FLAT = 1e-3  # a standard deviation in Oklab below which a picture has one colour, and no contrast to change
+_FLAT = 1e-3  # below this standard deviation in Oklab an image has a single color and no contrast to scale
 
 
-def match(
-    image: torch.Tensor, where: torch.Tensor, reference: torch.Tensor, there: torch.Tensor, weight: float
+def match_colors(
+    image: torch.Tensor,
+    weights: torch.Tensor,
+    reference: torch.Tensor,
+    reference_weights: torch.Tensor,
+    strength: float,
 ) -> torch.Tensor:
-    """Move an image's colours towards those of a reference.
+    """Move the colors of an image towards those of a reference.
 
-    Mean and standard deviation of each channel, over the part of the image that counts, become those of the
-    reference (Reinhard et al., *Color Transfer between Images*, 2001), in Oklab in place of their logarithmic space,
-    which makes much of the noise in dark places. The change is made to the whole image, ``weight`` of it.
+    The weighted mean and standard deviation of each channel become those of the reference (Reinhard et al., *Color
+    Transfer between Images*, 2001). Oklab replaces their logarithmic space, which amplifies noise in dark areas. The
+    whole image changes.
 
     Args:
         image: ``[B,H,W,3]``.
-        where: How much each of its pixels counts, ``[B,H,W]``, 0..1.
+        weights: Weight of each of its pixels in the statistics, ``[B,H,W]``, 0..1.
         reference: ``[B,h,w,3]``.
-        there: How much each of its pixels counts, ``[B,h,w]``.
-        weight: 0 for no change, 1 for all of it.
+        reference_weights: The same for the reference, ``[B,h,w]``.
+        strength: 0 for no change, 1 for a full match.
 
     Returns:
-        ``[B,H,W,3]`` in 0..1. The image as it is where no pixel counts in it or in the reference.
+        ``[B,H,W,3]`` in 0..1. The unchanged image if all weights of the image or the reference are 0.
     """
-    if weight == 0 or not where.any() or not there.any():
+    if strength == 0 or not weights.any() or not reference_weights.any():
         return image
     lab = _to_oklab(image)
-    mean, deviation = _statistics(lab, where)
-    wanted_mean, wanted_deviation = _statistics(_to_oklab(reference), there)
-    gain = torch.where(deviation > _FLAT, wanted_deviation / deviation.clamp(min=_FLAT), 1.0)
-    matched = _from_oklab((lab - mean) * gain + wanted_mean)
-    return torch.lerp(image, matched, weight)
+    mean, deviation = _compute_statistics(lab, weights)
+    target_mean, target_deviation = _compute_statistics(_to_oklab(reference), reference_weights)
+    gain = torch.where(deviation > _FLAT, target_deviation / deviation.clamp(min=_FLAT), 1.0)
+    matched = _from_oklab((lab - mean) * gain + target_mean)
+    return torch.lerp(image, matched, strength)
 
 
-def _statistics(values: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of each channel, ``[B,1,1,C]`` each."""
+def _compute_statistics(values: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weighted mean and standard deviation of each channel, ``[B,1,1,C]`` each."""
     weights = (weights / weights.sum(dim=(1, 2), keepdim=True)).unsqueeze(-1)
     mean = (values * weights).sum(dim=(1, 2), keepdim=True)
     return mean, ((values - mean) ** 2 * weights).sum(dim=(1, 2), keepdim=True).sqrt()
@@ -67,15 +71,15 @@ def _statistics(values: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tens
 
 def _to_oklab(rgb: torch.Tensor) -> torch.Tensor:
     linear = torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    cones = _mixed(linear, _RGB_TO_CONES).clamp(min=0)
-    return _mixed(cones ** (1 / 3), _ROOTS_TO_LAB)
+    cones = _mix_channels(linear, _RGB_TO_CONES).clamp(min=0)
+    return _mix_channels(cones ** (1 / 3), _ROOTS_TO_LAB)
 
 
 def _from_oklab(lab: torch.Tensor) -> torch.Tensor:
-    linear = _mixed(_mixed(lab, _LAB_TO_ROOTS) ** 3, _CONES_TO_RGB).clamp(0, 1)
+    linear = _mix_channels(_mix_channels(lab, _LAB_TO_ROOTS) ** 3, _CONES_TO_RGB).clamp(0, 1)
     return torch.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear.clamp(min=1e-9) ** (1 / 2.4) - 0.055)
 
 
-def _mixed(values: torch.Tensor, rows: tuple[tuple[float, ...], ...]) -> torch.Tensor:
-    """Each channel of the result a weighted sum of all channels of ``values`` ``[...,3]``."""
-    return values @ torch.tensor(rows, device=values.device).T
+def _mix_channels(values: torch.Tensor, matrix: tuple[tuple[float, ...], ...]) -> torch.Tensor:
+    """Multiply each pixel of ``[...,3]`` by a 3 x 3 matrix."""
+    return values @ torch.tensor(matrix, device=values.device).T

@@ -7,14 +7,18 @@ class PackError(Exception):
     """Base of all errors this pack raises on purpose.
 
     Args:
-        problem: What is wrong, naming the input and the value that was met. No full stop at the end.
+        problem: What is wrong, naming the input and its value. No full stop at the end.
         remedy: What the user can do about it. No full stop at the end.
+        code: Names the error, if a program that uses this library may know a better remedy, such as an option of its
+            own. It may set `remedy` before the user sees the error.
     """
 
-    def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(f"{problem}. {remedy}.")
-        self.problem = problem
-        self.remedy = remedy
+    def __init__(self, problem: str, remedy: str, code: str = "") -> None:
+        super().__init__(problem, remedy, code)
+        self.problem, self.remedy, self.code = problem, remedy, code
+
+    def __str__(self) -> str:
+        return f"{self.problem}. {self.remedy}."
 
 
 class InputError(PackError, ValueError):
@@ -26,4 +30,4 @@ class ModelError(PackError):
 
 
 class DependencyError(PackError):
-    """A Python package that is needed for this is missing or does not work."""
+    """A required Python package is missing or does not work."""

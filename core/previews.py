@@ -1,6 +1,6 @@
-"""Pictures that show a mask: colour maps and overlays.
+"""Previews of masks: color maps and overlays.
 
-The two colour maps have 256 steps of 8-bit colours, as matplotlib's maps of these names.
+Both color maps equal matplotlib's: 256 steps of 8-bit colors.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import torch
 from . import tensors
 from .checks import check_choice, check_number
 
-COLOUR_MAPS = ("viridis", "greys")
+COLOR_MAPS = ("viridis", "greys")
 
-# viridis by Stéfan van der Walt and Nathaniel Smith (CC0): dark blue, green, yellow, evenly brighter to the eye.
-# The red, green and blue of its 256 steps in hexadecimal.
+# viridis by Stéfan van der Walt and Nathaniel Smith (CC0): dark blue, green, yellow, perceptually uniform.
+# RGB of its 256 steps in hexadecimal.
 _VIRIDIS = bytes.fromhex(
     "44015444025544035745055845065a45085b46095c460b5e460c5f460e61470f62471163471265471466471567471669"
     "47186a48196b481a6c481c6e481d6f481e70482071482172482273482374472575472676472777472878472a79472b7a"
@@ -34,37 +34,37 @@ _VIRIDIS = bytes.fromhex(
     "addc30afdc2eb2dd2cb5dd2bb7dd29bade27bdde26bfdf24c2df22c5df21c7e01fcae01ecde01dcfe11cd2e11bd4e11a"
     "d7e219dae218dce218dfe318e1e318e4e318e7e419e9e419ece41aeee51bf1e51cf3e51ef6e61ff8e621fae622fde724"
 )
-# ColorBrewer's nine greys, from black to white; the map runs straight from one to the next. It is not a straight
-# line from black to white: dark greys are brightened.
+# ColorBrewer's nine greys from black to white, interpolated linearly. The map as a whole is not linear: it brightens
+# dark grays.
 _GREYS = (0, 37, 82, 115, 150, 189, 217, 240, 255)
 
 
 @lru_cache
 def _table(name: str) -> torch.Tensor:
-    """The colours of the 256 steps, ``[256,3]`` float32 0..1."""
+    """The colors of the 256 steps, ``[256,3]`` float32 in 0..1."""
     if name == "viridis":
         return torch.tensor(list(_VIRIDIS), dtype=torch.float32).view(256, 3) / 255
-    between = len(_GREYS) - 1
+    intervals = len(_GREYS) - 1
     levels = []
     for step in range(256):
-        # Whole numbers throughout, so that the cut to 8 bits is exact: the position is step * 8 / 255.
-        low = min(step * between // 255, between - 1)
-        rest = step * between - low * 255
+        # The position is step * intervals / 255. Integers make the rounding to 8 bits exact.
+        low = min(step * intervals // 255, intervals - 1)
+        rest = step * intervals - low * 255
         levels.append((_GREYS[low] * 255 + (_GREYS[low + 1] - _GREYS[low]) * rest) // 255)
     return (torch.tensor(levels, dtype=torch.float32) / 255).unsqueeze(1).expand(256, 3)
 
 
-def _steps(values: torch.Tensor) -> torch.Tensor:
-    """Which of the 256 steps a value 0..1 falls on: the n-th holds n/256 up to (n + 1)/256, the last also 1."""
+def _quantize(values: torch.Tensor) -> torch.Tensor:
+    """The step of each value in 0..1: n/256 <= value < (n + 1)/256 for step n; the last step includes 1."""
     return (values * 256).clamp(0, 255).to(torch.int64)
 
 
-def colour_map(mask: torch.Tensor, name: str = "viridis") -> torch.Tensor:
-    """The colours of a mask.
+def apply_color_map(mask: torch.Tensor, name: str = "viridis") -> torch.Tensor:
+    """Color a mask.
 
     Args:
         mask: ``[B,H,W]``, 0..1.
-        name: One of `COLOUR_MAPS`: ``viridis`` from dark blue over green to yellow, ``greys`` from black to white.
+        name: One of `COLOR_MAPS`: ``viridis`` from dark blue through green to yellow, ``greys`` from black to white.
 
     Returns:
         ``[B,H,W,3]``.
@@ -72,20 +72,20 @@ def colour_map(mask: torch.Tensor, name: str = "viridis") -> torch.Tensor:
     Raises:
         InputError: ``name`` is unknown.
     """
-    return _table(check_choice(name, "colour map", COLOUR_MAPS)).to(mask.device)[_steps(mask)]
+    return _table(check_choice(name, "color map", COLOR_MAPS)).to(mask.device)[_quantize(mask)]
 
 
-def grey_levels(mask: torch.Tensor) -> torch.Tensor:
-    """The brightness that `colour_map` gives a mask in ``greys``, as a mask ``[B,H,W]``."""
-    return _table("greys")[:, 0].to(mask.device)[_steps(mask)]
+def map_to_greys(mask: torch.Tensor) -> torch.Tensor:
+    """Map a mask ``[B,H,W]`` to its brightness in the color map ``greys``, as a mask ``[B,H,W]``."""
+    return _table("greys")[:, 0].to(mask.device)[_quantize(mask)]
 
 
-def overlay(image: torch.Tensor, colours: torch.Tensor, opacity: float = 0.5) -> torch.Tensor:
-    """Lay colours over a picture: ``image * (1 - opacity) + colours * opacity``.
+def overlay(image: torch.Tensor, colors: torch.Tensor, opacity: float = 0.5) -> torch.Tensor:
+    """Blend colors over an image: ``image * (1 - opacity) + colors * opacity``.
 
     Args:
-        image: ``[B,H,W,3 or 4]``; alpha is left out.
-        colours: ``[B,H,W,3]``.
+        image: ``[B,H,W,3 or 4]``; alpha is dropped.
+        colors: ``[B,H,W,3]``.
         opacity: 0..1.
 
     Returns:
@@ -94,21 +94,21 @@ def overlay(image: torch.Tensor, colours: torch.Tensor, opacity: float = 0.5) ->
     Raises:
         InputError: ``opacity`` is not a number in 0..1.
     """
-    return torch.lerp(tensors.rgb(image), colours, check_number(opacity, "opacity", 0, 1)).clamp(0, 1)
+    return torch.lerp(tensors.drop_alpha(image), colors, check_number(opacity, "opacity", 0, 1)).clamp(0, 1)
 
 
-def heat_map(image: torch.Tensor, mask: torch.Tensor, opacity: float = 0.5) -> torch.Tensor:
-    """The picture under the viridis colours of a mask; where a whole mask is empty, the picture as it is.
+def draw_heat_map(image: torch.Tensor, mask: torch.Tensor, opacity: float = 0.5) -> torch.Tensor:
+    """Overlay images with the viridis colors of their masks. Images whose mask is empty stay unchanged.
 
     Args:
-        image: ``[B,H,W,3 or 4]``; alpha is left out.
-        mask: ``[B,h,w]`` of any size: it is coloured first, then brought to the picture's size by bilinear sampling.
-        opacity: Of the colours, 0..1.
+        image: ``[B,H,W,3 or 4]``; alpha is dropped.
+        mask: ``[B,h,w]`` of any size. It is colored first and then resized by bilinear sampling.
+        opacity: Opacity of the colors, 0..1.
 
     Returns:
         ``[B,H,W,3]``.
     """
     height, width = image.shape[1:3]
-    colours = tensors.resize_image(colour_map(mask), height, width, "bilinear", antialias=False)
+    colors = tensors.resize_image(apply_color_map(mask), height, width, "bilinear", antialias=False)
     empty = mask.amax((1, 2)) == 0
-    return torch.where(empty.view(-1, 1, 1, 1), tensors.rgb(image), overlay(image, colours, opacity))
+    return torch.where(empty.view(-1, 1, 1, 1), tensors.drop_alpha(image), overlay(image, colors, opacity))

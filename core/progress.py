@@ -1,30 +1,30 @@
-"""One part of long work, reported by the fraction that is done."""
+"""Progress of one stage of long work, as a fraction."""
 
 from __future__ import annotations
 
-from .interfaces import WITHOUT_PROGRESS, Progress
+from .engine import NO_PROGRESS, Progress
 
 
-class Part:
-    """Turns fractions into steps of a `Progress`.
+class StageProgress:
+    """Converts fractions of a stage to steps of a `Progress`.
 
     Args:
-        progress: What to report to.
-        steps: How many of its steps this part has, 0 or more.
+        progress: Receives the steps.
+        steps: Number of steps of this stage, at least 0.
     """
 
     def __init__(self, progress: Progress, steps: int) -> None:
         self._progress, self._steps, self._done = progress, steps, 0
 
-    def reach(self, fraction: float) -> None:
-        """Report that ``fraction`` of this part is done, and check whether to go on.
+    def advance_to(self, fraction: float) -> None:
+        """Report that ``fraction`` of the stage is done, and check for an interrupt.
 
         Args:
-            fraction: 0..1; one below an earlier one changes nothing.
+            fraction: 0..1; values below an earlier one have no effect.
         """
         done = max(self._done, int(self._steps * min(1.0, fraction)))
         count, self._done = done - self._done, done
         self._progress.step(count)
 
 
-UNREPORTED = Part(WITHOUT_PROGRESS, 0)
+NO_STAGE_PROGRESS = StageProgress(NO_PROGRESS, 0)

@@ -1,8 +1,8 @@
-"""Linear filters along the rows and the columns of a picture, each as a banded matrix: resizing, blurring.
+"""Separable linear filters as banded matrices: resizing and blurring.
 
-Every output line is a weighted sum of a few neighbouring input lines, so the matrix from input to output lines is
-zero but for a band around its diagonal. Multiplying by it keeps the values in float (Pillow resizes pictures in 8
-bits), and gives exact zeros where all inputs are zero (a convolution through Fourier transforms does not).
+Every output line is a weighted sum of a few neighboring input lines, so the matrix from input to output lines has
+nonzero entries only near its diagonal. Unlike Pillow's resize of 8-bit images, the product keeps float values. Unlike a
+convolution by Fourier transform, it is exactly zero where all inputs are zero.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import torch
 
 from .packages import import_scipy
 
-# Output lines of a block on an accelerator: larger blocks multiply more zeros, smaller ones read more lines twice.
+# Output lines per block on an accelerator. Larger blocks multiply more zeros; smaller ones read more lines twice.
 _BLOCK = 64
 
 
 class Blocks(NamedTuple):
-    """A banded matrix for accelerators: dense blocks of some output lines, multiplied all at once.
+    """A banded matrix for accelerators, as dense blocks of output lines that are multiplied in one batch.
 
     Attributes:
-        lines: For each block the input lines it reads, ``[blocks x span]``.
-        weights: ``[blocks, size, span]``: from those to its output lines.
-        after: How many output lines there are in all; the last block may have more.
+        lines: Indices of the input lines that each block reads, ``[blocks x span]``.
+        weights: From these lines to the block's output lines, ``[blocks, size, span]``.
+        after: Number of output lines; the last block may be padded.
     """
 
     lines: torch.Tensor
@@ -33,13 +33,13 @@ class Blocks(NamedTuple):
     after: int
 
 
-# For a CPU the matrix is a sparse one of scipy's: one thread and no zeros, which is several times as fast there as
-# dense blocks, above all where other programs use the cores too.
+# Blocks, or a scipy sparse matrix on the CPU: single-threaded and without zeros, it is several times as fast there as
+# dense blocks, especially while other programs use the cores.
 Bands = Any
 
 
 def filter_lines(values: torch.Tensor, bands: Bands) -> torch.Tensor:
-    """Apply ``bands`` along the second axis: ``[B,lines,...]`` float32 -> ``[B,their lines,...]``."""
+    """Apply ``bands`` along the second axis: ``[B,before,...]`` float32 -> ``[B,after,...]``."""
     count, before, *rest = values.shape
     if isinstance(bands, Blocks):
         # [B,lines,...] -> [B,lines,rest] -> [B,blocks,span,rest] -> [B,blocks,size,rest]
@@ -53,54 +53,63 @@ def filter_lines(values: torch.Tensor, bands: Bands) -> torch.Tensor:
 
 
 @functools.lru_cache(maxsize=64)
-def lanczos(before: int, after: int, device: torch.device) -> Bands:
-    """The matrix that resizes ``before`` lines to ``after`` with a Lanczos window of 3 lobes.
+def lanczos_matrix(before: int, after: int, device: torch.device) -> Bands:
+    """The matrix that resizes ``before`` lines to ``after`` with a 3-lobe Lanczos filter.
 
-    The kernel is sinc(x) sinc(x / 3) (Duchon, *Lanczos Filtering in One and Two Dimensions*, 1979); where lines get
-    fewer it widens with the scale, so that nothing aliases. Positions, support and normalisation are Pillow's, so
-    that the values are those of Pillow's float resize.
+    The kernel is sinc(x) sinc(x / 3) (Duchon, *Lanczos Filtering in One and Two Dimensions*, 1979). For downscaling it
+    widens with the scale to avoid aliasing. Positions, support and normalization match Pillow's resize of float images.
     """
     return _banded(*_lanczos_weights(before, after), before, device)
 
 
 def _lanczos_weights(before: int, after: int) -> tuple[np.ndarray, np.ndarray]:
-    """For every output line the input lines it reads and their weights, both ``[after, taps]``."""
+    """The input lines of every output line, and their weights, both ``[after, taps]``."""
     scale = before / after
-    widened = max(scale, 1.0)
-    support = 3 * widened
-    centres = (np.arange(after) + 0.5) * scale
-    first = np.floor(centres - support + 0.5).clip(min=0).astype(np.int64)
-    last = np.floor(centres + support + 0.5).clip(max=before).astype(np.int64)
+    stretch = max(scale, 1.0)
+    support = 3 * stretch
+    centers = (np.arange(after) + 0.5) * scale
+    first = np.floor(centers - support + 0.5).clip(min=0).astype(np.int64)
+    last = np.floor(centers + support + 0.5).clip(max=before).astype(np.int64)
     lines = first[:, None] + np.arange((last - first).max())  # [after, taps]
-    x = (lines + 0.5 - centres[:, None]) / widened
+    x = (lines + 0.5 - centers[:, None]) / stretch
     weights = np.sinc(x) * np.sinc(x / 3) * ((np.abs(x) < 3) & (lines < last[:, None]))
     return lines.clip(max=before - 1), weights / weights.sum(axis=1, keepdims=True)
 
 
 @functools.lru_cache(maxsize=64)
-def gaussian(length: int, radius: int, sigma: float, device: torch.device) -> Bands:
-    """The matrix that blurs ``length`` lines with a Gaussian cut off at ``radius`` lines, the lines mirrored at both
-    ends (2 1 | 0 1 2 ... without the first line twice); ``radius`` is less than ``length``."""
-    return _banded(*_gaussian_weights(length, radius, sigma), length, device)
+def gaussian_matrix(length: int, radius: int, sigma: float, border: str, device: torch.device) -> Bands:
+    """The matrix that blurs ``length`` lines with a Gaussian, truncated at ``radius`` lines.
+
+    Args:
+        border: How the lines continue beyond both ends, named as in scipy.ndimage: ``reflect`` (1 0 | 0 1 2 ...), or
+            ``mirror`` (2 1 | 0 1 2 ...), which needs a ``radius`` less than ``length``.
+    """
+    return _banded(*_gaussian_weights(length, radius, sigma, border), length, device)
 
 
 def clear_matrices() -> None:
-    """Drop all cached matrices, which hold device memory. Matrices in use stay valid."""
-    lanczos.cache_clear()
-    gaussian.cache_clear()
+    """Free the device memory of all cached matrices. Matrices in use stay valid."""
+    lanczos_matrix.cache_clear()
+    gaussian_matrix.cache_clear()
 
 
-def _gaussian_weights(length: int, radius: int, sigma: float) -> tuple[np.ndarray, np.ndarray]:
-    """As `_lanczos_weights`; near the ends a line may be given twice."""
+def _gaussian_weights(length: int, radius: int, sigma: float, border: str) -> tuple[np.ndarray, np.ndarray]:
+    """Like `_lanczos_weights`; near the ends a line may appear twice."""
     offsets = np.arange(-radius, radius + 1)
-    lines = np.abs(np.arange(length)[:, None] + offsets)
-    lines = np.where(lines < length, lines, 2 * (length - 1) - lines)
     weights = np.exp(-0.5 * (offsets / sigma) ** 2)
-    return lines, np.broadcast_to(weights / weights.sum(), lines.shape)
+    weights /= weights.sum()
+    period = 2 * length if border == "reflect" else 2 * length - 2
+    if len(offsets) > period > 0:  # the kernel covers lines more than once: sum their weights
+        weights = np.bincount(offsets % period, weights, minlength=period)
+        offsets = np.arange(period)
+    lines = (np.arange(length)[:, None] + offsets) % max(1, period)
+    last = period - 1 if border == "reflect" else period
+    lines = np.where(lines < length, lines, last - lines)
+    return lines, np.broadcast_to(weights, lines.shape)
 
 
 def _banded(lines: np.ndarray, weights: np.ndarray, before: int, device: torch.device) -> Bands:
-    """The matrix from ``before`` input lines; the weights of a line given twice are added."""
+    """The matrix for ``before`` input lines. Weights of repeated lines are summed."""
     return _sparse(lines, weights, before) if device.type == "cpu" else _blocks(lines, weights, before, device)
 
 
@@ -121,6 +130,6 @@ def _blocks(lines: np.ndarray, weights: np.ndarray, before: int, device: torch.d
     dense = np.zeros((len(tops) * size, span), np.float32)
     rows = np.arange(after)
     np.add.at(dense, (rows[:, None], lines - first[rows // size, None]), weights)
-    read = (first[:, None] + np.arange(span)).clip(max=before - 1)  # what is cut off here has no weight
+    read = (first[:, None] + np.arange(span)).clip(max=before - 1)  # clipped indices have zero weight
     blocks = torch.from_numpy(dense.reshape(len(tops), size, span)).to(device)
     return Blocks(torch.from_numpy(read.ravel()).to(device), blocks, after)

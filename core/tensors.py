@@ -1,6 +1,6 @@
-"""Images and masks in their other forms (8 bits, Pillow, numpy, channels first), their size, and their memory.
+"""Images and masks as 8-bit values, Pillow images, numpy arrays and channels-first tensors; resizing; allocation.
 
-The only place that rounds, changes layout, or resizes.
+No other module rounds, permutes or resizes.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ from .errors import InputError
 
 
 def to_8bit(values: torch.Tensor) -> np.ndarray:
-    """Values 0..1 of any shape as uint8, cut downwards (0.999 is 254), as ComfyUI's own nodes and its files do."""
+    """Values in 0..1 of any shape as uint8, rounded down (0.999 is 254), as in ComfyUI's nodes and saved files."""
     levels = np.asarray(values.detach().cpu().numpy() * 255.0)
-    return np.clip(levels, 0, 255, out=levels).astype(np.uint8)  # in place: fresh memory costs more than the clipping
+    return np.clip(levels, 0, 255, out=levels).astype(np.uint8)  # in place: allocating costs more than clipping
 
 
 def from_8bit(values: np.ndarray) -> torch.Tensor:
-    """uint8 of any shape as float32 0..1."""
+    """uint8 values of any shape as float32 in 0..1."""
     return torch.from_numpy(values.astype(np.float32) / 255.0)
 
 
 def to_16bit_halves(values: torch.Tensor) -> np.ndarray:
-    """Values 0..1 ``[H,W]`` in 65536 rounded levels, as uint8 ``[2H,W]``: the high bytes above the low bytes.
+    """Values in 0..1 ``[H,W]``, rounded to 16 bits, as uint8 ``[2H,W]``: the high bytes above the low bytes.
 
-    So 16 bits pass through whatever reads a grey picture in 8, such as a browser's canvas.
+    Readers of 8-bit grayscale images, such as a browser's canvas, thus receive all 16 bits.
     """
     levels = (values.detach().cpu().numpy() * 65535.0).clip(0, 65535).round().astype(np.uint16)
     return np.concatenate([levels >> 8, levels & 255]).astype(np.uint8)
 
 
-def to_pil(picture: torch.Tensor) -> Image.Image:
-    """One picture ``[H,W,C]`` (C = 3 or 4) or one mask ``[H,W]``, 0..1, as a Pillow image (RGB, RGBA or L)."""
-    return Image.fromarray(to_8bit(picture))
+def to_pil(values: torch.Tensor) -> Image.Image:
+    """An image ``[H,W,3 or 4]`` or a mask ``[H,W]``, in 0..1, as a Pillow image (RGB, RGBA or L)."""
+    return Image.fromarray(to_8bit(values))
 
 
-def from_pil(picture: Image.Image) -> torch.Tensor:
-    """A Pillow image as float32 0..1: L gives ``[H,W]``, RGB ``[H,W,3]``, RGBA ``[H,W,4]``."""
-    return from_8bit(np.array(picture))
+def from_pil(image: Image.Image) -> torch.Tensor:
+    """A Pillow image as float32 in 0..1: ``[H,W]`` for L, ``[H,W,3]`` for RGB, ``[H,W,4]`` for RGBA."""
+    return from_8bit(np.array(image))
 
 
 def image_to_bchw(image: torch.Tensor) -> torch.Tensor:
@@ -58,27 +58,31 @@ def bchw_to_image(bchw: torch.Tensor) -> torch.Tensor:
     return bchw.permute(0, 2, 3, 1)
 
 
-def rgb(image: torch.Tensor) -> torch.Tensor:
-    """The colours of an image ``[B,H,W,3 or 4]``, without alpha: ``[B,H,W,3]``, a view."""
+def drop_alpha(image: torch.Tensor) -> torch.Tensor:
+    """``[...,3 or 4]`` -> ``[...,3]``, a view."""
     return image[..., :3]
 
 
 def mask_to_image(mask: torch.Tensor) -> torch.Tensor:
-    """A mask ``[B,H,W]`` as a grey image ``[B,H,W,3]``, a view."""
+    """A mask ``[B,H,W]`` as a gray image ``[B,H,W,3]``, a view."""
     return mask.unsqueeze(-1).expand(-1, -1, -1, 3)
 
 
-def joined(batches: Sequence[torch.Tensor], name: str) -> torch.Tensor:
-    """Batches of pictures or masks as one, in order.
+def concatenate(batches: Sequence[torch.Tensor], name: str) -> torch.Tensor:
+    """Concatenate batches of images or masks.
+
+    Args:
+        name: What the batches are, for the error.
 
     Raises:
-        InputError: Their sizes or channels differ; ``name`` says what they are.
+        InputError: Sizes or channels differ.
     """
     shapes = {tuple(batch.shape[1:]) for batch in batches}
     if len(shapes) > 1:
         raise InputError(
             f"{name} have different sizes: {describe([list(batch.shape) for batch in batches])}",
-            "Bring them to one size first, for example with 'Upscale Image'",
+            "Resize them to the same size",
+            code="image sizes",
         )
     return torch.cat(list(batches))
 
@@ -86,11 +90,14 @@ def joined(batches: Sequence[torch.Tensor], name: str) -> torch.Tensor:
 def resize_image(
     image: torch.Tensor, height: int, width: int, mode: str = "bicubic", antialias: bool = True
 ) -> torch.Tensor:
-    """Resize ``[B,H,W,C]`` in float on its device, antialiased when it gets smaller, clamped to 0..1.
+    """Resize ``[B,H,W,C]`` in float on its device, antialiased when downscaling, clamped to 0..1.
 
-    ``mode`` is ``nearest``, ``bilinear``, ``bicubic``, or ``area``: the mean of all pixels that a new one covers, even
-    in part. Without ``antialias`` the picture is sampled, as OpenCV's ``resize`` does. The very same tensor comes back
-    where nothing changes.
+    Args:
+        mode: ``nearest``, ``bilinear``, ``bicubic``, or ``area``, the mean of all pixels that the new pixel touches.
+        antialias: If false, sample as OpenCV's ``resize`` does.
+
+    Returns:
+        ``[B,height,width,C]``; the same tensor if it already has that size.
     """
     if image.shape[1:3] == (height, width):
         return image
@@ -123,25 +130,24 @@ _PILLOW_MODES = {
 }
 
 
-def resize_in_8_bits(values: torch.Tensor, height: int, width: int, mode: str = "bicubic") -> torch.Tensor:
-    """Resize as Pillow resizes 8-bit pictures, for results that must be equal to those of code that used Pillow.
+def resize_8bit(values: torch.Tensor, height: int, width: int, mode: str = "bicubic") -> torch.Tensor:
+    """Resize as Pillow resizes 8-bit images, for results that must match code based on Pillow.
 
-    The values are cut to 8 bits first (see `to_8bit`), and rounded to 8 bits after the pass along the rows and
-    after the pass down the columns.
+    The values are rounded down to 8 bits (see `to_8bit`), and rounded to 8 bits after the horizontal and after the
+    vertical pass. On the CPU this is Pillow itself, several times as fast as torch. Elsewhere it is the same arithmetic
+    in float, where a few values differ by 1/255, rarely 2/255.
 
     Args:
-        values: Pictures ``[B,H,W,3]`` or masks ``[B,H,W]``, 0..1.
+        values: Images ``[B,H,W,3]`` or masks ``[B,H,W]``, in 0..1.
         height, width: The new size in pixels.
         mode: ``nearest``, ``bilinear`` or ``bicubic``.
 
     Returns:
-        The same shape with the new size, float32, multiples of 1/255. On a CPU Pillow itself makes them, which is
-        several times as fast as torch there; elsewhere the same arithmetic in float, equal but for a level
-        (1/255), rarely two, here and there.
+        ``[B,height,width,3]`` or ``[B,height,width]``, float32, multiples of 1/255.
     """
     if values.device.type == "cpu":
-        pictures = (Image.fromarray(to_8bit(each)) for each in values)
-        return torch.stack([from_pil(picture.resize((width, height), _PILLOW_MODES[mode])) for picture in pictures])
+        images = (to_pil(each) for each in values)
+        return torch.stack([from_pil(image.resize((width, height), _PILLOW_MODES[mode])) for image in images])
     if values.ndim == 3:
         return _resize_levels(values.unsqueeze(1), height, width, mode).squeeze(1)  # [B,H,W] -> [B,1,H,W] -> [B,h,w]
     return bchw_to_image(_resize_levels(image_to_bchw(values), height, width, mode))
@@ -151,32 +157,34 @@ def _resize_levels(bchw: torch.Tensor, height: int, width: int, mode: str) -> to
     levels = (bchw * 255.0).clamp(0, 255).floor()
     old_height, old_width = levels.shape[2:]
     if mode == "nearest":
-        rows, columns = _nearest(old_height, height), _nearest(old_width, width)
+        rows, columns = _nearest_lines(old_height, height), _nearest_lines(old_width, width)
         return levels[:, :, rows][..., columns] / 255.0
-    # As in Pillow, the pass along the rows goes first; since version 13 the other one where it drops more than twice
-    # as many lines.
+    # As in Pillow, the horizontal pass is first. Since version 13 the vertical pass is first if it drops more than
+    # twice as many lines.
     sizes = [(old_height, width), (height, width)]
     if _PILLOW >= 13 and old_height - height > max(0, 2 * (old_width - width)):
         sizes[0] = (height, old_width)
     for size in sizes:
         if levels.shape[2:] != size:
             levels = F.interpolate(levels, size, mode=mode, antialias=True, align_corners=False)
-            levels = (levels + 0.5).floor().clamp(0, 255)  # not round(), which takes half levels to the even one
+            levels = (levels + 0.5).floor().clamp(0, 255)  # not round(), which rounds halves to even
     return levels / 255.0
 
 
-def _nearest(before: int, after: int) -> torch.Tensor:
-    """The line of ``before`` that each of ``after`` is: the one its middle lies in, summed up line by line as Pillow
-    does, whose rounding decides where a middle lies between two."""
-    middles = np.cumsum(np.concatenate([[before / after / 2], np.full(after - 1, before / after)]))
-    return torch.from_numpy(middles.astype(np.int64).clip(max=before - 1))
+def _nearest_lines(before: int, after: int) -> torch.Tensor:
+    """Source index per output index: the line that contains the output line's center.
+
+    The centers are accumulated line by line as in Pillow, whose rounding decides ties.
+    """
+    centers = np.cumsum(np.concatenate([[before / after / 2], np.full(after - 1, before / after)]))
+    return torch.from_numpy(centers.astype(np.int64).clip(max=before - 1))
 
 
 def empty(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
     """An uninitialised float32 tensor.
 
-    On a CPU its memory comes from numpy, which asks Linux for huge pages where torch does not: the first touch of
-    64 MB then takes a third of the time, which is most of the time of a cheap operation on a batch.
+    On the CPU, numpy allocates it: unlike torch, numpy requests huge pages from Linux. The first write to 64 MB then
+    takes a third of the time, and that write dominates cheap operations on a batch.
     """
     if device.type == "cpu":
         return torch.from_numpy(np.empty(shape, np.float32))
@@ -184,21 +192,23 @@ def empty(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
 
 
 def resize_lanczos(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Resize ``[B,H,W,C]`` with a Lanczos window of 3 lobes in float on its device, clamped to 0..1.
+    """Resize ``[B,H,W,C]`` with a 3-lobe Lanczos filter in float on its device, clamped to 0..1.
 
-    Photographs keep more of their detail than with `resize_image`, to larger and back to smaller alike. The very
-    same tensor comes back where nothing changes.
+    Photographs keep more detail than with `resize_image`, both when enlarged and when reduced again.
+
+    Returns:
+        ``[B,height,width,C]``; the same tensor if it already has that size.
     """
-    before_height, before_width = image.shape[1:3]
-    down, across = height / before_height, width / before_width
-    # The pass that leaves the other one less to do goes first. For that along the rows the picture is turned, which
-    # costs more than the pass itself: best done while, or once, the picture is small.
-    rows_first = across <= down if down >= 1 else 2 * across < down
-    for along_rows in (rows_first, not rows_first):
-        if along_rows and width != before_width:
+    old_height, old_width = image.shape[1:3]
+    y_scale, x_scale = height / old_height, width / old_width
+    # First the pass that leaves less work for the other one. The horizontal pass transposes the image, which costs more
+    # than the pass itself, so it should run while the image is small.
+    horizontal_first = x_scale <= y_scale if y_scale >= 1 else 2 * x_scale < y_scale
+    for horizontal in (horizontal_first, not horizontal_first):
+        if horizontal and width != old_width:
             columns = image.transpose(1, 2)  # [B,H,W,C] -> [B,W,H,C]
-            columns = separable.filter_lines(columns, separable.lanczos(before_width, width, image.device))
+            columns = separable.filter_lines(columns, separable.lanczos_matrix(old_width, width, image.device))
             image = columns.transpose(1, 2)  # back to [B,H,W,C]
-        elif not along_rows and height != before_height:
-            image = separable.filter_lines(image, separable.lanczos(before_height, height, image.device))
-    return image if image.shape[1:3] == (before_height, before_width) else image.clamp(0, 1)
+        elif not horizontal and height != old_height:
+            image = separable.filter_lines(image, separable.lanczos_matrix(old_height, height, image.device))
+    return image if image.shape[1:3] == (old_height, old_width) else image.clamp(0, 1)

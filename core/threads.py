@@ -1,4 +1,4 @@
-"""Torch's number of threads, and what other packages do to it."""
+"""Protects torch's thread count from other packages."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import torch
 
 
 @contextlib.contextmanager
-def kept() -> Iterator[None]:
-    """Puts the number of threads that torch uses in this thread back to what it is now.
+def keep_torch_threads() -> Iterator[None]:
+    """Restore this thread's torch thread count on exit.
 
-    For the import of packages that run on numba (pymatting, and rembg which imports it): numba starts its threads then,
-    and where it shares an OpenMP library with torch, torch uses as many from there on. That is one for each hardware
-    thread, where torch had chosen one for each core or the user had chosen fewer. Not for work inside `side_by_side`:
-    threads begun later start with the number of the thread that called this.
+    For imports of packages based on numba (pymatting, and rembg, which imports it). numba starts its threads when
+    imported. If it shares an OpenMP library with torch, torch then uses as many: one per hardware thread, although
+    torch chose one per core or the user chose fewer. Not for use inside `parallel_map`: new threads would inherit the
+    count set here.
     """
-    number = torch.get_num_threads()
+    count = torch.get_num_threads()
     try:
         yield
     finally:
-        if torch.get_num_threads() != number:
-            torch.set_num_threads(number)
+        if torch.get_num_threads() != count:
+            torch.set_num_threads(count)

@@ -1,7 +1,7 @@
-"""Facts on the models that this pack can fetch: their files, where these are, how to tell that they are the right ones.
+"""Facts on the models that this pack can download. Labels, help pages and reports are generated from them.
 
-Nothing is taken from "the newest version": each address names one revision, each file has a checksum that its publisher
-or many who have it state. What nobody states is None here.
+Nothing comes from "the newest version": each address names one revision, and each file has a checksum stated by its
+publisher or by many independent projects. Unknown facts are None.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ class RemoteFile:
 
     Args:
         name: Its name in the model's folder.
-        url: Its address. `weights.address` puts the user's ``HF_ENDPOINT`` in place of `HUB`.
-        size: In bytes; None where it is not known.
-        sha256, md5: In small hexadecimal digits; None where not known. One of them is needed.
+        url: Its address. `download.resolve_url` replaces `HUB` by the user's ``HF_ENDPOINT``.
+        size: In bytes; None if unknown.
+        sha256, md5: In lower-case hexadecimal digits; None if unknown. One of them is required.
 
     Raises:
-        ValueError: There is no checksum, so nothing could tell the right file from another.
+        ValueError: No checksum, so nothing could tell the right file from another.
     """
 
     name: str
@@ -36,14 +36,13 @@ class RemoteFile:
     md5: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.checksums:
+        if not (self.sha256 or self.md5):
             raise ValueError(f"{self.name} has no checksum")
 
     @property
-    def checksums(self) -> dict[str, str]:
-        """Those that are known, by the name of the algorithm in `hashlib`."""
-        known = {"sha256": self.sha256, "md5": self.md5}
-        return {algorithm: digest for algorithm, digest in known.items() if digest}
+    def checksum(self) -> str:
+        """The best known checksum as pooch takes it: ``algorithm:digest``."""
+        return f"sha256:{self.sha256}" if self.sha256 else f"md5:{self.md5}"
 
 
 @dataclass(frozen=True)
@@ -51,14 +50,14 @@ class Model:
     """One published model.
 
     Args:
-        name: What users know it by.
-        page: Where people can look at it and download its files by hand.
-        revision: The commit that ``files`` are taken from; None where the publisher has no such thing.
+        name: Its name in lists and saved workflows.
+        page: Where to view it and download its files by hand.
+        revision: The commit of ``files``; None if the publisher has no commits.
         licence: SPDX identifier, as the publisher states it.
-        input_size: Side in pixels of the square that it was made for.
-        mean, std: Of red, green and blue; its input is (value in 0..1 - mean) / std.
-        files: In the order of downloading; the largest last, so that a folder with it is whole.
-        note: What else users should know when they choose it, in a few words.
+        input_size: Side in pixels of the square image it was trained for.
+        mean, std: Per channel (RGB); the model's input is (value in 0..1 - mean) / std.
+        files: In download order, the largest last, so that a folder with it is complete.
+        note: What helps users to choose, in a few words.
         source: Where its authors publish it and its licence, if that is not ``page``.
     """
 
@@ -75,13 +74,13 @@ class Model:
 
     @property
     def size(self) -> int | None:
-        """Bytes of all files; None where one is not known."""
+        """Bytes of all files; None if one is unknown."""
         sizes = [file.size for file in self.files]
         return None if None in sizes else sum(sizes)
 
 
 def download_size(model: Model) -> str:
-    """What a download of ``model`` takes, such as "179 MB"; empty where it is not known."""
+    """The size of a download of ``model``, such as "179 MB"; empty if unknown."""
     return "" if model.size is None else f"{round(model.size / 1e6)} MB"
 
 
@@ -105,7 +104,7 @@ CLIPSEG = Model(
     input_size=352,
     mean=IMAGENET_MEAN,
     std=IMAGENET_STD,
-    # All that the model needs. The repository's pytorch_model.bin holds the same weights as a pickle: not wanted.
+    # All files that the model needs. The repository's pytorch_model.bin has the same weights as a pickle: not used.
     files=_hub_files(
         "CIDAS/clipseg-rd64-refined",
         _CLIPSEG_REVISION,
@@ -120,9 +119,9 @@ CLIPSEG = Model(
 )
 
 
-# Background removal. rembg's names, addresses and MD5 are those in its source (rembg/sessions); it renames what it
-# downloads to <name>.onnx. The sizes and the SHA-256 are those that many independent projects state for these very
-# addresses; where only one or two do, they are left out.
+# Background removal. rembg's names, addresses and MD5 come from its source (rembg/sessions); it renames downloads to
+# <name>.onnx. Sizes and SHA-256 come from many independent projects that state them for these addresses; those stated
+# by only one or two are left out.
 
 _REMBG = "https://github.com/danielgatis/rembg/releases/download/v0.0.0"
 _OPENVINO = "https://storage.openvinotoolkit.org/repositories/open_model_zoo/public/2022.2"
@@ -148,7 +147,7 @@ def _rembg(
     session: str | None = None,
     asset: str | None = None,
 ) -> Model:
-    """One model of rembg: ``session`` is rembg's name for it, ``asset`` the file's name where it is published."""
+    """One model of rembg. ``session``: rembg's name for it; ``asset``: the name of the published file."""
     session = session or name
     url = f"{_REMBG}/{asset or session}.onnx"
     file = RemoteFile(f"{session}.onnx", url, size, sha256, md5)
@@ -292,7 +291,7 @@ _NEWER_REMBG_MODELS = (
 )
 
 REMBG = {model.name: model for model in (*_REMBG_MODELS, *_NEWER_REMBG_MODELS)}
-"""What rembg runs."""
+"""Models that rembg runs, by name."""
 
 MODNET = {
     model.name: model
@@ -313,12 +312,12 @@ MODNET = {
         ),
     )
 }
-"""What this pack runs itself."""
+"""Models that this pack runs itself, by name."""
 
 BACKGROUND = {model.name: model for model in (*_REMBG_MODELS, *MODNET.values(), *_NEWER_REMBG_MODELS)}
-"""All models for background removal, in the order of the widget: saved files know the first nine."""
+"""All models for background removal, in the order of the widget: earlier packs had the first nine."""
 
 
 def rembg_name(model: Model) -> str:
-    """What rembg calls a model of `REMBG`."""
+    """rembg's name for a model of `REMBG`."""
     return PurePosixPath(model.files[0].name).stem

@@ -7,35 +7,21 @@ import os
 import re
 from pathlib import Path
 
-from ..core.chunks import is_torch_out_of_memory
 from ..core.errors import ModelError
+from ..core.memory import is_out_of_memory
 
 
 class Unreadable(ModelError):
     """A file cannot be read, but is not itself broken."""
 
 
-def identity(path: Path) -> tuple:
-    """A cache key for what was loaded from a file: it changes when the file is replaced.
-
-    Raises:
-        ModelError: The file is gone or not readable.
-        MemoryError: There is not enough memory.
-    """
-    try:
-        stat = path.stat()
-    except OSError as error:
-        raise machine_error(path, error) or ModelError(
-            f"{path} cannot be read ({error.strerror or error})", "Put the file back, or choose another model"
-        ) from error
-    return path.resolve(), stat.st_mtime_ns, stat.st_size
-
-
 def machine_error(path: Path, error: BaseException) -> MemoryError | Unreadable | None:
-    """The error to raise if the file or folder at ``path`` was not read because of the machine, not because of its
-    content; else None. It may be intact, so no remedy says to delete it."""
+    """The error to raise if reading ``path`` failed because of the machine; None if its content is to blame.
+
+    The file may be intact, so no remedy says to delete it.
+    """
     number = _system_error(error)
-    if is_torch_out_of_memory(error) or number == errno.ENOMEM:
+    if is_out_of_memory(error) or number == errno.ENOMEM:
         return MemoryError(f"not enough memory to read {path} ({error})")
     if isinstance(error, PermissionError) or number in (errno.EACCES, errno.EPERM):
         return Unreadable(
@@ -48,7 +34,7 @@ def machine_error(path: Path, error: BaseException) -> MemoryError | Unreadable 
 
 
 def _system_error(error: BaseException) -> int | None:
-    """The system's error number, None if there is none. Libraries written in Rust give it in their message only."""
+    """The system's error number, if any. Libraries written in Rust give it only in their message."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
     match = re.search(r"\(os error (\d+)\)", str(error)) if os.name == "posix" else None  # Windows has other numbers

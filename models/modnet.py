@@ -1,77 +1,54 @@
-"""MODNet: portraits cut out by one network, without a trimap (Ke, Sun, Li, Yan and Lau, *MODNet: Real-Time Trimap-Free
-Portrait Matting via Objective Decomposition*, AAAI 2022).
-
-Three branches share the work. The low-resolution branch (``lr_branch``) sees what the picture shows, on the deepest
-features of a MobileNetV2; the high-resolution branch (``hr_branch``) sees where the fine edges run, on its shallowest
-ones; the fusion branch (``f_branch``) joins both into the matte. Modules are named as in the published checkpoints, so
-that these load as they are. Two layers there, ``lr_branch.conv_lr`` and ``hr_branch.conv_hr``, only serve training;
-they are built, since the checkpoints hold them, and not run.
-"""
+"""Runs MODNet: loads the published checkpoints, and turns images into mattes as the reference implementation does."""
 
 from __future__ import annotations
 
-import itertools
+import copy
 import math
-import pickle
-import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
-from torch import nn
-from torch.nn import Conv2d, Linear
 
 from ..core import tensors
+from ..core.engine import Host
 from ..core.errors import ModelError
 from . import files
+from .modnet_network import MODNet
 
-# What the network is shown, as the reference implementation's picture demo chooses it.
-_REFERENCE_SIZE = 512  # pixels of the shorter side
-_MULTIPLE = 32  # of the sides, since the backbone halves the picture five times
-_MOST_PIXELS = 1 << 22  # only pictures more than eight times as long as wide come to more; the reference has no bound
+_REFERENCE_SIZE = 512  # pixels of the shorter side, as in the reference implementation's image demo
+_MULTIPLE = 32  # of the sides, since the backbone halves the image five times
+_MAX_PIXELS = 1 << 22  # exceeded only by images more than eight times as long as wide; the reference has no limit
 
-# MobileNetV2 (Sandler et al., 2018, table 2): expansion, channels out, blocks, stride of the first block.
-_STAGES = (
-    (1, 16, 1, 1),
-    (6, 24, 2, 2),
-    (6, 32, 3, 2),
-    (6, 64, 4, 2),
-    (6, 96, 3, 1),
-    (6, 160, 3, 2),
-    (6, 320, 1, 1),
-)
-# Channels of the backbone's features at 1/2, 1/4, 1/8, 1/16 and 1/32 of the size; after which of its layers those that
-# are read (1/2, 1/4 and 1/32) are ready; channels of the high-resolution branch.
-_ENCODED = (16, 24, 32, 96, 1280)
-_AFTER_LAYER = (1, 3, 18)
-_DETAIL = 32
 
-# What `torch.load` raises on files that are missing, cut short, changed, or something else.
-_UNREADABLE = (
-    OSError,
-    EOFError,
-    RuntimeError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    AssertionError,
-    struct.error,
-    pickle.UnpicklingError,
-)
+class ModnetMasks:
+    """MODNet as a `core.engine.MaskSource`."""
+
+    masks_per_image = 1
+
+    def __init__(self, model: MODNet, host: Host) -> None:
+        self._model, self._host = model, host
+
+    def predict_masks(self, image: torch.Tensor) -> torch.Tensor:
+        """``[H,W,3 or 4]`` -> ``[1,H,W]``, soft."""
+        # Asked again for each image: to make room, the host may have moved the model off the device.
+        model = self._host.on_device(self._model, _copy)
+        return predict(model, image.unsqueeze(0))  # [H,W,C] -> [1,H,W,C]
+
+
+def _copy(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
+    """A copy in float32, whichever dtype the host prefers: MODNet is small, and its normalisation needs float32."""
+    return copy.deepcopy(model)
 
 
 def load_modnet(path: str | Path, device: torch.device | str = "cpu") -> MODNet:
     """MODNet with the weights of a published checkpoint (``.ckpt``), on ``device``, ready for `predict`.
 
     Raises:
-        ModelError: The file is not readable, is incomplete, is not a checkpoint, or holds another network.
-        MemoryError: There is not enough memory for it.
+        ModelError: The file is not readable, is incomplete, is not a checkpoint, or contains another network.
+        MemoryError: Not enough memory for it.
     """
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
-    except (*_UNREADABLE, MemoryError) as error:
+    except Exception as error:  # of a dozen kinds: missing files, damaged archives, pickles with other things
         raise files.machine_error(Path(path), error) or ModelError(
             f"{path} cannot be read as a MODNet checkpoint ({_first_line(error)})",
             "The file may be cut short or something else under that name; delete it and download it again",
@@ -87,64 +64,8 @@ def load_modnet(path: str | Path, device: torch.device | str = "cpu") -> MODNet:
     return model.eval().requires_grad_(False).to(device)
 
 
-def predict(model: MODNet, image: torch.Tensor) -> torch.Tensor:
-    """How much of each pixel belongs to the people in a picture.
-
-    The network is shown the picture in -1..1 with the shorter side at 512 pixels, or as it is where 512 lies between
-    its sides, both cut down to multiples of 32, as in the reference implementation.
-
-    Args:
-        model: As `load_modnet` gives it.
-        image: ``[B,H,W,C]``, RGB in 0..1; a fourth channel is not looked at. All pictures go through in one pass.
-
-    Returns:
-        ``[B,H,W]`` in 0..1, not stretched, on the model's device if that is CUDA, else on the CPU.
-
-    Raises:
-        ModelError: The model answered with NaN or infinity.
-    """
-    height, width = image.shape[1:3]
-    device = next(model.parameters()).device
-    is_common = device.type in ("cpu", "cuda")
-    around = device if is_common else torch.device("cpu")  # not every accelerator resizes by area
-    shown = tensors.resize_image(tensors.rgb(image).to(around, torch.float32), *shown_size(height, width), mode="area")
-    bchw = tensors.image_to_bchw(shown)
-    if is_common:
-        # Pixel by pixel in memory, as pictures are: convolutions of few channels are fastest on that.
-        bchw = bchw.contiguous(memory_format=torch.channels_last)
-    with torch.no_grad():
-        logits = model.logits((bchw * 2 - 1).to(device))
-        if not logits.isfinite().all():  # the sigmoid would hide infinity
-            kind = "NaN" if logits.isnan().any() else "infinity"
-            raise ModelError(f"MODNet answered with {kind}", "Its file may be damaged; delete it and download it again")
-        matte = logits.sigmoid().to(around)
-    matte = matte.squeeze(1)  # [B,1,h,w] -> [B,h,w]
-    # Smaller by area, as the reference; larger it would show steps by area.
-    smaller = height <= matte.shape[1] and width <= matte.shape[2]
-    return tensors.resize_mask(matte, height, width, mode="area" if smaller else "bilinear")
-
-
-def shown_size(height: int, width: int) -> tuple[int, int]:
-    """The height and width in pixels at which a picture of ``height`` x ``width`` is shown to the network."""
-    new_height, new_width = height, width
-    if max(height, width) < _REFERENCE_SIZE or min(height, width) > _REFERENCE_SIZE:
-        if width >= height:
-            new_height, new_width = _REFERENCE_SIZE, int(width / height * _REFERENCE_SIZE)
-        else:
-            new_height, new_width = int(height / width * _REFERENCE_SIZE), _REFERENCE_SIZE
-    shrink = min(1.0, math.sqrt(_MOST_PIXELS / (new_height * new_width)))
-    return _cut_down(new_height * shrink), _cut_down(new_width * shrink)
-
-
-def _cut_down(side: float) -> int:
-    return max(1, int(side) // _MULTIPLE) * _MULTIPLE
-
-
-# --- checkpoints ------------------------------------------------------------------------------------------------------
-
-
 def _plain_name(name: str) -> str:
-    """The published checkpoints were saved from DataParallel, which puts ``module.`` before every name."""
+    """The published checkpoints were saved from DataParallel, which adds ``module.`` to every name."""
     return name.removeprefix("module.")
 
 
@@ -152,230 +73,78 @@ def _misfit(weights: object, expected: dict[str, torch.Tensor]) -> str | None:
     """Why ``weights`` are not those of this network, or None."""
     if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
         return f"it holds a {type(weights).__name__} instead of named weights"
-    given = {_plain_name(name): weight for name, weight in weights.items()}
-    missing = [name for name in expected if name not in given]
-    unexpected = [name for name in given if name not in expected]
+    by_name = {_plain_name(name): weight for name, weight in weights.items()}
+    missing = [name for name in expected if name not in by_name]
+    unexpected = [name for name in by_name if name not in expected]
     if missing or unexpected:
         return "; ".join(
-            _listed(kind, names) for kind, names in (("missing", missing), ("unexpected", unexpected)) if names
+            _format_names(kind, names) for kind, names in (("missing", missing), ("unexpected", unexpected)) if names
         )
-    for name, weight in given.items():
+    for name, weight in by_name.items():
         shape = list(weight.shape) if isinstance(weight, torch.Tensor) else type(weight).__name__
         if shape != list(expected[name].shape):
             return f"{name} is {shape} where {list(expected[name].shape)} is expected"
     return None
 
 
-def _listed(kind: str, names: list[str], most: int = 3) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{kind}: {', '.join(names[:most])}{more}"
+def _format_names(kind: str, names: list[str], limit: int = 3) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return f"{kind}: {', '.join(names[:limit])}{more}"
 
 
 def _first_line(error: BaseException) -> str:
     return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')[:120]}"
 
 
-# --- the network ------------------------------------------------------------------------------------------------------
+def predict(model: MODNet, image: torch.Tensor) -> torch.Tensor:
+    """How much of each pixel belongs to the people in an image.
 
+    The network sees the image in -1..1, in the size of `network_size`, as in the reference implementation.
 
-class MODNet(nn.Module):
-    """Pictures ``[B,3,H,W]`` in -1..1, sides multiples of 32, to mattes ``[B,1,H,W]`` in 0..1."""
+    Args:
+        model: From `load_modnet`.
+        image: ``[B,H,W,C]``, RGB in 0..1; a fourth channel is ignored. All images go through in one pass.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.backbone = _Backbone()
-        self.lr_branch = _LowResolutionBranch(self.backbone)
-        self.hr_branch = _HighResolutionBranch()
-        self.f_branch = _FusionBranch()
+    Returns:
+        ``[B,H,W]`` in 0..1, not stretched, on the model's device if that is CUDA, else on the CPU.
 
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.logits(image).sigmoid()
-
-    def logits(self, image: torch.Tensor) -> torch.Tensor:
-        """The mattes before the sigmoid."""
-        half, quarter, semantic = self.lr_branch(image)
-        detail = self.hr_branch(image, half, quarter, semantic)
-        return self.f_branch(image, semantic, detail)
-
-
-class _LowResolutionBranch(nn.Module):
-    def __init__(self, backbone: _Backbone) -> None:
-        super().__init__()
-        self.backbone = backbone  # the checkpoints hold its weights under both names
-        self.se_block = _SqueezeExcitation(_ENCODED[4], reduction=4)
-        self.conv_lr16x = _ConvNormReLU(_ENCODED[4], _ENCODED[3], 5)
-        self.conv_lr8x = _ConvNormReLU(_ENCODED[3], _ENCODED[2], 5)
-        self.conv_lr = _LastConv(_ENCODED[2], 3, stride=2)  # training only
-
-    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Backbone features at 1/2 and 1/4, semantics at 1/8 of the size."""
-        half, quarter, deepest = self.backbone(image)
-        x = self.conv_lr16x(_scaled(self.se_block(deepest), 2))
-        return half, quarter, self.conv_lr8x(_scaled(x, 2))
-
-
-class _HighResolutionBranch(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        n = _DETAIL
-        self.tohr_enc2x = _ConvNormReLU(_ENCODED[0], n, 1)
-        self.conv_enc2x = _ConvNormReLU(n + 3, n, 3, stride=2)
-        self.tohr_enc4x = _ConvNormReLU(_ENCODED[1], n, 1)
-        self.conv_enc4x = _ConvNormReLU(2 * n, 2 * n, 3)
-        self.conv_hr4x = _chain(2 * n + _ENCODED[2] + 3, 2 * n, 2 * n, n)
-        self.conv_hr2x = _chain(2 * n, 2 * n, n, n, n)
-        self.conv_hr = nn.Sequential(_ConvNormReLU(n + 3, n, 3), _LastConv(n, 1))  # training only
-
-    def forward(
-        self, image: torch.Tensor, half: torch.Tensor, quarter: torch.Tensor, semantic: torch.Tensor
-    ) -> torch.Tensor:
-        """Details at 1/2 of the size."""
-        half = self.tohr_enc2x(half)
-        x = self.conv_enc2x(torch.cat((_scaled(image, 1 / 2), half), dim=1))
-        x = self.conv_enc4x(torch.cat((x, self.tohr_enc4x(quarter)), dim=1))
-        x = self.conv_hr4x(torch.cat((x, _scaled(semantic, 2), _scaled(image, 1 / 4)), dim=1))
-        return self.conv_hr2x(torch.cat((_scaled(x, 2), half), dim=1))
-
-
-class _FusionBranch(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        n = _DETAIL
-        self.conv_lr4x = _ConvNormReLU(_ENCODED[2], n, 5)
-        self.conv_f2x = _ConvNormReLU(2 * n, n, 3)
-        self.conv_f = nn.Sequential(_ConvNormReLU(n + 3, n // 2, 3), _LastConv(n // 2, 1))
-
-    def forward(self, image: torch.Tensor, semantic: torch.Tensor, detail: torch.Tensor) -> torch.Tensor:
-        x = self.conv_lr4x(_scaled(semantic, 2))
-        x = self.conv_f2x(torch.cat((_scaled(x, 2), detail), dim=1))
-        return self.conv_f(torch.cat((_scaled(x, 2), image), dim=1))
-
-
-class _ConvNormReLU(nn.Module):
-    """Convolution that keeps the size (divided by the stride), `_HalfInstanceNorm`, ReLU."""
-
-    def __init__(self, channels_in: int, channels_out: int, size: int, stride: int = 1) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            Conv2d(channels_in, channels_out, size, stride, padding=size // 2),
-            _HalfInstanceNorm(channels_out),
-            nn.ReLU(inplace=True),
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layers(x)
-
-
-class _LastConv(nn.Module):
-    """The last layer of a branch: a convolution to one channel, and nothing after it."""
-
-    def __init__(self, channels_in: int, size: int, stride: int = 1) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(Conv2d(channels_in, 1, size, stride, padding=size // 2))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.layers(x)
-
-
-def _chain(*channels: int) -> nn.Sequential:
-    return nn.Sequential(*(_ConvNormReLU(a, b, 3) for a, b in itertools.pairwise(channels)))
-
-
-class _HalfInstanceNorm(nn.Module):
-    """The first half of the channels goes through batch normalisation, the rest through instance normalisation.
-
-    Written out, for inference alone: `nn.InstanceNorm2d` lays channels out one after the other, and convolutions of few
-    channels take up to three times as long on that on a CPU. Both halves are a product and a sum, so one pass does all.
+    Raises:
+        ModelError: The model returned NaN or infinity.
     """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.bnorm = nn.BatchNorm2d(channels // 2)
-        self.inorm = nn.InstanceNorm2d(channels - channels // 2)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        batch, half = self.bnorm, self.bnorm.num_features
-        gain = batch.weight * (batch.running_var + batch.eps).rsqrt()  # [C/2]
-        shift = batch.bias - batch.running_mean * gain
-
-        own = x[:, half:]
-        mean = own.mean(dim=(2, 3), keepdim=True)  # [B,C/2,1,1]
-        own_gain = ((own - mean).square_().mean(dim=(2, 3), keepdim=True) + self.inorm.eps).rsqrt()
-
-        gain = torch.cat((gain.view(1, -1, 1, 1).expand(len(x), -1, -1, -1), own_gain), dim=1)  # [B,C,1,1]
-        shift = torch.cat((shift.view(1, -1, 1, 1).expand(len(x), -1, -1, -1), -mean * own_gain), dim=1)
-        return torch.addcmul(shift, x, gain)
-
-
-class _SqueezeExcitation(nn.Module):
-    """Each channel weighted by what the means of all channels say (Hu, Shen and Sun, 2018)."""
-
-    def __init__(self, channels: int, reduction: int) -> None:
-        super().__init__()
-        self.fc = nn.Sequential(
-            Linear(channels, channels // reduction, bias=False),
-            nn.ReLU(inplace=True),
-            Linear(channels // reduction, channels, bias=False),
-            nn.Sigmoid(),
-        )
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        weights = self.fc(x.mean(dim=(2, 3)))
-        return x * weights[:, :, None, None]  # [B,C] -> [B,C,1,1]
+    height, width = image.shape[1:3]
+    device = next(model.parameters()).device
+    is_common = device.type in ("cpu", "cuda")
+    resize_device = device if is_common else torch.device("cpu")  # not every accelerator can resize by area
+    rgb = tensors.drop_alpha(image).to(resize_device, torch.float32)
+    bchw = tensors.image_to_bchw(tensors.resize_image(rgb, *network_size(height, width), mode="area"))
+    if is_common:
+        bchw = bchw.contiguous(memory_format=torch.channels_last)  # fastest for convolutions of few channels
+    with torch.no_grad():
+        logits = model.logits((bchw * 2 - 1).to(device))
+        if not logits.isfinite().all():  # the sigmoid would hide infinity
+            kind = "NaN" if logits.isnan().any() else "infinity"
+            raise ModelError(f"MODNet answered with {kind}", "Its file may be damaged; delete it and download it again")
+        matte = logits.sigmoid().to(resize_device)
+    matte = matte.squeeze(1)  # [B,1,h,w] -> [B,h,w]
+    # Shrink by area, as the reference does; enlarging by area would show steps.
+    shrinks = height <= matte.shape[1] and width <= matte.shape[2]
+    return tensors.resize_mask(matte, height, width, mode="area" if shrinks else "bilinear")
 
 
-class _Backbone(nn.Module):
-    """MobileNetV2 without its classifier, giving its features at 1/2, 1/4 and 1/32 of the size."""
+def network_size(height: int, width: int) -> tuple[int, int]:
+    """Height and width in pixels at which the network sees an image of ``height`` x ``width``.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.model = nn.Module()
-        self.model.features = nn.Sequential(*_mobilenet_layers())
-
-    def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        features = []
-        for number, layer in enumerate(self.model.features):
-            x = layer(x)
-            if number in _AFTER_LAYER:
-                features.append(x)
-        return features
+    The shorter side becomes 512 pixels, unless 512 is between both sides; then both are cut to multiples of 32.
+    """
+    new_height, new_width = height, width
+    if max(height, width) < _REFERENCE_SIZE or min(height, width) > _REFERENCE_SIZE:
+        if width >= height:
+            new_height, new_width = _REFERENCE_SIZE, int(width / height * _REFERENCE_SIZE)
+        else:
+            new_height, new_width = int(height / width * _REFERENCE_SIZE), _REFERENCE_SIZE
+    scale = min(1.0, math.sqrt(_MAX_PIXELS / (new_height * new_width)))
+    return _cut_to_multiple(new_height * scale), _cut_to_multiple(new_width * scale)
 
 
-def _mobilenet_layers() -> Iterator[nn.Module]:
-    channels = 32
-    yield nn.Sequential(*_conv_batch_norm(3, channels, 3, stride=2), nn.ReLU6(inplace=True))
-    for expansion, channels_out, blocks, stride in _STAGES:
-        for block in range(blocks):
-            yield _InvertedResidual(channels, channels_out, stride if block == 0 else 1, expansion)
-            channels = channels_out
-    yield nn.Sequential(*_conv_batch_norm(channels, _ENCODED[4], 1), nn.ReLU6(inplace=True))
-
-
-class _InvertedResidual(nn.Module):
-    """Widen by a 1 x 1 convolution, filter each channel by itself, narrow again, and add the input where it fits."""
-
-    def __init__(self, channels_in: int, channels_out: int, stride: int, expansion: int) -> None:
-        super().__init__()
-        wide = channels_in * expansion
-        widen = (*_conv_batch_norm(channels_in, wide, 1), nn.ReLU6(inplace=True)) if expansion > 1 else ()
-        self.conv = nn.Sequential(
-            *widen,
-            *_conv_batch_norm(wide, wide, 3, stride, groups=wide),
-            nn.ReLU6(inplace=True),
-            *_conv_batch_norm(wide, channels_out, 1),
-        )
-        self.residual = stride == 1 and channels_in == channels_out
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.conv(x) if self.residual else self.conv(x)
-
-
-def _conv_batch_norm(
-    channels_in: int, channels_out: int, size: int, stride: int = 1, groups: int = 1
-) -> tuple[nn.Module, nn.Module]:
-    conv = Conv2d(channels_in, channels_out, size, stride, padding=size // 2, groups=groups, bias=False)
-    return conv, nn.BatchNorm2d(channels_out)
-
-
-def _scaled(x: torch.Tensor, factor: float) -> torch.Tensor:
-    return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)
+def _cut_to_multiple(side: float) -> int:
+    return max(1, int(side) // _MULTIPLE) * _MULTIPLE

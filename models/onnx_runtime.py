@@ -1,17 +1,14 @@
-"""ONNX Runtime: a session for a file, on the GPU where that works, with a plain answer where it does not.
+"""ONNX Runtime sessions: on the GPU if that works, else on the CPU with one warning that says why and what to do.
 
-ONNX Runtime falls back to the CPU without a word that users see, for half a dozen reasons. So what a session really
-got is asked of the session, and one warning a cause says what is wrong and which command mends it.
+ONNX Runtime falls back to the CPU silently, for half a dozen reasons. So the session itself is asked for its providers.
 """
 
 from __future__ import annotations
 
-import errno
 import importlib.metadata
 import logging
 import os
 import platform
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,13 +17,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ..core.chunks import is_torch_out_of_memory
+from ..core.engine import Host
 from ..core.errors import DependencyError, ModelError
+from ..core.memory import STANDALONE_HOST
 from ..core.packages import import_package
 from . import files
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession
+    from onnxruntime import InferenceSession, SessionOptions
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +32,10 @@ _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
 _ACCELERATORS = (_CUDA, "ROCMExecutionProvider", "DmlExecutionProvider")
 
-# Which onnxruntime-gpu on PyPI was built for which CUDA, as its own list of NVIDIA packages says.
+# The onnxruntime-gpu on PyPI for each major version of CUDA, according to its own list of NVIDIA packages.
 _GPU_PACKAGE_FOR_CUDA = {11: "onnxruntime-gpu<1.19", 12: "onnxruntime-gpu>=1.19.2,<1.27", 13: "onnxruntime-gpu>=1.27"}
+
+_REINSTALL = ("--force-reinstall", "--no-deps")
 
 _warned: set[str] = set()
 
@@ -50,16 +50,16 @@ def onnxruntime() -> ModuleType:
         "onnxruntime", f"Install it, and rembg which runs on it: {pip_install('rembg', best_package())}"
     )
     if not hasattr(runtime, "InferenceSession"):
-        # One of two packages that share the folder was uninstalled, and what is left is an empty one.
+        # One of the two packages that share the folder was uninstalled, which emptied it.
         raise DependencyError(
             "the Python package onnxruntime is broken: some of its files are gone",
-            f"Install it again: {_reinstall(best_package())}",
+            f"Install it again: {pip_install(*_REINSTALL, best_package())}",
         )
     return runtime
 
 
 def best_package() -> str:
-    """What to give pip on this computer."""
+    """The package for pip to install on this computer."""
     if sys.platform == "darwin" or platform.machine().lower() not in ("x86_64", "amd64"):
         return "onnxruntime"
     cuda = _cuda_of_torch()
@@ -67,85 +67,81 @@ def best_package() -> str:
 
 
 def pip_install(*packages: str) -> str:
-    """The command that installs packages into the Python that runs this."""
+    """The command that installs packages into this Python."""
     quoted = (f'"{package}"' if set(package) & set("<>=[") else package for package in packages)
     return f"{_python()} -m pip install {' '.join(quoted)}"
 
 
-def open_session(
-    path: Path, device: torch.device, again: str, make_room: Callable[[], None] = lambda: None
-) -> InferenceSession:
+def open_session(path: Path, device: torch.device, remedy: str, host: Host = STANDALONE_HOST) -> InferenceSession:
     """A session for the ONNX file ``path``, on ``device`` if ONNX Runtime can use it, else on the CPU.
 
-    A GPU that is there and not used is told in the log, once a cause.
+    Logs once per cause why an available GPU is not used.
 
     Args:
         device: Where models run.
-        again: How the user gets a good file, for the error's remedy.
-        make_room: Frees memory; called if the model does not fit, before one retry.
+        remedy: How the user gets a good file, for errors.
+        host: Frees memory before one retry, if the model does not fit.
 
     Raises:
         ModelError: The file is not an ONNX model, is incomplete, is too new for this ONNX Runtime, cannot be run, or
             is not readable.
-        MemoryError: There is not enough memory for it.
-        DependencyError: As `onnxruntime`.
+        MemoryError: Not enough memory for it.
+        DependencyError: See `onnxruntime`.
     """
     ort = onnxruntime()
-    options = ort.SessionOptions()
-    # ONNX Runtime logs to stderr. Its errors are raised as well, and users cannot act on its warnings.
-    options.log_severity_level = 4
-    # By default its threads go on spinning for some 40 ms after every run, and keep the cores from what comes next.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    threads = os.environ.get("OMP_NUM_THREADS", "")
-    if threads.isdigit():  # as rembg and torch do
-        options.intra_op_num_threads = options.inter_op_num_threads = int(threads)
-    wanted = [] if device.type == "cpu" else [name for name in ort.get_available_providers() if name in _ACCELERATORS]
+    options = _session_options(ort)
+    accelerators = [name for name in ort.get_available_providers() if name in _ACCELERATORS]
 
-    def opened(providers: list) -> InferenceSession:
-        # By itself it goes on on the CPU, and does not tell why. From here on it may.
+    def open_on(providers: list) -> InferenceSession:
+        # By default ONNX Runtime would silently fall back to the CPU here. Allow that only after creation.
         session = ort.InferenceSession(str(path), options, providers=[*providers, _CPU], enable_fallback=0)
         session.enable_fallback()
         return session
 
-    session, no_room = None, False
-    if wanted:
-        session, no_room = _on_accelerator(lambda: opened(_with_options(wanted, device)), make_room)
+    session, lacks_memory = None, False
+    if device.type != "cpu" and accelerators:
+        try:
+            session = _retry_with_free_memory(lambda: open_on(_with_options(accelerators, device)), host)
+        except Exception as error:  # of a dozen kinds without a common base
+            logger.info("ONNX Runtime on the GPU: %s", error)
+            lacks_memory = host.is_out_of_memory(error)
     try:
-        session = session or _with_room(lambda: opened([]), make_room)
-    except Exception as error:  # of a dozen kinds, which have no base of their own
-        if is_out_of_memory(error):
+        session = session or _retry_with_free_memory(lambda: open_on([]), host)
+    except Exception as error:
+        if host.is_out_of_memory(error):
             raise MemoryError(f"not enough memory to load {path} ({error})") from error
-        refusal = files.machine_error(path, _read_error(path, error))
-        raise refusal or _not_loaded(ort, path, error, again) from error
+        machine_error = files.machine_error(path, _read_error(path, error))
+        raise machine_error or _load_error(ort, path, error, remedy) from error
     if device.type == "cuda" and not any(name in _ACCELERATORS for name in session.get_providers()):
-        _warn(*(_no_room(path) if no_room else _why_not_on_gpu(ort)))
+        _warn_once("GPU too small" if lacks_memory else _cause_of_cpu(ort), ort, path)
     return session
 
 
-def _on_accelerator(
-    open_it: Callable[[], InferenceSession], make_room: Callable[[], None]
-) -> tuple[InferenceSession | None, bool]:
-    """The session, or None where it cannot be had there; and whether memory was short."""
-    try:
-        return _with_room(open_it, make_room), False
-    except Exception as error:  # of a dozen kinds, as above
-        logger.info("ONNX Runtime on the GPU: %s", error)
-        return None, is_out_of_memory(error)
+def _session_options(ort: ModuleType) -> SessionOptions:
+    options = ort.SessionOptions()
+    # ONNX Runtime logs to stderr. Its errors are also raised, and users cannot act on its warnings.
+    options.log_severity_level = 4
+    # By default its threads spin for some 40 ms after every run, and take the cores from the next work.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    if threads.isdigit():  # as rembg and torch do
+        options.intra_op_num_threads = options.inter_op_num_threads = int(threads)
+    return options
 
 
-def _with_room(open_it: Callable[[], InferenceSession], make_room: Callable[[], None]) -> InferenceSession:
-    """Open a session; if memory runs out, make room and retry once."""
+def _retry_with_free_memory(open_it: Callable[[], InferenceSession], host: Host) -> InferenceSession:
+    """Open a session; if memory runs out, free some and retry once."""
     try:
         return open_it()
-    except Exception as error:  # of a dozen kinds, as above
-        if not is_out_of_memory(error):
+    except Exception as error:
+        if not host.is_out_of_memory(error):
             raise
-    make_room()  # outside the except block, so that the frames of the exception hold no memory
+    host.free_memory()  # outside the except block, so that the frames of the exception hold no memory
     return open_it()
 
 
 def _read_error(path: Path, error: Exception) -> Exception:
-    """The system's error if the file cannot be opened, which ONNX Runtime hides; else ``error``."""
+    """The system's error if the file cannot be opened, which ONNX Runtime hides; otherwise ``error``."""
     try:
         path.open("rb").close()
     except OSError as refusal:
@@ -153,90 +149,75 @@ def _read_error(path: Path, error: Exception) -> Exception:
     return error
 
 
-def _not_loaded(ort: ModuleType, path: Path, error: Exception, again: str) -> ModelError:
-    size, told = path.stat().st_size if path.is_file() else 0, str(error).replace(str(path), "")
-    fault = f"{path} ({size} bytes) cannot be loaded"
-    if "INVALID_PROTOBUF" in told or "No graph" in told:
-        return ModelError(f"{fault}: it is no ONNX model, or is cut short ({_first_line(error)})", again)
-    if "IR version" in told or "opset" in told or "No Op registered" in told:
+def _load_error(ort: ModuleType, path: Path, error: Exception, remedy: str) -> ModelError:
+    size, message = path.stat().st_size if path.is_file() else 0, str(error).replace(str(path), "")
+    problem = f"{path} ({size} bytes) cannot be loaded"
+    if "INVALID_PROTOBUF" in message or "No graph" in message:
+        return ModelError(f"{problem}: it is no ONNX model, or is cut short ({_first_line(error)})", remedy)
+    if "IR version" in message or "opset" in message or "No Op registered" in message:
         return ModelError(
-            f"{fault}: it needs a newer ONNX Runtime than {ort.__version__} ({_first_line(error)})",
+            f"{problem}: it needs a newer ONNX Runtime than {ort.__version__} ({_first_line(error)})",
             f"Update it: {pip_install('--upgrade', best_package())}; or choose another model",
         )
-    return ModelError(f"{fault} by ONNX Runtime {ort.__version__} ({_first_line(error)})", again)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` means that memory ran out, as reported by ONNX Runtime, NumPy, Pillow or torch."""
-    if is_torch_out_of_memory(error) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
-        return True
-    text = str(error).lower()
-    words = ("failed to allocate memory", "bad allocation", "bad_alloc", "out of memory", "alloc_failed")
-    # 12 is ENOMEM, as ONNX Runtime reports it when it reads a file.
-    return any(each in text for each in words) or re.search(r"system error number 12\b", text) is not None
+    return ModelError(f"{problem} by ONNX Runtime {ort.__version__} ({_first_line(error)})", remedy)
 
 
 def _with_options(providers: list[str], device: torch.device) -> list:
-    # Without "kSameAsRequested" the memory that CUDA's arena holds doubles whenever it grows, and ComfyUI's own models
-    # need what is left.
+    # Without "kSameAsRequested", CUDA's arena doubles whenever it grows, and ComfyUI's own models need that memory.
     options = {"device_id": str(device.index or 0), "arena_extend_strategy": "kSameAsRequested"}
     return [(name, options) if name == _CUDA else name for name in providers]
 
 
-def _warn(cause: str, text: str) -> None:
-    if cause not in _warned:
-        _warned.add(cause)
-        logger.warning("%s", text)
+_ADVICE = {
+    "GPU too small": "{file} needs more of the GPU's memory than there is, even without ComfyUI's own models. Close "
+    "other programs that use the GPU and restart ComfyUI, or choose a smaller model",
+    "AMD GPU": "the installed onnxruntime was not built for AMD GPUs. If there is a build for yours, this installs it: "
+    "{replace}",
+    "both installed": "the packages onnxruntime {cpu} and onnxruntime-gpu {gpu} are both installed, share one folder, "
+    "and the files there are those of the one for CPUs. This fixes it: {replace}",
+    "GPU package broken": "onnxruntime-gpu {gpu} is installed, but the files in its folder do not support CUDA. "
+    "This fixes it: {reinstall}",
+    "CPU package": "the installed onnxruntime {cpu} is the one for CPUs. This fixes it: {replace}",
+    "other CUDA": "onnxruntime {version} was built for CUDA {built_for}, and PyTorch here brings CUDA {cuda}. "
+    "This fixes it: {replace}",
+    "CUDA failed": "onnxruntime {version} was built for the CUDA {built_for} that PyTorch brings, but could not start "
+    "it; the lines above that begin with a date name the missing library (usually cuDNN 9; on Windows also the "
+    "Microsoft Visual C++ runtime). This may fix it: {reinstall}",
+}
+"""Why a session runs on the CPU of a computer with a GPU, and what helps."""
 
 
-_SLOW = "Background removal runs on the CPU, several times as slow as on the GPU"
-
-
-def _no_room(path: Path) -> tuple[str, str]:
-    """As `_why_not_on_gpu`, where memory is short."""
-    return f"no room for {path}", (
-        f"{_SLOW}: {path.name} needs more of the GPU's memory than there is, also without ComfyUI's own models. Close "
-        "other programs that use the GPU and start ComfyUI again, or choose a smaller model"
-    )
-
-
-def _why_not_on_gpu(ort: ModuleType) -> tuple[str, str]:
-    """Why a session is on the CPU of a computer with a GPU: a name for the cause, and what to tell the user."""
+def _cause_of_cpu(ort: ModuleType) -> str:
+    """The key in `_ADVICE`, if memory is not the cause."""
     if torch.version.hip:
-        package = "onnxruntime-directml" if sys.platform == "win32" else "onnxruntime-rocm"
-        return "amd", (
-            f"{_SLOW}: the installed onnxruntime was not built for AMD GPUs. Where there is a build for yours, this "
-            f"brings it: {_replace(package)}"
-        )
-    cpu, gpu = _version("onnxruntime"), _version("onnxruntime-gpu")
-    cuda = _cuda_of_torch()
-    wanted = _GPU_PACKAGE_FOR_CUDA.get(cuda, "onnxruntime-gpu")
+        return "AMD GPU"
     if _CUDA not in ort.get_available_providers():
-        if cpu and gpu:
-            return "both installed", (
-                f"{_SLOW}: the packages onnxruntime {cpu} and onnxruntime-gpu {gpu} are both installed, share one "
-                f"folder, and the files there are those of the one for CPUs. This mends it: {_replace(wanted)}"
-            )
-        if gpu:
-            return "gpu broken", (
-                f"{_SLOW}: onnxruntime-gpu {gpu} is installed, but the files in its folder know no CUDA. "
-                f"This mends it: {_reinstall(wanted)}"
-            )
-        return "cpu only", (
-            f"{_SLOW}: the installed onnxruntime {cpu or ort.__version__} is the one for CPUs. "
-            f"This mends it: {_replace(wanted)}"
-        )
-    built_for = _cuda_of_onnxruntime(ort)
-    if built_for != cuda:
-        return "cuda mismatch", (
-            f"{_SLOW}: onnxruntime {ort.__version__} was built for CUDA {built_for}, and PyTorch here brings "
-            f"CUDA {torch.version.cuda}. This mends it: {_replace(wanted)}"
-        )
-    return "cuda failed", (
-        f"{_SLOW}: onnxruntime {ort.__version__} was built for the CUDA {built_for} that PyTorch brings, but could not "
-        "start it; the lines above that begin with a date name the library it missed (cuDNN 9 is the usual one; on "
-        f"Windows also the Microsoft Visual C++ runtime). This may mend it: {_reinstall(wanted)}"
+        if not _version("onnxruntime-gpu"):
+            return "CPU package"
+        return "both installed" if _version("onnxruntime") else "GPU package broken"
+    return "other CUDA" if _cuda_of_onnxruntime(ort) != _cuda_of_torch() else "CUDA failed"
+
+
+def _warn_once(cause: str, ort: ModuleType, path: Path) -> None:
+    key = f"{cause} {path}" if cause == "GPU too small" else cause
+    if key in _warned:
+        return
+    _warned.add(key)
+    package = _GPU_PACKAGE_FOR_CUDA.get(_cuda_of_torch() or 0, "onnxruntime-gpu")
+    if cause == "AMD GPU":
+        package = "onnxruntime-directml" if sys.platform == "win32" else "onnxruntime-rocm"
+    advice = _ADVICE[cause].format(
+        file=path.name,
+        cpu=_version("onnxruntime") or ort.__version__,
+        gpu=_version("onnxruntime-gpu"),
+        version=ort.__version__,
+        built_for=_cuda_of_onnxruntime(ort),
+        cuda=torch.version.cuda,
+        # Both are removed, since they share their files.
+        replace=f"{_python()} -m pip uninstall -y onnxruntime onnxruntime-gpu, then {pip_install(package)}",
+        reinstall=pip_install(*_REINSTALL, package),
     )
+    logger.warning("Background removal runs on the CPU, several times as slow as on the GPU: %s", advice)
 
 
 def _cuda_of_torch() -> int | None:
@@ -245,9 +226,9 @@ def _cuda_of_torch() -> int | None:
 
 
 def _cuda_of_onnxruntime(ort: ModuleType) -> int:
-    told = str(getattr(ort, "cuda_version", "") or "").split(".")[0]
-    if told.isdigit():
-        return int(told)
+    major = str(getattr(ort, "cuda_version", "") or "").split(".")[0]
+    if major.isdigit():
+        return int(major)
     version = tuple(int(part) for part in ort.__version__.split(".")[:2])
     return 13 if version >= (1, 27) else 12 if version >= (1, 19) else 11
 
@@ -259,20 +240,11 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _replace(package: str) -> str:
-    """The commands that leave ``package`` as the only one of its kind. Both are removed: they share their files."""
-    return f"{_python()} -m pip uninstall -y onnxruntime onnxruntime-gpu, then {pip_install(package)}"
-
-
-def _reinstall(package: str) -> str:
-    return pip_install("--force-reinstall", "--no-deps", package)
-
-
 def _python() -> str:
     return f'"{sys.executable}"' if " " in sys.executable else sys.executable or "python"
 
 
 def _first_line(error: BaseException) -> str:
-    """What an error says, without the middle of a long line: ONNX Runtime names the C++ function before the fault."""
+    """The first line of an error, shortened in the middle: ONNX Runtime names the C++ function before the fault."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return line if len(line) <= 400 else f"{line[:80]} ... {line[-300:]}"

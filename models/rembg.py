@@ -1,12 +1,11 @@
-"""rembg: its sessions as sources of masks, made from files that are already here, and kept.
+"""Runs rembg's sessions on files that are already on this computer.
 
-The only place that imports rembg, when the first mask is wanted: the import takes a second, up to a minute the first
-time (it compiles), and ends the process where onnxruntime is missing.
+The only module that imports rembg, and only when the first mask is computed: the import takes a second, up to a minute
+the first time (it compiles), and ends the process if onnxruntime is missing.
 
-rembg's own way to make a session also looks for the model's file, downloads it, and chooses where it runs. All that is
-done here before, so a session object is made around an ONNX Runtime session that is ready; `predict`, which is what
-rembg is for, then is its own. This needs of rembg only what every version since 2.0.50 has: `sessions_class`, `name`,
-`inner_session`, `normalize` and `predict`.
+rembg's own constructor also searches the model's file, downloads it, and chooses where it runs. This pack does all that
+before, so a session object is created around a ready ONNX Runtime session; its `predict` is rembg's own. This needs
+only what every rembg since 2.0.50 has: `sessions_class`, `name`, `inner_session`, `normalize` and `predict`.
 """
 
 from __future__ import annotations
@@ -14,26 +13,28 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 
 from ..core import tensors, threads
+from ..core.engine import Host
 from ..core.errors import DependencyError, ModelError
-from ..core.model_cache import ModelCache
+from ..core.memory import is_out_of_memory
 from ..core.packages import import_package, import_scipy
-from . import catalog, files, onnx_runtime
-from .background_files import DEMO, Found
+from . import catalog, onnx_runtime
+from .background_store import DEMO
+from .store import LocalModel
 
 logger = logging.getLogger(__name__)
 
 CLOTHES = "u2net_cloth_seg"
 
-# What a file of the user's own is run as, by a part of its name. The first that fits counts; where none does, the size
-# of the picture it takes decides.
+# The session class for a user's own file, by a part of its name. The first match counts; without one, the size of the
+# model's input decides.
 _FAMILIES = (
     ("birefnet", "birefnet-general"),
     ("rmbg-2", "bria-rmbg"),
@@ -43,225 +44,205 @@ _FAMILIES = (
     ("isnetis", "isnet-anime"),
     ("isnet", "isnet-general-use"),
 )
-_LARGEST_AS_U2NET = 512  # pixels a side
-
-_sessions: ModelCache[RembgMasks] = ModelCache(capacity=2)
+_LARGEST_U2NET = 512  # pixels per side
 
 
 class RembgMasks:
-    """A session of rembg as a `core.interfaces.MaskSource`."""
+    """A session of rembg as a `core.engine.MaskSource`.
 
-    def __init__(self, session: object, path: Path, shown: tuple[int, int] | None) -> None:
-        """``shown``: for clothes, width and height of the picture that the model sees; None for all others."""
-        self._session = session
-        self._path = path
-        self._shown = shown
-        self.masks_per_picture = 3 if shown else 1
+    Args:
+        clothes_size: For clothes, width and height of the model's input; None for all other models.
+    """
+
+    def __init__(self, session: Any, path: Path, clothes_size: tuple[int, int] | None) -> None:
+        self._session, self._path, self._clothes_size = session, path, clothes_size
+        self.masks_per_image = 3 if clothes_size else 1
 
     @property
     def providers(self) -> list[str]:
-        """Where it really runs, as ONNX Runtime calls it, best first."""
+        """The ONNX Runtime providers that it really runs on, best first."""
         return self._session.inner_session.get_providers()
 
-    def masks(self, picture: torch.Tensor) -> torch.Tensor:
+    def predict_masks(self, image: torch.Tensor) -> torch.Tensor:
         """``[H,W,3 or 4]`` -> ``[1,H,W]``, or ``[3,H,W]`` (upper body, lower body, whole body) for clothes.
 
-        The same numbers as rembg's: in 8 bits, the lowest 0 and the highest 255; all 0 where the model's answer is
-        the same everywhere. Clothes are classes, which are not mixed at borders: see `_clothes`.
+        The same values as rembg's: in 8 bits, the lowest 0 and the highest 255; all 0 if the model's output is
+        constant. Clothes are classes, which are not mixed at borders: see `_predict_clothes`.
 
         Raises:
-            ModelError: The model failed on this image, or answered with NaN or infinity.
-            MemoryError: There is not enough memory for it.
+            ModelError: The model failed on this image, or returned NaN or infinity.
+            MemoryError: Not enough memory.
         """
-        image = tensors.to_pil(tensors.rgb(picture))
+        pil = tensors.to_pil(tensors.drop_alpha(image))
         try:
-            # An answer that is the same everywhere is 0 / 0; the sigmoid of a large one overflows on its way to 0.
+            # A constant output is 0 / 0; the sigmoid of a large value overflows on its way to 0.
             with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-                found = self._session.predict(image) if self._shown is None else self._clothes(image, self._shown)
-        except Exception as error:  # of ONNX Runtime, which has a dozen kinds without a base of their own
-            if onnx_runtime.is_out_of_memory(error):
+                masks = self._predict_clothes(pil) if self._clothes_size else self._session.predict(pil)
+        except Exception as error:  # ONNX Runtime has a dozen kinds without a common base
+            if is_out_of_memory(error):
                 raise MemoryError(f"not enough memory to run {self._path} ({error})") from error
             raise ModelError(
-                f"{self._path} failed on a picture of {image.width} x {image.height} ({error})",
-                "If it is a file of your own, it may be no model for background removal: it must take one picture "
-                "[1,3,height,width] and give a map [1,1,height,width]; otherwise delete it and run again",
+                f"{self._path} failed on an image of {pil.width} x {pil.height} ({error})",
+                "If it is your own file, it may not be a model for background removal: it must take one image "
+                "[1,3,height,width] and return a map [1,1,height,width]; otherwise delete it and run again",
             ) from error
-        masks = [tensors.from_pil(mask).unsqueeze(0) for mask in found]  # [H,W] -> [1,H,W]
-        return masks[0] if len(masks) == 1 else torch.cat(masks)
+        return torch.stack([tensors.from_pil(mask) for mask in masks])  # [H,W] each -> [N,H,W]
 
-    def _clothes(self, image: Image.Image, size: tuple[int, int]) -> list[Image.Image]:
-        """rembg resizes the map of classes (0, 1, 2, 3) as if it were a picture, so that between a 3 and a 0 there is
-        a line of 2 and of 1. Given a picture of the model's own size it has nothing to resize; the masks are then
-        brought to the picture's size pixel by pixel."""
-        seen = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
-        found = self._session.predict(seen)
-        return [mask.resize(image.size, Image.Resampling.NEAREST) for mask in found]
+    def _predict_clothes(self, image: Image.Image) -> list[Image.Image]:
+        """rembg resizes the map of classes (0, 1, 2, 3) like an image, which puts lines of 2 and 1 between 3 and 0.
+        An image in the model's own size needs no resizing; the masks are then resized with nearest neighbour."""
+        resized = image.convert("RGB").resize(self._clothes_size, Image.Resampling.LANCZOS)
+        masks = self._session.predict(resized)
+        return [mask.resize(image.size, Image.Resampling.NEAREST) for mask in masks]
 
 
-def load(
-    found: Callable[[], Found],
-    model: catalog.Model | None,
-    device: torch.device,
-    make_room: Callable[[], None] = lambda: None,
-) -> RembgMasks:
-    """The session of a model, made once for each file, and device while it is among the last ones used.
+def check_support(model: catalog.Model) -> None:
+    """Check that the installed rembg can run a published model, before it is downloaded.
 
-    rembg is asked first whether it knows ``model``, so that nothing is downloaded which could not be run.
+    Raises:
+        DependencyError: rembg or onnxruntime is missing, too old or does not work.
+    """
+    _session_class(catalog.rembg_name(model), _session_classes())
+
+
+def load(local: LocalModel, device: torch.device, host: Host) -> RembgMasks:
+    """A session for a model's file, on ``device`` if ONNX Runtime can use it.
 
     Args:
-        found: Gives the file; called when rembg is there. See `background_files.find`.
-        model: What the catalogue says of it; None for a file of the user's own.
-        device: Where models run.
-        make_room: As `onnx_runtime.open_session` takes it.
+        local: A model of `catalog.REMBG`, the demo model or the user's own.
+        host: Frees memory if the model does not fit.
 
     Raises:
         DependencyError: rembg or onnxruntime is missing, too old or does not work.
         ModelError: The file is broken or of another kind.
-        PackError: Whatever ``found`` raises.
+        MemoryError: Not enough memory for it.
     """
     classes = _session_classes()
-    name = None if model is None else catalog.rembg_name(model)
-    if name is not None:
-        _class_of(name, classes)
-    file = found()
-    again = _again(file)
-
-    def open_model() -> RembgMasks:
-        inner = onnx_runtime.open_session(file.path, device, again, make_room)
-        masks = _wrapped(inner, file, name, classes, again)
-        logger.info("Loaded %s for background removal from %s, running on %s", file.name, file.path, masks.providers[0])
-        return masks
-
-    return _sessions.get((*files.identity(file.path), name, str(device)), open_model)
+    inner = onnx_runtime.open_session(local.path, device, _remedy(local), host)
+    return _wrap_session(inner, local, classes)
 
 
-def release() -> None:
-    """Drop all cached sessions. Callers may go on using one; its memory is freed when they drop it."""
-    _sessions.clear()
-
-
-def _wrapped(inner: object, found: Found, name: str | None, classes: dict[str, type], again: str) -> RembgMasks:
-    """rembg's session of the class that fits, around one of ONNX Runtime's."""
-    size = _picture_size(inner, found.path, again)
-    if name is None:
-        name = _family(found.path, size)
-        kind = _of_any_size(_class_of(name, classes), size)
+def _wrap_session(inner: Any, local: LocalModel, classes: dict[str, type]) -> RembgMasks:
+    """A session of rembg's matching class around one of ONNX Runtime."""
+    size = _input_size(inner, local)
+    if local.model is None:
+        name = _guess_class(local.path, size)
+        session_class = _with_input_size(_session_class(name, classes), size)
     else:
-        side = found.model.input_size
+        name, side = catalog.rembg_name(local.model), local.model.input_size
         if any(length not in (None, side) for length in size):
             raise _wrong_interface(
-                found.path,
-                f"it takes pictures of {size[1]} x {size[0]}, and {found.name} those of {side} x {side}",
-                again,
+                local, f"it takes images of {size[1]} x {size[0]}, and {local.name} those of {side} x {side}"
             )
-        kind = _class_of(name, classes)
-    maps, wanted = _maps(inner), 4 if name == CLOTHES else 1
-    if maps not in (None, wanted):
-        raise _wrong_interface(found.path, f"its output has {maps} channels where {name} has {wanted}", again)
-    session = kind.__new__(kind)
+        session_class = _session_class(name, classes)
+    channels, expected = _output_channels(inner), 4 if name == CLOTHES else 1
+    if channels not in (None, expected):
+        raise _wrong_interface(local, f"its output has {channels} channels where {name} has {expected}")
+    session = session_class.__new__(session_class)
     session.model_name = name
     session.inner_session = _FiniteOnly(inner)
     if name != CLOTHES:
-        return RembgMasks(session, found.path, None)
+        return RembgMasks(session, local.path, None)
     height, width = (length or catalog.REMBG[CLOTHES].input_size for length in size)
-    return RembgMasks(session, found.path, (width, height))
+    return RembgMasks(session, local.path, (width, height))
 
 
 class _FiniteOnly:
     """An ONNX Runtime session that raises on NaN and infinity, which rembg would silently turn into a black mask."""
 
-    def __init__(self, session: object) -> None:
+    def __init__(self, session: Any) -> None:
         self._session = session
 
-    def __getattr__(self, name: str) -> object:
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._session, name)
 
-    def run(self, *args: object, **kwargs: object) -> list:
-        answer = self._session.run(*args, **kwargs)
-        if not np.isfinite(answer[0]).all():
-            raise ValueError(f"it answered with {'NaN' if np.isnan(answer[0]).any() else 'infinity'}")
-        return answer
+    def run(self, *args: Any, **kwargs: Any) -> list:
+        outputs = self._session.run(*args, **kwargs)
+        if not np.isfinite(outputs[0]).all():
+            raise ValueError(f"it answered with {'NaN' if np.isnan(outputs[0]).any() else 'infinity'}")
+        return outputs
 
 
-def _picture_size(session: object, path: Path, again: str) -> tuple[int | None, int | None]:
-    """Height and width of the picture that a session takes; None where any will do.
+def _input_size(session: Any, local: LocalModel) -> tuple[int | None, int | None]:
+    """Height and width of the image that a session takes; None for any.
 
     Raises:
-        ModelError: It takes something else, or does not give a map.
+        ModelError: It takes something else, or does not return a map.
     """
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1:
         names = ", ".join(each.name for each in inputs)
-        raise _wrong_interface(path, f"it takes {len(inputs)} inputs ({names}), not one picture", again)
+        raise _wrong_interface(local, f"it takes {len(inputs)} inputs ({names}), not one image")
     if inputs[0].type != "tensor(float)":
-        raise _wrong_interface(path, f"its input holds {inputs[0].type}, not float32", again)
+        raise _wrong_interface(local, f"its input holds {inputs[0].type}, not float32")
     shape = [length if isinstance(length, int) else None for length in inputs[0].shape]
     if len(shape) != 4 or shape[0] not in (None, 1) or shape[1] not in (None, 3):
-        raise _wrong_interface(path, f"its input is {inputs[0].shape}, not a picture [1, 3, height, width]", again)
+        raise _wrong_interface(local, f"its input is {inputs[0].shape}, not an image [1, 3, height, width]")
     if outputs[0].shape and len(outputs[0].shape) != 4:
-        raise _wrong_interface(path, f"its output is {outputs[0].shape}, not a map [1, 1, height, width]", again)
+        raise _wrong_interface(local, f"its output is {outputs[0].shape}, not a map [1, 1, height, width]")
     return shape[2], shape[3]
 
 
-def _maps(session: object) -> int | None:
-    """How many maps a session gives for a picture; None where it does not tell."""
+def _output_channels(session: Any) -> int | None:
+    """The number of maps that a session returns for an image; None if it does not say."""
     shape = session.get_outputs()[0].shape
     return shape[1] if len(shape) == 4 and isinstance(shape[1], int) else None
 
 
-def _wrong_interface(path: Path, fault: str, again: str) -> ModelError:
-    return ModelError(f"{path} is not the right kind of model: {fault}", again)
+def _wrong_interface(local: LocalModel, fault: str) -> ModelError:
+    return ModelError(f"{local.path} is not the right kind of model: {fault}", _remedy(local))
 
 
-def _again(found: Found) -> str:
-    if found.model is not None:
-        file = found.model.files[0]
+def _remedy(local: LocalModel) -> str:
+    """How the user gets a good file."""
+    if local.model is not None:
+        file = local.model.files[0]
         size = f", {file.size} bytes" if file.size else ""
         return f"Delete it and run again, or download it once more from {file.url}{size}"
-    if found.name == DEMO:
+    if local.name == DEMO:
         return "Install this node pack again"
     return "Put a whole ONNX model for background removal in its place, or choose another model"
 
 
-def _family(path: Path, size: tuple[int | None, int | None]) -> str:
-    """What to run a file of the user's own as."""
+def _guess_class(path: Path, size: tuple[int | None, int | None]) -> str:
+    """rembg's name of the session class for a user's own file."""
     stem = path.stem.casefold()
     # The longest first: u2netp before u2net.
-    known = sorted((catalog.rembg_name(model) for model in catalog.REMBG.values()), key=len, reverse=True)
-    for name in known:
+    published = sorted((catalog.rembg_name(model) for model in catalog.REMBG.values()), key=len, reverse=True)
+    for name in published:
         if stem.startswith(name):
             return name
     for part, name in _FAMILIES:
         if part in stem:
             return name
     longest = max((length for length in size if length), default=0)
-    return "u2net" if longest <= _LARGEST_AS_U2NET else "isnet-general-use"
+    return "u2net" if longest <= _LARGEST_U2NET else "isnet-general-use"
 
 
-def _of_any_size(kind: type, size: tuple[int | None, int | None]) -> type:
-    """A session class of rembg for pictures of the size that the file takes, where that is fixed."""
+def _with_input_size(session_class: type, size: tuple[int | None, int | None]) -> type:
+    """A session class of rembg for images of the size that the file takes, if that is fixed."""
 
-    class Fitted(kind):
+    class OfSize(session_class):
         def normalize(self, img, mean, std, own_size, *args, **kwargs):
             height, width = size
             return super().normalize(img, mean, std, (width or own_size[0], height or own_size[1]), *args, **kwargs)
 
-    return Fitted
+    return OfSize
 
 
 def _session_classes() -> dict[str, type]:
-    """rembg's session classes by its names for them."""
-    onnx_runtime.onnxruntime()  # whose absence makes rembg print and exit
+    """rembg's session classes by their names."""
+    onnx_runtime.onnxruntime()  # first: without it, rembg prints and exits
     import_scipy("ndimage")  # first, so that rembg is not blamed for it
     if "rembg" not in sys.modules:
         logger.info("Importing rembg. The first time this takes up to a minute.")
     install = f"Install it: {onnx_runtime.pip_install('--upgrade', 'rembg', onnx_runtime.best_package())}"
-    with threads.kept():
+    with threads.keep_torch_threads():
         sessions = import_package("rembg.sessions", install, "sessions_class")
-    return {kind.name(): kind for kind in sessions.sessions_class}
+    return {each.name(): each for each in sessions.sessions_class}
 
 
-def _class_of(name: str, classes: dict[str, type]) -> type:
+def _session_class(name: str, classes: dict[str, type]) -> type:
     if name not in classes:
         raise DependencyError(
             f"rembg {_version()} does not know the model {name}",

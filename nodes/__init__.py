@@ -1,1 +1,1 @@
-"""The node classes: one file a node, widgets and one call into ``core``."""
+"""Node classes. One file per node: its widgets and one call into ``core``."""

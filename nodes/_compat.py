@@ -1,7 +1,7 @@
-"""Ids under which saved workflows know these nodes, besides their own.
+"""Legacy ids: other packs' ids for these nodes, as stored in saved workflows.
 
-`register` adds them where no other pack holds them: hidden from the menu, but they run. Most are the same node under
-another name; the classes here are those whose inputs or outputs differ.
+`register` adds each one that no other pack has registered, hidden from the menu. Most are aliases; the classes here are
+for legacy nodes whose inputs or outputs differ.
 """
 
 from __future__ import annotations
@@ -10,41 +10,49 @@ import inspect
 from functools import partial, reduce, wraps
 from string import ascii_lowercase
 
-from ..core import checks, clipseg, masks, tensors
+from ..core import checks, masks, tensors
 from ..core.errors import InputError
-from . import _clipseg
+from ..core.text.query import Query, split_prompts
+from ..core.text.segment import score
+from ..core.text.selection import render_selection
 from . import _host as host
+from . import _messages, _text_engine
 from ._host import registry
+from ._text_widgets import CLIPSEG_MODEL, TEXT
+from ._widgets import TableNode, socket, takes
 from .clipseg import CLIPSeg
 from .clipseg_masking import CLIPSegMasking
 from .clipseg_model_loader import CLIPSegModelLoader
 from .from_basic_pipe import FromBasicPipeV2
 from .gradient_region import GradientRegion
 
-OURS = "{} (Maskwright)"
+FALLBACK_ID = "{} (Maskwright)"
 
 
-class ClipsegMaskingOfWas(CLIPSegMasking):
-    """CLIPSegMasking with the sockets of the WAS suite."""
+class WasClipsegMasking(CLIPSegMasking):
+    """CLIPSegMasking with the inputs and outputs of the WAS suite's node."""
 
     RETURN_NAMES = ("MASK", "MASK_IMAGE")
 
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        inputs = CLIPSegMasking.INPUT_TYPES()
-        required, optional = inputs["required"], inputs["optional"]
-        return {
-            "required": {"image": required["images"], "text": required["text"]},
-            "optional": {"clipseg_model": optional["clipseg_model"]},
-            "hidden": inputs["hidden"],
-        }
+    INPUTS = {
+        "required": {"image": CLIPSegMasking.INPUTS["required"]["images"], "text": TEXT},
+        "optional": {"clipseg_model": CLIPSEG_MODEL},
+        "hidden": CLIPSegMasking.INPUTS["hidden"],
+    }
 
     def CLIPSeg_image(self, image, text=None, clipseg_model=None, extra_pnginfo=None):
         return super().CLIPSeg_image(image, text, clipseg_model, extra_pnginfo=extra_pnginfo)
 
 
-class ClipsegBatchMaskingOfWas:
-    """Up to 24 images, each with its own text, as in the third version of the WAS suite; earlier versions had six."""
+def _image_text_pairs(letters: str) -> dict[str, tuple]:
+    kind, options = TEXT
+    text = (kind, {**options, "multiline": False})  # 24 multiline boxes would not fit
+    images = {f"image_{letter}": socket("IMAGE", "All must have the same size.") for letter in letters}
+    return {**images, **{f"text_{letter}": text for letter in letters}}
+
+
+class WasClipsegBatchMasking(TableNode):
+    """Up to 24 images, each with its own text, as in version 3 of the WAS suite. Earlier versions had six."""
 
     DESCRIPTION = "Scores each of up to 24 images against a text of its own and returns the scores as soft masks."
     SEARCH_ALIASES = CLIPSegMasking.SEARCH_ALIASES
@@ -59,61 +67,40 @@ class ClipsegBatchMaskingOfWas:
         "Number of images in each batch.",
     )
     LETTERS = ascii_lowercase[:24]
+    # The inputs of the earlier versions come first: positional calls and saved widget values depend on the order.
+    INPUTS = {
+        "required": _image_text_pairs(LETTERS[:2]),
+        "optional": {
+            **_image_text_pairs(LETTERS[2:6]),
+            "clipseg_model": CLIPSEG_MODEL,
+            **_image_text_pairs(LETTERS[6:]),
+        },
+    }
 
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        kind, options = _clipseg.TEXT
-        text = (kind, {**options, "multiline": False})  # there are 24
-
-        def inputs(letters: str) -> dict:
-            images = {f"image_{letter}": ("IMAGE", {"tooltip": "All must have the same size."}) for letter in letters}
-            return {**images, **{f"text_{letter}": text for letter in letters}}
-
-        # Inputs of the first version come first: positional calls and saved widget values depend on the order.
-        added = {"clipseg_model": _clipseg.CLIPSEG_MODEL, **inputs(cls.LETTERS[6:])}
-        return {"required": inputs("ab"), "optional": {**inputs("cdef"), **added}}
-
-    def CLIPSeg_images(self, *args, **kwargs):
-        values = inspect.signature(self.CLIPSeg_images).bind(*args, **kwargs)
-        values.apply_defaults()
-        values = values.arguments
+    @takes(INPUTS)
+    def CLIPSeg_images(self, clipseg_model, **inputs):
         pairs = [
-            (checks.as_image_batch(values[f"image_{letter}"], f"image_{letter}"), _query(values, f"text_{letter}"))
+            (checks.as_image_batch(inputs[f"image_{letter}"], f"image_{letter}"), _make_query(inputs, f"text_{letter}"))
             for letter in self.LETTERS
-            if values[f"image_{letter}"] is not None
+            if inputs[f"image_{letter}"] is not None
         ]
         if not pairs:
             raise InputError("no image is connected", "Connect at least image_a")
-        where = pairs[0][0].device
-        images = tensors.joined([tensors.rgb(image).to(where) for image, _ in pairs], "the images")
-        segmenter = _clipseg.segmenter(values["clipseg_model"])
-        found = [
-            clipseg.masking(image, segmenter, query, chunks=host.chunks(len(image))).to(where) for image, query in pairs
-        ]
-        found = tensors.joined(found, "the masks")
-        return (images, found, tensors.mask_to_image(found), len(images))
+        device = pairs[0][0].device
+        images = tensors.concatenate([tensors.drop_alpha(image).to(device) for image, _ in pairs], "the images")
+        segmenter = _text_engine.make_segmenter(clipseg_model)
+        scores = (score(image, segmenter, query, host=host.ComfyHost()) for image, query in pairs)
+        soft_masks = tensors.concatenate([each.masks.to(device) for each in scores], "the masks")
+        return (images, soft_masks, tensors.mask_to_image(soft_masks), len(images))
 
 
-def _query(values: dict, name: str) -> clipseg.Query:
-    clipseg.split_prompts(values[name], name)  # raises with the input's own name
-    return clipseg.Query(values[name])
+def _make_query(inputs: dict, name: str) -> Query:
+    split_prompts(inputs[name], name)  # so that its errors name this input
+    return Query(inputs[name])
 
 
-def _signature_of(node: type) -> inspect.Signature:
-    """The signature of a method that takes a node's inputs in order: images and models default to None, text to ""."""
-    groups = node.INPUT_TYPES()
-    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    parameters = [inspect.Parameter("self", kind), *(inspect.Parameter(name, kind) for name in groups["required"])]
-    for name, (_, options) in groups["optional"].items():
-        parameters.append(inspect.Parameter(name, kind, default=options.get("default")))
-    return inspect.Signature(parameters)
-
-
-ClipsegBatchMaskingOfWas.CLIPSeg_images.__signature__ = _signature_of(ClipsegBatchMaskingOfWas)
-
-
-class CombineSegMasks:
-    """Masks added up, with their heat map."""
+class CombineSegMasks(TableNode):
+    """Sum of masks, with its heat map."""
 
     DESCRIPTION = "Adds two or three masks and shows the sum as a heat map over an image."
     SEARCH_ALIASES = ["maskwright", "combine masks", "add masks"]
@@ -123,82 +110,83 @@ class CombineSegMasks:
     RETURN_NAMES = ("Combined Mask", "Heatmap Mask", "BW Mask")
     OUTPUT_TOOLTIPS = ("The sum of the masks.", "The image with the heat map on top.", "The sum as a grayscale image.")
 
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        mask = ("MASK", {"tooltip": "All must have the same size."})
-        image = ("IMAGE", {"tooltip": "The image under the heat map."})
-        return {
-            "required": {"input_image": image, "mask_1": mask, "mask_2": mask},
-            "optional": {"mask_3": mask},
-        }
+    INPUTS = {
+        "required": {
+            "input_image": socket("IMAGE", "The image under the heat map."),
+            "mask_1": socket("MASK", "All must have the same size."),
+            "mask_2": socket("MASK", "All must have the same size."),
+        },
+        "optional": {"mask_3": socket("MASK", "All must have the same size.")},
+    }
 
     def combine_masks(self, input_image, mask_1, mask_2, mask_3=None):
         image = checks.as_image_batch(input_image, "input_image")
-        given = {"mask_1": mask_1, "mask_2": mask_2, "mask_3": mask_3}
-        parts = [checks.as_mask_batch(mask, name).to(image.device) for name, mask in given.items() if mask is not None]
+        inputs = {"mask_1": mask_1, "mask_2": mask_2, "mask_3": mask_3}
+        parts = [checks.as_mask_batch(mask, name).to(image.device) for name, mask in inputs.items() if mask is not None]
         combined = reduce(lambda one, other: masks.combine(one, other, "sum"), parts)
         if len(combined) != len(image) and 1 not in (len(combined), len(image)):
             raise InputError(
-                f"input_image has {len(image)} pictures, and the masks are {len(combined)}",
-                "Give as many of one as of the other, or a single one",
+                f"input_image is a batch of {len(image)}, and the masks are batches of {len(combined)}",
+                "Connect batches of the same size, or a single image or mask",
             )
-        grey, heat_map = clipseg.pictures_of_selection(image, combined)
+        grey, heat_map = render_selection(image, combined)
         return (combined, heat_map, tensors.mask_to_image(grey))
 
 
-# Old id -> the node that it means.
+# Legacy id -> node class.
 OLD_IDS: dict[str, type] = {
     "SaltMaskGradientRegion": GradientRegion,
     "SaltCLIPSegMasking": CLIPSegMasking,
     "SaltCLIPSegLoader": CLIPSegModelLoader,
     "CLIPSeg_": CLIPSeg,
     "CLIPSeg Model Loader": CLIPSegModelLoader,
-    "CLIPSeg Masking": ClipsegMaskingOfWas,
-    "CLIPSeg Batch Masking": ClipsegBatchMaskingOfWas,
+    "CLIPSeg Masking": WasClipsegMasking,
+    "CLIPSeg Batch Masking": WasClipsegBatchMasking,
     "CombineSegMasks": CombineSegMasks,
     "FromBasicPipe_v2": FromBasicPipeV2,
 }
-# Where an old node's inputs have other names than those of the node with an id of its own: new name -> old name.
+# Legacy id -> (current id, {current input: legacy input}), where input names differ.
 RENAMED = {"CLIPSeg Masking": ("CLIPSegMasking", {"images": "image", "text": "text"})}
 
 
 def register(classes: dict[str, type], display_names: dict[str, str]) -> None:
-    """Make way for other packs, and add the old ids.
+    """Avoid id clashes with other packs, and register legacy ids.
 
-    A node whose id another pack holds is moved to "<id> (Maskwright)"; that id works for the others, too, so that a
-    file saved beside the other pack opens without it, and a pack that is loaded later may still take theirs.
+    A node whose id another pack has registered moves to "<id> (Maskwright)". The other nodes get that id as an alias:
+    workflows saved with it open without the other pack, and a pack loaded later can still take the plain id.
 
     Args:
-        classes, display_names: What the pack registers with ComfyUI; changed in place.
+        classes, display_names: This pack's mappings for ComfyUI; changed in place.
     """
     for name, node in list(classes.items()):
-        ours = OURS.format(name)
-        display_names[ours] = OURS.format(display_names[name])
+        fallback = FALLBACK_ID.format(name)
+        display_names[fallback] = FALLBACK_ID.format(display_names[name])
         if registry.is_foreign(name):
             del classes[name], display_names[name]
-            classes[ours] = node
+            classes[fallback] = node
         else:
-            classes[ours] = _SecondId.of(node, name)
-            registry.offer_replacement(ours, name, partial(_sockets, node))
+            classes[fallback] = _FallbackAlias.of(node, name)
+            registry.register_replacement(fallback, name, partial(_map_inputs, node))
 
     ids = {node: name for name, node in classes.items()}
     for old, node in OLD_IDS.items():
         new, inputs = RENAMED.get(old, (ids.get(node), None))
         if not registry.is_foreign(old):
-            classes[old] = _hidden(node)
+            classes[old] = _make_hidden(node)
             display_names[old] = display_names.get(new, old)
         if new in classes:
-            registry.offer_replacement(old, new, partial(_sockets, node, inputs))
+            registry.register_replacement(old, new, partial(_map_inputs, node, inputs))
 
     for node in classes.values():
         _reject_unknown_inputs(node)
 
 
 def _reject_unknown_inputs(node: type) -> None:
-    """Make the node's method reject unknown inputs with a clear error, instead of Python's TypeError.
+    """Make the node's method reject unknown inputs with a clear error, instead of Python's TypeError. Its errors get
+    remedies for users of ComfyUI.
 
-    ComfyUI drops unknown values of a prompt but passes on unknown links, as from another version of the node, or from
-    another pack's node with the same id.
+    ComfyUI drops a prompt's unknown values but passes on its unknown links. Prompts have them if they were made for
+    another version of the node or for another pack's node with the same id.
     """
     name = node.FUNCTION
     owner = next(each for each in node.__mro__ if name in vars(each))  # several ids may share a class
@@ -215,31 +203,32 @@ def _reject_unknown_inputs(node: type) -> None:
                 f"this node has no input called {', '.join(unknown)}",
                 "Remove that link. The workflow was made for another version of this node, or for another pack's node",
             )
-        return method(self, *args, **kwargs)
+        with _messages.remedies():
+            return method(self, *args, **kwargs)
 
     checked.rejects_unknown_inputs = True
     setattr(owner, name, checked)
 
 
-def _hidden(node: type) -> type:
-    """The same node, not in the menu."""
+def _make_hidden(node: type) -> type:
+    """A subclass of the node that is hidden from the menu."""
     return type(node.__name__, (node,), {"DEPRECATED": True, "__module__": __name__, "__doc__": node.__doc__})
 
 
-class _SecondId(type):
-    """Of nodes that are not in the menu unless a pack that is loaded later takes their first id."""
+class _FallbackAlias(type):
+    """Metaclass of a node's alias: hidden from the menu unless a pack loaded later takes the node's own id."""
 
     @classmethod
-    def of(cls, node: type, first_id: str) -> type:
-        return cls(node.__name__, (node,), {"first_id": first_id, "__module__": __name__, "__doc__": node.__doc__})
+    def of(cls, node: type, own_id: str) -> type:
+        return cls(node.__name__, (node,), {"own_id": own_id, "__module__": __name__, "__doc__": node.__doc__})
 
     @property
     def DEPRECATED(cls) -> bool:
-        return not registry.is_foreign(cls.first_id)
+        return not registry.is_foreign(cls.own_id)
 
 
-def _sockets(node: type, renamed: dict[str, str] | None = None) -> tuple[dict[str, str], list[str]]:
-    """What `registry.offer_replacement` asks for."""
+def _map_inputs(node: type, renamed: dict[str, str] | None = None) -> tuple[dict[str, str], list[str]]:
+    """Input mapping and widget names for `registry.register_replacement`."""
     groups = node.INPUT_TYPES()
     inputs = {**groups["required"], **groups.get("optional", {})}
     widgets = [name for name, spec in inputs.items() if isinstance(spec[0], list) or spec[0] in _WIDGET_TYPES]

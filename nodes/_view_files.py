@@ -1,12 +1,13 @@
-"""Lifetime of the files of the nodes' views: as long as an editor may request them.
+"""Lifetime of the nodes' preview files: as long as an editor may request them.
 
-A node is identified by its id (with its path through subgraphs) and its workflow's id. For each node these files stay:
+A node is identified by its id (with its path through subgraphs) and its workflow's id. For each node, these files are
+kept:
 
 - those of the last finished run, which a reloaded page shows;
 - those of earlier runs whose results ComfyUI still caches, since it sends their entries again (``--cache-lru``);
 - those of the run in progress.
 
-So with ComfyUI's default cache 100 runs leave as many files as one.
+So with ComfyUI's default cache, 100 runs leave as many files as one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch
 
 
 class RunFiles:
-    """The files of all calls of a node in one run: a node is called once for each entry of a list."""
+    """The files of a node in one run. With list inputs, a run calls the node several times."""
 
     def __init__(self, run: str, of_node: list[RunFiles]) -> None:
         self.run = run
@@ -30,11 +31,11 @@ class RunFiles:
         self._of_node = of_node  # all runs of the same node that have files, oldest first
 
     def add(self, path: Path) -> None:
-        """Call before ``path`` is written, so that a run which fails leaves nothing that is never removed."""
+        """Call before writing ``path``, so that the file is removed even if the run fails."""
         self._paths.append(path)
 
     def keep_for(self, result: torch.Tensor) -> None:
-        """Keep the files at least as long as ``result`` lives. Call after all of them are written."""
+        """Keep the files at least as long as ``result`` exists. Call after writing all of them."""
         with _lock:
             self.is_finished = True
             self.results += 1
@@ -48,20 +49,20 @@ class RunFiles:
 
     def remove(self) -> None:
         while self._paths:
-            with contextlib.suppress(OSError):  # already deleted, or held open by a virus scanner
+            with contextlib.suppress(OSError):  # already deleted, or locked by a virus scanner
                 self._paths.pop().unlink()
 
 
 _of_nodes: dict[tuple[str, str], list[RunFiles]] = {}
-_lock = threading.RLock()  # reentrant, since a result may be garbage-collected while it is held
+_lock = threading.RLock()  # reentrant, since a result may be garbage-collected inside it
 
 
 def files_of(workflow_id: str, executing: tuple[str, str] | None) -> RunFiles:
-    """The record of the files that a node is about to write.
+    """The record of a node's files in this run, to be filled.
 
     Args:
         workflow_id: "" if it has none.
-        executing: The ids of the run and the node; None if the host does not say: then the files stay.
+        executing: The ids of the run and the node. If unknown (None), the files are never removed.
     """
     if executing is None:
         return RunFiles("", [])
@@ -78,6 +79,6 @@ def _remove_unneeded(of_node: list[RunFiles]) -> None:
     finished = [files for files in of_node if files.is_finished]
     for files in of_node[:-1]:
         if not files.results and files not in finished[-1:]:
-            with contextlib.suppress(ValueError):  # a result that was just collected has removed it
+            with contextlib.suppress(ValueError):  # already removed by a result collected during this loop
                 of_node.remove(files)
             files.remove()

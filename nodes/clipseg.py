@@ -1,17 +1,21 @@
-"""The node CLIPSeg: select what a text describes."""
+"""The node CLIPSeg: a text description becomes a mask."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 
 from ..core import checks, tensors
-from ..core import clipseg as clipseg_ops
-from . import _clipseg, _view
+from ..core.text.query import Query
+from ..core.text.segment import segment
+from ..core.text.selection import Selection
 from . import _host as host
+from . import _text_engine, _view
+from ._text_widgets import CLIPSEG_MODEL, IMAGES, NEGATIVE_TEXT, TEXT, WORKING_RESOLUTION
+from ._widgets import TableNode, integer, number
 
 
-class CLIPSeg:
-    """Text to a thresholded, blurred and grown mask, with its heat map."""
+class CLIPSeg(TableNode):
+    """Text to a thresholded, blurred and dilated mask, with its heat map."""
 
     DESCRIPTION = (
         "Turns a text description into a mask with soft, slightly expanded edges. Also outputs a heat map over the "
@@ -32,7 +36,7 @@ class CLIPSeg:
     CATEGORY = "image/mask"
     FUNCTION = "segment_image"
     HAS_INTERMEDIATE_OUTPUT = True
-    OUTPUT_NODE = True  # can be run alone, for its view
+    OUTPUT_NODE = True  # can be run alone, for its preview
     RETURN_TYPES = ("MASK", "IMAGE", "IMAGE")
     RETURN_NAMES = ("Mask", "Heatmap Mask", "BW Mask")
     OUTPUT_TOOLTIPS = (
@@ -41,52 +45,32 @@ class CLIPSeg:
         "The mask as a grayscale image.",
     )
 
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        return {
-            "required": {
-                "image": ("IMAGE", {"tooltip": "The images to search, of any size. Transparency is ignored."}),
-                "text": _clipseg.TEXT,
-            },
-            "optional": {
-                "blur": (
-                    "FLOAT",
-                    {
-                        "default": 3.0,
-                        "min": 0.0,
-                        "max": 15.0,
-                        "step": 0.1,
-                        "tooltip": "Edge softness (Gaussian sigma), in pixels at the model's 352 x 352 resolution.",
-                    },
-                ),
-                "threshold": (
-                    "FLOAT",
-                    {
-                        "default": 0.3,
-                        "min": 0.0,
-                        "max": 1.0,
-                        "step": 0.05,
-                        "tooltip": "How confident the model must be. Higher selects less.",
-                    },
-                ),
-                "dilation_factor": (
-                    "INT",
-                    {
-                        "default": 4,
-                        "min": 0,
-                        "max": 100,
-                        "step": 1,
-                        "display_name": "dilation",
-                        "tooltip": "How far to grow the selection in every direction, in pixels at the model's "
-                        "352 x 352 resolution.",
-                    },
-                ),
-                "negative_text": _clipseg.NEGATIVE_TEXT,
-                "resolution": _clipseg.RESOLUTION,
-                "clipseg_model": _clipseg.CLIPSEG_MODEL,
-            },
-            "hidden": _view.HIDDEN,
-        }
+    INPUTS = {
+        "required": {"image": IMAGES, "text": TEXT},
+        "optional": {
+            "blur": number(
+                Selection.blur,
+                (0.0, 15.0, 0.1),
+                tooltip="Edge softness (Gaussian sigma), in pixels at the model's 352 x 352 resolution.",
+            ),
+            "threshold": number(
+                Selection.threshold,
+                (0.0, 1.0, 0.05),
+                tooltip="How confident the model must be. Higher selects less.",
+            ),
+            "dilation_factor": integer(
+                Selection.dilation_factor,
+                (0, 100, 1),
+                display_name="dilation",
+                tooltip="How far to grow the selection in every direction, in pixels at the model's 352 x 352 "
+                "resolution.",
+            ),
+            "negative_text": NEGATIVE_TEXT,
+            "resolution": WORKING_RESOLUTION,
+            "clipseg_model": CLIPSEG_MODEL,
+        },
+        "hidden": _view.HIDDEN,
+    }
 
     def segment_image(
         self,
@@ -101,12 +85,11 @@ class CLIPSeg:
         extra_pnginfo=None,
     ):
         image = checks.as_image_batch(image, "image")
-        query = clipseg_ops.Query(text, negative_text, resolution)
-        selection = clipseg_ops.Selection(blur, threshold, dilation_factor)
+        query = Query(text, negative_text, resolution)
+        selection = Selection(blur, threshold, dilation_factor)
         view = _view.View(extra_pnginfo)
-        segmenter = _clipseg.segmenter(clipseg_model, view)
-        mask, heat_map = clipseg_ops.segment(
-            image, segmenter, query, selection, host.chunks(len(image)), view.listener(image, query.scale)
-        )
-        result = (mask, heat_map, tensors.mask_to_image(mask))
+        engine = _text_engine.make_segmenter(clipseg_model, view)
+        found = segment(image, engine, query, selection, host.ComfyHost(), keep=view.max_images)
+        view.probabilities(image, found.probabilities, query.scale)
+        result = (found.masks, found.heat_maps, tensors.mask_to_image(found.masks))
         return view.answer(result, kind="selection", settings={**asdict(query), **asdict(selection)})

@@ -1,16 +1,19 @@
-"""The node CLIPSegMasking: how well each pixel of a batch fits a text."""
+"""The node CLIPSegMasking: how well each pixel of a batch matches a text."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 
 from ..core import checks, tensors
-from ..core import clipseg as clipseg_ops
-from . import _clipseg, _view
+from ..core.text.query import Query
+from ..core.text.segment import NORMALIZATIONS, score
 from . import _host as host
+from . import _text_engine, _view
+from ._text_widgets import CLIPSEG_MODEL, IMAGES, NEGATIVE_TEXT, TEXT, WORKING_RESOLUTION
+from ._widgets import TableNode, choice
 
 
-class CLIPSegMasking:
+class CLIPSegMasking(TableNode):
     """Text to soft masks, for every image of a batch."""
 
     DESCRIPTION = (
@@ -31,7 +34,7 @@ class CLIPSegMasking:
     CATEGORY = "image/mask"
     FUNCTION = "CLIPSeg_image"
     HAS_INTERMEDIATE_OUTPUT = True
-    OUTPUT_NODE = True  # can be run alone, for its view
+    OUTPUT_NODE = True  # can be run alone, for its preview
     RETURN_TYPES = ("MASK", "IMAGE")
     RETURN_NAMES = ("masks", "mask_images")
     OUTPUT_TOOLTIPS = (
@@ -39,29 +42,22 @@ class CLIPSegMasking:
         "The same masks as grayscale images.",
     )
 
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        return {
-            "required": {
-                "images": ("IMAGE", {"tooltip": "The images to search, of any size. Transparency is ignored."}),
-                "text": _clipseg.TEXT,
-            },
-            "optional": {
-                "clipseg_model": _clipseg.CLIPSEG_MODEL,
-                "negative_text": _clipseg.NEGATIVE_TEXT,
-                "resolution": _clipseg.RESOLUTION,
-                "normalization": (
-                    list(clipseg_ops.NORMALIZATIONS),
-                    {
-                        "default": "stretch",
-                        "display_name": "normalize",
-                        "tooltip": "stretch: scales each mask so that its best match is white, even if the object is "
-                        "not there. none: raw probabilities; the mask stays dark if nothing matches.",
-                    },
-                ),
-            },
-            "hidden": _view.HIDDEN,
-        }
+    INPUTS = {
+        "required": {"images": IMAGES, "text": TEXT},
+        "optional": {
+            "clipseg_model": CLIPSEG_MODEL,
+            "negative_text": NEGATIVE_TEXT,
+            "resolution": WORKING_RESOLUTION,
+            "normalization": choice(
+                NORMALIZATIONS,
+                default="stretch",
+                display_name="normalize",
+                tooltip="stretch: scales each mask so that its best match is white, even if the object is not there. "
+                "none: raw probabilities; the mask stays dark if nothing matches.",
+            ),
+        },
+        "hidden": _view.HIDDEN,
+    }
 
     def CLIPSeg_image(
         self,
@@ -74,12 +70,11 @@ class CLIPSegMasking:
         extra_pnginfo=None,
     ):
         images = checks.as_image_batch(images, "images")
-        query = clipseg_ops.Query(text, negative_text, resolution)
-        checks.check_choice(normalization, "normalization", clipseg_ops.NORMALIZATIONS)
+        query = Query(text, negative_text, resolution)
+        checks.check_choice(normalization, "normalization", NORMALIZATIONS)
         view = _view.View(extra_pnginfo)
-        segmenter = _clipseg.segmenter(clipseg_model, view)
-        masks = clipseg_ops.masking(
-            images, segmenter, query, normalization, host.chunks(len(images)), view.listener(images, query.scale)
-        )
-        result = (masks, tensors.mask_to_image(masks))
+        engine = _text_engine.make_segmenter(clipseg_model, view)
+        scores = score(images, engine, query, normalization, host.ComfyHost(), keep=view.max_images)
+        view.probabilities(images, scores.probabilities, query.scale)
+        result = (scores.masks, tensors.mask_to_image(scores.masks))
         return view.answer(result, kind="probabilities", settings={**asdict(query), "normalization": normalization})

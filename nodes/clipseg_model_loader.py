@@ -1,15 +1,24 @@
-"""The node CLIPSegModelLoader: a CLIPSeg model for the other nodes."""
+"""The node CLIPSegModelLoader: a CLIPSeg model for the CLIPSeg nodes."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ..models import catalog
-from ..models import clipseg as clipseg_models
-from . import _clipseg
+from ..models.clipseg_store import DEFAULT, DEMO
+from . import _text_engine
+from ._widgets import TableNode, choice
 
 
-class CLIPSegModelLoader:
+def _available() -> list[str]:
+    return _text_engine.store().available()
+
+
+def _labels() -> dict[str, str]:
+    """Labels for list entries whose name alone does not say enough."""
+    downloads = {model.name: catalog.download_label(model) for model in _text_engine.store().not_on_disk()}
+    return {DEMO: "demo (shapes only)", **downloads}
+
+
+class CLIPSegModelLoader(TableNode):
     """Loads a CLIPSeg model once and keeps it."""
 
     DESCRIPTION = (
@@ -29,36 +38,23 @@ class CLIPSegModelLoader:
     RETURN_NAMES = ("clipseg_model",)
     OUTPUT_TOOLTIPS = ("The model with its processor, for the two CLIPSeg nodes.",)
 
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        folders = _clipseg.folders()
-        return {
-            "required": {
-                "model": (
-                    clipseg_models.available(folders),
-                    {
-                        "default": clipseg_models.DEFAULT,
-                        "option_labels": _labels(folders),
-                        "tooltip": "The published model, or one of the folders in models/clipseg. An arrow and a size "
-                        "mean that the model is downloaded on first use.",
-                    },
-                ),
-            },
-        }
+    INPUTS = {
+        "required": {
+            "model": choice(
+                _available,
+                default=DEFAULT,
+                option_labels=_labels,
+                tooltip="The published model, or one of the folders in models/clipseg. An arrow and a size mean that "
+                "the model is downloaded on first use.",
+            ),
+        },
+    }
 
     @classmethod
     def VALIDATE_INPUTS(cls, model=None, input_types=None) -> bool:
-        """Any name may reach the node: saved files name models that are not in the list, links carry text, since the
-        widget of the earlier nodes was one for text, and what is missing is best told where it is looked for."""
+        """Accept any name: saved files may name models that are not in the list, and the widget was a text field in
+        earlier nodes, so it may be linked. `_text_engine.load` reports a missing model with more detail."""
         return True
 
     def clipseg_model(self, model):
-        return (_clipseg.load(model),)
-
-
-def _labels(folders: list[Path]) -> dict[str, str]:
-    """How the list of models shows those whose name alone does not say enough."""
-    labels = {clipseg_models.DEMO: "demo (shapes only)"}
-    if clipseg_models.where(clipseg_models.DEFAULT, folders) is None:
-        labels[clipseg_models.DEFAULT] = catalog.download_label(catalog.CLIPSEG)
-    return labels
+        return (_text_engine.load(model),)

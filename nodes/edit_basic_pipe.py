@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from ..core import checks
+from ._pipes import check_basic_pipe
+from ._widgets import TableNode, socket
 
 
-class EditBasicPipe:
+class EditBasicPipe(TableNode):
     """Replaces parts of a pipe."""
 
     DESCRIPTION = "Replaces parts of a basic pipe. Whatever you connect overrides the pipe; the rest passes through."
@@ -16,20 +17,18 @@ class EditBasicPipe:
     RETURN_NAMES = ("basic_pipe",)
     OUTPUT_TOOLTIPS = ("A new pipe with the replaced parts. The input pipe does not change.",)
 
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        return {
-            "required": {"basic_pipe": ("BASIC_PIPE", {"tooltip": "The pipe to start from."})},
-            "optional": {
-                "model": ("MODEL", {"tooltip": "Replaces the model."}),
-                "clip": ("CLIP", {"tooltip": "Replaces the CLIP."}),
-                "vae": ("VAE", {"tooltip": "Replaces the VAE."}),
-                "positive": ("CONDITIONING", {"tooltip": "Replaces the positive prompt."}),
-                "negative": ("CONDITIONING", {"tooltip": "Replaces the negative prompt."}),
-            },
-        }
+    INPUTS = {
+        "required": {"basic_pipe": socket("BASIC_PIPE", "The pipe to start from.")},
+        "optional": {
+            "model": socket("MODEL", "Replaces the model."),
+            "clip": socket("CLIP", "Replaces the CLIP."),
+            "vae": socket("VAE", "Replaces the VAE."),
+            "positive": socket("CONDITIONING", "Replaces the positive prompt."),
+            "negative": socket("CONDITIONING", "Replaces the negative prompt."),
+        },
+    }
 
     def doit(self, basic_pipe, model=None, clip=None, vae=None, positive=None, negative=None):
-        kept = checks.check_basic_pipe(basic_pipe, needed=())
-        given = (model, clip, vae, positive, negative)
-        return (tuple(old if new is None else new for old, new in zip(kept, given)),)
+        parts = check_basic_pipe(basic_pipe, needed=())
+        replacements = (model, clip, vae, positive, negative)
+        return (tuple(old if new is None else new for old, new in zip(parts, replacements)),)

@@ -1,11 +1,12 @@
-"""The nodes FromBasicPipe and FromBasicPipe_v2: the parts of a basic pipe."""
+"""The nodes FromBasicPipe and FromBasicPipe_v2: unpack a basic pipe."""
 
 from __future__ import annotations
 
-from ..core import checks
+from ._pipes import check_basic_pipe
+from ._widgets import TableNode, socket
 
 
-class FromBasicPipe:
+class FromBasicPipe(TableNode):
     """Unpacks the five values of a pipe."""
 
     DESCRIPTION = "Unpacks a basic pipe into model, CLIP, VAE and both prompts."
@@ -22,16 +23,14 @@ class FromBasicPipe:
         "The negative prompt.",
     )
 
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        return {"required": {"basic_pipe": ("BASIC_PIPE", {"tooltip": "The pipe to unpack."})}}
+    INPUTS = {"required": {"basic_pipe": socket("BASIC_PIPE", "The pipe to unpack.")}}
 
     def doit(self, basic_pipe):
-        return checks.check_basic_pipe(basic_pipe, needed=())
+        return check_basic_pipe(basic_pipe, needed=())
 
 
 class FromBasicPipeV2(FromBasicPipe):
-    """As FromBasicPipe, with the pipe itself as the first output."""
+    """FromBasicPipe with the pipe itself as an additional first output."""
 
     DESCRIPTION = f"{FromBasicPipe.DESCRIPTION} Also passes the pipe on."
     RETURN_TYPES = ("BASIC_PIPE", *FromBasicPipe.RETURN_TYPES)

@@ -1,21 +1,40 @@
-"""The node ImageSegmentation: images without their background."""
+"""The node ImageSegmentation: background removal."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Callable
 
-from ..core import background, checks
-from ..core.matting import MattingSettings
-from ..models import background as background_models
-from ..models import background_files, catalog
+from ..core import checks
+from ..core.cutout.remove import remove_background
+from ..core.cutout.trimap import MattingSettings
+from ..core.engine import Progress
+from ..models import background_models, catalog
+from ..models.background_store import DEMO, OTHER_KINDS, BackgroundStore
 from . import _host as host
 from . import _view
+from ._widgets import TableNode, choice, integer, socket
 
 SWITCH = ("true", "false")
 
 
-class ImageSegmentation:
-    """Cuts the subject out of every image of a batch."""
+def _store(progress: Callable[[int], Progress] | None = None) -> BackgroundStore:
+    folders = [folder for kind in BackgroundStore.KINDS for folder in host.model_folders(kind)]
+    other_folders = [folder for kind in OTHER_KINDS for folder in host.model_folders(kind)]
+    return BackgroundStore(folders, other_folders, progress)
+
+
+def _available() -> list[str]:
+    return _store().available()
+
+
+def _labels() -> dict[str, str]:
+    """Labels for list entries whose name alone does not say enough."""
+    downloads = {model.name: catalog.download_label(model) for model in _store().not_on_disk()}
+    return {**downloads, DEMO: "demo (bundled)"}
+
+
+class ImageSegmentation(TableNode):
+    """Cuts the subject out of every image in a batch."""
 
     DESCRIPTION = (
         "Removes the background: a segmentation model finds the subject, and alpha matting can refine its edges. "
@@ -43,97 +62,70 @@ class ImageSegmentation:
     CATEGORY = "image/background removal"
     FUNCTION = "node"
     HAS_INTERMEDIATE_OUTPUT = True
-    OUTPUT_NODE = True  # can be run alone, for its view
+    OUTPUT_NODE = True  # can be run alone, for its preview
     RETURN_TYPES = ("IMAGE", "MASK")
     RETURN_NAMES = ("IMAGE", "MASK")
     OUTPUT_TOOLTIPS = (
-        "The images with an alpha channel (RGBA). u2net_cloth_seg gives three stacked vertically: clothes of the "
-        "upper body, of the lower body, of the whole body.",
+        "The images with an alpha channel (RGBA). u2net_cloth_seg gives three, stacked vertically: clothes of the "
+        "upper body, lower body and whole body.",
         "The alpha channel as a mask, one per image; three per image with u2net_cloth_seg.",
     )
 
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        folders = _folders()
-        return {
-            "required": {
-                "images": ("IMAGE", {"tooltip": "The images, of any size. Existing transparency is kept."}),
-                "model": (
-                    background_files.available(folders),
-                    {
-                        "default": "u2net",
-                        "option_labels": _labels(folders),
-                        "tooltip": "The model that finds the subject. An arrow and a size mean that it is downloaded "
-                        "into models/rembg on first use. Your own ONNX files in that folder are listed, too. The help "
-                        "page says what each model is for and lists the licences: bria-rmbg is not free for "
-                        "commercial use.",
-                    },
-                ),
-                "alpha_matting": (
-                    list(SWITCH),
-                    {
-                        "default": "true",
-                        "display_name": "matting",
-                        "tooltip": "Refine transparency along the edges; best for hair and fur. Takes seconds for "
-                        "most images, minutes for very large ones.",
-                    },
-                ),
-                "alpha_matting_foreground_threshold": (
-                    "INT",
-                    {
-                        "default": 240,
-                        "min": 0,
-                        "max": 250,
-                        "step": 5,
-                        "advanced": True,
-                        "display_name": "subject >",
-                        "tooltip": "For alpha matting: mask values above this (0-255) are treated as definite "
-                        "foreground.",
-                    },
-                ),
-                "alpha_matting_background_threshold": (
-                    "INT",
-                    {
-                        "default": 20,
-                        "min": 0,
-                        "max": 250,
-                        "step": 5,
-                        "advanced": True,
-                        "display_name": "backdrop <",
-                        "tooltip": "For alpha matting: mask values below this (0-255) are treated as definite "
-                        "background.",
-                    },
-                ),
-                "alpha_matting_erode_size": (
-                    "INT",
-                    {
-                        "default": 10,
-                        "min": 0,
-                        "max": 16384,
-                        "step": 1,
-                        "advanced": True,
-                        "display_name": "edge width",
-                        "tooltip": "For alpha matting: width in pixels of the band along the edge that is refined. "
-                        "Increase for long hair.",
-                    },
-                ),
-                "post_process_mask": (
-                    list(reversed(SWITCH)),
-                    {
-                        "default": "false",
-                        "advanced": True,
-                        "display_name": "clean mask",
-                        "tooltip": "Clean up the mask first: remove specks, smooth the outline, make it binary.",
-                    },
-                ),
-            },
-            "hidden": _view.HIDDEN,
-        }
+    INPUTS = {
+        "required": {
+            "images": socket("IMAGE", "The images, of any size. Existing transparency is kept."),
+            "model": choice(
+                _available,
+                default="u2net",
+                option_labels=_labels,
+                tooltip="The model that finds the subject. An arrow and a size mean that it is downloaded into "
+                "models/rembg on first use. Your own ONNX files in that folder are also listed. The help page lists "
+                "what each model is for and its license: bria-rmbg is not free for commercial use.",
+            ),
+            "alpha_matting": choice(
+                SWITCH,
+                default="true",
+                display_name="matting",
+                tooltip="Refine transparency along the edges; best for hair and fur. Takes seconds for most images, "
+                "minutes for very large ones.",
+            ),
+            "alpha_matting_foreground_threshold": integer(
+                MattingSettings.foreground_threshold,
+                (0, 250, 5),
+                advanced=True,
+                display_name="subject >",
+                tooltip="For alpha matting: mask values above this (0-255) are treated as definite foreground.",
+            ),
+            "alpha_matting_background_threshold": integer(
+                MattingSettings.background_threshold,
+                (0, 250, 5),
+                advanced=True,
+                display_name="backdrop <",
+                tooltip="For alpha matting: mask values below this (0-255) are treated as definite background.",
+            ),
+            "alpha_matting_erode_size": integer(
+                MattingSettings.erode_size,
+                (0, 16384, 1),
+                advanced=True,
+                display_name="edge width",
+                tooltip="For alpha matting: width in pixels of the band along the edge that is refined. Increase for "
+                "long hair.",
+            ),
+            "post_process_mask": choice(
+                SWITCH[::-1],
+                default="false",
+                advanced=True,
+                display_name="clean mask",
+                tooltip="Clean up the mask first: remove specks, smooth the outline, make it binary.",
+            ),
+        },
+        "hidden": _view.HIDDEN,
+    }
 
     @classmethod
     def VALIDATE_INPUTS(cls, model) -> bool:
-        """Any name may reach the node: saved files and links name models that are not in the list, and the loader
-        reports best what is missing."""
+        """Accept any name: saved files and links may name models that are not in the list. The loader reports a
+        missing model with more detail."""
         return True
 
     def node(
@@ -157,36 +149,13 @@ class ImageSegmentation:
         host.call_on_unload(background_models.release)
         view = _view.View(extra_pnginfo)
         view.begin(_view.LOADING)
-        source = background_models.load(
-            model,
-            _folders(),
-            _other_folders(),
-            host.device(),
-            host.on_device,
-            view.download_progress,
-            host.make_room,
-        )
-        chunks = host.chunks(background.progress_steps(len(images), source, settings), host.make_room)
-        cutouts, masks = background.remove(images, source, settings, clean, chunks, view.begin)
+        comfyui = host.ComfyHost(host.unload_host_models)
+        source = background_models.load(model, _store(view.download_progress), host.device(), comfyui)
+        cutouts, masks = remove_background(images, source, settings, clean, comfyui, view.begin)
         view.comparison(images, cutouts)
         return view.answer((cutouts, masks), kind="comparison")
 
 
-def _folders() -> list[Path]:
-    return host.model_folders(background_files.FOLDER_KIND)
-
-
-def _other_folders() -> list[Path]:
-    return [folder for kind in background_files.OTHER_FOLDER_KINDS for folder in host.model_folders(kind)]
-
-
-def _labels(folders: list[Path]) -> dict[str, str]:
-    """How the list of models shows those whose name alone does not say enough."""
-    downloads = background_files.not_on_disk(folders, _other_folders())
-    labels = {model.name: catalog.download_label(model) for model in downloads}
-    return {**labels, background_files.DEMO: "demo (bundled)"}
-
-
 def _is_on(value: object, name: str) -> bool:
-    """A switch that saved files hold as text; callers from Python may pass a bool."""
+    """Whether a switch is on. Saved files store it as text; Python callers may pass a bool."""
     return value if isinstance(value, bool) else checks.check_choice(value, name, SWITCH) == "true"

@@ -1,20 +1,23 @@
-"""The node MaskDetailerPipe: every masked region resampled larger and blended in."""
+"""The node MaskDetailerPipe: upscales, resamples and blends back every masked region."""
 
 from __future__ import annotations
 
 from functools import partial
 
-from ..core.checks import PIPE_PARTS, as_image_batch, check_basic_pipe
-from ..core.detailer import DetailerSettings, detail
-from ..core.interfaces import Pipe
+from ..core.checks import as_image_batch
+from ..core.detail.detail import detail
+from ..core.detail.settings import DetailerSettings
+from ..core.engine import Pipe
 from . import _view
 from ._host import detailing, sampling, schedulers
+from ._pipes import PIPE_PARTS, check_basic_pipe
+from ._widgets import TableNode, choice, integer, number, socket, switch, takes, text
 
-SAMPLED_WITH = ("model", "positive", "negative")  # the parts of a pipe without which nothing can be sampled
+SAMPLING_PARTS = ("model", "positive", "negative")  # the parts of a pipe that sampling needs
 
 
-class MaskDetailerPipe:
-    """Details all regions of a mask."""
+class MaskDetailerPipe(TableNode):
+    """Adds detail to every region of a mask."""
 
     NEEDS_COMFYUI = True  # samplers, schedulers and the VAE are ComfyUI's
 
@@ -38,389 +41,214 @@ class MaskDetailerPipe:
     OUTPUT_IS_LIST = (False, True, True, False, False)
     HAS_INTERMEDIATE_OUTPUT = True
     OUTPUT_TOOLTIPS = (
-        "The images with all regions refined; batch_size versions of each.",
+        "The images with all regions refined; each in batch_size versions.",
         "The refined crops, one per region, at their original size. One black image if there is no region.",
         "The same crops with the blended mask as alpha (RGBA).",
         "The input pipe, for the next node.",
         "The refiner's input pipe.",
     )
 
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        longest = detailing.max_resolution()
-        return {
-            "required": {
-                "image": ("IMAGE", {"tooltip": "The images. A batch needs one mask for all, or one per image."}),
-                "mask": (
-                    "MASK",
-                    {
-                        "tooltip": "The area to refine: every pixel of 1/255 or more. Cut faint pixels off with "
-                        "Threshold Mask. Resized to the image if the sizes differ."
-                    },
-                ),
-                "basic_pipe": ("BASIC_PIPE", {"tooltip": "Model, CLIP, VAE and prompts, from To Basic Pipe."}),
-                "guide_size": (
-                    "FLOAT",
-                    {
-                        "default": 384,
-                        "min": 64,
-                        "max": longest,
-                        "step": 8,
-                        "tooltip": "Upscale each region until its shorter side has this many pixels, then sample it. "
-                        "Larger regions are not shrunk.",
-                    },
-                ),
-                "guide_size_for": (
-                    "BOOLEAN",
-                    {
-                        "default": True,
-                        "label_on": "mask bbox",
-                        "label_off": "crop region",
-                        "advanced": True,
-                        "display_name": "guide for",
-                        "tooltip": "What guide_size measures: the masked area itself (mask bbox), or the crop with its "
-                        "context (crop region).",
-                    },
-                ),
-                "max_size": (
-                    "FLOAT",
-                    {
-                        "default": 1024,
-                        "min": 64,
-                        "max": longest,
-                        "step": 8,
-                        "advanced": True,
-                        "tooltip": "Longest side of a crop while it is sampled; larger crops are shrunk to it.",
-                    },
-                ),
-                "mask_mode": (
-                    "BOOLEAN",
-                    {
-                        "default": True,
-                        "label_on": "masked only",
-                        "label_off": "whole",
-                        "advanced": True,
-                        "tooltip": "Denoise only the masked area or the whole crop. Either way only the masked area is "
-                        "pasted back.",
-                    },
-                ),
-                "seed": (
-                    "INT",
-                    {
-                        "default": 0,
-                        "min": 0,
-                        "max": 0xFFFFFFFFFFFFFFFF,
-                        "control_after_generate": True,
-                        "tooltip": "Seed of the first region; it increases by 1 per region, version and cycle.",
-                    },
-                ),
-                "steps": (
-                    "INT",
-                    {
-                        "default": 20,
-                        "min": 1,
-                        "max": 10000,
-                        "tooltip": "Number of steps actually run, regardless of denoise.",
-                    },
-                ),
-                "cfg": (
-                    "FLOAT",
-                    {
-                        "default": 8.0,
-                        "min": 0.0,
-                        "max": 100.0,
-                        "step": 0.1,
-                        "tooltip": "How strongly the prompts guide the model.",
-                    },
-                ),
-                "sampler_name": (
-                    sampling.names(),
-                    {"display_name": "sampler", "tooltip": "The sampler, as in KSampler."},
-                ),
-                "scheduler": (
-                    schedulers.names(),
-                    {
-                        "tooltip": "The noise schedule, as in KSampler. AYS, GITS, LTXV and OSS are computed by "
-                        "ComfyUI's nodes of these names."
-                    },
-                ),
-                "denoise": (
-                    "FLOAT",
-                    {
-                        "default": 0.5,
-                        "min": 0.0001,
-                        "max": 1.0,
-                        "step": 0.01,
-                        "tooltip": "How much a region may change: 0.3 keeps its content, 1 replaces it.",
-                    },
-                ),
-                "feather": (
-                    "INT",
-                    {
-                        "default": 5,
-                        "min": 0,
-                        "max": 100,
-                        "step": 1,
-                        "tooltip": "Width of the blend at the edge, in pixels.",
-                    },
-                ),
-                "crop_factor": (
-                    "FLOAT",
-                    {
-                        "default": 3.0,
-                        "min": 1.0,
-                        "max": 10,
-                        "step": 0.1,
-                        "tooltip": "How much context the model sees: the crop is this many times the region's width "
-                        "and height.",
-                    },
-                ),
-                "drop_size": (
-                    "INT",
-                    {
-                        "default": 10,
-                        "min": 1,
-                        "max": longest,
-                        "step": 1,
-                        "advanced": True,
-                        "tooltip": "Ignore regions whose width or height is at most this many pixels.",
-                    },
-                ),
-                "refiner_ratio": (
-                    "FLOAT",
-                    {
-                        "default": 0.2,
-                        "min": 0.0,
-                        "max": 1.0,
-                        "advanced": True,
-                        "tooltip": "Share of the steps that the refiner runs, if one is connected.",
-                    },
-                ),
-                "batch_size": (
-                    "INT",
-                    {
-                        "default": 1,
-                        "min": 1,
-                        "max": 100,
-                        "advanced": True,
-                        "tooltip": "How many versions of each image are made.",
-                    },
-                ),
-                "cycle": (
-                    "INT",
-                    {
-                        "default": 1,
-                        "min": 1,
-                        "max": 10,
-                        "step": 1,
-                        "advanced": True,
-                        "tooltip": "How many times each region is sampled, each pass starting from the last one.",
-                    },
-                ),
-            },
-            "optional": {
-                "refiner_basic_pipe_opt": (
-                    "BASIC_PIPE",
-                    {
-                        "display_name": "refiner pipe",
-                        "tooltip": "A second model, with its own prompts, that runs the last steps.",
-                    },
-                ),
-                "detailer_hook": (
-                    "DETAILER_HOOK",
-                    {"tooltip": "A detailer hook from another pack, such as the Impact Pack. Turns off region_batch."},
-                ),
-                "inpaint_model": (
-                    "BOOLEAN",
-                    {
-                        "default": False,
-                        "label_on": "enabled",
-                        "label_off": "disabled",
-                        "advanced": True,
-                        "display_name": "inpainting",
-                        "tooltip": "Turn on for inpainting checkpoints.",
-                    },
-                ),
-                "noise_mask_feather": (
-                    "INT",
-                    {
-                        "default": 20,
-                        "min": 0,
-                        "max": 100,
-                        "step": 1,
-                        "advanced": True,
-                        "display_name": "noise feather",
-                        "tooltip": "Blur of the mask while sampling, in pixels. Differential diffusion then changes "
-                        "the edge less than the middle. 0 keeps the mask hard.",
-                    },
-                ),
-                "bbox_fill": (
-                    "BOOLEAN",
-                    {
-                        "default": False,
-                        "label_on": "enabled",
-                        "label_off": "disabled",
-                        "advanced": True,
-                        "tooltip": "Use the whole bounding box of each region instead of its shape.",
-                    },
-                ),
-                "contour_fill": (
-                    "BOOLEAN",
-                    {
-                        "default": True,
-                        "label_on": "enabled",
-                        "label_off": "disabled",
-                        "advanced": True,
-                        "tooltip": "Fill holes in regions and make the mask binary. Off keeps soft masks soft.",
-                    },
-                ),
-                "scheduler_func_opt": (
-                    "SCHEDULER_FUNC",
-                    {
-                        "display_name": "scheduler func",
-                        "tooltip": "A custom scheduler from another pack; overrides scheduler.",
-                    },
-                ),
-                "region_batch": (
-                    "INT",
-                    {
-                        "default": 4,
-                        "min": 1,
-                        "max": 64,
-                        "advanced": True,
-                        "tooltip": "How many regions of equal size to sample at once. Faster, uses more memory, same "
-                        "result. Not used with hooks or ancestral/SDE samplers. Models that take one row at a time "
-                        "get one region at a time.",
-                    },
-                ),
-                "color_match": (
-                    "FLOAT",
-                    {
-                        "default": 0.0,
-                        "min": 0.0,
-                        "max": 1.0,
-                        "step": 0.05,
-                        "advanced": True,
-                        "tooltip": "How strongly to match the refined area's colors to its surroundings.",
-                    },
-                ),
-                "tiled_vae": (
-                    "BOOLEAN",
-                    {
-                        "default": False,
-                        "label_on": "enabled",
-                        "label_off": "disabled",
-                        "advanced": True,
-                        "tooltip": "Encode and decode in tiles: less memory for large crops, slightly slower.",
-                    },
-                ),
-                "region_prompts": (
-                    "STRING",
-                    {
-                        "default": "",
-                        "multiline": True,
-                        "grows": False,
-                        "placeholder": "region prompts: one line per region",
-                        "dynamicPrompts": False,
-                        "tooltip": "Line 1 is added to the positive prompt of the first region, line 2 to that of the "
-                        "second, and so on; an empty line adds nothing. Regions are numbered from the bottom of the "
-                        "image up, as in the node's preview.",
-                    },
-                ),
-            },
-            "hidden": {**_view.HIDDEN, "unique_id": "UNIQUE_ID"},
-        }
+    INPUTS = {
+        "required": {
+            "image": socket("IMAGE", "The images. A batch needs one mask for all, or one per image."),
+            "mask": socket(
+                "MASK",
+                "The area to refine: every pixel of 1/255 or more; use Threshold Mask to remove faint pixels. Resized "
+                "to the image if the sizes differ.",
+            ),
+            "basic_pipe": socket("BASIC_PIPE", "Model, CLIP, VAE and prompts, from To Basic Pipe."),
+            "guide_size": number(
+                DetailerSettings.guide_size,
+                (64, detailing.max_resolution, 8),
+                tooltip="Upscale each region until its shorter side has this many pixels, then sample it. Larger "
+                "regions are not shrunk.",
+            ),
+            "guide_size_for": switch(
+                DetailerSettings.guide_size_for,
+                labels=("mask bbox", "crop region"),
+                advanced=True,
+                display_name="guide for",
+                tooltip="What guide_size measures: the masked area itself (mask bbox), or the crop with its context "
+                "(crop region).",
+            ),
+            "max_size": number(
+                DetailerSettings.max_size,
+                (64, detailing.max_resolution, 8),
+                advanced=True,
+                tooltip="Longest side of a crop while it is sampled; larger crops are shrunk to it.",
+            ),
+            "mask_mode": switch(
+                DetailerSettings.mask_mode,
+                labels=("masked only", "whole"),
+                advanced=True,
+                tooltip="Denoise only the masked area or the whole crop. Either way only the masked area is pasted "
+                "back.",
+            ),
+            "seed": integer(
+                DetailerSettings.seed,
+                (0, 0xFFFFFFFFFFFFFFFF),
+                control_after_generate=True,
+                tooltip="Seed of the first region; it increases by 1 per region, version and cycle.",
+            ),
+            "steps": integer(
+                DetailerSettings.steps, (1, 10000), "Number of steps actually run, regardless of denoise."
+            ),
+            "cfg": number(DetailerSettings.cfg, (0.0, 100.0, 0.1), "How strongly the prompts guide the model."),
+            "sampler_name": choice(sampling.names, "The sampler, as in KSampler.", display_name="sampler"),
+            "scheduler": choice(
+                schedulers.names,
+                "The noise schedule, as in KSampler. AYS, GITS, LTXV and OSS are computed by the ComfyUI nodes of the "
+                "same name.",
+            ),
+            "denoise": number(
+                DetailerSettings.denoise,
+                (0.0001, 1.0, 0.01),
+                "How much a region may change: 0.3 keeps its content, 1 replaces it.",
+            ),
+            "feather": integer(DetailerSettings.feather, (0, 100, 1), "Width of the blend at the edge, in pixels."),
+            "crop_factor": number(
+                DetailerSettings.crop_factor,
+                (1.0, 10, 0.1),
+                "How much context the model sees: the crop is this many times the region's width and height.",
+            ),
+            "drop_size": integer(
+                DetailerSettings.drop_size,
+                (1, detailing.max_resolution, 1),
+                advanced=True,
+                tooltip="Ignore regions whose width or height is at most this many pixels.",
+            ),
+            "refiner_ratio": number(
+                DetailerSettings.refiner_ratio,
+                (0.0, 1.0),
+                advanced=True,
+                tooltip="Share of the steps that the refiner runs, if one is connected.",
+            ),
+            "batch_size": integer(
+                DetailerSettings.batch_size,
+                (1, 100),
+                advanced=True,
+                tooltip="How many versions of each image to create.",
+            ),
+            "cycle": integer(
+                DetailerSettings.cycle,
+                (1, 10, 1),
+                advanced=True,
+                tooltip="How many times each region is sampled, each pass starting from the last one.",
+            ),
+        },
+        "optional": {
+            "refiner_basic_pipe_opt": socket(
+                "BASIC_PIPE",
+                "A second model, with its own prompts, that runs the last steps.",
+                display_name="refiner pipe",
+            ),
+            "detailer_hook": socket(
+                "DETAILER_HOOK",
+                "A detailer hook from another pack, such as the Impact Pack. Turns off region_batch.",
+            ),
+            "inpaint_model": switch(
+                DetailerSettings.inpaint_model,
+                advanced=True,
+                display_name="inpainting",
+                tooltip="Turn on for inpainting checkpoints.",
+            ),
+            "noise_mask_feather": integer(
+                DetailerSettings.noise_mask_feather,
+                (0, 100, 1),
+                advanced=True,
+                display_name="noise feather",
+                tooltip="Mask blur while sampling, in pixels: with differential diffusion, the edge then changes less "
+                "than the middle. 0 keeps the mask hard.",
+            ),
+            "bbox_fill": switch(
+                DetailerSettings.bbox_fill,
+                advanced=True,
+                tooltip="Use the whole bounding box of each region instead of its shape.",
+            ),
+            "contour_fill": switch(
+                DetailerSettings.contour_fill,
+                advanced=True,
+                tooltip="Fill holes in regions and make the mask binary. Off keeps soft masks soft.",
+            ),
+            "scheduler_func_opt": socket(
+                "SCHEDULER_FUNC",
+                "A custom scheduler from another pack; overrides scheduler.",
+                display_name="scheduler func",
+            ),
+            "region_batch": integer(
+                DetailerSettings.region_batch,
+                (1, 64),
+                advanced=True,
+                tooltip="How many regions of equal size to sample at once. Faster, uses more memory, same result. Not "
+                "used with hooks or ancestral/SDE samplers, nor with models that only accept single images.",
+            ),
+            "color_match": number(
+                DetailerSettings.color_match,
+                (0.0, 1.0, 0.05),
+                advanced=True,
+                tooltip="How strongly to match the refined area's colors to its surroundings.",
+            ),
+            "tiled_vae": switch(
+                DetailerSettings.tiled_vae,
+                advanced=True,
+                tooltip="Encode and decode in tiles: less memory for large crops, slightly slower.",
+            ),
+            "region_prompts": text(
+                multiline=True,
+                placeholder="region prompts: one line per region",
+                tooltip="Line 1 is added to the positive prompt of the first region, line 2 to that of the second, "
+                "and so on; an empty line adds nothing. Regions are numbered from the bottom of the image up, as in "
+                "the node's preview.",
+            ),
+        },
+        "hidden": {**_view.HIDDEN, "unique_id": "UNIQUE_ID"},
+    }
 
+    @takes(INPUTS, cycle=1, noise_mask_feather=0)  # what these mean to prompts that leave them out
     def doit(
         self,
         image,
         mask,
         basic_pipe,
-        guide_size,
-        guide_size_for,
-        max_size,
-        mask_mode,
-        seed,
-        steps,
-        cfg,
-        sampler_name,
-        scheduler,
-        denoise,
-        feather,
-        crop_factor,
-        drop_size,
-        refiner_ratio,
-        batch_size,
-        cycle=1,
-        refiner_basic_pipe_opt=None,
-        detailer_hook=None,
-        inpaint_model=False,
-        noise_mask_feather=0,  # prompts that leave it out mean 0, whatever the widget begins with
-        bbox_fill=False,
-        contour_fill=True,
-        scheduler_func_opt=None,
-        region_batch=4,
-        color_match=0.0,
-        tiled_vae=False,
-        region_prompts="",
-        extra_pnginfo=None,
-        unique_id=None,
+        refiner_basic_pipe_opt,
+        detailer_hook,
+        scheduler_func_opt,
+        region_prompts,
+        extra_pnginfo,
+        unique_id,
+        **widgets,
     ):
-        settings = DetailerSettings(
-            guide_size=guide_size,
-            guide_size_for=guide_size_for,
-            max_size=max_size,
-            mask_mode=mask_mode,
-            seed=seed,
-            steps=steps,
-            cfg=cfg,
-            sampler_name=sampler_name,
-            scheduler=scheduler,
-            denoise=denoise,
-            feather=feather,
-            crop_factor=crop_factor,
-            drop_size=drop_size,
-            refiner_ratio=refiner_ratio,
-            batch_size=batch_size,
-            cycle=cycle,
-            inpaint_model=inpaint_model,
-            noise_mask_feather=noise_mask_feather,
-            bbox_fill=bbox_fill,
-            contour_fill=contour_fill,
-            region_batch=region_batch,
-            color_match=color_match,
-            tiled_vae=tiled_vae,
-            region_prompts=region_prompts.splitlines() if isinstance(region_prompts, str) else region_prompts,
-        )
-        needed = (*SAMPLED_WITH, "vae")
+        prompts = region_prompts.splitlines() if isinstance(region_prompts, str) else region_prompts
+        settings = DetailerSettings(**widgets, region_prompts=prompts)
+        needed = (*SAMPLING_PARTS, "vae")
         model, clip, vae, positive, negative = check_basic_pipe(basic_pipe, "basic_pipe", needed)
         image = as_image_batch(image, clamp=False)
         view = _view.View(extra_pnginfo)
         result = detail(
             image,
             mask,
-            _pipe(model, clip, positive, negative),
+            _make_pipe(model, clip, positive, negative),
             detailing.backend(vae, detailer_hook, scheduler_func_opt),
             settings,
-            _refiner(refiner_basic_pipe_opt),
-            partial(view.working, unique_id),
+            _make_refiner(refiner_basic_pipe_opt),
+            partial(view.on_region, unique_id),
         )
         view.comparison(image, result.image, result.boxes)
         outputs = (result.image, result.crops, result.alpha_crops, basic_pipe, refiner_basic_pipe_opt)
         return view.answer(outputs, kind="comparison")
 
 
-def _pipe(model, clip, positive, negative) -> Pipe:
-    return Pipe(model, positive, negative, None if clip is None else partial(detailing.with_text, clip))
+def _make_pipe(model, clip, positive, negative) -> Pipe:
+    return Pipe(model, positive, negative, None if clip is None else partial(detailing.append_text, clip))
 
 
-def _refiner(value: object) -> Pipe | None:
-    """None where there is no refiner. Other packs give a pipe that holds nothing but a VAE for that."""
+def _make_refiner(value: object) -> Pipe | None:
+    """The refiner, or None. Nodes of other packs say "no refiner" with a pipe that has only a VAE."""
     if value is None:
         return None
     name = "refiner_basic_pipe_opt"
     parts = dict(zip(PIPE_PARTS, check_basic_pipe(value, name, needed=())))
-    if all(parts[part] is None for part in SAMPLED_WITH):
+    if all(parts[part] is None for part in SAMPLING_PARTS):
         return None
-    check_basic_pipe(value, name, SAMPLED_WITH)
-    return _pipe(parts["model"], parts["clip"], parts["positive"], parts["negative"])
+    check_basic_pipe(value, name, SAMPLING_PARTS)
+    return _make_pipe(parts["model"], parts["clip"], parts["positive"], parts["negative"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from ._widgets import TableNode, socket
 
-class ToBasicPipe:
+
+class ToBasicPipe(TableNode):
     """Bundles five values into one connection."""
 
     DESCRIPTION = "Bundles a model, its CLIP and VAE, and both prompts into one connection (a basic pipe)."
@@ -14,17 +16,15 @@ class ToBasicPipe:
     RETURN_NAMES = ("basic_pipe",)
     OUTPUT_TOOLTIPS = ("The pipe, for Mask Detailer and other nodes that take a basic pipe.",)
 
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        return {
-            "required": {
-                "model": ("MODEL", {"tooltip": "The diffusion model."}),
-                "clip": ("CLIP", {"tooltip": "The model's text encoder (CLIP)."}),
-                "vae": ("VAE", {"tooltip": "The VAE of the model."}),
-                "positive": ("CONDITIONING", {"tooltip": "The positive prompt."}),
-                "negative": ("CONDITIONING", {"tooltip": "The negative prompt."}),
-            },
-        }
+    INPUTS = {
+        "required": {
+            "model": socket("MODEL", "The diffusion model."),
+            "clip": socket("CLIP", "The model's text encoder (CLIP)."),
+            "vae": socket("VAE", "The VAE of the model."),
+            "positive": socket("CONDITIONING", "The positive prompt."),
+            "negative": socket("CONDITIONING", "The negative prompt."),
+        },
+    }
 
     def doit(self, model, clip, vae, positive, negative):
         return ((model, clip, vae, positive, negative),)

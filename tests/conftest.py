@@ -31,7 +31,7 @@ for folder in (TOOLS, ROOT / "tests"):  # for `pack`, and for the helpers beside
         sys.path.insert(0, str(folder))
 
 import comfyui  # noqa: E402 - these three are found through the lines above
-import pretended_cuda  # noqa: E402
+import fake_cuda  # noqa: E402
 from pack import load_pack  # noqa: E402
 
 HOME = Path(tempfile.mkdtemp(prefix="maskwright-test-home-"))
@@ -68,14 +68,14 @@ class _RootIsNotATestPackage:
 needs_cuda = (pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"))
 
 
-@pytest.fixture(params=["pretended", pytest.param("real", marks=needs_cuda)])
+@pytest.fixture(params=["fake", pytest.param("real", marks=needs_cuda)])
 def cuda(request: pytest.FixtureRequest) -> Iterator[torch.device]:
-    """A CUDA device: one that is only pretended (see `pretended_cuda`), and a real one where there is one."""
+    """A CUDA device: one that is only pretended (see `fake_cuda`), and a real one where there is one."""
     if request.param == "real":
         with torch.backends.cudnn.flags(allow_tf32=False):  # as exact as a CPU, whose results it is compared with
             yield torch.device("cuda", 0)
     else:
-        with pretended_cuda.pretended() as device:
+        with fake_cuda.fake_device() as device:
             yield device
 
 
@@ -91,7 +91,7 @@ def background_removal() -> None:
 
 
 @pytest.fixture
-def nobodys_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def isolated_model_dirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A home folder for this test alone, for tests that write into it or name models by these variables."""
     for name in ("U2NET_HOME", "REMBG_HOME", "XDG_DATA_HOME"):
         monkeypatch.delenv(name, raising=False)

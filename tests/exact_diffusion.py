@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
-from maskwright.core.interfaces import Sampling
+from maskwright.core.engine import SamplerRun
 
 MAX_SIGMA = 10.0
 
@@ -84,21 +84,21 @@ def noise_for(samples: torch.Tensor, seeds: tuple[int, ...]) -> torch.Tensor:
 class EulerSampler:
     """Euler's method with a model that is ``(x, sigma) -> x0``, and with noise masks, as the host has them."""
 
-    runs: list[Sampling] = field(default_factory=list)
+    runs: list[SamplerRun] = field(default_factory=list)
     expected: list[int] = field(default_factory=list)
     dependent: tuple[str, ...] = ("ancestral",)
-    trouble: Callable[[Sampling], None] = lambda run: None
+    trouble: Callable[[SamplerRun], None] = lambda run: None
 
-    def expect(self, steps: int, done: int = 0) -> None:
+    def set_total_steps(self, steps: int, done: int = 0) -> None:
         self.expected.append(steps - done)
 
     def rows_are_independent(self, sampler_name: str) -> bool:
         return sampler_name not in self.dependent
 
-    def with_soft_noise_mask(self, model):
+    def add_differential_diffusion(self, model):
         return model
 
-    def sample(self, run: Sampling) -> torch.Tensor:
+    def sample(self, run: SamplerRun) -> torch.Tensor:
         self.runs.append(run)
         self.trouble(run)
         levels = sigmas(run.total_steps)[run.start_step : run.end_step + 1].tolist()
@@ -117,7 +117,7 @@ class EulerSampler:
 class IdleSampler(EulerSampler):
     """Changes nothing."""
 
-    def sample(self, run: Sampling) -> torch.Tensor:
+    def sample(self, run: SamplerRun) -> torch.Tensor:
         self.runs.append(run)
         self.trouble(run)
         return run.latent["samples"]

@@ -10,8 +10,9 @@ import maskwright
 import pytest
 import torch
 from maskwright.core.errors import InputError
-from maskwright.models import clipseg as clipseg_models
-from maskwright.nodes import _clipseg, _compat
+from maskwright.models import clipseg_loader
+from maskwright.models.clipseg_store import DEMO, ClipsegStore
+from maskwright.nodes import _compat, _text_engine
 from maskwright.nodes import _host as host
 from maskwright.nodes._host import registry
 
@@ -192,8 +193,8 @@ def demo(monkeypatch: pytest.MonkeyPatch) -> tuple:
     """The bundled model where the published one is the default."""
     pytest.importorskip("transformers")
     monkeypatch.setattr(host, "device", lambda: torch.device("cpu"))
-    pair = clipseg_models.load(clipseg_models.DEMO)
-    monkeypatch.setattr(_clipseg, "load", lambda name, *_: pair)
+    pair = clipseg_loader.load(DEMO, ClipsegStore())
+    monkeypatch.setattr(_text_engine, "load", lambda name, *_: pair)
     return pair
 
 
@@ -243,7 +244,7 @@ def test_was_batch_keeps_the_order_of_its_first_version(demo: tuple) -> None:
 def test_was_batch_of_the_third_version_takes_24_images_and_its_model(
     demo: tuple, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_clipseg, "load", lambda name, *_: pytest.fail("the linked model was not used"))
+    monkeypatch.setattr(_text_engine, "load", lambda name, *_: pytest.fail("the linked model was not used"))
     node = CLASSES["CLIPSeg Batch Masking"]()
     two = torch.cat([picture(2), picture(3)])
     inputs = {"image_a": picture(1), "text_a": "red star", "image_b": two, "text_b": "circle", "clipseg_model": demo}
@@ -302,5 +303,5 @@ def test_masks_of_two_sizes_are_refused() -> None:
 
 
 def test_masks_for_other_pictures_are_refused() -> None:
-    with pytest.raises(InputError, match="2 pictures, and the masks are 3"):
+    with pytest.raises(InputError, match="a batch of 2, and the masks are batches of 3"):
         CLASSES["CombineSegMasks"]().combine_masks(torch.zeros(2, 8, 8, 3), torch.zeros(3, 8, 8), torch.zeros(3, 8, 8))

@@ -1,4 +1,4 @@
-"""Conditionings for a part of the picture."""
+"""Conditionings for parts of an image."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from maskwright.core.conditionings import crop_conditioning
-from maskwright.core.regions import Box
+from maskwright.core.detail.conditionings import RegionPipes, crop_conditioning
+from maskwright.core.engine import Pipe
+from maskwright.core.geometry import Box
 
 
 def test_conditioning_masks_are_cut_with_the_window_on_each_axis() -> None:
@@ -25,3 +26,31 @@ def test_conditioning_masks_are_cut_with_the_window_on_each_axis() -> None:
 @pytest.mark.parametrize("conditioning", ["NegativePlaceholder", [["a", {}]], [], None])
 def test_conditionings_without_masks_pass_as_they_are(conditioning: Any) -> None:
     assert crop_conditioning(conditioning, Box(0, 0, 9, 9), Box(2, 2, 5, 5)) is conditioning
+
+
+def test_region_pipes_share_conditionings_of_equal_text_and_window() -> None:
+    encoded = []
+
+    def add_text(positive: list, text: str) -> list:
+        encoded.append(text)
+        return [*positive, [text, {}]]
+
+    whole, windows = Box(0, 0, 100, 80), (Box(0, 0, 40, 40), Box(50, 0, 90, 40))
+    masked = [["tokens", {"mask": torch.zeros(1, 80, 100)}]]
+    pipes = RegionPipes(Pipe("model", masked, "placeholder", add_text), whole, (" a hat", "a hat ", " "))
+    first, same, other_text, no_text = (pipes.for_region(i, windows[0]) for i in range(4))
+    other_window = pipes.for_region(0, windows[1])
+    assert encoded == ["a hat"]
+    assert first.positive is same.positive and other_text.positive is no_text.positive
+    assert first.positive is not other_text.positive and first.positive is not other_window.positive
+    assert [len(pipe.positive) for pipe in (first, other_text, other_window)] == [2, 1, 2]
+    assert first.positive[0][1]["mask"].shape == (1, 40, 40)
+    assert all(pipe.negative == "placeholder" for pipe in (first, other_window))
+
+
+def test_region_pipes_without_a_text_encoder_keep_the_prompt() -> None:
+    """A refiner may have none."""
+    pipe = RegionPipes(Pipe("model", "positive", "negative"), Box(0, 0, 9, 9), ("a hat",)).for_region(
+        0, Box(0, 0, 4, 4)
+    )
+    assert pipe.positive == "positive"

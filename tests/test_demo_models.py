@@ -1,4 +1,4 @@
-"""The demo models do what they are for, on scenes they were not trained on, through the nodes that users run."""
+"""Quality of the demo models, run through the nodes on scenes they were not trained on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import pytest
 import torch
 from demo_models import HELD_OUT, overlap_of, salient_scenes, shape_scenes
 from maskwright import NODE_CLASS_MAPPINGS
-from maskwright.models import background_files, clipseg
+from maskwright.models import background_store, clipseg_loader
+from maskwright.models.clipseg_store import DEMO, DEMO_FOLDER, ClipsegStore
 from pack import ROOT
 
 SCENES = range(HELD_OUT, HELD_OUT + 20)
@@ -15,63 +16,63 @@ SCENES = range(HELD_OUT, HELD_OUT + 20)
 
 @pytest.fixture(scope="module")
 def demo_clipseg() -> tuple:
-    return clipseg.load(clipseg.DEMO)
+    return clipseg_loader.load(DEMO, ClipsegStore())
 
 
-def selected(image: np.ndarray, prompts: list[str], model: tuple) -> np.ndarray:
-    """What the CLIPSeg node selects for each prompt at threshold .5, bool `[prompts,H,W]`."""
+def select_with_node(image: np.ndarray, prompts: list[str], model: tuple) -> np.ndarray:
+    """The selection of the CLIPSeg node at threshold 0.5 for each prompt, bool ``[prompts,H,W]``."""
     node = NODE_CLASS_MAPPINGS["CLIPSeg"]()
-    picture = torch.from_numpy(image).float().div(255).unsqueeze(0)
-    masks = [
-        node.segment_image(picture, prompt, blur=0.0, threshold=0.5, dilation_factor=0, clipseg_model=model)[0]
+    image_batch = torch.from_numpy(image).float().div(255).unsqueeze(0)
+    selections = [
+        node.segment_image(image_batch, prompt, blur=0.0, threshold=0.5, dilation_factor=0, clipseg_model=model)[0]
         for prompt in prompts
     ]
-    return torch.cat(masks).numpy() > 0.5
+    return torch.cat(selections).numpy() > 0.5
 
 
 @pytest.mark.slow
-def test_demo_clipseg_finds_what_is_there_and_nothing_else(demo_clipseg: tuple) -> None:
-    overlaps, absent = [], []
+def test_demo_clipseg_finds_only_present_objects(demo_clipseg: tuple) -> None:
+    overlaps, false_areas = [], []
     for seed in SCENES:
         scene = shape_scenes.draw_scene(seed, (352, 352))
-        there = shape_scenes.present_prompts(scene)
-        missing = shape_scenes.absent_prompts(scene)[:6]  # the hard ones first
-        found = selected(scene.image, [*there, *missing], demo_clipseg)
-        for mask, true in zip(found, there.values()):
-            overlaps.append(overlap_of(mask, true))
-        absent += [mask.mean() for mask in found[len(there) :]]
+        present = shape_scenes.present_prompts(scene)
+        absent = shape_scenes.absent_prompts(scene)[:6]  # the hard ones come first
+        masks = select_with_node(scene.image, [*present, *absent], demo_clipseg)
+        for mask, truth in zip(masks, present.values()):
+            overlaps.append(overlap_of(mask, truth))
+        false_areas += [mask.mean() for mask in masks[len(present) :]]
     assert len(overlaps) > 60
     assert np.mean(overlaps) >= 0.8
-    assert np.mean(absent) < 0.005
+    assert np.mean(false_areas) < 0.005
 
 
-def test_demo_clipseg_is_in_the_list_and_small(demo_clipseg: tuple) -> None:
-    assert clipseg.DEMO in clipseg.available([])
-    assert sum(file.stat().st_size for file in clipseg.DEMO_FOLDER.iterdir()) < 3_000_000
-    assert (clipseg.DEMO_FOLDER / "model.safetensors").is_file()
+def test_demo_clipseg_is_available_and_small(demo_clipseg: tuple) -> None:
+    assert DEMO in ClipsegStore().available()
+    assert sum(file.stat().st_size for file in DEMO_FOLDER.iterdir()) < 3_000_000
+    assert (DEMO_FOLDER / "model.safetensors").is_file()
     processor, model = demo_clipseg
     assert type(processor).__name__ == "CLIPSegProcessor" and type(model).__name__ == "CLIPSegForImageSegmentation"
 
 
 @pytest.mark.slow
-def test_demo_salient_finds_what_stands_out() -> None:
+def test_demo_salient_finds_subjects() -> None:
     pytest.importorskip("rembg", exc_type=ImportError)
     node = NODE_CLASS_MAPPINGS["ImageSegmentation"]()
     overlaps = []
     for seed in SCENES:
         scene = salient_scenes.draw_salient_scene(seed, (300, 400))
-        picture = torch.from_numpy(scene.image).float().div(255).unsqueeze(0)
-        cutout, mask = node.node(picture, background_files.DEMO, "false", 240, 20, 10, "false")
+        image_batch = torch.from_numpy(scene.image).float().div(255).unsqueeze(0)
+        cutout, mask = node.node(image_batch, background_store.DEMO, "false", 240, 20, 10, "false")
         overlaps.append(overlap_of(mask[0].numpy() > 0.5, scene.mask))
         assert torch.equal(cutout[..., 3], mask)
     assert np.mean(overlaps) >= 0.9
 
 
-def test_demo_salient_is_in_the_list_and_small() -> None:
-    assert background_files.DEMO in background_files.available([])
-    assert background_files.DEMO_FILE.stat().st_size < 1_000_000
+def test_demo_salient_is_available_and_small() -> None:
+    assert background_store.DEMO in background_store.BackgroundStore().available()
+    assert background_store.DEMO_FILE.stat().st_size < 1_000_000
 
 
-def test_the_demo_models_say_where_they_come_from() -> None:
+def test_demo_models_readme_names_origin_and_license() -> None:
     text = (ROOT / "models" / "demo" / "README.md").read_text(encoding="utf-8")
     assert "train_demo_models.py" in text and "GPL-3.0-or-later" in text

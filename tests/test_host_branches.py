@@ -9,8 +9,9 @@ import pytest
 import torch
 from exact_diffusion import EulerSampler, KnownTarget, SpaceToDepthVae
 from maskwright import NODE_CLASS_MAPPINGS
-from maskwright.core.detailer import Backend, DetailerSettings, detail
-from maskwright.core.interfaces import NoProgress, Pipe
+from maskwright.core.detail.detail import Backend, detail
+from maskwright.core.detail.settings import DetailerSettings
+from maskwright.core.engine import NoProgress, Pipe
 from maskwright.nodes import _host as host
 from maskwright.nodes._host import detailing, registry
 from maskwright.nodes._host.sampling import HostSampler
@@ -66,18 +67,18 @@ def test_without_comfyui_everything_has_a_plain_answer(alone: None, monkeypatch:
     assert host.device() == torch.device("cpu")
     assert isinstance(host.progress(3), NoProgress)
     assert host.model_folders("clipseg") == [] and host.temp_folder() is None
-    assert not detailing.is_interrupt(KeyboardInterrupt())
+    assert not host.is_interrupt(KeyboardInterrupt())
     assert not host.is_out_of_memory(ValueError()) and host.is_out_of_memory(MemoryError())
     assert detailing.max_resolution() == 16384
     assert not registry.is_foreign("CLIPSeg")
-    host.make_room()
-    host.tell_editor("event", {})
+    host.unload_host_models()
+    host.send_to_editor("event", {})
 
 
 def test_the_host_tells_its_device_and_its_longest_side(comfyui: SimpleNamespace) -> None:
     assert host.device() == torch.device("meta")
     assert detailing.max_resolution() == 4096
-    host.make_room()
+    host.unload_host_models()
     assert comfyui.management.done == ["unload", "empty"]
 
 
@@ -85,7 +86,7 @@ def test_the_host_tells_its_device_and_its_longest_side(comfyui: SimpleNamespace
 def test_the_interrupt_passes_whatever_it_derives_from(comfyui: SimpleNamespace, base: type) -> None:
     kind = type("InterruptProcessingException", (base,), {})
     comfyui.management.InterruptProcessingException = kind
-    assert detailing.is_interrupt(kind()) and not detailing.is_interrupt(ValueError())
+    assert host.is_interrupt(kind()) and not host.is_interrupt(ValueError())
     assert not host.is_out_of_memory(kind())
 
 
@@ -148,25 +149,25 @@ class NewDifferential:
 def test_differential_diffusion_old_and_new(comfyui: SimpleNamespace, node: type) -> None:
     comfyui.nodes.NODE_CLASS_MAPPINGS["DifferentialDiffusion"] = node
     sampler = HostSampler()
-    assert sampler.with_soft_noise_mask(SimpleNamespace(name="model", model_options={})) == "soft model"
+    assert sampler.add_differential_diffusion(SimpleNamespace(name="model", model_options={})) == "soft model"
     has_it = SimpleNamespace(name="model", model_options={"denoise_mask_function": print})
-    assert sampler.with_soft_noise_mask(has_it) is has_it
+    assert sampler.add_differential_diffusion(has_it) is has_it
 
 
 def test_the_editor_is_told_only_where_one_asked(comfyui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "server", raising=False)
-    host.tell_editor("event", {})  # no server at all, as in an embedded client
+    host.send_to_editor("event", {})  # no server at all, as in an embedded client
     told = []
     server = ModuleType("server")
     server.PromptServer = type("PromptServer", (), {})
     monkeypatch.setitem(sys.modules, "server", server)
-    host.tell_editor("event", {})  # a worker's, which has no instance
+    host.send_to_editor("event", {})  # a worker's, which has no instance
     instance = SimpleNamespace(client_id=None, send_sync=lambda *message: told.append(message))
     server.PromptServer.instance = instance
-    host.tell_editor("event", {})  # a run that no editor queued
+    host.send_to_editor("event", {})  # a run that no editor queued
     assert told == []
     instance.client_id = "browser"
-    host.tell_editor("event", {"a": 1})
+    host.send_to_editor("event", {"a": 1})
     assert told == [("event", {"a": 1}, "browser")]
 
 

@@ -10,12 +10,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 from maskwright.core import separable
+from maskwright.core.engine import NoProgress
 from maskwright.core.errors import ModelError
-from maskwright.core.interfaces import NoProgress
-from maskwright.models import background as background_models
-from maskwright.models import clipseg as clipseg_models
-from maskwright.nodes import _clipseg
+from maskwright.models import background_models, clipseg_loader
+from maskwright.models.clipseg_store import DEFAULT, DEMO
 from maskwright.nodes import _host as host
+from maskwright.nodes import _text_engine
 from maskwright.nodes._host import unloading
 from torch.nn import Linear
 
@@ -255,10 +255,10 @@ def test_on_device_under_a_host_that_unloads_everything_for_each_model(
     assert [len(copies) for copies in (host._COPIES[first], host._COPIES[second])] == [0, 1]
 
 
-def test_make_room_stays_registered_for_the_next_unload(comfyui: SimpleNamespace) -> None:
+def test_unload_host_models_stays_registered_for_the_next_unload(comfyui: SimpleNamespace) -> None:
     calls = []
     host.call_on_unload(lambda: calls.append(1))
-    host.make_room()
+    host.unload_host_models()
     assert calls == [1]
     comfyui.management.unload_all_models()
     assert calls == [1, 1]
@@ -274,11 +274,11 @@ def test_clipseg_models_are_released_when_comfyui_unloads(
     comfyui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("transformers")
-    monkeypatch.setattr(_clipseg, "folders", lambda: [])
-    _clipseg.load(clipseg_models.DEMO)
-    assert len(clipseg_models._loaded)
+    monkeypatch.setattr(_text_engine, "folders", lambda: [])
+    _text_engine.load(DEMO)
+    assert len(clipseg_loader._loaded)
     comfyui.management.unload_all_models()
-    assert not len(clipseg_models._loaded)
+    assert not len(clipseg_loader._loaded)
 
 
 def test_background_models_are_released_when_comfyui_unloads(
@@ -301,14 +301,14 @@ def test_background_models_are_released_when_comfyui_unloads(
 
 @pytest.mark.parametrize("release", ["release_memory", "unload"])
 def test_matrices_are_dropped_when_memory_is_released(comfyui: SimpleNamespace, release: str) -> None:
-    separable.lanczos(8, 4, torch.device("cpu"))
-    separable.gaussian(8, 2, 1.0, torch.device("cpu"))
+    separable.lanczos_matrix(8, 4, torch.device("cpu"))
+    separable.gaussian_matrix(8, 2, 1.0, "mirror", torch.device("cpu"))
     if release == "unload":
         host.call_on_unload(lambda: None)
         comfyui.management.unload_all_models()
     else:
         host.release_memory()
-    assert separable.lanczos.cache_info().currsize == separable.gaussian.cache_info().currsize == 0
+    assert separable.lanczos_matrix.cache_info().currsize == separable.gaussian_matrix.cache_info().currsize == 0
 
 
 # Out of memory, and --offline
@@ -351,17 +351,17 @@ def test_download_progress_under_offline_is_an_error(monkeypatch: pytest.MonkeyP
         host.download_progress(5)
 
 
-def test_no_node_downloads_under_offline(tmp_path, monkeypatch: pytest.MonkeyPatch, nobodys_models: None) -> None:
+def test_no_node_downloads_under_offline(tmp_path, monkeypatch: pytest.MonkeyPatch, isolated_model_dirs: None) -> None:
     from maskwright import NODE_CLASS_MAPPINGS
-    from maskwright.models import weights
+    from maskwright.models import download
 
-    monkeypatch.setattr(weights, "offline", lambda: False)
-    monkeypatch.setattr(weights, "download", lambda *_: pytest.fail("a download began"))
+    monkeypatch.setattr(download, "is_offline", lambda: False)
+    monkeypatch.setattr(download, "download", lambda *_: pytest.fail("a download began"))
     monkeypatch.setattr(host, "model_folders", lambda kind: [tmp_path / kind])
     monkeypatch.setitem(sys.modules, "comfy.cli_args", SimpleNamespace(args=SimpleNamespace(offline=True)))
     image = torch.zeros(1, 4, 4, 3)
     calls = (
-        lambda: NODE_CLASS_MAPPINGS["CLIPSegModelLoader"]().clipseg_model(clipseg_models.DEFAULT),
+        lambda: NODE_CLASS_MAPPINGS["CLIPSegModelLoader"]().clipseg_model(DEFAULT),
         lambda: NODE_CLASS_MAPPINGS["ImageSegmentation"]().node(image, "modnet-p", "false", 240, 20, 10, "false"),
     )
     for call in calls:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from maskwright.core.interfaces import Sampling
+from maskwright.core.engine import SamplerRun
 from maskwright.nodes._host.sampling import HostSampler
 from maskwright.nodes._host.vae import HostVae
 
@@ -119,13 +119,13 @@ def model_on(device: torch.device = CPU, dimensions: int = 2, latent_format: obj
     )
 
 
-def run_of(model: Any, rows: int = 1, **changes: Any) -> Sampling:
+def run_of(model: Any, rows: int = 1, **changes: Any) -> SamplerRun:
     values = {
         "model": model, "positive": [], "negative": [], "cfg": 1.0, "sampler_name": "noisy", "scheduler": "normal",
         "total_steps": 4, "start_step": 0, "end_step": 4, "seeds": tuple(range(rows)),
         "latent": {"samples": torch.zeros(rows, 4, 6, 8)},
     }  # fmt: skip
-    return Sampling(**{**values, **changes})
+    return SamplerRun(**{**values, **changes})
 
 
 @pytest.mark.parametrize("mask_shape", [(3, 6, 8), (3, 1, 12, 16)], ids=["masks", "masks with a channel"])
@@ -172,16 +172,16 @@ def test_previews_are_made_for_each_device(comfyui: SimpleNamespace) -> None:
     sampler, latent_format = HostSampler(), object()
     other = torch.device("meta")
     for device in (CPU, other, CPU):
-        sampler._previewer(model_on(device, latent_format=latent_format))
+        sampler._get_previewer(model_on(device, latent_format=latent_format))
     assert comfyui.preview.devices == [CPU, other]
 
 
 def test_expect_starts_at_the_finished_steps_if_runs_are_repeated(comfyui: SimpleNamespace) -> None:
     sampler = HostSampler()
-    sampler.expect(12)
+    sampler.set_total_steps(12)
     sampler.sample(run_of(model_on()))
     sampler.sample(run_of(model_on()))  # repeated below, as after a failed run
-    sampler.expect(12, 4)
+    sampler.set_total_steps(12, 4)
     sampler.sample(run_of(model_on()))
     sampler.sample(run_of(model_on()))
     first, second = Bar.instances

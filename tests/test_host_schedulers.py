@@ -71,7 +71,7 @@ def test_a_node_that_this_comfyui_lacks_is_named() -> None:
     with pytest.raises(DependencyError, match="'OSS FLUX' is computed by ComfyUI's node OptimalStepsScheduler"):
         schedulers.sigmas(MODEL, "euler", "OSS FLUX", 3)
     with pytest.raises(DependencyError, match="DifferentialDiffusion.*noise_mask_feather"):
-        HostSampler().with_soft_noise_mask(SimpleNamespace(model_options={}))
+        HostSampler().add_differential_diffusion(SimpleNamespace(model_options={}))
 
 
 def test_an_unknown_scheduler_is_refused_with_those_there_are() -> None:
@@ -83,7 +83,7 @@ def test_an_unknown_scheduler_is_refused_with_those_there_are() -> None:
     "given", [None, [1.0, 0.0], torch.zeros(1), torch.zeros(2, 2), torch.tensor([1, float("nan")])]
 )
 def test_a_function_that_gives_no_levels_is_told_from_one_that_does(given: object) -> None:
-    with pytest.raises(PackError, match="scheduler_func_opt gave"):
+    with pytest.raises(PackError, match="scheduler_func_opt returned"):
         schedulers.sigmas(MODEL, "euler", "normal", 3, lambda model, name, steps: given)
 
 
@@ -101,7 +101,7 @@ def test_which_part_of_a_schedule_is_run(total: int, start: int, end: int, part:
         model=MODEL, sampler_name="euler", scheduler="short", custom_sampler=None, resume=None,
         total_steps=total, start_step=start, end_step=end, leave_noise=end < total,
     )  # fmt: skip
-    assert HostSampler()._levels(run).part.tolist() == part
+    assert HostSampler()._compute_sigmas(run).run.tolist() == part
 
 
 @pytest.mark.parametrize("given", [3, "karras", 10**5000], ids=["number", "text", "5000 digits"])

@@ -1,7 +1,4 @@
-"""Morphology: the values of the earlier node, OpenCV's on float masks, and what holds for every mask.
-
-Threshold, blur and combination: by their definitions, and scipy's blur.
-"""
+"""Morphology against the original node and OpenCV; threshold, blur and combination against definitions and scipy."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from maskwright.core import masks
+from maskwright.core import masks, morphology
 from maskwright.core.errors import InputError
 
 cv2 = pytest.importorskip("cv2")
@@ -25,68 +22,68 @@ def random_masks(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def opencv(mask: torch.Tensor, operation: int, size: int, shape: str) -> np.ndarray:
+def run_opencv(mask: torch.Tensor, operation: int, size: int, shape: str) -> np.ndarray:
     element = cv2.getStructuringElement(CV2_SHAPES[shape], (size, size))
     return np.stack([cv2.morphologyEx(each.numpy(), operation, element) for each in mask])
 
 
 @pytest.mark.parametrize("case", range(6))
-def test_gradient_equals_the_earlier_node(case: int) -> None:
+def test_gradient_matches_original_node(case: int) -> None:
     golden = np.load(GOLDEN / "gradient.npz")
     mask = torch.from_numpy(golden[f"in{case}"].astype(np.float32) / 255)
-    result = masks.gradient(mask, int(golden[f"k{case}"]))
-    # The earlier node cut its input to 8 bits downwards, so it may be one level lower.
+    result = morphology.gradient(mask, int(golden[f"k{case}"]))
+    # The original node rounded its input down to 8 bits, so it may be one level lower.
     np.testing.assert_allclose(result.numpy() * 255, golden[f"out{case}"], atol=1.0 + 1e-4)
 
 
-@pytest.mark.parametrize("shape", masks.SHAPES)
+@pytest.mark.parametrize("shape", morphology.SHAPES)
 @pytest.mark.parametrize("size", SIZES)
-def test_equals_opencv_on_float_masks(size: int, shape: str) -> None:
+def test_morphology_matches_opencv(size: int, shape: str) -> None:
     mask = random_masks(3, 57, 83)
     for function, operation in (
-        (masks.dilate, cv2.MORPH_DILATE),
-        (masks.erode, cv2.MORPH_ERODE),
-        (masks.gradient, cv2.MORPH_GRADIENT),
+        (morphology.dilate, cv2.MORPH_DILATE),
+        (morphology.erode, cv2.MORPH_ERODE),
+        (morphology.gradient, cv2.MORPH_GRADIENT),
     ):
-        expected = opencv(mask, operation, size, shape)
+        expected = run_opencv(mask, operation, size, shape)
         np.testing.assert_allclose(function(mask, size, shape=shape).numpy(), expected, atol=1e-6)
 
 
-def test_a_dilated_pixel_is_its_element() -> None:
+def test_dilate_single_pixel_draws_element() -> None:
     mask = torch.zeros(1, 5, 5)
     mask[0, 2, 2] = 1
-    drawn = {shape: masks.dilate(mask, 3, shape)[0].int().tolist() for shape in masks.SHAPES}
-    assert drawn["rectangle"] == [[0, 0, 0, 0, 0], [0, 1, 1, 1, 0], [0, 1, 1, 1, 0], [0, 1, 1, 1, 0], [0, 0, 0, 0, 0]]
-    assert drawn["cross"] == [[0, 0, 0, 0, 0], [0, 0, 1, 0, 0], [0, 1, 1, 1, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]]
-    five = masks.dilate(mask, 5, "ellipse")[0].int().tolist()
+    dilated = {shape: morphology.dilate(mask, 3, shape)[0].int().tolist() for shape in morphology.SHAPES}
+    assert dilated["rectangle"] == [[0, 0, 0, 0, 0], [0, 1, 1, 1, 0], [0, 1, 1, 1, 0], [0, 1, 1, 1, 0], [0, 0, 0, 0, 0]]
+    assert dilated["cross"] == [[0, 0, 0, 0, 0], [0, 0, 1, 0, 0], [0, 1, 1, 1, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 0]]
+    five = morphology.dilate(mask, 5, "ellipse")[0].int().tolist()
     assert five == [[0, 0, 1, 0, 0], [1, 1, 1, 1, 1], [1, 1, 1, 1, 1], [1, 1, 1, 1, 1], [0, 0, 1, 0, 0]]
 
 
-def test_inner_and_outer_edges_of_a_square() -> None:
+def test_gradient_inner_and_outer_edges() -> None:
     mask = torch.zeros(1, 8, 8)
     mask[0, 2:6, 2:6] = 1
-    inner = masks.gradient(mask, 3, edge="inner")
-    outer = masks.gradient(mask, 3, edge="outer")
+    inner = morphology.gradient(mask, 3, edge="inner")
+    outer = morphology.gradient(mask, 3, edge="outer")
     assert inner.sum() == 4 * 4 - 2 * 2
     assert torch.all(inner <= mask)
     assert outer.sum() == 6 * 6 - 4 * 4
     assert torch.all(outer <= 1 - mask)
-    assert torch.equal(inner + outer, masks.gradient(mask, 3, edge="both"))
+    assert torch.equal(inner + outer, morphology.gradient(mask, 3, edge="both"))
 
 
-def test_a_selection_that_reaches_the_picture_edge_has_no_line_there() -> None:
-    assert masks.gradient(torch.ones(1, 9, 7), 5).max() == 0
+def test_gradient_draws_nothing_at_image_border() -> None:
+    assert morphology.gradient(torch.ones(1, 9, 7), 5).max() == 0
 
 
-def test_a_list_gives_each_mask_its_own_size_and_repeats_the_last() -> None:
+def test_gradient_size_list_repeats_last_entry() -> None:
     mask = random_masks(4, 20, 30)
-    expected = torch.cat([masks.gradient(mask[i : i + 1], size) for i, size in enumerate((3, 7, 7, 7))])
-    assert torch.equal(masks.gradient(mask, [3, 7]), expected)
-    assert torch.equal(masks.gradient(mask, (3, 7, 7.0)), expected)
+    expected = torch.cat([morphology.gradient(mask[i : i + 1], size) for i, size in enumerate((3, 7, 7, 7))])
+    assert torch.equal(morphology.gradient(mask, [3, 7]), expected)
+    assert torch.equal(morphology.gradient(mask, (3, 7, 7.0)), expected)
 
 
 @pytest.mark.parametrize(
-    ("size", "told"),
+    ("size", "message"),
     [
         (0, "kernel_size is 0"),
         (-3, "kernel_size is -3"),
@@ -102,52 +99,52 @@ def test_a_list_gives_each_mask_its_own_size_and_repeats_the_last() -> None:
         ([3, 0], r"kernel_size\[1\] is 0"),
     ],
 )
-def test_an_impossible_size_is_named(size: object, told: str) -> None:
-    with pytest.raises(InputError, match=told):
-        masks.gradient(torch.zeros(2, 4, 4), size)
+def test_gradient_rejects_invalid_size(size: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        morphology.gradient(torch.zeros(2, 4, 4), size)
 
 
-@pytest.mark.parametrize("shape", masks.SHAPES)
-def test_an_element_larger_than_the_picture_costs_no_more_than_one_as_large(shape: str) -> None:
+@pytest.mark.parametrize("shape", morphology.SHAPES)
+def test_dilate_and_erode_limit_element_to_image(shape: str) -> None:
     mask = random_masks(1, 9, 7)
-    for size in (masks.LARGEST_SIZE, 999.0):
-        assert torch.equal(masks.dilate(mask, size, shape), masks.dilate(mask, 41, shape))
-        assert torch.equal(masks.erode(mask, size, shape), masks.erode(mask, 41, shape))
+    for size in (morphology.MAX_SIZE, 999.0):
+        assert torch.equal(morphology.dilate(mask, size, shape), morphology.dilate(mask, 41, shape))
+        assert torch.equal(morphology.erode(mask, size, shape), morphology.erode(mask, 41, shape))
 
 
-def share_out_among_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However small the masks are, and however few cores there are."""
-    monkeypatch.setattr(masks, "_PIXELS_A_THREAD", 1)
+def force_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Use three threads, regardless of mask size and number of cores."""
+    monkeypatch.setattr(morphology, "_PIXELS_PER_THREAD", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
 
 
 @pytest.mark.parametrize("in_threads", (False, True))
-def test_progress_counts_masks_and_can_stop_the_work(monkeypatch: pytest.MonkeyPatch, in_threads: bool) -> None:
+def test_gradient_progress_counts_masks_and_interrupts(monkeypatch: pytest.MonkeyPatch, in_threads: bool) -> None:
     if in_threads:
-        share_out_among_threads(monkeypatch)
+        force_threads(monkeypatch)
 
     class Stop(BaseException):
         pass
 
-    class UntilTwo:
-        seen = 0
+    class StopAfterTwo:
+        count_so_far = 0
 
         def step(self, count: int = 1) -> None:
-            self.seen += count
-            if self.seen == 2:
+            self.count_so_far += count
+            if self.count_so_far == 2:
                 raise Stop
 
-    progress = UntilTwo()
+    progress = StopAfterTwo()
     with pytest.raises(Stop):
-        masks.gradient(random_masks(5, 8, 8), 3, progress=progress)
-    assert progress.seen == 2
+        morphology.gradient(random_masks(5, 8, 8), 3, progress=progress)
+    assert progress.count_so_far == 2
 
 
-def test_unknown_shape_and_edge_are_named_with_the_choices() -> None:
+def test_gradient_rejects_unknown_shape_and_edge() -> None:
     with pytest.raises(InputError, match="shape is 'disc'.*ellipse"):
-        masks.gradient(torch.zeros(1, 4, 4), 3, shape="disc")
+        morphology.gradient(torch.zeros(1, 4, 4), 3, shape="disc")
     with pytest.raises(InputError, match="edge is 'left'.*outer"):
-        masks.gradient(torch.zeros(1, 4, 4), 3, edge="left")
+        morphology.gradient(torch.zeros(1, 4, 4), 3, edge="left")
 
 
 @settings(max_examples=40, deadline=None)
@@ -156,57 +153,59 @@ def test_unknown_shape_and_edge_are_named_with_the_choices() -> None:
     height=st.integers(1, 40),
     width=st.integers(1, 40),
     size=st.integers(1, 45),
-    shape=st.sampled_from(masks.SHAPES),
-    edge=st.sampled_from(masks.EDGES),
+    shape=st.sampled_from(morphology.SHAPES),
+    edge=st.sampled_from(morphology.EDGES),
     seed=st.integers(0, 1000),
 )
-def test_every_gradient(batch: int, height: int, width: int, size: int, shape: str, edge: str, seed: int) -> None:
+def test_gradient_properties(batch: int, height: int, width: int, size: int, shape: str, edge: str, seed: int) -> None:
     mask = random_masks(batch, height, width, seed=seed)
-    before = mask.clone()
-    result = masks.gradient(mask, size, shape, edge)
+    original = mask.clone()
+    result = morphology.gradient(mask, size, shape, edge)
     assert result.shape == mask.shape
     assert result.dtype == torch.float32
     assert result.min() >= 0 and result.max() <= 1
-    assert torch.equal(mask, before), "changed in place"
-    singles = torch.cat([masks.gradient(mask[i : i + 1], size, shape, edge) for i in range(batch)])
+    assert torch.equal(mask, original), "changed in place"
+    singles = torch.cat([morphology.gradient(mask[i : i + 1], size, shape, edge) for i in range(batch)])
     assert torch.equal(result, singles)
 
 
 @pytest.mark.parametrize("in_threads", (False, True))
-def test_seams_between_bands_do_not_show(monkeypatch: pytest.MonkeyPatch, in_threads: bool) -> None:
+def test_gradient_has_no_seams_between_bands(monkeypatch: pytest.MonkeyPatch, in_threads: bool) -> None:
     mask = random_masks(2, 97, 41)
-    whole = {shape: masks.gradient(mask, 7, shape) for shape in masks.SHAPES}
-    monkeypatch.setattr(masks, "_CPU_PIXELS", 1)
+    whole = {shape: morphology.gradient(mask, 7, shape) for shape in morphology.SHAPES}
+    monkeypatch.setattr(morphology, "_CPU_PIXELS", 1)
     if in_threads:
-        share_out_among_threads(monkeypatch)
+        force_threads(monkeypatch)
     for shape, expected in whole.items():
-        assert torch.equal(masks.gradient(mask, 7, shape), expected)
+        assert torch.equal(morphology.gradient(mask, 7, shape), expected)
 
 
-def test_views_and_strided_masks_are_read_right() -> None:
+def test_gradient_accepts_strided_views() -> None:
     wide = random_masks(2, 30, 40)
     view = wide[:, ::2, 5:35].transpose(1, 2)  # [2,30,15], neither contiguous nor starting at 0
-    assert torch.equal(masks.gradient(view, 5), masks.gradient(view.contiguous(), 5))
+    assert torch.equal(morphology.gradient(view, 5), morphology.gradient(view.contiguous(), 5))
 
 
-@pytest.mark.parametrize("shape", masks.SHAPES)
+@pytest.mark.parametrize("shape", morphology.SHAPES)
 @pytest.mark.parametrize("size", (1, 2, 5, 31, 90))
-def test_no_result_holds_what_lay_in_the_memory_before(monkeypatch: pytest.MonkeyPatch, size: int, shape: str) -> None:
+def test_gradient_ignores_uninitialized_memory(monkeypatch: pytest.MonkeyPatch, size: int, shape: str) -> None:
     mask = random_masks(2, 33, 47)
-    expected = masks.gradient(mask, size, shape)
-    monkeypatch.setattr(masks, "_flat_buffer", lambda like, length: np.full(length, np.nan, np.float32))
-    assert torch.equal(masks.gradient(mask, size, shape), expected)
+    expected = morphology.gradient(mask, size, shape)
+    monkeypatch.setattr(morphology, "_flat_buffer", lambda like, length: np.full(length, np.nan, np.float32))
+    assert torch.equal(morphology.gradient(mask, size, shape), expected)
 
 
-@pytest.mark.parametrize("shape", masks.SHAPES)
+@pytest.mark.parametrize("shape", morphology.SHAPES)
 @pytest.mark.parametrize("size", (1, 2, 5, 31))
-def test_torch_and_numpy_arithmetic_agree(size: int, shape: str) -> None:
+def test_band_torch_matches_numpy(size: int, shape: str) -> None:
     mask = random_masks(3, 33, 47)
-    band = masks._Band(mask, 0, mask.shape[1], masks._Element(size, shape))  # as on an accelerator, here on the CPU
-    assert torch.equal(band.maximum().clone() - band.minimum(), masks.gradient(mask, size, shape))
+    band = morphology._Band(
+        mask, 0, mask.shape[1], morphology._Element(size, shape)
+    )  # the code path of accelerators, on the CPU
+    assert torch.equal(band.maximum().clone() - band.minimum(), morphology.gradient(mask, size, shape))
 
 
-def test_threshold_keeps_what_is_above_as_it_is() -> None:
+def test_threshold_keeps_values_above() -> None:
     mask = torch.tensor([[[0.0, 0.25, 0.5, 0.75, 1.0]]])
     assert masks.threshold(mask, 0.5).tolist() == [[[0, 0, 0, 0.75, 1]]]
     assert masks.threshold(mask, 0).tolist() == mask.tolist()
@@ -216,13 +215,13 @@ def test_threshold_keeps_what_is_above_as_it_is() -> None:
 
 @pytest.mark.parametrize("sigma", (0, 0.1, 0.5, 3, 7.5, 40))
 @pytest.mark.parametrize("size", ((1, 1), (1, 30), (60, 81)))
-def test_gaussian_blur_is_scipys(size: tuple[int, int], sigma: float) -> None:
+def test_gaussian_blur_matches_scipy(size: tuple[int, int], sigma: float) -> None:
     ndimage = pytest.importorskip("scipy.ndimage")
     mask = random_masks(2, *size)
-    before = mask.clone()
+    original = mask.clone()
     expected = np.stack([ndimage.gaussian_filter(each.numpy(), sigma) for each in mask])
     np.testing.assert_allclose(masks.gaussian_blur(mask, sigma).numpy(), expected, atol=1e-5)
-    assert torch.equal(mask, before)
+    assert torch.equal(mask, original)
 
 
 @settings(max_examples=60, deadline=None)
@@ -233,19 +232,19 @@ def test_gaussian_blur_is_scipys(size: tuple[int, int], sigma: float) -> None:
 )
 @example(size=(2, 1, 1), sigma=2.0, seed=0)
 @example(size=(4, 352, 352), sigma=3.0, seed=0)
-def test_gaussian_blur_of_a_batch_equals_single_masks_bit_for_bit(size: tuple, sigma: float, seed: int) -> None:
+def test_gaussian_blur_batch_equals_singles(size: tuple, sigma: float, seed: int) -> None:
     mask = random_masks(*size, seed=seed)
     singles = torch.cat([masks.gaussian_blur(one, sigma) for one in mask.split(1)])
     assert torch.equal(masks.gaussian_blur(mask, sigma), singles)
 
 
 @pytest.mark.parametrize("sigma", [1e6, 1e308])
-def test_gaussian_blur_wider_than_any_image_is_out_of_range(sigma: float) -> None:
+def test_gaussian_blur_rejects_huge_sigma(sigma: float) -> None:
     with pytest.raises(InputError, match="blur is .*out of range"):
         masks.gaussian_blur(torch.zeros(1, 4, 4), sigma)
 
 
-def test_combinations() -> None:
+def test_combine() -> None:
     first, second = torch.tensor([[[0.2, 0.5, 0.9]]]), torch.tensor([[[0.6, 0.5, 0.3]]])
     for combination, expected in {
         "union": [0.6, 0.5, 0.9],
@@ -259,7 +258,7 @@ def test_combinations() -> None:
     assert torch.equal(masks.combine(many, second, "union"), masks.combine(first, second, "union").expand(4, -1, -1))
 
 
-def test_what_cannot_be_combined_thresholded_or_blurred_is_named() -> None:
+def test_combine_threshold_and_blur_reject_invalid_input() -> None:
     mask = torch.zeros(2, 4, 4)
     with pytest.raises(InputError, match=r"\[2, 4, 4\] and \[2, 4, 5\]"):
         masks.combine(mask, torch.zeros(2, 4, 5), "union")
@@ -275,12 +274,12 @@ def test_what_cannot_be_combined_thresholded_or_blurred_is_named() -> None:
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_on_cuda_launches_do_not_grow_with_the_batch() -> None:
+def test_gradient_cuda_launches_do_not_grow_with_batch() -> None:
     mask = random_masks(4, 200, 300).to(device="cuda")
 
     def launches(batch: int) -> int:
         with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
-            masks.gradient(mask[:batch], 15)
+            morphology.gradient(mask[:batch], 15)
             torch.cuda.synchronize()
         return sum(event.count for event in profile.key_averages() if "kernel" in event.key.lower())
 

@@ -29,15 +29,16 @@ import pack
 pack.load_pack()
 import exact_diffusion, tiny_clipseg
 from maskwright import NODE_CLASS_MAPPINGS
-from maskwright.core import clipseg as clipseg_ops
-from maskwright.core.last_tensors import LastTensors
-from maskwright.core.detailer import Backend, DetailerSettings, Pipe, detail
+from maskwright.core.text import clipseg as clipseg_ops
+from maskwright.core.text.tensor_cache import TensorCache
+from maskwright.core.detail.detail import Backend, Pipe, detail
+from maskwright.core.detail.settings import DetailerSettings
 
 node = {name: kind() for name, kind in NODE_CLASS_MAPPINGS.items()}
 pair = tiny_clipseg.make(Path(folder) / "clipseg")
 words = ("red", "green", "circle", "square", "sky", "cat")
 # What is kept is bounded. These bounds are reached by the time that counts.
-clipseg_ops._PICTURES, clipseg_ops._TEXTS = LastTensors(1_000_000), LastTensors(4_000)
+clipseg_ops._IMAGE_CACHE, clipseg_ops._TEXT_CACHE = TensorCache(1_000_000), TensorCache(4_000)
 generator = torch.Generator().manual_seed(0)
 
 def rand(*shape):

@@ -1,5 +1,4 @@
-"""MODNet: its parameters are those of the published checkpoints, each block computes its formula, files that are none
-are told apart, and pictures of every size go through."""
+"""MODNet: the published parameters, the formula of each block, unusable files, and images of every size."""
 
 from __future__ import annotations
 
@@ -8,12 +7,13 @@ import errno
 import json
 from pathlib import Path
 
-import pretended_cuda
+import fake_cuda
 import pytest
 import torch
 import torch.nn.functional as F
 from maskwright.core.errors import ModelError
 from maskwright.models import modnet
+from maskwright.models.modnet_network import MODNet
 
 # Names and shapes of all parameters and statistics in the published checkpoints, without their prefix "module.".
 PUBLISHED = json.loads((Path(__file__).parent / "golden" / "modnet_parameters.json").read_text(encoding="utf-8"))
@@ -51,19 +51,19 @@ def checkpoint(weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 
 @pytest.fixture(scope="module")
-def model(checkpoint: Path) -> modnet.MODNet:
+def model(checkpoint: Path) -> MODNet:
     return modnet.load_modnet(checkpoint)
 
 
-def random_picture(*shape: int) -> torch.Tensor:
+def random_image(*shape: int) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(1))
 
 
 # --- names and shapes -------------------------------------------------------------------------------------------------
 
 
-def test_names_and_shapes_of_all_parameters_are_the_published_ones() -> None:
-    assert {name: list(weight.shape) for name, weight in modnet.MODNet().state_dict().items()} == PUBLISHED
+def test_modnet_has_the_published_parameters() -> None:
+    assert {name: list(weight.shape) for name, weight in MODNet().state_dict().items()} == PUBLISHED
 
 
 # --- formulas, written on the weights of the table --------------------------------------------------------------------
@@ -164,54 +164,52 @@ def close(found: torch.Tensor, expected: torch.Tensor) -> None:
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_half_instance_norm(model: modnet.MODNet, weights: Weights) -> None:
-    x = random_picture(2, 64, 6, 5)
+def test_half_instance_norm(model: MODNet, weights: Weights) -> None:
+    x = random_image(2, 64, 6, 5)
     expected = torch.cat(
         (batch_norm(x[:, :32], weights, "hr_branch.conv_enc4x.layers.1.bnorm"), instance_norm(x[:, 32:])), dim=1
     )
     close(model.hr_branch.conv_enc4x.layers[1](x), expected)
 
 
-def test_half_instance_norm_of_values_far_from_0(model: modnet.MODNet) -> None:
-    x = 100 + random_picture(1, 64, 40, 30)
+def test_half_instance_norm_of_values_far_from_0(model: MODNet) -> None:
+    x = 100 + random_image(1, 64, 40, 30)
     close(model.hr_branch.conv_enc4x.layers[1](x)[:, 32:], instance_norm(x[:, 32:].double()).float())
 
 
 @pytest.mark.parametrize("size", [(64, 64), (40, 50), (200, 90)])
-def test_pictures_stay_pixel_by_pixel_in_memory(
-    model: modnet.MODNet, size: tuple[int, int], small_reference: None
-) -> None:
+def test_predict_keeps_channels_last(model: MODNet, size: tuple[int, int], small_reference: None) -> None:
     """Where a layer lays channels out one after the other, the convolutions after it take up to three times as long."""
     given: list[torch.Tensor] = []
     convolutions = [part for part in model.modules() if isinstance(part, torch.nn.Conv2d)]
     hooks = [part.register_forward_pre_hook(lambda _, inputs: given.extend(inputs)) for part in convolutions]
-    modnet.predict(model, random_picture(2, *size, 3))
+    modnet.predict(model, random_image(2, *size, 3))
     for hook in hooks:
         hook.remove()
     assert len(given) > 60
     assert all(x.is_contiguous(memory_format=torch.channels_last) for x in given)
 
 
-def test_convolution_norm_relu(model: modnet.MODNet, weights: Weights) -> None:
-    x = random_picture(2, 35, 8, 6) * 2 - 1
+def test_convolution_norm_relu(model: MODNet, weights: Weights) -> None:
+    x = random_image(2, 35, 8, 6) * 2 - 1
     close(model.hr_branch.conv_enc2x(x), conv_norm_relu(x, weights, "hr_branch.conv_enc2x", stride=2))
 
 
-def test_squeeze_excitation(model: modnet.MODNet, weights: Weights) -> None:
-    x = random_picture(2, 1280, 3, 2)
+def test_squeeze_excitation(model: MODNet, weights: Weights) -> None:
+    x = random_image(2, 1280, 3, 2)
     close(model.lr_branch.se_block(x), squeeze_excitation(x, weights, "lr_branch.se_block"))
 
 
 @pytest.mark.parametrize("number", range(1, 18))
-def test_inverted_residuals(model: modnet.MODNet, weights: Weights, number: int) -> None:
+def test_inverted_residuals(model: MODNet, weights: Weights, number: int) -> None:
     name = f"backbone.model.features.{number}"
     channels = PUBLISHED[f"{name}.conv.0.weight"][0 if number == 1 else 1]
-    x = random_picture(2, channels, 8, 6) * 2 - 1
+    x = random_image(2, channels, 8, 6) * 2 - 1
     close(model.backbone.model.features[number](x), inverted_residual(x, weights, name, STRIDES[number - 1]))
 
 
-def test_branches_and_the_whole(model: modnet.MODNet, weights: Weights) -> None:
-    image = random_picture(2, 3, 64, 96) * 2 - 1
+def test_modnet_branches(model: MODNet, weights: Weights) -> None:
+    image = random_image(2, 3, 64, 96) * 2 - 1
     with torch.no_grad():
         half, quarter, semantic = model.lr_branch(image)
         for found, expected in zip((half, quarter, semantic), low_resolution(image, weights)):
@@ -227,9 +225,7 @@ def test_branches_and_the_whole(model: modnet.MODNet, weights: Weights) -> None:
 # --- checkpoints ------------------------------------------------------------------------------------------------------
 
 
-def test_a_checkpoint_loads_with_and_without_its_prefix(
-    checkpoint: Path, weights: Weights, tmp_path: Path, model: modnet.MODNet
-) -> None:
+def test_load_modnet_with_and_without_prefix(checkpoint: Path, weights: Weights, tmp_path: Path, model: MODNet) -> None:
     torch.save(weights, tmp_path / "plain.ckpt")
     torch.save(weights, tmp_path / "old.ckpt", _use_new_zipfile_serialization=False)  # as the published ones may be
     for name in ("plain.ckpt", "old.ckpt"):
@@ -239,7 +235,7 @@ def test_a_checkpoint_loads_with_and_without_its_prefix(
         assert not any(parameter.requires_grad for parameter in loaded.parameters())
 
 
-def test_weights_that_are_missing_or_too_many_are_named(weights: Weights, tmp_path: Path) -> None:
+def test_load_modnet_names_missing_and_unexpected_weights(weights: Weights, tmp_path: Path) -> None:
     path = tmp_path / "other.ckpt"
     wrong = dict(weights)
     del wrong["f_branch.conv_f2x.layers.0.bias"]
@@ -252,7 +248,7 @@ def test_weights_that_are_missing_or_too_many_are_named(weights: Weights, tmp_pa
         modnet.load_modnet(path)
 
 
-def test_a_weight_of_another_shape_is_named(weights: Weights, tmp_path: Path) -> None:
+def test_load_modnet_names_a_weight_of_another_shape(weights: Weights, tmp_path: Path) -> None:
     path = tmp_path / "other.ckpt"
     torch.save({**weights, "lr_branch.se_block.fc.0.weight": torch.zeros(320, 640)}, path)
     with pytest.raises(ModelError, match=r"se_block.fc.0.weight is \[320, 640\] where \[320, 1280\] is expected"):
@@ -260,7 +256,7 @@ def test_a_weight_of_another_shape_is_named(weights: Weights, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("content", [[1, 2], torch.zeros(3), {0: torch.zeros(1)}, {"a": "b"}])
-def test_a_file_of_something_else_is_told_apart(content: object, tmp_path: Path) -> None:
+def test_load_modnet_rejects_other_content(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "other.ckpt")
     with pytest.raises(ModelError, match=r"other\.ckpt is not a MODNet checkpoint"):
         modnet.load_modnet(tmp_path / "other.ckpt")
@@ -268,7 +264,7 @@ def test_a_file_of_something_else_is_told_apart(content: object, tmp_path: Path)
 
 @pytest.mark.parametrize("old_format", [False, True])
 @pytest.mark.parametrize("share", [0, 1e-7, 1e-5, 0.01, 0.5, 0.99, 0.9999])
-def test_a_file_cut_short_is_told_apart(share: float, old_format: bool, weights: Weights, tmp_path: Path) -> None:
+def test_load_modnet_rejects_a_truncated_file(share: float, old_format: bool, weights: Weights, tmp_path: Path) -> None:
     path = tmp_path / "short.ckpt"
     torch.save(weights, path, _use_new_zipfile_serialization=not old_format)
     content = path.read_bytes()
@@ -277,7 +273,7 @@ def test_a_file_cut_short_is_told_apart(share: float, old_format: bool, weights:
         modnet.load_modnet(path)
 
 
-def test_files_that_are_missing_or_no_checkpoint_or_hold_code(tmp_path: Path) -> None:
+def test_load_modnet_rejects_missing_files_other_files_and_code(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="nowhere"):
         modnet.load_modnet(tmp_path / "nowhere.ckpt")
     (tmp_path / "page.ckpt").write_text("<html>404 Not Found</html>", encoding="utf-8")
@@ -310,7 +306,7 @@ def test_load_modnet_does_not_blame_the_file_for_the_machine(
     assert str(checkpoint) in str(caught.value) and "delete" not in str(caught.value)
 
 
-# --- pictures ---------------------------------------------------------------------------------------------------------
+# --- images -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -321,19 +317,19 @@ def test_load_modnet_does_not_blame_the_file_for_the_machine(
         ((400, 300), (672, 512)),
         ((1024, 1536), (512, 768)),  # larger on both sides: shorter side 512
         ((2160, 3840), (512, 896)),
-        ((700, 400), (672, 384)),  # 512 lies between the sides: as it is
+        ((700, 400), (672, 384)),  # 512 is between both sides: unchanged
         ((512, 2000), (512, 1984)),
         ((513, 513), (512, 512)),
         ((1, 1), (512, 512)),
         ((600, 1), (576, 32)),  # never less than 32
     ],
 )
-def test_the_size_shown_to_the_network(size: tuple[int, int], shown: tuple[int, int]) -> None:
-    assert modnet.shown_size(*size) == shown
+def test_network_size(size: tuple[int, int], shown: tuple[int, int]) -> None:
+    assert modnet.network_size(*size) == shown
 
 
-def test_a_very_long_picture_is_shown_within_bounds() -> None:
-    height, width = modnet.shown_size(1, 511)
+def test_network_size_of_a_very_long_image() -> None:
+    height, width = modnet.network_size(1, 511)
     assert height * width <= 1 << 22
     assert height % 32 == width % 32 == 0
 
@@ -345,8 +341,8 @@ def small_reference(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_prediction_follows_the_reference_steps(model: modnet.MODNet, small_reference: None) -> None:
-    image = random_picture(1, 80, 110, 3)
+def test_predict_follows_the_reference_steps(model: MODNet, small_reference: None) -> None:
+    image = random_image(1, 80, 110, 3)
     with torch.no_grad():
         matte = model(F.interpolate((image.permute(0, 3, 1, 2) - 0.5) / 0.5, (64, 64), mode="area"))
     expected = F.interpolate(matte, (80, 110), mode="bilinear", align_corners=False)[:, 0]
@@ -358,8 +354,8 @@ def test_prediction_follows_the_reference_steps(model: modnet.MODNet, small_refe
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 80), (80, 2), (33, 70)])
-def test_pictures_of_odd_sizes(model: modnet.MODNet, size: tuple[int, int], small_reference: None) -> None:
-    image = random_picture(1, *size, 3)
+def test_predict_with_odd_sizes(model: MODNet, size: tuple[int, int], small_reference: None) -> None:
+    image = random_image(1, *size, 3)
     before = image.clone()
     mask = modnet.predict(model, image)
     assert mask.shape == (1, *size)
@@ -369,15 +365,15 @@ def test_pictures_of_odd_sizes(model: modnet.MODNet, size: tuple[int, int], smal
 
 
 @pytest.mark.parametrize(("value", "kind"), [(torch.nan, "NaN"), (torch.inf, "infinity"), (-torch.inf, "infinity")])
-def test_predict_rejects_nan_and_infinity(model: modnet.MODNet, small_reference: None, value: float, kind: str) -> None:
+def test_predict_rejects_nan_and_infinity(model: MODNet, small_reference: None, value: float, kind: str) -> None:
     broken = copy.deepcopy(model)
     broken.f_branch.conv_f[-1].layers[0].bias.fill_(value)
     with pytest.raises(ModelError, match=f"MODNet answered with {kind}"):
         modnet.predict(broken, torch.rand(1, 40, 40, 3))
 
 
-def test_a_batch_is_its_pictures_and_alpha_is_not_looked_at(model: modnet.MODNet, small_reference: None) -> None:
-    images = random_picture(2, 70, 90, 4)
+def test_predict_of_a_batch_equals_singles_and_ignores_alpha(model: MODNet, small_reference: None) -> None:
+    images = random_image(2, 70, 90, 4)
     masks = modnet.predict(model, images)
     for image, mask in zip(images, masks):
         torch.testing.assert_close(modnet.predict(model, image[None, ..., :3])[0], mask, atol=1e-5, rtol=0)
@@ -385,19 +381,17 @@ def test_a_batch_is_its_pictures_and_alpha_is_not_looked_at(model: modnet.MODNet
 
 
 @pytest.mark.slow
-def test_on_cuda_the_model_and_its_masks_are_there(cuda: torch.device, checkpoint: Path, model: modnet.MODNet) -> None:
-    image = random_picture(1, 96, 520, 3)
+def test_predict_on_cuda(cuda: torch.device, checkpoint: Path, model: MODNet) -> None:
+    image = random_image(1, 96, 520, 3)
     there = modnet.predict(modnet.load_modnet(checkpoint, cuda), image)
     assert there.device == cuda
     torch.testing.assert_close(there.cpu(), modnet.predict(model, image), atol=0.02, rtol=0)
 
 
 @pytest.mark.slow
-def test_an_accelerator_that_cannot_resize_by_area_is_not_asked_to(
-    model: modnet.MODNet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Apple's, for most sizes: what lies around the network is done on the CPU there."""
-    image, interpolate = random_picture(1, 96, 520, 3), F.interpolate
+def test_predict_resizes_on_the_cpu_for_other_accelerators(model: MODNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Apple's cannot, for most sizes. Then only the network runs there."""
+    image, interpolate = random_image(1, 96, 520, 3), F.interpolate
     expected = modnet.predict(model, image)
     by_area = []
 
@@ -407,7 +401,7 @@ def test_an_accelerator_that_cannot_resize_by_area_is_not_asked_to(
         return interpolate(values, *args, **options)
 
     monkeypatch.setattr(F, "interpolate", watched)
-    with pretended_cuda.pretended("mps") as device:
+    with fake_cuda.fake_device("mps") as device:
         masks = modnet.predict(copy.deepcopy(model).to(device), image)
     torch.testing.assert_close(masks, expected)
     assert by_area and set(by_area) == {"cpu"}

@@ -13,12 +13,15 @@ import maskwright
 import pytest
 import tiny_clipseg
 import torch
-from maskwright.core import clipseg
 from maskwright.core.errors import InputError, PackError
-from maskwright.core.last_tensors import LastTensors
-from maskwright.models import clipseg as clipseg_models
-from maskwright.nodes import _clipseg
+from maskwright.core.text import clipseg
+from maskwright.core.text.query import Query
+from maskwright.core.text.segment import score
+from maskwright.core.text.tensor_cache import TensorCache
+from maskwright.models import clipseg_loader
+from maskwright.models.clipseg_store import DEFAULT, DEMO, ClipsegStore
 from maskwright.nodes import _host as host
+from maskwright.nodes import _text_engine
 
 CLIPSeg, CLIPSegMasking, CLIPSegModelLoader = (
     maskwright.NODE_CLASS_MAPPINGS[name] for name in ("CLIPSeg", "CLIPSegMasking", "CLIPSegModelLoader")
@@ -33,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="module")
 def pair(folder) -> tuple:
-    return clipseg_models.load("tiny", [folder.parent])
+    return clipseg_loader.load("tiny", ClipsegStore([folder.parent]))
 
 
 @pytest.fixture
@@ -45,13 +48,13 @@ def loads(pair: tuple, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.append(name)
         return pair
 
-    monkeypatch.setattr(clipseg_models, "load", load)
+    monkeypatch.setattr(clipseg_loader, "load", load)
     return names
 
 
 @pytest.fixture(autouse=True)
-def nothing_seen_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clipseg, "_PICTURES", LastTensors(0))
+def clear_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clipseg, "_IMAGE_CACHE", TensorCache(0))
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +118,7 @@ def test_masking_gives_masks_and_the_same_as_pictures(loads: list[str]) -> None:
 
 def test_a_connected_model_is_used_and_none_is_loaded(pair: tuple, loads: list[str]) -> None:
     image = random_image(1, 20, 30, 3)
-    expected = clipseg.masking(image, clipseg.Segmenter(*pair), clipseg.Query("cat"))
+    expected = score(image, clipseg.Segmenter(*pair), Query("cat")).masks
     assert torch.equal(CLIPSegMasking().CLIPSeg_image(image, "cat", pair)[0], expected)
     assert torch.equal(CLIPSegMasking().CLIPSeg_image(image, "cat", list(pair))[0], expected)
     other = (pair[0], tiny_clipseg.model(seed=1))
@@ -160,7 +163,7 @@ def test_bad_pictures_are_named_before_a_model_is_loaded(image: object, told: st
         ({"resolution": 353}, "resolution is 353"),
         ({"text": 5}, "text is of type int"),
         ({"negative_text": 5}, "negative_text is of type int"),
-        ({"clipseg_model": "CIDAS"}, "clipseg_model is a str"),
+        ({"clipseg_model": "CIDAS"}, "clipseg_model is of type str"),
     ],
 )
 def test_bad_widgets_and_sockets_are_named(changed: dict, told: str, loads: list[str]) -> None:
@@ -171,11 +174,11 @@ def test_bad_widgets_and_sockets_are_named(changed: dict, told: str, loads: list
 
 
 def test_the_loader_gives_the_pair_and_takes_any_name(folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_clipseg, "folders", lambda: [folder.parent])
+    monkeypatch.setattr(_text_engine, "folders", lambda: [folder.parent])
     names, _ = CLIPSegModelLoader.INPUT_TYPES()["required"]["model"]
     assert names[0] == "CIDAS/clipseg-rd64-refined" and "tiny" in names
     ((processor, model),) = CLIPSegModelLoader().clipseg_model("tiny")
-    clipseg.check_pair((processor, model))
+    clipseg.check_clipseg_model((processor, model))
     assert CLIPSegModelLoader().clipseg_model("tiny")[0][1] is model
     assert CLIPSegModelLoader.VALIDATE_INPUTS(model="a name that is not in the list") is True
     # What ComfyUI asks where the name comes through a link from a node that gives text.
@@ -188,12 +191,12 @@ def test_option_labels_say_whether_the_published_model_is_downloaded(
     folder, tmp_path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def labels(models_folder: Path) -> dict[str, str]:
-        monkeypatch.setattr(_clipseg, "folders", lambda: [models_folder])
+        monkeypatch.setattr(_text_engine, "folders", lambda: [models_folder])
         return CLIPSegModelLoader.INPUT_TYPES()["required"]["model"][1]["option_labels"]
 
-    assert labels(tmp_path / "not there")[clipseg_models.DEFAULT] == "clipseg-rd64-refined \u2193 605 MB"
+    assert labels(tmp_path / "not there")[DEFAULT] == "clipseg-rd64-refined \u2193 605 MB"
     shutil.copytree(folder, tmp_path / "models" / "CIDAS--clipseg-rd64-refined")
-    assert labels(tmp_path / "models") == {clipseg_models.DEMO: "demo (shapes only)"}
+    assert labels(tmp_path / "models") == {DEMO: "demo (shapes only)"}
 
 
 # On the device
@@ -241,14 +244,14 @@ def comfyui(monkeypatch: pytest.MonkeyPatch) -> _FakeManagement:
 
 
 def test_the_host_moves_a_half_precision_copy_and_the_model_stays_as_it_is(pair: tuple, comfyui) -> None:
-    model = clipseg.copy_as(pair[1], torch.float32)
-    placed = host.on_device(model, clipseg.copy_as)
+    model = clipseg.copy_with_dtype(pair[1], torch.float32)
+    placed = host.on_device(model, clipseg.copy_with_dtype)
     assert {parameter.device.type for parameter in placed.parameters()} == {"meta"}
     assert next(placed.clip.parameters()).dtype == torch.float16
     assert next(placed.decoder.parameters()).dtype == torch.float32
     assert {(p.device.type, p.dtype) for p in model.parameters()} == {("cpu", torch.float32)}
 
-    assert host.on_device(model, clipseg.copy_as) is placed
+    assert host.on_device(model, clipseg.copy_with_dtype) is placed
     assert len(comfyui.loaded) == 2 and comfyui.loaded[0]() is comfyui.loaded[1]()
     copy_alive = weakref.ref(placed)
     del model, placed
@@ -258,13 +261,13 @@ def test_the_host_moves_a_half_precision_copy_and_the_model_stays_as_it_is(pair:
 
 def test_where_the_host_uses_no_half_precision_the_copy_has_none(pair: tuple, comfyui) -> None:
     comfyui.half = False
-    placed = host.on_device(clipseg.copy_as(pair[1], torch.float32), clipseg.copy_as)
+    placed = host.on_device(clipseg.copy_with_dtype(pair[1], torch.float32), clipseg.copy_with_dtype)
     assert {parameter.dtype for parameter in placed.parameters()} == {torch.float32}
 
 
 def test_a_model_that_is_already_there_is_used_itself(pair: tuple, comfyui, monkeypatch) -> None:
     monkeypatch.setattr(host, "device", lambda: torch.device("cpu"))
-    assert host.on_device(pair[1], clipseg.copy_as) is pair[1]
+    assert host.on_device(pair[1], clipseg.copy_with_dtype) is pair[1]
     assert comfyui.loaded == []
 
 

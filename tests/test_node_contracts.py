@@ -27,10 +27,10 @@ def inputs_of(node: type) -> dict[str, tuple]:
 
 @pytest.mark.parametrize(("name", "node"), NODES)
 def test_inputs_are_the_parameters_of_the_method(name: str, node: type) -> None:
+    """In the same order: other packs call nodes by position."""
     groups = node.INPUT_TYPES()
     parameters = inspect.signature(getattr(node(), node.FUNCTION)).parameters
-    wanted = [*inputs_of(node), *groups.get("hidden", {})]
-    assert set(wanted) == set(parameters)
+    assert [*parameters] == [*inputs_of(node), *groups.get("hidden", {})]
     for optional in [*groups.get("optional", {}), *groups.get("hidden", {})]:
         assert parameters[optional].default is not inspect.Parameter.empty, f"{optional} needs a default"
 

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 import tiny_onnx
 import torch
-from maskwright.core import background as background_ops
-from maskwright.core import matting, tensors
+from maskwright.core import tensors
+from maskwright.core.cutout import matting, trimap
+from maskwright.core.cutout import remove as background_ops
+from maskwright.core.engine import NoProgress
 from maskwright.core.errors import DependencyError, InputError, ModelError, PackError
-from maskwright.core.interfaces import NoProgress
-from maskwright.core.model_cache import ModelCache
-from maskwright.models import background, background_files, catalog, rembg
+from maskwright.models import background_models, catalog, rembg
+from maskwright.models.background_store import DEMO, BackgroundStore
+from maskwright.models.cache import ModelCache
 from maskwright.nodes import _host as host
 from saved_layouts import SEGMENTATION
 
@@ -26,11 +28,11 @@ PLAIN = ["false", 240, 20, 10, "false"]
 
 
 @pytest.fixture(autouse=True)
-def folder(nobodys_models: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(isolated_model_dirs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """ComfyUI's models/rembg, and nothing else where models could be."""
     monkeypatch.setattr(host, "device", lambda: torch.device("cpu"))
     monkeypatch.setattr(host, "model_folders", lambda kind: [tmp_path / "models" / kind])
-    monkeypatch.setattr(rembg, "_sessions", ModelCache(2))
+    monkeypatch.setattr(background_models, "_loaded", ModelCache(2))
     return tmp_path / "models" / "rembg"
 
 
@@ -44,9 +46,9 @@ def plain() -> types.ModuleType:
 class Red:
     """Selects each pixel as much as it is red."""
 
-    masks_per_picture = 1
+    masks_per_image = 1
 
-    def masks(self, picture: torch.Tensor) -> torch.Tensor:
+    def predict_masks(self, picture: torch.Tensor) -> torch.Tensor:
         return picture[..., 0].unsqueeze(0)  # [H,W] -> [1,H,W]
 
 
@@ -54,7 +56,7 @@ class Red:
 def red(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every model selects red; the names that were asked for."""
     names: list[str] = []
-    monkeypatch.setattr(background, "load", lambda name, *_: names.append(name) or Red())
+    monkeypatch.setattr(background_models, "load", lambda name, *_: names.append(name) or Red())
     return names
 
 
@@ -87,7 +89,7 @@ def test_widgets_are_in_the_order_of_saved_files() -> None:
     for name in ("alpha_matting_foreground_threshold", "alpha_matting_background_threshold"):
         assert (options[name][1]["min"], options[name][1]["max"], options[name][1]["step"]) == (0, 250, 5)
     assert (options["alpha_matting_erode_size"][1]["min"], options["alpha_matting_erode_size"][1]["step"]) == (0, 1)
-    assert options["model"][0] == background_files.available([])
+    assert options["model"][0] == BackgroundStore().available()
     assert ImageSegmentation.RETURN_NAMES == ("IMAGE", "MASK") == ImageSegmentation.RETURN_TYPES
     assert ImageSegmentation.FUNCTION == "node"
 
@@ -107,7 +109,7 @@ def test_option_labels_give_the_size_of_what_is_not_on_disk(folder: Path) -> Non
     labels = ImageSegmentation.INPUT_TYPES()["required"]["model"][1]["option_labels"]
     assert labels["silueta"] == "silueta \u2193 44 MB"
     assert labels["modnet-w"] == "modnet-w \u2193", "its size is not known"
-    assert set(labels) == {*catalog.BACKGROUND, background_files.DEMO}
+    assert set(labels) == {*catalog.BACKGROUND, DEMO}
     folder.mkdir(parents=True)
     (folder / "silueta.onnx").write_bytes(b"x")
     (folder / "isnet-anime").mkdir()
@@ -127,7 +129,7 @@ def test_values_of_a_saved_file_run(red: list[str]) -> None:
     cutouts, masks = run(*SAVED, images=portrait(batch=2))
     assert cutouts.shape == (2, 48, 40, 4) and masks.shape == (2, 48, 40)
     assert red == ["isnet-general-use"]
-    expected = background_ops.remove(portrait(batch=2), Red(), matting.MattingSettings(230, 20, 10))
+    expected = background_ops.remove_background(portrait(batch=2), Red(), trimap.MattingSettings(230, 20, 10))
     assert torch.equal(cutouts, expected[0]) and torch.equal(masks, expected[1])
     assert torch.equal(cutouts[..., 3], masks)
 
@@ -222,11 +224,11 @@ def test_where_onnx_runtime_has_no_memory_left_comfyuis_models_make_room(monkeyp
     done = []
 
     class Short(Red):
-        def masks(self, picture: torch.Tensor) -> torch.Tensor:
+        def predict_masks(self, picture: torch.Tensor) -> torch.Tensor:
             done.append("mask")
             if "unload" not in done:
                 raise MemoryError("u2net.onnx: Failed to allocate memory")
-            return super().masks(picture)
+            return super().predict_masks(picture)
 
     management = types.ModuleType("comfy.model_management")
     management.unload_all_models = lambda: done.append("unload")
@@ -236,7 +238,7 @@ def test_where_onnx_runtime_has_no_memory_left_comfyuis_models_make_room(monkeyp
     monkeypatch.setitem(sys.modules, "comfy", comfy)
     monkeypatch.setitem(sys.modules, "comfy.model_management", management)
     monkeypatch.setattr(host, "progress", lambda *_: NoProgress())
-    monkeypatch.setattr(background, "load", lambda *_: Short())
+    monkeypatch.setattr(background_models, "load", lambda *_: Short())
     images = portrait(batch=2)
     assert torch.equal(run("u2net", *PLAIN, images=images)[1], images[..., 0])
     assert done == ["mask", "unload", "empty", "mask", "mask"]
@@ -248,7 +250,8 @@ def test_where_onnx_runtime_has_no_memory_left_comfyuis_models_make_room(monkeyp
 def as_rembg(plain: types.ModuleType, images: torch.Tensor, *values: object) -> np.ndarray:
     """What the earlier node made of the first picture, as numbers 0..255."""
     matting_on, foreground, background_level, erode, clean = values
-    session = rembg._sessions.get(next(iter(rembg._sessions._values)), lambda: None)._session
+    (source,) = background_models._loaded._values.values()
+    session = source._session
     cutout = plain.remove(
         tensors.to_pil(images[0]),
         matting_on == "true",
@@ -301,7 +304,7 @@ def test_node_prints_and_warns_nothing_for_photographs(
     capfd.readouterr()
     for photograph in (data.chelsea(), data.coffee()[:, 100:500]):
         image = tensors.from_8bit(photograph.copy())[None]
-        _, masks = run(background_files.DEMO, "true", 240, 20, 10, "false", images=image)
+        _, masks = run(DEMO, "true", 240, 20, 10, "false", images=image)
         assert (masks % 1 > 0).any(), "alpha matting solved nothing here"
     assert capfd.readouterr() == ("", "")
     assert not recwarn.list
@@ -329,8 +332,8 @@ def test_a_batch_is_its_pictures_one_by_one_and_the_session_is_made_once(
 ) -> None:
     tiny_onnx.write(folder / "u2net.onnx")
     images = torch.cat([portrait(), portrait().flip(2), portrait() * 0.5])
-    wrapped, made = rembg._wrapped, []
-    monkeypatch.setattr(rembg, "_wrapped", lambda *args: made.append(args[1].name) or wrapped(*args))
+    wrap, made = rembg._wrap_session, []
+    monkeypatch.setattr(rembg, "_wrap_session", lambda *args: made.append(args[1].name) or wrap(*args))
     together = run("u2net", *PLAIN, images=images)
     alone = [run("u2net", *PLAIN, images=image) for image in images.split(1)]
     for whole, parts in zip(together, zip(*alone)):

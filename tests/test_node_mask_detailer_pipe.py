@@ -9,40 +9,14 @@ import pytest
 import torch
 from exact_diffusion import EulerSampler, KnownTarget, SpaceToDepthVae
 from maskwright import NODE_CLASS_MAPPINGS
-from maskwright.core.checks import PIPE_PARTS
-from maskwright.core.detailer import Backend, DetailerSettings
+from maskwright.core.detail.detail import Backend
+from maskwright.core.detail.settings import DetailerSettings
 from maskwright.core.errors import InputError
 from maskwright.nodes import mask_detailer_pipe
 from maskwright.nodes._host import detailing
+from maskwright.nodes._pipes import PIPE_PARTS
 
 NODE = NODE_CLASS_MAPPINGS["MaskDetailerPipe"]
-# Of each widget another value than its default.
-CHANGED = {
-    "guide_size": 96.0,
-    "guide_size_for": False,
-    "max_size": 777.0,
-    "mask_mode": False,
-    "seed": 41,
-    "steps": 3,
-    "cfg": 6.5,
-    "sampler_name": "dpmpp_2m",
-    "scheduler": "karras",
-    "denoise": 0.75,
-    "feather": 9,
-    "crop_factor": 1.5,
-    "drop_size": 6,
-    "refiner_ratio": 0.35,
-    "batch_size": 2,
-    "cycle": 4,
-    "inpaint_model": True,
-    "noise_mask_feather": 17,
-    "bbox_fill": True,
-    "contour_fill": False,
-    "region_batch": 5,
-    "color_match": 0.25,
-    "tiled_vae": True,
-    "region_prompts": "a hat\n\na scarf",
-}
 PIPE = (KnownTarget(0.8), "clip", "vae", "positive", "negative")
 IMAGE = torch.full((1, 64, 64, 3), 0.25)
 MASK = torch.zeros(1, 64, 64)
@@ -57,6 +31,19 @@ def defaults() -> dict[str, Any]:
     lists = {name: kind[0] for name, (kind, _) in shown.items() if isinstance(kind, list)}
     values = {name: options["default"] for name, (_, options) in shown.items() if "default" in options}
     return {**lists, **values}
+
+
+def change(widget: str) -> Any:
+    """A valid value of the widget other than its default."""
+    groups = NODE.INPUT_TYPES()
+    kind, options = {**groups["required"], **groups["optional"]}[widget]
+    if isinstance(kind, list):
+        return kind[1]
+    if kind == "STRING":
+        return "a hat\n\na scarf"
+    if kind == "BOOLEAN":
+        return not options["default"]
+    return options["default"] + (1 if kind == "INT" else 0.25)
 
 
 def detailed(image: torch.Tensor = IMAGE, mask: torch.Tensor = MASK, pipe: Any = PIPE, **inputs: Any) -> tuple:
@@ -82,7 +69,7 @@ class Reached(Exception):
 
 @pytest.fixture
 def settings_of(monkeypatch: pytest.MonkeyPatch):
-    def stop(image, mask, pipe, backend, settings, refiner, working):
+    def stop(image, mask, pipe, backend, settings, refiner, on_region):
         raise Reached(settings)
 
     monkeypatch.setattr(mask_detailer_pipe, "detail", stop)
@@ -99,12 +86,16 @@ def test_the_editor_begins_with_the_defaults_of_core(settings_of) -> None:
     assert settings_of(**defaults()) == DetailerSettings(sampler_name=defaults()["sampler_name"])
 
 
-@pytest.mark.parametrize("widget", [*CHANGED])
+@pytest.mark.parametrize("widget", [*defaults()])
 def test_every_widget_reaches_the_setting_of_its_name_and_no_other(widget: str, settings_of) -> None:
-    assert set(CHANGED) == set(defaults()), "a widget is missing here"
-    before, after = asdict(settings_of(**defaults())), asdict(settings_of(**{**defaults(), widget: CHANGED[widget]}))
-    value = ("a hat", "", "a scarf") if widget == "region_prompts" else CHANGED[widget]
-    assert {name: after[name] for name in after if after[name] != before[name]} == {widget: value}
+    value = change(widget)
+    before, after = asdict(settings_of(**defaults())), asdict(settings_of(**{**defaults(), widget: value}))
+    expected = tuple(value.splitlines()) if widget == "region_prompts" else value
+    assert {name: after[name] for name in after if after[name] != before[name]} == {widget: expected}
+
+
+def test_every_setting_has_a_widget() -> None:
+    assert sorted(asdict(DetailerSettings())) == sorted(defaults())
 
 
 def test_region_prompts_may_be_a_list_from_a_link(settings_of) -> None:
@@ -217,7 +208,7 @@ class Clip:
 
 def test_text_is_added_after_the_tokens_that_are_there() -> None:
     positive = [[torch.zeros(1, 3, 4), {"strength": 2}], [torch.zeros(2, 5, 4), {}]]
-    first, second = detailing.with_text(Clip(), positive, "hat")
+    first, second = detailing.append_text(Clip(), positive, "hat")
     assert first[0][0, :, 0].tolist() == [0, 0, 0, 3, 3, 3]
     assert first[1] == {"strength": 2}
     assert second[0].shape == (2, 8, 4)
@@ -234,10 +225,10 @@ def test_text_is_added_after_the_tokens_that_are_there() -> None:
 )
 def test_added_tokens_count_where_models_are_told_which_do(before: list, added: list, joined: list) -> None:
     told = [{} if mask is None else {"attention_mask": torch.tensor(mask)} for mask in (before, added)]
-    ((_, details),) = detailing.with_text(Clip(**told[1]), [[torch.zeros(1, 3, 4), told[0]]], "me")
+    ((_, details),) = detailing.append_text(Clip(**told[1]), [[torch.zeros(1, 3, 4), told[0]]], "me")
     assert details["attention_mask"].tolist() == [joined]
 
 
 def test_text_of_another_clip_is_refused() -> None:
-    with pytest.raises(InputError, match="region_prompts cannot be added.*4 wide.*6"):
-        detailing.with_text(Clip(width=6), [[torch.zeros(1, 3, 4), {}]], "hat")
+    with pytest.raises(InputError, match="region_prompts cannot be added.*width is 4.*6"):
+        detailing.append_text(Clip(width=6), [[torch.zeros(1, 3, 4), {}]], "hat")

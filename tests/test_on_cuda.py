@@ -1,4 +1,4 @@
-"""Pictures and masks that lie on a GPU: what every operation makes of them lies there too, and is what a CPU makes."""
+"""Operations on images and masks on a GPU: results stay on the GPU and match the CPU's."""
 
 from __future__ import annotations
 
@@ -7,100 +7,104 @@ from collections.abc import Callable
 import maskwright
 import pytest
 import torch
-from maskwright.core import background, clipseg, colors, masks, matting, previews, tensors
+from maskwright.core import colors, geometry, masks, morphology, previews, tensors
+from maskwright.core.cutout import matting, remove, trimap
+from maskwright.core.text.selection import Selection, render_selection, select, stretch
 
 
 def random_values(*shape: int) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(0))
 
 
-def shapes() -> torch.Tensor:
+def make_discs() -> torch.Tensor:
     """Soft discs ``[2,60,80]``."""
     y, x = torch.meshgrid(torch.arange(60.0), torch.arange(80.0), indexing="ij")
     return torch.stack([((radius - (y - 30).hypot(x - 40)) / 6).clamp(0, 1) for radius in (18.0, 25.0)])
 
 
 class Discs:
-    masks_per_picture = 1
+    masks_per_image = 1
 
-    def masks(self, picture: torch.Tensor) -> torch.Tensor:
-        return shapes()[:1]
+    def predict_masks(self, image: torch.Tensor) -> torch.Tensor:
+        return make_discs()[:1]
 
 
-IMAGE, MASK = random_values(2, 60, 80, 3), shapes()
+IMAGE, MASK = random_values(2, 60, 80, 3), make_discs()
 OPERATIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], object]] = {
-    "dilate": lambda image, mask: masks.dilate(mask, 6, "ellipse"),
-    "erode": lambda image, mask: masks.erode(mask, 5, "cross"),
-    "gradient": lambda image, mask: masks.gradient(mask, [3, 7]),
+    "dilate": lambda image, mask: morphology.dilate(mask, 6, "ellipse"),
+    "erode": lambda image, mask: morphology.erode(mask, 5, "cross"),
+    "gradient": lambda image, mask: morphology.gradient(mask, [3, 7]),
     "threshold": lambda image, mask: masks.threshold(mask, 0.4),
     "gaussian blur": lambda image, mask: masks.gaussian_blur(mask, 2.5),
     "combine": lambda image, mask: masks.combine(mask, mask.flip(1), "difference"),
-    "feather": lambda image, mask: masks.feather(mask, 9, masks.Sides(True, False, True, True)),
+    "feather": lambda image, mask: masks.feather(mask, 9, geometry.Sides(True, False, True, True)),
     "resize": lambda image, mask: (tensors.resize_image(image, 33, 99), tensors.resize_mask(mask, 33, 99)),
-    "resize in 8 bits": lambda image, mask: tensors.resize_in_8_bits(mask, 33, 99, "nearest"),
+    "resize in 8 bits": lambda image, mask: tensors.resize_8bit(mask, 33, 99, "nearest"),
     "resize with Lanczos": lambda image, mask: tensors.resize_lanczos(image, 33, 99),
-    "colour map": lambda image, mask: previews.colour_map(mask),
-    "heat map": lambda image, mask: previews.heat_map(image, tensors.resize_mask(mask, 30, 40)),
-    "match colours": lambda image, mask: colors.match(image, mask, image.flip(3), 1 - mask, 0.7),
-    "selection": lambda image, mask: clipseg.selected(mask, clipseg.Selection()),
-    "stretch": lambda image, mask: clipseg.stretched(mask / 2, 33, 99),
-    "pictures of a selection": lambda image, mask: clipseg.pictures_of_selection(image, mask),
-    "trimap": lambda image, mask: matting.trimap(mask[0]),
+    "color map": lambda image, mask: previews.apply_color_map(mask),
+    "heat map": lambda image, mask: previews.draw_heat_map(image, tensors.resize_mask(mask, 30, 40)),
+    "match colors": lambda image, mask: colors.match_colors(image, mask, image.flip(3), 1 - mask, 0.7),
+    "selection": lambda image, mask: select(mask, Selection()),
+    "stretch": lambda image, mask: stretch(mask / 2, 33, 99),
+    "render selection": lambda image, mask: render_selection(image, mask),
+    "trimap": lambda image, mask: trimap.make_trimap(mask[0]),
     "post-process": lambda image, mask: matting.post_process(mask),
-    "cutout": lambda image, mask: matting.cutout(image, mask),
-    "remove the background": lambda image, mask: background.remove(image, Discs()),
-    "matting": lambda image, mask: background.remove(image, Discs(), matting.MattingSettings(erode_size=3), True),
-    "GradientRegion": lambda image, mask: node("GradientRegion").gradient_region(mask, 5),
-    "CombineSegMasks": lambda image, mask: node("CombineSegMasks").combine_masks(image, mask, mask.flip(2)),
-    "CombineSegMasks, a mask on the CPU": lambda image, mask: node("CombineSegMasks").combine_masks(
+    "cutout": lambda image, mask: matting.compose_cutout(image, mask),
+    "remove background": lambda image, mask: remove.remove_background(image, Discs()),
+    "matting": lambda image, mask: remove.remove_background(image, Discs(), trimap.MattingSettings(erode_size=3), True),
+    "GradientRegion": lambda image, mask: make_node("GradientRegion").gradient_region(mask, 5),
+    "CombineSegMasks": lambda image, mask: make_node("CombineSegMasks").combine_masks(image, mask, mask.flip(2)),
+    "CombineSegMasks, a mask on the CPU": lambda image, mask: make_node("CombineSegMasks").combine_masks(
         image, mask.cpu(), mask.flip(2)
     ),
 }
 
 
-def node(name: str) -> object:
+def make_node(name: str) -> object:
     return maskwright.NODE_CLASS_MAPPINGS[name]()
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
-def test_results_lie_where_the_inputs_do(
+def test_operation_stays_on_device_and_matches_cpu(
     cuda: torch.device, operation: Callable[[torch.Tensor, torch.Tensor], object]
 ) -> None:
-    there, here = operation(IMAGE.to(cuda), MASK.to(cuda)), operation(IMAGE, MASK)
-    for one, other in zip(*(each if isinstance(each, tuple) else (each,) for each in (there, here))):
+    on_device, on_cpu = operation(IMAGE.to(cuda), MASK.to(cuda)), operation(IMAGE, MASK)
+    for one, other in zip(*(each if isinstance(each, tuple) else (each,) for each in (on_device, on_cpu))):
         assert one.device == cuda
-        # A step of a colour map or of 8 bits here and there, where the last bit of a sum differs.
+        # A few values differ by one 8-bit step, because sums differ in the last bit.
         difference = (one.cpu() - other).abs()
         assert difference.max() <= 1.01 / 255 and difference.mean() < 1e-4
 
 
 @pytest.mark.parametrize(
-    "mixed",
+    "operation",
     [
-        lambda here, there: there + here,
-        lambda here, there: torch.cat([here, there]),
-        lambda here, there: here[there > 0.5],
-        lambda here, there: torch.where(there > 0.5, there, here),
-        lambda here, there: there.lerp(there, here),
-        lambda here, there: there.index_select(0, torch.tensor([0])),
-        lambda here, there: torch.nn.functional.linear(there, here),
-        lambda here, there: there.numpy(),
-        lambda here, there: torch.maximum(there, there, out=torch.empty_like(here)),
+        lambda on_cpu, on_device: on_device + on_cpu,
+        lambda on_cpu, on_device: torch.cat([on_cpu, on_device]),
+        lambda on_cpu, on_device: on_cpu[on_device > 0.5],
+        lambda on_cpu, on_device: torch.where(on_device > 0.5, on_device, on_cpu),
+        lambda on_cpu, on_device: on_device.lerp(on_device, on_cpu),
+        lambda on_cpu, on_device: on_device.index_select(0, torch.tensor([0])),
+        lambda on_cpu, on_device: torch.nn.functional.linear(on_device, on_cpu),
+        lambda on_cpu, on_device: on_device.numpy(),
+        lambda on_cpu, on_device: torch.maximum(on_device, on_device, out=torch.empty_like(on_cpu)),
     ],
 )
-def test_whoever_mixes_devices_gets_an_error(cuda: torch.device, mixed: Callable) -> None:
-    """Also on the device that is only pretended: otherwise the tests above could not fail."""
-    here = random_values(4, 4)
+def test_device_rejects_mixed_tensors(cuda: torch.device, operation: Callable) -> None:
+    """Also on the fake device: otherwise the tests above could not fail."""
+    on_cpu = random_values(4, 4)
     with pytest.raises((RuntimeError, TypeError)):
-        mixed(here, here.to(cuda))
+        operation(on_cpu, on_cpu.to(cuda))
 
 
-def test_what_may_be_mixed_is_not_refused(cuda: torch.device) -> None:
-    here = random_values(4, 4)
-    there = here.to(cuda)
-    assert torch.equal((there * torch.tensor(2.0)).cpu(), here * 2)
-    assert torch.equal(there[torch.tensor([2, 0])].cpu(), here[[2, 0]])
-    there[:2] = torch.zeros(2, 4)
-    there.copy_(there.clone().add_(1))
-    assert there.device == cuda and there[0].eq(1).all() and here[0].ne(0).any()
-    assert torch.zeros(2, device=cuda).device == there.new_ones(2).device == torch.rand_like(there).device == cuda
+def test_device_allows_valid_mixes(cuda: torch.device) -> None:
+    on_cpu = random_values(4, 4)
+    on_device = on_cpu.to(cuda)
+    assert torch.equal((on_device * torch.tensor(2.0)).cpu(), on_cpu * 2)
+    assert torch.equal(on_device[torch.tensor([2, 0])].cpu(), on_cpu[[2, 0]])
+    on_device[:2] = torch.zeros(2, 4)
+    on_device.copy_(on_device.clone().add_(1))
+    assert on_device.device == cuda and on_device[0].eq(1).all() and on_cpu[0].ne(0).any()
+    assert (
+        torch.zeros(2, device=cuda).device == on_device.new_ones(2).device == torch.rand_like(on_device).device == cuda
+    )

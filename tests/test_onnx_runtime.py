@@ -1,4 +1,4 @@
-"""models/onnx_runtime.py: sessions on the GPU or the CPU, and what is said of it. ONNX Runtime is a fake here."""
+"""models/onnx_runtime.py: sessions on the GPU or the CPU, and warnings. ONNX Runtime is a fake here."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fake_host import FakeHost
 from maskwright.core.errors import DependencyError, ModelError
 from maskwright.models import onnx_runtime
 
@@ -57,7 +58,7 @@ class FakeRuntime(types.ModuleType):
 
 @pytest.fixture
 def computer(monkeypatch: pytest.MonkeyPatch) -> Callable[..., FakeRuntime]:
-    """Sets up what is installed: packages with their versions, and the CUDA of PyTorch."""
+    """A function that sets up the installed packages with their versions, and the CUDA of PyTorch."""
 
     def set_up(packages: dict[str, str], torch_cuda: str | None = "12.8", **runtime: object) -> FakeRuntime:
         fake = FakeRuntime(**runtime)
@@ -82,7 +83,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
-def test_cuda_is_used_where_it_starts(computer: Callable, caplog: pytest.LogCaptureFixture) -> None:
+def test_open_session_uses_cuda(computer: Callable, caplog: pytest.LogCaptureFixture) -> None:
     runtime = computer({"onnxruntime-gpu": "1.26.0"}, has=[CUDA, CPU], starts=[CUDA, CPU])
     assert open_it(torch.device("cuda", 1)).get_providers() == [CUDA, CPU]
     (asked,) = runtime.asked
@@ -90,7 +91,7 @@ def test_cuda_is_used_where_it_starts(computer: Callable, caplog: pytest.LogCapt
     assert warnings(caplog) == []
 
 
-def test_a_host_on_the_cpu_stays_there_in_silence(computer: Callable, caplog: pytest.LogCaptureFixture) -> None:
+def test_open_session_on_the_cpu_warns_of_nothing(computer: Callable, caplog: pytest.LogCaptureFixture) -> None:
     runtime = computer({"onnxruntime-gpu": "1.26.0"}, has=[CUDA, CPU], starts=[CUDA, CPU])
     assert open_it(NO_GPU).get_providers() == [CPU]
     assert runtime.asked == [[CPU]] and warnings(caplog) == []
@@ -116,12 +117,12 @@ CAUSES: dict[str, tuple[dict, dict, list[str]]] = {
         {"has": [CPU], "starts": [CPU], "version": "1.26.0"},
         ["onnxruntime 1.26.0 is the one for CPUs"],
     ),
-    "made for a newer CUDA": (
+    "built for a newer CUDA": (
         {"onnxruntime-gpu": "1.30.0"},
         {"has": [CUDA, CPU], "starts": [CPU], "version": "1.30.0", "cuda": "13.0"},
         ["built for CUDA 13, and PyTorch here brings CUDA 12.8", UNINSTALL + FOR_12],
     ),
-    "made for an older CUDA": (
+    "built for an older CUDA": (
         GPU_ONLY,
         {"has": [CUDA, CPU], "starts": [CPU], "torch_cuda": "13.0"},
         ["built for CUDA 12, and PyTorch here brings CUDA 13.0", UNINSTALL + FOR_13],
@@ -144,19 +145,19 @@ CAUSES: dict[str, tuple[dict, dict, list[str]]] = {
 }
 
 
-@pytest.mark.parametrize(("packages", "runtime", "told"), CAUSES.values(), ids=CAUSES)
-def test_one_warning_says_why_the_gpu_is_not_used_and_what_mends_it(
-    computer: Callable, caplog: pytest.LogCaptureFixture, packages: dict, runtime: dict, told: list[str]
+@pytest.mark.parametrize(("packages", "runtime", "expected"), CAUSES.values(), ids=CAUSES)
+def test_open_session_warns_once_why_the_gpu_is_unused(
+    computer: Callable, caplog: pytest.LogCaptureFixture, packages: dict, runtime: dict, expected: list[str]
 ) -> None:
     computer(packages, **runtime)
     assert open_it().get_providers() == [CPU]
     open_it()
     (warning,) = warnings(caplog)
-    for words in told:
+    for words in expected:
         assert words in warning
 
 
-def test_another_cause_is_told_too(computer: Callable, caplog: pytest.LogCaptureFixture) -> None:
+def test_open_session_warns_of_another_cause(computer: Callable, caplog: pytest.LogCaptureFixture) -> None:
     runtime = computer(GPU_ONLY, has=[CPU], starts=[CPU])
     open_it()
     runtime.has = [CUDA, CPU]
@@ -164,9 +165,7 @@ def test_another_cause_is_told_too(computer: Callable, caplog: pytest.LogCapture
     assert len(warnings(caplog)) == 2
 
 
-def test_versions_that_raise_instead_of_falling_back_fall_back(
-    computer: Callable, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_open_session_falls_back_if_cuda_raises(computer: Callable, caplog: pytest.LogCaptureFixture) -> None:
     runtime = computer(GPU_ONLY, has=[CUDA, CPU], starts=[CPU])
 
     def fault(providers: list) -> None:
@@ -184,23 +183,23 @@ NO_MEMORY = "Failed to allocate memory for requested buffer of size 9437184"
 @pytest.mark.parametrize(
     "said", [NO_MEMORY, "CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED", "CUDA failure 2: out of memory"]
 )
-def test_where_the_gpu_is_full_room_is_made(computer: Callable, caplog: pytest.LogCaptureFixture, said: str) -> None:
+def test_open_session_frees_memory_of_a_full_gpu(
+    computer: Callable, caplog: pytest.LogCaptureFixture, said: str
+) -> None:
     runtime = computer(GPU_ONLY, has=[CUDA, CPU], starts=[CUDA, CPU])
-    freed = []
+    host = FakeHost()
 
     def fault(providers: list) -> None:
-        if providers != [CPU] and not freed:
+        if providers != [CPU] and not host.freed:
             raise RuntimeError(said)
 
     runtime.fault = fault
-    session = onnx_runtime.open_session(Path("big.onnx"), GPU_THERE, "Get it again", lambda: freed.append(1))
+    session = onnx_runtime.open_session(Path("big.onnx"), GPU_THERE, "Get it again", host)
     assert session.get_providers() == [CUDA, CPU]
-    assert freed == [1] and warnings(caplog) == []
+    assert host.freed == 1 and warnings(caplog) == []
 
 
-def test_a_gpu_that_is_too_small_is_told_and_not_its_libraries_blamed(
-    computer: Callable, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_open_session_warns_of_a_gpu_that_is_too_small(computer: Callable, caplog: pytest.LogCaptureFixture) -> None:
     runtime = computer(GPU_ONLY, has=[CUDA, CPU], starts=[CUDA, CPU])
 
     def fault(providers: list) -> None:
@@ -208,14 +207,14 @@ def test_a_gpu_that_is_too_small_is_told_and_not_its_libraries_blamed(
             raise RuntimeError(NO_MEMORY)
 
     runtime.fault = fault
-    freed = []
-    session = onnx_runtime.open_session(Path("big.onnx"), GPU_THERE, "Get it again", lambda: freed.append(1))
-    assert session.get_providers() == [CPU] and freed == [1]
+    host = FakeHost()
+    session = onnx_runtime.open_session(Path("big.onnx"), GPU_THERE, "Get it again", host)
+    assert session.get_providers() == [CPU] and host.freed == 1
     (warning,) = warnings(caplog)
     assert "big.onnx needs more of the GPU's memory than there is" in warning and "pip" not in warning
 
 
-def test_an_amd_gpu_is_not_told_of_cuda(
+def test_open_session_warns_of_an_amd_gpu(
     computer: Callable, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     computer({"onnxruntime": "1.26.0"}, torch_cuda=None, has=[CPU], starts=[CPU])
@@ -225,7 +224,7 @@ def test_an_amd_gpu_is_not_told_of_cuda(
     assert "AMD" in warning and "onnxruntime-rocm" in warning
 
 
-def test_threads_rest_when_a_run_is_over(computer: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_session_stops_spinning_threads(computer: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     runtime = computer({}, has=[CPU], starts=[CPU])
     open_it(NO_GPU)
@@ -234,14 +233,14 @@ def test_threads_rest_when_a_run_is_over(computer: Callable, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("said", "expected"),
     [
         ("No Op registered for NewOp", "it needs a newer ONNX Runtime than 1.26.0"),
         ("opset_model.onnx failed: external data is missing", "cannot be loaded by ONNX Runtime 1.26.0"),
         ("INVALID_PROTOBUF: opset_model.onnx", "it is no ONNX model, or is cut short"),
     ],
 )
-def test_what_onnxruntime_says_decides_what_is_told(computer: Callable, said: str, told: str) -> None:
+def test_open_session_explains_errors_of_onnxruntime(computer: Callable, said: str, expected: str) -> None:
     runtime = computer({}, has=[CPU], starts=[CPU])
 
     def fault(providers: list) -> None:
@@ -250,7 +249,7 @@ def test_what_onnxruntime_says_decides_what_is_told(computer: Callable, said: st
     runtime.fault = fault
     with pytest.raises(ModelError) as caught:
         onnx_runtime.open_session(Path("opset_model.onnx"), NO_GPU, "Get it again")
-    assert told in caught.value.problem and "the end)" in caught.value.problem and len(caught.value.problem) < 600
+    assert expected in caught.value.problem and "the end)" in caught.value.problem and len(caught.value.problem) < 600
 
 
 NO_MEMORY_ON_THE_CPU = [
@@ -262,7 +261,7 @@ NO_MEMORY_ON_THE_CPU = [
 
 
 @pytest.mark.parametrize("error", NO_MEMORY_ON_THE_CPU, ids=str)
-def test_open_session_retries_after_making_room(computer: Callable, error: Exception) -> None:
+def test_open_session_retries_after_freeing_memory(computer: Callable, error: Exception) -> None:
     """If the retry fails too, the file is not blamed."""
     runtime = computer({}, has=[CPU], starts=[CPU])
     failures = [error, None]
@@ -272,26 +271,13 @@ def test_open_session_retries_after_making_room(computer: Callable, error: Excep
             raise failure
 
     runtime.fault = fault
-    made_room = []
-    session = onnx_runtime.open_session(Path("model.onnx"), NO_GPU, "Get it again", lambda: made_room.append(1))
-    assert session.get_providers() == [CPU] and made_room == [1]
+    host = FakeHost()
+    session = onnx_runtime.open_session(Path("model.onnx"), NO_GPU, "Get it again", host)
+    assert session.get_providers() == [CPU] and host.freed == 1
 
     failures = [error, error]
     with pytest.raises(MemoryError, match=r"not enough memory to load .*model\.onnx"):
         open_it(NO_GPU)
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (MemoryError(), True),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
-        (ValueError("shapes do not fit"), False),
-        (PermissionError(errno.EACCES, "Permission denied"), False),
-    ],
-)
-def test_is_out_of_memory(error: Exception, expected: bool) -> None:
-    assert onnx_runtime.is_out_of_memory(error) is expected
 
 
 @pytest.mark.parametrize("says", ["the system", "ONNX Runtime"])
@@ -319,7 +305,7 @@ def test_open_session_of_an_unreadable_file(
     assert "permission to read" in caught.value.remedy and "Delete" not in str(caught.value)
 
 
-def test_a_broken_file_is_named_with_its_size_and_the_reason(computer: Callable, tmp_path: Path) -> None:
+def test_open_session_names_a_broken_file_with_its_size(computer: Callable, tmp_path: Path) -> None:
     runtime = computer(GPU_ONLY, has=[CUDA, CPU], starts=[CPU])
 
     def fault(providers: list) -> None:
@@ -385,7 +371,7 @@ def test_onnxruntime_passes_on_interrupts(installed: Callable, kind: str) -> Non
         ("linux", "x86_64", "14.0", "onnxruntime-gpu"),
     ],
 )
-def test_the_package_to_install_fits_the_computer(
+def test_best_package(
     computer: Callable, monkeypatch: pytest.MonkeyPatch, platform: str, machine: str, cuda: str | None, package: str
 ) -> None:
     computer({}, torch_cuda=cuda, has=[CPU], starts=[CPU])
@@ -394,7 +380,9 @@ def test_the_package_to_install_fits_the_computer(
     assert onnx_runtime.best_package() == package
 
 
-def test_an_empty_folder_that_an_uninstall_left_is_told(computer: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_open_session_names_the_empty_folder_of_an_uninstall(
+    computer: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     computer({}, has=[CPU], starts=[CPU])
     monkeypatch.setitem(sys.modules, "onnxruntime", types.ModuleType("onnxruntime"))
     with pytest.raises(DependencyError, match="broken.*--force-reinstall"):

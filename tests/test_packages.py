@@ -1,4 +1,4 @@
-"""core/packages.py: however an import fails, the error says what to install."""
+"""Imports of optional packages: every failure names the package to install."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ INSTALL = "Install it: python -m pip install broken_package"
 
 @pytest.fixture
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a package ``broken_package``, which is removed from `sys.modules` afterwards."""
+    """The folder of a package ``broken_package``; unloads the package afterwards."""
     monkeypatch.syspath_prepend(str(tmp_path))
     folder = tmp_path / "broken_package"
     folder.mkdir()
@@ -41,23 +41,23 @@ FAILURES = {
 
 
 @pytest.mark.parametrize(("code", "reason"), FAILURES.values(), ids=FAILURES)
-def test_import_package_that_fails_says_what_to_install_each_time(package: Path, code: str, reason: str) -> None:
+def test_import_package_reports_every_failure(package: Path, code: str, reason: str) -> None:
     (package / "__init__.py").write_text("from . import good, bad", encoding="utf-8")
     (package / "good.py").write_text("", encoding="utf-8")
     (package / "bad.py").write_text(code, encoding="utf-8")
-    for _ in range(2):  # the first try leaves `broken_package.good` imported
+    for _ in range(2):  # the first failure leaves `broken_package.good` imported
         with pytest.raises(DependencyError, match=rf"broken_package is missing or does not work \({reason}") as caught:
             import_package("broken_package", INSTALL)
         assert caught.value.remedy == INSTALL
     assert "broken_package.good" in sys.modules
 
 
-def test_import_package_that_is_missing() -> None:
+def test_import_package_missing() -> None:
     with pytest.raises(DependencyError, match="no_such_package is missing .*No module named 'no_such_package'"):
         import_package("no_such_package.part", INSTALL)
 
 
-def test_import_package_looks_up_needed_names(package: Path) -> None:
+def test_import_package_checks_needed_names(package: Path) -> None:
     (package / "__init__.py").write_text(
         "present = 1\ndef __getattr__(name):\n    raise RuntimeError('part ' + name + ' failed')", encoding="utf-8"
     )
@@ -73,7 +73,7 @@ def test_import_package_returns_the_module(package: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["KeyboardInterrupt", "Interrupt", "MemoryError"])
-def test_import_package_passes_on_interrupts_and_memory_errors(package: Path, kind: str) -> None:
+def test_import_package_propagates_interrupts_and_memory_errors(package: Path, kind: str) -> None:
     code = f"class Interrupt(BaseException): pass\nraise {kind}"
     (package / "__init__.py").write_text(code, encoding="utf-8")
     with pytest.raises(BaseException) as caught:

@@ -23,7 +23,7 @@ from PIL import Image
 pytestmark = [pytest.mark.real_weights, pytest.mark.slow]
 
 FOLDER = Path(os.environ["MASKWRIGHT_REAL_WEIGHTS"])
-CAMERA = "camera"  # grey: its colors lie on a line
+CAMERA = "camera"  # gray: its colors lie on a line
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Batches of regions equal those of a simple definition."""
+"""`TaskQueue` gives the batches of a simple definition, with few comparisons."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from maskwright.core.interfaces import Pipe
-from maskwright.core.region_batches import Task, batches
-from maskwright.core.regions import Box, Frame
+from maskwright.core.detail.batches import Task, TaskQueue
+from maskwright.core.engine import Pipe
+from maskwright.core.geometry import Box, SamplingFrame
 
 PIPES = [Pipe("model", positive, negative) for positive, negative in (("a", "b"), ("a", "c"), ("d", "b"))]
 
@@ -17,7 +17,7 @@ PIPES = [Pipe("model", positive, negative) for positive, negative in (("a", "b")
 def make_task(number: int, reads: tuple[Box, ...], writes: Box, version: int = 0, **more: object) -> Task:
     size = more.pop("size", 64)
     values = {"region": None, "seed": number, "pipe": PIPES[0], "refiner": None, **more}
-    return Task(number, version, frame=Frame(reads[0], size, size), reads=reads, writes=writes, **values)
+    return Task(version, number, frame=SamplingFrame(reads[0], size, size), reads=reads, writes=writes, **values)
 
 
 def go_together(task: Task, other: Task) -> bool:
@@ -32,11 +32,17 @@ def go_together(task: Task, other: Task) -> bool:
     return len(sizes) == 1 and same(task.pipe, other.pipe) and same(task.refiner, other.refiner)
 
 
-def batches_by_definition(tasks: Sequence[Task], at_once: Callable[[], int]) -> Iterator[list[Task]]:
+def batches_from_queue(tasks: Sequence[Task], next_limit: Callable[[], int]) -> Iterator[list[Task]]:
+    queue = TaskQueue(tasks)
+    while batch := queue.take(next_limit()):
+        yield batch
+
+
+def batches_by_definition(tasks: Sequence[Task], next_limit: Callable[[], int]) -> Iterator[list[Task]]:
     """Compare each task with all unfinished tasks before it."""
     pending = list(tasks)
     while pending:
-        batch, limit = [], at_once()
+        batch, limit = [], next_limit()
         for i, task in enumerate(pending):
             before = [other for other in pending[:i] if other.version == task.version]
             fits = not batch or (go_together(task, batch[0]) and all(map(task.is_independent_of, before)))
@@ -72,18 +78,18 @@ def task_lists(draw: st.DrawFn) -> list[Task]:
 @pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(tasks=task_lists(), limits=st.lists(st.integers(1, 6), min_size=1, max_size=4))
-def test_batches_equal_the_definition(tasks: list[Task], limits: list[int]) -> None:
+def test_take_gives_the_batches_of_the_definition(tasks: list[Task], limits: list[int]) -> None:
     def numbers(function: Callable) -> list[list[int]]:
         remaining = [*reversed(limits)]  # the limit may change, as when memory runs out
-        at_once = lambda: remaining.pop() if len(remaining) > 1 else remaining[0]  # noqa: E731
-        return [[task.number for task in batch] for batch in function(tasks, at_once)]
+        next_limit = lambda: remaining.pop() if len(remaining) > 1 else remaining[0]  # noqa: E731
+        return [[task.number for task in batch] for batch in function(tasks, next_limit)]
 
-    assert numbers(batches) == numbers(batches_by_definition)
+    assert numbers(batches_from_queue) == numbers(batches_by_definition)
 
 
 @pytest.mark.parametrize("limit", [1, 4])
 @pytest.mark.parametrize("step", [1, 20, 70], ids=["crowded", "overlapping", "apart"])
-def test_batches_compare_each_task_with_few_others(step: int, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_take_compares_each_task_with_few_others(step: int, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Comparing all pairs takes minutes for thousands of tasks."""
     compared = 0
     is_independent_of = Task.is_independent_of
@@ -100,6 +106,6 @@ def test_batches_compare_each_task_with_few_others(step: int, limit: int, monkey
         crops = [Box(x, y, x + 60, y + 60) for x, y in corners]
         tasks = [make_task(i, (crop,), crop) for i, crop in enumerate(crops)]
         compared = 0
-        assert sum(map(len, batches(tasks, lambda: limit))) == side**2
+        assert sum(map(len, batches_from_queue(tasks, lambda: limit))) == side**2
         per_task[side] = compared / side**2
     assert per_task[30] < 2 * per_task[10] + 4

@@ -1,4 +1,4 @@
-"""Regions: the earlier node's boxes and masks exactly, and the size arithmetic as tables."""
+"""Regions and boxes against the original node, OpenCV and their definitions; sizes as tables."""
 
 from __future__ import annotations
 
@@ -15,17 +15,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from maskwright.core.errors import DependencyError, InputError
-from maskwright.core.regions import (
-    Box,
-    Region,
-    crop_region,
-    find_regions,
-    frame,
-    nearest_multiple,
-    placed,
-    scaled,
-    upscale,
-)
+from maskwright.core.geometry import Box, compute_crop_region, fit_sampling_frame, nearest_multiple, sampling_scale
+from maskwright.core.regions import embed_mask, find_regions, scale_region
 from scipy import ndimage
 
 FOLDER = Path(__file__).parent / "golden"
@@ -37,27 +28,29 @@ def corners(box: Box) -> list[int]:
     return [box.x1, box.y1, box.x2, box.y2]
 
 
-def drawn(*rows: str) -> torch.Tensor:
-    """A mask from rows of digits: 0 for nothing, 9 for fully selected."""
+def draw_mask(*rows: str) -> torch.Tensor:
+    """A mask from rows of digits, from 0 (unselected) to 9 (selected)."""
     return torch.tensor([[int(pixel) / 9 for pixel in row] for row in rows]).unsqueeze(0)
 
 
 @pytest.mark.parametrize("number", range(len(CASES)))
-def test_equals_the_earlier_node(number: int) -> None:
+def test_find_regions_matches_original_node(number: int) -> None:
     case = CASES[number]
     mask = torch.from_numpy(GOLDEN[case["mask"]].astype(np.float32) / 255)
     regions = find_regions(
         mask, case["crop_factor"], case["drop_size"], case["bbox_fill"], case["contour_fill"]
     )  # fmt: skip
-    assert [corners(region.bbox) for region in regions] == [wanted["bbox"] for wanted in case["regions"]]
-    assert [corners(region.crop) for region in regions] == [wanted["crop_region"] for wanted in case["regions"]]
+    assert [corners(region.bbox) for region in regions] == [expected["bbox"] for expected in case["regions"]]
+    assert [corners(region.crop_region) for region in regions] == [
+        expected["crop_region"] for expected in case["regions"]
+    ]
     for i, region in enumerate(regions):
         np.testing.assert_allclose(region.mask[0].numpy() * 255, GOLDEN[f"crop_{number}_{i}"], atol=1e-4)
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_finds_what_opencv_finds(seed: int) -> None:
-    """Parts, their order, boxes and filled outlines: of thin lines, of parts in holes of others, at all edges."""
+def test_find_regions_matches_opencv(seed: int) -> None:
+    """Order, boxes and filled outlines, also for thin lines, nested parts and parts at the border."""
     cv2 = pytest.importorskip("cv2")
     random = np.random.default_rng(seed)
     selected = random.random(random.integers(1, 30, 2)) < random.random()
@@ -72,19 +65,19 @@ def test_finds_what_opencv_finds(seed: int) -> None:
         cv2.drawContours(filled, [contour], 0, 1, cv2.FILLED, offset=(-x, -y))
         region = next(regions)
         assert corners(region.bbox) == [x, y, x + width, y + height]
-        np.testing.assert_array_equal(region.bbox.seen_from(region.crop).cut(region.mask)[0], filled)
+        np.testing.assert_array_equal(region.bbox.relative_to(region.crop_region).crop(region.mask)[0], filled)
     assert next(regions, None) is None
 
 
-def outlines_by_part(selected: np.ndarray) -> list[tuple[Box, np.ndarray]]:
-    """The definition: every connected part from the bottom up, holes filled, without parts in holes of others."""
+def find_outlines_by_definition(selected: np.ndarray) -> list[tuple[Box, np.ndarray]]:
+    """Every connected part from the bottom up, with filled holes, without parts inside holes of others."""
     parts, _ = ndimage.label(selected, np.ones((3, 3)))
     filled = []
     for number, (rows, columns) in reversed([*enumerate(ndimage.find_objects(parts), 1)]):
         whole = ndimage.binary_fill_holes(parts == number)
         filled.append((Box(columns.start, rows.start, columns.stop, rows.stop), whole))
     return [
-        (box, box.cut(torch.from_numpy(whole)[None])[0].numpy())
+        (box, box.crop(torch.from_numpy(whole)[None])[0].numpy())
         for box, whole in filled
         if not any((whole < other).sum() and (whole <= other).all() for _, other in filled)
     ]
@@ -97,17 +90,19 @@ def outlines_by_part(selected: np.ndarray) -> list[tuple[Box, np.ndarray]]:
     scale=st.integers(1, 3),
     seed=st.integers(0, 10_000),
 )
-def test_find_regions_equals_the_definition(size: tuple, share: float, scale: int, seed: int) -> None:
+def test_find_regions_matches_definition(size: tuple, share: float, scale: int, seed: int) -> None:
     selected = np.random.default_rng(seed).random(size) < share
     selected = selected.repeat(scale, axis=0).repeat(scale, axis=1)
     regions = find_regions(torch.from_numpy(selected).float(), crop_factor=1, drop_size=1)
-    expected = [(box, outline) for box, outline in outlines_by_part(selected) if min(box.width, box.height) > 1]
+    expected = [
+        (box, outline) for box, outline in find_outlines_by_definition(selected) if min(box.width, box.height) > 1
+    ]
     assert [region.bbox for region in regions] == [box for box, _ in expected]
     for region, (_, outline) in zip(regions, expected):
         np.testing.assert_array_equal(region.mask[0].numpy(), outline)
 
 
-def test_find_regions_of_nested_rings_is_the_outermost() -> None:
+def test_find_regions_of_nested_rings() -> None:
     rings = torch.zeros(41, 41)
     for inset in range(0, 20, 4):
         rings[inset : 41 - inset, inset : 41 - inset] = 1
@@ -117,14 +112,14 @@ def test_find_regions_of_nested_rings_is_the_outermost() -> None:
     assert region.bbox == Box(0, 0, 41, 41) and region.mask.min() == 1
     assert [corners(region.bbox) for region in find_regions(beside)] == [[44, 0, 85, 41], [0, 0, 41, 41]]
     (soft,) = find_regions(rings * 0.5, contour_fill=False)
-    assert torch.equal(soft.mask[0], rings * 0.5), "the parts inside stay selected"
+    assert torch.equal(soft.mask[0], rings * 0.5), "nested parts stay selected"
 
 
-def test_find_regions_needs_no_more_passes_for_many_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pass for each part, or a comparison of all pairs, takes minutes for thousands of parts."""
+def test_find_regions_passes_do_not_grow_with_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One pass per part, or comparing all pairs, would take minutes for thousands of parts."""
     passes = 0
 
-    def counted(work: Callable) -> Callable:
+    def count_calls(work: Callable) -> Callable:
         def count(*args: Any, **kwargs: Any) -> Any:
             nonlocal passes
             passes += 1
@@ -133,7 +128,7 @@ def test_find_regions_needs_no_more_passes_for_many_parts(monkeypatch: pytest.Mo
         return count
 
     for name in ("label", "find_objects", "binary_fill_holes", "binary_dilation", "binary_propagation"):
-        monkeypatch.setattr(ndimage, name, counted(getattr(ndimage, name)))
+        monkeypatch.setattr(ndimage, name, count_calls(getattr(ndimage, name)))
     passes_for = {}
     for parts in (1, 12):
         mask = torch.zeros(5 * parts, 5 * parts)
@@ -146,20 +141,20 @@ def test_find_regions_needs_no_more_passes_for_many_parts(monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("factor", [1e3, 1e300, 1e308])
-def test_crop_region_with_a_huge_factor_is_the_whole_image(factor: float) -> None:
+def test_find_regions_with_huge_crop_factor(factor: float) -> None:
     mask = torch.zeros(60, 80)
     mask[20:40, 30:50] = 1
     (region,) = find_regions(mask, factor)
-    assert region.crop == Box(0, 0, 80, 60)
+    assert region.crop_region == Box(0, 0, 80, 60)
     assert region.mask.sum() == 400
 
 
-def test_upscale_with_a_huge_guide_size_stays_within_max_size() -> None:
+def test_sampling_scale_with_huge_guide_size() -> None:
     box = Box(0, 0, 30, 20)
-    assert upscale(box, box, 1e308, True, 90) == pytest.approx(3)
+    assert sampling_scale(box, box, 1e308, True, 90) == pytest.approx(3)
 
 
-def test_find_regions_without_scipy_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_regions_without_scipy_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "scipy.ndimage", None)
     with pytest.raises(DependencyError, match=r"scipy.*missing or does not work.*pip install"):
         find_regions(torch.ones(20, 20))
@@ -168,25 +163,25 @@ def test_find_regions_without_scipy_says_what_to_install(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     "sides", [(3, 0, 3, 5), (0, 5, 4, 5), (5, 0, 3, 4), (-1, 0, 3, 4), (0, 0, 2.5, 4), (0, 0, "3", 4), (0, 0, None, 4)]
 )
-def test_a_box_cannot_be_invalid(sides: tuple) -> None:
+def test_box_rejects_invalid_coordinates(sides: tuple) -> None:
     with pytest.raises(InputError):
         Box(*sides)
 
 
-def test_boxes() -> None:
+def test_box_methods() -> None:
     box = Box(2, 3, 7, 5)
     assert (box.width, box.height) == (5, 2)
     assert box.intersection(Box(0, 0, 3, 4)) == Box(2, 3, 3, 4)
-    assert box.intersection(Box(7, 3, 9, 5)) is None, "half-open: they only touch"
-    assert not box.meets(Box(7, 3, 9, 5))
-    assert box.grown(3, Box(0, 0, 9, 9)) == Box(0, 0, 9, 8)
-    assert box.seen_from(Box(1, 1, 9, 9)) == Box(1, 2, 6, 4)
-    assert box.cut(torch.zeros(2, 9, 9, 3)).shape == (2, 2, 5, 3)
-    assert box.sides_inside(Box(0, 0, 7, 9)) == (True, True, False, True)
+    assert box.intersection(Box(7, 3, 9, 5)) is None, "half-open boxes that only touch"
+    assert not box.overlaps(Box(7, 3, 9, 5))
+    assert box.expand(3, Box(0, 0, 9, 9)) == Box(0, 0, 9, 8)
+    assert box.relative_to(Box(1, 1, 9, 9)) == Box(1, 2, 6, 4)
+    assert box.crop(torch.zeros(2, 9, 9, 3)).shape == (2, 2, 5, 3)
+    assert box.inner_sides(Box(0, 0, 7, 9)) == (True, True, False, True)
 
 
-def test_a_hole_is_filled_or_kept() -> None:
-    mask = drawn(
+def test_find_regions_fills_or_keeps_holes() -> None:
+    mask = draw_mask(
         "0000000",
         "0599900",
         "0900900",
@@ -196,13 +191,13 @@ def test_a_hole_is_filled_or_kept() -> None:
     )
     (filled,) = find_regions(mask, 1, 1)
     assert filled.mask.tolist() == torch.ones(1, 4, 4).tolist()
-    (kept,) = find_regions(mask, 1, 1, contour_fill=False)
-    assert torch.equal(kept.mask, mask[:, 1:5, 1:5])
+    (soft,) = find_regions(mask, 1, 1, contour_fill=False)
+    assert torch.equal(soft.mask, mask[:, 1:5, 1:5])
     (whole,) = find_regions(mask, 1, 1, contour_fill=False, bbox_fill=True)
     assert whole.mask.min() == 1
 
 
-def test_an_island_in_a_hole_belongs_to_the_region_around_it() -> None:
+def test_find_regions_merges_parts_in_holes() -> None:
     mask = torch.zeros(30, 30)
     mask[2:28, 2:28] = 1
     mask[6:24, 6:24] = 0
@@ -210,31 +205,31 @@ def test_an_island_in_a_hole_belongs_to_the_region_around_it() -> None:
     assert len(find_regions(mask, 1, 1)) == 1
 
 
-@pytest.mark.parametrize(("drop_size", "kept"), [(1, 3), (5, 2), (6, 1), (11, 1), (12, 0)])
-def test_regions_not_above_drop_size_in_both_directions_are_dropped(drop_size: int, kept: int) -> None:
+@pytest.mark.parametrize(("drop_size", "count"), [(1, 3), (5, 2), (6, 1), (11, 1), (12, 0)])
+def test_find_regions_drops_small_regions(drop_size: int, count: int) -> None:
     mask = torch.zeros(60, 60)
     mask[5:11, 5:35] = 1  # 30 x 6
     mask[20:25, 20:25] = 1  # 5 x 5
     mask[40:52, 10:22] = 1  # 12 x 12
-    assert len(find_regions(mask, 3, drop_size)) == kept
+    assert len(find_regions(mask, 3, drop_size)) == count
 
 
 @pytest.mark.parametrize("mask", [torch.zeros(40, 40), torch.full((40, 40), 0.003)])
-def test_what_is_below_a_255th_is_not_selected(mask: torch.Tensor) -> None:
+def test_find_regions_ignores_values_below_1_255th(mask: torch.Tensor) -> None:
     assert find_regions(mask) == []
 
 
-def test_a_single_pixel_is_dropped_and_a_full_mask_is_one_region() -> None:
+def test_find_regions_of_single_pixel_and_full_mask() -> None:
     mask = torch.zeros(20, 20)
     mask[10, 10] = 1
     assert find_regions(mask, drop_size=1) == []
     (region,) = find_regions(torch.ones(20, 30))
-    assert region.bbox == region.crop == Box(0, 0, 30, 20)
+    assert region.bbox == region.crop_region == Box(0, 0, 30, 20)
     assert region.mask.min() == 1
 
 
 @pytest.mark.parametrize(
-    ("bbox", "factor", "picture", "crop"),
+    ("bbox", "factor", "image", "crop"),
     [
         ((40, 40, 60, 50), 1, (100, 100), (40, 40, 60, 50)),
         ((40, 40, 60, 50), 3, (100, 100), (20, 30, 80, 60)),
@@ -242,11 +237,11 @@ def test_a_single_pixel_is_dropped_and_a_full_mask_is_one_region() -> None:
         ((80, 90, 100, 100), 3, (100, 100), (40, 70, 100, 100)),
         ((10, 10, 60, 60), 3, (100, 80), (0, 0, 100, 80)),
         ((40, 40, 51, 51), 1.1, (100, 100), (39, 39, 51, 51)),
-        ((10, 10, 12, 12), 1.1, (100, 100), (9, 9, 11, 11)),  # rounding leaves a column of the bbox outside
+        ((10, 10, 12, 12), 1.1, (100, 100), (9, 9, 11, 11)),  # rounding excludes a column of the bbox
     ],
 )
-def test_crop_regions(bbox: tuple, factor: float, picture: tuple, crop: tuple) -> None:
-    assert crop_region(Box(*bbox), factor, *picture) == Box(*crop)
+def test_compute_crop_region(bbox: tuple, factor: float, image: tuple, crop: tuple) -> None:
+    assert compute_crop_region(Box(*bbox), factor, *image) == Box(*crop)
 
 
 @pytest.mark.parametrize(
@@ -254,118 +249,115 @@ def test_crop_regions(bbox: tuple, factor: float, picture: tuple, crop: tuple) -
     [
         ((100, 50), (300, 150), 384, True, 4096, 7.68),  # the bbox's shorter side, 50, becomes 384
         ((100, 50), (300, 150), 384, False, 4096, 2.56),  # the crop's, 150
-        ((100, 50), (300, 150), 384, True, 1024, 1024 / 300),  # 2304 wide is too much
+        ((100, 50), (300, 150), 384, True, 1024, 1024 / 300),  # 2304 is too wide
         ((400, 400), (500, 500), 384, True, 1024, 1),  # large enough already
         ((400, 400), (1024, 900), 384, True, 1024, 1),
-        ((400, 400), (2048, 900), 384, True, 1024, 0.5),  # the earlier node sampled all of it
+        ((400, 400), (2048, 900), 384, True, 1024, 0.5),  # the original node did not reduce it
         ((30, 30), (2048, 900), 384, True, 1024, 0.5),
         ((10, 10), (64, 64), 64, False, 64, 1),
     ],
 )
-def test_upscale(bbox: tuple, crop: tuple, guide_size: float, for_bbox: bool, max_size: float, scale: float) -> None:
-    given = upscale(Box(0, 0, *bbox), Box(0, 0, *crop), guide_size, for_bbox, max_size)
-    assert given == pytest.approx(scale, rel=1e-12)
+def test_sampling_scale(
+    bbox: tuple, crop: tuple, guide_size: float, for_bbox: bool, max_size: float, scale: float
+) -> None:
+    result = sampling_scale(Box(0, 0, *bbox), Box(0, 0, *crop), guide_size, for_bbox, max_size)
+    assert result == pytest.approx(scale, rel=1e-12)
 
 
 @pytest.mark.parametrize(
-    ("length", "multiple", "max_size", "wanted"),
+    ("length", "multiple", "max_size", "expected"),
     [(512, 8, 1024, 512), (515, 8, 1024, 512), (516, 8, 1024, 520), (3, 8, 1024, 8), (1023, 64, 1000, 960),
      (1020, 8, 1020, 1016), (40, 64, 50, 64)],
 )  # fmt: skip
-def test_nearest_multiple(length: int, multiple: int, max_size: float, wanted: int) -> None:
-    assert nearest_multiple(length, multiple, max_size) == wanted
+def test_nearest_multiple(length: int, multiple: int, max_size: float, expected: int) -> None:
+    assert nearest_multiple(length, multiple, max_size) == expected
 
 
-def region_of(crop: tuple[int, int, int, int]) -> Region:
-    box = Box(*crop)
-    return Region(box, box, torch.ones(1, box.height, box.width))
-
-
-PICTURE = (0, 0, 400, 300)
+IMAGE = (0, 0, 400, 300)
 
 
 @pytest.mark.parametrize(
     ("crop", "guide_size", "max_size", "multiple", "window", "size"),
     [
-        # Scaled: the earlier node's size where that is a multiple, and the nearest multiple where it is not.
+        # Scaled: the original node's size if it is a multiple, else the nearest multiple.
         ((10, 10, 74, 74), 128, 1024, 8, (10, 10, 74, 74), (128, 128)),
         ((10, 10, 74, 110), 128, 1024, 8, (10, 10, 74, 110), (128, 200)),
         ((10, 10, 74, 111), 128, 1024, 8, (10, 10, 74, 111), (128, 200)),
         ((10, 10, 74, 110), 128, 1024, 64, (10, 10, 74, 110), (128, 192)),
         ((0, 0, 400, 300), 64, 200, 8, (0, 0, 400, 300), (200, 152)),
-        # Not scaled, a multiple: nothing is resized.
+        # Unscaled multiple: nothing is resized.
         ((10, 20, 74, 100), 64, 1024, 8, (10, 20, 74, 100), (64, 80)),
-        # Not scaled and no multiple: more of the picture is taken in, on both sides or where there is room.
+        # Unscaled, not a multiple: the window is expanded, on both sides or where there is room.
         ((10, 20, 73, 99), 63, 1024, 8, (10, 20, 74, 100), (64, 80)),
         ((10, 20, 71, 97), 61, 1024, 8, (9, 19, 73, 99), (64, 80)),
         ((0, 230, 61, 300), 61, 1024, 8, (0, 228, 64, 300), (64, 72)),
         ((10, 20, 110, 120), 64, 1024, 32, (0, 6, 128, 134), (128, 128)),
-        # No room in the picture (400 x 300), or not within max_size: resized in that axis alone.
+        # No room in the image (400 x 300) or within max_size: only this axis is resized.
         ((0, 0, 400, 300), 64, 1024, 8, (0, 0, 400, 300), (400, 304)),
         ((100, 0, 161, 299), 61, 1024, 8, (99, 0, 163, 299), (64, 296)),
         ((10, 20, 73, 120), 63, 100, 8, (10, 20, 74, 120), (64, 96)),
     ],
 )
-def test_frames(
+def test_fit_sampling_frame(
     crop: tuple, guide_size: float, max_size: float, multiple: int, window: tuple, size: tuple[int, int]
 ) -> None:
-    shown = frame(region_of(crop), Box(*PICTURE), guide_size, True, max_size, multiple)
-    assert corners(shown.window) == list(window)
-    assert (shown.width, shown.height) == size
+    frame = fit_sampling_frame(Box(*crop), Box(*crop), Box(*IMAGE), guide_size, True, max_size, multiple)
+    assert corners(frame.window) == list(window)
+    assert (frame.width, frame.height) == size
 
 
 @settings(max_examples=300, deadline=None)
 @given(data=st.data(), multiple=st.sampled_from((8, 16, 32, 64)), for_bbox=st.booleans())
-def test_every_frame(data: st.DataObject, multiple: int, for_bbox: bool) -> None:
+def test_fit_sampling_frame_properties(data: st.DataObject, multiple: int, for_bbox: bool) -> None:
     width, height = data.draw(st.integers(2, 3000)), data.draw(st.integers(2, 3000))
     x1, y1 = data.draw(st.integers(0, width - 2)), data.draw(st.integers(0, height - 2))
     x2, y2 = data.draw(st.integers(x1 + 2, width)), data.draw(st.integers(y1 + 2, height))
-    bbox, picture = Box(x1, y1, x2, y2), Box(0, 0, width, height)
-    crop = crop_region(bbox, data.draw(st.floats(1, 10)), width, height)
+    bbox, image = Box(x1, y1, x2, y2), Box(0, 0, width, height)
+    crop = compute_crop_region(bbox, data.draw(st.floats(1, 10)), width, height)
     guide_size, max_size = data.draw(st.floats(64, 2048)), data.draw(st.floats(64, 2048))
-    shown = frame(Region(bbox, crop, torch.ones(1, 1, 1)), picture, guide_size, for_bbox, max_size, multiple)
-    assert shown.width % multiple == shown.height % multiple == 0
-    assert max(shown.width, shown.height) <= max(max_size, multiple)
-    assert shown.window.intersection(picture) == shown.window
-    assert shown.window.intersection(crop) == crop
+    frame = fit_sampling_frame(bbox, crop, image, guide_size, for_bbox, max_size, multiple)
+    assert frame.width % multiple == frame.height % multiple == 0
+    assert max(frame.width, frame.height) <= max(max_size, multiple)
+    assert frame.window.intersection(image) == frame.window
+    assert frame.window.intersection(crop) == crop
     for size, window, cropped in (
-        (shown.width, shown.window.width, crop.width),
-        (shown.height, shown.window.height, crop.height),
+        (frame.width, frame.window.width, crop.width),
+        (frame.height, frame.window.height, crop.height),
     ):
-        assert window == cropped or size == window, "where the window is larger than the crop, nothing is resized"
+        assert window == cropped or size == window, "expanded axes are not resized"
 
-    # The earlier node's arithmetic, for crops that max_size does not bound: its sizes wherever the VAE takes them.
+    # For crops within max_size: the original node's size, if the VAE accepts it.
     if max(crop.width, crop.height) <= max_size:
         measured = bbox if for_bbox else crop
         scale = guide_size / min(measured.width, measured.height)
-        earlier = int(crop.width * scale), int(crop.height * scale)
-        if max(earlier) > max_size:
-            scale *= max_size / max(earlier)
-            earlier = int(crop.width * scale), int(crop.height * scale)
-        if scale <= 1 or 0 in earlier:
-            earlier = crop.width, crop.height
-        # Rounding could take them a pixel beyond max_size.
-        if max(earlier) <= max_size and earlier[0] % multiple == earlier[1] % multiple == 0:
-            assert (shown.width, shown.height) == earlier
-            assert shown.window == crop
+        original_size = int(crop.width * scale), int(crop.height * scale)
+        if max(original_size) > max_size:
+            scale *= max_size / max(original_size)
+            original_size = int(crop.width * scale), int(crop.height * scale)
+        if scale <= 1 or 0 in original_size:
+            original_size = crop.width, crop.height
+        # Rounding could exceed max_size by a pixel.
+        if max(original_size) <= max_size and original_size[0] % multiple == original_size[1] % multiple == 0:
+            assert (frame.width, frame.height) == original_size
+            assert frame.window == crop
 
 
-def test_a_mask_of_another_size_is_scaled_for_each_axis() -> None:
+def test_scale_region_scales_each_axis() -> None:
     mask = torch.zeros(50, 100)
     mask[10:20, 30:60] = 1
     (region,) = find_regions(mask, 1, 1)
-    larger = scaled(region, 4.0, 2.0, Box(0, 0, 400, 100))
-    assert larger.bbox == larger.crop == Box(120, 20, 240, 40)
+    larger = scale_region(region, 4.0, 2.0, Box(0, 0, 400, 100))
+    assert larger.bbox == larger.crop_region == Box(120, 20, 240, 40)
     assert larger.mask.shape == (1, 20, 120) and larger.mask.min() == 1
-    tiny = scaled(region, 0.01, 0.01, Box(0, 0, 1, 1))
-    assert tiny.bbox == tiny.crop == Box(0, 0, 1, 1)
+    tiny = scale_region(region, 0.01, 0.01, Box(0, 0, 1, 1))
+    assert tiny.bbox == tiny.crop_region == Box(0, 0, 1, 1)
 
 
-def test_a_mask_is_placed_in_another_box() -> None:
+def test_embed_mask_crops_and_pads() -> None:
     mask = torch.ones(1, 3, 3)
-    assert placed(mask, Box(2, 2, 5, 5), Box(0, 0, 6, 6)).sum() == 9
-    assert placed(mask, Box(2, 2, 5, 5), Box(4, 0, 8, 8)).nonzero().tolist() == [[0, 2, 0], [0, 3, 0], [0, 4, 0]]
-    assert placed(mask, Box(2, 2, 5, 5), Box(6, 6, 8, 8)).sum() == 0
+    assert embed_mask(mask, Box(2, 2, 5, 5), Box(0, 0, 6, 6)).sum() == 9
+    assert embed_mask(mask, Box(2, 2, 5, 5), Box(4, 0, 8, 8)).nonzero().tolist() == [[0, 2, 0], [0, 3, 0], [0, 4, 0]]
+    assert embed_mask(mask, Box(2, 2, 5, 5), Box(6, 6, 8, 8)).sum() == 0
 
 
 @settings(max_examples=40, deadline=None)
@@ -376,22 +368,22 @@ def test_a_mask_is_placed_in_another_box() -> None:
     level=st.floats(0.3, 0.9),
     seed=st.integers(0, 1000),
 )
-def test_every_region(size: tuple, crop_factor: float, fills: tuple, level: float, seed: int) -> None:
+def test_find_regions_properties(size: tuple, crop_factor: float, fills: tuple, level: float, seed: int) -> None:
     mask = (torch.rand(size, generator=torch.Generator().manual_seed(seed)) > level).float()
-    before = mask.clone()
-    picture = Box(0, 0, size[1], size[0])
+    original = mask.clone()
+    image = Box(0, 0, size[1], size[0])
     for region in find_regions(mask, crop_factor, 1, *fills):
-        assert region.bbox.intersection(picture) == region.bbox
-        assert region.crop.intersection(picture) == region.crop
-        assert region.mask.shape == (1, region.crop.height, region.crop.width)
-        outside = placed(region.mask, region.crop, picture)[0].clone()
-        region.bbox.cut(outside.unsqueeze(0)).zero_()
-        assert not outside.any(), "nothing outside its bbox is selected"
+        assert region.bbox.intersection(image) == region.bbox
+        assert region.crop_region.intersection(image) == region.crop_region
+        assert region.mask.shape == (1, region.crop_region.height, region.crop_region.width)
+        outside = embed_mask(region.mask, region.crop_region, image)[0].clone()
+        region.bbox.crop(outside.unsqueeze(0)).zero_()
+        assert not outside.any(), "selected outside of its bbox"
         if not any(fills):
-            assert torch.all(region.mask <= region.crop.cut(mask.unsqueeze(0)))
-    assert torch.equal(mask, before), "changed in place"
+            assert torch.all(region.mask <= region.crop_region.crop(mask.unsqueeze(0)))
+    assert torch.equal(mask, original), "changed in place"
 
 
-def test_a_batch_is_not_one_mask() -> None:
-    with pytest.raises(InputError, match="holds 2 masks"):
+def test_find_regions_rejects_batches() -> None:
+    with pytest.raises(InputError, match="contains 2 masks"):
         find_regions(torch.ones(2, 8, 8))

@@ -1,4 +1,4 @@
-"""Resizing in 8 bits: Pillow's results, on every device."""
+"""Conversion and resizing in 8 bits, against Pillow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MODES = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
-# The last but three: middles of new pixels that lie on the line between two old ones. Then either pass goes first.
+# Fourth from last: centers of new pixels fall between two old ones. The last three: either pass comes first.
 SIZES = [
     ((64, 64), (35, 35)),
     ((40, 90), (64, 64)),
@@ -31,35 +31,35 @@ def random_values(*shape: int) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(0))
 
 
-def pillow(values: torch.Tensor, size: tuple[int, int], mode: str) -> np.ndarray:
-    pictures = [Image.fromarray((each.numpy() * 255).astype(np.uint8)) for each in values]
-    return np.stack([np.asarray(picture.resize(size[::-1], MODES[mode])) for picture in pictures])
+def resize_with_pillow(values: torch.Tensor, size: tuple[int, int], mode: str) -> np.ndarray:
+    images = [Image.fromarray((each.numpy() * 255).astype(np.uint8)) for each in values]
+    return np.stack([np.asarray(image.resize(size[::-1], MODES[mode])) for image in images])
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("channels", [(), (3,)])
 @pytest.mark.parametrize(("old", "new"), SIZES)
-def test_resizing_in_8_bits_is_pillows(old: tuple, new: tuple, channels: tuple, mode: str) -> None:
+def test_resize_8bit_matches_pillow(old: tuple, new: tuple, channels: tuple, mode: str) -> None:
     values = random_values(2, *old, *channels)
-    before = values.clone()
-    result = tensors.resize_in_8_bits(values, *new, mode)
+    original = values.clone()
+    result = tensors.resize_8bit(values, *new, mode)
     assert result.dtype == torch.float32
-    np.testing.assert_array_equal((result * 255).round().numpy(), pillow(values, new, mode))
-    assert torch.equal(values, before)
+    np.testing.assert_array_equal((result * 255).round().numpy(), resize_with_pillow(values, new, mode))
+    assert torch.equal(values, original)
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("old", "new"), SIZES)
-def test_accelerators_do_the_same_arithmetic(old: tuple, new: tuple, mode: str) -> None:
+def test_resize_8bit_on_accelerators_matches_pillow(old: tuple, new: tuple, mode: str) -> None:
     values = torch.nn.functional.avg_pool2d(random_values(2, 3, *(side + 2 for side in old)), 3, stride=1)
-    on_device = tensors._resize_levels(values, *new, mode)  # as on an accelerator, here on the CPU
-    on_cpu = tensors.resize_in_8_bits(tensors.bchw_to_image(values), *new, mode)
+    on_device = tensors._resize_levels(values, *new, mode)  # the code path of accelerators, on the CPU
+    on_cpu = tensors.resize_8bit(tensors.bchw_to_image(values), *new, mode)
     difference = (tensors.bchw_to_image(on_device) - on_cpu).abs() * 255
     assert difference.max() <= (2.001 if mode != "nearest" else 0)
     assert difference.mean() < 0.05
 
 
-def test_a_mask_as_image_is_grey_and_takes_no_memory() -> None:
+def test_mask_to_image_is_a_gray_view() -> None:
     mask = random_values(2, 5, 6)
     image = tensors.mask_to_image(mask)
     assert image.shape == (2, 5, 6, 3)
@@ -68,11 +68,11 @@ def test_a_mask_as_image_is_grey_and_takes_no_memory() -> None:
 
 
 @pytest.mark.parametrize("shape", [(), (5,), (2, 3, 5)])
-def test_8_bits_are_cut_downwards_and_to_their_range(shape: tuple) -> None:
+def test_to_8bit_rounds_down_and_clips(shape: tuple) -> None:
     values = torch.tensor([-0.5, 0.0, 0.999, 1.0, 1.5]).repeat(6)[: max(1, int(np.prod(shape)))].reshape(shape)
-    before = values.clone()
+    original = values.clone()
     expected = torch.tensor([0, 0, 254, 255, 255]).repeat(6)[: values.numel()].reshape(shape)
     levels = tensors.to_8bit(values)
     assert levels.dtype == np.uint8
     assert levels.tolist() == expected.tolist()
-    assert torch.equal(values, before)
+    assert torch.equal(values, original)

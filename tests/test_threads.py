@@ -1,4 +1,4 @@
-"""Torch's number of threads is the user's."""
+"""Torch's thread count stays as the user set it."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from maskwright.core import threads
 from pack import ROOT
 
 
-def test_the_number_is_put_back_after_an_error_too() -> None:
+def test_keep_torch_threads_restores_count_after_error() -> None:
     before = torch.get_num_threads()
-    with pytest.raises(KeyError), threads.kept():
+    with pytest.raises(KeyError), threads.keep_torch_threads():
         torch.set_num_threads(before + 1)
         raise KeyError
     assert torch.get_num_threads() == before
 
 
-# numba is imported, and starts its threads, once in a process.
+# A new process, because numba starts its threads once, when imported.
 SCRIPT = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import torch
 torch.set_num_threads(3)
-torch.ones(1 << 20) * 2  # from its first work on, torch's number is OpenMP's, which others set too
+torch.ones(1 << 20) * 2  # from the first operation on, the count is OpenMP's, which other packages also set
 import pack
 pack.load_pack()
-from maskwright.core import matting
+from maskwright.core.cutout import matting
 from maskwright.models import rembg
-{what}
+{code}
 print(torch.get_num_threads())
 """
 MATTING = """
@@ -43,12 +43,12 @@ matting.matte(torch.rand(40, 40, 3), mask, matting.MattingSettings(240, 20, 3))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("needs", "what"), [("pymatting", MATTING), ("rembg", "rembg._session_classes()")])
-def test_background_removal_leaves_the_number_of_threads_alone(needs: str, what: str) -> None:
-    if needs == "rembg":
+@pytest.mark.parametrize(("package", "code"), [("pymatting", MATTING), ("rembg", "rembg._session_classes()")])
+def test_background_removal_keeps_torch_threads(package: str, code: str) -> None:
+    if package == "rembg":
         pytest.importorskip("onnxruntime", reason="rembg needs onnxruntime")
-    pytest.importorskip(needs)
-    command = [sys.executable, "-c", SCRIPT.format(what=what), str(Path(ROOT) / "tools")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[-1] == "3"
+    pytest.importorskip(package)
+    command = [sys.executable, "-c", SCRIPT.format(code=code), str(Path(ROOT) / "tools")]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.split()[-1] == "3"

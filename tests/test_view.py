@@ -10,7 +10,8 @@ import tiny_clipseg
 import torch
 from maskwright.core import tensors
 from maskwright.core.errors import ModelError
-from maskwright.models import clipseg as clipseg_models
+from maskwright.models import clipseg_loader
+from maskwright.models.clipseg_store import ClipsegStore
 from maskwright.nodes import _view, _view_files
 from maskwright.nodes.clipseg import CLIPSeg
 from maskwright.nodes.clipseg_masking import CLIPSegMasking
@@ -31,7 +32,7 @@ def temp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple:
     pytest.importorskip("transformers")
     folder = tiny_clipseg.write(tmp_path_factory.mktemp("clipseg") / "tiny")
-    return clipseg_models.load("tiny", [folder.parent])
+    return clipseg_loader.load("tiny", ClipsegStore([folder.parent]))
 
 
 def random(*shape: int) -> torch.Tensor:
@@ -117,7 +118,7 @@ def test_masking_sends_its_normalization(pair: tuple, temp: Path) -> None:
 def test_the_worst_of_pictures_stays_under_a_megabyte(side: int, bits: int, shrunk: int, temp: Path) -> None:
     image, noise = random(1, 1500, 1200, 3), random(1, side, side)
     view = _view.View(EDITOR)
-    view.listener(image, side / 352)(slice(0, 1), noise)
+    view.probabilities(image, noise, side / 352)
     (entry,) = view.answer(())["ui"][_view.KEY]
     files = [temp / entry[name]["subfolder"] / entry[name]["filename"] for name in ("picture", "probabilities")]
     assert sum(file.stat().st_size for file in files) < MEGABYTE
@@ -135,7 +136,7 @@ def test_small_probabilities_keep_their_steps(high: float, temp: Path) -> None:
     """`stretch` makes the best place bright, however small its probability is."""
     values = random(1, 352, 352) * high
     view = _view.View(EDITOR)
-    view.listener(random(1, 40, 30, 3), 1.0)(slice(0, 1), values)
+    view.probabilities(random(1, 40, 30, 3), values, 1.0)
     (entry,) = view.answer(())["ui"][_view.KEY]
     file = np.asarray(opened(temp, entry["probabilities"])).astype(float)
     told = entry["high"] * (file[:352] * 256 + file[352:]) / 65535
@@ -167,18 +168,17 @@ def test_several_cutouts_below_each_other_and_a_noisy_alpha(temp: Path) -> None:
 
 def test_one_pixel_and_one_channel(temp: Path) -> None:
     view = _view.View(EDITOR)
-    view.listener(random(2, 1, 1, 1), 1.0)(slice(1, 2), random(1, 1, 1))
+    view.probabilities(random(2, 1, 1, 1), random(1, 1, 1), 1.0)
     (entry,) = view.answer(())["ui"][_view.KEY]
     assert opened(temp, entry["picture"]).size == (1, 1)
     assert opened(temp, entry["probabilities"]).size == (1, 2)
 
 
 def test_of_a_film_the_first_pictures_are_shown(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_view, "MOST_PICTURES", 3)
+    monkeypatch.setattr(_view, "MAX_IMAGES", 3)
     view = _view.View(EDITOR)
-    listen = view.listener(random(5, 8, 8, 3), 1.0)
-    for entries in (slice(0, 2), slice(2, 4), slice(4, 5)):
-        listen(entries, random(entries.stop - entries.start, 8, 8))
+    assert view.max_images == 3 and _view.View(None).max_images == 0
+    view.probabilities(random(5, 8, 8, 3), random(5, 8, 8), 1.0)
     assert len(view.answer(())["ui"][_view.KEY]) == 3
     other = _view.View(EDITOR)
     other.comparison(random(5, 8, 8, 3), random(5, 8, 8, 3))
@@ -189,9 +189,9 @@ def test_of_a_film_the_first_pictures_are_shown(temp: Path, monkeypatch: pytest.
 
 def make_all_of(view: _view.View, image: torch.Tensor) -> None:
     """Call every method that makes images."""
-    view.listener(image, 1.0)(slice(0, len(image)), image[..., 0])
+    view.probabilities(image, image[..., 0], 1.0)
     view.comparison(image, image)
-    view.working("3", image[0], [], 0)
+    view.on_region("3", image[0], [], 0)
 
 
 @pytest.mark.parametrize("is_folder_a_file", [True, False])
@@ -232,8 +232,8 @@ def test_an_error_in_making_images_fails_the_view_and_not_the_run(
             raise error
         return small(*arguments)
 
-    small = _view._small
-    monkeypatch.setattr(_view, "_small", fail_at_the_second)
+    small = _view._shrink
+    monkeypatch.setattr(_view, "_shrink", fail_at_the_second)
     view = _view.View(EDITOR)
     make_all_of(view, random(3, 8, 8, 3))
     assert view.answer((1, 2)) == (1, 2)
@@ -251,7 +251,7 @@ def test_an_interrupt_in_making_images_is_raised(temp: Path, monkeypatch: pytest
         raise interrupt
 
     monkeypatch.setattr(_view.host, "is_interrupt", lambda error: isinstance(error, interrupt))
-    monkeypatch.setattr(_view, "_small", stop)
+    monkeypatch.setattr(_view, "_shrink", stop)
     with pytest.raises(interrupt):
         _view.View(EDITOR).comparison(random(1, 8, 8, 3), random(1, 8, 8, 3))
 
@@ -369,12 +369,12 @@ def test_files_stay_if_the_host_does_not_say_which_node_runs(runs: Runs, monkeyp
 
 def test_work_in_progress_is_told_at_once(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told = []
-    monkeypatch.setattr(_view.host, "tell_editor", lambda *event: told.append(event))
+    monkeypatch.setattr(_view.host, "send_to_editor", lambda *event: told.append(event))
     view = _view.View(EDITOR)
     boxes = [(0, 0, 8, 6), (8, 6, 16, 12)]
-    view.working("3:5", random(12, 16, 3), boxes, 0)
-    view.working("3:5", random(12, 16, 3), boxes, 1)
-    _view.View(None).working("3", random(12, 16, 3), boxes, 0)
+    view.on_region("3:5", random(12, 16, 3), boxes, 0)
+    view.on_region("3:5", random(12, 16, 3), boxes, 1)
+    _view.View(None).on_region("3", random(12, 16, 3), boxes, 0)
     (event, first), (_, second) = told
     assert event == "maskwright.regions" and first["node"] == "3:5" and first["size"] == [16, 12]
     assert first["boxes"] == [list(box) for box in boxes] and first["count"] == 2
@@ -386,11 +386,11 @@ def test_working_of_many_regions_sends_the_first_boxes_and_their_number(
     temp: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent = []
-    monkeypatch.setattr(_view.host, "tell_editor", lambda _, message: sent.append(message))
-    monkeypatch.setattr(_view, "MOST_BOXES", 3)
+    monkeypatch.setattr(_view.host, "send_to_editor", lambda _, message: sent.append(message))
+    monkeypatch.setattr(_view, "MAX_BOXES", 3)
     boxes = [(0, 0, 1, 1)] * 5
     view = _view.View(EDITOR)
-    view.working("3", random(12, 16, 3), boxes, 4)
+    view.on_region("3", random(12, 16, 3), boxes, 4)
     view.comparison(random(1, 12, 16, 3), random(1, 12, 16, 3), [boxes])
     (entry,) = view.answer(())["ui"][_view.KEY]
     assert len(sent[0]["boxes"]) == len(entry["boxes"]) == 3 and sent[0]["count"] == 5
@@ -403,7 +403,7 @@ def test_working_of_many_regions_sends_the_first_boxes_and_their_number(
 def phases(temp: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     """The messages about phases that reach the editor."""
     sent = []
-    monkeypatch.setattr(_view.host, "tell_editor", lambda event, message: sent.append({"event": event, **message}))
+    monkeypatch.setattr(_view.host, "send_to_editor", lambda event, message: sent.append({"event": event, **message}))
     monkeypatch.setattr(_view.host, "executing", lambda: ("run", "3:5"))
     return sent
 

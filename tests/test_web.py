@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from maskwright.core import clipseg, masks, previews, tensors
+from maskwright.core import masks, morphology, previews, tensors
+from maskwright.core.text.segment import NORMALIZATIONS
+from maskwright.core.text.selection import Selection, select, stretch
 from maskwright.nodes import _view
 from pack import ROOT
 
@@ -54,7 +56,7 @@ def arithmetic_cases() -> list[tuple[dict, dict[str, torch.Tensor | np.ndarray]]
                 "thresholded": kept,
                 "blurred": masks.gaussian_blur(values, sigma),
                 "thresholdedAndBlurred": masks.gaussian_blur(kept, sigma),
-                "dilated": masks.dilate(values, 2 * grow + 1),
+                "dilated": morphology.dilate(values, 2 * grow + 1),
             }
             add("steps", arrays, width=width, height=height, level=level, sigma=sigma, grow=grow)
 
@@ -70,16 +72,20 @@ def arithmetic_cases() -> list[tuple[dict, dict[str, torch.Tensor | np.ndarray]]
         )
     ):
         values = blobs(*size, number, empty)
-        got = clipseg.selected(values, clipseg.Selection(*settings), scale)
-        arrays = {"input": values, "selected": got, "levels": (previews.grey_levels(got) * 255).round().to(torch.uint8)}
+        got = select(values, Selection(*settings), scale)
+        arrays = {
+            "input": values,
+            "selected": got,
+            "levels": (previews.map_to_greys(got) * 255).round().to(torch.uint8),
+        }
         names = dict(zip(("blur", "threshold", "dilation_factor"), settings))
         add("selection", arrays, settings=names, scale=scale, width=size[0], height=size[1])
 
     for number, new in enumerate(((352, 352), (1024, 768), (100, 90), (1, 1))):
         values = blobs(352, 352, number)
-        for normalization in clipseg.NORMALIZATIONS:
+        for normalization in NORMALIZATIONS:
             if normalization == "stretch":
-                mask = clipseg.stretched(values, new[1], new[0])
+                mask = stretch(values, new[1], new[0])
             else:
                 mask = tensors.resize_mask(values, new[1], new[0], "bicubic")
             facts = {"width": 352, "height": 352, "newWidth": new[0], "newHeight": new[1]}
@@ -91,8 +97,8 @@ def arithmetic_cases() -> list[tuple[dict, dict[str, torch.Tensor | np.ndarray]]
     ramp = (torch.arange(256) + 0.5) / 256
     edges = torch.cat([ramp, torch.tensor([0.0, 1.0, 1 / 256, 255 / 256])]).view(1, 1, -1)
     arrays = {
-        "viridis": (previews.colour_map(ramp.view(1, 1, -1)) * 255).round().to(torch.uint8).numpy(),
-        "greys": (previews.grey_levels(ramp.view(1, 1, -1)) * 255).round().to(torch.uint8).numpy(),
+        "viridis": (previews.apply_color_map(ramp.view(1, 1, -1)) * 255).round().to(torch.uint8).numpy(),
+        "greys": (previews.map_to_greys(ramp.view(1, 1, -1)) * 255).round().to(torch.uint8).numpy(),
         "values": edges,
         "steps": (edges * 256).clamp(0, 255).to(torch.uint8).numpy(),
     }

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import clip_tokenizer as tokenizer
 import torch
-from demo_models import tokenizer
 
 PATCH = 8
 IMAGE_SIZE = 64  # side of the square that the image processor makes; the real one's is 352

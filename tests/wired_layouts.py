@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from maskwright import NODE_CLASS_MAPPINGS
-from maskwright.models import background_files, clipseg
+from maskwright.models import background_store
+from maskwright.models.clipseg_store import DEMO
 from saved_layouts import LAYOUTS
 
 # Those that the built-in engine can run, too.
@@ -21,11 +22,11 @@ def wired(node: str, values: list, names: tuple[str, ...], photo: str) -> dict:
     links = {k: sources[v[0]] for k, v in wanted.items() if isinstance(v[0], str) and v[0] in sources}
     widgets = dict(zip(names, values))
     if "model" in widgets:
-        widgets["model"] = background_files.DEMO if node == "ImageSegmentation" else clipseg.DEMO
+        widgets["model"] = background_store.DEMO if node == "ImageSegmentation" else DEMO
     prompt = {
         "1": {"class_type": "LoadImage", "inputs": {"image": photo}},
         "2": {"class_type": "ImageToMask", "inputs": {"image": ["1", 0], "channel": "red"}},
-        "3": {"class_type": "CLIPSegModelLoader", "inputs": {"model": clipseg.DEMO}},
+        "3": {"class_type": "CLIPSegModelLoader", "inputs": {"model": DEMO}},
         "7": {"class_type": node, "inputs": {**links, **widgets}},
     }
     for slot, kind in enumerate(NODE_CLASS_MAPPINGS[node].RETURN_TYPES):

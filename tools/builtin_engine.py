@@ -1,46 +1,43 @@
 """A small engine that runs mask workflows without ComfyUI: this pack's nodes and a few of ComfyUI's own.
 
-It accepts the prompts that ComfyUI accepts, refuses what ComfyUI refuses, and computes the same pixels for 8-bit RGB
-and RGBA PNG files.
+It computes the pixels that ComfyUI computes for 8-bit RGB and RGBA PNG files. comfy-cli validates its prompts.
 """
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 import shutil
 import tempfile
 import traceback
+from graphlib import TopologicalSorter
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from host_nodes import HOST_NODES, HOST_TITLES, Folders, HostNode
 from pack import load_pack
+from workflow.check_prompt import check_prompt
 from workflow.engine_interface import BadWorkflow, NodeFailed, Progress, RunResult, id_order, node_label, output_files
-from workflow.graph import links_of, needed_nodes
+from workflow.graph import links_of, needed_nodes, prompt_label
 from workflow.input_files import copy_into
-from workflow.values import convert, fault, link_fault, range_fault, type_given
-from workflow.widgets import explain_node_errors
+from workflow.widgets import input_specs
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-HOW_TO_GET_COMFYUI = "install ComfyUI with `python3 tools/dev.py run --comfyui` or set COMFYUI_PATH"
+_CONVERTERS = {"INT": int, "FLOAT": float, "STRING": str}
 
 
 class BuiltinEngine:
-    """Runs API-format prompts in this process, for the length of a `with` block, in a scratch folder of its own."""
+    """Runs API-format prompts in this process, for the length of a `with` block, in its own scratch folder."""
 
     name = "the built-in engine"
 
     def __init__(
         self, node_classes: dict[str, type] | None = None, display_names: dict[str, str] | None = None
     ) -> None:
-        """Takes: node classes by type, and their display names; None for both: this pack's, through `load_pack`.
-
-        Raises: what `load_pack` raises.
-        """
+        """Args: node classes by type, and their display names; by default this pack's. Raises: as `load_pack`."""
         if node_classes is None:
             pack = load_pack()
             node_classes = pack.NODE_CLASS_MAPPINGS
@@ -53,19 +50,13 @@ class BuiltinEngine:
     def __enter__(self) -> Self:
         self.base = Path(tempfile.mkdtemp(prefix="maskwright-builtin-")).resolve()
         folders = Folders(self.base / "input", self.base / "output", self.base / "temp")
-        try:
-            for folder in (folders.input, folders.output, folders.temp):
-                folder.mkdir()
-        except BaseException:
-            shutil.rmtree(self.base, ignore_errors=True)
-            raise
+        for folder in (folders.input, folders.output, folders.temp):
+            folder.mkdir()
         host = {name: type(name, (kind,), {"folders": folders}) for name, kind in HOST_NODES.items()}
         self._classes = {**self._given, **host}  # ComfyUI does not let a pack replace its own nodes either
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.base, ignore_errors=True)
 
     @property
@@ -74,53 +65,65 @@ class BuiltinEngine:
         return self.base / "input"
 
     def copy_input(self, file: Path, name: str | None = None) -> str:
-        """Copy `file` into the input folder, as `name` (default: its own), and give the name a widget holds.
-
-        Raises: `OSError` when it cannot be read; `ValueError` when `name` leads out of the folder.
-        """
+        """As `copy_into`, into the input folder."""
         return copy_into(self.input_folder, file, name)
 
     def object_info(self) -> dict:
-        """Every node this engine knows, in the shape of ComfyUI's /object_info: {type: schema}."""
-        return {name: _node_info(name, kind, self._titles.get(name, name)) for name, kind in self._classes.items()}
+        """Every node this engine knows, in the form of ComfyUI's /object_info: {type: schema}."""
+        return {name: node_info(name, kind, self._titles.get(name, name)) for name, kind in self._classes.items()}
 
     def model_folders(self, kind: str) -> list[Path]:
-        """None: this engine has no folder of models. The pack looks in its own and in the usual caches."""
+        """No folders: the pack looks in its own and in the usual caches."""
         return []
 
     def unknown(self, node_type: str) -> str:
         """The end of the sentence "node 7 (KSampler) ..." for a type this engine cannot run."""
-        return f"needs ComfyUI: the built-in engine runs only mask nodes; {HOW_TO_GET_COMFYUI}"
+        return (
+            "needs ComfyUI: the built-in engine runs only mask nodes; install ComfyUI with "
+            "`python3 tools/dev.py run --comfyui` or set COMFYUI_PATH"
+        )
 
     def queue(self, prompt: dict, *, extra_pnginfo: dict | None = None, progress: Progress | None = None) -> RunResult:
         """Run an API-format prompt.
 
-        Takes: `prompt`; `extra_pnginfo`, what SaveImage writes into its files beside the prompt; `progress`, told
-        how far it is. Gives: a `RunResult`; its files lie in the scratch folder. Raises: `BadWorkflow` for unknown
-        nodes and for every value that ComfyUI would refuse; `NodeFailed` when a node fails.
+        Args: ``extra_pnginfo``, what SaveImage writes into its files beside the prompt.
+        Returns: the results; the files are in the scratch folder.
+        Raises: `BadWorkflow` for unknown nodes and bad values; `NodeFailed` if a node fails.
         """
         unknown = [(key, node["class_type"]) for key, node in prompt.items() if node["class_type"] not in self._classes]
         if unknown:
             raise BadWorkflow(f"{node_label(key, kind)} {self.unknown(kind)}" for key, kind in unknown)
-        prompt = json.loads(json.dumps(prompt))  # validation turns values into their widgets' types, in place
-        info = self.object_info()
-        needed = needed_nodes(prompt, info)
-        errors = {key: found for key in needed if (found := _node_errors(prompt, key, self._classes, info))}
-        if errors:
-            raise BadWorkflow(explain_node_errors(errors, info, prompt))
+        prompt, info = json.loads(json.dumps(prompt)), self.object_info()
+        problems = check_prompt(prompt, info) or self._refused_values(prompt, info)
+        if problems:
+            raise BadWorkflow(problems)
+        sources = {key: {source for _, (source, _) in links_of(prompt[key])} for key in needed_nodes(prompt, info)}
+        order = list(TopologicalSorter({key: sources[key] for key in sorted(sources, key=id_order)}).static_order())
         run = _Run(prompt, self._classes, extra_pnginfo)
-        order = _run_order(prompt, needed)
         for number, node_id in enumerate(order):
             if progress:
                 progress(node_label(node_id, prompt[node_id]["class_type"]), number, len(order))
-            run.node(node_id)
-        if progress:
-            progress("done", len(order), len(order))
+            run.run_node(node_id)
         return RunResult(run.shown, output_files(run.shown, self.base))
 
+    def _refused_values(self, prompt: dict, info: dict) -> list[str]:
+        """Convert literal values to their widgets' types, in place, and call the nodes' own VALIDATE_INPUTS."""
+        problems = []
+        for node_id in sorted(needed_nodes(prompt, info), key=id_order):
+            node = prompt[node_id]
+            kind, inputs = self._classes[node["class_type"]], node["inputs"]
+            for name, (type_name, _) in input_specs(info[node["class_type"]]).items():
+                if isinstance(inputs.get(name), dict) and "__value__" in inputs[name]:
+                    inputs[name] = inputs[name]["__value__"]
+                elif name in inputs and type_name in _CONVERTERS and not isinstance(inputs[name], list):
+                    inputs[name] = _CONVERTERS[type_name](inputs[name])
+            if answer := _validate(kind, inputs):
+                problems.append(f"{prompt_label(node_id, node, info)} refuses its values: {answer}")
+        return problems
 
-def _node_info(name: str, kind: type, title: str) -> dict:
-    """A node class as /object_info shows it. JSON and back, so that both engines hand out the very same types."""
+
+def node_info(name: str, kind: type, title: str) -> dict:
+    """A node class as /object_info shows it. JSON and back, so that both engines return the same types."""
     inputs = kind.INPUT_TYPES()
     outputs = list(kind.RETURN_TYPES)
     info = {
@@ -138,83 +141,22 @@ def _node_info(name: str, kind: type, title: str) -> dict:
     }
     if hasattr(kind, "OUTPUT_TOOLTIPS"):
         info["output_tooltips"] = list(kind.OUTPUT_TOOLTIPS)
-    for key in ("DEPRECATED", "EXPERIMENTAL"):
-        if getattr(kind, key, False):
-            info[key.lower()] = True
+    info |= {key.lower(): True for key in ("DEPRECATED", "EXPERIMENTAL") if getattr(kind, key, False)}
     return json.loads(json.dumps(info))
 
 
-def _run_order(prompt: dict, needed: set[str]) -> list[str]:
-    """The needed nodes, each after all it draws on, by id where that leaves a choice."""
-    order: list[str] = []
-    placed: set[str] = set()
-    for start in sorted(needed, key=id_order):
-        stack = [(start, False)]
-        while stack:
-            node_id, ready = stack.pop()
-            if ready:
-                order.append(node_id)
-            elif node_id not in placed:
-                placed.add(node_id)
-                stack.append((node_id, True))
-                stack += [(source, False) for _name, (source, _slot) in links_of(prompt[node_id])]
-    return order
-
-
-# -- checking values, with ComfyUI's own words for the faults ------------------------------------------------------
-
-
-def _node_errors(prompt: dict, node_id: str, classes: dict[str, type], info: dict) -> dict | None:
-    """A node's faults in the shape of /prompt's `node_errors`, or None. Converts literal values in place."""
-    node = prompt[node_id]
-    kind = classes[node["class_type"]]
-    validate = getattr(kind, "VALIDATE_INPUTS", None)
-    spec = inspect.getfullargspec(validate) if validate else None
-    own = set(spec.args) if spec else set()  # what the node checks itself is not checked here
-    errors, received = [], {}
-    for section in ("required", "optional"):
-        for name, declared in (kind.INPUT_TYPES().get(section) or {}).items():
-            if name not in node["inputs"]:
-                if section == "required":
-                    errors.append(fault("required_input_missing", "Required input is missing", name))
-                continue
-            options = declared[1] if len(declared) > 1 else {}
-            value = node["inputs"][name]
-            if isinstance(value, list):
-                error = link_fault(name, declared[0], value, prompt, info, any_type="input_types" in own)
-                if error is None:
-                    received[name] = type_given(value, prompt, info)
-            else:
-                unchecked = name in own or bool(spec and spec.varkw)
-                error = convert(node["inputs"], name, declared[0])
-                error = error or (None if unchecked else range_fault(node["inputs"], name, declared[0], options))
-            if error:
-                errors.append(error)
-    if not errors and validate:
-        errors = _custom_errors(kind, node["inputs"], spec, received)
-    return {"class_type": node["class_type"], "errors": errors} if errors else None
-
-
-def _custom_errors(kind: type, inputs: dict, spec: inspect.FullArgSpec, received: dict) -> list[dict]:
-    """What the node's own VALIDATE_INPUTS says. It sees literal values only; links come as None."""
-    wanted = {name for name in inputs if name in spec.args or spec.varkw}
-    values = {name: None if isinstance(inputs[name], list) else inputs[name] for name in wanted}
-    if "input_types" in spec.args:
-        values["input_types"] = received
-    if not values:
-        return []
-    first = next((name for name in spec.args if name in wanted), "")
+def _validate(kind: type, inputs: dict) -> str:
+    """The answer of a node's VALIDATE_INPUTS, which sees literal values only (None for links); "" if it agrees."""
+    if not hasattr(kind, "VALIDATE_INPUTS"):
+        return ""
+    spec = inspect.getfullargspec(kind.VALIDATE_INPUTS)
+    values = {name: None if isinstance(value, list) else value for name, value in inputs.items()}
+    values["input_types"] = {}  # ComfyUI hands over the types of links here; comfy-cli has checked them
     try:
-        answer = kind.VALIDATE_INPUTS(**values)
+        answer = kind.VALIDATE_INPUTS(**{name: values[name] for name in values if name in spec.args})
     except Exception as error:  # whatever a node raises is reported with the node's name
         answer = f"{type(error).__name__}: {error}"
-    if answer is True:
-        return []
-    reason = "" if answer is False else f" - {answer}"
-    return [fault("custom_validation_failed", "The node refuses this value", first, f"{first}{reason}")]
-
-
-# -- running -------------------------------------------------------------------------------------------------------
+    return "" if answer is True else str(answer or "it returned False")
 
 
 class _Run:
@@ -225,16 +167,15 @@ class _Run:
         self._outputs: dict[str, list[list]] = {}
         self.shown: dict[str, dict] = {}
 
-    def node(self, node_id: str) -> None:
+    def run_node(self, node_id: str) -> None:
         """Run one node whose sources have run. Raises: `NodeFailed`."""
         kind = self._classes[self._prompt[node_id]["class_type"]]
         try:
-            results = _call(kind(), kind, self._arguments(node_id, kind))
-            shown, tuples = _take_apart(results)
+            shown, tuples = _split_results(_call(kind, self._arguments(node_id, kind)))
             self._outputs[node_id] = _merge(tuples, kind)
         except Exception as error:  # whatever a node raises is reported with the node's name
-            node_type = self._prompt[node_id]["class_type"]
             name = f"{type(error).__module__}.{type(error).__qualname__}"
+            node_type = self._prompt[node_id]["class_type"]
             raise NodeFailed(node_id, node_type, str(error), name, traceback.format_exc()) from error
         if shown:
             self.shown[node_id] = shown
@@ -244,42 +185,35 @@ class _Run:
         known = {*declared.get("required", {}), *declared.get("optional", {})}
         inputs = self._prompt[node_id]["inputs"]
         links = dict(links_of(self._prompt[node_id]))
-        # Literal values that the node does not declare are dropped; unknown links are passed on: the host's way.
+        # As in ComfyUI, literal values that the node does not declare are dropped, and unknown links passed on.
         arguments = {name: [value] for name, value in inputs.items() if name in known and name not in links}
         for name, (source, slot) in links.items():
             outputs = self._outputs[source]
             arguments[name] = outputs[slot] if slot < len(outputs) else [None]
-        for name, wanted in declared.get("hidden", {}).items():
-            values = {"UNIQUE_ID": node_id, "PROMPT": self._prompt, "EXTRA_PNGINFO": self._extra_pnginfo}
-            wanted = wanted[0] if isinstance(wanted, (list, tuple)) else wanted
+        values = {"UNIQUE_ID": node_id, "PROMPT": self._prompt, "EXTRA_PNGINFO": self._extra_pnginfo}
+        for name, spec in declared.get("hidden", {}).items():
+            wanted = spec[0] if isinstance(spec, (list, tuple)) else spec
             if wanted in values:
                 arguments[name] = [values[wanted]]
         return arguments
 
 
-def _call(node: object, kind: type, arguments: dict[str, list]) -> list:
+def _call(kind: type, arguments: dict[str, list]) -> list:
     """Call a node once for each entry of its longest list; shorter lists repeat their last entry."""
-    method = getattr(node, kind.FUNCTION)
+    method = getattr(kind(), kind.FUNCTION)
     if getattr(kind, "INPUT_IS_LIST", False):
-        return [_finished(method(**arguments))]
-    longest = max((len(values) for values in arguments.values()), default=0)
-    if longest == 0:
-        return [_finished(method())]
-    return [
-        _finished(method(**{name: values[min(index, len(values) - 1)] for name, values in arguments.items()}))
-        for index in range(longest)
-    ]
+        calls = [arguments]
+    else:
+        longest = max((len(values) for values in arguments.values()), default=1)
+        calls = [
+            {name: values[min(index, len(values) - 1)] for name, values in arguments.items()}
+            for index in range(longest)
+        ]
+    results = [method(**call) for call in calls]
+    return [asyncio.run(result) if inspect.iscoroutine(result) else result for result in results]
 
 
-def _finished(result: Any) -> Any:
-    if not inspect.iscoroutine(result):
-        return result
-    import asyncio  # here: it takes as long to import as all the rest
-
-    return asyncio.run(result)
-
-
-def _take_apart(results: list) -> tuple[dict, list[tuple]]:
+def _split_results(results: list) -> tuple[dict, list[tuple]]:
     """Split what a node returned into what it shows and its output tuples."""
     shown: dict[str, list] = {}
     tuples = []

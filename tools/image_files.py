@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from unittest import mock
 
 from pack import load_pack
 
@@ -25,7 +25,7 @@ def read_images(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
     Raises: `InputError` (the pack's) if no frame can be read.
     """
     import torch
-    from PIL import UnidentifiedImageError
+    from PIL import ImageFile, UnidentifiedImageError
 
     load_pack()
     from maskwright.core.errors import InputError  # found through the pack
@@ -33,7 +33,7 @@ def read_images(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
 
     images, masks = [], []
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), mock.patch.object(ImageFile, "LOAD_TRUNCATED_IMAGES", True):
             warnings.simplefilter("ignore")  # about large files and damaged metadata
             for frame in _frames(path):
                 pixels = _pixels(frame)
@@ -42,8 +42,6 @@ def read_images(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
                     continue
                 images.append(colours[..., :3])
                 masks.append(1.0 - colours[..., 3] if colours.shape[-1] == 4 else torch.zeros(64, 64))
-    except MemoryError:
-        raise
     except Exception as error:  # Pillow's readers stumble over damaged files in many ways
         if not images:
             unknown = isinstance(error, UnidentifiedImageError)
@@ -60,26 +58,11 @@ def _frames(path: Path) -> Iterator[Image.Image]:
     """The frames of a file, upright; of a stereo photo (MPO) only the first."""
     from PIL import Image, ImageOps, ImageSequence
 
-    with _leniently(Image.open, path) as file:
+    with Image.open(path) as file:
         for frame in ImageSequence.Iterator(file):
-            _leniently(lambda each: each.load(), frame)
             yield ImageOps.exif_transpose(frame)
             if file.format == "MPO":
                 return
-
-
-def _leniently(step: Callable[[Any], Any], argument: Any) -> Any:
-    """Call a function of Pillow; if it fails, again with truncated files allowed."""
-    from PIL import ImageFile
-
-    with contextlib.suppress(OSError, ValueError, SyntaxError):
-        return step(argument)
-    before = ImageFile.LOAD_TRUNCATED_IMAGES
-    ImageFile.LOAD_TRUNCATED_IMAGES = True
-    try:
-        return step(argument)
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
 def _pixels(frame: Image.Image) -> Image.Image | np.ndarray:

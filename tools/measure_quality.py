@@ -27,7 +27,8 @@ from PIL import Image
 
 NODES = load_pack().NODE_CLASS_MAPPINGS
 from maskwright.core.errors import ModelError  # noqa: E402 - found through the pack
-from maskwright.models import catalog, clipseg  # noqa: E402
+from maskwright.models import catalog, clipseg_loader  # noqa: E402
+from maskwright.models.clipseg_store import DEMO, ClipsegStore  # noqa: E402
 
 WORDS = ROOT / "tools" / "quality_page.md"
 PAGE = ROOT / "docs" / "quality.md"
@@ -191,7 +192,7 @@ def background_tables(measured: dict[str, dict[str, Alphas]]) -> dict[str, str]:
 
 def text_tables() -> dict[str, str]:
     """Overlaps of the demo model's masks with the true ones. Saves an image of the first three scenes."""
-    model, node = clipseg.load(clipseg.DEMO), NODES["CLIPSeg"]()
+    model, node = clipseg_loader.load(DEMO, ClipsegStore()), NODES["CLIPSeg"]()
     overlaps: dict[tuple[str, str], list[float]] = {}
     absent: dict[str, list[float]] = {way: [] for way in WAYS}
     prompts, sheet = [], []

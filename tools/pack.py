@@ -1,8 +1,7 @@
 """Load this node pack the way ComfyUI loads it, without ComfyUI.
 
-ComfyUI imports a pack from its folder, whatever that folder is called, and never puts the folder on `sys.path`.
-Doing the same here keeps relative imports honest, and keeps the pack's `nodes/` from shadowing ComfyUI's own
-top-level module `nodes`.
+ComfyUI imports a pack from its folder, whatever that folder is called, and never puts the folder on `sys.path`. Doing
+the same keeps relative imports honest, and the pack's `nodes/` from shadowing ComfyUI's top-level module `nodes`.
 """
 
 from __future__ import annotations
@@ -17,44 +16,35 @@ MODULE_NAME = "maskwright"
 
 
 def load_pack(root: Path = ROOT) -> ModuleType:
-    """Import the pack that lies in `root` as the module "maskwright", once.
+    """Import the pack in ``root`` as the module "maskwright", once.
 
-    Takes: `root`, the folder that holds the pack's `__init__.py`.
-    Gives: the module; the same one when it is already loaded from there.
-    Raises: `FileNotFoundError` where there is no `__init__.py`; `RuntimeError` when another copy of the pack is
-    loaded already; and whatever the pack's own code raises (nothing half-loaded stays behind then).
+    Raises: `FileNotFoundError` without an ``__init__.py``; `RuntimeError` if another copy of the pack is loaded; and
+    what the pack's own code raises (nothing half-loaded stays behind then).
     """
     init = Path(root) / "__init__.py"
     loaded = sys.modules.get(MODULE_NAME)
     if loaded is not None:
-        if _same_file(loaded.__file__, init):
+        if loaded.__file__ and Path(loaded.__file__).resolve() == init.resolve():
             return loaded
         raise RuntimeError(f"{MODULE_NAME} is already loaded from {loaded.__file__}, so {init} cannot be loaded too")
     if not init.is_file():
-        raise FileNotFoundError(f"no node pack in {Path(root)}: there is no __init__.py")
-
-    before = set(sys.modules)
+        raise FileNotFoundError(f"no node pack in {Path(root)}: it has no __init__.py")
     spec = importlib.util.spec_from_file_location(MODULE_NAME, init, submodule_search_locations=[str(root)])
     module = importlib.util.module_from_spec(spec)
     sys.modules[MODULE_NAME] = module
     try:
         spec.loader.exec_module(module)
     except BaseException:
-        for name in set(sys.modules) - before:
-            if name == MODULE_NAME or name.startswith(MODULE_NAME + "."):
-                del sys.modules[name]
+        for name in [name for name in sys.modules if name == MODULE_NAME or name.startswith(f"{MODULE_NAME}.")]:
+            del sys.modules[name]
         raise
     return module
 
 
 def own_class(schema: dict) -> type | None:
-    """The class of this pack that a node type's entry in an engine's object_info describes.
+    """The class of this pack that an entry of an engine's object_info describes.
 
-    None for all others, those too that another pack registered under one of this pack's ids: the last loaded wins.
+    None for all others, also for those that another pack registered under an id of this pack: the last loaded wins.
     """
     kind = load_pack().NODE_CLASS_MAPPINGS.get(schema.get("name"))
     return kind if kind and schema.get("description") == kind.DESCRIPTION else None
-
-
-def _same_file(first: str | None, second: Path) -> bool:
-    return first is not None and Path(first).resolve() == second.resolve()

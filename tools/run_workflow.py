@@ -1,16 +1,15 @@
-"""Run a saved ComfyUI workflow file from the shell: in ComfyUI where there is one, else in a small built-in engine.
+"""Run a saved ComfyUI workflow file from the shell: in ComfyUI if there is one, else in a small built-in engine.
 
     python3 tools/run_workflow.py [WORKFLOW.json] [--input FILE ...] [--set NODE.WIDGET=VALUE ...] [--output DIR]
     python3 tools/run_workflow.py WORKFLOW.json --check
 
-The paths of the pictures go to stdout, everything else to stderr.
+The paths of the images go to stdout, everything else to stderr.
 Exit codes: 0 it ran; 1 the run failed; 2 the workflow or the command line is wrong; 130 stopped with Ctrl-C or SIGTERM.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import math
 import signal
 import sys
@@ -28,20 +27,18 @@ if __name__ == "__main__":
 from builtin_engine import BuiltinEngine
 from comfyui import ComfyUI, Server, ServerError, find_comfyui
 from pack import ROOT
-from progress import ProgressLine
+from tqdm import tqdm
 from workflow.check_workflow import check_structure
 from workflow.engine_interface import NodeFailed, WorkflowError
 from workflow.input_files import assign_inputs, provide_files
 from workflow.read_workflow import Workflow, read_workflow
 from workflow.report import report
 from workflow.results import is_result, prepare_folder, save_results
-from workflow.to_prompt import CONVERTER_MISSING, to_prompt
+from workflow.to_prompt import to_prompt
 from workflow.widgets import apply_settings, check_settings, expand_prefixes, parse_settings
 
 OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 EXAMPLE = ROOT / "example_workflows" / "text_to_mask.json"
-if not EXAMPLE.is_file():
-    EXAMPLE = EXAMPLE.with_name("mask_edges.json")
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 REPEATED_WITHIN = 2.0  # seconds
 
@@ -50,51 +47,61 @@ WORKFLOW is a file saved by the editor, or exported in the API format, or a PNG 
 example of this pack's runs.
 
 --input: each FILE is copied to where LoadImage looks. A node whose saved file name is that of a FILE takes that FILE.
-The other FILEs go to the other loading nodes in the order of their ids: one for each node when there are as many, or
-one for each distinct saved name when there are as many of those. Files that the workflow names and that are not given
-are looked for beside the workflow file, in the folder assets there, and then in ComfyUI's own input folder.
+The other FILEs go to the other loading nodes in the order of their ids: one for each node if there are as many, or one
+for each distinct saved name if there are as many of those. Files that the workflow names and that are not given are
+looked for beside the workflow file, in the folder assets there, and then in ComfyUI's own input folder.
 
---set: NODE is a node's id, or its type or title where only one node has it. VALUE is read as JSON where it is JSON, and
-must be of the widget's type.
+--set: NODE is a node's id, or its type or title if only one node has it. VALUE is read as JSON if it is JSON, and must
+be of the widget's type.
 
---engine auto takes ComfyUI where it finds it: COMFYUI_PATH, the folder above custom_nodes, comfy-cli's default
-workspace. COMFYUI_PYTHON names the Python to run it with.
+--engine auto takes ComfyUI if it finds it: COMFYUI_PATH, the folder above custom_nodes, comfy-cli's default workspace.
+COMFYUI_PYTHON names the Python to run it with.
 
-Saved pictures keep their names and count on from those in DIR; previews are named preview-<node id>.
+Saved images keep their names and continue the numbers of those in DIR; previews are named preview-<node id>.
 
 Exit codes: 0 it ran; 1 the run failed; 2 the workflow or the command line is wrong; 130 stopped with Ctrl-C or SIGTERM.
 """
 
 
+class ProgressBar:
+    """A line about what goes on: tqdm's on a terminal, none elsewhere."""
+
+    def __init__(self) -> None:
+        tqdm.monitor_interval = 0  # no thread: a signal delivered to it would not wake the main thread
+        self._bar = tqdm(disable=None, leave=False, delay=1, bar_format="{desc} {bar:20} {n_fmt}/{total_fmt} {elapsed}")
+
+    def show(self, text: str, done: int | None = None, total: int | None = None) -> None:
+        self._bar.total, self._bar.n = total, done or 0
+        self._bar.set_description_str(text)
+
+    def say(self, text: str) -> None:
+        tqdm.write(text, file=sys.stderr)
+
+    def end(self) -> None:
+        self._bar.close()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line `argv` (None: this process's) and give the exit code; errors go to stderr in words.
+    """Run the command line `argv` (None: this process's) and return the exit code; errors go to stderr in words.
 
     Raises: `SystemExit` from argparse, for --help and for arguments it cannot read (code 2).
     """
     options = _read_arguments(argv)
-    with ProgressLine(sys.stderr) as progress:
-        return _report(options, progress)
-
-
-def _report(options: argparse.Namespace, progress: ProgressLine) -> int:
+    progress = ProgressBar()
     try:
-        if options.check:
-            return _check(options, progress)
-        files = _run(options, progress)
-        progress.end()
-        for file in files:
-            print(file)
-        if not files:
-            print("note: the run saved no files", file=sys.stderr)
-        return OK
+        return _check(options, progress) if options.check else _run(options, progress)
     except WorkflowError as error:
         return _fail(progress, options, error, WRONG)
+    except RecursionError:
+        return _fail(progress, options, WorkflowError("the file is not a workflow: it is nested too deeply"), WRONG)
     except (NodeFailed, ServerError, OSError) as error:
         return _fail(progress, options, error, FAILED)
     except KeyboardInterrupt:
         progress.end()
         print("stopped", file=sys.stderr)
         return INTERRUPTED
+    finally:
+        progress.end()
 
 
 def _read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -109,16 +116,11 @@ def _read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     # append and nargs: `--input a b` and `--input a --input b` both work.
     add("--input", type=Path, action="append", nargs="+", default=[], metavar="FILE", help="files for LoadImage nodes")
     add("--set", action="append", default=[], metavar="NODE.WIDGET=VALUE", help="change a widget's value; repeatable")
-    add("--output", type=Path, default=Path("output"), metavar="DIR", help="where pictures go (default: ./output)")
-    add("--check", action="store_true", help="tell what the file needs and what is wrong with it, and run nothing")
+    add("--output", type=Path, default=Path("output"), metavar="DIR", help="where images go (default: ./output)")
+    add("--check", action="store_true", help="say what the file needs and what is wrong with it, and run nothing")
     add("--engine", choices=("auto", "comfyui", "builtin"), default="auto", help="what runs it (default: auto)")
-    add(
-        "--pack",
-        action="append",
-        default=[],
-        metavar="DIR",
-        help='another node pack to load into ComfyUI; "all": every pack in its custom_nodes',
-    )
+    pack_help = 'another node pack to load into ComfyUI; "all": every pack in its custom_nodes'
+    add("--pack", action="append", default=[], metavar="DIR", help=pack_help)
     add("--cpu", action="store_true", help="have ComfyUI use the processor only")
     add("--debug", action="store_true", help="show tracebacks, and keep ComfyUI's scratch folder with its log")
     options = parser.parse_args(argv)
@@ -130,60 +132,55 @@ def _read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _fail(progress: ProgressLine, options: argparse.Namespace, error: Exception, code: int) -> int:
+def _fail(progress: ProgressBar, options: argparse.Namespace, error: Exception, code: int) -> int:
     progress.end()
     if options.debug:
         traceback.print_exception(error)
-        if isinstance(error, NodeFailed) and error.trace:
-            print(error.trace, file=sys.stderr)
+        print(getattr(error, "trace", ""), file=sys.stderr)
     print(f"error: {error}", file=sys.stderr)
     if isinstance(error, ServerError) and options.engine == "auto":
         print("note: --engine builtin runs mask workflows without ComfyUI", file=sys.stderr)
     return code
 
 
-# ---------------------------------------------------------------------------------------------------------------
-# The run
-
-
-def _run(options: argparse.Namespace, progress: ProgressLine) -> list[Path]:
-    # Whatever can be told to be wrong is told before an engine starts: ComfyUI takes its time.
+def _run(options: argparse.Namespace, progress: ProgressBar) -> int:
+    # Everything that can be checked without an engine comes first: ComfyUI takes its time.
     settings = parse_settings(options.set)
     workflow = _read(options.workflow)
     check_settings(settings, workflow)
     for file in options.input:
-        _check_readable(file)
-
-    comfyui, engine = _engine(options, progress)
+        if not file.is_file():
+            raise WorkflowError(f"--input: there is no file {file}")
+    comfyui, engine = _choose_engine(options, progress)
     prepare_folder(options.output)
     with engine:
         if options.debug and isinstance(engine, Server):
-            _say(progress, f"ComfyUI's scratch folder is kept: {engine.base}")
+            progress.say(f"ComfyUI's scratch folder is kept: {engine.base}")
         info = engine.object_info()
-        prompt = to_prompt(workflow, info, engine.unknown, lambda text: _say(progress, f"note: {text}"))
+        prompt = to_prompt(workflow, info, engine.unknown, lambda text: progress.say(f"note: {text}"))
         apply_settings(prompt, settings, info)
         _bring_files(prompt, options, engine, info, comfyui)
         expand_prefixes(prompt)
         extra = {"workflow": workflow.data} if workflow.is_editor else None
         result = engine.queue(prompt, extra_pnginfo=extra, progress=progress.show)
-        shown = [file for file in result.files if is_result(file, prompt, info)]
-        try:
-            return save_results(shown, options.output)
-        except OSError as error:
-            raise OSError(f"--output {options.output}: {error}") from error
+        files = save_results([file for file in result.files if is_result(file, prompt, info)], options.output)
+    progress.end()
+    for file in files:
+        print(file)
+    if not files:
+        print("note: the run saved no files", file=sys.stderr)
+    return OK
 
 
-def _check(options: argparse.Namespace, progress: ProgressLine) -> int:
-    """Say on stdout what a file needs and holds, and then what is wrong with it."""
+def _check(options: argparse.Namespace, progress: ProgressBar) -> int:
+    """Say on stdout what a file needs and what is wrong with it."""
     workflow = _read(options.workflow)
-    _, engine = _engine(options, progress)
+    _, engine = _choose_engine(options, progress)
     with engine:
         notes, problems = report(workflow, engine.object_info(), engine.unknown, engine.model_folders)
     progress.end()
-    for note in notes:
-        print(note)
-    for problem in problems:
-        print(f"problem: {problem}")
+    for line in (*notes, *(f"problem: {problem}" for problem in problems)):
+        print(line)
     print(f"{len(problems)} problems" if problems else "no problems", file=sys.stderr)
     return WRONG if problems else OK
 
@@ -191,41 +188,22 @@ def _check(options: argparse.Namespace, progress: ProgressLine) -> int:
 def _read(file: Path) -> Workflow:
     workflow = read_workflow(file)
     check_structure(workflow)
-    if workflow.is_editor and importlib.util.find_spec("comfy_cli") is None:
-        raise WorkflowError(CONVERTER_MISSING.format(path=workflow.path, python=sys.executable))
     return workflow
 
 
-def _engine(options: argparse.Namespace, progress: ProgressLine) -> tuple[ComfyUI | None, Server | BuiltinEngine]:
+def _choose_engine(options: argparse.Namespace, progress: ProgressBar) -> tuple[ComfyUI | None, Server | BuiltinEngine]:
     comfyui = find_comfyui() if options.engine != "builtin" else None
-    return comfyui, _choose_engine(options, comfyui, progress)
-
-
-def _check_readable(file: Path) -> None:
-    try:
-        open(file, "rb").close()
-    except FileNotFoundError:
-        raise WorkflowError(f"--input: there is no file {file}") from None
-    except OSError as error:
-        raise WorkflowError(f"--input {file}: cannot be read: {error.strerror or error}") from None
-
-
-def _choose_engine(
-    options: argparse.Namespace, comfyui: ComfyUI | None, progress: ProgressLine
-) -> Server | BuiltinEngine:
     if comfyui is not None and comfyui.usable:
         why = "asked for" if options.engine == "comfyui" else "found"
-        _say(progress, f"engine: {comfyui} ({why})")
-        packs = _other_packs(options.pack, comfyui.path)
-        models = comfyui.path / "models"
-        return Server(
-            comfyui, packs=packs, models=models, cpu=options.cpu or None, keep=options.debug, progress=progress.show
-        )
+        progress.say(f"engine: {comfyui} ({why})")
+        packs, models = _other_packs(options.pack, comfyui.path), comfyui.path / "models"
+        more = {"cpu": options.cpu, "keep": options.debug, "progress": progress.show}
+        return comfyui, Server(comfyui, packs=packs, models=models, **more)
     if options.engine == "comfyui":
         raise WorkflowError(f"--engine comfyui: {comfyui.why}")
-    _say(progress, "engine: built-in (asked for)" if comfyui is None else f"engine: built-in; {comfyui.why}")
+    progress.say("engine: built-in (asked for)" if comfyui is None else f"engine: built-in; {comfyui.why}")
     try:
-        return BuiltinEngine()
+        return comfyui, BuiltinEngine()
     except ImportError as error:
         raise WorkflowError(
             f"the built-in engine cannot load this pack with {sys.executable}: {error}. `python3 tools/dev.py run` "
@@ -233,18 +211,14 @@ def _choose_engine(
         ) from error
 
 
-def _other_packs(wanted: list[str], comfyui: Path) -> list[Path]:
+def _other_packs(names: list[str], comfyui: Path) -> list[Path]:
     packs = []
-    for name in wanted:
-        if name == "all":
-            installed = sorted((comfyui / "custom_nodes").iterdir())
-            packs += [
-                path for path in installed if (path / "__init__.py").is_file() and path.resolve() != ROOT.resolve()
-            ]
-        elif (Path(name) / "__init__.py").is_file():
-            packs.append(Path(name).absolute())
-        else:
+    for name in names:
+        folders = sorted((comfyui / "custom_nodes").iterdir()) if name == "all" else [Path(name).absolute()]
+        found = [path for path in folders if (path / "__init__.py").is_file() and path.resolve() != ROOT.resolve()]
+        if not found and name != "all":
             raise WorkflowError(f"--pack: {name} is not a node pack (a folder with an __init__.py)")
+        packs += found
     return list({path.name: path for path in packs}.values())
 
 
@@ -264,11 +238,6 @@ def _bring_files(
     if comfyui is not None and comfyui.path is not None:
         places.append(comfyui.path / "input")
     provide_files(prompt, info, engine.input_folder, places)
-
-
-def _say(progress: ProgressLine, text: str) -> None:
-    progress.end()
-    print(text, file=sys.stderr, flush=True)
 
 
 def _stop_on_signals() -> None:

@@ -117,12 +117,13 @@ def outline(mask: Image.Image) -> Image.Image:
 
 
 def add_caption(image: Image.Image, words: str, caption: str) -> Image.Image:
-    """Write `words` at the top and `caption` into a bar at the bottom."""
+    """Write `caption` into a bar at the bottom, and `words` above it: the template browser covers the top left."""
     draw = ImageDraw.Draw(image)
-    large, small = ImageFont.load_default(26), ImageFont.load_default(22)
+    large, small = ImageFont.load_default(24), ImageFont.load_default(22)
     width = draw.textlength(words, large)
-    draw.rounded_rectangle((14, 14, 14 + width + 28, 60), 10, fill=(20, 20, 20))
-    draw.text((28, 20), words, fill="white", font=large)
+    top = SIDE - BAR - 50
+    draw.rounded_rectangle((10, top, 10 + width + 24, top + 42), 10, fill=(20, 20, 20))
+    draw.text((22, top + 5), words, fill="white", font=large)
     draw.rectangle((0, SIDE - BAR, SIDE, SIDE), fill=(20, 20, 20))
     draw.text((16, SIDE - BAR + 8), caption, fill="white", font=small)
     return image

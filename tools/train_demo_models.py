@@ -1,4 +1,4 @@
-"""Trains the two demo models of models/demo/ from pictures that `demo_models` draws, and measures them.
+"""Trains the two demo models of models/demo/ from images that `demo_models` draws, and measures them.
 
     python tools/train_demo_models.py clipseg            train, write models/demo/clipseg/, measure on held-out scenes
     python tools/train_demo_models.py clipseg --check    only measure what is there; exit status 1 if below the marks

@@ -1,7 +1,8 @@
-"""The only door to ComfyUI: here devices and memory, progress, interrupt, folders; the rest is in the files beside it.
+"""The only access to ComfyUI. Here: devices and memory, progress, interrupt, folders; the other modules of the package
+have its samplers, schedulers, VAE and node ids.
 
-ComfyUI is imported inside functions, and only where it is already running; everywhere else (tests, the built-in
-engine of ``tools/run_workflow.py``) each function has a plain answer.
+ComfyUI is imported lazily, and only if this process is ComfyUI. Otherwise (tests, the built-in engine of
+``tools/run_workflow.py``) each function has a simple fallback.
 """
 
 from __future__ import annotations
@@ -15,10 +16,9 @@ from typing import Any
 
 import torch
 
-from ...core import separable
-from ...core.chunks import Chunks, is_torch_out_of_memory
+from ...core import memory, separable
+from ...core.engine import NoProgress, Progress
 from ...core.errors import ModelError
-from ...core.interfaces import NoProgress, Progress
 from . import unloading
 
 
@@ -28,7 +28,7 @@ def running() -> bool:
 
 
 def device() -> torch.device:
-    """Where models run: the device ComfyUI chose, else CUDA where there is one, else the CPU."""
+    """The device for models: ComfyUI's choice, else CUDA if available, else the CPU."""
     if running():
         import comfy.model_management
 
@@ -37,12 +37,12 @@ def device() -> torch.device:
 
 
 def progress(total: int, node_id: str | None = None) -> Progress:
-    """The node's progress bar of ``total`` steps. Each step also obeys the user's interrupt."""
+    """A progress bar of ``total`` steps for the running node. Each step also raises the user's interrupt."""
     return _HostProgress(total, node_id) if running() else NoProgress()
 
 
 def download_progress(total: int) -> Progress:
-    """As `progress`, for the bytes of a download that is about to begin.
+    """`progress` for the bytes of a download that is about to begin.
 
     Raises:
         ModelError: ComfyUI was started with ``--offline``.
@@ -84,15 +84,15 @@ def is_interrupt(error: BaseException) -> bool:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that the device has no memory left."""
-    # ComfyUI first: its check also clears the error that CUDA would raise again at the next call.
-    return (running() and _is_hosts_out_of_memory(error)) or is_torch_out_of_memory(error)
+    """Whether ``error`` means that a device ran out of memory."""
+    # ComfyUI first: its check also clears the CUDA error, which the next call would raise again.
+    return (running() and _is_hosts_out_of_memory(error)) or memory.is_out_of_memory(error)
 
 
 def _is_hosts_out_of_memory(error: BaseException) -> bool:
     import comfy.model_management as management
 
-    # If torch has no such exception, the host's is plain `Exception`, which would match every error.
+    # Where torch has no such exception, ComfyUI's is plain `Exception`, which would match every error.
     kind = getattr(management, "OOM_EXCEPTION", Exception)
     if kind is Exception:
         return False
@@ -102,7 +102,7 @@ def _is_hosts_out_of_memory(error: BaseException) -> bool:
 
 
 def release_memory() -> None:
-    """Free cached memory, so that a smaller retry finds it in one piece."""
+    """Free cached memory, so that a smaller retry can allocate one large block of it."""
     separable.clear_matrices()
     if running():
         import comfy.model_management
@@ -112,8 +112,8 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def node_output(name: str, **inputs: Any) -> Any:
-    """What a node of ComfyUI gives for ``inputs``: its outputs by slot number, whichever way the node is written.
+def run_node(name: str, **inputs: Any) -> Any:
+    """Run a node of ComfyUI, with either of its node APIs. Returns the outputs by slot number.
 
     Raises:
         KeyError: This ComfyUI has no such node.
@@ -126,31 +126,55 @@ def node_output(name: str, **inputs: Any) -> Any:
     return getattr(node(), node.FUNCTION)(**inputs)
 
 
-def make_room() -> None:
-    """As `release_memory`, and also unload ComfyUI's models and the models that this pack caches: for work that ComfyUI
-    makes no room for, such as ONNX Runtime's. Models in use stay valid."""
+def unload_host_models() -> None:
+    """`release_memory`, and also unload ComfyUI's models and those cached by this pack: for work that ComfyUI makes no
+    room for, such as ONNX Runtime's. Models in use stay valid."""
     if running():
         import comfy.model_management
 
         comfy.model_management.unload_all_models()
-        unloading.enter_list()  # so that ComfyUI's next "unload models" reaches what this run loads
+        unloading.enter_list()  # so that ComfyUI's next "unload models" also reaches what this run loads
     release_memory()
 
 
-def chunks(total: int, release: Callable[[], None] = release_memory) -> Chunks:
-    """How to work through a batch of ``total`` on this host: its progress bar, its interrupt, its memory."""
-    return Chunks(progress(total), is_out_of_memory, release)
+class ComfyHost:
+    """ComfyUI as a `core.engine.Host`, with simple fallbacks without ComfyUI.
+
+    Args:
+        free: Frees memory before a smaller retry: `release_memory`, or `unload_host_models` for work that
+            ComfyUI makes no room for.
+    """
+
+    def __init__(self, free: Callable[[], None] = release_memory) -> None:
+        self._free = free
+
+    def progress(self, total: int) -> Progress:
+        return progress(total)
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return is_out_of_memory(error)
+
+    def is_interrupt(self, error: BaseException) -> bool:
+        return is_interrupt(error)
+
+    def free_memory(self) -> None:
+        self._free()
+
+    def on_device(
+        self, model: torch.nn.Module, copy_as: Callable[[torch.nn.Module, torch.dtype], torch.nn.Module]
+    ) -> torch.nn.Module:
+        return on_device(model, copy_as)
 
 
 class _Managed(torch.nn.Module):
-    """What ComfyUI moves: it sets ``device`` on it, which a transformers model does not allow."""
+    """Wraps a transformers model, which does not let ComfyUI set ``device`` on it."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
         self.model: torch.nn.Module | None = model
 
 
-# For each model its copies by device: ComfyUI's patcher of a `_Managed`, or without ComfyUI the copy itself.
+# Each model's copies by device: ComfyUI's patcher of a `_Managed`, or without ComfyUI the copy itself.
 _COPIES: weakref.WeakKeyDictionary[torch.nn.Module, dict[tuple, Any]] = weakref.WeakKeyDictionary()
 _COPIES_LOCK = threading.RLock()
 # Patchers whose copies were dropped while ComfyUI was unloading models. Deleting a patcher would change the list that
@@ -162,25 +186,25 @@ _LOADING: list[Any] = []  # patchers that ComfyUI is loading; to make room, it m
 def on_device(
     model: torch.nn.Module, copy_as: Callable[[torch.nn.Module, torch.dtype], torch.nn.Module]
 ) -> torch.nn.Module:
-    """The model on the device where models run, in half precision if ComfyUI would use that. Valid until the next call.
+    """The model on `device`, in half precision if ComfyUI would use that. Valid until the next call.
 
-    ``model`` is not changed, since other packs may use it too. If it is already on that device, it is returned itself;
+    ``model`` is not changed, since other packs may use it too. If it is already on that device, it is returned as is;
     otherwise a copy that lives as long as ``model`` and that ComfyUI moves, offloads and frees like its own models.
 
     Args:
-        copy_as: Makes the copy of a model in a dtype.
+        copy_as: Returns a copy of a model in a dtype.
     """
-    where = device()
-    if all(_identity(parameter.device) == _identity(where) for parameter in model.parameters()):
+    target = device()
+    if all(_identity(parameter.device) == _identity(target) for parameter in model.parameters()):
         return model
     if running():
         unloading.call_on_unload(_empty_copies)
     with _COPIES_LOCK:
         _EMPTIED.clear()
         copies = _COPIES.setdefault(model, {})
-        copy = copies.get(_identity(where))
+        copy = copies.get(_identity(target))
         if copy is None:
-            copy = copies[_identity(where)] = _make_copy(model, copy_as, where)
+            copy = copies[_identity(target)] = _make_copy(model, copy_as, target)
     if not running():
         return copy
     import comfy.model_management
@@ -192,30 +216,30 @@ def on_device(
         comfy.model_management.load_models_gpu([copy], **({} if is_dynamic else {"force_full_load": True}))
     finally:
         _LOADING.remove(copy)
-    # Where memory is short the host moves only layers of its own kinds in full; everything must be there.
-    return copy.model.to(where).model
+    # If memory is short, ComfyUI moves only layers of its own kinds in full. Here every layer must be on the device.
+    return copy.model.to(target).model
 
 
-def _identity(where: torch.device) -> tuple[str, int]:
+def _identity(target: torch.device) -> tuple[str, int]:
     """The device's type and index; "cuda" without an index is the current one."""
-    if where.index is not None or where.type == "cpu":
-        return where.type, where.index or 0
-    current = getattr(getattr(torch, where.type, None), "current_device", None)
-    return where.type, current() if current else 0
+    if target.index is not None or target.type == "cpu":
+        return target.type, target.index or 0
+    current = getattr(getattr(torch, target.type, None), "current_device", None)
+    return target.type, current() if current else 0
 
 
-def _make_copy(model: torch.nn.Module, copy_as: Callable, where: torch.device) -> Any:
+def _make_copy(model: torch.nn.Module, copy_as: Callable, target: torch.device) -> Any:
     if not running():
-        return copy_as(model, torch.float32).to(where)
+        return copy_as(model, torch.float32).to(target)
     import comfy.model_management
     import comfy.model_patcher
 
-    half = comfy.model_management.should_use_fp16(where)
+    half = comfy.model_management.should_use_fp16(target)
     offload = comfy.model_management.unet_offload_device()
     managed = _Managed(copy_as(model, torch.float16 if half else torch.float32).to(offload))
-    # Looked up at each call, since ComfyUI sets it late. With dynamic VRAM, a plain patcher would evict other models.
+    # Looked up at each call: ComfyUI rebinds it late. With dynamic VRAM, a plain patcher would evict other models.
     patcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
-    return patcher(managed, load_device=where, offload_device=offload)
+    return patcher(managed, load_device=target, offload_device=offload)
 
 
 def _empty_copies() -> None:
@@ -230,24 +254,24 @@ def _empty_copies() -> None:
 
 
 def call_on_unload(release: Callable[[], None]) -> None:
-    """Call ``release`` whenever ComfyUI unloads all its models: by the editor's button, ``POST /free``, or after memory
-    ran out. It drops what ComfyUI does not manage. May be called at every run; does nothing without ComfyUI."""
+    """Call ``release`` whenever ComfyUI unloads all its models: for the editor's button, ``POST /free``, or lack of
+    memory. It should drop what ComfyUI does not manage. Idempotent; no-op without ComfyUI."""
     if running():
         unloading.call_on_unload(_empty_copies)  # first, since deleting a model deletes the patcher of its copy
         unloading.call_on_unload(release)
 
 
 def model_folders(kind: str) -> list[Path]:
-    """The folders where ComfyUI keeps models of ``kind`` (``clipseg``, ``rembg``, ...), those of
-    ``extra_model_paths.yaml`` included, whether they exist or not; none without ComfyUI.
+    """ComfyUI's folders for models of ``kind`` (``clipseg``, ``rembg``, ...), including those of
+    ``extra_model_paths.yaml``. They need not exist. Empty without ComfyUI.
 
-    Nothing is registered: what other packs and the user registered stays as it is.
+    Registers nothing, so that registrations by other packs and the user stay as they are.
     """
     if not running():
         return []
     import folder_paths
 
-    # The mapping of the pip-installable ComfyUI refuses to be asked with a default, and `[kind]` would register it.
+    # In the pip-installable ComfyUI, `get` rejects a default, and `[kind]` registers the kind.
     registered = folder_paths.folder_names_and_paths.get(kind)
     paths = [] if registered is None else [Path(path) for path in registered[0]]
     default = Path(folder_paths.models_dir) / kind
@@ -255,7 +279,7 @@ def model_folders(kind: str) -> list[Path]:
 
 
 def temp_folder() -> Path | None:
-    """The folder whose files the editor may fetch and ComfyUI empties at its next start; None without ComfyUI."""
+    """ComfyUI's temp folder, which the editor may read and ComfyUI empties on startup; None without ComfyUI."""
     if not running():
         return None
     import folder_paths
@@ -264,7 +288,7 @@ def temp_folder() -> Path | None:
 
 
 def executing() -> tuple[str, str] | None:
-    """The ids of the run and the node (in subgraphs "3:5") that this thread executes; None if ComfyUI does not say."""
+    """The ids of the run and the node ("3:5" in a subgraph) that this thread executes; None if unknown."""
     if not running():
         return None
     try:
@@ -275,8 +299,8 @@ def executing() -> tuple[str, str] | None:
     return None if context is None else (str(context.prompt_id), str(context.node_id))
 
 
-def tell_editor(event: str, message: dict) -> None:
-    """Send an event to the editor that queued the run; nothing without one."""
+def send_to_editor(event: str, message: dict) -> None:
+    """Send an event to the editor that queued the run, if any."""
     if not running() or "server" not in sys.modules:
         return
     from server import PromptServer

@@ -1,4 +1,4 @@
-"""What ComfyUI does for the detailer, put together."""
+"""The detailer's connection to ComfyUI."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from typing import Any
 import torch
 
 from ...core.checks import describe
-from ...core.detailer import Backend
+from ...core.detail.detail import Backend
 from ...core.errors import InputError
-from . import device, is_interrupt, is_out_of_memory, release_memory, running
+from . import ComfyHost, device, running
 from .sampling import HostSampler
 from .schedulers import SchedulerFunction
 from .vae import HostVae
 
 
 def backend(vae: Any, hook: object | None, scheduler_function: SchedulerFunction | None) -> Backend:
-    """ComfyUI behind the detailer.
+    """A `Backend` that runs the detailer on ComfyUI.
 
     Args:
         vae: ComfyUI's VAE.
@@ -24,7 +24,7 @@ def backend(vae: Any, hook: object | None, scheduler_function: SchedulerFunction
         scheduler_function: A SCHEDULER_FUNC, or None.
 
     Raises:
-        InputError: The scheduler function is not one.
+        InputError: ``scheduler_function`` is not callable.
     """
     if scheduler_function is not None and not callable(scheduler_function):
         raise InputError(
@@ -36,14 +36,12 @@ def backend(vae: Any, hook: object | None, scheduler_function: SchedulerFunction
         vae=HostVae(vae),
         hook=hook,
         device=device(),
-        is_out_of_memory=is_out_of_memory,
-        is_interrupt=is_interrupt,
-        free_memory=release_memory,
+        host=ComfyHost(),
     )
 
 
 def max_resolution() -> int:
-    """The longest side that ComfyUI's widgets allow, pixels."""
+    """The longest side that ComfyUI's widgets allow, in pixels."""
     if not running():
         return 16384
     import nodes
@@ -51,34 +49,34 @@ def max_resolution() -> int:
     return nodes.MAX_RESOLUTION
 
 
-def with_text(clip: Any, conditioning: Any, text: str) -> Any:
-    """A conditioning with ``text`` added to it: its tokens follow those that are there.
+def append_text(clip: Any, conditioning: Any, text: str) -> Any:
+    """A conditioning with the tokens of ``text`` appended to its own.
 
     Raises:
-        InputError: The pipe's CLIP is not the one that the conditioning comes from.
+        InputError: ``clip`` is not the text encoder that the conditioning comes from.
     """
-    added, about = clip.encode_from_tokens_scheduled(clip.tokenize(text))[0][:2]  # [1,tokens,width]
+    added, added_details = clip.encode_from_tokens_scheduled(clip.tokenize(text))[0][:2]  # [1,tokens,width]
     joined = []
     for tokens, details in conditioning:
         if tokens.ndim != added.ndim or tokens.shape[-1] != added.shape[-1]:
             raise InputError(
-                f"region_prompts cannot be added to the positive prompt: it is {tokens.shape[-1]} wide, what the "
-                f"pipe's CLIP makes {added.shape[-1]}",
-                "Give the pipe the CLIP that the positive prompt was made with",
+                f"region_prompts cannot be added to the positive prompt: its embedding width is {tokens.shape[-1]}, "
+                f"but that of the pipe's CLIP is {added.shape[-1]}",
+                "Put the CLIP that encoded the positive prompt into the pipe",
             )
         rows = added.to(tokens).expand(len(tokens), *added.shape[1:])
         details = dict(details)
-        if "attention_mask" in details or "attention_mask" in about:
-            counted = torch.cat([_which_count(tokens, details), _which_count(rows, about)], dim=1)
-            details["attention_mask"] = counted
+        if "attention_mask" in details or "attention_mask" in added_details:
+            masks = [_attention_mask(tokens, details), _attention_mask(rows, added_details)]
+            details["attention_mask"] = torch.cat(masks, dim=1)
         joined.append([torch.cat([tokens, rows], dim=1), details])
     return joined
 
 
-def _which_count(tokens: torch.Tensor, details: dict[str, Any]) -> torch.Tensor:
-    """Which of ``tokens`` ``[B,tokens,width]`` the model looks at, as some text encoders tell it: ``[B,tokens]``. All
-    of them where nothing is told that fits."""
-    told = details.get("attention_mask")
-    if told is None or told.ndim != 2 or told.shape[1] != tokens.shape[1]:
+def _attention_mask(tokens: torch.Tensor, details: dict[str, Any]) -> torch.Tensor:
+    """The attention mask ``[B,tokens]`` of ``tokens`` ``[B,tokens,width]``: the text encoder's, or all ones if it gave
+    none that fits."""
+    mask = details.get("attention_mask")
+    if mask is None or mask.ndim != 2 or mask.shape[1] != tokens.shape[1]:
         return torch.ones(tokens.shape[:2])
-    return told.float().cpu().expand(tokens.shape[:2])
+    return mask.float().cpu().expand(tokens.shape[:2])

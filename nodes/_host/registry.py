@@ -1,4 +1,4 @@
-"""Node ids: which ones other packs hold, and which old ones ComfyUI may put ours in place of."""
+"""Node ids: which ones other packs have registered, and which missing ones ComfyUI may replace with ours."""
 
 from __future__ import annotations
 
@@ -11,21 +11,25 @@ _OUR_MODULES = __package__.rpartition(".nodes.")[0] + "."
 
 
 def is_foreign(node_id: str) -> bool:
-    """Whether ComfyUI or another pack that is loaded holds the id. What this pack registered when it was loaded an
-    earlier time is not foreign."""
+    """Whether ComfyUI or another loaded pack has registered the id. Ids from an earlier load of this pack are not
+    foreign."""
     if not running() or "nodes" not in sys.modules:
         return False
-    held: Mapping[str, type] = getattr(sys.modules["nodes"], "NODE_CLASS_MAPPINGS", {})
-    return node_id in held and not str(getattr(held[node_id], "__module__", "")).startswith(_OUR_MODULES)
+    registered: Mapping[str, type] = getattr(sys.modules["nodes"], "NODE_CLASS_MAPPINGS", {})
+    if node_id not in registered:
+        return False
+    return not str(getattr(registered[node_id], "__module__", "")).startswith(_OUR_MODULES)
 
 
-def offer_replacement(old_id: str, new_id: str, sockets: Callable[[], tuple[Mapping[str, str], Sequence[str]]]) -> None:
-    """Tell ComfyUI that a node ``new_id`` can stand for one ``old_id``, should nobody hold that id. Older ones cannot.
+def register_replacement(
+    old_id: str, new_id: str, map_inputs: Callable[[], tuple[Mapping[str, str], Sequence[str]]]
+) -> None:
+    """Let ComfyUI replace a missing node ``old_id`` with ``new_id``. No-op on ComfyUI without node replacement.
 
     Args:
-        sockets: Asked only where ComfyUI wants to know. For each required input of the new node the name of the old
-            one's (optional ones are left out: where a prompt does not hold one, ComfyUI would fail); and the names of
-            the old node's widgets, in the order in which files hold their values.
+        map_inputs: Returns ``{new input: old input}`` for the required inputs (ComfyUI fails on an optional one that
+            a prompt lacks), and the old node's widget names in the order of their saved values. Called only if ComfyUI
+            supports replacement.
     """
     if not running():
         return
@@ -33,11 +37,11 @@ def offer_replacement(old_id: str, new_id: str, sockets: Callable[[], tuple[Mapp
         from comfy_api.latest import io
         from server import PromptServer
 
-        make, register = io.NodeReplace, PromptServer.instance.node_replace_manager.register
+        make_replacement, register = io.NodeReplace, PromptServer.instance.node_replace_manager.register
     except (ImportError, AttributeError):
         return
-    inputs, widgets = sockets()
-    replacement = make(
+    inputs, widgets = map_inputs()
+    replacement = make_replacement(
         new_node_id=new_id,
         old_node_id=old_id,
         old_widget_ids=list(widgets),

@@ -1,4 +1,4 @@
-"""Noise levels of a run, from ComfyUI's schedulers and from the nodes of it that have some of their own."""
+"""Sigmas of a run, from ComfyUI's schedulers and from its nodes that have schedules of their own."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import torch
 
 from ...core.checks import check_choice, describe
 from ...core.errors import DependencyError, PackError
-from . import node_output, running
+from . import run_node, running
 
-# In the editor's list besides ComfyUI's own; saved files name them. For each ComfyUI's node, and its inputs.
+# Schedulers listed besides ComfyUI's own, since saved workflows name them: ComfyUI's node for each, and its inputs.
 EXTRA: dict[str, tuple[str, dict[str, Any]]] = {
     "AYS SDXL": ("AlignYourStepsScheduler", {"model_type": "SDXL", "denoise": 1.0}),
     "AYS SD1": ("AlignYourStepsScheduler", {"model_type": "SD1", "denoise": 1.0}),
@@ -23,14 +23,14 @@ EXTRA: dict[str, tuple[str, dict[str, Any]]] = {
     "OSS Wan": ("OptimalStepsScheduler", {"model_type": "Wan", "denoise": 1.0}),
     "OSS Chroma": ("OptimalStepsScheduler", {"model_type": "Chroma", "denoise": 1.0}),
 }
-_GITS = re.compile(r"GITS\[coeff=(\d+(?:\.\d+)?)\]")  # other coefficients come through links
+_GITS = re.compile(r"GITS\[coeff=(\d+(?:\.\d+)?)\]")  # a link may carry another coefficient
 
 # A function of another pack's node: (model, sampler_name, steps) -> sigmas.
 SchedulerFunction = Callable[[Any, str, int], torch.Tensor]
 
 
 def names() -> list[str]:
-    """Every scheduler that can be asked for: ComfyUI's, those that other packs added to it, the extra ones."""
+    """All available schedulers: ComfyUI's, those that other packs added to it, and `EXTRA`."""
     own = ["normal", "karras", "simple"]
     if running():
         import comfy.samplers
@@ -42,56 +42,56 @@ def names() -> list[str]:
 def sigmas(
     model: Any, sampler_name: str, scheduler: str, steps: int, function: SchedulerFunction | None = None
 ) -> torch.Tensor:
-    """The levels of ``steps`` steps, from noise down to (as a rule) 0: ``[steps + 1]``, on the CPU. A few schedulers
-    give some more or fewer.
+    """The sigmas of ``steps`` steps, descending, usually to 0: ``[steps + 1]``, on the CPU. A few schedulers return
+    more or fewer.
 
     Args:
         model: ComfyUI's model.
-        sampler_name: Some samplers leave out the last level but one; "" for a sampler that is none of ComfyUI's list.
-        scheduler: Its name; not looked at where there is a ``function``.
-        function: What computes the levels instead.
+        sampler_name: Some samplers discard the penultimate sigma; "" for one that is not in ComfyUI's list.
+        scheduler: Its name; ignored if ``function`` is given.
+        function: Computes the sigmas instead.
 
     Raises:
-        InputError: No such scheduler.
-        DependencyError: This ComfyUI lacks the node that computes it.
-        PackError: ``function`` gave no levels.
+        InputError: Unknown scheduler.
+        DependencyError: This ComfyUI lacks the node that computes the schedule.
+        PackError: ``function`` did not return sigmas.
     """
     if function is not None:
-        return _checked(function(model, sampler_name, steps))
+        return _check_sigmas(function(model, sampler_name, steps))
     import comfy.samplers
 
-    shorter = sampler_name in comfy.samplers.KSampler.DISCARD_PENULTIMATE_SIGMA_SAMPLERS
-    levels = _named(model, scheduler, steps + 1 if shorter else steps)
-    return torch.cat([levels[:-2], levels[-1:]]) if shorter else levels
+    discard = sampler_name in comfy.samplers.KSampler.DISCARD_PENULTIMATE_SIGMA_SAMPLERS
+    values = _run_scheduler(model, scheduler, steps + 1 if discard else steps)
+    return torch.cat([values[:-2], values[-1:]]) if discard else values
 
 
-def _named(model: Any, scheduler: str, steps: int) -> torch.Tensor:
+def _run_scheduler(model: Any, scheduler: str, steps: int) -> torch.Tensor:
     import comfy.samplers
 
     if scheduler not in comfy.samplers.KSampler.SCHEDULERS:
         gits = _GITS.fullmatch(scheduler) if isinstance(scheduler, str) else None
         if gits:
-            return _of_node(scheduler, "GITSScheduler", {"coeff": float(gits[1]), "denoise": 1.0}, steps)
+            return _run_scheduler_node(scheduler, "GITSScheduler", {"coeff": float(gits[1]), "denoise": 1.0}, steps)
         if scheduler in EXTRA:
-            return _of_node(scheduler, *EXTRA[scheduler], steps)
+            return _run_scheduler_node(scheduler, *EXTRA[scheduler], steps)
         check_choice(scheduler, "scheduler", names())
     return comfy.samplers.calculate_sigmas(model.get_model_object("model_sampling"), scheduler, steps).cpu()
 
 
-def _of_node(scheduler: str, node: str, inputs: dict[str, Any], steps: int) -> torch.Tensor:
+def _run_scheduler_node(scheduler: str, node: str, inputs: dict[str, Any], steps: int) -> torch.Tensor:
     try:
-        return torch.as_tensor(node_output(node, steps=steps, **inputs)[0]).cpu()
+        return torch.as_tensor(run_node(node, steps=steps, **inputs)[0]).cpu()
     except KeyError:
         raise DependencyError(
             f"The scheduler {describe(scheduler)} is computed by ComfyUI's node {node}, which this ComfyUI lacks",
-            "Update ComfyUI, or take another scheduler",
+            "Update ComfyUI, or choose another scheduler",
         ) from None
 
 
-def _checked(levels: Any) -> torch.Tensor:
-    if not isinstance(levels, torch.Tensor) or levels.ndim != 1 or len(levels) < 2 or not torch.isfinite(levels).all():
+def _check_sigmas(values: Any) -> torch.Tensor:
+    if not isinstance(values, torch.Tensor) or values.ndim != 1 or len(values) < 2 or not torch.isfinite(values).all():
         raise PackError(
-            f"scheduler_func_opt gave {describe(levels)}, not the levels of a schedule",
-            "Look at the node that makes it, or take it off",
+            f"scheduler_func_opt returned {describe(values)}, not the sigmas of a schedule",
+            "Check the node that it comes from, or disconnect it",
         )
-    return levels.detach().float().cpu()
+    return values.detach().float().cpu()

@@ -1,4 +1,4 @@
-"""Extends ComfyUI's "unload models" to what it does not manage: ONNX Runtime's sessions, models on the CPU, caches.
+"""Extends ComfyUI's "unload models" to what it does not manage: ONNX Runtime sessions, models on the CPU, caches.
 
 To unload, ComfyUI calls every entry in its list of loaded models, so an entry without weights is notified.
 """
@@ -13,13 +13,13 @@ import torch
 
 from ...core import separable
 
-# Bytes. ComfyUI asks each model for 1e30 to unload everything, and for at most another model's size to make room.
+# In bytes. ComfyUI asks each model to free 1e30 to unload everything, and at most a model's size to make room.
 _MORE_THAN_ANY_DEVICE = 10**20
 
 _releases: list[Callable[[], None]] = [separable.clear_matrices]
-_entry: Any = None  # ComfyUI holds it weakly
+_entry: Any = None  # ComfyUI has only a weak reference
 
-log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def call_on_unload(release: Callable[[], None]) -> None:
@@ -34,7 +34,7 @@ def enter_list() -> None:
     try:
         _enter_list()
     except (AttributeError, ImportError, TypeError) as error:  # a fork's memory management
-        log.debug("ComfyUI's 'unload models' does not reach this pack's caches: %s", error)
+        logger.debug("ComfyUI's 'unload models' does not reach this pack's caches: %s", error)
 
 
 def _enter_list() -> None:
@@ -58,7 +58,7 @@ def _make_entry() -> Any:
         """Stays in the list when ComfyUI makes room for a model, leaves it when ComfyUI unloads everything."""
 
         def loaded_size(self) -> int:
-            return _MORE_THAN_ANY_DEVICE  # so ComfyUI asks it last, and for a part only unless it unloads everything
+            return _MORE_THAN_ANY_DEVICE  # so ComfyUI asks it last, and detaches it only to unload everything
 
         def partially_load(self, *_: object, **__: object) -> int:
             return 0
@@ -80,4 +80,4 @@ def _release_everything() -> None:
         try:
             release()
         except Exception:  # ComfyUI must still unload the other models
-            log.warning("Some memory could not be freed", exc_info=True)
+            logger.warning("Some memory could not be freed", exc_info=True)

@@ -1,4 +1,4 @@
-"""ComfyUI's VAE as the detailer wants it: rows are pictures, sizes are known, tiles on request."""
+"""Adapts ComfyUI's VAE to the detailer: rows are separate images, the size multiple is known, tiles on request."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 
 import torch
 
-from . import node_output
+from . import run_node
 
-# Of ComfyUI's own nodes for tiles, pixels.
+# In pixels, as in ComfyUI's own nodes for tiled VAEs.
 _TILE, _OVERLAP = 512, 64
 
 
 @dataclass(frozen=True)
 class HostVae:
-    """An `interfaces.Vae` around a VAE object of ComfyUI."""
+    """An `engine.Vae` around a VAE object of ComfyUI."""
 
     vae: Any
 
     @property
     def multiple(self) -> int:
-        # ComfyUI's models and its node for inpainting count in eights, whatever the VAE.
+        # ComfyUI's models and its inpainting node need multiples of 8, whatever the VAE.
         return math.lcm(8, max(1, int(self.vae.spacial_compression_encode())))
 
     def encode(self, image: torch.Tensor, tiled: bool = False) -> torch.Tensor:
@@ -33,7 +33,8 @@ class HostVae:
         return self.vae.encode_tiled(image, tile_x=_TILE, tile_y=_TILE, overlap=_OVERLAP)
 
     def decode(self, samples: torch.Tensor, tiled: bool = False) -> torch.Tensor:
-        if samples.ndim == 5 and getattr(self.vae, "latent_dim", 3) == 2:  # newer hosts do this too, but not in tiles
+        # An image VAE takes no time axis. Newer ComfyUI drops it too, but not for tiles.
+        if samples.ndim == 5 and getattr(self.vae, "latent_dim", 3) == 2:
             samples = samples[:, :, 0]
         if not tiled:
             pixels = self.vae.decode(samples)
@@ -41,27 +42,27 @@ class HostVae:
             ratio = max(1, int(self.vae.spacial_compression_decode()))
             tile, overlap = max(1, _TILE // ratio), _OVERLAP // ratio
             pixels = self.vae.decode_tiled(samples, tile_x=tile, tile_y=tile, overlap=overlap)
-        return pixels.reshape(-1, *pixels.shape[-3:])  # [B,frames,H,W,C] -> [B,H,W,C], a frame each
+        return pixels.reshape(-1, *pixels.shape[-3:])  # [B,frames,H,W,C] -> [B*frames,H,W,C]
 
     def encode_for_inpainting(
         self, positive: Any, negative: Any, image: torch.Tensor, mask: torch.Tensor, tiled: bool = False
     ) -> tuple[Any, Any, Mapping[str, Any]]:
-        placeholder = isinstance(negative, str)
-        made = node_output(
+        is_placeholder = isinstance(negative, str)
+        outputs = run_node(
             "InpaintModelConditioning",
             positive=positive,
-            negative=positive if placeholder else negative,
+            negative=positive if is_placeholder else negative,
             pixels=image,
             vae=_RowByRow(self, tiled),
             mask=mask,
             noise_mask=True,
         )
-        return made[0], negative if placeholder else made[1], made[2]
+        return outputs[0], negative if is_placeholder else outputs[1], outputs[2]
 
 
 @dataclass(frozen=True)
 class _RowByRow:
-    """What the node asks of a VAE. Each row is encoded alone: a VAE for video would take them for frames."""
+    """The part of a VAE that the node uses. Encodes each row alone: a video VAE would take the rows for frames."""
 
     vae: HostVae
     tiled: bool

@@ -90,9 +90,22 @@ def opened(server: comfyui.Server, browser: object, renderer: str) -> Iterator[e
     context.close()
 
 
+@pytest.fixture(autouse=True)
+def _skip_in_old_editors(request: pytest.FixtureRequest) -> None:
+    """Skip tests marked `editor(oldest, what, renderer=None)` in older editors, which lack `what`."""
+    for marker in request.node.iter_markers("editor"):
+        oldest, what = marker.args
+        if marker.kwargs.get("renderer") not in (None, request.getfixturevalue("renderer")):
+            continue
+        version = request.getfixturevalue("page" if "page" in request.fixturenames else "opened").version
+        if editor_page.as_numbers(version) < editor_page.as_numbers(oldest):
+            pytest.skip(f"editor {version} lacks {what}")
+
+
 @pytest.fixture
 def editor(opened: editor_page.Editor, shots: Path, request: pytest.FixtureRequest) -> Iterator[editor_page.Editor]:
     """The same, for one test: its console must stay free of errors, and a screenshot is left at the end."""
+    opened.close_dialogs()
     opened.errors.clear()
     yield opened
     opened.page.screenshot(path=shots / f"{request.node.name.replace('/', '-')}.png")

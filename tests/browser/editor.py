@@ -56,6 +56,11 @@ def put_settings(url: str, **settings: object) -> None:
     urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20).close()
 
 
+def as_numbers(version: str) -> tuple[int, ...]:
+    """Major and minor number of a version, for comparing."""
+    return tuple(int(part) for part in version.split(".")[:2])
+
+
 class Editor:
     """One page with the editor open; `errors` collects what its console complains of."""
 
@@ -98,6 +103,16 @@ class Editor:
             timeout=120_000,
         )
         self.wait_until_settled()
+
+    @property
+    def version(self) -> str:
+        return self.page.evaluate("() => window.__COMFYUI_FRONTEND_VERSION__")
+
+    def close_dialogs(self) -> None:
+        """Such as an older editor's list of missing models."""
+        while self.page.locator(".p-dialog-mask:visible").count():
+            self.page.keyboard.press("Escape")
+            self.page.wait_for_timeout(300)
 
     def call(self, body: str, argument: object = None) -> object:
         """Run JavaScript that sees ``app``, ``api`` and ``given``."""

@@ -13,6 +13,7 @@ import pytest
 from conftest import FOUND
 from editor import EXAMPLES, Editor, put_settings
 from PIL import Image
+from workflows import ONCE
 
 RUNNABLE = ("mask_edges", "remove_background", "text_to_mask")
 APPS = {"remove_background_app": 2, "text_to_mask_app": 3}  # the node that has the live view
@@ -96,8 +97,8 @@ def press_run(editor: Editor, is_app: bool = False) -> None:
         "  api.addEventListener(kind, (event) => { window.__ended ??= {kind, ...event.detail} }, {once: true});"
     )
     page = editor.page
-    app_button = page.get_by_test_id("linear-run-button").get_by_role("button", name="Run", exact=True)
-    (app_button if is_app else page.get_by_test_id("queue-button")).first.click()
+    app_button = page.get_by_role("button", name="Run", exact=True).locator("visible=true")
+    (app_button.last if is_app else page.get_by_test_id("queue-button").first).click()
     editor.page.wait_for_function("() => window.__ended", timeout=120_000)
     assert editor.ended["kind"] == "execution_success", editor.ended
 
@@ -123,6 +124,7 @@ def upload_requests(editor: Editor) -> list[str]:
     return requests
 
 
+@ONCE
 def test_template_browser_shows_every_thumbnail(newcomer: Editor) -> None:
     answers = {}
     newcomer.page.on("response", lambda response: answers.update({response.url.rsplit("/", 1)[-1]: response.status}))
@@ -135,6 +137,9 @@ def test_template_browser_shows_every_thumbnail(newcomer: Editor) -> None:
         newcomer.page.wait_for_function("(image) => image.complete && image.naturalWidth >= 256", arg=handle)
         assert answers.get(f"{example.stem}.jpg", 200) == 200
     newcomer.page.keyboard.press("Escape")
+    newcomer.page.wait_for_timeout(300)
+    if dialog.is_visible():  # an older editor takes the key only from a field
+        dialog.locator("button:has(i.pi-times)").click()
     dialog.wait_for(state="hidden")
 
 
@@ -148,7 +153,10 @@ def test_template_runs_in_one_click(newcomer: Editor, fresh: comfyui.Server, nam
     assert len(images) >= 2 and all(image.std() > 1 for image in images)
 
 
-@pytest.mark.parametrize("name", APPS)
+NEXT_APP = pytest.mark.editor("1.49", "an App mode that shows the next app's widgets")  # it has an early one
+
+
+@pytest.mark.parametrize("name", ["remove_background_app", pytest.param("text_to_mask_app", marks=NEXT_APP)])
 def test_app_runs_in_one_click_with_a_live_view(newcomer: Editor, fresh: comfyui.Server, name: str) -> None:
     open_template(newcomer, name)
     press_run(newcomer, is_app=True)
@@ -156,6 +164,7 @@ def test_app_runs_in_one_click_with_a_live_view(newcomer: Editor, fresh: comfyui
     newcomer.page.wait_for_function(VIEW_SHOWN, arg=[APPS[name]])
 
 
+@ONCE
 def test_detail_template_lacks_only_the_checkpoint(newcomer: Editor, fresh: comfyui.Server) -> None:
     open_template(newcomer, "detail_masked_regions")
     marked = newcomer.call("return (app.rootGraph ?? app.graph).nodes.filter((n) => n.has_errors).map((n) => n.type)")
@@ -163,6 +172,7 @@ def test_detail_template_lacks_only_the_checkpoint(newcomer: Editor, fresh: comf
     assert (fresh.input_folder / "astronaut.jpg").read_bytes() == (EXAMPLES / "assets/astronaut.jpg").read_bytes()
 
 
+@ONCE
 @pytest.mark.parametrize(
     "content",
     [b"", b"not an image", (EXAMPLES / "assets/astronaut.jpg").read_bytes()[:5000]],
@@ -182,6 +192,7 @@ def test_template_leaves_other_files_of_its_names_alone(
     assert loaded_images(newcomer) == ["astronaut (1).jpg"], "the second copy is not uploaded again"
 
 
+@ONCE
 def test_saved_copy_keeps_the_image_that_the_user_chose(newcomer: Editor, fresh: comfyui.Server) -> None:
     newcomer.load(read("mask_edges"), "mask_edges")
     Image.new("RGB", (8, 8), "red").save(fresh.input_folder / "astronaut.jpg")
@@ -194,6 +205,7 @@ def test_saved_copy_keeps_the_image_that_the_user_chose(newcomer: Editor, fresh:
     assert loaded_images(newcomer) == ["astronaut.jpg"]
 
 
+@ONCE
 @pytest.mark.parametrize("how", ["error", "no connection"])
 def test_refused_upload_is_one_sentence(newcomer: Editor, how: str) -> None:
     address = "**/api/upload/image"

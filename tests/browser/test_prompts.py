@@ -33,8 +33,9 @@ from editor_graphs import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from workflow.read_workflow import Workflow
-from workflow.to_prompt import converted
+from workflow.to_prompt import convert
 from workflow_cases import EDITOR_FILES, WORKFLOWS
+from workflows import ONCE
 
 pytest.importorskip("comfy_cli")
 
@@ -61,17 +62,13 @@ for (const type of given) {
 """
 QUEUE = "await app.loadGraphData(given, true, true, 'prompt'); return (await app.graphToPrompt()).output"
 
-OLDEST_EDITOR = (1, 49)  # of those that were compared: older ones queue muted nodes and audio widgets in other ways
-
-only_one_renderer = pytest.mark.parametrize("renderer", ["canvas"], indirect=True, scope="session")
+# Older editors queue muted nodes and audio widgets in other ways.
+pytestmark = pytest.mark.editor("1.49", "the way of queueing that the converter follows")
 
 
 @pytest.fixture
 def queues(editor: Editor) -> Iterator[Editor]:
     """The editor with the fake nodes."""
-    version = editor.call("return window.__COMFYUI_FRONTEND_VERSION__")
-    if tuple(map(int, version.split(".")[:2])) < OLDEST_EDITOR:
-        pytest.skip(f"editor {version} queues some graphs differently; the converter follows the newer ones")
     editor.call(REGISTER, VIRTUAL)
     yield editor
     editor.call("for (const type of given) LiteGraph.unregisterNodeType(type)", VIRTUAL)
@@ -89,11 +86,11 @@ def inputs_of(prompt: dict) -> dict:
 def compare(editor: Editor, info: dict, data: dict) -> None:
     theirs = editor.call(QUEUE, data)
     notes: list[str] = []
-    ours = converted(Workflow(Path("w.json"), data, is_editor=True), info, lambda kind: f"{kind}?", notes.append)
+    ours = convert(Workflow(Path("w.json"), data, is_editor=True), info, notes.append)
     assert inputs_of(ours) == inputs_of(theirs)
 
 
-@only_one_renderer
+@ONCE
 def test_converted_gives_what_the_editor_queues_for_each_file(queues: Editor, info: dict) -> None:
     assert len(FILES) > 10
     for file in FILES:
@@ -176,7 +173,7 @@ def graphs(draw: st.DrawFn) -> dict:
     return graph(nodes, links, draw(subgraphs()))
 
 
-@only_one_renderer
+@ONCE
 def test_converted_gives_what_the_editor_queues_for_any_graph(queues: Editor, info: dict) -> None:
     @settings(max_examples=80, derandomize=True, database=None, deadline=None)
     @given(graphs())
@@ -186,7 +183,7 @@ def test_converted_gives_what_the_editor_queues_for_any_graph(queues: Editor, in
     check()
 
 
-@only_one_renderer
+@ONCE
 def test_converted_gives_what_the_editor_queues_for_nodes_of_every_kind(queues: Editor, info: dict) -> None:
     """Each node of the pack and of ComfyUI as the editor makes it, including nodes with dynamic widgets."""
     left_out = ("3d", "splat", "pointcloud", "saveglb")  # viewers, whose values only a browser can make
@@ -216,6 +213,6 @@ def test_converted_gives_what_the_editor_queues_for_nodes_of_every_kind(queues: 
         kinds,
     )
     workflow = Workflow(Path("w.json"), data, is_editor=True)
-    ours, theirs = inputs_of(converted(workflow, info, str, lambda text: None)), inputs_of(theirs)
+    ours, theirs = inputs_of(convert(workflow, info, lambda text: None)), inputs_of(theirs)
     assert len(ours) == len(kinds)
     assert {key: ours.get(key) for key in theirs} == theirs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from editor import Editor
 from saved_layouts import DETAILER, LAYOUTS, editor_file
+from workflows import ONCE
 
 WIDGETS = """
 const node = (app.rootGraph ?? app.graph).getNodeById(7);
@@ -21,6 +22,7 @@ def test_each_saved_value_lands_in_its_own_widget(editor: Editor) -> None:
         assert [value for _, value in widgets][: len(values)] == values, node
 
 
+@ONCE
 def test_switches_that_are_saved_as_text_are_read(editor: Editor) -> None:
     """ComfyUI would take any text for on."""
     values = list(LAYOUTS[5][1])

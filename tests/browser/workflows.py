@@ -6,7 +6,11 @@ import copy
 import uuid
 
 import numpy as np
+import pytest
 from editor import Editor
+
+# For what both renderers share: messages, drawing, files, the server.
+ONCE = pytest.mark.parametrize("renderer", ["canvas"], indirect=True, scope="session")
 
 
 def graph(*nodes: dict, links: list[list] = ()) -> dict:

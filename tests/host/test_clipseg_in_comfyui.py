@@ -9,7 +9,7 @@ from pathlib import Path
 import comfyui
 import numpy as np
 import pytest
-from maskwright.models.clipseg import DEMO
+from maskwright.models.clipseg_store import DEMO
 from PIL import Image
 from workflow.engine_interface import NodeFailed
 
@@ -109,17 +109,19 @@ def test_comfyui_moves_and_frees_the_model_with_its_own(found: comfyui.ComfyUI, 
     script = (
         "import torch, tiny_clipseg\n"
         "from pathlib import Path\n"
-        "from maskwright.core import clipseg\n"
+        "from maskwright.core.text import clipseg\n"
+        "from maskwright.core.text.query import Query\n"
+        "from maskwright.core.text.segment import score\n"
         "processor, model = tiny_clipseg.make(Path(sys.argv[4]))\n"
-        "held = host._make_copy(model, clipseg.copy_as, torch.device('cpu'))\n"
+        "held = host._make_copy(model, clipseg.copy_with_dtype, torch.device('cpu'))\n"
         "host._COPIES[model] = {('cpu', 0): held}\n"
         "host.call_on_unload(host._empty_copies)\n"
         "management = comfy.model_management\n"
         "management.load_models_gpu([held], force_full_load=True)\n"
         "print(any(loaded.model is held for loaded in management.current_loaded_models))\n"
-        "image, query = torch.rand(1, 40, 40, 3), clipseg.Query('red star')\n"
+        "image, query = torch.rand(1, 40, 40, 3), Query('red star')\n"
         # Not stretched: that rounds to 8 bits, and weights that lie elsewhere in memory may change a sum's last bit.
-        "one, two = (clipseg.masking(image, clipseg.Segmenter(processor, each), query, 'none')\n"
+        "one, two = (score(image, clipseg.Segmenter(processor, each), query, 'none').masks\n"
         "            for each in (model, held.model.to('cpu').model))\n"
         "print(bool((one - two).abs().max() < 1e-3))\n"
         "print(all(a.data_ptr() != b.data_ptr() for a, b in zip(model.parameters(), held.model.parameters())))\n"

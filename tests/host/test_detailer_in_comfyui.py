@@ -467,7 +467,7 @@ def test_a_pipe_is_put_together_changed_and_taken_apart(server: comfyui.Server) 
         ({"vae": {"trouble": "encode"}}, "The VAE ran out of memory, in tiles too"),
         ({"hook": "fails"}, "The detailer hook RecordingHook.pre_ksample failed: ValueError: on purpose"),
         ({"hook": "sampler_name"}, "sampler_name is 'nobody's'|sampler_name is \"nobody's\""),
-        ({"levels": "nothing"}, "scheduler_func_opt gave None"),
+        ({"levels": "nothing"}, "scheduler_func_opt returned None"),
     ],
 )
 def test_what_cannot_be_done_is_told(detailer: Detailer, options: dict, told: str) -> None:

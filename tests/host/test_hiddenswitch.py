@@ -19,6 +19,7 @@ from pathlib import Path
 import comfyui
 import numpy as np
 import pytest
+import server_process
 import torch
 from builtin_engine import BuiltinEngine
 from maskwright.nodes import _host as host
@@ -88,7 +89,7 @@ def wrong_prompt() -> dict:
 def workspace(tmp_path: Path) -> Path:
     for name in ("custom_nodes", "models", "input", "output"):
         (tmp_path / name).mkdir()
-    comfyui._link(ROOT, tmp_path / "custom_nodes" / comfyui.LINK_NAME)
+    server_process.link_pack(ROOT, tmp_path / "custom_nodes" / comfyui.LINK_NAME)
     for file in _assets():
         comfyui.copy_into(tmp_path / "input", file, None)
     return tmp_path
@@ -116,7 +117,7 @@ def start(workspace: Path) -> Iterator[Callable[..., Path]]:
 
     yield begin
     for process in running:
-        comfyui._end(process)
+        server_process.end_process(process)
 
 
 def wait_for(what: Callable[[], object], log: Path) -> object:
@@ -159,7 +160,7 @@ def test_the_embedded_client_makes_the_same_pictures_and_tells_what_is_wrong(exp
 @pytest.mark.skipif(not BROKER, reason="MASKWRIGHT_AMQP_URI names no RabbitMQ")
 def test_a_worker_takes_prompts_from_rabbitmq(expected, workspace, start) -> None:
     prompts, pictures = expected
-    port = comfyui._free_port()
+    port = server_process.free_port()
     queue = f"maskwright-{uuid.uuid4().hex}"
     common = [f"--distributed-queue-connection-uri={BROKER}", f"--distributed-queue-name={queue}"]
     start(START.format("entrypoints.worker"), "--cwd", str(workspace), *common)

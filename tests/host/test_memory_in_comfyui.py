@@ -12,7 +12,7 @@ from pathlib import Path
 import comfyui
 import pytest
 import tiny_onnx
-from maskwright.models.clipseg import DEMO
+from maskwright.models.clipseg_store import DEMO
 
 SHAPES = Path(__file__).resolve().parents[2] / "example_workflows" / "assets" / "shapes.png"
 OWN = "kept.onnx"  # in models/rembg

@@ -9,13 +9,13 @@ from pathlib import Path
 import comfyui
 import pytest
 from detailer_prompts import Detailer, picture, squares
-from maskwright.models.clipseg import DEMO_FOLDER
+from maskwright.models.clipseg_store import DEMO_FOLDER
 from PIL import Image
 from saved_layouts import LAYOUTS, editor_file
 from wired_layouts import RUNNABLE, as_editor, wired
 from workflow.engine_interface import WorkflowError
 from workflow.read_workflow import Workflow
-from workflow.to_prompt import converted, to_prompt
+from workflow.to_prompt import convert, to_prompt
 
 SHAPES = Path(__file__).resolve().parents[2] / "example_workflows" / "assets" / "shapes.png"
 DETAILED = [each for each in LAYOUTS if each[0] == "MaskDetailerPipe"]
@@ -66,7 +66,7 @@ def test_each_layout_of_the_detailer_runs(server: comfyui.Server) -> None:
     info = server.object_info()
     for _, values, names in DETAILED:
         file = Workflow(Path("old.json"), editor_file("MaskDetailerPipe", values), is_editor=True)
-        whole = converted(file, info, server.unknown, lambda text: None)["7"]["inputs"]
+        whole = convert(file, info, lambda text: None)["7"]["inputs"]
         short = {name: value for name, value in zip(names, values) if name != "control_after_generate"}
         short.setdefault("cycle", 1)  # older than any ComfyUI that still runs: the editor fills it in
         for widgets in (whole, short):
@@ -83,7 +83,7 @@ def test_values_shifted_by_one_are_refused_by_name(server: comfyui.Server, missi
     kept = [value for name, value in zip(names, values) if name not in (missing, "control_after_generate")]
     shifted = dict(zip([name for name in names if name != "control_after_generate"], kept))
     prompt, _ = detailer.prompt(image, squares(image, (64, 32)), **shifted)
-    with pytest.raises(WorkflowError, match=r"MaskDetailerPipe.*, widget (guide_size|seed|sampler_name|scheduler)"):
+    with pytest.raises(WorkflowError, match=r"MaskDetailerPipe.*: (guide_size|seed|sampler_name|scheduler)"):
         server.queue(prompt)
 
 

@@ -11,8 +11,8 @@ import comfyui
 import numpy as np
 import pytest
 import run_workflow
+from fake_comfyui import FAKE_COMFYUI
 from PIL import Image
-from stand_in import STAND_IN
 
 
 @pytest.fixture(autouse=True)
@@ -56,11 +56,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 @pytest.fixture
-def stand_in(tmp_path: Path) -> Callable[[str], comfyui.ComfyUI]:
+def fake_comfyui(tmp_path: Path) -> Callable[[str], comfyui.ComfyUI]:
     def make(how: str) -> comfyui.ComfyUI:
         folder = tmp_path / "ComfyUI"
         folder.mkdir()
-        (folder / "main.py").write_text(STAND_IN, encoding="utf-8")
+        (folder / "main.py").write_text(FAKE_COMFYUI, encoding="utf-8")
         (folder / "how").write_text(how, encoding="utf-8")
         return comfyui.ComfyUI(folder, Path(sys.executable), "0.0.0", "")
 
@@ -71,4 +71,4 @@ def stand_in(tmp_path: Path) -> Callable[[str], comfyui.ComfyUI]:
 def no_comfyui(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("COMFYUI_PATH", "COMFYUI_PYTHON", "VIRTUAL_ENV", "CONDA_PREFIX"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(comfyui.Path, "home", lambda: tmp_path / "home")
+    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")

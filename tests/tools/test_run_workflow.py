@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 import run_workflow
-from stand_in import posix_only, runs
+from fake_comfyui import posix_only, runs
 from workflow_cases import TOOLS, load
 
 
-def test_engine_auto_says_why_it_took_the_built_in_one(no_comfyui: None, run: Callable, photo: Path) -> None:
+def test_main_says_why_it_uses_the_builtin_engine(no_comfyui: None, run: Callable, photo: Path) -> None:
     code, out, err = run(load("edges_api.json"), "--input", photo, engine="auto")
     assert code == run_workflow.OK
     assert err.startswith("engine: built-in; no ComfyUI found: COMFYUI_PATH is not set, and there is none in ")
@@ -36,33 +36,33 @@ def test_engine_auto_says_why_it_took_the_built_in_one(no_comfyui: None, run: Ca
         (["--input", "a.png", "--engine", "builtin", "w.png"], Path("w.png")),
     ],
 )
-def test_workflow_may_stand_anywhere_and_be_left_out(arguments: list[str], expected: Path) -> None:
+def test_read_arguments_takes_the_workflow_anywhere_or_none(arguments: list[str], expected: Path) -> None:
     assert run_workflow._read_arguments(arguments).workflow == expected
     assert run_workflow.EXAMPLE.is_file()
 
 
-def test_workflow_that_input_would_swallow_is_an_error(capsys: pytest.CaptureFixture) -> None:
+def test_read_arguments_refuses_a_workflow_after_input(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit):
         run_workflow.main(["--input", "a.png", "w.json"])
     assert "write WORKFLOW before --input" in capsys.readouterr().err
 
 
-def test_script_runs_from_any_folder_and_prints_no_traceback(tmp_path: Path) -> None:
+def test_script_runs_from_any_folder(tmp_path: Path) -> None:
     (tmp_path / "w.json").write_text("{", encoding="utf-8")
     done = subprocess.run(
         [sys.executable, str(TOOLS / "run_workflow.py"), "w.json"], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == run_workflow.WRONG
-    assert done.stderr.startswith("error: w.json is cut short")
+    assert done.stderr.startswith("error: w.json is not JSON, or is cut short")
 
 
 # Runs the script with the stand-in for ComfyUI, by this Python, which need not have what the real one needs.
-IN_STAND_IN = """
+IN_FAKE_COMFYUI = """
 import runpy, sys
 tools, sys.argv = sys.argv[1], sys.argv[2:]
 sys.path.insert(0, tools)
-import comfyui
-comfyui.NEEDED_MODULES = ("json",)
+import find_comfyui
+find_comfyui.NEEDED_MODULES = ("json",)
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
@@ -70,16 +70,14 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 @posix_only
 @pytest.mark.parametrize("how", ["hangs", "hangs when queueing", "runs for ever"])
 @pytest.mark.parametrize("numbers", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGINT, signal.SIGTERM]])
-def test_signal_ends_comfyui_and_removes_its_folder(
-    stand_in: Callable, tmp_path: Path, how: str, numbers: list[int]
-) -> None:
-    place = stand_in(how).path
+def test_script_ends_comfyui_on_a_signal(fake_comfyui: Callable, tmp_path: Path, how: str, numbers: list[int]) -> None:
+    place = fake_comfyui(how).path
     (place / "folder_paths.py").touch()
     (tmp_path / "w.json").write_text(json.dumps({"4": {"class_type": "N", "inputs": {"n": 2}}}), encoding="utf-8")
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     environment = {**os.environ, "COMFYUI_PATH": str(place), "COMFYUI_PYTHON": sys.executable, "TMPDIR": str(scratch)}
-    command = [sys.executable, "-c", IN_STAND_IN, str(TOOLS), str(TOOLS / "run_workflow.py"), "w.json", "--cpu"]
+    command = [sys.executable, "-c", IN_FAKE_COMFYUI, str(TOOLS), str(TOOLS / "run_workflow.py"), "w.json", "--cpu"]
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as parent:
         pid = int(once_there(place / "reached"))
         for number in numbers:  # two at once: the terminal's, and a parent's that passes it on

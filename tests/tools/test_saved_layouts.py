@@ -5,36 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import builtin_engine
 import numpy as np
 import pytest
 import run_workflow
 import torch
-from builtin_engine import _node_info
+from builtin_engine import node_info
 from host_nodes import HOST_NODES
 from maskwright import NODE_CLASS_MAPPINGS
-from maskwright.models import clipseg
-from maskwright.nodes import _clipseg
+from maskwright.models.clipseg_store import DEMO
 from maskwright.nodes import _host as host
+from maskwright.nodes import _text_engine
 from PIL import Image
 from saved_layouts import DETAILER, LAYOUTS, editor_file
 from wired_layouts import RUNNABLE, as_editor, wired
+from workflow.check_prompt import check_prompt
 from workflow.read_workflow import Workflow
 from workflow.report import report
-from workflow.to_prompt import converted
+from workflow.to_prompt import convert
 from workflow_cases import saved
 
-INFO = {name: _node_info(name, node, name) for name, node in NODE_CLASS_MAPPINGS.items()}
+INFO = {name: node_info(name, node, name) for name, node in NODE_CLASS_MAPPINGS.items()}
 
 
 def prompt_of(node: str, values: list) -> dict:
     pytest.importorskip("comfy_cli")
     workflow = Workflow(Path("old.json"), editor_file(node, values), is_editor=True)
-    return converted(workflow, INFO, lambda kind: "is unknown", lambda text: None)["7"]["inputs"]
+    return convert(workflow, INFO, lambda text: None)["7"]["inputs"]
 
 
 @pytest.mark.parametrize(("node", "values", "names"), LAYOUTS)
-def test_each_value_lands_in_its_own_widget(node: str, values: list, names: tuple[str, ...]) -> None:
+def test_convert_puts_each_saved_value_into_its_widget(node: str, values: list, names: tuple[str, ...]) -> None:
     expected = {name: value for name, value in zip(names, values) if name != "control_after_generate"}
     found = prompt_of(node, values)
     assert {name: found[name] for name in expected} == expected
@@ -42,17 +42,16 @@ def test_each_value_lands_in_its_own_widget(node: str, values: list, names: tupl
 
 
 @pytest.mark.parametrize(("node", "values", "names"), LAYOUTS)
-def test_none_of_them_is_refused_or_changed(node: str, values: list, names: tuple[str, ...]) -> None:
+def test_report_accepts_all_saved_values(node: str, values: list, names: tuple[str, ...]) -> None:
     pytest.importorskip("comfy_cli")
     prompt = {"7": {"class_type": node, "inputs": prompt_of(node, values)}}
     notes, problems = report(Workflow(Path("old.json"), prompt, is_editor=False), INFO, str, lambda kind: [])
-    wrong = [text for text in problems if "widget" in text]
-    assert not wrong
+    assert not [text for text in problems if "required input" not in text and "no output nodes" not in text]
     assert not [text for text in notes if "is taken as" in text]
 
 
 @pytest.mark.parametrize("missing", ["guide_size", "seed", "sampler_name"])
-def test_values_shifted_by_one_are_refused_by_name(missing: str) -> None:
+def test_report_refuses_values_shifted_by_one(missing: str) -> None:
     """As a file has them that was written by a version with one widget less."""
     pytest.importorskip("comfy_cli")
     (_, values, names) = LAYOUTS[5]
@@ -60,7 +59,10 @@ def test_values_shifted_by_one_are_refused_by_name(missing: str) -> None:
     shifted = [value for name, value in zip(names, values) if name != missing]
     prompt = {"7": {"class_type": "MaskDetailerPipe", "inputs": prompt_of("MaskDetailerPipe", shifted)}}
     _, problems = report(Workflow(Path("old.json"), prompt, is_editor=False), INFO, str, lambda kind: [])
-    assert any("MaskDetailerPipe), widget " in text for text in problems), problems
+    names = ("guide_size", "seed", "sampler_name", "scheduler", "steps", "cfg", "denoise")
+    assert any(f"MaskDetailerPipe): {name}" in text for text in problems for name in names) or any(
+        "not in" in text for text in problems
+    ), problems
 
 
 # Through the built-in engine, in both formats: each earlier node that it can run, wired up, by the bundled models.
@@ -74,14 +76,14 @@ OUTPUTS_OF = {
 @pytest.fixture
 def published_is_bundled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The bundled model where a node without a model link takes the published one."""
-    load = _clipseg.load
-    monkeypatch.setattr(_clipseg, "load", lambda *_: load(clipseg.DEMO))
+    load = _text_engine.load
+    monkeypatch.setattr(_text_engine, "load", lambda *_: load(DEMO))
     monkeypatch.setattr(host, "device", lambda: torch.device("cpu"))
 
 
 @pytest.mark.parametrize("is_editor", [False, True], ids=["api", "editor"])
 @pytest.mark.parametrize(("node", "values", "names"), RUNNABLE, ids=lambda value: str(value)[:30])
-def test_each_runs_in_both_formats(
+def test_main_runs_each_saved_layout_in_both_formats(
     published_is_bundled: None,
     node: str,
     values: list,
@@ -104,15 +106,12 @@ def test_each_runs_in_both_formats(
     assert {picture.shape[:2] for picture in pictures} == {size}
 
 
-def test_an_input_of_the_old_loader_that_was_text_takes_a_link_of_text() -> None:
+def test_check_prompt_lets_text_be_linked_to_the_old_loader() -> None:
     """Its widget was one for text, so a file may hold a node that gives it the name."""
-    given = builtin_engine._node_errors(
-        {
-            "1": {"class_type": "Text", "inputs": {}},
-            "7": {"class_type": "CLIPSeg Model Loader", "inputs": {"model": ["1", 0]}},
-        },
-        "7",
-        NODE_CLASS_MAPPINGS,
-        {**INFO, "Text": {"output": ["STRING"]}},
-    )
-    assert given is None
+    prompt = {
+        "1": {"class_type": "Text", "inputs": {}},
+        "7": {"class_type": "CLIPSeg Model Loader", "inputs": {"model": ["1", 0]}},
+    }
+    text = {"input": {"required": {}}, "output": ["STRING"], "output_node": True, "name": "Text"}
+    problems = check_prompt(prompt, {**INFO, "Text": text})
+    assert not [problem for problem in problems if "model" in problem]

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +14,7 @@ from PIL import Image
 from workflow.graph import MUTED
 from workflow.read_workflow import Workflow, read_workflow
 from workflow.to_prompt import to_prompt
-from workflow_cases import TOOLS, WORKFLOWS, load, saved
+from workflow_cases import WORKFLOWS, load, saved
 
 
 def change(data: dict, **changes: Callable[[dict], None]) -> dict:
@@ -29,7 +26,7 @@ def change(data: dict, **changes: Callable[[dict], None]) -> dict:
     return data
 
 
-def test_editor_format_becomes_the_same_prompt_as_the_api_export() -> None:
+def test_to_prompt_equals_the_api_export() -> None:
     """Reroute, bypassed, muted, primitive and note nodes are in the editor's file, and gone from the prompt."""
     pytest.importorskip("comfy_cli")
     with builtin_engine.BuiltinEngine() as engine:
@@ -41,20 +38,7 @@ def test_editor_format_becomes_the_same_prompt_as_the_api_export() -> None:
     }
 
 
-def test_converting_leaves_nothing_in_the_home_of_the_user(tmp_path: Path) -> None:
-    """comfy-cli makes a folder for its settings when it is imported."""
-    pytest.importorskip("comfy_cli")
-    script = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
-        "from workflow import to_prompt\n"
-        "to_prompt._convert({'nodes': [{'id': 1, 'type': 'N', 'mode': 0}], 'links': []}, {'N': {'input': {}}})\n"
-    )
-    homes = {name: str(tmp_path) for name in ("HOME", "USERPROFILE")}
-    subprocess.run([sys.executable, "-c", script, str(TOOLS)], env={**os.environ, **homes}, check=True)
-    assert list(tmp_path.rglob("*comfy*")) == []
-
-
-def test_primitive_wins_over_the_value_saved_with_the_node_it_feeds() -> None:
+def test_to_prompt_prefers_the_value_of_a_primitive() -> None:
     pytest.importorskip("comfy_cli")
     data = load("edges_editor.json")
     primitive = next(node for node in data["nodes"] if node["type"] == "PrimitiveNode")
@@ -66,7 +50,7 @@ def test_primitive_wins_over_the_value_saved_with_the_node_it_feeds() -> None:
     assert prompt["5"]["inputs"]["kernel_size"] == primitive["widgets_values"][0]
 
 
-def test_links_in_the_newer_form_convert_like_those_in_the_older() -> None:
+def test_to_prompt_reads_links_saved_as_objects() -> None:
     pytest.importorskip("comfy_cli")
     data = load("edges_editor.json")
     keys = ("id", "origin_id", "origin_slot", "target_id", "target_slot", "type")
@@ -79,24 +63,14 @@ def test_links_in_the_newer_form_convert_like_those_in_the_older() -> None:
     assert prompts[0] == prompts[1]
 
 
-def test_subgraph_runs(run: Callable, photo: Path) -> None:
+def test_main_runs_a_subgraph(run: Callable, photo: Path) -> None:
     pytest.importorskip("comfy_cli")
     code, out, err = run(WORKFLOWS / "subgraph_editor.json", "--input", photo)
     assert code == run_workflow.OK, err
     assert np.array(Image.open(saved(out)[0])).any()
 
 
-@pytest.mark.parametrize("how", [(), ("--check",)])
-def test_editor_format_without_the_converter_names_the_pip_command(
-    run: Callable, monkeypatch: pytest.MonkeyPatch, how: tuple
-) -> None:
-    monkeypatch.setattr(run_workflow.importlib.util, "find_spec", lambda name: None)
-    code, _, err = run(WORKFLOWS / "edges_editor.json", *how)
-    assert code == run_workflow.WRONG
-    assert "-m pip install comfy-cli" in err
-
-
-def test_unknown_node_is_named_with_id_type_and_title_and_what_to_do(run: Callable) -> None:
+def test_to_prompt_names_an_unknown_node_and_the_remedy(run: Callable) -> None:
     pytest.importorskip("comfy_cli")
     data = change(load("edges_editor.json"), n5=lambda node: node.update(type="KSampler"))
     code, _, err = run(data)
@@ -110,7 +84,7 @@ def test_unknown_node_is_named_with_id_type_and_title_and_what_to_do(run: Callab
     assert 'node 5 (KSampler "Edges") needs ComfyUI' in err
 
 
-def test_unknown_node_wired_to_nothing_is_left_out_with_a_note(run: Callable, photo: Path) -> None:
+def test_to_prompt_leaves_out_an_unconnected_unknown_node(run: Callable, photo: Path) -> None:
     pytest.importorskip("comfy_cli")
     data = load("edges_editor.json")
     data["nodes"].append({"id": 50, "type": "Label (rgthree)", "inputs": [], "outputs": []})
@@ -119,16 +93,16 @@ def test_unknown_node_wired_to_nothing_is_left_out_with_a_note(run: Callable, ph
     assert "note: node 50 (Label (rgthree)) is left out" in err
 
 
-def test_muted_and_bypassed_unknown_nodes_do_no_harm(run: Callable, photo: Path) -> None:
+def test_to_prompt_ignores_muted_and_bypassed_unknown_nodes(run: Callable, photo: Path) -> None:
     pytest.importorskip("comfy_cli")
     change_type = lambda node: node.update(type="NotInstalled")  # noqa: E731 - the same change, twice
     code, _, err = run(change(load("edges_editor.json"), n6=change_type, n9=change_type), "--input", photo)
     assert code == run_workflow.OK, err
 
 
-def test_input_fed_by_a_muted_node_names_that_node(run: Callable, photo: Path) -> None:
+def test_check_prompt_names_an_input_fed_by_a_muted_node(run: Callable) -> None:
     pytest.importorskip("comfy_cli")
     data = change(load("edges_editor.json"), n3=lambda node: node.update(mode=MUTED))
-    code, _, err = run(data, "--input", photo)
+    code, out, _ = run(data, "--check")
     assert code == run_workflow.WRONG
-    assert 'node 5 (GradientRegion "Edges"): input masks comes from node 3 (ImageToMask), which is muted' in err
+    assert "node 5 (GradientRegion \"Edges\"): required input 'masks' is missing" in out

@@ -10,11 +10,11 @@ import translations
 from pack import ROOT
 
 
-def test_every_language_has_all_that_the_nodes_and_settings_say() -> None:
+def test_faults_finds_none_in_the_committed_files() -> None:
     assert translations.faults() == []
 
 
-def test_settings_are_those_of_the_editor_s_code() -> None:
+def test_settings_match_the_editor_s_code() -> None:
     code = (ROOT / "web" / "js" / "maskwright.js").read_text(encoding="utf-8")
     english = translations.read("en", "settings")
     assert sorted(re.findall(r'id: "([\w.]+)"', code)) == sorted(key.replace("_", ".") for key in english)
@@ -23,7 +23,7 @@ def test_settings_are_those_of_the_editor_s_code() -> None:
             assert f'"{text}"' in code
 
 
-def test_no_translation_is_left_in_english() -> None:
+def test_translations_differ_from_english() -> None:
     for kind in ("main", "nodeDefs", "settings"):
         english = translations.read("en", kind)
         long = [key for key in translations.keys(english) if len(translations.at(english, key)) > 24]
@@ -42,7 +42,7 @@ def test_syntax_faults_names_texts_that_the_editor_would_change(
     assert [fault.split(" ")[1] for fault in translations.syntax_faults()] == ["A.tooltip", "B.tooltip"]
 
 
-def test_a_node_beside_another_pack_s_is_translated_too() -> None:
+def test_with_second_ids_repeats_the_texts() -> None:
     for language in translations.LANGUAGES[1:]:
         said = translations.read(language, "nodeDefs")
         second = said["MaskDetailerPipe (Maskwright)"]
@@ -50,7 +50,7 @@ def test_a_node_beside_another_pack_s_is_translated_too() -> None:
         assert second["display_name"] == f"{said['MaskDetailerPipe']['display_name']} (Maskwright)"
 
 
-def test_ids_of_other_packs_are_theirs_to_name() -> None:
+def test_node_definitions_omit_ids_of_other_packs() -> None:
     from maskwright.nodes import _compat
 
     for language in translations.LANGUAGES:

@@ -1,20 +1,31 @@
-"""The two demo models of models/demo/: the pictures they are trained on, their training, and how good they are."""
+"""The two demo models of models/demo/: the images they are trained on, their training, and how good they are."""
 
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import torch
 
 FOLDER = Path(__file__).resolve().parents[2] / "models" / "demo"
 
-# Models are trained on smaller seeds. Whoever measures or tests one draws its scenes from this seed on.
-HELD_OUT = 1_000_000
+HELD_OUT = 1_000_000  # models are trained on smaller seeds; tests and measurements draw their scenes from this one on
 
-# What ImageNet models, u2net and the real CLIPSeg expect: (value - MEAN) / STD for RGB in 0..1.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
+
+def draw_pool(draw: Callable, seeds: range, *arguments: object) -> tuple[np.ndarray, np.ndarray]:
+    """The pairs of arrays that `draw(seed, *arguments)` returns, stacked; on all cores."""
+    with ProcessPoolExecutor() as workers:
+        pairs = list(workers.map(draw, seeds, *([argument] * len(seeds) for argument in arguments), chunksize=50))
+    return np.stack([first for first, _ in pairs]), np.stack([second for _, second in pairs])
+
+
+def normalise(bchw: torch.Tensor) -> torch.Tensor:
+    """Values 0..1 as ImageNet models, u2net and the real CLIPSeg expect them."""
+    mean, std = torch.tensor((0.485, 0.456, 0.406)), torch.tensor((0.229, 0.224, 0.225))
+    return (bchw - mean.view(3, 1, 1)) / std.view(3, 1, 1)
 
 
 def overlap_of(found: np.ndarray, true: np.ndarray) -> float:
-    """Intersection over union of two bool masks; 1 where both are empty."""
+    """Intersection over union of two bool masks; 1 if both are empty."""
     union = (found | true).sum()
     return float((found & true).sum() / union) if union else 1.0

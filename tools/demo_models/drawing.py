@@ -1,6 +1,6 @@
 """Outlines, textures and paint: what the scenes of both demo models are drawn with.
 
-Colours and pictures are float32 in 0..1 until `to_uint8`, a picture `[H, W, 3]`, a plane or a cover `[H, W]`.
+Colours and images are float32 in 0..1 until `to_uint8`, a image `[H, W, 3]`, a plane or a cover `[H, W]`.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-# Shapes are filled at this many times the picture's resolution and averaged down, which is what antialiases them.
+# Shapes are filled at this many times the image's resolution and averaged down, which is what antialiases them.
 OVERSAMPLING = 4
 
 
 def coverage(outlines: Sequence[np.ndarray], height: int, width: int) -> tuple[tuple[slice, slice], np.ndarray]:
     """How much of each pixel lies inside the first outline and outside the others.
 
-    Returns the window of the picture that holds the outline, (rows, columns), and the cover there, float32, 0..1.
+    Returns the window of the image that holds the outline, (rows, columns), and the cover there, float32, 0..1.
     """
     low = np.clip(np.floor(outlines[0].min(axis=0)).astype(int) - 1, 0, (width, height))
     high = np.clip(np.ceil(outlines[0].max(axis=0)).astype(int) + 1, 0, (width, height))
     high = np.maximum(low, high)
     columns, rows = (slice(*ends) for ends in zip(low.tolist(), high.tolist(), strict=True))
-    if (high == low).any():  # outside the picture
+    if (high == low).any():  # outside the image
         return (rows, columns), np.zeros((rows.stop - rows.start, columns.stop - columns.start), dtype=np.float32)
-    # Only the window is oversampled: the whole picture would cost twenty times as much.
+    # Only the window is oversampled: the whole image would cost twenty times as much.
     patch = Image.new("L", tuple(((high - low) * OVERSAMPLING).tolist()), 0)
     pen = ImageDraw.Draw(patch)
     for index, outline in enumerate(outlines):
@@ -44,7 +44,7 @@ def ramp(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def _cloud(rng: np.random.Generator, height: int, width: int, cells: int) -> np.ndarray:
-    """Smooth noise `[H, W]` within about -1..1 whose bumps are 1/cells of the picture wide."""
+    """Smooth noise `[H, W]` within about -1..1 whose bumps are 1/cells of the image wide."""
     grid = rng.uniform(-1, 1, (cells, cells)).astype(np.float32)
     return np.asarray(Image.fromarray(grid).resize((width, height), Image.Resampling.BICUBIC))
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +10,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 from torch.nn import Conv2d
+from tqdm import trange
 
-from . import FOLDER, HELD_OUT, MEAN, STD, overlap_of, salient_scenes
+from . import FOLDER, HELD_OUT, draw_pool, normalise, overlap_of, salient_scenes
 
 # The network
 
@@ -28,7 +27,7 @@ PHASES = ((160, 6000, 16, 2600), (SIDE, 3000, 8, 1500))
 class SalientNet(nn.Module):
     """A small U-Net: five halvings, five doublings, with what was seen at each size carried across.
 
-    Takes pictures float32 `[B, 3, 320, 320]`, prepared as u2net wants them; gives probabilities `[B, 1, 320, 320]`.
+    Images float32 `[B, 3, 320, 320]`, prepared as for u2net, to probabilities `[B, 1, 320, 320]`.
     """
 
     WIDTHS = (16, 24, 36, 48, 56)
@@ -72,8 +71,7 @@ def prepared(images: np.ndarray) -> torch.Tensor:
     """uint8 `[B, H, W, 3]` -> float32 `[B, 3, H, W]` as rembg's u2net session prepares it: each divided by its
     own maximum, then ImageNet's mean and standard deviation taken out."""
     bchw = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()
-    bchw = bchw / bchw.amax((1, 2, 3), keepdim=True).clamp_min(1e-6)
-    return (bchw - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
+    return normalise(bchw / bchw.amax((1, 2, 3), keepdim=True).clamp_min(1e-6))
 
 
 # Training
@@ -91,7 +89,7 @@ def draw_example(seed: int, length: int) -> tuple[np.ndarray, np.ndarray]:
 def batch_of(
     pool: tuple[np.ndarray, np.ndarray], size: int, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pictures `[B, 3, S, S]` and alphas `[B, 1, S, S]`; half mirrored, colour channels shuffled, lightness bent."""
+    """Images `[B, 3, S, S]` and alphas `[B, 1, S, S]`; half mirrored, colour channels shuffled, lightness bent."""
     images, alphas = [], []
     for index in rng.integers(len(pool[0]), size=size):
         mirror = slice(None, None, -1 if rng.random() < 0.5 else 1)
@@ -103,7 +101,6 @@ def batch_of(
 
 
 def train() -> None:
-    began = time.perf_counter()
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     net = SalientNet().to(memory_format=torch.channels_last)
@@ -112,28 +109,17 @@ def train() -> None:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=6e-3, total_steps=total, pct_start=0.1)
     first_seed = 0
     for side, scenes, batch, steps in PHASES:
-        with ProcessPoolExecutor() as workers:
-            seeds = range(first_seed, first_seed + scenes)
-            pairs = list(workers.map(draw_example, seeds, [side] * scenes, chunksize=50))
+        pool = draw_pool(draw_example, range(first_seed, first_seed + scenes), side)
         first_seed += scenes
-        pool = np.stack([image for image, _ in pairs]), np.stack([alpha for _, alpha in pairs])
-        print(f"{time.perf_counter() - began:5.0f} s  drew {scenes} scenes of {side} pixels", flush=True)
-
-        shown = 0.0
-        for step in range(steps):
+        for _ in (bar := trange(steps, desc=f"{side} pixels")):
             pixels, alpha = batch_of(pool, batch, rng)
             loss = loss_of(net.logits(pixels.contiguous(memory_format=torch.channels_last)), alpha)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             schedule.step()
-            shown += loss.item()
-            if (step + 1) % 100 == 0:
-                passed = f"{time.perf_counter() - began:5.0f} s"
-                print(f"{passed}  {side} pixels: step {step + 1}/{steps}, loss {shown / 100:.4f}", flush=True)
-                shown = 0.0
+            bar.set_postfix(loss=loss.item(), refresh=False)
     write_onnx(net.eval(), TARGET)
-    print(f"{time.perf_counter() - began:5.0f} s  trained and wrote {TARGET.name}", flush=True)
 
 
 def loss_of(logits: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
@@ -145,7 +131,7 @@ def loss_of(logits: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
 
 
 def write_onnx(net: nn.Module, path: Path) -> None:
-    """Writes the network with u2net's input name and shape, but any number of pictures at a time."""
+    """Write the network with u2net's input name and shape, but any number of images at a time."""
     import onnx
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -182,7 +168,7 @@ def mask_of(session, image: np.ndarray) -> np.ndarray:
 
 
 def check(scenes: int) -> bool:
-    """Measures models/demo/salient.onnx on held-out scenes. True when it meets the mark."""
+    """Measure models/demo/salient.onnx on held-out scenes. Returns whether it meets the mark."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(TARGET), providers=["CPUExecutionProvider"])

@@ -28,7 +28,7 @@ class SalientScene:
 
 
 def draw_salient_scene(seed: int, size: tuple[int, int] = (320, 320)) -> SalientScene:
-    """Draws one or two objects that stand out: a figure from the chest up, a creature with limbs, a plant, or a thing.
+    """Draw one or two objects that stand out: a figure from the chest up, a creature with limbs, a plant, or a thing.
 
     Args:
         seed: any integer >= 0. The same seed and size draw the same scene.
@@ -59,7 +59,7 @@ def draw_salient_scene(seed: int, size: tuple[int, int] = (320, 320)) -> Salient
     return SalientScene(to_uint8(image), alpha)
 
 
-# A maker takes the object's middle (x, y), its reach in pixels and the picture's height, and gives the parts from back
+# A maker takes the object's middle (x, y), its reach in pixels and the image's height, and gives the parts from back
 # to front, each a list of outlines `[N, 2]` in pixels, of which all but the first are holes.
 
 
@@ -95,7 +95,7 @@ def _beside(point: np.ndarray, right: float, down: float) -> np.ndarray:
 
 
 def _figure(rng: np.random.Generator, middle: np.ndarray, reach: float, height: int) -> list[list[np.ndarray]]:
-    """Hair, shoulders, neck, head and face, cut off by the picture's lower edge."""
+    """Hair, shoulders, neck, head and face, cut off by the image's lower edge."""
     head = np.array([middle[0], middle[1] - 0.35 * reach])
     wide, tall = reach * rng.uniform(0.38, 0.48), reach * rng.uniform(0.48, 0.60)
     shoulders = np.array([middle[0] + rng.uniform(-0.1, 0.1) * reach, head[1] + rng.uniform(1.5, 1.8) * reach])

@@ -66,13 +66,13 @@ def draw_scene(
     count: int | None = None,
     radii: tuple[float, float] = (0.11, 0.23),
 ) -> Scene:
-    """Draws a scene of coloured shapes.
+    """Draw a scene of coloured shapes.
 
     Args:
         seed: any integer >= 0. The same seed draws the same scene.
         size: (height, width) in pixels, each at least 64.
         count: how many shapes to try for; None takes 3 to 6. Fewer are drawn where they do not fit.
-        radii: (smallest, largest) radius of a shape, as a share of the picture's shorter side.
+        radii: (smallest, largest) radius of a shape, as a share of the image's shorter side.
     """
     rng = np.random.default_rng([seed, 1])
     height, width = size
@@ -103,7 +103,7 @@ def draw_scene(
 
 
 def present_prompts(scene: Scene, kinds: Sequence[str] = ("colour shape",)) -> dict[str, np.ndarray]:
-    """What may be asked for and is there: prompt -> its true mask, bool `[H, W]`.
+    """Prompts for what the scene shows: prompt -> its true mask, bool `[H, W]`.
 
     Args:
         scene: a scene of `draw_scene`.
@@ -111,17 +111,13 @@ def present_prompts(scene: Scene, kinds: Sequence[str] = ("colour shape",)) -> d
     """
     prompts: dict[str, np.ndarray] = {}
     for item in scene.shapes:
-        for kind in kinds:
-            if kind == "colour shape":
-                prompts[f"{item.colour} {item.shape}"] = scene.mask(item.colour, item.shape)
-            elif kind == "shape":
-                prompts[item.shape] = scene.mask(shape=item.shape)
-            elif kind == "colour":
-                prompts[f"{item.colour} shape"] = scene.mask(colour=item.colour)
-            elif kind == "background":
-                prompts["background"] = ~scene.mask()
-            else:
-                raise ValueError(f"kinds holds {kind!r}; use 'colour shape', 'shape', 'colour' or 'background'.")
+        by_kind = {
+            "colour shape": (f"{item.colour} {item.shape}", scene.mask(item.colour, item.shape)),
+            "shape": (item.shape, scene.mask(shape=item.shape)),
+            "colour": (f"{item.colour} shape", scene.mask(colour=item.colour)),
+            "background": ("background", ~scene.mask()),
+        }
+        prompts |= dict(by_kind[kind] for kind in kinds)
     return prompts
 
 
@@ -147,7 +143,7 @@ def absent_prompts(scene: Scene, hard_only: bool = False) -> list[str]:
 
 
 def _next_kind(rng: np.random.Generator, kinds: list[tuple[str, str]]) -> tuple[str, str]:
-    """A colour and a shape, often half like one that is there already: those are the cases that are hard to tell."""
+    """A colour and a shape, often half like an earlier one: those are the hard cases."""
     colour = str(rng.choice(list(COLOURS)))
     shape = str(rng.choice(SHAPES))
     if kinds:
@@ -167,7 +163,7 @@ def _free_spot(
     width: int,
     radii: tuple[float, float],
 ) -> tuple[float, float, float] | None:
-    """A circle (x, y, radius), inside the picture, that hardly overlaps the placed ones; None where none is found."""
+    """A circle (x, y, radius), inside the image, that hardly overlaps the placed ones; None if there is no room."""
     for attempt in range(40):
         # Large ones become ever less likely to fit, so later attempts ask for less.
         radius = rng.uniform(radii[0], radii[1] if attempt < 20 else (radii[0] + radii[1]) / 2)

@@ -1,4 +1,4 @@
-"""A node's inputs and outputs as the editor has them once a file is open: by the node's definition, not by the file."""
+"""A node's inputs and outputs as the editor has them once a file is open: from its definition, not from the file."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from .widgets import has_widget, input_specs
 
 
 class EditorSockets:
-    """What the sockets of a file's nodes are."""
+    """The sockets of a file's nodes."""
 
     def __init__(self, object_info: dict, definitions: dict[str, dict]) -> None:
-        """Takes: the engine's object_info, and the file's subgraphs, as `definitions_of` gives them."""
+        """Args: the engine's object_info, and the file's subgraphs from `definitions_of`."""
         self._info, self._definitions = object_info, definitions
 
     def is_widget(self, node: dict, socket: dict) -> bool:
-        """Whether an input has a widget, too."""
+        """Whether an input also has a widget."""
         specs, name = self._specs(node), socket.get("name")
         return has_widget(*specs[name]) if name in specs else bool(socket.get("widget"))
 
     def input_type(self, node: dict, socket: dict) -> object:
-        """What an input takes."""
+        """The type that an input takes."""
         specs, name = self._specs(node), socket.get("name")
         return specs[name][0] if name in specs else socket.get("type")
 
@@ -43,7 +43,7 @@ class EditorSockets:
         return input_specs(self._info.get(node["type"]) or {})
 
     def _inputs(self, node: dict) -> list[dict]:
-        """Those of links before those of widgets, and last what the file has and the definition has not."""
+        """Link inputs before widgets, and last those that only the file has."""
         saved = {socket.get("name"): socket for socket in sockets(node, "inputs")}
         specs = self._specs(node)
         declared = [(name, specs[name][0]) for name in sorted(specs, key=lambda name: has_widget(*specs[name]))]

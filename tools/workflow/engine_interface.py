@@ -1,4 +1,4 @@
-"""What an engine is told and gives back, and the errors, so that every engine speaks one language."""
+"""Results and errors that all engines share."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 class WorkflowError(Exception):
-    """The workflow, or what was asked of it, is wrong. The text names the place and the remedy."""
+    """The workflow or a request about it is wrong. The text names the place and the remedy."""
 
 
 class BadWorkflow(WorkflowError):
@@ -17,35 +17,31 @@ class BadWorkflow(WorkflowError):
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = list(dict.fromkeys(problems))
-        head = "the workflow cannot run"
         if len(self.problems) == 1:
-            super().__init__(f"{head}: {self.problems[0]}")
+            super().__init__(f"the workflow cannot run: {self.problems[0]}")
         else:
-            super().__init__(
-                f"{head}, for {len(self.problems)} reasons:\n" + "\n".join(f"  - {p}" for p in self.problems)
-            )
+            lines = "\n".join(f"  - {problem}" for problem in self.problems)
+            super().__init__(f"the workflow cannot run, for {len(self.problems)} reasons:\n{lines}")
 
 
 Progress = Callable[[str, "int | None", "int | None"], None]
-"""Told what goes on: a text, and where there is a count, how much is done of how much."""
+"""Called with what goes on, and if it can be counted, how much is done of how much."""
 
 
 class NodeFailed(Exception):
-    """A node raised an error while it ran. `trace` is the traceback's text, for those who want it."""
+    """A node raised an error while it ran. `trace` is the text of the traceback."""
 
     def __init__(self, node_id: str, node_type: str, message: str, error_type: str = "", trace: str = "") -> None:
         self.node_id, self.node_type, self.message, self.trace = node_id, node_type, message, trace
-        # This pack's own errors are whole sentences for the user; any other needs its type to make sense.
-        name = error_type.rsplit(".", 1)[-1]
+        # This pack's errors are whole sentences for the user; any other needs its type to make sense.
         own = ".core.errors." in f".{error_type}"
-        text = message or "no message"
-        sentence = text if own or not name else f"{name}: {text}"
-        super().__init__(f"{node_label(node_id, node_type)} failed: {sentence}")
+        name = "" if own or not error_type else f"{error_type.rsplit('.', 1)[-1]}: "
+        super().__init__(f"{node_label(node_id, node_type)} failed: {name}{message or 'no message'}")
 
 
 @dataclass(frozen=True)
 class OutputFile:
-    """One file that a node wrote: which node, where, and whether it is a "output" or only a "temp" preview."""
+    """A file that a node wrote. `kind` is "output", or "temp" for a preview."""
 
     node_id: str
     path: Path
@@ -55,26 +51,26 @@ class OutputFile:
 
 @dataclass(frozen=True)
 class RunResult:
-    """What a run gave: each node's `ui` data by node id, and the files among it, in order of node id."""
+    """Each node's `ui` data by node id, and the files in it, in order of node id."""
 
     outputs: dict[str, dict]
     files: list[OutputFile] = field(default_factory=list)
 
 
 def output_files(outputs: dict[str, dict], base: Path) -> list[OutputFile]:
-    """The files named in nodes' `ui` data. Takes: that data by node id; the folder that holds output and temp."""
+    """The files in the nodes' `ui` data; `base` is the folder that holds output and temp."""
     files = []
     for node_id in sorted(outputs, key=id_order):
-        for items in outputs[node_id].values():
-            for item in items if isinstance(items, (list, tuple)) else []:
-                if isinstance(item, dict) and item.get("filename"):
-                    kind, subfolder = item.get("type", "output"), item.get("subfolder", "")
-                    files.append(OutputFile(node_id, base / kind / subfolder / item["filename"], kind, subfolder))
+        items = [item for values in outputs[node_id].values() if isinstance(values, (list, tuple)) for item in values]
+        for item in items:
+            if isinstance(item, dict) and item.get("filename"):
+                kind, subfolder = item.get("type", "output"), item.get("subfolder", "")
+                files.append(OutputFile(node_id, base / kind / subfolder / item["filename"], kind, subfolder))
     return files
 
 
 def node_label(node_id: object, node_type: str, title: object = None) -> str:
-    """What every message calls a node: `node 7 (KSampler "Refine")`, or without a title that says nothing new."""
+    """The name of a node in messages: `node 7 (KSampler "Refine")`; without a title that equals the type."""
     return f"node {node_id} ({node_type}" + (f' "{title}")' if title and title != node_type else ")")
 
 
@@ -85,5 +81,5 @@ def short(value: object) -> str:
 
 
 def id_order(node_id: str) -> tuple:
-    """A key that sorts node ids as people count ("2" before "10", "10:3" after "10"), whatever else they hold."""
+    """A key that sorts node ids as people count: "2" before "10", "10:3" after "10"."""
     return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in str(node_id).split(":"))

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from .check_prompt import is_upload
 from .engine_interface import BadWorkflow, WorkflowError, id_order, short
 from .graph import needed_nodes, prompt_label, schema_of
 from .widgets import input_specs
@@ -24,14 +25,13 @@ class FileWidget:
 
 
 def file_widgets(prompt: dict, object_info: dict) -> list[FileWidget]:
-    """The file widgets of the nodes that take part, in order of node id."""
+    """The file widgets of the nodes that a run needs, in order of node id."""
     found = []
     for node_id in sorted(needed_nodes(prompt, object_info), key=id_order):
         node = prompt[node_id]
+        label = prompt_label(node_id, node, object_info)
         for name, (_kind, options) in input_specs(schema_of(object_info, node)).items():
-            loads = any(key.endswith("_upload") and options[key] for key in options)
-            if loads and name in node["inputs"] and not isinstance(node["inputs"][name], list):  # a list is a link
-                label = prompt_label(node_id, node, object_info)
+            if is_upload(options) and not isinstance(node["inputs"].get(name, []), list):  # a list is a link
                 found.append(FileWidget(node_id, name, node["inputs"][name], label))
     return found
 
@@ -39,15 +39,14 @@ def file_widgets(prompt: dict, object_info: dict) -> list[FileWidget]:
 def assign_inputs(prompt: dict, files: list[Path], names: list[str], object_info: dict) -> None:
     """Put the files given with `--input` into the file widgets of a prompt, in place.
 
-    Takes: `files`, as the user gave them; `names`, what each is called in the input folder. A widget whose saved
-    file name is that of a given file takes that file. The other files go to the other widgets in order of node id:
-    one each when there are as many, or one for each distinct file name when there are as many of those.
-    Raises: `WorkflowError` when neither fits, listing the widgets.
+    A widget whose saved file name is that of a given file takes that file. The other files go to the other widgets in
+    order of node id: one each if there are as many, or one for each distinct file name if there are as many of those.
+
+    Args: ``files``, as the user gave them; ``names`` of them in the input folder.
+    Raises: `WorkflowError` if neither fits, listing the widgets.
     """
-    widgets = file_widgets(prompt, object_info)
-    left_files = list(range(len(files)))
-    left_widgets = []
-    for place in widgets:
+    left_files, left_widgets = list(range(len(files))), []
+    for place in file_widgets(prompt, object_info):
         wanted = PurePosixPath(_without_mark(place.value)).name
         same = next((index for index, file in enumerate(files) if file.name == wanted), None)
         if same is None:
@@ -55,15 +54,15 @@ def assign_inputs(prompt: dict, files: list[Path], names: list[str], object_info
         else:
             prompt[place.node_id]["inputs"][place.widget] = names[same]
             left_files = [index for index in left_files if index != same]
-    if not left_files:
-        return
     saved = list(dict.fromkeys(str(place.value) for place in left_widgets))
     if len(left_files) == len(left_widgets):
         chosen = zip(left_widgets, left_files, strict=True)
     elif len(left_files) == len(saved):
         chosen = [(place, left_files[saved.index(str(place.value))]) for place in left_widgets]
-    else:
+    elif left_files:
         raise WorkflowError(_misfit(files, left_files, left_widgets))
+    else:
+        return
     for place, index in chosen:
         prompt[place.node_id]["inputs"][place.widget] = names[index]
 
@@ -71,44 +70,39 @@ def assign_inputs(prompt: dict, files: list[Path], names: list[str], object_info
 def _misfit(files: list[Path], left_files: list[int], left_widgets: list[FileWidget]) -> str:
     names = ", ".join(files[index].name for index in left_files)
     if not left_widgets:
-        return f"--input: there is no node left that loads a file, so nothing can take {names}"
-    there = "; ".join(f"{place.label} {place.widget}={place.value}" for place in left_widgets)
+        return f"--input: no node is left that loads a file, so nothing can take {names}"
+    widgets = "; ".join(f"{place.label} {place.widget}={place.value}" for place in left_widgets)
     return (
-        f"--input: {len(left_files)} file(s) ({names}) for {len(left_widgets)} nodes that load a file: {there}. "
+        f"--input: {len(left_files)} file(s) ({names}) for {len(left_widgets)} nodes that load a file: {widgets}. "
         f"Give as many files as nodes, or name a node's file with --set, for example "
         f"--set {left_widgets[0].node_id}.{left_widgets[0].widget}={files[left_files[0]].name}"
     )
 
 
 def _without_mark(value: object) -> str:
-    """A file widget's value without the folder mark that the editor may put behind it; "" where it is not text."""
+    """A file name without the folder that the editor may put behind it, such as " [output]"; "" if it is no text."""
     return re.sub(r" \[(input|output|temp)\]$", "", value) if isinstance(value, str) else ""
 
 
 def provide_files(prompt: dict, object_info: dict, folder: Path, elsewhere: Iterable[Path]) -> None:
-    """See that every file that a prompt names lies in the input folder, copying it from `elsewhere` where need be.
+    """Copy the files that a prompt names into the engine's input folder from the folders ``elsewhere``, in order.
 
-    Takes: `folder`, the engine's input folder; `elsewhere`, folders to look in, in order. Raises: `BadWorkflow`
-    naming each file that is in none of them.
+    Raises: `BadWorkflow` naming each file that is in none of them.
     """
     places = list(elsewhere)
     problems = []
     for item in file_widgets(prompt, object_info):
         name = _without_mark(item.value)
-        target = _inside(folder, name)
+        label, target = f"{item.label}, widget {item.widget}", _inside(folder, name)
         if target is None:
-            shown = short(item.value)
-            problems.append(f"{item.label}, widget {item.widget}: {shown} is not a file name in the input folder")
+            problems.append(f"{label}: {short(item.value)} is not a file name in the input folder")
             continue
         source = next((place / name for place in places if (place / name).is_file()), None)
         if not target.is_file() and source is not None:
             copy_into(folder, source, name)
         if not target.is_file() or str(item.value).endswith((" [output]", " [temp]")):
-            looked = ", ".join(map(str, places)) or "no folder"
-            problems.append(
-                f'{item.label}, widget {item.widget}: there is no file "{item.value}" (looked in {looked}); '
-                f"give the file to use with --input FILE"
-            )
+            searched = ", ".join(map(str, places)) or "no folder"
+            problems.append(f'{label}: there is no file "{item.value}" in {searched}; name it with --input FILE')
     if problems:
         raise BadWorkflow(problems)
 
@@ -124,9 +118,9 @@ def _inside(folder: Path, name: str) -> Path | None:
 
 
 def copy_into(folder: Path, file: Path, name: str | None = None) -> str:
-    """Copy `file` to `folder`/`name` (default: its own name) and give that name with forward slashes.
+    """Copy a file to ``folder / name`` (default: its own name). Returns that name with forward slashes.
 
-    Raises: `OSError` when `file` cannot be read; `ValueError` when `name` leads out of the folder.
+    Raises: `OSError` if the file cannot be read; `ValueError` if the name leads out of the folder.
     """
     folder = folder.resolve()
     target = (folder / (name or file.name)).resolve()

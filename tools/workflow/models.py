@@ -1,4 +1,4 @@
-"""Which models this pack's nodes in a prompt will need, and whether they are there."""
+"""Which models this pack's nodes in a prompt need, and whether they exist."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .graph import links_of, prompt_label, schema_of
 def model_notes(
     prompt: dict, object_info: dict, model_folders: Callable[[str], list[Path]]
 ) -> Iterator[tuple[str, bool]]:
-    """A sentence for each model that a node of this pack needs, and whether the node could run with what there is.
+    """A sentence for each model that a node of this pack needs, and whether the node can run.
 
-    Takes: `model_folders`, which gives the folders where the engine keeps models of a kind (``clipseg``, ...).
+    Args: ``model_folders``, which gives the engine's folders for a kind of model (``clipseg``, ...).
     """
     load_pack()
     from maskwright.core.errors import PackError  # found through the pack
@@ -25,16 +25,17 @@ def model_notes(
         node = prompt[node_id]
         kind = own_class(schema_of(object_info, node))
         try:
-            told = _needed(kind, node, model_folders) if kind else None
+            answer = _find_model(kind, node, model_folders) if kind else None
         except PackError as error:
-            told = str(error), False
-        if told:
-            text, fine = told
-            yield f"{prompt_label(node_id, node, object_info)}: {text}", fine
+            answer = str(error), False
+        if answer:
+            yield f"{prompt_label(node_id, node, object_info)}: {answer[0]}", answer[1]
 
 
-def _needed(kind: type, node: dict, model_folders: Callable[[str], list[Path]]) -> tuple[str, bool] | None:
-    from maskwright.models import background_files, catalog, clipseg
+def _find_model(kind: type, node: dict, model_folders: Callable[[str], list[Path]]) -> tuple[str, bool] | None:
+    from maskwright.models import catalog
+    from maskwright.models.background_store import OTHER_KINDS, BackgroundStore, published_model
+    from maskwright.models.clipseg_store import DEFAULT, ClipsegStore, full_name
     from maskwright.nodes import clipseg_model_loader, image_segmentation
 
     def folders(*kinds: str) -> list[Path]:
@@ -43,26 +44,26 @@ def _needed(kind: type, node: dict, model_folders: Callable[[str], list[Path]]) 
     linked = dict(links_of(node))
     if issubclass(kind, image_segmentation.ImageSegmentation) and "model" not in linked:
         name = node["inputs"].get("model", "u2net")
-        elsewhere = folders(*background_files.OTHER_FOLDER_KINDS)
-        place = background_files.where(name, folders(background_files.FOLDER_KIND), elsewhere)
-        return _told(name, place, background_files.known(name))
+        local = BackgroundStore(folders(*BackgroundStore.KINDS), folders(*OTHER_KINDS)).locate(name)
+        return _describe(name, local and local.path, published_model(name))
     is_loader = issubclass(kind, clipseg_model_loader.CLIPSegModelLoader)
-    asks = any("CLIPSEG_MODEL" in spec for spec in kind.INPUT_TYPES().get("optional", {}).values())
+    takes_model = any("CLIPSEG_MODEL" in spec for spec in kind.INPUT_TYPES().get("optional", {}).values())
     if is_loader and "model" not in linked:
-        name = node["inputs"].get("model", clipseg.DEFAULT)
-    elif asks and "clipseg_model" not in linked:
-        name = clipseg.DEFAULT
+        name = node["inputs"].get("model", DEFAULT)
+    elif takes_model and "clipseg_model" not in linked:
+        name = DEFAULT
     else:
         return None
-    place = clipseg.where(name, folders(*clipseg.FOLDER_KINDS))
-    return _told(name, place, catalog.CLIPSEG if clipseg.full_name(name) == clipseg.DEFAULT else None)
+    local = ClipsegStore(folders(*ClipsegStore.KINDS)).locate(name)
+    return _describe(name, local and local.path, catalog.CLIPSEG if full_name(name) == DEFAULT else None)
 
 
-def _told(name: str, place: Path | None, model: object) -> tuple[str, bool]:
+def _describe(name: str, place: Path | None, model: object) -> tuple[str, bool]:
+    from maskwright.models import catalog
+
     if place is not None:
         return f"the model {name} is in {place}", True
     if model is None:
         return f"the model {name} is not on this computer", False
-    size = sum(file.size or 0 for file in model.files)
-    much = f" ({size / 1e6:.0f} MB)" if size else ""
-    return f"the model {name} is not on this computer; a run downloads it from {model.page}{much}", True
+    size = f" ({catalog.download_size(model)})" if model.size else ""
+    return f"the model {name} is not on this computer; a run downloads it from {model.page}{size}", True

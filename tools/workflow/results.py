@@ -19,24 +19,22 @@ def is_result(file: OutputFile, prompt: dict, info: dict) -> bool:
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make the folder for results, and see that files can be written there.
+    """Make the folder for results and check, before a run, that files can be written there.
 
-    Raises: `WorkflowError` with the reason; asked before a run, so that its results are not lost after it.
+    Raises: `WorkflowError` with the reason.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        in_the_way = next((path for path in (folder, *folder.parents) if path.exists() and not path.is_dir()), None)
-        reason = f"{in_the_way} is a file, not a folder" if in_the_way else error.strerror or error
-        raise WorkflowError(f"--output {folder}: {reason}") from error
+        raise WorkflowError(f"--output {folder}: {error.strerror or error}") from error
 
 
 def save_results(files: Sequence[OutputFile], folder: Path) -> list[Path]:
-    """Copy a run's files into `folder` under names that are free there, and give the paths.
+    """Copy a run's files into a folder under free names, and return the paths.
 
-    `<prefix>_00001_.png` counts on from the highest number that the prefix has there; previews become
-    `preview-<node id>_00001_.png`. Raises: `OSError` when the folder cannot be written.
+    `<prefix>_00001_.png` continues from the highest number of the prefix there; previews become
+    `preview-<node id>_00001_.png`. Raises: `OSError` if the folder cannot be written.
     """
     saved = []
     for file in files:
@@ -55,7 +53,7 @@ def _copy_numbered(source: Path, folder: Path, prefix: str) -> Path:
     while True:
         target = folder / f"{prefix}_{number:05}_{source.suffix}"
         try:
-            with open(target, "xb") as out, open(source, "rb") as data:  # x: never over a file that is there
+            with open(target, "xb") as out, open(source, "rb") as data:  # x: never overwrite a file
                 shutil.copyfileobj(data, out)
             return target
         except FileExistsError:
@@ -64,10 +62,6 @@ def _copy_numbered(source: Path, folder: Path, prefix: str) -> Path:
 
 def next_number(folder: Path, prefix: str) -> int:
     """One more than the highest number among the files `<prefix>_<number>_...` of a folder, as ComfyUI counts."""
-    highest = 0
-    for file in os.listdir(folder):
-        head, mark, rest = file[: len(prefix)], file[len(prefix) : len(prefix) + 1], file[len(prefix) + 1 :]
-        if mark == "_" and os.path.normcase(head) == os.path.normcase(prefix):
-            digits = rest.split("_")[0]
-            highest = max(highest, int(digits) if digits.isdecimal() else 0)
-    return highest + 1
+    pattern = re.compile(re.escape(os.path.normcase(prefix)) + r"_(\d+)(?:_|$)")
+    matches = [pattern.match(os.path.normcase(file)) for file in os.listdir(folder)]
+    return max((int(match[1]) for match in matches if match), default=0) + 1

@@ -1,4 +1,4 @@
-// Numbered boxes of regions over an image, as elements: lines and numbers keep their size on screen at any zoom.
+// Numbered region boxes over an image. They are elements, so that lines and numbers keep their size at any zoom.
 
 import { make } from "./elements.mjs";
 
@@ -11,7 +11,7 @@ export class Boxes {
   /**
    * @param {number[][]} boxes [x1, y1, x2, y2] each, in pixels of the image
    * @param {number[]} size the image's width and height
-   * @param {number} current the index of the region at work; -1 if all are done
+   * @param {number} current index of the region in progress; -1 if all are done
    */
   show(boxes, [width, height], current = -1) {
     const { element } = this;
@@ -52,7 +52,7 @@ function boxElement([x1, y1, x2, y2], index, width, height) {
   });
   const number = make("span", "maskwright-number", element);
   number.textContent = String(index + 1);
-  // In the corner nearest to the middle of the image, so that a number is never cut off at its edge.
+  // In the corner nearest the center of the image, so that the number is never cut off.
   number.style[x1 + x2 > width ? "right" : "left"] = 0;
   number.style[y1 + y2 > height ? "bottom" : "top"] = 0;
   return element;

@@ -19,7 +19,7 @@ const VIRIDIS_HEX =
   "addc30afdc2eb2dd2cb5dd2bb7dd29bade27bdde26bfdf24c2df22c5df21c7e01fcae01ecde01dcfe11cd2e11bd4e11a" +
   "d7e219dae218dce218dfe318e1e318e4e318e7e419e9e419ece41aeee51bf1e51cf3e51ef6e61ff8e621fae622fde724";
 
-// ColorBrewer's nine greys, from black to white; the map runs straight from one to the next.
+// ColorBrewer's nine greys, from black to white; the map interpolates linearly between them.
 const GREY_LEVELS = [0, 37, 82, 115, 150, 189, 217, 240, 255];
 
 /** Brightness of the 256 steps from black to white, 0..255. */
@@ -30,19 +30,19 @@ export const GREYS = Uint8Array.from({ length: 256 }, (_, step) => {
   return Math.floor((GREY_LEVELS[low] * 255 + (GREY_LEVELS[low + 1] - GREY_LEVELS[low]) * rest) / 255);
 });
 
-/** Red, green and blue of the 256 steps from dark blue over green to yellow, one after the other. */
+/** Red, green and blue of each of the 256 steps, from dark blue over green to yellow. */
 export const VIRIDIS = Uint8Array.from({ length: 768 }, (_, i) => parseInt(VIRIDIS_HEX.slice(2 * i, 2 * i + 2), 16));
 
 const LITTLE_ENDIAN = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1;
 
-/** One opaque pixel of an ImageData, as the number to write into its Uint32Array. */
+/** An opaque pixel as a number for the Uint32Array of an ImageData. */
 export function pixel(red, green, blue, alpha = 255) {
   return LITTLE_ENDIAN
     ? ((alpha << 24) | (blue << 16) | (green << 8) | red) >>> 0
     : ((red << 24) | (green << 16) | (blue << 8) | alpha) >>> 0;
 }
 
-/** The pixels of the 256 steps of a map: "viridis", "greys" (0..255 straight), or "alpha" (black, ever more opaque). */
+/** The pixels of the 256 steps of a map: "viridis", "greys" (linear), or "alpha" (black, increasingly opaque). */
 export function pixelTable(name) {
   return Uint32Array.from({ length: 256 }, (_, i) => {
     if (name === "viridis") return pixel(VIRIDIS[3 * i], VIRIDIS[3 * i + 1], VIRIDIS[3 * i + 2]);

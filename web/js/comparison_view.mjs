@@ -1,9 +1,9 @@
-// Before and after with a slider between them, transparency over a checkerboard.
+// Before and after, with a divider to drag. Transparency is shown as a checkerboard.
 
 import { canvasOf, drawCheckerboard } from "./elements.mjs";
 import { View } from "./view.mjs";
 
-const SPLIT = 0.5; // where the images meet at first, as a fraction of the width
+const SPLIT = 0.5; // initial position of the divider, as a fraction of the width
 
 export class ComparisonView extends View {
   static widgets = [];
@@ -60,7 +60,7 @@ export class ComparisonView extends View {
     this.schedule();
   }
 
-  /** Where in the image a pointer is, as a fraction of its width. The image is centred in its element. */
+  /** Horizontal position of a pointer, as a fraction of the image's width. The image is centered in its element. */
   placeOf(event) {
     const { canvas } = this;
     const frame = canvas.getBoundingClientRect();
@@ -108,7 +108,7 @@ export class ComparisonView extends View {
   }
 }
 
-/** Colours with the brightness of another image as their alpha. */
+/** An image with the brightness of another one as its alpha. */
 function withAlpha(colours, alpha) {
   const { width, height } = colours;
   const canvas = document.createElement("canvas");

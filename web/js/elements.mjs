@@ -1,4 +1,4 @@
-// Elements and canvases that the views are built of.
+// Elements and canvases for the views.
 
 export function make(tag, className, parent) {
   const element = document.createElement(tag);
@@ -7,7 +7,7 @@ export function make(tag, className, parent) {
   return element;
 }
 
-/** A canvas with these pixels, not part of the page. */
+/** A canvas with these pixels, outside the page. */
 export function canvasOf(pixels, width, height) {
   const canvas = document.createElement("canvas");
   canvas.width = width;
@@ -17,7 +17,7 @@ export function canvasOf(pixels, width, height) {
   return canvas;
 }
 
-/** Squares that show transparency, behind the whole image. */
+/** Draw a checkerboard behind the whole image, to show transparency. */
 export function drawCheckerboard(context) {
   const { width, height } = context.canvas;
   const side = Math.max(4, Math.round(Math.max(width, height) / 48));

@@ -1,8 +1,8 @@
-// The editor's graph: its nodes with their paths, the ids of workflows, and what a node's widgets hold.
+// The editor's graph: nodes and their paths, workflow ids, widget values.
 
-export const LONGEST_ID = 100; // characters of a workflow's id; the nodes send no longer one, and it counts as none
+export const LONGEST_ID = 100; // characters; the nodes send no longer workflow id, and here it counts as none
 
-/** Every node of a graph and its subgraphs, with its path as a run names it ("3:5" is node 5 inside node 3). */
+/** Every node of a graph and its subgraphs, with its path as in a run ("3:5" is node 5 inside node 3). */
 export function* nodesOf(graph, before = "") {
   for (const node of graph?.nodes ?? []) {
     const path = `${before}${node.id}`;
@@ -30,7 +30,7 @@ export function hostsOf(root, path) {
   return hosts;
 }
 
-/** The key of a node in the editor's memory of results. */
+/** The key of a node in the editor's store of results. */
 export function locatorOf(node, root) {
   return node.graph && node.graph !== root ? `${node.graph.id}:${node.id}` : String(node.id);
 }
@@ -41,12 +41,12 @@ export function idOf(root) {
   return /^[0-]*$/.test(id) || id.length > LONGEST_ID ? "" : id;
 }
 
-/** The id of the workflow of a run, as the server's queue and history hold runs. */
+/** The workflow id of a run from the server's queue or history. */
 export function workflowOf(run) {
   return run?.prompt?.[3]?.extra_pnginfo?.workflow?.id;
 }
 
-/** Whether a node gets the same values in two prompts, from nodes of which the same is true. */
+/** Whether a node has the same inputs in two prompts, and so do all nodes before it. */
 export function isSame(prompt, other, path) {
   const [node, twin] = [prompt[path], other[path]];
   if (!node || node.class_type !== twin?.class_type) return false;
@@ -59,11 +59,11 @@ export function isSame(prompt, other, path) {
 }
 
 /**
- * The values of a node's widgets by name. A widget that is promoted to the node of a subgraph has the value it has
- * there; one that gets its value from another node is left out.
+ * The values of a node's widgets by name. A widget promoted to a subgraph's node has its value there; widgets fed by
+ * another node are left out.
  *
  * @param hosts The nodes of the subgraphs around the node, outermost first.
- * @param follow Called with each promoted widget, so that its changes can be followed.
+ * @param follow Called with each promoted widget, to listen to its changes.
  */
 export function valuesOf(node, hosts = [], follow = () => {}) {
   const values = {};

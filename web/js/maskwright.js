@@ -12,7 +12,7 @@ const DEFAULTS = { "Maskwright.View.Show": true, "Maskwright.View.Mode": MODES[0
 const setting = (id) => app.extensionManager?.setting?.get(id) ?? DEFAULTS[id];
 const views = new NodeViews(app, api, folderOf(import.meta.url), setting);
 
-// The editor tells of a change before it makes it.
+// The editor reports a change before applying it.
 const refresh = () => queueMicrotask(() => views.refresh());
 
 app.registerExtension({
@@ -21,8 +21,8 @@ app.registerExtension({
     {
       id: "Maskwright.View.Show",
       category: ["Maskwright", "View", "Show"],
-      name: "Show results inside the nodes",
-      tooltip: "Off: the nodes are as high as their widgets, and nothing is fetched or drawn.",
+      name: "Show previews in nodes",
+      tooltip: "Turn off to hide all previews.",
       type: "boolean",
       defaultValue: DEFAULTS["Maskwright.View.Show"],
       onChange: refresh,
@@ -30,8 +30,8 @@ app.registerExtension({
     {
       id: "Maskwright.View.Mode",
       category: ["Maskwright", "View", "Mode"],
-      name: "How a mask is shown at first",
-      tooltip: "For nodes that are added or loaded from now on.",
+      name: "Default preview mode",
+      tooltip: "Applies to nodes added or opened from now on.",
       type: "combo",
       options: [
         { text: "Heat map", value: "heatMap" },
@@ -44,8 +44,8 @@ app.registerExtension({
     {
       id: "Maskwright.View.Size",
       category: ["Maskwright", "View", "Size"],
-      name: "Smallest height of the view, in pixels",
-      tooltip: "The view grows with its node.",
+      name: "Minimum preview height (px)",
+      tooltip: "Previews grow with their node.",
       type: "slider",
       attrs: { min: 120, max: 800, step: 20 },
       defaultValue: DEFAULTS["Maskwright.View.Size"],

@@ -9,7 +9,7 @@ import { SelectionView } from "./selection_view.mjs";
 import { textsIn } from "./texts.mjs";
 import { addWidget, focusEditor, Heights } from "./widget.mjs";
 
-/** By node id, also by the ids of other packs under which this pack's nodes may run. */
+/** By node id, including other packs' ids that this pack registers. */
 const VIEWS = {
   CLIPSeg: SelectionView,
   CLIPSeg_: SelectionView,
@@ -20,9 +20,9 @@ const VIEWS = {
   MaskDetailerPipe: RegionsView,
 };
 
-const PROPERTY = "maskwright_view"; // of a node: what the user set in its view
+const PROPERTY = "maskwright_view"; // a node's property with the user's settings in its view
 
-/** The last part of a URL like .../extensions/<folder>/js/maskwright.js that says which pack this is. */
+/** The pack's folder in a URL like .../extensions/<folder>/js/maskwright.js. */
 export function folderOf(url) {
   const parts = new URL(url).pathname.split("/");
   return decodeURIComponent(parts[parts.lastIndexOf("extensions") + 1] ?? "");
@@ -31,7 +31,7 @@ export function folderOf(url) {
 export class NodeViews {
   constructor(app, api, folder, settings) {
     Object.assign(this, { app, api, folder, settings });
-    this.views = new Map(); // node -> its view, of all nodes that are in a graph
+    this.views = new Map(); // node -> its view, for all nodes in a graph
     this.kinds = new WeakMap(); // node -> the class of its view
     this.texts = textsIn("en", {});
     this.heights = new Heights();
@@ -41,7 +41,7 @@ export class NodeViews {
     this.runs = new Runs(this);
   }
 
-  /** Learn the editor's language, and listen. */
+  /** Listen to runs, and load the texts in the editor's language. */
   async start() {
     this.isStarted = true;
     this.runs.listen();
@@ -53,12 +53,12 @@ export class NodeViews {
       const answer = await this.api.fetchApi("/i18n");
       Object.assign(this.texts, textsIn(language, await answer.json()));
     } catch (error) {
-      console.warn("Maskwright: no translations, so the views speak English.", error);
+      console.warn("Maskwright: could not load the translations. Using English.", error);
     }
     for (const view of this.views.values()) view.widget.label = this.texts.view;
   }
 
-  /** The view of a new node, if it is one of this pack's that has one. */
+  /** Attach a view to a new node, if it is one of this pack's nodes with a view. */
   attach(node) {
     const definition = node.constructor?.nodeData;
     const View = VIEWS[String(node.comfyClass ?? "").replace(/ \(Maskwright\)$/, "")];
@@ -77,12 +77,12 @@ export class NodeViews {
     this.heights.begin(node);
   }
 
-  /** A node came out of a file: switches that the file holds as text become what the text says. */
+  /** A node was loaded from a file: convert switches saved as text. */
   loaded(node) {
     if (!this.kinds.has(node)) return;
     for (const widget of node.widgets ?? []) {
       if (widget.type !== "toggle" || typeof widget.value !== "string") continue;
-      const text = widget.value.trim().toLowerCase(); // ComfyUI would take any for on
+      const text = widget.value.trim().toLowerCase(); // ComfyUI would treat any text as on
       const [on, off] = [widget.options?.on, widget.options?.off].map((label) => String(label ?? "").toLowerCase());
       if (text && ["true", on].includes(text)) widget.value = true;
       else if (text && ["false", off].includes(text)) widget.value = false;
@@ -123,8 +123,8 @@ export class NodeViews {
   }
 
   /**
-   * The editor's Vue renderer keeps the element that a node's number had when it was mounted: after an undo, which
-   * creates all nodes again, that of a removed view. The new one replaces it.
+   * The editor's Vue renderer keeps the element that a node id had when it was mounted. After an undo, which creates
+   * all nodes again, that is the element of a removed view. Replace it with the new one.
    */
   replaceRemoved() {
     for (const [node] of nodesOf(this.root)) {
@@ -138,9 +138,9 @@ export class NodeViews {
     this.removed = [];
   }
 
-  /** The settings have changed: views appear, go, or have another size. */
+  /** The settings have changed: add, remove or resize views. */
   refresh() {
-    if (!this.isStarted) return; // settings are read before there is a graph
+    if (!this.isStarted) return; // the editor reads settings before it has a graph
     const isOn = this.settings("Maskwright.View.Show");
     for (const [node] of nodesOf(this.root)) {
       if (!this.kinds.has(node)) continue;
@@ -164,13 +164,13 @@ export class NodeViews {
     }
   }
 
-  /** A workflow was loaded: show what is known of its results. */
+  /** A workflow was loaded: show its earlier results and its run in progress. */
   restore() {
     requestAnimationFrame(() => requestAnimationFrame(() => this.replaceRemoved())); // once the editor has drawn it
     return Promise.all([this.results.restore(), this.runs.restore()]);
   }
 
-  /** The editor's zoom has changed, which its elements show a frame later. */
+  /** The editor's zoom has changed. Its elements follow a frame later. */
   zoomed() {
     if (this.zooming) return;
     this.zooming = true;
@@ -186,13 +186,13 @@ export class NodeViews {
     return { mode: this.settings("Maskwright.View.Mode"), size: this.settings("Maskwright.View.Size") };
   }
 
-  /** The values of a node's widgets, those included that are promoted to the node of a subgraph. */
+  /** The values of a node's widgets, including those promoted to a subgraph's node. */
   widgetsOf(node) {
     const path = node.graph === this.root ? String(node.id) : this.pathOf(node);
     return valuesOf(node, hostsOf(this.root, path), (widget) => this.follow(widget));
   }
 
-  /** A node's path: that of its last result, since a subgraph may be in a workflow several times. */
+  /** A node's path. A subgraph may be in a workflow several times: then the path of the node's last result. */
   pathOf(node) {
     const paths = [...nodesOf(this.root)].filter(([each]) => each === node).map(([, path]) => path);
     const last = this.views.get(node)?.path;
@@ -225,13 +225,13 @@ export class NodeViews {
     return idOf(this.root);
   }
 
-  /** Whether something of a workflow belongs to the one that is open; something of no workflow does. */
+  /** Whether a workflow id is that of the open workflow. Missing ids match any. */
   isHere(workflow) {
     return !workflow || !this.workflow || workflow === this.workflow;
   }
 }
 
-/** A function that does what `first` did, then calls `second`. */
+/** A function that calls `first`, then `second`, and returns what `first` returned. */
 function after(first, second) {
   return function (...values) {
     const result = first?.apply(this, values);
@@ -244,6 +244,6 @@ async function load(api, file) {
   const answer = await api.fetchApi(`/view?${new URLSearchParams(file)}`);
   if (!answer.ok) throw Object.assign(new Error(`${answer.status}`), { isMissing: answer.status === 404 });
   const blob = await answer.blob();
-  // The numbers as they are in the file, independent of the colours of the screen.
+  // The values as stored in the file, without color management.
   return createImageBitmap(blob, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
 }

@@ -1,4 +1,4 @@
-// The detailer's view: before and after, and while the node works the regions and which of them is at work.
+// The detailer's view: before and after; while the node works, its regions and the current one.
 
 import { Boxes } from "./boxes.mjs";
 import { ComparisonView } from "./comparison_view.mjs";
@@ -31,7 +31,7 @@ export class RegionsView extends ComparisonView {
     super.resume(state);
   }
 
-  /** @param {{size, boxes, count, current, picture}} work All but `current` only where it differs from the last. */
+  /** @param {{size, boxes, count, current, picture}} work Fields other than `current` are omitted if unchanged. */
   working(work) {
     if (work.picture) {
       if (this.entries[0]?.kind !== "regions") this.earlier = { entries: this.entries, page: this.page };
@@ -53,7 +53,7 @@ export class RegionsView extends ComparisonView {
     super.show(entries);
   }
 
-  /** No result will come: show that of an earlier run again. */
+  /** There will be no result: show the one of an earlier run again. */
   say(sentence, isError = false) {
     if (sentence && this.entries[0]?.kind === "regions") this.show(this.earlier?.entries ?? []);
     super.say(sentence, isError);

@@ -1,9 +1,9 @@
-// Results of earlier runs: what the views get from the editor's memory and the server's history.
+// Results of earlier runs, from the editor's store and the server's history.
 
 import { isSame, locatorOf, workflowOf } from "./graph.mjs";
 
-export const KEY = "maskwright"; // of the views' data in what a node sends
-const RUNS_SEARCHED = 16; // of the history, for a page that was reloaded
+export const KEY = "maskwright"; // of the preview data in a node's output
+const RUNS_SEARCHED = 16; // newest runs of the history, searched after a reload
 
 export class Results {
   /** @param {NodeViews} nodes */
@@ -12,22 +12,27 @@ export class Results {
     this.latest = new Map(); // workflow and path -> the latest entries
   }
 
-  /** Of a node in the open workflow; "" if that has no id, since others without one have such nodes, too. */
+  /** Key of a node in the open workflow; "" if that has no id, since paths alone do not tell workflows apart. */
   keyOf(path) {
     return this.nodes.workflow && `${this.nodes.workflow}/${path}`;
   }
 
-  /** Give a view the entries that a run of this workflow sent, if there are any. */
-  show(view, path, entries) {
+  /**
+   * Give a view the entries that a run of this workflow sent, if there are any.
+   *
+   * @param {boolean} isRecalled Whether they come from the server's history, whose files may be gone.
+   */
+  show(view, path, entries, isRecalled = false) {
     if (!Array.isArray(entries) || !entries.length) return;
     view.isDue = false;
     view.path = path;
     const key = this.keyOf(path);
-    if (key) this.latest.set(key, entries);
+    if (key && !isRecalled) this.latest.set(key, entries);
+    view.isRecalled = isRecalled;
     view.show(entries);
   }
 
-  /** Show what the editor remembers of earlier runs, as after switching to another workflow and back. */
+  /** Show the editor's stored results, as after switching to another workflow and back. */
   remembered(outputs) {
     const { nodes } = this;
     for (const [view, path, node] of nodes.open()) {
@@ -41,7 +46,7 @@ export class Results {
     }
   }
 
-  /** A workflow was loaded: show what the editor remembers, else what the server does, as after a reload. */
+  /** A workflow was loaded: show the editor's stored results, else those in the server's history. */
   async restore() {
     this.remembered(this.nodes.app.nodeOutputs);
     const id = this.nodes.workflow;
@@ -52,8 +57,8 @@ export class Results {
   }
 
   /**
-   * A run has ended. Some hosts do not send again what a node shows that did not have to run. An empty view then shows
-   * what an earlier run with the same values sent.
+   * A run has ended. Some hosts do not resend the previews of cached nodes: empty views then show those of an earlier
+   * run with the same inputs.
    */
   async completed(id, cached) {
     const fits = (run, path, node, byId) => {
@@ -62,7 +67,7 @@ export class Results {
     await this.recall(fits, (path) => cached.has(path));
   }
 
-  /** Fill empty views with what the server remembers of the newest run that `fits`. */
+  /** Fill empty views from the newest run in the server's history that `fits`. */
   async recall(fits, among = () => true) {
     const empty = [...this.nodes.open()].filter(([view, path]) => !view.entries.length && among(path));
     if (!empty.length) return;
@@ -71,13 +76,13 @@ export class Results {
       const answer = await this.nodes.api.fetchApi(`/history?max_items=${RUNS_SEARCHED}`);
       runs = Object.entries(await answer.json());
     } catch {
-      return; // nothing to show is no error
+      return; // without a history there is nothing to show
     }
     runs.sort(([, one], [, other]) => other.prompt[0] - one.prompt[0]);
     const byId = Object.fromEntries(runs);
     for (const [view, path, node] of empty) {
       const match = runs.find(([, run]) => run.outputs?.[path]?.[KEY] && fits(run, path, node, byId));
-      if (match && !view.entries.length) this.show(view, path, match[1].outputs[path][KEY]);
+      if (match && !view.entries.length) this.show(view, path, match[1].outputs[path][KEY], true);
     }
   }
 }

@@ -1,4 +1,4 @@
-// What the run in progress means for the views: phases, results, failures.
+// Shows the run in progress in the views: phases, results, failures.
 
 import { nodeAt, workflowOf } from "./graph.mjs";
 import { KEY } from "./results.mjs";
@@ -10,15 +10,15 @@ export class Runs {
   /** @param {NodeViews} nodes */
   constructor(nodes) {
     this.nodes = nodes;
-    this.regions = new Map(); // workflow and path -> where the run in progress works
+    this.regions = new Map(); // workflow and path -> the detailer's regions in the run in progress
     this.begin("");
   }
 
   begin(id) {
     this.id = id; // of the run in progress, or the last one
     this.prompt = null; // {nodes, workflow} of the run in progress, once known
-    this.done = new Set(); // paths of the nodes that have their results
-    this.cached = new Set(); // those among them that did not have to run
+    this.done = new Set(); // paths of finished nodes
+    this.cached = new Set(); // paths of those that came from the cache
     this.active = { path: "", phase: "work", fraction: 0 };
     this.isOver = false;
     this.regions.clear();
@@ -53,7 +53,7 @@ export class Runs {
     await this.learnPrompt();
   }
 
-  /** After a reload, or on another tab: what the run in progress does. */
+  /** Show the run in progress, as after a reload or in another tab. */
   async restore() {
     for (const [view, path] of this.nodes.open()) {
       const work = this.regions.get(`${this.nodes.workflow}/${path}`);
@@ -63,7 +63,7 @@ export class Runs {
     else await this.learnPrompt();
   }
 
-  /** Ask the server what the run in progress consists of. */
+  /** Ask the server for the nodes and the workflow of the run in progress. */
   async learnPrompt() {
     const { id } = this;
     let running = [];
@@ -71,7 +71,7 @@ export class Runs {
       const queue = await (await this.nodes.api.fetchApi("/queue")).json();
       running = queue.queue_running ?? [];
     } catch {
-      return; // the views then say nothing about it
+      return; // the views then show nothing about it
     }
     const prompt = id ? running.find(([, each]) => each === id) : running[0];
     if (!prompt || this.isOver || id !== this.id) return;
@@ -80,14 +80,14 @@ export class Runs {
     this.report();
   }
 
-  /** These nodes have their results already. */
+  /** The results of these nodes are cached. */
   skipped(paths) {
     for (const path of paths) this.cached.add(path) && this.done.add(path);
     for (const [view, path] of this.nodes.open()) if (this.cached.has(path)) view.isDue = false;
     this.report();
   }
 
-  /** A node begins to work. */
+  /** A node has started. */
   entered(path) {
     if (this.active.path) this.done.add(this.active.path);
     this.active = { path: typeof path === "string" ? path : "", phase: "work", fraction: 0 };
@@ -107,7 +107,7 @@ export class Runs {
     this.report();
   }
 
-  /** Tell every view of the run's workflow what the run does for its node. */
+  /** Report the run's phase to every view of its workflow. */
   report() {
     const { prompt, active } = this;
     if (!prompt || !this.nodes.isHere(prompt.workflow)) return;
@@ -118,7 +118,7 @@ export class Runs {
     }
   }
 
-  /** The detailer works on another region. */
+  /** The detailer has moved on to another region. */
   working(detail) {
     const key = `${detail.workflow ?? ""}/${detail.node}`;
     this.regions.set(key, { ...this.regions.get(key), ...detail });
@@ -128,12 +128,12 @@ export class Runs {
 
   // -- results and the end --------------------------------------------------------------------------------------------
 
-  /** A node is done. Another workflow's run may have nodes of the same numbers. */
+  /** A node has finished. Nodes of other workflows may have the same path. */
   async received({ node, display_node: shownAt, output }) {
     const path = String(shownAt ?? node);
     const entries = output?.[KEY];
     if (!Array.isArray(entries)) return;
-    // Entries from the host's cache may have been made for another workflow: then the run decides.
+    // Cached entries may name another workflow: then that of the run counts.
     const { nodes } = this;
     if (!nodes.isHere(entries[0]?.workflow) && !nodes.isHere(await this.workflowOfRun(this.id))) return;
     this.done.add(path);
@@ -159,12 +159,12 @@ export class Runs {
     if (id === this.id) this.over();
   }
 
-  /** Say in the views why their nodes have no result. */
+  /** Explain in the views why their nodes have no result. */
   async explain(detail, isError, id) {
     const { nodes } = this;
     const path = String(detail.node_id);
     const culprit = nodeAt(nodes.root, path);
-    // The run may have been another workflow's.
+    // The run may belong to another workflow.
     if (!culprit || (detail.node_type && culprit.comfyClass !== detail.node_type)) return;
     if (!nodes.isHere(await this.workflowOfRun(detail.prompt_id)) || id !== this.id) return;
     const { texts } = nodes;
@@ -183,7 +183,7 @@ export class Runs {
     this.regions.clear();
   }
 
-  /** Nothing runs any more. */
+  /** No run is in progress any more. */
   over() {
     this.close();
     for (const view of this.nodes.views.values()) view.report("");

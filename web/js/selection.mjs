@@ -1,5 +1,5 @@
-// From probabilities to a mask: the arithmetic of core/clipseg.py, core/masks.py and core/previews.py, so that the view
-// shows what the next run gives. Pure functions; an array holds the rows of an image one after the other.
+// From probabilities to a mask, with the arithmetic of text/selection, morphology, masks and previews in core/, so that
+// the view matches the next run. Pure functions on row-major arrays.
 
 import { GREYS } from "./colours.mjs";
 
@@ -11,7 +11,7 @@ export function roundHalfEven(value) {
   return low % 2 === 0 ? low : low + 1;
 }
 
-/** Values above `level` as they are, the others 0. Where they are: the rows and columns that hold any, or null. */
+/** Set values up to `level` to 0. `where` is the bounding box of the others, or null. */
 export function threshold(values, width, height, level) {
   const floor = Math.fround(level);
   const result = new Float32Array(values.length);
@@ -41,8 +41,8 @@ function mirrored(index, length) {
 }
 
 /**
- * A Gaussian blur, cut off at 4 sigma, the image mirrored at its border with the border pixel repeated.
- * `where` is what threshold() returned for the values; everything outside it is 0 and stays so beyond the blur's reach.
+ * A Gaussian blur, truncated at 4 sigma. The image is mirrored at its border, with the border pixel repeated.
+ * `where` comes from threshold(): all values outside it are 0, and remain so beyond the blur's radius.
  */
 export function gaussianBlur(values, width, height, sigma, where = { left: 0, right: width - 1, top: 0, bottom: height - 1 }) {
   const radius = Math.floor(4 * sigma + 0.5);
@@ -61,7 +61,7 @@ export function gaussianBlur(values, width, height, sigma, where = { left: 0, ri
   const right = Math.min(width - 1, where.right + radius);
   const result = new Float32Array(width * height);
 
-  // Down the columns, for a whole row at a time, and then along that row. Rows without anything are one row of zeros.
+  // Blur down the columns, a whole row at a time, then along that row. Empty rows share one row of zeros.
   const source = new Float32Array(values.length + width);
   source.set(values);
   const nothing = values.length;
@@ -95,8 +95,8 @@ export function gaussianBlur(values, width, height, sigma, where = { left: 0, ri
 }
 
 /**
- * The sum of weights[k] * (source from before[k] on + source from after[k] on) into the first `count` entries of `out`;
- * k = 0 counts once. Four pairs at a time, which halves the time.
+ * Write the sum of weights[k] * (source from before[k] on + source from after[k] on) into the first `count` entries of
+ * `out`; k = 0 counts once. Four pairs at a time take half the time.
  */
 function weighted(out, count, source, before, after, weights) {
   const centre = before[0];
@@ -122,7 +122,7 @@ function weighted(out, count, source, before, after, weights) {
   }
 }
 
-/** Spread to 0..1. What is alike everywhere becomes 1, or 0 where it is nothing. */
+/** Stretch to 0..1. Constant values become 1; all zeros stay 0. */
 export function stretch(values) {
   let low = Infinity;
   let high = -Infinity;
@@ -138,7 +138,7 @@ export function stretch(values) {
   return result;
 }
 
-/** The maximum over a square that reaches `grow` pixels to every side; outside the image there is nothing. */
+/** Dilate by a square that reaches `grow` pixels in every direction. Pixels outside the image are ignored. */
 export function dilate(values, width, height, grow) {
   if (grow <= 0) return values;
   const reachX = Math.min(grow, width - 1);
@@ -157,7 +157,7 @@ export function dilate(values, width, height, grow) {
   return padded.slice(0, width * height);
 }
 
-/** Each entry becomes the maximum of itself and the `window - 1` after it, `stride` apart; windows double in width. */
+/** Replace each entry by the maximum of itself and the `window - 1` after it, `stride` apart, by doubling windows. */
 function slide(values, window, stride, length) {
   let have = 1;
   let end = length;
@@ -174,8 +174,9 @@ function slide(values, window, stride, length) {
 }
 
 /**
- * Probabilities as a soft selection in their own resolution: threshold, blur, stretch, dilate.
- * blur and dilation_factor are in pixels of the model's own size, of which the probabilities have `scale` times as many.
+ * Probabilities to a soft selection at their own resolution: threshold, blur, stretch, dilate.
+ * blur and dilation_factor are in pixels of the model's native resolution, and `scale` is the resolution of the
+ * probabilities relative to it.
  */
 export function selected(probabilities, width, height, settings, scale) {
   const kept = threshold(probabilities, width, height, settings.threshold);
@@ -184,7 +185,7 @@ export function selected(probabilities, width, height, settings, scale) {
   return dilate(stretch(blurred.values), width, height, grow);
 }
 
-/** Which of the 256 steps of a colour map each value falls on. */
+/** The step (0..255) of a colour map for each value. */
 export function steps(values) {
   const result = new Uint8Array(values.length);
   for (let i = 0; i < values.length; i++) {
@@ -202,8 +203,8 @@ export function greyLevels(steps) {
 }
 
 /**
- * The node's mask of CLIPSegMasking in 8 bits. "stretch": (p - min) / max, cut to 8 bits, then Pillow's bicubic filter
- * in 8 bits; "none": the probability itself, by the same filter in float, cut to 8 bits at the end.
+ * The mask of CLIPSegMasking in 8 bits. "stretch": (p - min) / max, truncated to 8 bits, then Pillow's bicubic filter
+ * in 8 bits. "none": the same filter in float on the probabilities, truncated to 8 bits at the end.
  */
 export function maskOfProbabilities(probabilities, width, height, newWidth, newHeight, normalization) {
   const stretched = normalization === "stretch";
@@ -229,12 +230,12 @@ export function maskOfProbabilities(probabilities, width, height, newWidth, newH
   return result;
 }
 
-/** For each new pixel where its weights begin, and the weights: Pillow's bicubic (a = -0.5), wider when shrinking. */
+/** First source index and weights for each new pixel: Pillow's bicubic filter (a = -0.5), widened when shrinking. */
 function bicubicWeights(before, after) {
   const scale = before / after;
   const widened = Math.max(scale, 1);
   const support = 2 * widened;
-  const found = [];
+  const result = [];
   for (let i = 0; i < after; i++) {
     const centre = (i + 0.5) * scale;
     const first = Math.max(0, Math.trunc(centre - support + 0.5));
@@ -242,9 +243,9 @@ function bicubicWeights(before, after) {
     const weights = [];
     for (let j = first; j < end; j++) weights.push(cubic((j - centre + 0.5) / widened));
     const total = weights.reduce((sum, weight) => sum + weight, 0);
-    found.push({ first, weights: Float64Array.from(weights, (weight) => weight / total) });
+    result.push({ first, weights: Float64Array.from(weights, (weight) => weight / total) });
   }
-  return found;
+  return result;
 }
 
 function cubic(x) {
@@ -284,8 +285,8 @@ function bicubicColumns(values, width, height, newHeight, round) {
 }
 
 /**
- * Probabilities from the pixels of the node's grey file (RGBA, of which red is read), which holds them as parts of the
- * highest one: with 16 bits the high bytes are above the low bytes.
+ * Probabilities from the pixels of the node's gray PNG (RGBA, of which red is read). The file contains them divided by
+ * `high`, the highest one; with 16 bits, an image of the high bytes is above one of the low bytes.
  */
 export function probabilitiesOf(rgba, width, fileHeight, bits, high = 1) {
   if (bits !== 16) {
@@ -302,8 +303,8 @@ export function probabilitiesOf(rgba, width, fileHeight, bits, high = 1) {
 }
 
 /**
- * The outline of a mask where it passes `level`, by marching squares: an array of x1, y1, x2, y2 a segment, in pixels of
- * the mask with the centre of the first one at (0.5, 0.5). Along the image's border it runs where the mask leaves it.
+ * The outline of a mask at `level`, by marching squares: x1, y1, x2, y2 per segment, in pixels of the mask, with the
+ * center of the first pixel at (0.5, 0.5). A mask that reaches the image's border has its outline there.
  */
 export function outline(mask, width, height, level) {
   const segments = [];
@@ -342,8 +343,8 @@ function limited(value, most) {
   return value < 0 ? 0 : value > most ? most : value;
 }
 
-// For each pattern of corners above the level (1 top left, 2 top right, 4 bottom right, 8 bottom left) the edges that
-// are joined: 0 top, 1 right, 2 bottom, 3 left.
+// For each pattern of corners above the level (1 top left, 2 top right, 4 bottom right, 8 bottom left), the pairs of
+// edges to join: 0 top, 1 right, 2 bottom, 3 left.
 const CROSSINGS = [
   [], [[3, 0]], [[0, 1]], [[3, 1]], [[1, 2]], [[3, 0], [1, 2]], [[0, 2]], [[3, 2]],
   [[2, 3]], [[2, 0]], [[0, 1], [2, 3]], [[2, 1]], [[1, 3]], [[1, 0]], [[0, 3]], [],

@@ -1,4 +1,4 @@
-// The live mask of CLIPSeg and CLIPSegMasking: the last run's probabilities, selected with the widgets as they are now.
+// The live mask of CLIPSeg and CLIPSegMasking: the last run's probabilities with the current widget values.
 
 import { pixelTable } from "./colours.mjs";
 import { canvasOf, drawCheckerboard, make } from "./elements.mjs";
@@ -8,24 +8,24 @@ import { View } from "./view.mjs";
 export const MODES = ["heatMap", "outline", "cutout", "blackAndWhite"];
 const OPACITY = { heatMap: 0.5, outline: 1, cutout: 1, blackAndWhite: 1 };
 
-/** What the run was asked for, which only another run can answer. */
-const ASKED = ["text", "negative_text", "resolution"];
-const SELECTS = ["threshold", "blur", "dilation_factor", "normalization"];
+/** Widgets that the view follows, and those whose changes need another run. */
+const LIVE = ["threshold", "blur", "dilation_factor", "normalization"];
+const NEED_RUN = ["text", "negative_text", "resolution"];
 
 export class SelectionView extends View {
-  static widgets = [...SELECTS, ...ASKED];
+  static widgets = [...LIVE, ...NEED_RUN];
 
   addTools() {
     const { texts } = this.frame;
     this.opacity = { ...OPACITY };
     this.modes = MODES.map((mode) => {
-      const made = this.button(this.tools, texts[mode], texts[mode], () => {
+      const button = this.button(this.tools, texts[mode], texts[mode], () => {
         this.chosen = mode;
         this.setMode(mode);
         this.remember();
       });
-      made.dataset.mode = mode;
-      return made;
+      button.dataset.mode = mode;
+      return button;
     });
     this.slider = make("input", "maskwright-opacity", this.tools);
     Object.assign(this.slider, { type: "range", min: 0, max: 1, step: 0.01, title: texts.opacity });
@@ -79,53 +79,53 @@ export class SelectionView extends View {
     context.drawImage(probabilities, 0, 0);
     const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
     this.map = selection.probabilitiesOf(data, canvas.width, canvas.height, entry.bits, entry.high ?? 1);
-    this.made = { key: "" };
+    this.mask = { key: "" };
   }
 
   forget() {
     super.forget();
     this.map = null;
-    this.made = null;
+    this.mask = null;
   }
 
-  /** The run's settings, with the widgets as they are now; a widget that a link feeds has only the run's value. */
+  /** The current widget values; for widgets fed by a link, the run's values. */
   settings() {
     const entry = this.entries[this.page];
     const now = this.frame.widgets();
-    const found = {};
-    for (const name of SELECTS) {
+    const values = {};
+    for (const name of LIVE) {
       const value = now[name] ?? entry.settings?.[name];
-      if (value !== undefined) found[name] = name === "normalization" ? value : Number(value);
+      if (value !== undefined) values[name] = name === "normalization" ? value : Number(value);
     }
-    return found;
+    return values;
   }
 
   /**
-   * What the widgets make of the probabilities, in 256 levels: `levels` as brightness and `steps` as colours, [w,h].
-   * A selection is in the model's resolution, and the canvas samples it bilinearly, as the node does; the masks of
-   * CLIPSegMasking are in the image's, since no canvas has their filter.
+   * The mask for the current settings, width x height: its brightness `levels` and colour map `steps`, 0..255.
+   * A selection has the model's resolution, and the canvas resizes it bilinearly, like the node. The masks of
+   * CLIPSegMasking have the image's, since a canvas does not have their filter.
    */
   selected() {
     const entry = this.entries[this.page];
     const settings = this.settings();
     const key = JSON.stringify(settings);
-    if (this.made.key === key) return this.made;
+    if (this.mask.key === key) return this.mask;
     const { values, width, height } = this.map;
     if (entry.kind === "selection") {
       const chosen = selection.selected(values, width, height, settings, entry.scale);
       const steps = selection.steps(chosen);
       const isEmpty = !chosen.some((value) => value > 0);
-      this.made = { key, width, height, steps, levels: selection.greyLevels(steps), isEmpty };
+      this.mask = { key, width, height, steps, levels: selection.greyLevels(steps), isEmpty };
     } else {
       const { width: w, height: h } = this.loaded.picture;
       const levels = selection.maskOfProbabilities(values, width, height, w, h, settings.normalization);
-      this.made = { key, width: w, height: h, steps: levels, levels };
+      this.mask = { key, width: w, height: h, steps: levels, levels };
     }
-    return this.made;
+    return this.mask;
   }
 
   draw() {
-    const made = this.selected();
+    const mask = this.selected();
     const context = this.blank();
     const { picture } = this.loaded;
     const { width, height } = context.canvas;
@@ -133,13 +133,13 @@ export class SelectionView extends View {
     const lay = (levels, table) => {
       context.imageSmoothingEnabled = true;
       context.imageSmoothingQuality = "low"; // bilinear
-      context.drawImage(canvasOf(mapped(levels, pixelTable(table)), made.width, made.height), 0, 0, width, height);
+      context.drawImage(canvasOf(mapped(levels, pixelTable(table)), mask.width, mask.height), 0, 0, width, height);
     };
     if (this.mode === "cutout") {
-      // From the front to the back, on one canvas: what is selected, the rest as far as it stays, nothing.
+      // Front to back on one canvas: the selection, the rest of the image as far as opacity leaves it, a checkerboard.
       context.drawImage(picture, 0, 0);
       context.globalCompositeOperation = "destination-in";
-      lay(made.levels, "alpha");
+      lay(mask.levels, "alpha");
       context.globalCompositeOperation = "destination-over";
       context.globalAlpha = 1 - opacity;
       context.drawImage(picture, 0, 0);
@@ -149,16 +149,16 @@ export class SelectionView extends View {
     }
     context.drawImage(picture, 0, 0);
     context.globalAlpha = opacity;
-    if (this.mode === "blackAndWhite") lay(made.levels, "greys");
-    else if (this.mode === "outline") this.drawOutline(context, made);
-    else if (!made.isEmpty) lay(made.steps, "viridis"); // coloured first, then sampled, as the node does it
+    if (this.mode === "blackAndWhite") lay(mask.levels, "greys");
+    else if (this.mode === "outline") this.drawOutline(context, mask);
+    else if (!mask.isEmpty) lay(mask.steps, "viridis"); // coloured before resizing, like the node
     context.globalAlpha = 1;
   }
 
-  drawOutline(context, made) {
+  drawOutline(context, mask) {
     const { width, height } = context.canvas;
-    const { width: w, height: h } = made;
-    const lines = selection.outline(made.levels, w, h, 127.5);
+    const { width: w, height: h } = mask;
+    const lines = selection.outline(mask.levels, w, h, 127.5);
     const path = new Path2D();
     for (let i = 0; i < lines.length; i += 4) {
       path.moveTo((lines[i] * width) / w, (lines[i + 1] * height) / h);
@@ -179,17 +179,17 @@ export class SelectionView extends View {
     if (!entry || !this.loaded) return "";
     const { texts } = this.frame;
     const now = this.frame.widgets();
-    const asked = entry.settings ?? {};
-    // A text with braces changes with every run.
+    const used = entry.settings ?? {};
+    // A text with braces (dynamic prompts) changes with every run.
     const differs = (name) =>
-      now[name] !== undefined && asked[name] !== undefined && now[name] !== asked[name] && !/[{}]/.test(now[name]);
-    if (ASKED.some(differs)) return texts.otherText;
-    if (isEmpty(asked.text)) return texts.noText;
-    return this.made?.isEmpty ? texts.nothingSelected : "";
+      now[name] !== undefined && used[name] !== undefined && now[name] !== used[name] && !/[{}]/.test(now[name]);
+    if (NEED_RUN.some(differs)) return texts.otherText;
+    if (isEmpty(used.text)) return texts.noText;
+    return this.mask?.isEmpty ? texts.nothingSelected : "";
   }
 }
 
-/** Whether a text names nothing: prompts are separated by vertical bars. */
+/** Whether a text has no prompt; prompts are separated by vertical bars. */
 function isEmpty(text) {
   return typeof text === "string" && /^[\s|]*$/.test(text);
 }

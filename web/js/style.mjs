@@ -1,4 +1,4 @@
-// How the views look. Each view contains the style, so that nothing is added to the page around it.
+// Style sheet of the views. Each view contains it, so that the page around it is not affected.
 
 export const STYLE = `
 .maskwright-view {
@@ -99,14 +99,15 @@ export const STYLE = `
 }
 .maskwright-note {
   flex: none;
-  max-height: 4.2em; /* about three lines, so that most of the image stays */
+  max-height: 4.2em; /* about three lines, so that most of the image stays visible */
   margin: 2px 4px;
   overflow: auto;
   overflow-wrap: anywhere;
   opacity: 0.8;
 }
 .maskwright-error {
-  color: var(--error-text, #ff6b6b);
+  /* Red enough to be seen, and near enough to the text's colour to be read in light and dark themes. */
+  color: color-mix(in srgb, var(--input-text, #ddd) 35%, #ff4d4d);
   opacity: 1;
 }
 .maskwright-boxes {

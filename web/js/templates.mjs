@@ -37,10 +37,10 @@ export class TemplateImages {
   /** `folder`: the pack's folder, as ComfyUI serves its templates. */
   constructor(app, api, folder) {
     Object.assign(this, { app, api, folder });
-    this.uploaded = new Set(); // names in the input folder that the server's list had not when the page was opened
+    this.uploaded = new Set(); // files in the input folder that are not in the page's list of images
   }
 
-  /** Upload what a template lists and write the names of the files into it, in place. Never throws. */
+  /** Upload the images that a template lists and write their file names into it, in place. Never throws. */
   async prepare(workflow) {
     const names = listedImages(workflow);
     if (workflow?.extra) delete workflow.extra[LIST];
@@ -72,11 +72,11 @@ export class TemplateImages {
     const answer = await this.api.fetchApi("/upload/image", { method: "POST", body, signal });
     if (!answer.ok) throw new Error(`HTTP ${answer.status}`);
     const saved = (await answer.json())?.name;
-    if (typeof saved !== "string" || !saved) throw new Error("the answer has no file name");
+    if (typeof saved !== "string" || !saved) throw new Error("the response has no file name");
     return saved;
   }
 
-  /** Say in one sentence what was not uploaded; the editor marks the nodes whose image is missing. */
+  /** Show a toast about images that were not uploaded. The editor marks the nodes whose image is missing. */
   async report(failed) {
     const detail = filled(await this.message(), {
       names: failed.map(({ name }) => name).join(", "),
@@ -96,7 +96,7 @@ export class TemplateImages {
     }
   }
 
-  /** Add the uploaded images to the list of a new node, which is from when the page was opened. */
+  /** Add the uploaded images to the list of a new node. The editor fetched the list when the page was opened. */
   extendList(node) {
     if (!LOADERS.includes(node.comfyClass)) return;
     const values = node.widgets?.find((widget) => widget.name === "image")?.options?.values;
@@ -105,7 +105,7 @@ export class TemplateImages {
   }
 }
 
-/** `beforeConfigureGraph` is awaited: the editor then builds the graph from the workflow that it passed. */
+/** The editor awaits `beforeConfigureGraph`, then builds the graph from the workflow that it passed. */
 export function registerTemplates(app, api, folder) {
   const images = new TemplateImages(app, api, folder);
   app.registerExtension({

@@ -1,4 +1,4 @@
-// What the views say. The English is here; other languages come from locales/<language>/main.json, key "maskwright".
+// Texts of the views. English is here; other languages are in locales/<language>/main.json, key "maskwright".
 
 export const ENGLISH = {
   view: "Live view",
@@ -40,9 +40,9 @@ export const ENGLISH = {
   region: "Region {number} of {count} …",
 };
 
-const LONGEST_REASON = 240; // characters of another's error message
+const LONGEST_REASON = 800; // characters of an error message, which ends with the remedy
 
-/** The texts in a language, as the host serves the packs' locales; in English where a translation is missing. */
+/** The texts in a language, from the host's list of translations; English where one is missing. */
 export function textsIn(language, translations) {
   return { ...ENGLISH, ...(translations?.[language]?.maskwright ?? {}) };
 }

@@ -1,4 +1,4 @@
-// What every view in a node has: a bar of buttons, a canvas, pages for the images of a batch, and a place for sentences.
+// Base class of the views: a bar of buttons, a canvas, pages for the images of a batch, and a line of text.
 // A view that is closed or out of sight fetches and draws nothing.
 
 import { make } from "./elements.mjs";
@@ -9,7 +9,7 @@ const BAR = 24; // pixels of height of a closed view
 
 export class View {
   /**
-   * @param {object} frame What the view needs of the editor: texts, settings() -> {mode, size},
+   * @param {object} frame What the view needs from the editor: texts, settings() -> {mode, size},
    *   widgets() -> {name: value}, load(file) -> Promise<ImageBitmap>, resize(change), remember(state) (`resume` gets
    *   the state when the node comes back), releaseFocus().
    */
@@ -24,11 +24,12 @@ export class View {
     this.ticket = 1; // of the images to show; late answers for others are dropped
     this.fetching = 0; // the ticket of the requests in progress
     this.scheduled = false;
-    this.phase = ""; // of the run in progress, "" if it does nothing for this node
+    this.phase = ""; // of the run in progress; "" if it has nothing to do for this node
     this.fraction = 0; // of the node's work that is done
     this.problem = ""; // in place of the image
     this.remark = ""; // about the last run
     this.isError = false; // whether the remark is about an error
+    this.isRecalled = false; // whether the entries come from the server's history
     this.build();
   }
 
@@ -49,7 +50,7 @@ export class View {
     this.message = make("div", "maskwright-message", this.stage);
     this.message.setAttribute("role", "status");
     this.note = make("div", "maskwright-note", this.element);
-    // What is done here must not drag the node below.
+    // Pointer events here must not drag the node below.
     for (const kind of ["pointerdown", "pointerup", "dblclick"]) {
       this.element.addEventListener(kind, (event) => event.stopPropagation());
     }
@@ -58,7 +59,7 @@ export class View {
     this.refresh();
   }
 
-  /** Know whether the view is in sight, and pass on the focus when it disappears with it. */
+  /** Track whether the view is visible, and release the focus when it disappears. */
   watch() {
     this.element.addEventListener("focusin", () => {
       this.hadFocus = true;
@@ -78,22 +79,22 @@ export class View {
     this.hadFocus = false;
   }
 
-  /** Buttons of the kind of view. */
+  /** Add the subclass's buttons. */
   addTools() {}
 
-  /** Which of an entry's files the drawing needs. */
+  /** Names of the entry's files that drawing needs. */
   files() {
     return ["picture"];
   }
 
   button(parent, label, title, action) {
-    const made = make("button", "maskwright-button", parent);
-    made.type = "button";
-    made.textContent = label;
-    made.title = title;
-    made.setAttribute("aria-label", title);
-    made.addEventListener("click", action);
-    return made;
+    const button = make("button", "maskwright-button", parent);
+    button.type = "button";
+    button.textContent = label;
+    button.title = title;
+    button.setAttribute("aria-label", title);
+    button.addEventListener("click", action);
+    return button;
   }
 
   // -- what the editor reports ----------------------------------------------------------------------------------------
@@ -108,7 +109,7 @@ export class View {
     this.schedule();
   }
 
-  /** Say a sentence about the last run, which gave no result: alone, or below the result of an earlier run. */
+  /** Show a sentence about the last run, which gave no result: alone, or below the result of an earlier run. */
   say(sentence, isError = false) {
     const isShown = this.entries.length && !this.problem;
     this.remark = isShown && sentence ? `${sentence} ${this.frame.texts.shownBefore}` : sentence;
@@ -118,9 +119,9 @@ export class View {
   }
 
   /**
-   * Say what the run in progress does for this node.
+   * Show the state of the run in progress.
    *
-   * @param {string} phase "" for nothing, "waiting", or what the nodes name
+   * @param {string} phase "", "waiting", or a phase that the node reports
    * @param {number} fraction of the node's work that is done
    */
   report(phase, fraction = 0) {
@@ -135,7 +136,7 @@ export class View {
     return texts[`phase${this.phase[0].toUpperCase()}${this.phase.slice(1)}`] ?? texts.phaseWork;
   }
 
-  /** What the run in progress does, "" if there is nothing to say. */
+  /** The state of the run in progress as a sentence; "" for none. */
   activity() {
     const { texts } = this.frame;
     if (!this.phase) return "";
@@ -152,7 +153,7 @@ export class View {
     this.schedule();
   }
 
-  /** Free what the view holds; it may be shown again. */
+  /** Free the bitmaps. They are fetched again when needed. */
   forget() {
     for (const bitmap of Object.values(this.loaded ?? {})) bitmap?.close?.();
     this.loaded = null;
@@ -181,7 +182,7 @@ export class View {
     this.schedule();
   }
 
-  /** What the user has set in the view, as far as it differs from the defaults. */
+  /** The user's settings in the view that differ from the defaults. */
   get state() {
     return { ...(this.isOpen ? {} : { closed: true }), ...(this.page ? { page: this.page } : {}) };
   }
@@ -191,7 +192,7 @@ export class View {
     this.frame.remember(Object.keys(state).length ? state : null);
   }
 
-  /** Set the view as a node's property says, which may hold anything. */
+  /** Restore the state from a node's property, which may have any value. */
   resume(state) {
     this.isOpen = !state?.closed;
     const page = Number.isInteger(state?.page) && state.page > 0 ? state.page : 0;
@@ -215,7 +216,7 @@ export class View {
     this.schedule();
   }
 
-  /** The frame as it should be now. */
+  /** Update everything but the canvas. */
   refresh() {
     const { texts } = this.frame;
     const pages = this.entries.length;
@@ -235,21 +236,22 @@ export class View {
     else if (this.loaded) message = "";
     this.message.textContent = message;
     this.message.hidden = !message;
+    this.message.title = message; // where it is too long for its place
     this.canvas.hidden = !!message;
     this.note.textContent = message ? "" : sentence || this.hint();
     this.note.hidden = !this.isOpen || !this.note.textContent;
-    this.note.title = this.note.textContent; // where it is too long for its place
+    this.note.title = this.note.textContent;
     const isError = !!this.problem || (this.isError && !activity);
     this.message.classList.toggle("maskwright-error", isError);
     this.note.classList.toggle("maskwright-error", isError);
   }
 
-  /** A sentence about the result; "" if there is nothing to say. */
+  /** A sentence about the result; "" for none. */
   hint() {
     return "";
   }
 
-  /** Draw at the next frame, however often this is called before. */
+  /** Draw at the next animation frame, once however often this is called. */
   schedule() {
     if (this.scheduled) return;
     this.scheduled = true;
@@ -259,7 +261,7 @@ export class View {
     });
   }
 
-  /** Fetch what is missing, and draw. The view says what goes wrong. */
+  /** Fetch missing files, and draw. Errors are shown in the view. */
   async update() {
     if (!this.isOpen || !this.seen || !this.entries.length || this.problem) return;
     const { ticket } = this;
@@ -274,7 +276,9 @@ export class View {
       if (ticket !== this.ticket) return;
       this.forget();
       const { texts } = this.frame;
-      this.problem = error?.isMissing ? texts.gone : filled(texts.unreadable, { reason: error?.message ?? error });
+      // The history lists runs whose files are gone: then the view looks as if there had been no run.
+      if (error?.isMissing && this.isRecalled) this.entries = [];
+      else this.problem = error?.isMissing ? texts.gone : filled(texts.unreadable, { reason: error?.message ?? error });
     }
     this.refresh();
   }
@@ -296,7 +300,7 @@ export class View {
   /** Called once when the files of an entry are here. */
   prepare() {}
 
-  /** The canvas in the size of the image, empty. */
+  /** Clear the canvas and give it the size of the image. Returns its context. */
   blank() {
     const { width, height } = this.loaded.picture;
     if (this.canvas.width !== width) this.canvas.width = width;

@@ -1,4 +1,4 @@
-// The widget in a node that holds its view: its place, what it passes on to the editor, and the node's height.
+// The widget that contains a node's view: its layout, the events that it forwards to the editor, the node's height.
 
 export const WIDGET = "maskwright_view";
 const MARGIN = 4; // pixels around the view
@@ -6,27 +6,27 @@ const CLICK = 4; // pixels that a pointer may move in a click
 
 /** Add a view to its node. */
 export function addWidget(node, view, app, isVue) {
-  // Two options for two kinds of saving: `options.serialize` keeps it out of the prompt, `serialize` out of the file.
+  // `options.serialize` keeps the widget out of the prompt, `serialize` out of the saved file.
   const widget = node.addDOMWidget(WIDGET, WIDGET, view.element, {
     serialize: false,
     hideOnZoom: false,
-    hideInPanel: true, // the side panel would list it, and give it the panel's width for good
+    hideInPanel: true, // the side panel would list it, and leave it at the panel's width
     margin: MARGIN,
     getMinHeight: () => view.height + 2 * MARGIN,
     getValue: () => "",
     setValue: () => {},
   });
   widget.serialize = false;
-  // Editors that do not know `hideInPanel` write the panel's width here. Without a width it has the node's.
+  // Editors without `hideInPanel` write the panel's width here. Without a width, the widget is as wide as its node.
   Object.defineProperty(widget, "width", { get: () => undefined, set: () => {}, configurable: true });
   passEvents(node, view.element, app, isVue);
   return widget;
 }
 
-/** What the editor does with the wheel, the middle button and a click works over a view, too. */
+/** Let wheel, middle button and clicks work over a view as they do elsewhere in the editor. */
 function passEvents(node, element, app, isVue) {
   element.addEventListener("wheel", (event) => {
-    // The canvas renderer puts the view over the canvas, which does not get the event.
+    // The canvas renderer puts the view over the canvas, which would not get the event.
     if (isVue()) return;
     event.preventDefault();
     app.canvas?.canvas?.dispatchEvent(new WheelEvent(event.type, event));
@@ -42,7 +42,7 @@ function passEvents(node, element, app, isVue) {
     start = [event.clientX, event.clientY];
   });
   element.addEventListener("click", (event) => {
-    // The canvas renderer selects the node itself. A click of the keyboard has no place.
+    // The canvas renderer selects the node itself. Clicks by keyboard have no position.
     const isDrag = Math.hypot(event.clientX - start[0], event.clientY - start[1]) > CLICK;
     if (!isVue() || !event.detail || isDrag || node.graph !== app.canvas?.graph) return;
     app.canvas.selectNode?.(node, event.shiftKey || event.ctrlKey || event.metaKey);
@@ -54,16 +54,16 @@ export function focusEditor(app) {
   app.canvas?.canvas?.focus?.();
 }
 
-/** Heights of nodes as their views change. A node keeps the height that its user gave it beyond what it needs. */
+/** Adapts node heights when views change. A node keeps the extra height that its user gave it. */
 export class Heights {
   constructor() {
-    this.spare = new WeakMap(); // node -> spare height, while no open view fills it
+    this.spare = new WeakMap(); // node -> extra height, while no open view fills it
   }
 
   /**
    * @param node The node whose view changes.
    * @param change Makes the change.
-   * @param isFilled Says whether there is an open view now.
+   * @param isFilled Returns whether the node has an open view after the change.
    */
   adapt(node, change, isFilled) {
     if (!node.graph) {
@@ -80,7 +80,7 @@ export class Heights {
     node.graph.setDirtyCanvas?.(true, true);
   }
 
-  /** A new node that is not in a graph yet: high enough for its view. */
+  /** Make a new node, not yet in a graph, high enough for its view. */
   begin(node) {
     const [width, height] = node.computeSize();
     if (node.size[1] < height) node.setSize([Math.max(node.size[0], width), height]);

@@ -1,10 +1,10 @@
-// What this pack changes on the editor's own widgets, as its nodes' definitions ask.
+// Adapts the editor's own widgets to options in this pack's node definitions.
 
 import { app } from "../../../scripts/app.js";
 
 const TEXT_HEIGHT = 80; // pixels: four lines
 
-/** A node's widgets, each with the options that its Python class gives it. */
+/** A node's widgets, each with its options from the Python class. */
 function* widgetsOf(node, definition) {
   const inputs = { ...definition?.input?.required, ...definition?.input?.optional };
   for (const widget of node.widgets ?? []) {
@@ -13,14 +13,14 @@ function* widgetsOf(node, definition) {
   }
 }
 
-/** Lists show `option_labels` in place of the values, such as the size of a download; the value stays the value. */
+/** Show `option_labels`, such as the size of a download, in lists. The values stay as they are. */
 function showLabels(node, definition) {
   for (const [widget, { option_labels: labels }] of widgetsOf(node, definition)) {
     if (labels) widget.options.getOptionLabel = (value) => labels[value] ?? String(value ?? "");
   }
 }
 
-/** In the canvas renderer, a text box that does not grow leaves the height that its node gains to the view. */
+/** In the canvas renderer, text boxes with `grows: false` keep their height and leave the rest to the view. */
 function limitHeights(node, definition) {
   for (const [widget, { grows }] of widgetsOf(node, definition)) {
     if (grows === false) widget.options.getMaxHeight = () => TEXT_HEIGHT;

@@ -1,0 +1,1 @@
+"""Background removal: from masks to cutouts with soft, clean edges."""

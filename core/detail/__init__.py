@@ -1,0 +1,1 @@
+"""Sample every masked region again, enlarged, and blend it in."""

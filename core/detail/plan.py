@@ -1,0 +1,109 @@
+"""The regions of each image, and a task for each region of each version. Nothing is sampled here."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import torch
+
+from ..errors import InputError
+from ..geometry import Box, fit_sampling_frame
+from ..regions import FAINT, Region, covers_all_only_by_faint_values, find_regions, scale_region
+from .batches import Task
+from .blend import color_ring
+from .conditionings import RegionPipes
+from .settings import SEEDS, DetailerSettings
+
+_log = logging.getLogger(__name__)
+
+
+def find_image_regions(
+    image: torch.Tensor, mask: torch.Tensor, crop_factor: float, drop_size: int, bbox_fill: bool, contour_fill: bool
+) -> list[list[Region]]:
+    """The regions of each image, in its own pixels.
+
+    Args:
+        image: ``[B,H,W,C]``.
+        mask: ``[1 or B,h,w]``, one for all images or one for each. Masks of another size are scaled to the image.
+        crop_factor, drop_size, bbox_fill, contour_fill: See `regions.find_regions`.
+
+    Raises:
+        InputError: The numbers of images and masks do not match.
+    """
+    if len(mask) not in (1, len(image)):
+        raise InputError(
+            f"image is a batch of {len(image)}, and mask is a batch of {len(mask)}",
+            "Give one mask for all images, or one for each; several masks for one image can be combined into one",
+        )
+    per_mask = [find_regions(one, crop_factor, drop_size, bbox_fill, contour_fill) for one in mask.split(1)]
+    if any(covers_all_only_by_faint_values(one, regions) for one, regions in zip(mask.split(1), per_mask)):
+        _log.warning(
+            "A region covers the whole image only because of mask values below %g: every pixel of at least 1/255 is "
+            "selected. To drop such pixels, threshold the mask first, for example at %g",
+            FAINT, FAINT,
+        )  # fmt: skip
+    (height, width), (mask_height, mask_width) = image.shape[1:3], mask.shape[1:]
+    if (mask_width, mask_height) != (width, height):
+        x_scale, y_scale = width / mask_width, height / mask_height
+        whole = Box(0, 0, width, height)
+        per_mask = [[scale_region(region, x_scale, y_scale, whole) for region in regions] for regions in per_mask]
+        # More than a pixel of rounding, of either size. No warning for empty masks: the host makes square ones.
+        if any(per_mask) and abs(mask_height * x_scale - height) >= max(1.0, x_scale):
+            _log.warning(
+                "The mask is %d x %d and the image %d x %d: the mask is stretched to the image's proportions",
+                mask_width, mask_height, width, height,
+            )  # fmt: skip
+    return per_mask * len(image) if len(per_mask) < len(image) else per_mask
+
+
+def plan(
+    regions: list[list[Region]],
+    settings: DetailerSettings,
+    image: Box,
+    multiple: int,
+    pipes: RegionPipes,
+    refiner_pipes: RegionPipes | None = None,
+) -> list[Task]:
+    """The tasks for all versions of all images, in order.
+
+    Args:
+        regions: Of each image. Those without a selected pixel are skipped.
+        image: The whole image.
+        multiple: Sampled sizes are multiples of this, in pixels.
+        pipes, refiner_pipes: For each region; None for no refiner.
+    """
+    tasks = []
+    for version in range(len(regions) * settings.batch_size):
+        index, repeat = divmod(version, settings.batch_size)
+        number = 0
+        for i, region in enumerate(regions[index]):
+            selected = _selected_box(region)
+            if selected is None:
+                continue
+            size = settings.guide_size, settings.guide_size_for, settings.max_size
+            frame = fit_sampling_frame(region.bbox, region.crop_region, image, *size, multiple)
+            ring = [color_ring(region, image)] if settings.color_match else []
+            task = Task(
+                version=version,
+                number=number,
+                region=region,
+                frame=frame,
+                seed=(settings.seed + repeat + i) % SEEDS,
+                pipe=pipes.for_region(i, frame.window),
+                refiner=refiner_pipes.for_region(i, frame.window) if refiner_pipes else None,
+                reads=(frame.window, *ring),
+                writes=selected.expand(settings.feather, region.crop_region),
+            )
+            tasks.append(task)
+            number += 1
+    return tasks
+
+
+def _selected_box(region: Region) -> Box | None:
+    """The tight box around the selected pixels; None if there are none."""
+    rows, columns = (np.flatnonzero(region.mask[0].numpy().any(axis=axis)) for axis in (1, 0))
+    if len(rows) == 0:
+        return None
+    x, y = region.crop_region.x1, region.crop_region.y1
+    return Box(x + columns[0], y + rows[0], x + columns[-1] + 1, y + rows[-1] + 1)

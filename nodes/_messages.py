@@ -1,0 +1,48 @@
+"""What a user of ComfyUI can do about errors of the library: remedies that name ComfyUI's nodes and options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..core.errors import PackError
+
+_PYMATTING = (
+    "Install it into the Python that runs ComfyUI: python -m pip install --upgrade pymatting; or turn alpha_matting off"
+)
+# By the error's code. "{}" stands for the library's own remedy.
+REMEDIES = {
+    "not a mask": "Connect an output that gives a mask",
+    "not an image": "Connect an output that gives an image",
+    "mask shape": "{}; to turn an image into a mask use 'Convert Image to Mask'",
+    "image shape": "{}; to turn a mask into an image use 'Convert Mask to Image'",
+    "image sizes": "{}, for example with 'Upscale Image'",
+    "empty input": "{}; the node before it may have selected nothing",
+    "input not finite": (
+        "Check the node before it: a VAE in half precision or a division by zero are the usual causes"
+    ),
+    "install scipy": "Install it into ComfyUI's Python: python -m pip install --upgrade scipy",
+    "install pymatting": _PYMATTING,
+    "install numba": _PYMATTING,
+    "CLIPSeg model": "Connect the output of 'CLIPSeg Model Loader'",
+    "CLIPSeg not finite": (
+        "Its weights may be damaged, or too large for half precision: start ComfyUI with --force-fp32, or fetch the "
+        "model again"
+    ),
+    "no CLIP": "Put one into the pipe with 'EditBasicPipe', or leave region_prompts empty",
+    "VAE not finite": "Start ComfyUI with --fp32-vae to run the VAE in full precision, or use another VAE",
+    "hook failed": "Disconnect the hook, or check the settings of the node that creates it",
+    "hook answer": "Disconnect the hook, or ask its author",
+}
+
+
+@contextmanager
+def remedies() -> Iterator[None]:
+    """Give errors that pass through the remedy for users of ComfyUI. May be nested, and used as a decorator."""
+    try:
+        yield
+    except PackError as error:
+        if error.code in REMEDIES:
+            error.remedy = REMEDIES[error.code].format(error.remedy)
+            error.code = ""  # an outer call must not add to it
+        raise

@@ -1,0 +1,98 @@
+"""A node's inputs as one table, from which ComfyUI's INPUT_TYPES and the method's signature are made.
+
+The table is what INPUT_TYPES returns, with one addition: any value in it may be a function without arguments. It is
+called whenever ComfyUI asks, for what only the host or the disk knows, such as the list of samplers.
+
+Ranges here are those of the widget. Values from links and scripts are checked by the settings classes in `core`, which
+accept more.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from functools import wraps
+from typing import Any
+
+Entry = tuple[Any, dict[str, Any]]  # (type or choices, ComfyUI's options)
+Table = dict[str, dict[str, Any]]  # "required", "optional" and "hidden", each with its inputs in order
+
+
+def socket(kind: str, tooltip: str, **options: Any) -> Entry:
+    return kind, {"tooltip": tooltip, **options}
+
+
+def number(default: float, limits: tuple, tooltip: str, **options: Any) -> Entry:
+    """``limits`` are (low, high) or (low, high, step)."""
+    return "FLOAT", {"default": default, **dict(zip(("min", "max", "step"), limits)), "tooltip": tooltip, **options}
+
+
+def integer(default: int, limits: tuple, tooltip: str, **options: Any) -> Entry:
+    """``limits`` are (low, high) or (low, high, step)."""
+    return "INT", number(default, limits, tooltip, **options)[1]
+
+
+def switch(default: bool, tooltip: str, labels: tuple[str, str] = ("enabled", "disabled"), **options: Any) -> Entry:
+    """``labels`` are those for on and off."""
+    return "BOOLEAN", {"default": default, "label_on": labels[0], "label_off": labels[1], "tooltip": tooltip, **options}
+
+
+def choice(values: Sequence[str] | Callable[[], list[str]], tooltip: str, **options: Any) -> Entry:
+    """Without a ``default`` in the options, ComfyUI starts with the first of the ``values``."""
+    return values if callable(values) else list(values), {"tooltip": tooltip, **options}
+
+
+def text(tooltip: str, multiline: bool = False, **options: Any) -> Entry:
+    # With dynamic prompts the editor would replace {a|b} by one of the two.
+    common = {"default": "", "multiline": multiline, "dynamicPrompts": False, "tooltip": tooltip}
+    return "STRING", {**common, **({"grows": False} if multiline else {}), **options}
+
+
+class TableNode:
+    """A node whose inputs are the table ``INPUTS``."""
+
+    INPUTS: Table
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict:
+        return _call_functions(cls.INPUTS)
+
+
+def takes(inputs: Table, **defaults: Any) -> Callable[[Callable], Callable]:
+    """Decorate a method that receives all inputs of a table by name; callers may also pass them by position.
+
+    Args:
+        inputs: Required inputs have no default in the call, optional ones that of their widget, others None.
+        defaults: Values of inputs that a call leaves out, where the table's do not apply.
+    """
+    signature = _make_signature(inputs, defaults)
+
+    def decorate(method: Callable) -> Callable:
+        @wraps(method)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            return method(**bound.arguments)
+
+        call.__signature__ = signature  # type: ignore[attr-defined]
+        return call
+
+    return decorate
+
+
+def _make_signature(inputs: Table, defaults: dict[str, Any]) -> inspect.Signature:
+    parameters = {"self": inspect.Parameter.empty, **dict.fromkeys(inputs["required"], inspect.Parameter.empty)}
+    parameters |= {name: options.get("default") for name, (_, options) in inputs.get("optional", {}).items()}
+    parameters |= dict.fromkeys(inputs.get("hidden", {}))
+    parameters |= defaults
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return inspect.Signature([inspect.Parameter(name, kind, default=value) for name, value in parameters.items()])
+
+
+def _call_functions(entry: Any) -> Any:
+    """Copy an entry, with each function replaced by what it returns."""
+    if callable(entry):
+        return entry()
+    if isinstance(entry, dict):
+        return {key: _call_functions(value) for key, value in entry.items()}
+    return type(entry)(map(_call_functions, entry)) if isinstance(entry, (tuple, list)) else entry

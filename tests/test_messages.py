@@ -1,0 +1,194 @@
+"""The sentences that users of ComfyUI read: the library's problem, with the remedy for ComfyUI."""
+
+from __future__ import annotations
+
+import ast
+import pickle
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from exact_diffusion import EulerSampler, KnownTarget, SpaceToDepthVae
+from maskwright import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
+from maskwright.core import packages
+from maskwright.core.detail.detail import Backend
+from maskwright.core.errors import DependencyError, InputError, ModelError, PackError
+from maskwright.nodes import _messages
+from maskwright.nodes._host import detailing
+from pack import ROOT
+
+IMAGE = torch.full((1, 64, 64, 3), 0.25)
+MASK = torch.zeros(1, 64, 64)
+MASK[:, 20:44, 20:44] = 1
+NAN = float("nan")
+
+
+class NanVae(SpaceToDepthVae):
+    def decode(self, samples: torch.Tensor, tiled: bool = False) -> torch.Tensor:
+        return super().decode(samples, tiled) * NAN
+
+
+class Hook:
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def post_encode(self, latent: dict) -> Any:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def outline(masks: Any) -> None:
+    NODE_CLASS_MAPPINGS["GradientRegion"]().gradient_region(masks)
+
+
+def segment(image: Any = IMAGE, model: Any = None) -> None:
+    NODE_CLASS_MAPPINGS["CLIPSeg"]().segment_image(image, "sky", clipseg_model=model)
+
+
+def detail(clip: Any = "clip", vae: Any = None, hook: Any = None, prompts: str = "") -> None:
+    node = NODE_CLASS_MAPPINGS["MaskDetailerPipe"]
+    groups = node.INPUT_TYPES()
+    specs = {**groups["required"], **groups["optional"]}
+    values = {name: spec[0][0] for name, spec in specs.items() if isinstance(spec[0], list)}
+    values |= {name: spec[1]["default"] for name, spec in specs.items() if "default" in spec[1]}
+    values |= {"steps": 1, "guide_size": 64, "region_prompts": prompts}
+    pipe = (KnownTarget(0.5), clip, vae or SpaceToDepthVae(), "positive", "negative")
+    node().doit(IMAGE, MASK, pipe, detailer_hook=hook, **values)
+
+
+# Code -> what raises the error at a node, and the whole message.
+SENTENCES: dict[str, tuple[Callable[[], None], str]] = {
+    "not a mask": (lambda: outline(None), "masks is missing. Connect an output that gives a mask."),
+    "not an image": (
+        lambda: segment("sky"),
+        "image is of type str, not an image. Connect an output that gives an image.",
+    ),
+    "mask shape": (
+        lambda: outline(torch.zeros(1, 3, 4, 5)),
+        "masks has shape [1, 3, 4, 5], which is not a mask. Give it [height, width], [batch, height, width] or "
+        "[batch, 1, height, width]; to turn an image into a mask use 'Convert Image to Mask'.",
+    ),
+    "image shape": (
+        lambda: segment(torch.zeros(1, 4, 6, 2)),
+        "image has shape [1, 4, 6, 2], which is not an image. Give it [batch, height, width, channels] with 1, 3 or 4 "
+        "channels; to turn a mask into an image use 'Convert Mask to Image'.",
+    ),
+    "image sizes": (
+        lambda: NODE_CLASS_MAPPINGS["CLIPSeg Batch Masking"]().CLIPSeg_images(
+            image_a=IMAGE, image_b=IMAGE[:, :32], text_a="a", text_b="b"
+        ),
+        "the images have different sizes: [[1, 64, 64, 3], [1, 32, 64, 3]]. Resize them to the same size, for example "
+        "with 'Upscale Image'.",
+    ),
+    "empty input": (
+        lambda: outline(torch.zeros(1, 0, 4)),
+        "masks is empty: its shape is [1, 0, 4]. It needs at least one image with at least one pixel; the node before "
+        "it may have selected nothing.",
+    ),
+    "input not finite": (
+        lambda: outline(torch.full((1, 4, 4), NAN)),
+        "masks holds 16 of 16 values that are NaN or infinite. Check the node before it: a VAE in half precision or a "
+        "division by zero are the usual causes.",
+    ),
+    "CLIPSeg model": (
+        lambda: segment(model=3),
+        "clipseg_model is of type int, not a pair (processor, model). Connect the output of 'CLIPSeg Model Loader'.",
+    ),
+    "no CLIP": (
+        lambda: detail(clip=None, prompts="a hat"),
+        "region_prompts has text, but the pipe has no CLIP to encode it. Put one into the pipe with 'EditBasicPipe', "
+        "or leave region_prompts empty.",
+    ),
+    "VAE not finite": (
+        lambda: detail(vae=NanVae()),
+        "The VAE gave NaN or infinite values when it decoded a crop. Start ComfyUI with --fp32-vae to run the VAE in "
+        "full precision, or use another VAE.",
+    ),
+    "hook failed": (
+        lambda: detail(hook=Hook(KeyError("x"))),
+        "The detailer hook Hook.post_encode failed: KeyError: 'x'. Disconnect the hook, or check the settings of the "
+        "node that creates it.",
+    ),
+    "hook answer": (
+        lambda: detail(hook=Hook(5)),
+        "The detailer hook Hook.post_encode gave 5, not a latent. Disconnect the hook, or ask its author.",
+    ),
+}
+
+
+@pytest.mark.parametrize("code", SENTENCES)
+def test_nodes_raise_errors_with_remedies_for_comfyui(code: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detailing, "backend", lambda vae, hook, _: Backend(EulerSampler(), vae, hook))
+    call, message = SENTENCES[code]
+    with pytest.raises(PackError) as caught:
+        call()
+    assert str(caught.value) == message
+    assert caught.value.remedy in message
+
+
+def find_codes() -> set[str]:
+    """The codes of errors in the library's sources."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "core").rglob("*.py")]
+    keywords = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.keyword)]
+    return {node.value.value for node in keywords if node.arg == "code" and isinstance(node.value, ast.Constant)}
+
+
+def test_every_code_has_a_remedy_and_every_remedy_a_code() -> None:
+    from_packages = {code for code in _messages.REMEDIES if code.startswith("install ")}
+    assert find_codes() == set(_messages.REMEDIES) - from_packages
+    # A model that gives NaN needs transformers; see `test_clipseg`.
+    assert set(SENTENCES) == set(_messages.REMEDIES) - from_packages - {"CLIPSeg not finite"}
+
+
+def test_missing_scipy_is_to_be_installed_for_comfyui(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(packages.importlib, "import_module", fail)
+    message = "scipy is missing .*Install it into ComfyUI's Python: python -m pip"
+    with pytest.raises(DependencyError, match=message), _messages.remedies():
+        packages.import_scipy("ndimage")
+
+
+def test_core_names_no_node_and_no_option_of_comfyui() -> None:
+    """That is for `nodes._messages`: the library also runs elsewhere."""
+    names = {*NODE_CLASS_MAPPINGS, *NODE_DISPLAY_NAME_MAPPINGS.values(), "Convert", "Upscale Image", "ThresholdMask"}
+    pattern = re.compile(rf"'({'|'.join(map(re.escape, names))})|--\w+-(vae|fp32)|--(force|fp32)|ComfyUI")
+    found = []
+    for path in sorted((ROOT / "core").rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        docstrings = {
+            id(node.body[0].value)
+            for node in ast.walk(tree)
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and isinstance(node.body[0], ast.Expr)
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+                found += [f"{path.name}:{node.lineno} {node.value}"] if pattern.search(node.value) else []
+    assert found == []
+
+
+@pytest.mark.parametrize("kind", [PackError, InputError, ModelError])
+def test_remedies_keep_the_error_and_add_once(kind: type[PackError]) -> None:
+    raised = kind("the image is odd", "Give it channels", code="image shape")
+    with pytest.raises(kind) as caught, _messages.remedies(), _messages.remedies():
+        raise raised
+    assert caught.value is raised
+    assert str(raised).count("Convert Mask to Image") == 1
+    assert str(raised).startswith("the image is odd. Give it channels; to turn")
+
+
+@pytest.mark.parametrize("error", [PackError("a", "b"), PackError("a", "b", "unknown"), ValueError("a"), SystemExit()])
+def test_remedies_leave_other_errors_alone(error: BaseException) -> None:
+    message = str(error)
+    with pytest.raises(type(error)) as caught, _messages.remedies():
+        raise error
+    assert caught.value is error and str(error) == message
+
+
+def test_pack_error_can_be_sent_to_another_process() -> None:
+    copy = pickle.loads(pickle.dumps(InputError("a is 3", "Give 4", code="c")))
+    assert (str(copy), copy.problem, copy.remedy, copy.code) == ("a is 3. Give 4.", "a is 3", "Give 4", "c")

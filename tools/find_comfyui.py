@@ -1,0 +1,104 @@
+"""Find a ComfyUI on this machine, and the Python that can run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from pack import ROOT
+
+NEEDED_MODULES = ("torch", "torchvision", "aiohttp", "yaml", "safetensors", "transformers")
+_MISSING = "import importlib.util as u, json, sys; print(json.dumps([m for m in sys.argv[1:] if not u.find_spec(m)]))"
+
+
+@dataclass(frozen=True)
+class ComfyUI:
+    """An installation; if `usable` is False, `why` says what is missing."""
+
+    path: Path | None
+    python: Path | None
+    version: str
+    why: str
+
+    @property
+    def usable(self) -> bool:
+        """True if both the folder and a Python that can run it are known."""
+        return self.path is not None and self.python is not None
+
+    def __str__(self) -> str:
+        return f"ComfyUI {self.version} in {self.path}" if self.usable else self.why
+
+
+def find_comfyui(root: Path = ROOT) -> ComfyUI:
+    """Look for ComfyUI: COMFYUI_PATH, the folder above `custom_nodes`, then comfy-cli's default workspace.
+
+    Args: the pack's folder.
+    Returns: the installation; if none can run, `why` gives the reason.
+    """
+    named = os.environ.get("COMFYUI_PATH")
+    if named:
+        path = Path(named).expanduser().absolute()
+        why = f"COMFYUI_PATH is {named}, which is not a ComfyUI folder: it holds no main.py"
+        return _with_python(path) if _is_comfyui(path) else ComfyUI(None, None, "", why)
+    folders = dict.fromkeys((Path(root).absolute(), Path(root).resolve()))
+    places = [folder.parent.parent for folder in folders if folder.parent.name == "custom_nodes"]
+    places.append(default_workspace())
+    for path in places:
+        if _is_comfyui(path):
+            return _with_python(path)
+    searched = " or ".join(str(path) for path in places)
+    return ComfyUI(None, None, "", f"no ComfyUI found: COMFYUI_PATH is not set, and there is none in {searched}")
+
+
+def default_workspace() -> Path:
+    """Where comfy-cli installs ComfyUI: under Documents on Windows and macOS."""
+    return (Path.home() if sys.platform.startswith("linux") else Path.home() / "Documents") / "comfy" / "ComfyUI"
+
+
+def _is_comfyui(path: Path) -> bool:
+    return (path / "main.py").is_file() and (path / "folder_paths.py").is_file()
+
+
+def _with_python(path: Path) -> ComfyUI:
+    file = path / "comfyui_version.py"
+    match = re.search(r"__version__\s*=\s*[\"']([^\"']+)", file.read_text("utf-8") if file.is_file() else "")
+    version = match.group(1) if match else "of unknown version"
+    problems = []
+    for python in _pythons(path):
+        problem = _find_problem(python)
+        if not problem:
+            return ComfyUI(path, python, version, "")
+        problems.append(f"{python} {problem}")
+    remedy = "Install ComfyUI's requirements.txt into one of them, or let COMFYUI_PYTHON name another Python"
+    why = f"no Python can run it: {'; '.join(problems) or 'none was found'}. {remedy}"
+    return ComfyUI(path, None, version, f"ComfyUI {version} is in {path}, but {why}")
+
+
+def _pythons(path: Path) -> list[Path]:
+    """The Pythons that may run the ComfyUI in `path`, best first."""
+    if os.environ.get("COMFYUI_PYTHON"):
+        return [Path(os.environ["COMFYUI_PYTHON"]).expanduser().absolute()]
+    folders = [path / ".venv", path / "venv", path.parent / ".venv"]
+    folders += [Path(os.environ[name]) for name in ("VIRTUAL_ENV", "CONDA_PREFIX") if os.environ.get(name)]
+    names = ["bin/python"] if os.name == "posix" else ["Scripts/python.exe", "python.exe"]  # conda: at the top
+    found = [folder / name for folder in folders for name in names]
+    found += [path.parent / "python_embeded" / "python.exe", Path(sys.executable)]  # sic: the Windows portable build
+    # Not resolved: the python of a virtual environment is a link to the base Python.
+    return [python for python in dict.fromkeys(found) if python.is_file()]
+
+
+def _find_problem(python: Path) -> str:
+    """Why `python` cannot run ComfyUI, or "". Looks for the modules without importing them."""
+    command = [str(python), "-c", _MISSING, *NEEDED_MODULES]
+    options = {"capture_output": True, "text": True, "stdin": subprocess.DEVNULL, "cwd": tempfile.gettempdir()}
+    try:
+        missing = json.loads(subprocess.run(command, check=True, timeout=30, **options).stdout)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        return f"does not run ({error})"
+    return f"lacks {', '.join(missing)}" if missing else ""

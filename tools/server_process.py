@@ -1,0 +1,93 @@
+"""Processes, ports and folders of a server that must be gone when it is no longer needed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+NOT_COPIED = (".git", ".venv", "venv", "__pycache__", "node_modules", "output", ".pytest_cache", ".ruff_cache")
+_ACCELERATORS = ("nvidia*", "kfd", "dxg", "dri/render*", "accel*", "davinci*")  # device files on Linux
+_PROBE = """
+import torch
+kinds = [getattr(torch, name, None) for name in ("cuda", "xpu", "npu", "mlu")] + [torch.backends.mps]
+print(any(kind is not None and kind.is_available() for kind in kinds))
+"""
+
+# Runs ComfyUI's main.py and ends it when the process that started it is gone: that one holds the other end of stdin and
+# never writes, so end of file means that it died, even by SIGKILL, on every system. Children of ComfyUI get an empty
+# stdin instead, or they would hang on Windows while a thread reads this one.
+BOOTSTRAP = """
+import os, runpy, shutil, signal, sys, threading
+scratch, sys.argv = sys.argv[1], sys.argv[2:]
+parent = os.dup(0)
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+def end_with_parent():
+    while os.read(parent, 4096):
+        pass
+    if scratch:
+        shutil.rmtree(scratch, ignore_errors=True)
+    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+    os._exit(1)
+threading.Thread(target=end_with_parent, daemon=True).start()
+sys.path[0] = os.path.dirname(sys.argv[0])
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def has_accelerator(python: Path) -> bool:
+    """Whether torch in `python` sees a device other than the CPU. A Linux without device files is not asked."""
+    if sys.platform.startswith("linux") and not any(any(Path("/dev").glob(name)) for name in _ACCELERATORS):
+        return False
+    done = subprocess.run([str(python), "-c", _PROBE], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    return done.stdout.strip().endswith("True")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def end_process(process: subprocess.Popen, grace: float = 5.0) -> None:
+    """End a process and the group it leads: politely, then for good. A second Ctrl-C skips the politeness."""
+    try:
+        if process.poll() is None:
+            _signal_group(process, force=False)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # the next lines do not ask
+                process.wait(grace)
+    finally:
+        _signal_group(process, force=True)  # also what the server started and left behind
+        process.wait()
+        process.stdin.close()
+
+
+def _signal_group(process: subprocess.Popen, force: bool) -> None:
+    if os.name == "posix":
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS raises the latter for zombies
+            os.killpg(process.pid, signal.SIGKILL if force else signal.SIGTERM)
+    elif process.poll() is None:  # Windows has no groups to signal; taskkill walks the tree of children
+        subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], check=False, capture_output=True)
+
+
+def link_pack(source: Path, target: Path) -> None:
+    """Make the pack in `source` appear as `target`: a link, or a copy where links are not allowed (Windows)."""
+    try:
+        target.symlink_to(source, target_is_directory=True)
+    except OSError:
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns(*NOT_COPIED))
+
+
+def remove_folder(folder: Path) -> None:
+    for _ in range(5):
+        shutil.rmtree(folder, ignore_errors=True)  # removes links, never what they point at
+        if not folder.exists():
+            return
+        time.sleep(0.3)  # Windows keeps files of a process that has just ended for a moment

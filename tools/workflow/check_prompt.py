@@ -1,0 +1,56 @@
+"""What comfy-cli finds wrong with a prompt, in sentences that name the node."""
+
+from __future__ import annotations
+
+import inspect
+
+from pack import own_class
+
+from .graph import prompt_label, schema_of
+from .widgets import input_specs
+
+_UNKNOWN, _MISSING = "unknown_class_type", "required_input_missing"
+
+
+def check_prompt(prompt: dict, object_info: dict, complete: bool = True) -> list[str]:
+    """A sentence for each fault of a prompt's nodes, values and links, as comfy-cli's validator finds them.
+
+    Args: ``complete``, False if unknown nodes were left out, so that missing inputs are no news.
+    """
+    from comfy_cli.cql.engine import Graph
+
+    result = Graph.from_object_info(object_info).validate_workflow(prompt)
+    problems = []
+    for fault in [*result["errors"], *filter(_is_text_for_a_switch, result["warnings"])]:
+        node_id, name = fault.get("node_id"), fault.get("field")
+        node = prompt.get(node_id) or {}
+        own = _own_checks(schema_of(object_info, node))
+        hidden = {_UNKNOWN} | ({"unknown_enum_value"} if name in own else set()) | (set() if complete else {_MISSING})
+        if fault["code"] in hidden | ({"edge_type_mismatch"} if "input_types" in own else set()):
+            continue
+        label = f"{prompt_label(node_id, node, object_info)}: " if node else ""
+        hint = f"; {fault['hint']}" if fault.get("hint") and "comfy " not in fault["hint"] else ""
+        problems.append(_shorten(label + fault["message"] + hint))
+    return problems
+
+
+def _is_text_for_a_switch(warning: dict) -> bool:
+    """ComfyUI takes any text for true, even "false"."""
+    return warning["code"] == "coercible_type" and isinstance(warning.get("coerced_value"), bool)
+
+
+def _own_checks(schema: dict) -> set[str]:
+    """Inputs with a list that is not the whole truth: files that a run brings along, and those that the node checks
+    itself, such as this pack's models."""
+    uploads = {name for name, (_, options) in input_specs(schema).items() if is_upload(options)}
+    validate = getattr(own_class(schema), "VALIDATE_INPUTS", None)
+    return uploads | set(inspect.getfullargspec(validate).args if validate else ())
+
+
+def is_upload(options: dict) -> bool:
+    """Whether a widget with these options names a file in the input folder."""
+    return any(key.endswith("_upload") and options[key] for key in options)
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= 400 else f"{text[:397]}..."
