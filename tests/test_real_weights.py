@@ -23,7 +23,7 @@ from PIL import Image
 pytestmark = [pytest.mark.real_weights, pytest.mark.slow]
 
 FOLDER = Path(os.environ["MASKWRIGHT_REAL_WEIGHTS"])
-CAMERA = "camera"  # grey: its colors lie on a line
+CAMERA = "camera"  # gray: its colors lie on a line
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ every_photograph = pytest.mark.parametrize("photograph", (*measure_quality.PHOTO
 def remove_background(photograph: np.ndarray, model: str, edge_width: int) -> np.ndarray:
     """The node's cutout ``[H,W,4]`` as 8-bit levels, rounded as rembg does it. An edge width of 0: without matting."""
     cutouts, _ = measure_quality.remove_background(photograph, model, edge_width)
-    return np.floor(255 * cutouts[0].double().numpy() + 1e-3).astype(np.uint8)
+    return measure_quality.round_down(255 * cutouts[0].double().numpy()).astype(np.uint8)
 
 
 def by_rembg(rembg: types.ModuleType, photograph: np.ndarray, model: str, **settings: object) -> np.ndarray:

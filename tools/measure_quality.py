@@ -150,6 +150,11 @@ def true_alpha() -> np.ndarray:
     return np.array(Image.open(LEMUR_ALPHA).convert("L"))
 
 
+def round_down(alpha: np.ndarray) -> np.ndarray:
+    """To 8 bits, as rembg and ComfyUI save images."""
+    return np.floor(alpha + 1e-3)
+
+
 def sad_mse(alpha: np.ndarray, true: np.ndarray) -> tuple[float, float]:
     """Sum of absolute differences in thousands and mean squared error in thousandths, from levels of 255."""
     difference = (alpha.astype(np.float64) - true) / 255
@@ -160,9 +165,8 @@ def background_tables(measured: dict[str, dict[str, Alphas]]) -> dict[str, str]:
     differences, errors, to_true_alpha, legs = [], [], [], []
     for name, by_model in measured.items():
         for model, alphas in by_model.items():
-            levels = (np.floor(alphas["pack", width] + 1e-3) for width in (0, *EDGE_WIDTHS))  # rounded as rembg does it
-            each = zip(levels, (0, *EDGE_WIDTHS), strict=True)
-            differences.append((name, model, *(f"{np.abs(a - alphas['rembg', width]).max():.0f}" for a, width in each)))
+            both = [[round_down(alphas[who, width]) for who in ("rembg", "pack")] for width in (0, *EDGE_WIDTHS)]
+            differences.append((name, model, *(f"{np.abs(theirs - ours).max():.0f}" for theirs, ours in both)))
     for model, alphas in measured["camera"].items():
         for width in EDGE_WIDTHS:
             unknown = trimap(alphas["rembg", 0], width) == 0.5
@@ -171,7 +175,7 @@ def background_tables(measured: dict[str, dict[str, Alphas]]) -> dict[str, str]:
             errors.append((model, str(width), *(f"{value:.1f}" for value in values)))
     for model, alphas in measured["lemur"].items():
         for width in (0, *EDGE_WIDTHS):
-            both = [sad_mse(alphas[who, width], true_alpha()) for who in ("rembg", "pack")]
+            both = [sad_mse(round_down(alphas[who, width]), true_alpha()) for who in ("rembg", "pack")]
             values = [each[k] for k in (0, 1) for each in both]
             to_true_alpha.append((model, str(width or "no matting"), *(f"{value:.2f}" for value in values)))
     alphas = measured["camera"]["u2netp"]
