@@ -24,6 +24,7 @@ import torch
 from _measuring import ROOT, Spread, compare, count_operations, devices, floor, peak_memory, seconds, smooth_images
 from maskwright import NODE_CLASS_MAPPINGS
 from maskwright.models import clipseg_loader
+from maskwright.models.clipseg_store import ClipsegStore
 from maskwright.nodes import _host as host
 from PIL import Image
 from rows import Figure, Report, Timing
@@ -129,7 +130,7 @@ class Bench:
     def __init__(self, report: Report, folder: Path, device: str, quick: bool) -> None:
         self.report, self.folder, self.device = report, folder, device
         self.rounds = 1 if quick else 3
-        self.pair = clipseg_loader.load(folder.name, [folder.parent])
+        self.pair = clipseg_loader.load(folder.name, ClipsegStore([folder.parent]))
 
     def now(self, images: torch.Tensor, prompts: int = 1, resolution: int = 352, changed: bool = True) -> Callable:
         """A call of the node; ``changed``: on images that it has not seen."""
@@ -201,7 +202,7 @@ def run_cold(way: str, folder: Path, device: str) -> None:
     images, times = smooth_images(1, SIDE), []
 
     def now() -> None:
-        pair = clipseg_loader.load(folder.name, [folder.parent])
+        pair = clipseg_loader.load(folder.name, ClipsegStore([folder.parent]))
         NODE_CLASS_MAPPINGS["CLIPSegMasking"]().CLIPSeg_image(images, PROMPTS[0], pair, "", 352)
 
     call = now if way == "now" else lambda: run_earlier(images, PROMPTS[:1], folder, device)

@@ -10,6 +10,7 @@ import os
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,13 @@ import torch
 from _measuring import Call, compare, count_operations, devices, floor, peak_memory, smooth_images
 from maskwright.core import tensors
 from maskwright.core.cutout.remove import remove_background
+from maskwright.core.memory import StandaloneHost
 from maskwright.models import background_models, catalog, modnet
+from maskwright.models.background_store import BackgroundStore
+from maskwright.models.modnet_network import MODNet
 from rows import Figure, Report, Timing
 from torch import nn
-from torch.nn import functional
+from torch.nn import Conv2d, functional
 
 PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
 # rembg's name -> side of the image that the network takes, its colours' mean and deviation, stride of its stem
@@ -73,12 +77,12 @@ class Network(nn.Module):
         encoder = [(7, 32, 64), (6, 32, 128), (5, 64, 256), (4, 128, 512), (0, 256, 512), (0, 256, 512)]
         decoder = [(0, 256, 512), (4, 128, 256), (5, 64, 128), (6, 32, 64), (7, 16, 64)]
         befores = [64 if stride > 1 else 3, 64, 128, 256, 512, 512]
-        self.stem = nn.Conv2d(3, 64, 3, stride, 1) if stride > 1 else nn.Identity()
+        self.stem = Conv2d(3, 64, 3, stride, 1) if stride > 1 else nn.Identity()
         self.encoder = nn.ModuleList(Block(h, before, m, c) for (h, m, c), before in zip(encoder, befores, strict=True))
         sides = [1024, 1024, 512, 256, 128]
         self.decoder = nn.ModuleList(Block(h, before, m, c) for (h, m, c), before in zip(decoder, sides, strict=True))
-        self.maps = nn.ModuleList(nn.Conv2d(channels, 1, 3, padding=1) for channels in (64, 64, 128, 256, 512, 512))
-        self.fuse = nn.Conv2d(6, 1, 1) if stride == 1 else None
+        self.maps = nn.ModuleList(Conv2d(channels, 1, 3, padding=1) for channels in (64, 64, 128, 256, 512, 512))
+        self.fuse = Conv2d(6, 1, 1) if stride == 1 else None
         draw_weights(self)
 
     def forward(self, image: torch.Tensor) -> list[torch.Tensor]:
@@ -106,7 +110,7 @@ def draw_weights(model: nn.Module) -> nn.Module:
 
 
 def conv(before: int, after: int, dilation: int = 1) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(before, after, 3, padding=dilation, dilation=dilation), nn.ReLU())
+    return nn.Sequential(Conv2d(before, after, 3, padding=dilation, dilation=dilation), nn.ReLU())
 
 
 def halve(x: torch.Tensor) -> torch.Tensor:
@@ -117,15 +121,28 @@ def resize(x: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return functional.interpolate(x, [int(side) for side in like.shape[2:]], mode="bilinear")
 
 
+class CachingHost(StandaloneHost):
+    """Keeps a copy of a model on the device, as ComfyUI does."""
+
+    def __init__(self, device: str) -> None:
+        self.device, self.copies = device, {}
+
+    def on_device(self, model: nn.Module, copy_as: Callable) -> nn.Module:
+        if self.device != "cpu" and id(model) not in self.copies:
+            self.copies[id(model)] = copy_as(model, torch.float32).to(self.device)
+        return self.copies.get(id(model), model)
+
+
 class Bench:
     """The rows of one network on one device: this pack and the earlier way."""
 
     def __init__(self, report: Report, folder: Path, name: str, operations: int, device: str, rounds: int) -> None:
         self.report, self.folder, self.name = report, folder, name
         self.operations, self.device, self.rounds = operations, device, rounds
+        self.host = CachingHost(device)
 
     def load(self):
-        return background_models.load(self.name, [self.folder], device=self.device)
+        return background_models.load(self.name, BackgroundStore([self.folder]), self.device, self.host)
 
     def run_now(self, images: torch.Tensor) -> torch.Tensor:
         return remove_background(images, self.load())[0]
@@ -196,24 +213,15 @@ class ModnetBench(Bench):
     """MODNet on PyTorch, with random weights in a checkpoint like the published ones."""
 
     def __init__(self, report: Report, folder: Path, device: str, rounds: int, side: int) -> None:
-        size = modnet.shown_size(side, side)
-        operations = count_operations(lambda: modnet.MODNet().eval()(torch.zeros(1, 3, *size)))
+        size = modnet.network_size(side, side)
+        operations = count_operations(lambda: MODNet().eval()(torch.zeros(1, 3, *size)))
         super().__init__(report, folder, "modnet-p", operations, device, rounds)
-        self.file, self.copies = folder / catalog.MODNET[self.name].files[0].name, {}
-        model = draw_weights(modnet.MODNet())
+        self.file = folder / catalog.MODNET[self.name].files[0].name
+        model = draw_weights(MODNet())
         torch.save({f"module.{name}": weight for name, weight in model.state_dict().items()}, self.file)
 
-    def load(self):
-        def place(model, copy):
-            """As ComfyUI does: a copy on the device, cached."""
-            if self.device != "cpu" and id(model) not in self.copies:
-                self.copies[id(model)] = copy(model, torch.float32).to(self.device)
-            return self.copies.get(id(model), model)
-
-        return background_models.load(self.name, [self.folder], device=self.device, place=place)
-
     def run_earlier(self, images: torch.Tensor) -> torch.Tensor:
-        model = modnet.MODNet()
+        model = MODNet()
         weights = torch.load(self.file, map_location="cpu", weights_only=True)
         model.load_state_dict({name.removeprefix("module."): weight for name, weight in weights.items()})
         model.eval().to(self.device)
@@ -222,7 +230,7 @@ class ModnetBench(Bench):
             levels = np.array(tensors.to_pil(image))
             bchw = torch.from_numpy(levels).permute(2, 0, 1)[None].contiguous()  # [H,W,3] -> [1,3,H,W]
             pixels = bchw.float().div(255).sub(0.5).div(0.5)
-            pixels = functional.interpolate(pixels, modnet.shown_size(*image.shape[:2]), mode="area")
+            pixels = functional.interpolate(pixels, modnet.network_size(*image.shape[:2]), mode="area")
             with torch.no_grad():
                 matte = functional.interpolate(model(pixels.to(self.device)), image.shape[:2], mode="area")
             alpha = (matte[0, 0].cpu().numpy() * 255).astype(np.uint8)

@@ -40,7 +40,8 @@ _GREYS = (0, 37, 82, 115, 150, 189, 217, 240, 255)
 
 
 @lru_cache
-def _color_table(name: str) -> torch.Tensor:
+def color_table(name: str) -> torch.Tensor:
+    """RGB of the 256 steps of a color map, ``[256,3]``, multiples of 1/255."""
     """The colors of the 256 steps, ``[256,3]`` float32 in 0..1."""
     if name == "viridis":
         return torch.tensor(list(_VIRIDIS), dtype=torch.float32).view(256, 3) / 255
@@ -72,12 +73,12 @@ def apply_color_map(mask: torch.Tensor, name: str = "viridis") -> torch.Tensor:
     Raises:
         InputError: ``name`` is unknown.
     """
-    return _color_table(check_choice(name, "color map", COLOR_MAPS)).to(mask.device)[_quantize(mask)]
+    return color_table(check_choice(name, "color map", COLOR_MAPS)).to(mask.device)[_quantize(mask)]
 
 
 def map_to_greys(mask: torch.Tensor) -> torch.Tensor:
     """Map a mask ``[B,H,W]`` to its brightness in the color map ``greys``, as a mask ``[B,H,W]``."""
-    return _color_table("greys")[:, 0].to(mask.device)[_quantize(mask)]
+    return color_table("greys")[:, 0].to(mask.device)[_quantize(mask)]
 
 
 def overlay(image: torch.Tensor, colors: torch.Tensor, opacity: float = 0.5) -> torch.Tensor:

@@ -5,11 +5,12 @@
     python3 tools/dev.py test [pytest arguments]   run all tests
     python3 tools/dev.py lint                      check style, and what the registry checks
     python3 tools/dev.py bench [names]             run the benchmarks
+    python3 tools/dev.py quality                   write docs/quality.md; downloads u2netp and u2net (181 MB)
     python3 tools/dev.py setup                     only set up the environment, and fetch the weights for the examples
 
 The first call makes a virtual environment in `.venv` and installs what is needed; later calls start at once. Only
-`setup` and `run` without a workflow fetch weights (u2netp, 5 MB). `run --comfyui` installs ComfyUI first where none is
-found. `test` tries to, and goes on without; `test --no-comfyui` does not try.
+`setup` and `run` without a workflow (u2netp, 5 MB) and `quality` fetch weights. `run --comfyui` installs ComfyUI first
+where none is found. `test` tries to, and goes on without; `test --no-comfyui` does not try.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ REQUIREMENTS = (ROOT / "requirements.txt", ROOT / "tools" / "requirements-dev.tx
 def main(arguments: list[str]) -> int:
     if sys.version_info < (3, 10):  # noqa: UP036 - an older Python should get this sentence
         return _fail(f"Python 3.10 or newer is needed; this is {sys.version.split()[0]} ({sys.executable})")
-    commands = {"run": run, "test": test, "lint": lint, "bench": bench, "setup": setup}
+    commands = {"run": run, "test": test, "lint": lint, "bench": bench, "quality": quality, "setup": setup}
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__)
         return 0
@@ -110,6 +111,11 @@ def lint(_: list[str]) -> int:
 def bench(arguments: list[str]) -> int:
     """Every `bench/bench_*.py`, or those whose names contain one of the arguments. Options are passed on."""
     return _python(str(ROOT / "bench" / "suite.py"), *arguments)
+
+
+def quality(_: list[str]) -> int:
+    """The pack on photographs, beside rembg: docs/quality.md."""
+    return _python(_tool("measure_quality.py"))
 
 
 def set_up() -> None:

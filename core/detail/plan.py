@@ -15,7 +15,7 @@ from .blend import color_ring
 from .conditionings import RegionPipes
 from .settings import SEEDS, DetailerSettings
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 def find_image_regions(
@@ -38,7 +38,7 @@ def find_image_regions(
         )
     per_mask = [find_regions(one, crop_factor, drop_size, bbox_fill, contour_fill) for one in mask.split(1)]
     if any(covers_all_only_by_faint_values(one, regions) for one, regions in zip(mask.split(1), per_mask)):
-        _log.warning(
+        logger.warning(
             "A region covers the whole image only because of mask values below %g: every pixel of at least 1/255 is "
             "selected. To drop such pixels, threshold the mask first, for example at %g",
             FAINT, FAINT,
@@ -50,7 +50,7 @@ def find_image_regions(
         per_mask = [[scale_region(region, x_scale, y_scale, whole) for region in regions] for regions in per_mask]
         # More than a pixel of rounding, of either size. No warning for empty masks: the host makes square ones.
         if any(per_mask) and abs(mask_height * x_scale - height) >= max(1.0, x_scale):
-            _log.warning(
+            logger.warning(
                 "The mask is %d x %d and the image %d x %d: the mask is stretched to the image's proportions",
                 mask_width, mask_height, width, height,
             )  # fmt: skip

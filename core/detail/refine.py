@@ -25,7 +25,7 @@ from .batches import Task
 from .hooks import Hooks
 from .settings import LEAST_DENOISE, SEEDS, DetailerSettings, schedule
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -104,12 +104,12 @@ class Refiner:
                     f"Sampling ran out of memory with a single crop of {frame.width} x {frame.height}",
                     "Lower max_size or guide_size, or free memory elsewhere",
                 ) from error
-            _log.warning("Out of memory with %d regions at once; continuing with %d", count, count // 2)
+            logger.warning("Out of memory with %d regions at once; continuing with %d", count, count // 2)
             return count // 2
         if count == 1 or isinstance(error, PackError) or self._host.is_interrupt(error):
             raise error
         reason = f"{type(error).__name__}: {error}"
-        _log.warning("Sampling failed with %d regions at once (%s); continuing one at a time", count, reason)
+        logger.warning("Sampling failed with %d regions at once (%s); continuing one at a time", count, reason)
         return 1
 
     def _refine(self, tasks: Sequence[Task]) -> list[torch.Tensor]:
@@ -205,7 +205,7 @@ class Refiner:
         if self._tiled:
             return False
         self._tiled = True
-        _log.warning("The VAE ran out of memory; continuing in tiles")
+        logger.warning("The VAE ran out of memory; continuing in tiles")
         return True
 
     def _sample_cycle(

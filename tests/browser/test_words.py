@@ -367,7 +367,7 @@ def test_a_help_page_fits_into_the_panel(editor: Editor, kind: str) -> None:
         }"""
     )
     assert wide == []
-    assert "help_pages.py" not in page.inner_text(), "comments of the page are not shown"
+    assert "web_files.py" not in page.inner_text(), "comments of the page are not shown"
 
 
 def test_every_node_has_a_name_here() -> None:

@@ -68,7 +68,7 @@ def test_unload_models_empties_the_caches_and_the_next_run_is_right(
     }
     prompt["6"] = {"class_type": "MaskPreview", "inputs": {"mask": ["5", 1]}}
     free(server, unload_models=True, free_memory=True)
-    for cache in ("clipseg", "rembg"):
+    for cache in ("clipseg_loader", "background_models"):
         prompt["3"]["inputs"]["text"] = f"red star | {random.random()}"  # not in ComfyUI's own cache
         prompt["5"]["inputs"]["alpha_matting_erode_size"] = random.randrange(16384)
         assert {"4", "6"} <= set(server.queue(prompt).outputs)

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { GREYS, pixel, pixelTable, VIRIDIS } from "../../web/js/colours.mjs";
+import { GREYS, pixel, pixelTable, VIRIDIS } from "../../web/js/colors.mjs";
 import * as selection from "../../web/js/selection.mjs";
 import { casesOf, share } from "./arrays.mjs";
 

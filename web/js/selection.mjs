@@ -1,7 +1,7 @@
 // From probabilities to a mask, with the arithmetic of text/selection, morphology, masks and previews in core/, so that
 // the view matches the next run. Pure functions on row-major arrays.
 
-import { GREYS } from "./colours.mjs";
+import { GREYS } from "./colors.mjs";
 
 /** Python's round(): halves go to the even neighbour. */
 export function roundHalfEven(value) {

@@ -1,6 +1,6 @@
 // The live mask of CLIPSeg and CLIPSegMasking: the last run's probabilities with the current widget values.
 
-import { pixelTable } from "./colours.mjs";
+import { pixelTable } from "./colors.mjs";
 import { canvasOf, drawCheckerboard, make } from "./elements.mjs";
 import * as selection from "./selection.mjs";
 import { View } from "./view.mjs";
