@@ -3,7 +3,7 @@
 
     python3 tools/dev.py run [WORKFLOW.json] ...   run a workflow, or two examples; run --help tells more
     python3 tools/dev.py test [pytest arguments]   run all tests
-    python3 tools/dev.py lint                      check style, and what the registry checks
+    python3 tools/dev.py lint                      check style and types, and what the registry checks
     python3 tools/dev.py bench [names]             run the benchmarks
     python3 tools/dev.py quality                   write docs/quality.md; downloads u2netp and u2net (181 MB)
     python3 tools/dev.py setup                     only set up the environment, and fetch the weights for the examples
@@ -96,11 +96,13 @@ def test(arguments: list[str]) -> int:
 
 
 def lint(_: list[str]) -> int:
-    """ruff, the three rules that the registry runs (where no comment can silence them), its validator, comfy-test's."""
+    """ruff, types, the three rules that the registry runs (where no comment can silence them), its validator,
+    comfy-test's."""
     os.chdir(ROOT)
     steps = (
         ("-m", "ruff", "check", "."),
         ("-m", "ruff", "format", "--check", "."),
+        ("-m", "basedpyright"),
         ("-m", "ruff", "check", "--select", "S102,S307,E702", "--ignore-noqa", "."),
         ("-m", "comfy_cli", "--skip-prompt", "--no-enable-telemetry", "node", "validate"),
         ("-m", "comfy_test", "lint", "--strict"),

@@ -74,6 +74,13 @@ def test_setup_succeeds_without_the_weights(tools: Tools, code: int, expected: i
     assert tools.calls == [["fetch_weights.py"]]
 
 
+@pytest.mark.parametrize("code", [0, 1])
+def test_lint_checks_types(tools: Tools, code: int) -> None:
+    tools.codes["basedpyright"] = code
+    assert dev.main(["lint"]) == code
+    assert ["-m", "basedpyright"] in tools.calls
+
+
 @pytest.mark.parametrize("arguments", [["test"], ["test", "--no-comfyui"], ["lint"], ["bench"]])
 def test_tests_and_lint_fetch_no_weights(tools: Tools, arguments: list[str]) -> None:
     assert dev.main(arguments) == 0
