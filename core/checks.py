@@ -23,11 +23,11 @@ def as_mask_batch(value: object, name: str = "mask") -> torch.Tensor:
 
     Args:
         value: Floating point or boolean tensor ``[H,W]``, ``[B,H,W]`` or ``[B,1,H,W]``. Values outside 0..1 are
-            clamped.
+            clamped. A batch of 0 masks is allowed: nothing is selected.
         name: The input's name, for messages.
 
     Raises:
-        InputError: Not a dense tensor, wrong dtype or rank, empty, NaN or infinity.
+        InputError: Not a dense tensor, wrong dtype or rank, masks without a pixel, NaN or infinity.
     """
     if isinstance(value, torch.Tensor) and value.dtype == torch.bool and value.layout == torch.strided:
         value = value.float()
@@ -42,6 +42,8 @@ def as_mask_batch(value: object, name: str = "mask") -> torch.Tensor:
             "Give it [height, width], [batch, height, width] or [batch, 1, height, width]",
             code="mask shape",
         )
+    if len(tensor) == 0 and 0 not in tensor.shape[1:]:
+        return tensor
     return _finite_unit_range(_not_empty(tensor, name), name)
 
 

@@ -97,6 +97,8 @@ def gradient(
         out -= band.values() if edge == "outer" else band.minimum()
 
     elements = [_Element(each, shape) for each in _sizes_per_mask(size, len(mask))]
+    if not elements:
+        return mask
     if len(set(elements)) == 1:
         return _process_bands(mask, elements[0], write_gradient, progress)
     masks = zip(mask.split(1), elements)
@@ -108,12 +110,12 @@ def _sizes_per_mask(size: int | Sequence[int], batch: int) -> list[int]:
     if not isinstance(size, (list, tuple)):
         return [check_whole_number(size, name, 1, MAX_SIZE)] * batch
     sizes = [check_whole_number(entry, f"{name}[{i}]", 1, MAX_SIZE) for i, entry in enumerate(size)]
-    if not sizes or len(sizes) > batch:
+    if not sizes or 0 < batch < len(sizes):
         raise InputError(
             f"{name} is a list of {len(sizes)} sizes for {batch} masks",
             "Use a single size, or a list with one size per mask (a shorter list repeats its last size)",
         )
-    return sizes + [sizes[-1]] * (batch - len(sizes))
+    return (sizes + [sizes[-1]] * (batch - len(sizes)))[:batch]
 
 
 @dataclass(frozen=True)

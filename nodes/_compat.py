@@ -124,6 +124,7 @@ class CombineSegMasks(TableNode):
         image = checks.as_image_batch(input_image, "input_image")
         inputs = {"mask_1": mask_1, "mask_2": mask_2, "mask_3": mask_3}
         parts = [checks.as_mask_batch(mask, name).to(image.device) for name, mask in inputs.items() if mask is not None]
+        parts = [part for part in parts if len(part)] or [image.new_zeros(image.shape[:3])]
         combined = reduce(lambda one, other: masks.combine(one, other, "sum"), parts)
         if len(combined) != len(image) and 1 not in (len(combined), len(image)):
             raise InputError(

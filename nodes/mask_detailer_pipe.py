@@ -50,11 +50,16 @@ class MaskDetailerPipe(TableNode):
 
     INPUTS = {
         "required": {
-            "image": socket("IMAGE", "The images. A batch needs one mask for all, or one per image."),
+            "image": socket(
+                "IMAGE",
+                "The images. A batch needs one mask for all, or one per image; a single image takes any number of "
+                "masks.",
+            ),
             "mask": socket(
                 "MASK",
-                "The area to refine: every pixel of 1/255 or more; use Threshold Mask to remove faint pixels. Resized "
-                "to the image if the sizes differ.",
+                "The area to refine: every pixel of 1/255 or more; use Threshold Mask to remove faint pixels. Several "
+                "masks of one image are refined mask by mask; no mask (a batch of 0) leaves the image unchanged. "
+                "Resized to the image if the sizes differ.",
             ),
             "basic_pipe": socket("BASIC_PIPE", "Model, CLIP, VAE and prompts, from To Basic Pipe."),
             "guide_size": number(
@@ -197,8 +202,8 @@ class MaskDetailerPipe(TableNode):
                 multiline=True,
                 placeholder="region prompts: one line per region",
                 tooltip="Line 1 is added to the positive prompt of the first region, line 2 to that of the second, "
-                "and so on; an empty line adds nothing. Regions are numbered from the bottom of the image up, as in "
-                "the node's preview.",
+                "and so on; an empty line adds nothing. Regions are numbered mask by mask, and in each mask from the "
+                "bottom up, as in the node's preview.",
             ),
         },
         "hidden": {**_view.HIDDEN, "unique_id": "UNIQUE_ID"},

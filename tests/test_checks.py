@@ -30,6 +30,11 @@ def test_a_good_mask_is_not_copied_and_a_bad_range_is_clamped_in_a_copy() -> Non
     assert wild.tolist() == [[[-0.5, 0.25, 1.5]]]
 
 
+@pytest.mark.parametrize("shape", [(0, 4, 5), (0, 1, 4, 5)])
+def test_as_mask_batch_takes_a_batch_of_0(shape: tuple[int, ...]) -> None:
+    assert checks.as_mask_batch(torch.zeros(shape)).shape == (0, 4, 5)
+
+
 BAD_MASKS = [
     (None, "my mask is missing"),
     ([[0.0, 1.0]], "my mask is of type list, not a mask"),
@@ -38,7 +43,7 @@ BAD_MASKS = [
     (torch.zeros(4, 4, dtype=torch.uint8), "uint8.*255"),
     (torch.zeros(4, 4, dtype=torch.int64), "int64.*255"),
     (torch.zeros(4, 4, dtype=torch.complex64), "complex64"),
-    (torch.zeros(0, 4, 4), r"empty.*\[0, 4, 4\]"),
+    (torch.zeros(0, 0, 4), r"empty.*\[0, 0, 4\]"),
     (torch.zeros(1, 0, 4), "empty"),
     (torch.eye(3).to_sparse(), "sparse_coo tensor.*to_dense"),
     (torch.zeros(4, 4, device="meta"), "meta tensor"),

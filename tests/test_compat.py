@@ -297,6 +297,15 @@ def test_masks_of_another_size_than_the_picture_keep_theirs() -> None:
     assert grey[:, :6].min() == 1 and grey[:, 10:].max() == 0
 
 
+def test_combine_masks_with_a_batch_of_0_adds_nothing() -> None:
+    image, half = picture(2, 8, 8).repeat(2, 1, 1, 1), torch.full((2, 8, 8), 0.5)
+    node, none = CLASSES["CombineSegMasks"](), torch.zeros(0, 8, 8)
+    assert torch.equal(node.combine_masks(image, none, half)[0], half)
+    combined, heat_map, grey = node.combine_masks(image, none, none)
+    assert combined.shape == (2, 8, 8) and not combined.any() and not grey.any()
+    assert torch.equal(heat_map, image[..., :3])
+
+
 def test_masks_of_two_sizes_are_refused() -> None:
     with pytest.raises(InputError, match=r"\[1, 8, 8\] and \[1, 8, 9\]"):
         CLASSES["CombineSegMasks"]().combine_masks(picture(1), torch.zeros(1, 8, 8), torch.zeros(1, 8, 9))

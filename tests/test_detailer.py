@@ -1085,11 +1085,36 @@ def test_crops_are_in_the_order_of_regions() -> None:
         assert torch.equal(alpha[..., 3], region.mask)
 
 
-def test_as_many_masks_as_pictures_or_one() -> None:
+def test_detail_refuses_masks_that_match_no_images() -> None:
     with pytest.raises(InputError, match="image is a batch of 3, and mask is a batch of 2"):
         run(picture(batch=3), torch.ones(2, SIZE, SIZE))
-    with pytest.raises(InputError, match="image is a batch of 1, and mask is a batch of 2"):
-        run(picture(), torch.ones(2, SIZE, SIZE))
+
+
+def test_detail_with_several_masks_for_one_image_refines_them_in_order() -> None:
+    """As if each mask were detailed on the result of the one before, with the seeds going on."""
+    masks = torch.cat(
+        [squares((40, 40)), squares((32, 32)), squares((0, 0), (SIZE - 20, SIZE - 20), side=20)]
+    )  # the first two overlap
+    options = replace(PLAIN, steps=2, seed=7)
+    together = run(picture(), masks, options)
+    image, crops, seed = picture(), [], options.seed
+    for mask in masks.split(1):
+        result = run(image, mask, replace(options, seed=seed))
+        image, seed = result.image, seed + len(result.crops)
+        crops += result.crops
+    assert torch.equal(together.image, image)
+    assert len(together.crops) == len(crops) == 4
+    assert all(torch.equal(one, other) for one, other in zip(together.crops, crops))
+
+
+def test_detail_with_no_mask_returns_the_image_and_samples_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    sampler, image = EulerSampler(), picture(batch=2)
+    with caplog.at_level(logging.INFO):
+        result = run(image, torch.zeros(0, SIZE, SIZE), sampler=sampler)
+    assert torch.equal(result.image, image) and sampler.runs == []
+    assert [crop.shape for crop in result.crops] == [(1, 64, 64, 3)] * 2 and not torch.cat(result.crops).any()
+    assert result.boxes == [[], []]
+    assert "nothing is selected" in caplog.text
 
 
 def test_a_mask_of_another_size_is_scaled_to_the_picture(caplog: pytest.LogCaptureFixture) -> None:

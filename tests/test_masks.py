@@ -59,6 +59,11 @@ def test_dilate_single_pixel_draws_element() -> None:
     assert five == [[0, 0, 1, 0, 0], [1, 1, 1, 1, 1], [1, 1, 1, 1, 1], [1, 1, 1, 1, 1], [0, 0, 1, 0, 0]]
 
 
+@pytest.mark.parametrize("size", [3, [3, 5]])
+def test_gradient_of_no_mask_is_no_mask(size: int | list[int]) -> None:
+    assert morphology.gradient(torch.zeros(0, 4, 5), size).shape == (0, 4, 5)
+
+
 def test_gradient_inner_and_outer_edges() -> None:
     mask = torch.zeros(1, 8, 8)
     mask[0, 2:6, 2:6] = 1

@@ -70,7 +70,9 @@ def detail(
 
     Args:
         image: ``[B,H,W,C]``, any finite values.
-        mask: ``[B,h,w]``, one for all images or one for each. A mask of another size is scaled to the image.
+        mask: ``[M,h,w]``: one for all images, one for each, several for a single image, or none (M = 0: the image is
+            returned unchanged). Masks may overlap: each region is cut from the image as refined so far. Masks of
+            another size are scaled to the image.
         pipe: The model and its conditionings.
         backend: Sampler, VAE, hook, device.
         settings: The node's widgets.

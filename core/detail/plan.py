@@ -25,16 +25,20 @@ def find_image_regions(
 
     Args:
         image: ``[B,H,W,C]``.
-        mask: ``[1 or B,h,w]``, one for all images or one for each. Masks of another size are scaled to the image.
+        mask: ``[M,h,w]``: one mask for all images, one for each, or several for a single image, whose regions follow
+            each other in the order of the masks. M = 0 selects nothing. Masks of another size are scaled to the image.
         crop_factor, drop_size, bbox_fill, contour_fill: See `regions.find_regions`.
 
     Raises:
         InputError: The numbers of images and masks do not match.
     """
-    if len(mask) not in (1, len(image)):
+    if len(mask) == 0:
+        logger.info("mask is a batch of 0: nothing is selected, and the image stays as it is")
+        return [[] for _ in image]
+    if len(mask) not in (1, len(image)) and len(image) > 1:
         raise InputError(
             f"image is a batch of {len(image)}, and mask is a batch of {len(mask)}",
-            "Give one mask for all images, or one for each; several masks for one image can be combined into one",
+            "Give one mask for all images, or one for each; several masks for one image need a single image",
         )
     per_mask = [find_regions(one, crop_factor, drop_size, bbox_fill, contour_fill) for one in mask.split(1)]
     if any(covers_all_only_by_faint_values(one, regions) for one, regions in zip(mask.split(1), per_mask)):
@@ -54,7 +58,9 @@ def find_image_regions(
                 "The mask is %d x %d and the image %d x %d: the mask is stretched to the image's proportions",
                 mask_width, mask_height, width, height,
             )  # fmt: skip
-    return per_mask * len(image) if len(per_mask) < len(image) else per_mask
+    if len(image) == 1:
+        return [[region for regions in per_mask for region in regions]]
+    return per_mask * len(image) if len(per_mask) == 1 else per_mask
 
 
 def plan(
