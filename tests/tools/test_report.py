@@ -30,7 +30,7 @@ def test_check_of_a_good_file_runs_nothing(run: Callable, tmp_path: Path) -> Non
     [
         (99, 'problem: node 5 (GradientRegion "Edges"): kernel_size=99 above max 31'),
         ("wide", "problem: node 5 (GradientRegion \"Edges\"): kernel_size: expected INT, got str 'wide'"),
-        (2.7, 'problem: node 5 (GradientRegion "Edges"): kernel_size: expected integer, got 2.7'),
+        (2.7, ""),
         ("7", ""),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 
 from pack import own_class
 
@@ -19,7 +20,7 @@ def check_prompt(prompt: dict, object_info: dict, complete: bool = True) -> list
     """
     from comfy_cli.cql.engine import Graph
 
-    result = Graph.from_object_info(object_info).validate_workflow(prompt)
+    result = Graph.from_object_info(object_info).validate_workflow(_truncate_integers(prompt, object_info))
     problems = []
     for fault in [*result["errors"], *filter(_is_text_for_a_switch, result["warnings"])]:
         node_id, name = fault.get("node_id"), fault.get("field")
@@ -32,6 +33,18 @@ def check_prompt(prompt: dict, object_info: dict, complete: bool = True) -> list
         hint = f"; {fault['hint']}" if fault.get("hint") and "comfy " not in fault["hint"] else ""
         problems.append(_shorten(label + fault["message"].replace("catalog ", "") + hint))
     return problems
+
+
+def _truncate_integers(prompt: dict, object_info: dict) -> dict:
+    """A copy with 2.7 as 2 in INT widgets, as ComfyUI takes it."""
+    copy = {}
+    for node_id, node in prompt.items():
+        inputs = dict(node.get("inputs", {}))
+        for name, (kind, _) in input_specs(schema_of(object_info, node)).items():
+            if kind == "INT" and isinstance(inputs.get(name), float) and math.isfinite(inputs[name]):
+                inputs[name] = int(inputs[name])
+        copy[node_id] = {**node, "inputs": inputs}
+    return copy
 
 
 def _is_text_for_a_switch(warning: dict) -> bool:
