@@ -12,7 +12,10 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -56,11 +59,19 @@ Alphas = dict[tuple[str, int], np.ndarray]
 def main() -> int:
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     try:
-        for model in WEIGHTS:
-            fetch_weights.fetch(model)
+        files = [fetch_weights.fetch(model) for model in WEIGHTS]
     except ModelError as error:
         print(f"nothing was measured: {error.problem}", file=sys.stderr)
         return 1
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["U2NET_HOME"] = home  # rembg looks in one folder only
+        for file in files:
+            shutil.copy(file, home)
+        write_page()
+    return 0
+
+
+def write_page() -> None:
     IMAGES.mkdir(exist_ok=True)
     measured = {name: dict(zip(WEIGHTS, measure(name, photograph), strict=True)) for name, photograph in photographs()}
     libraries = ("rembg", "PyMatting", "onnxruntime", "torch")
@@ -74,7 +85,6 @@ def main() -> int:
         **tables,
     )
     PAGE.write_text(page, encoding="utf-8")
-    return 0
 
 
 def photographs() -> Iterable[tuple[str, np.ndarray]]:
