@@ -1,7 +1,7 @@
 """rembg's published weights on photographs: the results are rembg's, or closer to the exact solution.
 
-Nothing is downloaded here. `python tools/fetch_weights.py u2netp u2net` puts the weights where these tests find them;
-`MASKWRIGHT_REAL_WEIGHTS` names another folder.
+Nothing is downloaded here. `.venv/bin/python tools/fetch_weights.py u2netp u2net` puts the weights where these tests find
+them; `MASKWRIGHT_REAL_WEIGHTS` names another folder.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
     (file,) = catalog.BACKGROUND[request.param].files
     path = FOLDER / file.name
     if not path.is_file():
-        pytest.skip(f"{path} is missing; python tools/fetch_weights.py {request.param} fetches it")
+        pytest.skip(f"{path} is missing; .venv/bin/python tools/fetch_weights.py {request.param} fetches it")
     if hashlib.sha256(path.read_bytes()).hexdigest() != file.sha256:
         pytest.skip(f"{path} holds other bytes than the published {file.name}")
     monkeypatch.setenv("U2NET_HOME", str(FOLDER))

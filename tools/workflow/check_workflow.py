@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .engine_interface import BadWorkflow, short
 from .graph import definitions_of, editor_label, entries, prompt_label
+from .import_comfy_cli import import_comfy_cli
 from .read_workflow import Workflow
 
 
@@ -30,10 +31,9 @@ def _editor_problems(data: dict) -> list[str]:
         place = f' in subgraph "{definition.get("name", definition["id"])}"'
         problems += [*_socket_problems(definition, place.strip()), *_graph_problems(definition, place)]
     if not problems:
-        from comfy_cli.link_integrity import broken_link_findings
-
+        findings, _ = import_comfy_cli("link_integrity").broken_link_findings(data)
         # A link that no input names is a leftover, which the editor ignores.
-        problems = [finding["message"] for finding in broken_link_findings(data)[0] if finding["field"] is not None]
+        problems = [finding["message"] for finding in findings if finding["field"] is not None]
     return problems
 
 

@@ -22,6 +22,7 @@ from .graph import (
     read_link,
     schema_of,
 )
+from .import_comfy_cli import import_comfy_cli
 from .read_workflow import Workflow
 from .widgets import input_specs
 
@@ -79,8 +80,7 @@ def _read_switches(prompt: dict, object_info: dict, note: Callable[[str], None])
 
 
 def _convert_file(data: dict, object_info: dict) -> dict:
-    from comfy_cli.workflow_to_api import convert_ui_to_api
-
+    converter = import_comfy_cli("workflow_to_api")
     graph, values = flatten(data, object_info)
     schemas = fix_schemas(object_info, {node["type"] for node in graph["nodes"]})
     hidden = {}
@@ -91,7 +91,7 @@ def _convert_file(data: dict, object_info: dict) -> dict:
     logger.addHandler(handler)
     propagate, logger.propagate = logger.propagate, False  # it logs tracebacks; ours are sentences
     try:
-        prompt = convert_ui_to_api(graph, schemas)
+        prompt = converter.convert_ui_to_api(graph, schemas)
     except Exception as error:  # it fails in many ways on malformed nodes; none of them is for the user to read
         raise BadWorkflow([f"comfy-cli's converter cannot read it ({type(error).__name__}: {error})"]) from error
     finally:
