@@ -39,7 +39,7 @@ def as_mask_batch(value: object, name: str = "mask") -> torch.Tensor:
     elif tensor.ndim != 3:
         raise InputError(
             f"{name} has shape {list(tensor.shape)}, which is not a mask",
-            "Give it [height, width], [batch, height, width] or [batch, 1, height, width]",
+            "It must be [height, width], [batch, height, width] or [batch, 1, height, width]",
             code="mask shape",
         )
     if len(tensor) == 0 and 0 not in tensor.shape[1:]:
@@ -51,7 +51,7 @@ def as_image_batch(value: object, name: str = "image", clamp: bool = True) -> to
     """Bring an image to float32 ``[B,H,W,C]`` in 0..1 with C = 3 (RGB) or 4 (RGBA), on its own device.
 
     Args:
-        value: Floating point tensor ``[B,H,W,C]`` or ``[H,W,C]`` with C = 1, 3 or 4. Grey becomes RGB.
+        value: Floating point tensor ``[B,H,W,C]`` or ``[H,W,C]`` with C = 1, 3 or 4. Gray becomes RGB.
             Values outside 0..1 are clamped.
         name: The input's name, for messages.
         clamp: False keeps values outside 0..1, for callers that return parts of the image unchanged.
@@ -65,12 +65,12 @@ def as_image_batch(value: object, name: str = "image", clamp: bool = True) -> to
     if tensor.ndim != 4 or tensor.shape[-1] not in (1, 3, 4):
         raise InputError(
             f"{name} has shape {list(tensor.shape)}, which is not an image",
-            "Give it [batch, height, width, channels] with 1, 3 or 4 channels",
+            "It must be [batch, height, width, channels] with 1, 3 or 4 channels",
             code="image shape",
         )
     tensor = _finite_unit_range(_not_empty(tensor, name), name, clamp)
     if tensor.shape[-1] == 1:
-        tensor = tensor.expand(-1, -1, -1, 3)  # grey [B,H,W,1] -> [B,H,W,3], a view
+        tensor = tensor.expand(-1, -1, -1, 3)  # gray [B,H,W,1] -> [B,H,W,3], a view
     return tensor
 
 
@@ -84,7 +84,7 @@ def check_choice(value: object, name: str, choices: Sequence[str]) -> str:
 def check_text(value: object, name: str) -> str:
     """Return ``value`` if it is text, else raise ``InputError``."""
     if not isinstance(value, str):
-        raise InputError(f"{name} is {describe(value)}, which is not text", "Give a text")
+        raise InputError(f"{name} is {describe(value)}, which is not text", "Enter a text")
     return value
 
 
@@ -107,7 +107,7 @@ def check_whole_number(value: object, name: str, low: float = -math.inf, high: f
     kind = "whole number"
     number = _check_range(value, name, low, high, kind)
     if number != int(number):
-        raise InputError(f"{name} is {describe(value)}, which is not a {kind}", f"Give a {kind} {_range(low, high)}")
+        raise InputError(f"{name} is {describe(value)}, which is not a {kind}", f"Use a {kind} {_range(low, high)}")
     return int(number)
 
 
@@ -115,25 +115,26 @@ def _check_range(value: object, name: str, low: float, high: float, kind: str) -
     """Return ``value`` itself, since floats cannot hold every int. ``kind`` names the expected type in errors."""
     # Compare before converting: an int may be too large for a float.
     if isinstance(value, bool) or not is_real(value) or not -math.inf < value < math.inf:
-        raise InputError(f"{name} is {describe(value)}, which is not a {kind}", f"Give a {kind} {_range(low, high)}")
+        raise InputError(f"{name} is {describe(value)}, which is not a {kind}", f"Use a {kind} {_range(low, high)}")
     if not low <= value <= high:
-        raise InputError(f"{name} is {describe(value)}, which is out of range", f"Give a {kind} {_range(low, high)}")
+        raise InputError(f"{name} is {describe(value)}, which is out of range", f"Use a {kind} {_range(low, high)}")
     try:
         float(value)
     except OverflowError:
-        raise InputError(f"{name} is {describe(value)}, which is too large", "Give a smaller number") from None
+        raise InputError(f"{name} is {describe(value)}, which is too large", "Use a smaller number") from None
     return value
 
 
 def check_switch(value: object, name: str) -> bool:
-    """Return ``value`` as a bool if it is a bool, or 1 or 0, since links may carry these. Strings are rejected: in
-    Python "false" is truthy.
+    """Return ``value`` as a bool if it is a bool, 1 or 0, since links may carry these.
+
+    Strings are rejected: in Python "false" is truthy.
 
     Raises:
         InputError: Neither.
     """
     if not is_real(value) or value not in (0, 1):
-        raise InputError(f"{name} is {describe(value)}, which is not true or false", "Give true or false")
+        raise InputError(f"{name} is {describe(value)}, which is not true or false", "Use true or false")
     return bool(value)
 
 
@@ -143,7 +144,7 @@ def describe(value: object) -> str:
 
 
 def describe_type(value: object, expected: str) -> str:
-    """Return "missing" or the type of ``value``, and that it is not ``expected``, for error messages."""
+    """Return "missing", or the type of ``value`` and the ``expected`` one, for error messages."""
     return "missing" if value is None else f"of type {type(value).__name__}, not {expected}"
 
 
@@ -176,23 +177,23 @@ def _float32_tensor(value: object, name: str, kind: str, code: str) -> torch.Ten
     """Return ``value`` as a dense float32 tensor of any shape and range; ``kind`` and ``code`` are for errors."""
     if not isinstance(value, torch.Tensor):
         problem = f"{name} is {describe_type(value, kind)}"
-        raise InputError(problem, f"Give a tensor that holds {kind}", code=code)
+        raise InputError(problem, f"Use a tensor that contains {kind}", code=code)
     dtype = str(value.dtype).removeprefix("torch.")
     if not value.dtype.is_floating_point:
         raise InputError(
-            f"{name} holds {dtype} values, not floating point values",
+            f"{name} has dtype {dtype}, which is not floating point",
             "Convert it to float with values from 0 to 1 (8-bit values: divide by 255)",
         )
     if value.layout != torch.strided or value.is_meta or value.is_nested:
         layout = "meta" if value.is_meta else "nested" if value.is_nested else str(value.layout).removeprefix("torch.")
-        remedy = "Give a dense tensor; .to_dense() converts a sparse one"
+        remedy = "Use a dense tensor; .to_dense() converts a sparse one"
         raise InputError(f"{name} is a {layout} tensor", remedy)
     if value.requires_grad:  # nothing here is trained
         value = value.detach()
     try:
         return value.resolve_neg().to(torch.float32)  # NumPy cannot read a lazily negated tensor
     except NotImplementedError:  # torch cannot convert every dtype
-        raise InputError(f"{name} holds {dtype} values", "Convert it to float32") from None
+        raise InputError(f"{name} has dtype {dtype}", "Convert it to float32") from None
 
 
 def _not_empty(tensor: torch.Tensor, name: str) -> torch.Tensor:
@@ -213,8 +214,8 @@ def _finite_unit_range(tensor: torch.Tensor, name: str, clamp: bool = True) -> t
     if not (math.isfinite(low) and math.isfinite(high)):
         bad = int((~torch.isfinite(tensor)).sum())
         raise InputError(
-            f"{name} holds {bad} of {tensor.numel()} values that are NaN or infinite",
-            "Check where it comes from: a VAE in half precision or a division by zero are the usual causes",
+            f"{name} contains NaN or infinity in {bad} of {tensor.numel()} values",
+            "Check its source: the usual causes are a VAE in half precision and a division by zero",
             code="input not finite",
         )
     return tensor.clamp(0, 1) if clamp and (low < 0 or high > 1) else tensor

@@ -26,7 +26,7 @@ _CONES_TO_RGB = (
     (-1.2684380046, 2.6097574011, -0.3413193965),
     (-0.0041960863, -0.7034186147, 1.7076147010),
 )
-_FLAT = 1e-3  # below this standard deviation in Oklab an image has a single color and no contrast to scale
+_FLAT = 1e-3  # below this standard deviation in Oklab an image has a single color, so no contrast to scale
 
 
 def match_colors(
@@ -44,7 +44,7 @@ def match_colors(
 
     Args:
         image: ``[B,H,W,3]``.
-        weights: Weight of each of its pixels in the statistics, ``[B,H,W]``, 0..1.
+        weights: Weight of each pixel in the statistics, ``[B,H,W]``, 0..1.
         reference: ``[B,h,w,3]``.
         reference_weights: The same for the reference, ``[B,h,w]``.
         strength: 0 for no change, 1 for a full match.

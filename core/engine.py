@@ -81,7 +81,7 @@ class TextMaskEngine(Protocol):
         ...
 
     def batch_size(self, side: int) -> int:
-        """How many inputs of ``side`` x ``side`` pixels to try in one batch."""
+        """Number of inputs of ``side`` x ``side`` pixels to try in one batch."""
         ...
 
     def preprocess(self, image: torch.Tensor, side: int) -> torch.Tensor:
@@ -131,7 +131,7 @@ class SamplerRun:
             host generates for that part alone with that seed. Usually one seed per row, unless a hook adds rows.
         latent: The host's latent: clean ``samples`` ``[B,C,h,w]`` (or with a time axis), and optionally a
             ``noise_mask`` ``[B,y,x]`` of any size, in 0..1, where 1 is sampled.
-        noise: A hook's noise, shaped as the samples; None for noise from ``seeds``.
+        noise: A hook's noise, in the shape of the samples; None for noise from ``seeds``.
         custom_sampler: A hook's sampler, used instead of ``sampler_name``, or None.
         leave_noise: Stop in mid-schedule and leave the noise of ``end_step`` in the latent.
         resume: The result of an earlier run with ``leave_noise`` that ended at this ``start_step``, opaque to callers.
@@ -166,8 +166,8 @@ class Sampler(Protocol):
         ...
 
     def sample(self, run: SamplerRun) -> Any:
-        """Run the sampler and return samples shaped as ``run.latent["samples"]``; with ``run.leave_noise``, a value for
-        the ``resume`` of a later run."""
+        """Run the sampler and return samples in the shape of ``run.latent["samples"]``; with ``run.leave_noise``, a value
+        for the ``resume`` of a later run."""
         ...
 
     def rows_are_independent(self, sampler_name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Errors that help: every message says what is wrong, with the value, and what to do about it."""
+"""Errors whose messages name the problem, with the value, and a remedy."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ class PackError(Exception):
     """Base of all errors this pack raises on purpose.
 
     Args:
-        problem: What is wrong, naming the input and its value. No full stop at the end.
-        remedy: What the user can do about it. No full stop at the end.
-        code: Names the error, if a program that uses this library may know a better remedy, such as an option of its
-            own. It may set `remedy` before the user sees the error.
+        problem: What is wrong, naming the input and its value. No period at the end.
+        remedy: What the user can do about it. No period at the end.
+        code: Identifies the error to programs that use this library and may know a better remedy, such as an option of
+            their own. They may set `remedy` before the user sees the error.
     """
 
     def __init__(self, problem: str, remedy: str, code: str = "") -> None:

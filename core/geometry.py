@@ -117,7 +117,7 @@ def _crop_side(start: int, stop: int, factor: float, limit: int) -> tuple[int, i
 
 @dataclass(frozen=True)
 class SamplingFrame:
-    """The part of the image that a region is sampled on, and the size at which it is sampled.
+    """The part of the image to sample for a region, and its sampling size.
 
     Attributes:
         window: The crop region, possibly slightly larger (see `fit_sampling_frame`).

@@ -93,7 +93,7 @@ def feather(mask: torch.Tensor, width: int, fade_sides: Sides = NO_SIDES) -> tor
         mask: ``[B,H,W]``.
         width: In pixels, at least 0; 0 changes nothing.
         fade_sides: Sides where the mask ends but the image continues. There the blend is forced to 0 at the border:
-            the value left by the blur is subtracted, falling linearly to nothing over the blur's radius. Masks that
+            the value left by the blur is subtracted, fading linearly over the blur's radius. Masks that
             stay away from these sides do not change.
 
     Returns:

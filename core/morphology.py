@@ -25,7 +25,7 @@ from .engine import NO_PROGRESS, Progress
 from .errors import InputError
 
 # The code below works on both: numpy arrays on the CPU, torch tensors on accelerators. With one thread per band, numpy
-# stays fast while other programs use the cores; torch's threads synchronize after every operation and do not.
+# stays fast while other programs use the cores. Torch does not: its threads synchronize after every operation.
 _Array = TypeVar("_Array", np.ndarray, torch.Tensor)
 
 SHAPES = ("rectangle", "ellipse", "cross")
@@ -70,7 +70,7 @@ def gradient(
     edge: str = "both",
     progress: Progress = NO_PROGRESS,
 ) -> torch.Tensor:
-    """Morphological gradient: a line along the edges of the selection, the stronger the steeper the edge.
+    """Morphological gradient: a line along the edges of the selection, stronger at steeper edges.
 
     ``both`` is dilation - erosion (the Beucher gradient), ``inner`` mask - erosion, ``outer`` dilation - mask
     (Rivest, Soille and Beucher, *Morphological gradients*, 1993).
@@ -148,7 +148,7 @@ class _Element:
 
 
 def _flat_buffer(like: _Array, length: int) -> _Array:
-    """An uninitialized array of the kind and on the device of ``like``."""
+    """An uninitialized array of the same type and device as ``like``."""
     return np.empty_like(like, shape=length) if isinstance(like, np.ndarray) else like.new_empty(length)
 
 

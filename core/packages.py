@@ -18,7 +18,7 @@ def import_package(name: str, install: str, *needed: str) -> ModuleType:
     Args:
         name: As in ``import name``; may contain dots.
         install: The error's remedy, with the command that installs the package.
-        needed: Names the caller uses. Looking them up here makes lazy imports and incomplete packages fail early.
+        needed: Names that the caller uses. Looking them up here makes lazy imports and incomplete packages fail early.
 
     Raises:
         DependencyError: The package is missing or does not work.

@@ -34,15 +34,14 @@ _VIRIDIS = bytes.fromhex(
     "addc30afdc2eb2dd2cb5dd2bb7dd29bade27bdde26bfdf24c2df22c5df21c7e01fcae01ecde01dcfe11cd2e11bd4e11a"
     "d7e219dae218dce218dfe318e1e318e4e318e7e419e9e419ece41aeee51bf1e51cf3e51ef6e61ff8e621fae622fde724"
 )
-# ColorBrewer's nine greys from black to white, interpolated linearly. The map as a whole is not linear: it brightens
+# ColorBrewer's nine grays from black to white, interpolated linearly. The map as a whole is not linear: it brightens
 # dark grays.
 _GREYS = (0, 37, 82, 115, 150, 189, 217, 240, 255)
 
 
 @lru_cache
 def color_table(name: str) -> torch.Tensor:
-    """RGB of the 256 steps of a color map, ``[256,3]``, multiples of 1/255."""
-    """The colors of the 256 steps, ``[256,3]`` float32 in 0..1."""
+    """RGB of the 256 steps of a color map: ``[256,3]``, float32 in 0..1, multiples of 1/255."""
     if name == "viridis":
         return torch.tensor(list(_VIRIDIS), dtype=torch.float32).view(256, 3) / 255
     intervals = len(_GREYS) - 1

@@ -81,7 +81,7 @@ def find_regions(
 FAINT = 0.02  # mask values below this (about 5/255) look black
 
 
-def covers_all_only_by_faint_values(mask: torch.Tensor, regions: Sequence[Region]) -> bool:
+def only_faint_values_cover_all(mask: torch.Tensor, regions: Sequence[Region]) -> bool:
     """Whether a region covers the whole mask only because of values below `FAINT`. Usually the mask's black is then not
     quite 0."""
     values = as_mask_batch(mask)[0].cpu()

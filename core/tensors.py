@@ -19,7 +19,7 @@ from .errors import InputError
 
 
 def to_8bit(values: torch.Tensor) -> np.ndarray:
-    """Values in 0..1 of any shape as uint8, rounded down (0.999 is 254), as in ComfyUI's nodes and saved files."""
+    """Values in 0..1 of any shape as uint8, rounded down (0.999 is 254), as ComfyUI's nodes do for saved files."""
     levels = np.asarray(values.detach().cpu().numpy() * 255.0)
     return np.clip(levels, 0, 255, out=levels).astype(np.uint8)  # in place: allocating costs more than clipping
 
@@ -32,7 +32,7 @@ def from_8bit(values: np.ndarray) -> torch.Tensor:
 def to_16bit_halves(values: torch.Tensor) -> np.ndarray:
     """Values in 0..1 ``[H,W]``, rounded to 16 bits, as uint8 ``[2H,W]``: the high bytes above the low bytes.
 
-    Readers of 8-bit grayscale images, such as a browser's canvas, thus receive all 16 bits.
+    Readers of 8-bit grayscale images, such as a browser's canvas, thus get all 16 bits.
     """
     levels = (values.detach().cpu().numpy() * 65535.0).clip(0, 65535).round().astype(np.uint16)
     return np.concatenate([levels >> 8, levels & 255]).astype(np.uint8)
@@ -93,7 +93,7 @@ def resize_image(
     """Resize ``[B,H,W,C]`` in float on its device, antialiased when downscaling, clamped to 0..1.
 
     Args:
-        mode: ``nearest``, ``bilinear``, ``bicubic``, or ``area``, the mean of all pixels that the new pixel touches.
+        mode: ``nearest``, ``bilinear``, ``bicubic``, or ``area``, the mean of all pixels that the new pixel covers.
         antialias: If false, sample as OpenCV's ``resize`` does.
 
     Returns:
@@ -181,7 +181,7 @@ def _nearest_lines(before: int, after: int) -> torch.Tensor:
 
 
 def empty(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
-    """An uninitialised float32 tensor.
+    """An uninitialized float32 tensor.
 
     On the CPU, numpy allocates it: unlike torch, numpy requests huge pages from Linux. The first write to 64 MB then
     takes a third of the time, and that write dominates cheap operations on a batch.

@@ -13,8 +13,8 @@ def keep_torch_threads() -> Iterator[None]:
     """Restore this thread's torch thread count on exit.
 
     For imports of packages based on numba (pymatting, and rembg, which imports it). numba starts its threads when
-    imported. If it shares an OpenMP library with torch, torch then uses as many: one per hardware thread, although
-    torch chose one per core or the user chose fewer. Not for use inside `parallel_map`: new threads would inherit the
+    imported, one per hardware thread. If it shares an OpenMP library with torch, torch then uses as many, although
+    it chose one per core or the user chose fewer. Not for use inside `parallel_map`: new threads would inherit the
     count set here.
     """
     count = torch.get_num_threads()

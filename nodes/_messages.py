@@ -19,7 +19,7 @@ REMEDIES = {
     "image sizes": "{}, for example with 'Upscale Image'",
     "empty input": "{}; the node before it may have selected nothing",
     "input not finite": (
-        "Check the node before it: a VAE in half precision or a division by zero are the usual causes"
+        "Check the node before it: the usual causes are a VAE in half precision and a division by zero"
     ),
     "install scipy": "Install it into ComfyUI's Python: python -m pip install --upgrade scipy",
     "install pymatting": _PYMATTING,
@@ -32,7 +32,7 @@ REMEDIES = {
     "no CLIP": "Put one into the pipe with 'EditBasicPipe', or leave region_prompts empty",
     "VAE not finite": "Start ComfyUI with --fp32-vae to run the VAE in full precision, or use another VAE",
     "hook failed": "Disconnect the hook, or check the settings of the node that creates it",
-    "hook answer": "Disconnect the hook, or ask its author",
+    "hook result": "Disconnect the hook, or ask its author",
 }
 
 

@@ -47,8 +47,8 @@ BAD_MASKS = [
     (torch.zeros(1, 0, 4), "empty"),
     (torch.eye(3).to_sparse(), "sparse_coo tensor.*to_dense"),
     (torch.zeros(4, 4, device="meta"), "meta tensor"),
-    (torch.tensor([[0.0, float("nan")]]), "1 of 2 values that are NaN"),
-    (torch.tensor([[float("inf"), -float("inf")]]), "2 of 2 values that are NaN or infinite"),
+    (torch.tensor([[0.0, float("nan")]]), "NaN or infinity in 1 of 2 values"),
+    (torch.tensor([[float("inf"), -float("inf")]]), "NaN or infinity in 2 of 2 values"),
 ]
 
 
@@ -136,7 +136,7 @@ def test_as_image_batch_without_clamp_keeps_values_beyond_0_to_1() -> None:
     wild = torch.tensor([-1.0, 0.5, 4.0]).expand(1, 2, 2, 3)
     assert torch.equal(checks.as_image_batch(wild, clamp=False), wild)
     assert torch.equal(checks.as_image_batch(wild), wild.clamp(0, 1))
-    with pytest.raises(InputError, match="NaN or infinite"):
+    with pytest.raises(InputError, match="NaN or infinity"):
         checks.as_image_batch(wild / 0, clamp=False)
 
 

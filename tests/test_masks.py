@@ -97,7 +97,7 @@ def test_gradient_size_list_repeats_last_entry() -> None:
         ("3", "'3'"),
         (None, "None"),
         (True, "True"),
-        (65536, "kernel_size is 65536, which is out of range. Give a whole number from 1 to 65535"),
+        (65536, "kernel_size is 65536, which is out of range. Use a whole number from 1 to 65535"),
         (10**400, r"kernel_size is 1000.*\.\.\..*out of range"),
         ([], "list of 0 sizes for 2 masks"),
         ([3, 3, 3], "list of 3 sizes for 2 masks"),

@@ -68,13 +68,13 @@ SENTENCES: dict[str, tuple[Callable[[], None], str]] = {
     ),
     "mask shape": (
         lambda: outline(torch.zeros(1, 3, 4, 5)),
-        "masks has shape [1, 3, 4, 5], which is not a mask. Give it [height, width], [batch, height, width] or "
+        "masks has shape [1, 3, 4, 5], which is not a mask. It must be [height, width], [batch, height, width] or "
         "[batch, 1, height, width]; to turn an image into a mask use 'Convert Image to Mask'.",
     ),
     "image shape": (
         lambda: segment(torch.zeros(1, 4, 6, 2)),
-        "image has shape [1, 4, 6, 2], which is not an image. Give it [batch, height, width, channels] with 1, 3 or 4 "
-        "channels; to turn a mask into an image use 'Convert Mask to Image'.",
+        "image has shape [1, 4, 6, 2], which is not an image. It must be [batch, height, width, channels] with 1, 3 or "
+        "4 channels; to turn a mask into an image use 'Convert Mask to Image'.",
     ),
     "image sizes": (
         lambda: NODE_CLASS_MAPPINGS["CLIPSeg Batch Masking"]().CLIPSeg_images(
@@ -90,8 +90,8 @@ SENTENCES: dict[str, tuple[Callable[[], None], str]] = {
     ),
     "input not finite": (
         lambda: outline(torch.full((1, 4, 4), NAN)),
-        "masks holds 16 of 16 values that are NaN or infinite. Check the node before it: a VAE in half precision or a "
-        "division by zero are the usual causes.",
+        "masks contains NaN or infinity in 16 of 16 values. Check the node before it: the usual causes are a VAE in "
+        "half precision and a division by zero.",
     ),
     "CLIPSeg model": (
         lambda: segment(model=3),
@@ -104,17 +104,17 @@ SENTENCES: dict[str, tuple[Callable[[], None], str]] = {
     ),
     "VAE not finite": (
         lambda: detail(vae=NanVae()),
-        "The VAE gave NaN or infinite values when it decoded a crop. Start ComfyUI with --fp32-vae to run the VAE in "
-        "full precision, or use another VAE.",
+        "The VAE returned NaN or infinite values when it decoded a crop. Start ComfyUI with --fp32-vae to run the VAE "
+        "in full precision, or use another VAE.",
     ),
     "hook failed": (
         lambda: detail(hook=Hook(KeyError("x"))),
         "The detailer hook Hook.post_encode failed: KeyError: 'x'. Disconnect the hook, or check the settings of the "
         "node that creates it.",
     ),
-    "hook answer": (
+    "hook result": (
         lambda: detail(hook=Hook(5)),
-        "The detailer hook Hook.post_encode gave 5, not a latent. Disconnect the hook, or ask its author.",
+        "The detailer hook Hook.post_encode returned 5, not a latent. Disconnect the hook, or ask its author.",
     ),
 }
 

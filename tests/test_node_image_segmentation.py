@@ -166,7 +166,7 @@ def test_one_pixel_with_everything_switched_on(red: list[str]) -> None:
 @pytest.mark.parametrize(
     ("values", "images", "reason"),
     [
-        (["u2net", *PLAIN], torch.full((1, 2, 2, 3), torch.nan), "images holds 12 of 12 values that are NaN"),
+        (["u2net", *PLAIN], torch.full((1, 2, 2, 3), torch.nan), "images contains NaN or infinity in 12 of 12 values"),
         (["u2net", *PLAIN], torch.zeros(1, 2, 2), "images has shape"),
         (["u2net", *PLAIN], torch.zeros(0, 2, 2, 3), "images is empty"),
         (["u2net", "true", 240, 20, -1, "false"], torch.zeros(1, 2, 2, 3), "alpha_matting_erode_size is -1"),

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 _Preconditioner: TypeAlias = Callable[[np.ndarray], np.ndarray]
 
-# Fraction of the work done after each step, measured at 12 megapixels.
+# Fraction of the work that is done after each step, measured at 12 megapixels.
 _AFTER_EQUATIONS = 0.3
 _AFTER_PRECONDITIONER = 0.5
 AFTER_ALPHA = 0.85
@@ -49,7 +49,7 @@ def _build_equations(
     """Build the linear equations of closed-form matting for only the unknown pixels: ``matrix @ alpha = right``.
 
     The matting Laplacian of the whole image splits into ``[[L_U, R], [R^T, L_K]]`` for unknown and known pixels. Alpha
-    of the known pixels, m, is given, so ``L_U x = -R m`` remains. Only windows with an unknown pixel contribute, and
+    of the known pixels is m, so ``L_U x = -R m`` remains. Only windows with an unknown pixel contribute, and
     each row has at most 5 x 5 entries: the pixels that share a window with its own.
     """
     csr_matrix = import_scipy("sparse").csr_matrix
@@ -184,7 +184,7 @@ def _solve_conjugate_gradients(
     right_norm = math.sqrt(inner(right, right))
     goal = tolerance * right_norm
     if goal == 0:
-        return solution  # no unknown pixel touches the foreground
+        return solution  # no unknown pixel is near the foreground
     preconditioned = precondition(residual)
     direction = preconditioned.copy()
     energy = inner(residual, preconditioned)

@@ -26,7 +26,7 @@ _DOWNSCALED_UNKNOWNS = 1 << 19
 
 
 def bounding_slices(selected: np.ndarray, margin: int) -> _Slices:
-    """The rows and columns around the selected pixels, with a margin of ``margin`` pixels inside the image."""
+    """The rows and columns around the selected pixels, with a margin of ``margin`` pixels, clipped to the image."""
     rows, columns = np.flatnonzero(selected.any(axis=1)), np.flatnonzero(selected.any(axis=0))
     return (
         slice(max(0, rows[0] - margin), rows[-1] + margin + 1),

@@ -49,8 +49,8 @@ def _estimate_multi_level(colors: np.ndarray, alpha: np.ndarray) -> tuple[np.nda
 
 
 def _estimate_downscaled(colors: np.ndarray, alpha: np.ndarray, unknown: np.ndarray) -> np.ndarray:
-    """Foreground of the unknown pixels ``[n,3]``, estimated on a smaller image. The result is then changed by as little
-    as possible until ``alpha F + (1 - alpha) B`` equals the image (Forte, *Approximate Fast Foreground Colour
+    """Foreground of the unknown pixels ``[n,3]``, estimated on a smaller image. The result is then adjusted as little
+    as possible so that ``alpha F + (1 - alpha) B`` equals the image (Forte, *Approximate Fast Foreground Colour
     Estimation*, 2021)."""
     scale = math.sqrt(_MAX_PIXELS / alpha.size)
     size = (int(alpha.shape[0] * scale), int(alpha.shape[1] * scale))

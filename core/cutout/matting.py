@@ -8,8 +8,8 @@ background (0) or unknown (0.5). *Alpha matting* estimates, for every unknown pi
 - Foreground colors: multi-level estimation (Germer et al., *Fast Multi-Level Foreground Estimation*, 2020).
 
 The results match ``rembg.remove(alpha_matting=True)``. rembg builds the equations of the whole image; this code builds
-only those of the unknown pixels. If they would exhaust the memory, alpha is solved on a smaller image and upsampled by
-the guided filter. In gray images, whose colors are collinear, rembg is inaccurate; this code is close to the exact
+only those of the unknown pixels. If these are too many for the memory, alpha is solved on a smaller image and upsampled
+by the guided filter. In gray images, whose colors are collinear, rembg is inaccurate; this code is close to the exact
 solution.
 
 Each image has its own equations, so images are single here, ``[H,W,C]`` and ``[H,W]``. All work runs on the CPU.
@@ -96,7 +96,7 @@ def compose_cutout(
     foreground: torch.Tensor | None = None,
     out: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Combine an image and alpha to RGBA with straight alpha: without premultiplication, and so without a dark fringe.
+    """Combine an image and alpha into RGBA with straight (not premultiplied) alpha, which leaves no dark fringe.
 
     Args:
         image: ``[...,H,W,C]``, RGB in 0..1; a fourth channel is dropped.
@@ -140,7 +140,7 @@ def post_process(mask: torch.Tensor) -> torch.Tensor:
 
 
 def _solve_alpha(colors: np.ndarray, trimap: np.ndarray, unknown: np.ndarray, stage: StageProgress) -> np.ndarray:
-    """Alpha ``[H,W]``, float32, from colors ``[H,W,3]`` and a trimap: solved for unknown pixels, else the trimap."""
+    """Alpha ``[H,W]``, float32, from colors ``[H,W,3]``: solved where the trimap is unknown, else the trimap itself."""
     crop = bounding_slices(unknown, closed_form.REACH)
     alpha = trimap.copy()
     solve = closed_form.solve if np.count_nonzero(unknown) <= MAX_UNKNOWNS else solve_downscaled

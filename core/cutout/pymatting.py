@@ -11,7 +11,7 @@ from ..packages import import_package
 def import_pymatting(name: str) -> ModuleType:
     """Import a module of pymatting, or numba, which pymatting requires.
 
-    The import compiles machine code. It takes up to a minute the first time, and a second later.
+    The import compiles machine code: the first one takes up to a minute, later ones a second.
 
     Raises:
         DependencyError: The package is missing or does not work.

@@ -1,6 +1,6 @@
 """Background removal, one image at a time.
 
-Besides the results of the batch, this needs the memory for a single image.
+Apart from the results, it needs memory for only one image at a time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .trimap import MattingSettings
 SUBJECT = "subject"
 EDGES = "edges"
 
-_SUBJECT_STEPS = 24  # in most cases, finding the subject takes less than a quarter of the time of alpha matting
+_SUBJECT_STEPS = 24  # finding the subject usually takes less than a quarter of the time of alpha matting
 
 
 def remove_background(
@@ -43,8 +43,8 @@ def remove_background(
         on_phase: Called at the start of each phase, `SUBJECT` and `EDGES`, of every image.
 
     Returns:
-        Cutouts ``[B,n*H,W,4]`` with straight alpha, the n of one image stacked vertically; and their alpha as masks
-        ``[B*n,H,W]``, the n of one image in succession. Both are on the images' device.
+        Cutouts ``[B,n*H,W,4]`` with straight alpha, the n of each image stacked vertically; and their alpha as masks
+        ``[B*n,H,W]``, those of each image in succession. Both are on the images' device.
     """
     batch, height, width, channels = images.shape
     n = source.masks_per_image

@@ -35,8 +35,8 @@ def make_trimap(
 ) -> torch.Tensor:
     """Classify pixels as definite foreground (1), definite background (0) or unknown (0.5).
 
-    As in rembg, both definite areas are eroded by a square, and the foreground also from the image border inwards. Also
-    as in rembg, an ``erode_size`` of 0 still erodes by a 3 x 3 cross. If the thresholds cross, a pixel in both areas is
+    As in rembg, both definite areas are eroded by a square, the foreground also from the image border inwards. Also as
+    in rembg, an ``erode_size`` of 0 still erodes by a 3 x 3 cross. If the thresholds cross, a pixel in both areas is
     background.
 
     Args:

@@ -1,1 +1,1 @@
-"""Sample every masked region again, enlarged, and blend it in."""
+"""The detailer: resamples every masked region at a larger size and blends it back."""

@@ -1,4 +1,4 @@
-"""Which regions are sampled together, so that the results equal those of one region at a time."""
+"""Groups regions into batches whose results equal those of one region at a time."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Task:
     """One region of one version of an image.
 
     Attributes:
-        version: Index of the version among the images of the result.
-        number: Index of the region among those of its version.
-        frame: Where the region is cut out, and the size at which it is sampled.
-        seed: Of the first cycle.
-        pipe, refiner: With the conditionings for this region.
+        version: Index of the version in the result.
+        number: Index of the region in its version.
+        frame: Where the region is cropped, and the size at which it is sampled.
+        seed: Seed of the first cycle.
+        pipe, refiner: Models with the conditionings of this region.
         reads: The parts of the image that the result depends on.
         writes: The part of the image that changes.
     """
@@ -46,7 +46,7 @@ class Task:
         return self.frame.width, self.frame.height, conditionings
 
     def is_independent_of(self, other: Task) -> bool:
-        """Whether the order of two tasks of one version makes no difference: neither reads what the other writes."""
+        """Whether two tasks of one version can run in any order: neither reads what the other writes."""
         return not (
             any(box.overlaps(other.writes) for box in self.reads)
             or any(box.overlaps(self.writes) for box in other.reads)
@@ -54,7 +54,7 @@ class Task:
 
 
 class TaskQueue:
-    """Tasks in order, taken in batches of one kind.
+    """Yields tasks in order, in batches of one kind.
 
     A task overtakes others only if it is independent of all unfinished tasks before it, so the results are the same
     as one task at a time.
@@ -65,28 +65,28 @@ class TaskQueue:
         self._kinds = [task.kind for task in tasks]
         self._done = [False] * len(tasks)
         self._first = 0  # all tasks before this one are done
-        self._earlier = _tasks_nearby(tasks, self._done)
-        self._ready: dict[Hashable, list[int]] = defaultdict(list)  # by kind: heaps of tasks that wait for no other
-        self._waiting: dict[int, list[int]] = defaultdict(list)  # by task: others that wait for it
+        self._earlier = _find_nearby_tasks(tasks, self._done)
+        self._ready: dict[Hashable, list[int]] = defaultdict(list)  # by kind: heaps of tasks that can run now
+        self._waiting: dict[int, list[int]] = defaultdict(list)  # by task: the tasks that wait for it
         for i in range(len(tasks)):
-            self._sort_in(i)
+            self._enqueue(i)
 
     def take(self, limit: int) -> list[Task]:
-        """The next batch of at most ``limit`` tasks, which count as done from then on; empty at the end."""
+        """Return the next batch of at most ``limit`` tasks, and mark them as done. Empty if no task is left."""
         while self._first < len(self._tasks) and self._done[self._first]:
             self._first += 1
         if self._first == len(self._tasks):
             return []
-        ready = self._ready[self._kinds[self._first]]  # the first unfinished task waits for no other, so it is on top
+        ready = self._ready[self._kinds[self._first]]  # the first unfinished task depends on none, so it is on top
         batch = [heapq.heappop(ready) for _ in range(min(limit, len(ready)))]
         for i in batch:
             self._done[i] = True
         for i in batch:
             for other in self._waiting.pop(i, ()):
-                self._sort_in(other)
+                self._enqueue(other)
         return [self._tasks[i] for i in batch]
 
-    def _sort_in(self, i: int) -> None:
+    def _enqueue(self, i: int) -> None:
         """Mark task ``i`` as ready, or as waiting for one other task. Continues where the last call for ``i`` stopped:
         all tasks before that are done or independent of ``i``."""
         for other in self._earlier[i]:
@@ -96,9 +96,9 @@ class TaskQueue:
         heapq.heappush(self._ready[self._kinds[i]], i)
 
 
-def _tasks_nearby(tasks: Sequence[Task], done: Sequence[bool]) -> list[Iterator[int]]:
-    """For each task, the earlier ones it may depend on: those of its version that share a grid cell with it. They may
-    repeat, and may include finished ones."""
+def _find_nearby_tasks(tasks: Sequence[Task], done: Sequence[bool]) -> list[Iterator[int]]:
+    """For each task, the earlier tasks it may depend on: those of its version that share a grid cell with it. They may
+    repeat, and may include finished tasks."""
     extents = [_extent(task) for task in tasks]
     # With cells the size of a typical task, few tasks share a cell and each task covers few cells.
     typical = math.isqrt(sum(max(box.width, box.height) ** 2 for box in extents) // max(1, len(extents)))
@@ -109,7 +109,7 @@ def _tasks_nearby(tasks: Sequence[Task], done: Sequence[bool]) -> list[Iterator[
         columns = range(box.x1 // cell, (box.x2 - 1) // cell + 1)
         rows = range(box.y1 // cell, (box.y2 - 1) // cell + 1)
         cells = [grid[task.version, x, y] for x, y in itertools.product(columns, rows)]
-        nearby.append(itertools.chain.from_iterable([each.undone(len(each.numbers), done) for each in cells]))
+        nearby.append(itertools.chain.from_iterable([each.unfinished(len(each.numbers), done) for each in cells]))
         for each in cells:
             each.numbers.append(i)
     return nearby
@@ -122,8 +122,8 @@ class _Cell:
         self.numbers: list[int] = []
         self._first = 0  # all before this one are done
 
-    def undone(self, count: int, done: Sequence[bool]) -> Iterator[int]:
-        """The first ``count`` indices in reverse, as far back as the first task that is not done."""
+    def unfinished(self, count: int, done: Sequence[bool]) -> Iterator[int]:
+        """Yield the first ``count`` indices in reverse, back to the first unfinished task."""
         for i in range(count - 1, -1, -1):
             while self._first < i and done[self.numbers[self._first]]:
                 self._first += 1
@@ -133,7 +133,7 @@ class _Cell:
 
 
 def _extent(task: Task) -> Box:
-    """The box around everything that the task reads and writes."""
+    """The bounding box of everything that the task reads and writes."""
     boxes = (*task.reads, task.writes)
     return Box(
         min(box.x1 for box in boxes), min(box.y1 for box in boxes),

@@ -1,4 +1,4 @@
-"""Regions out of an image and back into it: crop, resize, match colors, blend."""
+"""Crops regions out of an image and blends them back: crop, resize, match colors, blend."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from ..regions import Region, embed_mask
 
 
 def crop_out(image: torch.Tensor, frame: SamplingFrame, device: torch.device) -> torch.Tensor:
-    """The frame's window of an image ``[1,H,W,C]`` at its sampled size: ``[1,h,w,3]`` in 0..1 on ``device``. Never a
-    view of the image."""
+    """Crop the frame's window from an image ``[1,H,W,C]`` and resize it to the sampling size: ``[1,h,w,3]`` in 0..1 on
+    ``device``. Never a view of the image."""
     crop = tensors.drop_alpha(frame.window.crop(image)).to(device).clamp(0, 1)
     return tensors.resize_lanczos(crop, frame.height, frame.width)
 
 
 def reduce(pixels: torch.Tensor, window: Box, crop: Box) -> torch.Tensor:
-    """Undo `crop_out`: the sampled ``pixels`` ``[1,h,w,3]`` of ``window``, in the size of the crop region inside it."""
+    """Undo `crop_out`: resize the sampled ``pixels`` ``[1,h,w,3]`` to ``window``, and crop them to its crop region."""
     return crop.relative_to(window).crop(tensors.resize_lanczos(pixels, window.height, window.width))
 
 
 def color_ring(region: Region, image: Box) -> Box:
-    """The box around the ring whose colors `match_colors` takes."""
+    """The bounding box of the ring that `match_colors` uses as reference."""
     return region.bbox.expand(_ring_width(region), image)
 
 
@@ -31,19 +31,19 @@ def match_colors(refined: torch.Tensor, image: torch.Tensor, region: Region, wei
 
     Args:
         refined: ``[1,h,w,3]``, in the size of the crop region.
-        image: ``[1,H,W,C]``, the image around it.
+        image: ``[1,H,W,C]``, the whole image.
         weight: 0 for no change, 1 for a full match.
     """
-    around = color_ring(region, Box(0, 0, image.shape[2], image.shape[1]))
+    ring_box = color_ring(region, Box(0, 0, image.shape[2], image.shape[1]))
     mask = region.mask.to(refined.device)
-    inside = (embed_mask(mask, region.crop_region, around) > 0).float()
+    inside = (embed_mask(mask, region.crop_region, ring_box) > 0).float()
     ring = morphology.gradient(inside, 2 * _ring_width(region) + 1, edge="outer")
-    surroundings = tensors.drop_alpha(around.crop(image)).to(refined.device).clamp(0, 1)
+    surroundings = tensors.drop_alpha(ring_box.crop(image)).to(refined.device).clamp(0, 1)
     return colors.match_colors(refined, mask, surroundings, ring, weight)
 
 
 def _ring_width(region: Region) -> int:
-    """In pixels."""
+    """Width of the color ring in pixels."""
     return max(8, min(region.bbox.width, region.bbox.height) // 4)
 
 
@@ -56,7 +56,7 @@ def soft_mask(region: Region, feather: int, image: Box, device: torch.device) ->
 def paste(image: torch.Tensor, refined: torch.Tensor, weights: torch.Tensor, crop: Box, part: Box) -> None:
     """Blend a refined crop into the image, in place.
 
-    Where the weight is 0 the image stays the same bit for bit, and so does its alpha.
+    Where the weight is 0, the image does not change by a bit. Its alpha never does.
 
     Args:
         image: ``[1,H,W,C]``.
@@ -65,6 +65,6 @@ def paste(image: torch.Tensor, refined: torch.Tensor, weights: torch.Tensor, cro
         crop: Where the refined crop belongs.
         part: The part of ``crop`` to blend; all weights outside it are 0.
     """
-    there, here = tensors.drop_alpha(part.crop(image)), part.relative_to(crop)
+    target, source = tensors.drop_alpha(part.crop(image)), part.relative_to(crop)
     # torch.lerp is exact at both ends.
-    there.copy_(torch.lerp(there.to(refined.device), here.crop(refined), here.crop(weights).unsqueeze(-1)))
+    target.copy_(torch.lerp(target.to(refined.device), source.crop(refined), source.crop(weights).unsqueeze(-1)))

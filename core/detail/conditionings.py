@@ -1,4 +1,4 @@
-"""Conditionings, as the host holds them, for parts of an image."""
+"""Crops the host's conditionings to parts of an image."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ..geometry import Box
 
 
 class RegionPipes:
-    """A pipe for each region: with the region's own text, and masks cropped to its window.
+    """Makes a pipe for each region: with the region's own text, and masks cropped to its window.
 
-    Regions with the same text and window get the very same conditionings, so no text is encoded twice, and regions
-    can be sampled together if their conditionings are identical.
+    Regions with the same text and window share the same conditioning objects: no text is encoded twice, and such
+    regions can be sampled together.
 
     Args:
         pipe: The pipe for all regions.
@@ -54,7 +54,7 @@ def crop_conditioning(conditioning: Any, image: Box, window: Box) -> Any:
 
     Args:
         conditioning: A list of pairs (tensor, details), where ``details["mask"]`` may be a mask ``[B,h,w]`` of the
-            whole image, of any size. Anything else, such as a placeholder, is returned as it is.
+            whole image, of any size. Anything else, such as a placeholder, is returned unchanged.
         image: The whole image.
         window: The part of the image.
 

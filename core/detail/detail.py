@@ -1,6 +1,7 @@
-"""Detail every masked region: crop, upscale, encode, sample, decode, reduce, blend.
+"""Refines every masked region: crop, upscale, encode, sample, decode, reduce, blend.
 
-The host samples and encodes, through `engine.Sampler` and `engine.Vae`; its models and conditionings pass through.
+The host samples and encodes through `engine.Sampler` and `engine.Vae`. Its models and conditionings are passed through
+unchanged.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class DetailerResult:
     Attributes:
         image: ``[B x batch_size,H,W,C]``: all versions of the first image, then those of the next.
         crops: The refined crops ``[1,h,w,3]`` in the size of their crop regions, by image, version and region. An
-            image without a region has one black image of 64 x 64 there.
+            image without a region has one black crop of 64 x 64.
         alpha_crops: The same with the feathered mask as alpha, ``[1,h,w,4]``; black and transparent for no region.
         boxes: The crop regions of each version.
     """
@@ -44,7 +45,7 @@ class DetailerResult:
     boxes: list[list[Box]]
 
 
-# An image ``[H,W,C]`` as refined so far, the crop regions of all its regions, and the number of the next one.
+# Arguments: an image ``[H,W,C]`` as refined so far, all its crop regions, and the index of the next one.
 OnRegion: TypeAlias = Callable[[torch.Tensor, Sequence[Box], int], None]
 
 
@@ -62,7 +63,7 @@ def detail(
     refiner: Pipe | None = None,
     on_region: OnRegion = _ignore,
 ) -> DetailerResult:
-    """Sample every masked region again, enlarged, and blend it in.
+    """Resample every masked region at a larger size and blend it back.
 
     Outside the feathered masks, and in the alpha of RGBA images, the result equals the input bit for bit, including
     values beyond 0..1, unless a hook changes the whole image. Each crop is cut from the image as refined so far and
@@ -86,7 +87,7 @@ def detail(
     if any(text.strip() for text in settings.region_prompts) and pipe.add_text is None:
         raise InputError(
             "region_prompts has text, but the pipe has no CLIP to encode it",
-            "Give a pipe with a CLIP, or leave region_prompts empty",
+            "Use a pipe with a CLIP, or leave region_prompts empty",
             code="no CLIP",
         )
     image = as_image_batch(image, clamp=False)
@@ -109,7 +110,7 @@ def _add_differential_diffusion(pipe: Pipe, backend: Backend) -> Pipe:
 
 
 def _repeat(image: torch.Tensor, times: int, host: Host) -> torch.Tensor:
-    """A copy of the images ``[B,H,W,C]`` with each of them ``times`` times: ``[B x times,H,W,C]``."""
+    """Copy the images ``[B,H,W,C]``, repeating each of them ``times`` times: ``[B x times,H,W,C]``."""
     try:
         return image.repeat_interleave(times, dim=0)
     except Exception as error:
@@ -118,7 +119,7 @@ def _repeat(image: torch.Tensor, times: int, host: Host) -> torch.Tensor:
         count, height, width, _ = image.shape
         raise PackError(
             f"There is not enough memory for {count * times} images of {width} x {height}",
-            f"Lower batch_size, which is {times}, or give fewer images at a time",
+            f"Lower batch_size, which is {times}, or use fewer images at a time",
         ) from error
 
 
@@ -158,11 +159,11 @@ def _value_range(image: torch.Tensor) -> tuple[float, float]:
 def _blend_in(
     image: torch.Tensor, task: Task, refined: torch.Tensor, feather: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Blend a refined crop into its image ``[1,H,W,C]``. Returns crop and feathered mask on the image's device."""
+    """Blend a refined crop into its image ``[1,H,W,C]``. Return crop and feathered mask on the image's device."""
     whole = Box(0, 0, image.shape[2], image.shape[1])
     weights = blend.soft_mask(task.region, feather, whole, refined.device)
     blend.paste(image, refined, weights, task.region.crop_region, task.writes)
-    return refined.to(image.device).clone(), weights.to(image.device)  # no view that keeps a whole batch alive
+    return refined.to(image.device).clone(), weights.to(image.device)  # a view would keep the whole batch alive
 
 
 def _collect(
@@ -172,7 +173,7 @@ def _collect(
     boxes: list[list[Box]],
     versions: int,
 ) -> DetailerResult:
-    """The result, from each task's crop and mask; each image has ``versions`` versions."""
+    """Build the result from each task's crop and mask. Each image has ``versions`` versions."""
     by_image: list[list[tuple[torch.Tensor, torch.Tensor]]] = [[] for _ in range(len(images) // versions)]
     for task in tasks:
         by_image[task.version // versions].append(results[task])

@@ -19,8 +19,8 @@ class Hooks:
 
     Args:
         hook: A hook object, or None.
-        host: Tells the user's interrupt and a lack of memory, which propagate as they are, from other errors, which
-            become a `PackError` that names the hook's class and method.
+        host: Recognizes interrupts and out-of-memory errors, which propagate unchanged. Other errors become a
+            `PackError` that names the hook's class and method.
     """
 
     def __init__(self, hook: object | None, host: Host) -> None:
@@ -36,7 +36,7 @@ class Hooks:
         try:
             width, height = (check_whole_number(length, "size", low=1) for length in size)
         except (TypeError, ValueError):
-            raise self._wrong("touch_scaled_size", size, "a width and a height in whole pixels") from None
+            raise self._wrong_result("touch_scaled_size", size, "a width and a height in whole pixels") from None
         return width, height
 
     def post_upscale(self, pixels: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -47,11 +47,11 @@ class Hooks:
         return self._pixels("post_upscale", self._call("post_upscale", *args))
 
     def get_skip_sampling(self) -> bool:
-        answer = self._call("get_skip_sampling", default=False)
+        result = self._call("get_skip_sampling", default=False)
         try:
-            return bool(answer)
+            return bool(result)
         except (RuntimeError, ValueError):  # a tensor or an array of several values
-            raise self._wrong("get_skip_sampling", answer, "true or false") from None
+            raise self._wrong_result("get_skip_sampling", result, "true or false") from None
 
     def post_encode(self, latent: dict[str, Any]) -> dict[str, Any]:
         return self._latent("post_encode", latent)
@@ -66,34 +66,34 @@ class Hooks:
         return self._latent("cycle_latent", latent)
 
     def pre_ksample(self, *args: Any) -> tuple[Any, ...]:
-        """The hook's ten values; a ``denoise`` of 0 or almost 0 skips the cycle."""
-        answer = self._call("pre_ksample", *args, default=args)
+        """Return the hook's ten values. A ``denoise`` of (almost) 0 skips the cycle."""
+        result = self._call("pre_ksample", *args, default=args)
         try:
-            model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise = answer
+            model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise = result
             steps = check_whole_number(int(steps), "steps", low=1)
             cfg, denoise = check_number(cfg, "cfg"), check_number(denoise, "denoise")
             seed = int(seed)
         except (TypeError, ValueError, OverflowError):
             expected = "model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent and denoise"
-            raise self._wrong("pre_ksample", answer, expected) from None
+            raise self._wrong_result("pre_ksample", result, expected) from None
         return model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise
 
     def get_custom_noise(self, seed: int, samples: torch.Tensor) -> torch.Tensor | None:
         """The hook's noise for ``samples``; None for the usual noise."""
         if self._method("get_custom_noise") is None:
             return None
-        zeros = torch.zeros(samples.shape)  # on the CPU, where the host makes its noise
-        answer = self._call("get_custom_noise", seed, zeros, is_touched=False)
+        zeros = torch.zeros(samples.shape)  # on the CPU, where the host generates noise
+        result = self._call("get_custom_noise", seed, zeros, is_touched=False)
         try:
-            noise, is_touched = answer
+            noise, is_touched = result
             if not is_touched or not noise.any():  # a combined hook may report untouched zeros as touched
                 return None
             fits = noise.shape == samples.shape and bool(torch.isfinite(noise).all())
         except (TypeError, ValueError, AttributeError):
             fits = False
         if not fits:
-            expected = f"finite noise of the shape {list(samples.shape)}, and whether it is touched"
-            raise self._wrong("get_custom_noise", answer, expected)
+            expected = f"finite noise of shape {list(samples.shape)}, and whether it is touched"
+            raise self._wrong_result("get_custom_noise", result, expected)
         return noise
 
     def pre_decode(self, latent: dict[str, Any]) -> dict[str, Any]:
@@ -111,7 +111,7 @@ class Hooks:
             return image
         changed = self._pixels("post_paste", self._call("post_paste", image), image.shape[-1], low, high)
         if changed.shape[:3] != image.shape[:3]:
-            raise self._wrong("post_paste", changed, f"an image of the shape {list(image.shape)}")
+            raise self._wrong_result("post_paste", changed, f"an image of shape {list(image.shape)}")
         return changed
 
     def _method(self, name: str) -> Callable | None:
@@ -136,33 +136,33 @@ class Hooks:
     def _latent(self, name: str, latent: dict[str, Any]) -> dict[str, Any]:
         changed = self._call(name, latent, default=latent)
         if not isinstance(changed, Mapping) or not isinstance(changed.get("samples"), torch.Tensor):
-            raise self._wrong(name, changed, "a latent")
-        for part in ("samples", "noise_mask"):  # checked here, or the sampler or the VAE would be blamed
+            raise self._wrong_result(name, changed, "a latent")
+        for part in ("samples", "noise_mask"):  # check here: later, the sampler or the VAE would be blamed
             values = changed.get(part)
             if isinstance(values, torch.Tensor) and not torch.isfinite(values).all():
-                raise self._wrong(name, values, f"a latent without NaN or infinite values in {part}")
+                raise self._wrong_result(name, values, f"a latent without NaN or infinite values in {part}")
         return dict(changed)
 
     def _pixels(self, name: str, changed: Any, channels: int = 3, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
-        """A hook's image, clamped to ``low`` .. ``high``, with the first ``channels`` only. The same tensor if nothing
-        changes."""
+        """Check a hook's image, keep only its first ``channels``, and clamp it to ``low`` .. ``high``. Return the same
+        tensor if nothing changes."""
         shape = changed.shape if isinstance(changed, torch.Tensor) else ()
         if len(shape) != 4 or shape[0] != 1 or shape[-1] < 3 or 0 in shape:
-            raise self._wrong(name, changed, "one image [1, height, width, channels]")
+            raise self._wrong_result(name, changed, "one image [1, height, width, channels]")
         changed = (changed[..., :channels] if shape[-1] > channels else changed).float()
-        least, most = (bound.item() for bound in changed.aminmax())  # NaN makes both NaN
-        if not (math.isfinite(least) and math.isfinite(most)):
-            raise self._wrong(name, changed, "an image without NaN or infinite values")
-        return changed if least >= low and most <= high else changed.clamp(low, high)
+        lowest, highest = (bound.item() for bound in changed.aminmax())  # NaN makes both NaN
+        if not (math.isfinite(lowest) and math.isfinite(highest)):
+            raise self._wrong_result(name, changed, "an image without NaN or infinite values")
+        return changed if lowest >= low and highest <= high else changed.clamp(low, high)
 
     def _full_name(self, method: str) -> str:
         return f"{type(self._hook).__name__}.{method}"
 
-    def _wrong(self, method: str, answer: Any, expected: str) -> PackError:
+    def _wrong_result(self, method: str, result: Any, expected: str) -> PackError:
         return PackError(
-            f"The detailer hook {self._full_name(method)} gave {describe(answer)}, not {expected}",
+            f"The detailer hook {self._full_name(method)} returned {describe(result)}, not {expected}",
             "Remove the hook, or ask its author",
-            code="hook answer",
+            code="hook result",
         )
 
 

@@ -1,4 +1,4 @@
-"""The regions of each image, and a task for each region of each version. Nothing is sampled here."""
+"""Finds the regions of each image, and makes a task for each region of each version. Samples nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 from ..errors import InputError
 from ..geometry import Box, fit_sampling_frame
-from ..regions import FAINT, Region, covers_all_only_by_faint_values, find_regions, scale_region
+from ..regions import FAINT, Region, find_regions, only_faint_values_cover_all, scale_region
 from .batches import Task
 from .blend import color_ring
 from .conditionings import RegionPipes
@@ -21,27 +21,27 @@ logger = logging.getLogger(__name__)
 def find_image_regions(
     image: torch.Tensor, mask: torch.Tensor, crop_factor: float, drop_size: int, bbox_fill: bool, contour_fill: bool
 ) -> list[list[Region]]:
-    """The regions of each image, in its own pixels.
+    """Find the regions of each image, in image pixels.
 
     Args:
         image: ``[B,H,W,C]``.
-        mask: ``[M,h,w]``: one mask for all images, one for each, or several for a single image, whose regions follow
-            each other in the order of the masks. M = 0 selects nothing. Masks of another size are scaled to the image.
+        mask: ``[M,h,w]``: one mask for all images, one for each, or several for a single image, whose regions are
+            in the order of the masks. M = 0 selects nothing. Masks of another size are scaled to the image.
         crop_factor, drop_size, bbox_fill, contour_fill: See `regions.find_regions`.
 
     Raises:
         InputError: The numbers of images and masks do not match.
     """
     if len(mask) == 0:
-        logger.info("mask is a batch of 0: nothing is selected, and the image stays as it is")
+        logger.info("mask is a batch of 0: nothing is selected, and the image is unchanged")
         return [[] for _ in image]
     if len(mask) not in (1, len(image)) and len(image) > 1:
         raise InputError(
             f"image is a batch of {len(image)}, and mask is a batch of {len(mask)}",
-            "Give one mask for all images, or one for each; several masks for one image need a single image",
+            "Use one mask for all images, or one per image; only a single image can have several masks",
         )
     per_mask = [find_regions(one, crop_factor, drop_size, bbox_fill, contour_fill) for one in mask.split(1)]
-    if any(covers_all_only_by_faint_values(one, regions) for one, regions in zip(mask.split(1), per_mask)):
+    if any(only_faint_values_cover_all(one, regions) for one, regions in zip(mask.split(1), per_mask)):
         logger.warning(
             "A region covers the whole image only because of mask values below %g: every pixel of at least 1/255 is "
             "selected. To drop such pixels, threshold the mask first, for example at %g",
@@ -52,10 +52,10 @@ def find_image_regions(
         x_scale, y_scale = width / mask_width, height / mask_height
         whole = Box(0, 0, width, height)
         per_mask = [[scale_region(region, x_scale, y_scale, whole) for region in regions] for regions in per_mask]
-        # More than a pixel of rounding, of either size. No warning for empty masks: the host makes square ones.
+        # Ignore a pixel of rounding in either size. No warning for empty masks: the host's are square.
         if any(per_mask) and abs(mask_height * x_scale - height) >= max(1.0, x_scale):
             logger.warning(
-                "The mask is %d x %d and the image %d x %d: the mask is stretched to the image's proportions",
+                "The mask is %d x %d and the image %d x %d: the mask was stretched to fit the image",
                 mask_width, mask_height, width, height,
             )  # fmt: skip
     if len(image) == 1:
@@ -71,13 +71,13 @@ def plan(
     pipes: RegionPipes,
     refiner_pipes: RegionPipes | None = None,
 ) -> list[Task]:
-    """The tasks for all versions of all images, in order.
+    """Make the tasks for all versions of all images, in order.
 
     Args:
-        regions: Of each image. Those without a selected pixel are skipped.
+        regions: The regions of each image. Those without a selected pixel are skipped.
         image: The whole image.
         multiple: Sampled sizes are multiples of this, in pixels.
-        pipes, refiner_pipes: For each region; None for no refiner.
+        pipes, refiner_pipes: The pipes of each region; None for no refiner.
     """
     tasks = []
     for version in range(len(regions) * settings.batch_size):

@@ -1,4 +1,4 @@
-"""Refines crops: encode, sample, decode. Several regions at a time, fewer when memory runs out."""
+"""Refines crops: encode, sample, decode. Several regions at a time; fewer if memory runs out."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from ..regions import embed_mask
 from . import blend
 from .batches import Task
 from .hooks import Hooks
-from .settings import LEAST_DENOISE, SEEDS, DetailerSettings, schedule
+from .settings import MIN_DENOISE, SEEDS, DetailerSettings, schedule
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Backend:
-    """What the host provides.
+    """The services of the host.
 
     Attributes:
         sampler, vae, host: See `engine`.
         hook: A detailer hook (see `engine.Hook`), or None.
-        device: Where crops are resized and blended; None for the image's own device.
+        device: Device for resizing and blending crops; None for the image's device.
     """
 
     sampler: Sampler
@@ -46,12 +46,12 @@ class Backend:
 
 
 class Refiner:
-    """Samples regions again.
+    """Resamples regions.
 
     Args:
-        images: ``[B,H,W,C]``, as refined so far; one for each version.
-        backend: What samples, encodes and decodes.
-        hooks: Those of the backend's hook.
+        images: ``[B,H,W,C]``, as refined so far; one per version.
+        backend: Samples, encodes and decodes.
+        hooks: The methods of the backend's hook.
         settings: The detailer's settings.
         count: Number of regions to refine in total, for the progress bar.
     """
@@ -69,17 +69,17 @@ class Refiner:
 
     def largest_batch(self) -> int:
         """How many regions may be sampled together with the same results as one at a time."""
-        together = not self._hooks.exist and self._sampler.rows_are_independent(self._settings.sampler_name)
-        return self._settings.region_batch if together else 1
+        can_batch = not self._hooks.exist and self._sampler.rows_are_independent(self._settings.sampler_name)
+        return self._settings.region_batch if can_batch else 1
 
     def run(self, tasks: Sequence[Task], limit: int) -> tuple[list[torch.Tensor], int]:
         """Refine tasks of one kind, at most ``limit`` together.
 
-        If memory runs out, continues with half as many; if the model fails in another way, with one at a time, since
-        some models accept only one row.
+        If memory runs out, continues with half as many. If the model fails in another way, continues one at a time,
+        since some models accept only one row.
 
         Returns:
-            For each task its refined crop ``[1,h,w,3]``, as large as its crop region, and the limit for later tasks.
+            The refined crop ``[1,h,w,3]`` of each task, in the size of its crop region; and the limit for later tasks.
         """
         crops: list[torch.Tensor] = []
         while len(crops) < len(tasks):
@@ -133,7 +133,7 @@ class Refiner:
         return self._images[task.version : task.version + 1]
 
     def _apply_size_hook(self, frame: SamplingFrame) -> SamplingFrame:
-        """The frame, with the size that a hook sets."""
+        """The frame, in the size that the hook sets."""
         size = self._hooks.touch_scaled_size(frame.width, frame.height)
         if size == (frame.width, frame.height):
             return frame
@@ -152,7 +152,7 @@ class Refiner:
         return blend.match_colors(refined, self._image(task), task.region, self._settings.color_match)
 
     def _encode(self, pipe: Pipe, pixels: torch.Tensor, noise_masks: list[torch.Tensor]) -> tuple[Pipe, dict[str, Any]]:
-        """The latent, and the pipe, whose conditionings change for an inpainting model."""
+        """Return the pipe, whose conditionings change for an inpainting model, and the latent."""
         if noise_masks and self._settings.inpaint_model:
             mask = _stack(noise_masks, pixels.shape[1:3])
             encode = partial(self._encode_for_inpainting, pipe, mask)
@@ -185,7 +185,7 @@ class Refiner:
         return result
 
     def _run_vae(self, work: Callable[[torch.Tensor, bool], Any], rows: Sequence[torch.Tensor]) -> Iterator[Any]:
-        """Yield ``work(row, tiled)`` for each row; in tiles as soon as memory runs out without."""
+        """Yield ``work(row, tiled)`` for each row; from the first lack of memory on in tiles."""
 
         def run(entries: slice) -> Any:
             return work(rows[entries.start], self._tiled)
@@ -197,11 +197,11 @@ class Refiner:
             if not self._host.is_out_of_memory(error):
                 raise
             raise PackError(
-                "The VAE ran out of memory, in tiles too", "Lower max_size or guide_size, or free memory elsewhere"
+                "The VAE ran out of memory, even in tiles", "Lower max_size or guide_size, or free memory elsewhere"
             ) from error
 
     def _use_tiles(self) -> bool:
-        """Whether tiles are new, and so take less memory than the failed try."""
+        """Switch to tiles. Return False if they are already in use, so a retry would need as much memory."""
         if self._tiled:
             return False
         self._tiled = True
@@ -211,7 +211,7 @@ class Refiner:
     def _sample_cycle(
         self, tasks: Sequence[Task], cycle: int, pipe: Pipe, latent: dict[str, Any], custom_sampler: Any
     ) -> dict[str, Any]:
-        """The latent after one more cycle."""
+        """Run one more cycle and return its latent."""
         settings, refiner = self._settings, tasks[0].refiner
         self._hooks.set_steps(cycle, settings.cycle)
         latent = self._hooks.cycle_latent(latent)
@@ -221,7 +221,7 @@ class Refiner:
             pipe.positive, pipe.negative, latent, settings.denoise,
         )  # fmt: skip
         noise = self._hooks.get_custom_noise(first, latent["samples"])
-        if denoise < LEAST_DENOISE:  # only a hook can set this: skip the cycle
+        if denoise < MIN_DENOISE:  # only a hook can set this: skip the cycle
             return latent
         start, switch, total = schedule(steps, denoise, settings.refiner_ratio if refiner else 0)
         run = SamplerRun(
@@ -243,7 +243,7 @@ class Refiner:
         return {**latent, "samples": self._sample(run, refiner)}
 
     def _sample(self, run: SamplerRun, refiner: Pipe | None) -> torch.Tensor:
-        """The samples after ``run``, and after the rest of its schedule with the refiner."""
+        """Return the samples after ``run`` and, with a refiner, after the rest of its schedule."""
         if refiner is None or not run.leave_noise:
             samples = self._sampler.sample(run)
         else:
@@ -260,15 +260,15 @@ class Refiner:
             samples = self._sampler.sample(rest)
         if not _is_finite(samples):
             raise PackError(
-                f"The sampler {describe(run.sampler_name)} gave NaN or infinite values",
+                f"The sampler {describe(run.sampler_name)} returned NaN or infinite values",
                 "Check the model, its precision and cfg, or try another sampler or scheduler",
             )
         return samples
 
 
 def _stack(noise_masks: list[torch.Tensor], size: Sequence[int]) -> torch.Tensor:
-    """Noise masks ``[1,y,x]`` as one batch. Those of different sizes are resized to ``size`` (height, width) as the
-    host does it for each, so that regions come out as they would alone."""
+    """Batch noise masks ``[1,y,x]``. If their sizes differ, resize them to ``size`` (height, width) as the host resizes
+    each, so that every region gets the same result as alone."""
     if len({mask.shape for mask in noise_masks}) > 1:
         # [1,y,x] -> [1,1,y,x] -> [1,h,w]
         noise_masks = [F.interpolate(mask[None], tuple(size), mode="bilinear")[0] for mask in noise_masks]
@@ -276,14 +276,14 @@ def _stack(noise_masks: list[torch.Tensor], size: Sequence[int]) -> torch.Tensor
 
 
 def _cat(rows: list[torch.Tensor]) -> torch.Tensor:
-    """One batch; a single row is not copied."""
+    """Concatenate rows to a batch; a single row is not copied."""
     return rows[0] if len(rows) == 1 else torch.cat(rows)
 
 
 def _check_vae(values: torch.Tensor, verb: str) -> None:
     if not _is_finite(values):
         raise PackError(
-            f"The VAE gave NaN or infinite values when it {verb} a crop",
+            f"The VAE returned NaN or infinite values when it {verb} a crop",
             "Run the VAE in full precision, or use another VAE",
             code="VAE not finite",
         )

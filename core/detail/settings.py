@@ -13,8 +13,8 @@ from ..checks import check_number, check_switch, check_text, check_whole_number,
 from ..errors import InputError
 
 SEEDS = 1 << 64  # seeds are 0 .. 2^64 - 1, and wrap around
-LEAST_DENOISE = 1e-4  # anything lower changes nothing visible and needs an extremely long schedule
-_MOST = 1_000_000  # of steps, cycles, versions: more would never end, or could not be counted
+MIN_DENOISE = 1e-4  # anything lower changes nothing visible and needs an extremely long schedule
+_MAX_COUNT = 1_000_000  # of steps, cycles, versions: more would never finish, or overflow
 
 
 def _setting(default: Any, check: Callable[[object, str], Any], **limits: float) -> Any:
@@ -25,7 +25,7 @@ def _setting(default: Any, check: Callable[[object, str], Any], **limits: float)
 def _check_texts(value: object, name: str) -> tuple[str, ...]:
     if not isinstance(value, (list, tuple)):
         problem = f"{name} is {describe(value)}, which is not a list of texts"
-        raise InputError(problem, "Give a list with one text per region, or an empty list")
+        raise InputError(problem, "Use a list with one text per region, or an empty list")
     return tuple(check_text(text, f"{name}[{i}]") for i, text in enumerate(value))
 
 
@@ -34,26 +34,26 @@ class DetailerSettings:
     """The node's widgets, with the same names and defaults.
 
     Attributes:
-        guide_size: Target for the shorter side at which a region is sampled, pixels.
-        guide_size_for: Whose shorter side that is: the bbox's (true) or the crop region's (false).
-        max_size: Limit of the longer side at which a region is sampled, pixels.
+        guide_size: Target length of a region's shorter side while it is sampled, pixels.
+        guide_size_for: What guide_size measures: the bbox (true) or the crop region (false).
+        max_size: Limit of a crop's longer side while it is sampled, pixels.
         mask_mode: Denoise inside the mask (true) or in the whole crop (false).
         seed: 0 .. 2^64 - 1. Region ``i`` of version ``v`` uses ``seed + v + i``, and each further cycle 1 more.
-        steps: Steps that are really run.
+        steps: Number of steps actually run.
         cfg: Guidance scale.
-        sampler_name, scheduler: As in the host's lists.
-        denoise: Share of the schedule that is run, from `LEAST_DENOISE` to 1.
+        sampler_name, scheduler: Names from the host's lists.
+        denoise: Fraction of the schedule to run, from `MIN_DENOISE` to 1.
         feather: Width of the blend from the refined crop to the image, pixels.
-        crop_factor: Width and height of a crop, in multiples of those of its bbox; 1 or more.
+        crop_factor: Size of a crop relative to its bbox, at least 1.
         drop_size: Regions whose width or height is at most this are dropped, pixels of the mask.
-        refiner_ratio: The refiner's share of the steps, 0..1.
+        refiner_ratio: Fraction of the steps that the refiner runs, 0..1.
         batch_size: Number of versions of each image.
         cycle: How many times each region is sampled.
         inpaint_model: Whether the model is an inpainting model.
         noise_mask_feather: Blur of the noise mask, pixels.
         bbox_fill, contour_fill: See `regions.find_regions`.
-        region_batch: How many regions are sampled together at most.
-        color_match: How far colors move towards those around the mask, 0..1.
+        region_batch: Maximum number of regions sampled together.
+        color_match: How strongly to match colors to those around the mask, 0..1.
         tiled_vae: Encode and decode in tiles.
         region_prompts: Text for each region, added to the positive prompt.
 
@@ -66,17 +66,17 @@ class DetailerSettings:
     max_size: float = _setting(1024.0, check_number, low=1)
     mask_mode: bool = _setting(True, check_switch)
     seed: int = _setting(0, check_whole_number, low=0, high=SEEDS - 1)
-    steps: int = _setting(20, check_whole_number, low=1, high=_MOST)
+    steps: int = _setting(20, check_whole_number, low=1, high=_MAX_COUNT)
     cfg: float = _setting(8.0, check_number, low=0)
     sampler_name: str = _setting("euler", check_text)
     scheduler: str = _setting("normal", check_text)
-    denoise: float = _setting(0.5, check_number, low=LEAST_DENOISE, high=1)
+    denoise: float = _setting(0.5, check_number, low=MIN_DENOISE, high=1)
     feather: int = _setting(5, check_whole_number, low=0)
     crop_factor: float = _setting(3.0, check_number, low=1)
     drop_size: int = _setting(10, check_whole_number, low=1)
     refiner_ratio: float = _setting(0.2, check_number, low=0, high=1)
-    batch_size: int = _setting(1, check_whole_number, low=1, high=_MOST)
-    cycle: int = _setting(1, check_whole_number, low=1, high=_MOST)
+    batch_size: int = _setting(1, check_whole_number, low=1, high=_MAX_COUNT)
+    cycle: int = _setting(1, check_whole_number, low=1, high=_MAX_COUNT)
     inpaint_model: bool = _setting(False, check_switch)
     noise_mask_feather: int = _setting(20, check_whole_number, low=0)
     bbox_fill: bool = _setting(False, check_switch)
@@ -98,11 +98,13 @@ class DetailerSettings:
 
 
 def schedule(steps: int, denoise: float, refiner_ratio: float) -> tuple[int, int, int]:
-    """The steps that are run: the base model runs those from the first number to the second, the refiner those from
-    the second to the third, which is the length of the whole schedule.
+    """Divide the steps between the base model and the refiner.
 
-    The share ``denoise`` of the whole schedule has ``steps`` steps. The base model runs
-    floor(steps x (1 - refiner_ratio)) of them.
+    ``steps`` are the fraction ``denoise`` of the whole schedule. The base model runs floor(steps x (1 - refiner_ratio))
+    of them.
+
+    Returns:
+        First step of the base model, first step of the refiner, and length of the whole schedule.
     """
     total = math.floor(steps / min(denoise, 1.0))
     start = total - steps

@@ -27,7 +27,7 @@ from ..errors import InputError
 from .query import RESOLUTION
 from .tensor_cache import TensorCache
 
-# Limits of an image processor's settings. Values beyond them are errors, and larger sides would exhaust memory.
+# Limits of an image processor's settings. Values beyond them are mistakes, and larger sides would exhaust memory.
 _MAX_SIDE = 8192
 _MAX_SETTING = 1e6
 _MIN_DIVISOR = 1e-6
@@ -160,7 +160,7 @@ class Segmenter:
         return max(1, round(self.native_size * scale / self.patch)) * self.patch
 
     def batch_size(self, side: int) -> int:
-        """How many inputs of ``side`` x ``side`` pixels to try in one batch."""
+        """Number of inputs of ``side`` x ``side`` pixels to try in one batch."""
         images = min(_MAX_BATCH_SIZE, torch.get_num_threads()) if self.on_cpu else _MAX_BATCH_SIZE
         return max(1, images * self.native_size**2 // side**2)
 
@@ -205,8 +205,8 @@ class Segmenter:
     def encode_image(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
         """Activations of the vision tower, ``[B,1 + patches,hidden]`` for each layer that the decoder reads.
 
-        On the CPU, activations of recent images are cached. On a GPU the tower takes milliseconds, so the memory is
-        better saved.
+        On the CPU, activations of recent images are cached. On a GPU the tower takes milliseconds, so caching would
+        waste memory.
         """
         if not self.on_cpu:
             return list(self._run_tower(pixel_values))

@@ -53,7 +53,7 @@ def select(probabilities: torch.Tensor, selection: Selection, scale: float = 1.0
         scale: Size of ``probabilities`` relative to the model's native size.
 
     Returns:
-        ``[B,h,w]``. All 0 for a mask with nothing above the threshold, and all 1 for one that is uniform above it.
+        ``[B,h,w]``. All 0 if nothing is above the threshold, and all 1 if the mask is uniform above it.
     """
     mask = masks.gaussian_blur(masks.threshold(probabilities, selection.threshold), selection.blur * scale)
     low, high = mask.amin((1, 2), keepdim=True), mask.amax((1, 2), keepdim=True)

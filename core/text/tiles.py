@@ -23,7 +23,7 @@ _OVERLAP = 1 / 4  # fraction of a tile that overlaps the next one
 class TiledInference:
     """Computes the probabilities of a query.
 
-    ``progress`` counts no steps. It can interrupt after each encoded prompt, and after each prompt in each tile.
+    ``progress`` is only checked for an interrupt, after each encoded prompt and after each prompt in each tile.
     """
 
     def __init__(self, engine: TextMaskEngine, query: Query, progress: Progress = NO_PROGRESS) -> None:

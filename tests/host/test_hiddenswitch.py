@@ -154,7 +154,7 @@ def test_the_embedded_client_makes_the_same_pictures_and_tells_what_is_wrong(exp
     *made, wrong = wait_for(answers, log)
     assert [each.get("error") for each in made] == [None] * len(prompts)
     check_pictures(workspace, pictures)
-    assert wrong == {"error": "kernel_size is -7, which is out of range. Give a whole number from 1 to 65535."}
+    assert wrong == {"error": "kernel_size is -7, which is out of range. Use a whole number from 1 to 65535."}
 
 
 @pytest.mark.skipif(not BROKER, reason="MASKWRIGHT_AMQP_URI names no RabbitMQ")
