@@ -1,7 +1,7 @@
 """rembg's published weights on photographs: the results are rembg's, or closer to the exact solution.
 
-Nothing is downloaded here. `.venv/bin/python tools/fetch_weights.py u2netp u2net` puts the weights where these tests find
-them; `MASKWRIGHT_REAL_WEIGHTS` names another folder.
+Nothing is downloaded here. `.venv/bin/python tools/fetch_weights.py u2netp u2net` puts the weights where these tests
+find them; `MASKWRIGHT_REAL_WEIGHTS` names another folder.
 """
 
 from __future__ import annotations
