@@ -14,7 +14,7 @@ from maskwright.core.errors import InputError, PackError
 
 @pytest.mark.parametrize("shape", [(4, 6), (1, 4, 6), (1, 1, 4, 6)])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
-def test_every_form_of_a_mask_becomes_one(shape: tuple, dtype: torch.dtype) -> None:
+def test_as_mask_batch_shapes_and_dtypes(shape: tuple, dtype: torch.dtype) -> None:
     value = torch.full(shape, 0.5, dtype=dtype)
     result = checks.as_mask_batch(value)
     assert result.shape == (1, 4, 6)
@@ -22,7 +22,7 @@ def test_every_form_of_a_mask_becomes_one(shape: tuple, dtype: torch.dtype) -> N
     assert torch.all(result == 0.5)
 
 
-def test_a_good_mask_is_not_copied_and_a_bad_range_is_clamped_in_a_copy() -> None:
+def test_as_mask_batch_copies_only_to_clamp() -> None:
     good = torch.rand(2, 4, 6)
     assert checks.as_mask_batch(good) is good
     wild = torch.tensor([[[-0.5, 0.25, 1.5]]])
@@ -31,7 +31,7 @@ def test_a_good_mask_is_not_copied_and_a_bad_range_is_clamped_in_a_copy() -> Non
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 5), (0, 1, 4, 5)])
-def test_as_mask_batch_takes_a_batch_of_0(shape: tuple[int, ...]) -> None:
+def test_as_mask_batch_accepts_empty_batch(shape: tuple[int, ...]) -> None:
     assert checks.as_mask_batch(torch.zeros(shape)).shape == (0, 4, 5)
 
 
@@ -53,7 +53,7 @@ BAD_MASKS = [
 
 
 @pytest.mark.parametrize(("value", "told"), BAD_MASKS)
-def test_a_bad_mask_is_refused_by_name_value_and_remedy(value: object, told: str) -> None:
+def test_as_mask_batch_refuses_invalid_mask(value: object, told: str) -> None:
     with pytest.raises(InputError, match=told) as caught:
         checks.as_mask_batch(value, "my mask")
     assert isinstance(caught.value, PackError)
@@ -61,7 +61,7 @@ def test_a_bad_mask_is_refused_by_name_value_and_remedy(value: object, told: str
     assert len(caught.value.remedy) > 10
 
 
-def nested() -> torch.Tensor:
+def make_nested_tensor() -> torch.Tensor:
     return torch.nested.nested_tensor([torch.zeros(4, 4), torch.zeros(3, 4)])
 
 
@@ -71,12 +71,12 @@ def nested() -> torch.Tensor:
     [
         (lambda: torch.quantize_per_tensor(torch.rand(4, 4), 0.1, 0, torch.quint8), "quint8"),
         (lambda: torch.eye(3).to_mkldnn(), "_mkldnn tensor.*to_dense"),
-        (nested, "nested tensor"),
+        (make_nested_tensor, "nested tensor"),
         (lambda: torch.zeros(4, 4, dtype=torch.float4_e2m1fn_x2), "float4_e2m1fn_x2.*float32"),
     ],
     ids=("quantised", "mkldnn", "nested", "float4"),
 )
-def test_as_mask_batch_refuses_tensors_that_are_not_dense(make: Callable, message: str) -> None:
+def test_as_mask_batch_refuses_non_dense_tensors(make: Callable, message: str) -> None:
     try:
         tensor = make()
     except (AttributeError, RuntimeError):
@@ -87,11 +87,11 @@ def test_as_mask_batch_refuses_tensors_that_are_not_dense(make: Callable, messag
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_describe_nested_tensor_without_shape() -> None:
-    assert checks.describe(nested()) == "a nested tensor"
+    assert checks.describe(make_nested_tensor()) == "a nested tensor"
 
 
 @pytest.mark.parametrize("shape", [(4, 6, 3), (2, 4, 6, 3), (2, 4, 6, 4), (2, 4, 6, 1)])
-def test_every_form_of_an_image_becomes_one(shape: tuple) -> None:
+def test_as_image_batch_shapes(shape: tuple) -> None:
     result = checks.as_image_batch(torch.rand(shape, dtype=torch.float16))
     assert result.dtype == torch.float32
     assert result.ndim == 4
@@ -108,31 +108,31 @@ def test_every_form_of_an_image_becomes_one(shape: tuple) -> None:
         ("image", "is of type str, not an image"),
     ],
 )
-def test_a_bad_image_is_refused(value: object, told: str) -> None:
+def test_as_image_batch_refuses_invalid_image(value: object, told: str) -> None:
     with pytest.raises(InputError, match=told):
         checks.as_image_batch(value)
 
 
-def test_a_mask_that_is_being_trained_is_taken_as_it_is() -> None:
+def test_as_mask_batch_detaches_gradient() -> None:
     assert not checks.as_mask_batch(torch.rand(1, 4, 4, requires_grad=True)).requires_grad
 
 
 @pytest.mark.parametrize("check", [checks.as_mask_batch, checks.as_image_batch])
-def test_as_batch_takes_lazily_negated_tensors(check: Callable) -> None:
+def test_as_batch_resolves_lazy_negation(check: Callable) -> None:
     values = torch.rand(1, 4, 4, 3) if check is checks.as_image_batch else torch.rand(1, 4, 4)
-    negated = torch.complex(torch.zeros_like(values), -values).conj().imag
-    assert negated.is_neg()
-    result = check(negated)
+    lazy_values = torch.complex(torch.zeros_like(values), -values).conj().imag
+    assert lazy_values.is_neg()
+    result = check(lazy_values)
     assert torch.equal(result, values)
     result.numpy()
 
 
-def test_as_mask_batch_takes_booleans() -> None:
-    selected = torch.eye(4) > 0
-    assert torch.equal(checks.as_mask_batch(selected), torch.eye(4).unsqueeze(0))
+def test_as_mask_batch_accepts_bool() -> None:
+    mask = torch.eye(4) > 0
+    assert torch.equal(checks.as_mask_batch(mask), torch.eye(4).unsqueeze(0))
 
 
-def test_as_image_batch_without_clamp_keeps_values_beyond_0_to_1() -> None:
+def test_as_image_batch_without_clamp() -> None:
     wild = torch.tensor([-1.0, 0.5, 4.0]).expand(1, 2, 2, 3)
     assert torch.equal(checks.as_image_batch(wild, clamp=False), wild)
     assert torch.equal(checks.as_image_batch(wild), wild.clamp(0, 1))
@@ -140,7 +140,7 @@ def test_as_image_batch_without_clamp_keeps_values_beyond_0_to_1() -> None:
         checks.as_image_batch(wild / 0, clamp=False)
 
 
-def test_a_choice_is_a_text_of_the_list() -> None:
+def test_check_choice() -> None:
     assert checks.check_choice("b", "letter", ("a", "b")) == "b"
     for value in ("c", None, ["a"], 3, torch.zeros(3)):
         with pytest.raises(InputError, match="letter is .*Choose one of: a, b"):
@@ -150,14 +150,14 @@ def test_a_choice_is_a_text_of_the_list() -> None:
     assert len(str(caught.value)) < 200
 
 
-def test_a_switch_is_on_or_off_and_never_text() -> None:
+def test_check_switch() -> None:
     assert [checks.check_switch(value, "s") for value in (True, False, 1, 0, 1.0)] == [True, False, True, False, True]
     for value in ("false", "true", "", None, 2, 0.5, float("nan"), [], torch.zeros(2)):
         with pytest.raises(InputError, match="s is .*not true or false.*Give true or false"):
             checks.check_switch(value, "s")
 
 
-def test_numbers() -> None:
+def test_check_number_and_whole_number() -> None:
     assert checks.check_whole_number(3.0, "n", 1, 5) == 3
     assert checks.check_number(0.25, "x", 0, 1) == 0.25
     for value in (0.5, True, "3", None, float("inf"), 9):
@@ -169,7 +169,7 @@ HUGE = (10**400, -(10**400), 10**5000, -(10**5000), Fraction(10**5000, 3))
 
 
 @pytest.mark.parametrize("value", HUGE, ids=lambda value: f"{type(value).__name__}-{value.numerator.bit_length()}")
-def test_checks_refuse_numbers_too_large_for_a_float_with_short_messages(value: object) -> None:
+def test_checks_refuse_huge_numbers_with_short_messages(value: object) -> None:
     for check in (
         lambda: checks.check_number(value, "n"),
         lambda: checks.check_number(value, "n", 0),
@@ -197,11 +197,11 @@ def test_checks_refuse_numbers_too_large_for_a_float_with_short_messages(value: 
     ],
     ids=lambda value: value[:20] if isinstance(value, str) else "",
 )
-def test_describe_is_short_for_any_value(value: object, text: str) -> None:
+def test_describe_is_short(value: object, text: str) -> None:
     assert checks.describe(value) == text
 
 
-def test_check_text_takes_only_text() -> None:
+def test_check_text() -> None:
     assert checks.check_text("", "t") == ""
     for value in (None, 3, ["a"], b"a"):
         with pytest.raises(InputError, match="t is .*, which is not text"):

@@ -31,7 +31,7 @@ OLD = (
 SHARED = ("CLIPSeg", "ImageSegmentation", "MaskDetailerPipe", "ToBasicPipe", "FromBasicPipe", "EditBasicPipe")
 
 
-def own() -> tuple[dict[str, type], dict[str, str]]:
+def list_own_nodes() -> tuple[dict[str, type], dict[str, str]]:
     """What the pack registers before `register`."""
     names = [name for name, node in CLASSES.items() if not getattr(node, "DEPRECATED", False)]
     return {name: CLASSES[name] for name in names}, {
@@ -46,29 +46,29 @@ class Foreign:
 @pytest.fixture
 def comfyui(monkeypatch: pytest.MonkeyPatch) -> dict[str, type]:
     """What a running ComfyUI holds already; tests put foreign nodes in."""
-    held: dict[str, type] = {}
+    nodes: dict[str, type] = {}
     module = types.ModuleType("nodes")
-    module.NODE_CLASS_MAPPINGS = held
+    module.NODE_CLASS_MAPPINGS = nodes
     monkeypatch.setitem(sys.modules, "nodes", module)
     monkeypatch.setattr(registry, "running", lambda: True)
-    return held
+    return nodes
 
 
 @pytest.mark.parametrize("name", OLD)
-def test_old_ids_are_there_and_hidden(name: str) -> None:
+def test_old_ids_are_hidden(name: str) -> None:
     assert CLASSES[name].DEPRECATED
     assert maskwright.NODE_DISPLAY_NAME_MAPPINGS[name]
 
 
 @pytest.mark.parametrize("name", SHARED)
-def test_the_long_id_works_for_those_who_saved_it_beside_another_pack(name: str) -> None:
+def test_long_id_is_hidden(name: str) -> None:
     assert issubclass(CLASSES[f"{name} (Maskwright)"], CLASSES[name])
     assert CLASSES[f"{name} (Maskwright)"].DEPRECATED
 
 
 @pytest.mark.parametrize("name", SHARED)
-def test_where_a_pack_that_is_loaded_later_takes_an_id_ours_is_in_the_menu(comfyui: dict[str, type], name: str) -> None:
-    classes, titles = own()
+def test_long_id_is_visible_if_later_pack_takes_id(comfyui: dict[str, type], name: str) -> None:
+    classes, titles = list_own_nodes()
     _compat.register(classes, titles)
     comfyui.update(classes)
     ours = f"{name} (Maskwright)"
@@ -81,9 +81,9 @@ def test_where_a_pack_that_is_loaded_later_takes_an_id_ours_is_in_the_menu(comfy
 
 
 @pytest.mark.parametrize("name", SHARED)
-def test_an_id_that_another_pack_holds_is_left_to_it(comfyui: dict[str, type], name: str) -> None:
+def test_register_leaves_id_of_another_pack(comfyui: dict[str, type], name: str) -> None:
     comfyui[name] = Foreign
-    classes, titles = own()
+    classes, titles = list_own_nodes()
     ours = classes[name]
     _compat.register(classes, titles)
     assert name not in classes and name not in titles
@@ -93,37 +93,35 @@ def test_an_id_that_another_pack_holds_is_left_to_it(comfyui: dict[str, type], n
 
 
 @pytest.mark.parametrize("name", OLD)
-def test_an_old_id_that_another_pack_holds_is_left_to_it(comfyui: dict[str, type], name: str) -> None:
+def test_register_leaves_old_id_of_another_pack(comfyui: dict[str, type], name: str) -> None:
     comfyui[name] = Foreign
-    classes, titles = own()
+    classes, titles = list_own_nodes()
     _compat.register(classes, titles)
     assert name not in classes
     assert set(OLD) - {name} <= set(classes)
 
 
-def test_what_this_pack_registered_before_is_not_another_packs(comfyui: dict[str, type]) -> None:
+def test_register_on_reload_keeps_own_ids(comfyui: dict[str, type]) -> None:
     """ComfyUI-Manager loads a pack anew in the same process."""
     comfyui.update(CLASSES)
-    classes, titles = own()
+    classes, titles = list_own_nodes()
     _compat.register(classes, titles)
     assert set(classes) == set(CLASSES)
 
 
-def test_an_old_id_still_means_its_node_where_that_gave_way(comfyui: dict[str, type]) -> None:
+def test_register_old_id_follows_long_id(comfyui: dict[str, type]) -> None:
     comfyui["CLIPSeg"] = Foreign
-    classes, titles = own()
+    classes, titles = list_own_nodes()
     _compat.register(classes, titles)
     assert issubclass(classes["CLIPSeg_"], classes["CLIPSeg (Maskwright)"])
 
 
-def test_comfyui_is_offered_replacements_where_it_takes_them(
-    comfyui: dict[str, type], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    offered: dict[tuple[str, str], dict] = {}
+def test_register_offers_node_replacements(comfyui: dict[str, type], monkeypatch: pytest.MonkeyPatch) -> None:
+    replacements: dict[tuple[str, str], dict] = {}
     latest, server = types.ModuleType("comfy_api.latest"), types.ModuleType("server")
     latest.io = types.SimpleNamespace(NodeReplace=lambda **facts: facts)
     manager = types.SimpleNamespace(
-        register=lambda facts: offered.__setitem__((facts["old_node_id"], facts["new_node_id"]), facts)
+        register=lambda facts: replacements.__setitem__((facts["old_node_id"], facts["new_node_id"]), facts)
     )
     server.PromptServer = types.SimpleNamespace(instance=types.SimpleNamespace(node_replace_manager=manager))
     for name, module in (
@@ -132,25 +130,25 @@ def test_comfyui_is_offered_replacements_where_it_takes_them(
         ("server", server),
     ):
         monkeypatch.setitem(sys.modules, name, module)
-    classes, titles = own()
+    classes, titles = list_own_nodes()
     _compat.register(classes, titles)
 
-    was = offered["CLIPSeg Masking", "CLIPSegMasking"]
+    was = replacements["CLIPSeg Masking", "CLIPSegMasking"]
     assert was["input_mapping"] == [{"new_id": "images", "old_id": "image"}, {"new_id": "text", "old_id": "text"}]
     assert was["old_widget_ids"] == ["text"]
-    for (old, new), facts in offered.items():
+    for (old, new), facts in replacements.items():
         required = classes[new].INPUT_TYPES()["required"]
         assert {each["new_id"] for each in facts["input_mapping"]} == set(required), old  # None would empty the inputs
-    assert ("CLIPSeg (Maskwright)", "CLIPSeg") in offered
-    assert ("SaltMaskGradientRegion", "GradientRegion") in offered
+    assert ("CLIPSeg (Maskwright)", "CLIPSeg") in replacements
+    assert ("SaltMaskGradientRegion", "GradientRegion") in replacements
 
 
-def test_an_older_comfyui_is_offered_nothing(comfyui: dict[str, type], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_register_on_older_comfyui(comfyui: dict[str, type], monkeypatch: pytest.MonkeyPatch) -> None:
     server = types.ModuleType("server")
     server.PromptServer = types.SimpleNamespace(instance=object())
     monkeypatch.setitem(sys.modules, "server", server)
     monkeypatch.setitem(sys.modules, "comfy_api", None)
-    classes, titles = own()
+    classes, titles = list_own_nodes()
     _compat.register(classes, titles)
     assert set(OLD) <= set(classes)
 
@@ -159,14 +157,14 @@ def test_an_older_comfyui_is_offered_nothing(comfyui: dict[str, type], monkeypat
 
 
 @pytest.mark.parametrize("name", sorted(CLASSES))
-def test_every_node_names_unknown_links(name: str) -> None:
+def test_nodes_name_unknown_links(name: str) -> None:
     """As ComfyUI calls it, with keyword arguments. Other inputs are checked only after that."""
     node = CLASSES[name]()
     with pytest.raises(InputError, match="no input called image_zz, later"):
-        getattr(node, node.FUNCTION)(image_zz=picture(1), later=None)
+        getattr(node, node.FUNCTION)(image_zz=make_image(1), later=None)
 
 
-def test_register_keeps_the_signatures_of_methods() -> None:
+def test_register_keeps_method_signatures() -> None:
     parameters = inspect.signature(CLASSES["CLIPSeg"].segment_image).parameters
     assert list(parameters)[:6] == ["self", "image", "text", "blur", "threshold", "dilation_factor"]
     assert parameters["blur"].default == 3.0
@@ -178,7 +176,7 @@ def test_register_keeps_the_signatures_of_methods() -> None:
 # What the nodes behind old ids do
 
 
-def test_from_basic_pipe_v2_gives_the_pipe_and_its_parts() -> None:
+def test_from_basic_pipe_v2_outputs() -> None:
     node = CLASSES["FromBasicPipe_v2"]()
     assert node.RETURN_NAMES == ("basic_pipe", "model", "clip", "vae", "positive", "negative")
     assert node.RETURN_TYPES == ("BASIC_PIPE", "MODEL", "CLIP", "VAE", "CONDITIONING", "CONDITIONING")
@@ -198,31 +196,31 @@ def demo(monkeypatch: pytest.MonkeyPatch) -> tuple:
     return pair
 
 
-def picture(seed: int, height: int = 40, width: int = 50) -> torch.Tensor:
+def make_image(seed: int, height: int = 40, width: int = 50) -> torch.Tensor:
     return torch.rand(1, height, width, 3, generator=torch.Generator().manual_seed(seed))
 
 
-def test_was_masking_is_ours_under_its_own_names(demo: tuple) -> None:
+def test_was_masking_matches_clipseg_masking(demo: tuple) -> None:
     node = CLASSES["CLIPSeg Masking"]()
     assert node.RETURN_NAMES == ("MASK", "MASK_IMAGE")
-    mask, shown = node.CLIPSeg_image(picture(1), "red star", demo)
-    expected = CLASSES["CLIPSegMasking"]().CLIPSeg_image(picture(1), "red star", demo)
-    assert torch.equal(mask, expected[0]) and torch.equal(shown, expected[1])
+    mask, mask_image = node.CLIPSeg_image(make_image(1), "red star", demo)
+    expected = CLASSES["CLIPSegMasking"]().CLIPSeg_image(make_image(1), "red star", demo)
+    assert torch.equal(mask, expected[0]) and torch.equal(mask_image, expected[1])
 
 
-def test_was_batch_uses_each_images_own_text(demo: tuple) -> None:
+def test_was_batch_uses_text_of_each_image(demo: tuple) -> None:
     node = CLASSES["CLIPSeg Batch Masking"]()
-    images, found, shown, count = node.CLIPSeg_images(
-        picture(1), picture(2), "red star", "circle", image_d=picture(3), text_c="unused", text_d="blue ring"
+    images, masks, mask_images, count = node.CLIPSeg_images(
+        make_image(1), make_image(2), "red star", "circle", image_d=make_image(3), text_c="unused", text_d="blue ring"
     )
-    assert images.shape == (3, 40, 50, 3) and shown.shape == (3, 40, 50, 3) and count == 3
+    assert images.shape == (3, 40, 50, 3) and mask_images.shape == (3, 40, 50, 3) and count == 3
     single = CLASSES["CLIPSegMasking"]()
     for row, (seed, text) in enumerate(((1, "red star"), (2, "circle"), (3, "blue ring"))):
-        assert torch.equal(images[row : row + 1], picture(seed))
-        assert torch.equal(found[row : row + 1], single.CLIPSeg_image(picture(seed), text, demo)[0])
+        assert torch.equal(images[row : row + 1], make_image(seed))
+        assert torch.equal(masks[row : row + 1], single.CLIPSeg_image(make_image(seed), text, demo)[0])
 
 
-def test_was_batch_keeps_the_order_of_its_first_version(demo: tuple) -> None:
+def test_was_batch_keeps_parameter_order(demo: tuple) -> None:
     """Positional calls and the widget values of saved files depend on it."""
     node = CLASSES["CLIPSeg Batch Masking"]()
     groups = node.INPUT_TYPES()
@@ -232,26 +230,24 @@ def test_was_batch_keeps_the_order_of_its_first_version(demo: tuple) -> None:
     first = ["image_a", "image_b", "text_a", "text_b"]
     assert parameters[:12] == [*first, *(f"{kind}_{letter}" for kind in ("image", "text") for letter in "cdef")]
     by_position = node.CLIPSeg_images(
-        picture(1), picture(2), "red star", "circle", picture(3), None, None, None, "blue ring"
+        make_image(1), make_image(2), "red star", "circle", make_image(3), None, None, None, "blue ring"
     )
     by_name = node.CLIPSeg_images(
-        image_a=picture(1), image_b=picture(2), text_a="red star", text_b="circle", image_c=picture(3),
+        image_a=make_image(1), image_b=make_image(2), text_a="red star", text_b="circle", image_c=make_image(3),
         text_c="blue ring",
     )  # fmt: skip
     assert torch.equal(by_position[1], by_name[1])
 
 
-def test_was_batch_of_the_third_version_takes_24_images_and_its_model(
-    demo: tuple, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_was_batch_with_24_images_and_linked_model(demo: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_text_engine, "load", lambda name, *_: pytest.fail("the linked model was not used"))
     node = CLASSES["CLIPSeg Batch Masking"]()
-    two = torch.cat([picture(2), picture(3)])
-    inputs = {"image_a": picture(1), "text_a": "red star", "image_b": two, "text_b": "circle", "clipseg_model": demo}
-    images, found, _, count = node.CLIPSeg_images(**inputs, image_x=picture(4), text_x="blue ring")
-    assert len(images) == len(found) == count == 4
-    single = CLASSES["CLIPSegMasking"]().CLIPSeg_image(picture(4), "blue ring", demo)[0]
-    assert torch.equal(found[3:], single)
+    two = torch.cat([make_image(2), make_image(3)])
+    inputs = {"image_a": make_image(1), "text_a": "red star", "image_b": two, "text_b": "circle", "clipseg_model": demo}
+    images, masks, _, count = node.CLIPSeg_images(**inputs, image_x=make_image(4), text_x="blue ring")
+    assert len(images) == len(masks) == count == 4
+    single = CLASSES["CLIPSegMasking"]().CLIPSeg_image(make_image(4), "blue ring", demo)[0]
+    assert torch.equal(masks[3:], single)
 
 
 @pytest.mark.parametrize(
@@ -263,42 +259,42 @@ def test_was_batch_of_the_third_version_takes_24_images_and_its_model(
         ({"text_a": 7}, "text_a is of type int"),
     ],
 )
-def test_was_batch_names_the_input_that_is_wrong(demo: tuple, inputs: dict, expected: str) -> None:
-    values = {"image_a": picture(1), "image_b": picture(2), "text_a": "a", "text_b": "b", **inputs}
+def test_was_batch_names_invalid_input(demo: tuple, inputs: dict, expected: str) -> None:
+    values = {"image_a": make_image(1), "image_b": make_image(2), "text_a": "a", "text_b": "b", **inputs}
     with pytest.raises(InputError, match=expected):
         CLASSES["CLIPSeg Batch Masking"]().CLIPSeg_images(**values)
 
 
-def test_was_batch_wants_one_size(demo: tuple) -> None:
+def test_was_batch_refuses_different_sizes(demo: tuple) -> None:
     with pytest.raises(InputError, match="different sizes"):
-        CLASSES["CLIPSeg Batch Masking"]().CLIPSeg_images(picture(1), picture(2, 30, 30), "a", "b")
+        CLASSES["CLIPSeg Batch Masking"]().CLIPSeg_images(make_image(1), make_image(2, 30, 30), "a", "b")
 
 
-def test_masks_are_added_up() -> None:
+def test_combine_masks_adds_masks() -> None:
     one, two = torch.zeros(2, 8, 8)
     (
         one[:4],
         two[2:6],
     ) = 0.6, 0.7
-    combined, heat_map, grey = CLASSES["CombineSegMasks"]().combine_masks(picture(1, 8, 8), one, two)
+    combined, heat_map, grey = CLASSES["CombineSegMasks"]().combine_masks(make_image(1, 8, 8), one, two)
     assert combined.shape == (1, 8, 8) and heat_map.shape == grey.shape == (1, 8, 8, 3)
     torch.testing.assert_close(combined[0, :, 0], torch.tensor([0.6, 0.6, 1.0, 1.0, 0.7, 0.7, 0.0, 0.0]))
     assert grey[0, 2, 0, 0] == 1 and grey[0, 7, 0, 0] == 0
-    three = CLASSES["CombineSegMasks"]().combine_masks(picture(1, 8, 8), one, two, torch.full((1, 8, 8), 0.25))[0]
+    three = CLASSES["CombineSegMasks"]().combine_masks(make_image(1, 8, 8), one, two, torch.full((1, 8, 8), 0.25))[0]
     assert three[0, 7, 0] == 0.25
 
 
-def test_masks_of_another_size_than_the_picture_keep_theirs() -> None:
+def test_combine_masks_keeps_mask_size() -> None:
     half = torch.zeros(1, 8, 8)
     half[:, :4] = 1
-    combined, heat_map, grey = CLASSES["CombineSegMasks"]().combine_masks(picture(1, 16, 24), half, half * 0)
+    combined, heat_map, grey = CLASSES["CombineSegMasks"]().combine_masks(make_image(1, 16, 24), half, half * 0)
     assert torch.equal(combined, half)
     assert heat_map.shape == grey.shape == (1, 16, 24, 3)
     assert grey[:, :6].min() == 1 and grey[:, 10:].max() == 0
 
 
-def test_combine_masks_with_a_batch_of_0_adds_nothing() -> None:
-    image, half = picture(2, 8, 8).repeat(2, 1, 1, 1), torch.full((2, 8, 8), 0.5)
+def test_combine_masks_with_empty_batch() -> None:
+    image, half = make_image(2, 8, 8).repeat(2, 1, 1, 1), torch.full((2, 8, 8), 0.5)
     node, none = CLASSES["CombineSegMasks"](), torch.zeros(0, 8, 8)
     assert torch.equal(node.combine_masks(image, none, half)[0], half)
     combined, heat_map, grey = node.combine_masks(image, none, none)
@@ -306,11 +302,11 @@ def test_combine_masks_with_a_batch_of_0_adds_nothing() -> None:
     assert torch.equal(heat_map, image[..., :3])
 
 
-def test_masks_of_two_sizes_are_refused() -> None:
+def test_combine_masks_refuses_different_sizes() -> None:
     with pytest.raises(InputError, match=r"\[1, 8, 8\] and \[1, 8, 9\]"):
-        CLASSES["CombineSegMasks"]().combine_masks(picture(1), torch.zeros(1, 8, 8), torch.zeros(1, 8, 9))
+        CLASSES["CombineSegMasks"]().combine_masks(make_image(1), torch.zeros(1, 8, 8), torch.zeros(1, 8, 9))
 
 
-def test_masks_for_other_pictures_are_refused() -> None:
+def test_combine_masks_refuses_mask_batch_of_another_length() -> None:
     with pytest.raises(InputError, match="a batch of 2, and the masks are batches of 3"):
         CLASSES["CombineSegMasks"]().combine_masks(torch.zeros(2, 8, 8, 3), torch.zeros(3, 8, 8), torch.zeros(3, 8, 8))

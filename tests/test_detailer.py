@@ -35,7 +35,7 @@ PLAIN = DetailerSettings(
 )
 
 
-def picture(*size: int, batch: int = 1, channels: int = 3, seed: int = 0) -> torch.Tensor:
+def make_image(*size: int, batch: int = 1, channels: int = 3, seed: int = 0) -> torch.Tensor:
     """Smooth random colours."""
     height, width = size or (SIZE, SIZE)
     coarse = torch.rand(batch, channels, 7, 9, generator=torch.Generator().manual_seed(seed))
@@ -44,21 +44,21 @@ def picture(*size: int, batch: int = 1, channels: int = 3, seed: int = 0) -> tor
 
 
 @functools.cache
-def photograph() -> torch.Tensor:
+def load_photo() -> torch.Tensor:
     from pack import ROOT
 
     shot = Image.open(ROOT / "example_workflows" / "assets" / "astronaut.jpg").convert("RGB")
     return tensors.from_pil(shot).unsqueeze(0)
 
 
-def squares(*corners: tuple[int, int], side: int = 32, size: tuple[int, int] = (SIZE, SIZE)) -> torch.Tensor:
+def draw_squares(*corners: tuple[int, int], side: int = 32, size: tuple[int, int] = (SIZE, SIZE)) -> torch.Tensor:
     mask = torch.zeros(1, *size)
     for x, y in corners:
         mask[:, y : y + side, x : x + side] = 1
     return mask
 
 
-MIDDLE = squares((32, 32))
+MIDDLE = draw_squares((32, 32))
 
 
 def run(
@@ -76,7 +76,7 @@ def run(
     return detail(image, mask, pipe or Pipe(model, "positive", "negative"), backend, options, refiner)
 
 
-def feathered(image: torch.Tensor, mask: torch.Tensor, options: DetailerSettings) -> torch.Tensor:
+def blend_mask(image: torch.Tensor, mask: torch.Tensor, options: DetailerSettings) -> torch.Tensor:
     """The blend of all regions over the picture, ``[1,H,W]``."""
     whole = Box(0, 0, image.shape[2], image.shape[1])
     total = torch.zeros(1, *image.shape[1:3])
@@ -92,9 +92,9 @@ def feathered(image: torch.Tensor, mask: torch.Tensor, options: DetailerSettings
 
 
 @pytest.mark.parametrize("feather", (0, 5, 12))
-def test_the_known_picture_comes_out_blended_with_the_feathered_mask(feather: int) -> None:
-    image, options = picture(), replace(PLAIN, feather=feather)
-    soft = feathered(image, MIDDLE, options).unsqueeze(-1)
+def test_detail_blends_with_feathered_mask(feather: int) -> None:
+    image, options = make_image(), replace(PLAIN, feather=feather)
+    soft = blend_mask(image, MIDDLE, options).unsqueeze(-1)
     expected = (1 - soft) * image + soft * RED_PIXEL
     if feather:  # the noise mask is hard, so the blend's outer half has the picture itself
         inside = MIDDLE.unsqueeze(-1)
@@ -102,10 +102,10 @@ def test_the_known_picture_comes_out_blended_with_the_feathered_mask(feather: in
     torch.testing.assert_close(run(image, options=options).image, expected, atol=1e-5, rtol=0)
 
 
-def test_without_a_noise_mask_the_whole_crop_is_sampled() -> None:
-    image, options = picture(), replace(PLAIN, feather=9, mask_mode=False)
+def test_detail_without_noise_mask_samples_whole_crop() -> None:
+    image, options = make_image(), replace(PLAIN, feather=9, mask_mode=False)
     result = run(image, options=options)
-    soft = feathered(image, MIDDLE, options).unsqueeze(-1)
+    soft = blend_mask(image, MIDDLE, options).unsqueeze(-1)
     torch.testing.assert_close(result.image, (1 - soft) * image + soft * RED_PIXEL, atol=1e-5, rtol=0)
     torch.testing.assert_close(result.crops[0], torch.full((1, 64, 64, 3), RED_PIXEL))
     assert torch.equal(result.alpha_crops[0][..., 3], Box(16, 16, 80, 80).crop(soft[..., 0]))
@@ -113,9 +113,9 @@ def test_without_a_noise_mask_the_whole_crop_is_sampled() -> None:
 
 @pytest.mark.parametrize("denoise", (0.3, 0.6, 1.0))
 @pytest.mark.parametrize("cycle", (1, 3))
-def test_pictures_with_a_spread_end_where_the_probability_flow_ends(denoise: float, cycle: int) -> None:
+def test_detail_matches_probability_flow(denoise: float, cycle: int) -> None:
     """Crop, noise of the seed, share of the schedule, cycles: all must be right for this to come out."""
-    image = picture()
+    image = make_image()
     model = KnownTarget(0.2, spread=0.5)
     options = replace(PLAIN, steps=400, denoise=denoise, mask_mode=False, seed=11, cycle=cycle)
     result = run(image, options=options, model=model)
@@ -131,7 +131,7 @@ def test_pictures_with_a_spread_end_where_the_probability_flow_ends(denoise: flo
     assert (result.crops[0] - expected).abs().mean() < 0.004
 
 
-def test_each_step_count_is_run_at_the_end_of_a_longer_schedule() -> None:
+def test_schedule_runs_the_last_steps() -> None:
     assert schedule(20, 1.0, 0) == (0, 20, 20)
     assert schedule(20, 0.5, 0) == (20, 40, 40)
     assert schedule(20, 0.75, 0) == (6, 26, 26)
@@ -141,7 +141,7 @@ def test_each_step_count_is_run_at_the_end_of_a_longer_schedule() -> None:
     assert schedule(1, 0.0001, 0) == (9999, 10000, 10000)
 
 
-def test_schedule_loses_no_base_step_to_rounding() -> None:
+def test_schedule_base_steps_survive_rounding() -> None:
     """In floating point 10 x (1 - 0.9) is less than 1."""
     assert [schedule(steps, 1.0, 0.9)[1] for steps in (9, 10, 20, 30)] == [0, 1, 2, 3]
     assert schedule(10, 1.0, 0.1 + 0.2) == (0, 7, 10), "a ratio that has a rounding error itself"
@@ -154,15 +154,15 @@ def test_schedule_loses_no_base_step_to_rounding() -> None:
 # Nothing is lost.
 
 
-def test_an_idle_sampler_gives_the_picture_back_exactly_where_nothing_is_resized() -> None:
-    image = picture()
+def test_detail_with_idle_sampler_keeps_image() -> None:
+    image = make_image()
     for options in (PLAIN, replace(PLAIN, feather=7), replace(PLAIN, mask_mode=False, cycle=2)):
         result = run(image, options=options, sampler=IdleSampler())
         torch.testing.assert_close(result.image, image, atol=1e-5, rtol=0)
 
 
-def test_a_crop_that_is_no_multiple_is_not_resized_either() -> None:
-    image, mask = picture(101, 99), squares((41, 30), side=27, size=(101, 99))
+def test_detail_does_not_resize_crop_of_odd_size() -> None:
+    image, mask = make_image(101, 99), draw_squares((41, 30), side=27, size=(101, 99))
     result = run(image, mask, replace(PLAIN, guide_size=54), sampler=IdleSampler())
     torch.testing.assert_close(result.image, image, atol=1e-5, rtol=0)
     assert result.crops[0].shape == (1, 54, 54, 3), "the crops are those of the crop region all the same"
@@ -170,9 +170,9 @@ def test_a_crop_that_is_no_multiple_is_not_resized_either() -> None:
 
 
 @pytest.mark.parametrize(("guide_size", "side"), [(384, 97), (512, 131), (640, 64), (100, 64), (1024, 300)])
-def test_enlarging_and_reducing_costs_about_a_level(guide_size: int, side: int) -> None:
-    image = photograph()[:, :480, :500]
-    mask = squares((120, 90), side=side, size=(480, 500))
+def test_detail_resizing_loses_about_one_level(guide_size: int, side: int) -> None:
+    image = load_photo()[:, :480, :500]
+    mask = draw_squares((120, 90), side=side, size=(480, 500))
     options = DetailerSettings(guide_size=guide_size, crop_factor=1.5, max_size=1024)
     result = run(image, mask, options, sampler=IdleSampler())
     changed = Box(120, 90, 120 + side, 90 + side).crop((result.image - image).abs())
@@ -180,10 +180,10 @@ def test_enlarging_and_reducing_costs_about_a_level(guide_size: int, side: int) 
     assert changed.max() * 255 < 40
 
 
-def test_reducing_a_large_region_to_max_size_does_not_move_it() -> None:
+def test_detail_with_max_size_does_not_shift_region() -> None:
     """The earlier node cut and stretched crops whose size was no multiple: a ramp then comes back shifted."""
     ramp = torch.linspace(0, 1, 300).view(1, 1, -1, 1).expand(1, 200, 300, 3)
-    mask = squares((30, 30), side=130, size=(200, 300))
+    mask = draw_squares((30, 30), side=130, size=(200, 300))
     for guide_size, max_size in ((64, 101), (211, 1024), (333, 1024)):
         options = DetailerSettings(guide_size=guide_size, max_size=max_size, crop_factor=1.3)
         result = run(ramp, mask, options, sampler=IdleSampler())
@@ -219,11 +219,11 @@ def test_reducing_a_large_region_to_max_size_does_not_move_it() -> None:
     multiple=st.sampled_from((8, 16)),
     seed=st.integers(0, 1000),
 )
-def test_every_picture(
+def test_detail_invariants(
     size: tuple[int, int], options: DetailerSettings, channels: int, dtype: torch.dtype, multiple: int, seed: int
 ) -> None:
     random = torch.Generator().manual_seed(seed)
-    image = picture(*size, channels=channels, seed=seed).to(dtype)
+    image = make_image(*size, channels=channels, seed=seed).to(dtype)
     mask = morphology.dilate((torch.rand(1, *size, generator=random) > 0.998).float(), 7, "ellipse")
     mask = mask * torch.rand(1, *size, generator=random).clamp(min=0.2)
     images, masks_before = image.clone(), mask.clone()
@@ -232,35 +232,35 @@ def test_every_picture(
     assert result.image.shape == (options.batch_size, *size, channels)
     assert result.image.dtype == torch.float32
     assert result.image.min() >= 0 and result.image.max() <= 1
-    soft = feathered(image, mask, options)
+    soft = blend_mask(image, mask, options)
     untouched = (soft == 0).expand(options.batch_size, -1, -1)
-    repeated = image.float().expand_as(result.image)
-    assert torch.equal(result.image[untouched], repeated[untouched]), "outside the feathered mask: bit for bit"
-    assert torch.equal(result.image[..., 3:], repeated[..., 3:]), "alpha is kept"
-    found = find_regions(mask, options.crop_factor, options.drop_size, options.bbox_fill, options.contour_fill)
-    if found:
+    sources = image.float().expand_as(result.image)
+    assert torch.equal(result.image[untouched], sources[untouched]), "outside the feathered mask: bit for bit"
+    assert torch.equal(result.image[..., 3:], sources[..., 3:]), "alpha is kept"
+    regions = find_regions(mask, options.crop_factor, options.drop_size, options.bbox_fill, options.contour_fill)
+    if regions:
         assert [crop.shape[1:3] for crop in result.crops] == [
-            (region.crop_region.height, region.crop_region.width) for region in found
+            (region.crop_region.height, region.crop_region.width) for region in regions
         ] * options.batch_size
 
 
 # Seeds, versions, batches.
 
 
-def test_seeds_are_those_of_region_version_and_cycle() -> None:
+def test_detail_seeds_by_region_version_and_cycle() -> None:
     sampler = EulerSampler()
     options = replace(PLAIN, guide_size=16, crop_factor=1, seed=100, batch_size=2, cycle=3, region_batch=1)
-    mask = squares((4, 60), (50, 10), side=16)
-    run(picture(), mask, options, sampler=sampler)
+    mask = draw_squares((4, 60), (50, 10), side=16)
+    run(make_image(), mask, options, sampler=sampler)
     assert [one.seeds for one in sampler.runs] == [
         (seed + i,) for seed in (100, 101, 101, 102) for i in range(3)
     ]  # fmt: skip
     assert sampler.expected == [2 * 2 * 3 * options.steps]
 
 
-def test_the_largest_seed_is_followed_by_0() -> None:
+def test_detail_wraps_largest_seed_to_0() -> None:
     sampler = EulerSampler()
-    run(picture(), options=replace(PLAIN, seed=2**64 - 1, cycle=2), sampler=sampler)
+    run(make_image(), options=replace(PLAIN, seed=2**64 - 1, cycle=2), sampler=sampler)
     assert [one.seeds for one in sampler.runs] == [(2**64 - 1,), (0,)]
 
 
@@ -268,9 +268,9 @@ SOFT_MODEL = KnownTarget(0.1, spread=0.7)  # what comes out depends on picture a
 
 
 @pytest.mark.parametrize("own_masks", (True, False))
-def test_a_batch_equals_its_pictures_one_by_one(own_masks: bool) -> None:
-    images = picture(80, 96, batch=3)
-    each = torch.cat([squares((32 - 8 * i, 24), side=20 + 2 * i, size=(80, 96)) for i in range(3)])
+def test_detail_batch_equals_single_images(own_masks: bool) -> None:
+    images = make_image(80, 96, batch=3)
+    each = torch.cat([draw_squares((32 - 8 * i, 24), side=20 + 2 * i, size=(80, 96)) for i in range(3)])
     each[1] = 0 if own_masks else each[1]
     options = replace(PLAIN, guide_size=40, feather=4, batch_size=2, seed=5)
     together = run(images, each if own_masks else each[:1], options, SOFT_MODEL)
@@ -281,12 +281,12 @@ def test_a_batch_equals_its_pictures_one_by_one(own_masks: bool) -> None:
     for name in ("crops", "alpha_crops"):
         lists = [crop for one in singles for crop in getattr(one, name)]
         assert len(getattr(together, name)) == len(lists)
-        for got, wanted in zip(getattr(together, name), lists):
-            torch.testing.assert_close(got, wanted, atol=1e-5, rtol=0)
+        for got, expected in zip(getattr(together, name), lists):
+            torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("options", [{}, {"inpaint_model": True}, {"mask_mode": False}, {"color_match": 0.5}])
-def test_regions_sampled_together_come_out_as_one_at_a_time(options: dict) -> None:
+def test_detail_region_batch_keeps_result(options: dict) -> None:
     # Eight of several sizes; two so near that the second is cut from what the first made.
     mask = torch.zeros(1, 200, 300)
     for x, y, side in ((10, 10, 24), (90, 12, 24), (123, 20, 24), (200, 15, 30), (20, 90, 24), (90, 100, 27),
@@ -296,7 +296,9 @@ def test_regions_sampled_together_come_out_as_one_at_a_time(options: dict) -> No
     results, calls = [], []
     for region_batch in (1, 4):
         sampler = EulerSampler()
-        results.append(run(picture(200, 300), mask, replace(settings, region_batch=region_batch), SOFT_MODEL, sampler))
+        results.append(
+            run(make_image(200, 300), mask, replace(settings, region_batch=region_batch), SOFT_MODEL, sampler)
+        )
         calls.append([len(one.seeds) for one in sampler.runs])
     torch.testing.assert_close(results[0].image, results[1].image, atol=2e-5, rtol=0)
     for one, other in zip(results[0].crops, results[1].crops):
@@ -305,17 +307,17 @@ def test_regions_sampled_together_come_out_as_one_at_a_time(options: dict) -> No
     assert sum(calls[1]) == 8 and max(calls[1]) > 1, "some were sampled together"
 
 
-def test_two_regions_that_need_each_other_are_not_sampled_together() -> None:
+def test_detail_does_not_batch_dependent_regions() -> None:
     sampler = EulerSampler()
-    near = squares((10, 30), (46, 30), side=16, size=(96, 200))
+    near = draw_squares((10, 30), (46, 30), side=16, size=(96, 200))
     near[:, 30:46, 150:166] = 1
     options = replace(PLAIN, guide_size=32, crop_factor=4, feather=3)
     assert len(find_regions(near)) == 3
-    run(picture(96, 200), near, options, sampler=sampler)
+    run(make_image(96, 200), near, options, sampler=sampler)
     assert sorted(len(one.seeds) for one in sampler.runs) == [1, 2]
 
 
-def both_ways(image: torch.Tensor, mask: torch.Tensor, options: DetailerSettings) -> list[int]:
+def count_region_batches(image: torch.Tensor, mask: torch.Tensor, options: DetailerSettings) -> list[int]:
     """How many regions are sampled together at a time; the result must be that of one at a time."""
     sampler = EulerSampler()
     one = run(image, mask, replace(options, region_batch=1), SOFT_MODEL)
@@ -324,51 +326,51 @@ def both_ways(image: torch.Tensor, mask: torch.Tensor, options: DetailerSettings
     return [len(each.seeds) for each in sampler.runs]
 
 
-def test_colours_are_taken_from_a_ring_that_the_regions_before_have_changed() -> None:
-    mask = squares((20, 30), (56, 30))  # crops that do not meet, 4 pixels apart
+def test_detail_color_match_uses_ring_after_earlier_regions() -> None:
+    mask = draw_squares((20, 30), (56, 30))  # crops that do not meet, 4 pixels apart
     options = replace(PLAIN, crop_factor=1, guide_size=32, mask_mode=False)
-    assert both_ways(picture(), mask, replace(options, color_match=1.0)) == [1, 1]
-    assert both_ways(picture(), mask, options) == [2]
+    assert count_region_batches(make_image(), mask, replace(options, color_match=1.0)) == [1, 1]
+    assert count_region_batches(make_image(), mask, options) == [2]
 
 
-def test_a_region_is_not_taken_before_one_that_sees_it() -> None:
-    mask = squares((250, 100), (96, 20), side=16, size=(130, 300))
+def test_detail_keeps_order_if_a_crop_contains_a_later_region() -> None:
+    mask = draw_squares((250, 100), (96, 20), side=16, size=(130, 300))
     mask[:, 45:85, 40:80] = 1  # its crop has the second of these in it, and comes before it
     _, wide, last = find_regions(mask, 3)
     assert wide.crop_region.overlaps(last.bbox) and not last.crop_region.overlaps(wide.bbox)
     options = replace(PLAIN, crop_factor=3, guide_size=1, mask_mode=False)
-    assert both_ways(picture(130, 300), mask, options) == [1, 1, 1]
+    assert count_region_batches(make_image(130, 300), mask, options) == [1, 1, 1]
 
 
-def test_versions_are_sampled_together() -> None:
-    assert both_ways(picture(), MIDDLE, replace(PLAIN, batch_size=3)) == [3]
+def test_detail_batches_versions() -> None:
+    assert count_region_batches(make_image(), MIDDLE, replace(PLAIN, batch_size=3)) == [3]
 
 
-def test_crops_of_a_batch_do_not_keep_each_other_in_memory() -> None:
-    mask = squares((4, 4), (60, 60))
-    result = run(picture(), mask, replace(PLAIN, crop_factor=1, guide_size=32))
+def test_detail_crops_have_their_own_storage() -> None:
+    mask = draw_squares((4, 4), (60, 60))
+    result = run(make_image(), mask, replace(PLAIN, crop_factor=1, guide_size=32))
     assert [crop.untyped_storage().nbytes() for crop in result.crops] == [32 * 32 * 3 * 4] * 2
 
 
-def test_regions_that_overlap_are_cut_from_the_picture_as_refined_so_far() -> None:
-    mask = squares((10, 30), (46, 30), side=32)
+def test_detail_overlapping_crop_includes_earlier_region() -> None:
+    mask = draw_squares((10, 30), (46, 30), side=32)
     options = replace(PLAIN, crop_factor=2, guide_size=64)
     vae = SpaceToDepthVae()
-    seen = []
-    vae.trouble = lambda work, values, tiled: seen.append(values.clone()) if work == "encode" else None
-    run(picture(), mask, options, vae=vae)
+    encoder_inputs = []
+    vae.trouble = lambda work, values, tiled: encoder_inputs.append(values.clone()) if work == "encode" else None
+    run(make_image(), mask, options, vae=vae)
     first, second = find_regions(mask, 2)
     common = first.bbox.intersection(second.crop_region)
-    in_second = common.relative_to(second.crop_region).crop(seen[1])
+    in_second = common.relative_to(second.crop_region).crop(encoder_inputs[1])
     torch.testing.assert_close(in_second, torch.full_like(in_second, RED_PIXEL), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("sampler_name", ("euler", "ancestral"))
-def test_samplers_whose_rows_are_not_independent_run_one_at_a_time(sampler_name: str) -> None:
+def test_detail_does_not_batch_with_dependent_rows(sampler_name: str) -> None:
     sampler = EulerSampler()
-    mask = squares((4, 4), (60, 60), side=16)
+    mask = draw_squares((4, 4), (60, 60), side=16)
     options = replace(PLAIN, guide_size=16, crop_factor=1, sampler_name=sampler_name)
-    run(picture(), mask, options, sampler=sampler)
+    run(make_image(), mask, options, sampler=sampler)
     assert [len(one.seeds) for one in sampler.runs] == ([2] if sampler_name == "euler" else [1, 1])
 
 
@@ -377,15 +379,15 @@ def test_samplers_whose_rows_are_not_independent_run_one_at_a_time(sampler_name:
 
 @pytest.mark.parametrize("ratio", (0.0, 0.25, 0.5, 1.0))
 @pytest.mark.parametrize("noise_mask_feather", (0, 12))
-def test_a_refiner_equal_to_the_model_changes_nothing(ratio: float, noise_mask_feather: int) -> None:
+def test_detail_refiner_equal_to_model_changes_nothing(ratio: float, noise_mask_feather: int) -> None:
     """Only if both sides of a soft noise mask are at one noise level when it takes over."""
     options = replace(
         PLAIN, steps=8, denoise=0.8, refiner_ratio=ratio, noise_mask_feather=noise_mask_feather, feather=5
     )
     sampler = EulerSampler()
-    alone = run(picture(), options=options, model=SOFT_MODEL)
+    alone = run(make_image(), options=options, model=SOFT_MODEL)
     refiner = Pipe(SOFT_MODEL, "refiner positive", "refiner negative")
-    refined = run(picture(), options=options, model=SOFT_MODEL, sampler=sampler, refiner=refiner)
+    refined = run(make_image(), options=options, model=SOFT_MODEL, sampler=sampler, refiner=refiner)
     torch.testing.assert_close(refined.image, alone.image, atol=1e-4, rtol=0)
     steps = [(one.positive, one.start_step, one.end_step, one.total_steps, one.leave_noise) for one in sampler.runs]
     base = 2 + int(8 * (1 - ratio))
@@ -399,52 +401,52 @@ def test_a_refiner_equal_to_the_model_changes_nothing(ratio: float, noise_mask_f
     ]
 
 
-def test_the_refiner_has_the_last_word() -> None:
+def test_detail_refiner_decides_final_image() -> None:
     refiner = Pipe(KnownTarget(-0.4), "positive", "negative")
     options = replace(PLAIN, refiner_ratio=0.5)
-    result = run(picture(), options=options, refiner=refiner)
+    result = run(make_image(), options=options, refiner=refiner)
     torch.testing.assert_close(result.image[:, 32:64, 32:64], torch.full((1, 32, 32, 3), 0.3), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("masked", ["pipe", "refiner"])
-def test_each_region_has_its_part_of_the_prompts_masks(masked: str) -> None:
+def test_detail_crops_prompt_masks_by_region(masked: str) -> None:
     sampler, whole = EulerSampler(), torch.arange(SIZE * SIZE).reshape(1, SIZE, SIZE).float()
     pipe = Pipe(SOFT_MODEL, "positive", "negative")
     with_masks = replace(pipe, positive=[["tokens", {"mask": whole}]])
     pipe, refiner = (with_masks, pipe) if masked == "pipe" else (pipe, with_masks)
     options = replace(PLAIN, crop_factor=1, guide_size=32, refiner_ratio=0.5)
-    run(picture(), squares((4, 4), (60, 60)), options, sampler=sampler, pipe=pipe, refiner=refiner)
+    run(make_image(), draw_squares((4, 4), (60, 60)), options, sampler=sampler, pipe=pipe, refiner=refiner)
     assert [len(one.seeds) for one in sampler.runs] == [1] * 4, "their conditionings differ"
-    given = [one.positive[0][1]["mask"] for one in sampler.runs if one.positive != "positive"]
-    assert torch.equal(given[0], whole[:, 60:92, 60:92]) and torch.equal(given[1], whole[:, 4:36, 4:36])
+    prompt_masks = [one.positive[0][1]["mask"] for one in sampler.runs if one.positive != "positive"]
+    assert torch.equal(prompt_masks[0], whole[:, 60:92, 60:92]) and torch.equal(prompt_masks[1], whole[:, 4:36, 4:36])
 
 
 # Noise masks.
 
 
-def test_the_noise_mask_is_the_regions_mask_blurred() -> None:
+def test_detail_noise_mask_is_blurred_region_mask() -> None:
     for feather in (0, 9):
         sampler = EulerSampler()
-        run(picture(), options=replace(PLAIN, noise_mask_feather=feather), sampler=sampler)
-        given = sampler.runs[0].latent["noise_mask"]
-        assert torch.equal(given, masks.feather(Box(16, 16, 80, 80).crop(MIDDLE), feather))
+        run(make_image(), options=replace(PLAIN, noise_mask_feather=feather), sampler=sampler)
+        noise_mask = sampler.runs[0].latent["noise_mask"]
+        assert torch.equal(noise_mask, masks.feather(Box(16, 16, 80, 80).crop(MIDDLE), feather))
 
 
-def test_in_a_window_larger_than_its_crop_the_noise_mask_stays_where_it_is() -> None:
-    mask, sampler = squares((41, 30), side=27, size=(101, 99)), EulerSampler()
-    run(picture(101, 99), mask, replace(PLAIN, guide_size=54), sampler=sampler)
+def test_detail_noise_mask_in_larger_window_does_not_move() -> None:
+    mask, sampler = draw_squares((41, 30), side=27, size=(101, 99)), EulerSampler()
+    run(make_image(101, 99), mask, replace(PLAIN, guide_size=54), sampler=sampler)
     assert torch.equal(sampler.runs[0].latent["noise_mask"], Box(26, 15, 82, 71).crop(mask))
 
 
-def test_whole_crops_have_no_noise_mask() -> None:
+def test_detail_without_mask_mode_has_no_noise_mask() -> None:
     sampler = EulerSampler()
-    run(picture(), options=replace(PLAIN, mask_mode=False, inpaint_model=True), sampler=sampler)
+    run(make_image(), options=replace(PLAIN, mask_mode=False, inpaint_model=True), sampler=sampler)
     assert "noise_mask" not in sampler.runs[0].latent
     assert sampler.runs[0].positive == "positive", "nothing to inpaint without a mask"
 
 
 @pytest.mark.parametrize(("mask_mode", "feather", "soft"), [(True, 20, True), (True, 0, False), (False, 20, False)])
-def test_differential_diffusion_is_on_for_blurred_noise_masks(mask_mode: bool, feather: int, soft: bool) -> None:
+def test_detail_uses_differential_diffusion_for_blurred_masks(mask_mode: bool, feather: int, soft: bool) -> None:
     class Sampler(IdleSampler):
         def add_differential_diffusion(self, model):
             return ("soft", model)
@@ -452,14 +454,14 @@ def test_differential_diffusion_is_on_for_blurred_noise_masks(mask_mode: bool, f
     sampler = Sampler()
     options = replace(PLAIN, mask_mode=mask_mode, noise_mask_feather=feather, refiner_ratio=0.5)
     refiner = Pipe("refiner", "positive", "negative")
-    run(picture(), options=options, model="model", sampler=sampler, refiner=refiner)
-    wanted = ["model", "refiner"]
-    assert [one.model for one in sampler.runs] == ([("soft", name) for name in wanted] if soft else wanted)
+    run(make_image(), options=options, model="model", sampler=sampler, refiner=refiner)
+    models = ["model", "refiner"]
+    assert [one.model for one in sampler.runs] == ([("soft", name) for name in models] if soft else models)
 
 
-def test_an_inpainting_model_gets_its_conditionings() -> None:
+def test_detail_encodes_inpainting_conditionings() -> None:
     sampler = EulerSampler()
-    run(picture(), options=replace(PLAIN, inpaint_model=True), sampler=sampler)
+    run(make_image(), options=replace(PLAIN, inpaint_model=True), sampler=sampler)
     assert sampler.runs[0].positive == ("inpaint", "positive")
     assert sampler.runs[0].negative == ("inpaint", "negative")
 
@@ -467,29 +469,29 @@ def test_an_inpainting_model_gets_its_conditionings() -> None:
 # Conditionings.
 
 
-def test_each_region_gets_its_own_line_of_the_prompts() -> None:
-    sampler, asked = EulerSampler(), []
+def test_detail_region_prompts_by_line() -> None:
+    sampler, texts = EulerSampler(), []
 
     def add_text(positive: str, text: str) -> str:
-        asked.append(text)
+        texts.append(text)
         return f"{positive} + {text}"
 
-    mask = squares((4, 4), (60, 4), (4, 60), (60, 60), side=16)
+    mask = draw_squares((4, 4), (60, 4), (4, 60), (60, 60), side=16)
     options = replace(PLAIN, guide_size=16, crop_factor=1, region_prompts=("a hat", " ", "a hat"), batch_size=2)
     pipe = Pipe(KnownTarget(RED), "positive", "negative", add_text)
-    run(picture(), mask, options, sampler=sampler, pipe=pipe)
-    given = {seed - version: one.positive for one in sampler.runs for version, seed in enumerate(one.seeds[:1])}
-    assert asked == ["a hat"], "encoded once"
+    run(make_image(), mask, options, sampler=sampler, pipe=pipe)
+    prompts = {seed - version: one.positive for one in sampler.runs for version, seed in enumerate(one.seeds[:1])}
+    assert texts == ["a hat"], "encoded once"
     assert {one.positive for one in sampler.runs} == {"positive + a hat", "positive"}
-    assert given[0] == "positive + a hat"
+    assert prompts[0] == "positive + a hat"
     for one in sampler.runs:
         if one.positive == "positive + a hat":
             assert set(one.seeds) <= {0, 2, 1, 3}
 
 
-def test_prompts_without_a_clip_are_an_error() -> None:
+def test_detail_region_prompts_without_clip_fail() -> None:
     with pytest.raises(InputError, match="region_prompts.*CLIP"):
-        run(picture(), options=replace(PLAIN, region_prompts=("", "a hat")))
+        run(make_image(), options=replace(PLAIN, region_prompts=("", "a hat")))
 
 
 # Hooks.
@@ -548,11 +550,11 @@ class RecordingHook:
         return image
 
 
-def test_hooks_are_called_as_the_protocol_says() -> None:
+def test_hook_call_order() -> None:
     hook = RecordingHook()
-    mask = squares((4, 60), (60, 4), side=16)
+    mask = draw_squares((4, 60), (60, 4), side=16)
     options = replace(PLAIN, guide_size=32, crop_factor=1, seed=7, cycle=2, cfg=3.5)
-    result = run(picture(), mask, options, hook=hook)
+    result = run(make_image(), mask, options, hook=hook)
 
     expected = []
     for i in range(2):
@@ -576,27 +578,27 @@ def test_hooks_are_called_as_the_protocol_says() -> None:
             ("post_paste", (1, 96, 96, 3)),
         ]
     assert hook.calls == expected
-    torch.testing.assert_close(result.image, run(picture(), mask, options).image, atol=1e-6, rtol=0)
+    torch.testing.assert_close(result.image, run(make_image(), mask, options).image, atol=1e-6, rtol=0)
 
 
-def test_a_hook_may_lack_any_method() -> None:
+def test_hook_without_methods_is_accepted() -> None:
     class Empty:
         set_steps = "not a method"
 
-    torch.testing.assert_close(run(picture(), hook=Empty()).image, run(picture()).image, atol=1e-6, rtol=0)
+    torch.testing.assert_close(run(make_image(), hook=Empty()).image, run(make_image()).image, atol=1e-6, rtol=0)
 
 
-def test_older_hooks_take_the_pixels_alone() -> None:
+def test_hook_post_upscale_without_mask_parameter() -> None:
     class Older:
         def post_upscale(self, pixels):
             return 1 - pixels
 
-    image = picture()
+    image = make_image()
     result = run(image, hook=Older(), sampler=IdleSampler())
     torch.testing.assert_close(result.crops[0], 1 - image[:, 16:80, 16:80], atol=1e-5, rtol=0)
 
 
-def test_a_hook_may_write_into_what_it_is_given() -> None:
+def test_hook_may_modify_arguments_in_place() -> None:
     """Neither the picture around the mask nor the mask of later pictures changes with it."""
 
     class Writes:
@@ -605,7 +607,7 @@ def test_a_hook_may_write_into_what_it_is_given() -> None:
             mask.fill_(1)
             return pixels
 
-    images = picture(batch=2)
+    images = make_image(batch=2)
     result = run(images, hook=Writes())
     outside = (MIDDLE == 0).expand(2, -1, -1)
     assert torch.equal(result.image[outside], images[outside])
@@ -613,27 +615,27 @@ def test_a_hook_may_write_into_what_it_is_given() -> None:
         assert torch.equal(alpha[..., 3], Box(16, 16, 80, 80).crop(MIDDLE))
 
 
-def test_a_seed_from_a_hook_is_brought_into_range() -> None:
+def test_hook_seed_wraps_into_range() -> None:
     class Below:
         def pre_ksample(self, *ten):
             return (ten[0], -5, *ten[2:])
 
     sampler = EulerSampler()
-    run(picture(), sampler=sampler, hook=Below())
+    run(make_image(), sampler=sampler, hook=Below())
     assert sampler.runs[0].seeds == (2**64 - 5,)
 
 
-def test_a_hook_sets_the_size_and_gets_the_nearest_the_vae_takes() -> None:
+def test_hook_size_is_rounded_for_vae() -> None:
     class Resizes:
         def touch_scaled_size(self, w, h):
             return 100, 49.0
 
     vae = SpaceToDepthVae()
-    run(picture(), vae=vae, hook=Resizes())
+    run(make_image(), vae=vae, hook=Resizes())
     assert vae.encoded == [(1, 48, 104, 3)]
 
 
-def test_skipped_sampling_pastes_the_crop_as_the_hook_left_it() -> None:
+def test_hook_skip_sampling_pastes_post_upscale_pixels() -> None:
     class Skips(RecordingHook):
         def get_skip_sampling(self):
             return True
@@ -646,13 +648,13 @@ def test_skipped_sampling_pastes_the_crop_as_the_hook_left_it() -> None:
             return pixels * 2
 
     hook, sampler, vae = Skips(), EulerSampler(), SpaceToDepthVae()
-    result = run(picture(), sampler=sampler, vae=vae, hook=hook)
+    result = run(make_image(), sampler=sampler, vae=vae, hook=hook)
     assert sampler.runs == [] and vae.encoded == []
     assert [call[0] for call in hook.calls] == ["touch_scaled_size", "post_decode", "post_paste"]
     assert torch.all(result.image[:, 32:64, 32:64] == 0.5)
 
 
-def test_what_hooks_change_is_used() -> None:
+def test_hook_changes_reach_sampler() -> None:
     class Changes:
         def get_custom_sampler(self):
             return "own sampler"
@@ -664,7 +666,7 @@ def test_what_hooks_change_is_used() -> None:
             return noise + 1, True
 
     sampler = EulerSampler()
-    run(picture(), sampler=sampler, hook=Changes())
+    run(make_image(), sampler=sampler, hook=Changes())
     (one,) = sampler.runs
     assert (one.model.target, one.seeds, one.cfg, one.sampler_name, one.scheduler) == (
         -0.2,
@@ -679,17 +681,17 @@ def test_what_hooks_change_is_used() -> None:
 
 
 @pytest.mark.parametrize("answer", [(0.0, True), (1.0, False)])
-def test_noise_that_is_all_zero_or_untouched_is_the_usual_one(answer: tuple[float, bool]) -> None:
+def test_hook_noise_if_zero_or_untouched_is_ignored(answer: tuple[float, bool]) -> None:
     class Noise:
         def get_custom_noise(self, seed, noise, is_touched):
             return noise + answer[0], answer[1]
 
     sampler = EulerSampler()
-    run(picture(), sampler=sampler, hook=Noise())
+    run(make_image(), sampler=sampler, hook=Noise())
     assert sampler.runs[0].noise is None
 
 
-def test_a_hook_may_make_several_rows_of_one_latent() -> None:
+def test_hook_may_repeat_latent_rows() -> None:
     class TwoRows:
         def post_encode(self, latent):
             return {**latent, "samples": latent["samples"].repeat(2, 1, 1, 1)}
@@ -697,10 +699,10 @@ def test_a_hook_may_make_several_rows_of_one_latent() -> None:
         def pre_decode(self, latent):
             return {**latent, "samples": latent["samples"][:1]}
 
-    torch.testing.assert_close(run(picture(), hook=TwoRows()).image, run(picture()).image, atol=1e-5, rtol=0)
+    torch.testing.assert_close(run(make_image(), hook=TwoRows()).image, run(make_image()).image, atol=1e-5, rtol=0)
 
 
-def test_a_denoise_of_0_from_a_hook_skips_that_cycle() -> None:
+def test_hook_denoise_0_skips_cycle() -> None:
     class Fades:
         cycle = 0
 
@@ -711,12 +713,12 @@ def test_a_denoise_of_0_from_a_hook_skips_that_cycle() -> None:
             return (*ten[:9], 0.5 if self.cycle == 0 else 0.0)
 
     sampler = EulerSampler()
-    run(picture(), options=replace(PLAIN, cycle=2), sampler=sampler, hook=Fades())
+    run(make_image(), options=replace(PLAIN, cycle=2), sampler=sampler, hook=Fades())
     assert len(sampler.runs) == 1
 
 
 @pytest.mark.parametrize("denoise", [1e-7, 1e-300, -0.5])
-def test_detail_skips_a_cycle_if_a_hook_sets_denoise_to_almost_0(denoise: float) -> None:
+def test_hook_denoise_near_0_skips_cycle(denoise: float) -> None:
     """It would change nothing, and its schedule might not fit into memory."""
 
     class Fades:
@@ -724,24 +726,24 @@ def test_detail_skips_a_cycle_if_a_hook_sets_denoise_to_almost_0(denoise: float)
             return (*ten[:9], denoise)
 
     sampler = EulerSampler()
-    image = picture()
+    image = make_image()
     result = run(image, sampler=sampler, hook=Fades())
     assert sampler.runs == []
     torch.testing.assert_close(result.image, image, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["steps", "seed"])
-def test_pre_ksample_with_an_infinite_number_is_named(name: str) -> None:
+def test_hook_pre_ksample_infinite_number_fails(name: str) -> None:
     class Endless:
         def pre_ksample(self, *ten):
             place = {"seed": 1, "steps": 2}[name]
             return (*ten[:place], float("inf"), *ten[place + 1 :])
 
     with pytest.raises(PackError, match=r"Endless\.pre_ksample gave"):
-        run(picture(), hook=Endless())
+        run(make_image(), hook=Endless())
 
 
-def test_hook_that_returns_nan_in_noise_or_noise_mask_is_named() -> None:
+def test_hook_nan_in_noise_or_noise_mask_fails() -> None:
     class Noise:
         def get_custom_noise(self, seed, noise, is_touched):
             return noise / 0, True
@@ -751,43 +753,43 @@ def test_hook_that_returns_nan_in_noise_or_noise_mask_is_named() -> None:
             return {**latent, "noise_mask": latent["noise_mask"] / 0}
 
     with pytest.raises(PackError, match=r"Noise\.get_custom_noise returned .*not finite noise"):
-        run(picture(), hook=Noise())
+        run(make_image(), hook=Noise())
     with pytest.raises(PackError, match=r"NoiseMask\.post_encode returned .*NaN or infinite values in noise_mask"):
-        run(picture(), hook=NoiseMask())
+        run(make_image(), hook=NoiseMask())
 
 
 @pytest.mark.parametrize("answer", [torch.ones(2), np.ones(2)], ids=["tensor", "array"])
-def test_get_skip_sampling_with_several_values_is_named(answer: Any) -> None:
+def test_hook_skip_sampling_with_several_values_fails(answer: Any) -> None:
     class Undecided:
         def get_skip_sampling(self):
             return answer
 
     with pytest.raises(PackError, match=r"Undecided\.get_skip_sampling returned .* of shape \[2\], not true or false"):
-        run(picture(), hook=Undecided())
+        run(make_image(), hook=Undecided())
 
 
-def test_hook_error_shows_shapes_and_not_values_of_tensors() -> None:
+def test_hook_error_gives_tensor_shapes() -> None:
     class Odd:
         def post_encode(self, latent):
             return {"latent": latent["samples"]}
 
     with pytest.raises(PackError, match=r"gave \{'latent': a tensor of shape \[1, 192, 8, 8\]\}, not a latent"):
-        run(picture(), hook=Odd())
+        run(make_image(), hook=Odd())
 
 
-def test_a_pasted_picture_that_a_hook_changes_is_what_goes_on() -> None:
+def test_hook_post_paste_result_is_used() -> None:
     class Brightens:
         def post_paste(self, image):
             return image * 0 + 0.75
 
-    image = picture()
+    image = make_image()
     result = run(image, hook=Brightens())
     assert torch.all(result.image == 0.75)
-    rgba = run(picture(channels=4), hook=Brightens())
+    rgba = run(make_image(channels=4), hook=Brightens())
     assert rgba.image.shape == (1, SIZE, SIZE, 4)
 
 
-def test_what_a_hook_writes_into_the_pasted_picture_is_held_to_0_and_1() -> None:
+def test_hook_post_paste_in_place_is_clamped() -> None:
     class Writes:
         def __init__(self, factor: float) -> None:
             self.factor = factor
@@ -796,7 +798,7 @@ def test_what_a_hook_writes_into_the_pasted_picture_is_held_to_0_and_1() -> None
             image.mul_(self.factor)
             return image
 
-    image = picture()
+    image = make_image()
     before = image.clone()
     result = run(image, hook=Writes(2))
     assert torch.equal(image, before)
@@ -806,7 +808,7 @@ def test_what_a_hook_writes_into_the_pasted_picture_is_held_to_0_and_1() -> None
 
 
 @pytest.mark.parametrize("method", ["post_encode", "cycle_latent", "pre_decode"])
-def test_a_hook_that_spoils_the_latent_is_named(method: str) -> None:
+def test_hook_invalid_latent_fails(method: str) -> None:
     """Not the sampler or the VAE, which cannot help it."""
 
     class Spoils:
@@ -814,14 +816,14 @@ def test_a_hook_that_spoils_the_latent_is_named(method: str) -> None:
 
     setattr(Spoils, method, lambda self, latent: {**latent, "samples": latent["samples"] / 0})
     with pytest.raises(PackError, match=rf"Spoils\.{method} returned .*NaN"):
-        run(picture(), hook=Spoils())
+        run(make_image(), hook=Spoils())
 
 
 METHODS = [name for name in vars(RecordingHook) if not name.startswith("_")]
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_hook_that_raises_is_named(method: str) -> None:
+def test_hook_exception_names_method(method: str) -> None:
     class BrokenHook(RecordingHook):
         pass
 
@@ -830,23 +832,23 @@ def test_a_hook_that_raises_is_named(method: str) -> None:
 
     setattr(BrokenHook, method, fails)
     with pytest.raises(PackError, match=rf"BrokenHook\.{method} failed: KeyError: 'no such thing'") as caught:
-        run(picture(), hook=BrokenHook())
+        run(make_image(), hook=BrokenHook())
     assert isinstance(caught.value.__cause__, KeyError)
 
 
 @pytest.mark.parametrize("method", [name for name in METHODS if name not in ("set_steps", "get_skip_sampling")])
-def test_a_hook_that_gives_something_useless_is_named(method: str) -> None:
+def test_hook_invalid_result_fails(method: str) -> None:
     class OddHook(RecordingHook):
         pass
 
     setattr(OddHook, method, lambda self, *given, **named: 5)
     if method == "get_custom_sampler":
         sampler = EulerSampler()
-        run(picture(), sampler=sampler, hook=OddHook())
+        run(make_image(), sampler=sampler, hook=OddHook())
         assert sampler.runs[0].custom_sampler == 5, "whatever it is, the host must take it"
         return
     with pytest.raises(PackError, match=rf"OddHook\.{method} returned 5"):
-        run(picture(), hook=OddHook())
+        run(make_image(), hook=OddHook())
 
 
 class Stop(Exception):
@@ -854,31 +856,31 @@ class Stop(Exception):
 
 
 @pytest.mark.parametrize("wish", [Stop, KeyboardInterrupt, MemoryError])
-def test_the_users_wish_to_stop_passes_through_hooks(wish: type[BaseException]) -> None:
+def test_hook_interrupt_propagates(wish: type[BaseException]) -> None:
     class Interrupted:
         def cycle_latent(self, latent):
             raise wish
 
     expected = PackError if wish is MemoryError else wish
     with pytest.raises(expected) as caught:
-        run(picture(), hook=Interrupted(), host=FakeHost(interrupt=Stop))
+        run(make_image(), hook=Interrupted(), host=FakeHost(interrupt=Stop))
     assert "Interrupted" not in str(caught.value)
 
 
 # Memory.
 
 
-def test_out_of_memory_halves_the_batch_and_changes_nothing() -> None:
+def test_detail_out_of_memory_halves_region_batch() -> None:
     def too_much(one) -> None:
         if len(one.seeds) > 1:
             raise torch.cuda.OutOfMemoryError("no memory left")
 
     host = FakeHost()
-    mask = squares(*((x, y) for x in (4, 34, 64) for y in (4, 64)), side=16)
+    mask = draw_squares(*((x, y) for x in (4, 34, 64) for y in (4, 64)), side=16)
     options = replace(PLAIN, guide_size=16, crop_factor=1, region_batch=6)
     small, ample = EulerSampler(trouble=too_much), EulerSampler()
-    result = run(picture(), mask, options, SOFT_MODEL, small, host=host)
-    wanted = run(picture(), mask, options, SOFT_MODEL, ample)
+    result = run(make_image(), mask, options, SOFT_MODEL, small, host=host)
+    wanted = run(make_image(), mask, options, SOFT_MODEL, ample)
     torch.testing.assert_close(result.image, wanted.image, atol=1e-5, rtol=0)
     assert [len(one.seeds) for one in ample.runs] == [6]
     assert [len(one.seeds) for one in small.runs] == [6, 3, 1, 1, 1, 1, 1, 1]
@@ -893,15 +895,13 @@ def fail_for_several(error: type[BaseException]) -> Callable[[Any], None]:
     return trouble
 
 
-SIX = squares(*((x, y) for x in (4, 34, 64) for y in (4, 64)), side=16)
+SIX = draw_squares(*((x, y) for x in (4, 34, 64) for y in (4, 64)), side=16)
 SMALL = replace(PLAIN, guide_size=16, crop_factor=1, region_batch=4)
 
 
 @pytest.mark.parametrize("error", [ValueError, RuntimeError, AssertionError, NotImplementedError])
-def test_detail_continues_one_at_a_time_if_the_model_takes_one_row(
-    error: type[Exception], caplog: pytest.LogCaptureFixture
-) -> None:
-    image, host = picture(), FakeHost()
+def test_detail_falls_back_to_single_rows_for_model(error: type[Exception], caplog: pytest.LogCaptureFixture) -> None:
+    image, host = make_image(), FakeHost()
     sampler = EulerSampler(trouble=fail_for_several(error))
     result = run(image, SIX, SMALL, SOFT_MODEL, sampler, host=host)
     expected = run(image, SIX, replace(SMALL, region_batch=1), SOFT_MODEL)
@@ -915,7 +915,7 @@ def test_detail_continues_one_at_a_time_if_the_model_takes_one_row(
     assert host.freed == 1
 
 
-def test_detail_continues_one_at_a_time_if_the_inpainting_encoder_takes_one_row() -> None:
+def test_detail_falls_back_to_single_rows_for_inpainting_encoder() -> None:
     class OneRow(SpaceToDepthVae):
         def encode_for_inpainting(self, positive, negative, image, mask, tiled=False):
             if len(image) > 1:
@@ -923,8 +923,8 @@ def test_detail_continues_one_at_a_time_if_the_inpainting_encoder_takes_one_row(
             return super().encode_for_inpainting(positive, negative, image, mask, tiled)
 
     options = replace(SMALL, inpaint_model=True)
-    result = run(picture(), SIX, options, SOFT_MODEL, vae=OneRow())
-    assert torch.equal(result.image, run(picture(), SIX, replace(options, region_batch=1), SOFT_MODEL).image)
+    result = run(make_image(), SIX, options, SOFT_MODEL, vae=OneRow())
+    assert torch.equal(result.image, run(make_image(), SIX, replace(options, region_batch=1), SOFT_MODEL).image)
 
 
 @pytest.mark.parametrize("error", [ValueError, MemoryError])
@@ -936,12 +936,12 @@ def test_detail_counts_repeated_steps_once(error: type[Exception]) -> None:
             raise error
 
     sampler = EulerSampler(trouble=trouble)
-    run(picture(), SIX, replace(SMALL, region_batch=2, cycle=2), SOFT_MODEL, sampler)
+    run(make_image(), SIX, replace(SMALL, region_batch=2, cycle=2), SOFT_MODEL, sampler)
     total = 6 * 2 * 4
     assert sampler.expected == [total, total - 2 * 2 * 4], "two regions were done before"
 
 
-def test_detail_raises_the_models_error_if_a_single_row_fails_too() -> None:
+def test_detail_raises_model_error_if_single_row_fails() -> None:
     class Incompatible(Exception):
         pass
 
@@ -949,11 +949,11 @@ def test_detail_raises_the_models_error_if_a_single_row_fails_too() -> None:
         raise Incompatible(f"mat1 and mat2 cannot be multiplied, with {len(one.seeds)}")
 
     with pytest.raises(Incompatible, match="cannot be multiplied, with 1"):
-        run(picture(), SIX, SMALL, sampler=EulerSampler(trouble=trouble))
+        run(make_image(), SIX, SMALL, sampler=EulerSampler(trouble=trouble))
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, "stop", PackError])
-def test_detail_does_not_retry_after_an_interrupt_or_a_pack_error(error: Any) -> None:
+def test_detail_does_not_retry_interrupt_or_pack_error(error: Any) -> None:
     kind = Stop if error == "stop" else error
     raised = PackError("no such sampler", "Take another") if kind is PackError else kind()
 
@@ -962,17 +962,17 @@ def test_detail_does_not_retry_after_an_interrupt_or_a_pack_error(error: Any) ->
 
     sampler = EulerSampler(trouble=trouble)
     with pytest.raises(kind) as caught:
-        run(picture(), SIX, SMALL, sampler=sampler, host=FakeHost(interrupt=Stop))
+        run(make_image(), SIX, SMALL, sampler=sampler, host=FakeHost(interrupt=Stop))
     assert caught.value is raised
     assert len(sampler.runs) == 1
 
 
-def test_out_of_memory_with_a_single_crop_is_a_clear_error() -> None:
+def test_detail_out_of_memory_with_single_crop_fails() -> None:
     def never(one) -> None:
         raise RuntimeError("the host's own out of memory")
 
     with pytest.raises(PackError, match="^Sampling ran out of memory with a single crop of 64 x 64.*max_size"):
-        run(picture(), sampler=EulerSampler(trouble=never))
+        run(make_image(), sampler=EulerSampler(trouble=never))
 
 
 MEMORY_RAN_OUT = (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory"))
@@ -981,7 +981,7 @@ MEMORY_RAN_OUT = (MemoryError(), RuntimeError("DefaultCPUAllocator: can't alloca
 @pytest.mark.parametrize("error", MEMORY_RAN_OUT, ids=repr)
 @pytest.mark.parametrize("work", ("encode", "decode"))
 @pytest.mark.parametrize("inpaint_model", (False, True))
-def test_a_vae_that_runs_out_of_memory_goes_on_in_tiles(
+def test_detail_vae_out_of_memory_falls_back_to_tiles(
     work: str, inpaint_model: bool, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     def too_much(now: str, values: torch.Tensor, tiled: bool) -> None:
@@ -990,29 +990,29 @@ def test_a_vae_that_runs_out_of_memory_goes_on_in_tiles(
 
     vae = SpaceToDepthVae(trouble=too_much)
     options = replace(PLAIN, inpaint_model=inpaint_model)
-    result = run(picture(), options=options, vae=vae)
-    torch.testing.assert_close(result.image, run(picture(), options=options).image)
+    result = run(make_image(), options=options, vae=vae)
+    torch.testing.assert_close(result.image, run(make_image(), options=options).image)
     assert vae.tiled == ([False, True, True] if work == "encode" else [False, False, True])
     assert "tiles" in caplog.text
 
 
-def test_a_vae_without_memory_for_tiles_is_a_clear_error() -> None:
+def test_detail_vae_out_of_memory_in_tiles_fails() -> None:
     def never(now: str, values: torch.Tensor, tiled: bool) -> None:
         raise MemoryError
 
     with pytest.raises(PackError, match="VAE ran out of memory, even in tiles"):
-        run(picture(), vae=SpaceToDepthVae(trouble=never))
+        run(make_image(), vae=SpaceToDepthVae(trouble=never))
 
 
-def test_tiles_from_the_start() -> None:
+def test_detail_tiled_vae() -> None:
     vae = SpaceToDepthVae()
-    run(picture(), options=replace(PLAIN, tiled_vae=True), vae=vae)
+    run(make_image(), options=replace(PLAIN, tiled_vae=True), vae=vae)
     assert vae.tiled == [True, True]
 
 
-def test_a_picture_is_copied_once_and_not_once_a_region() -> None:
+def test_detail_copies_image_once() -> None:
     """Blending goes into the crop's rectangle of the one copy."""
-    image = picture(64, 64)
+    image = make_image(64, 64)
     storages = set()
 
     class Looks:
@@ -1020,14 +1020,16 @@ def test_a_picture_is_copied_once_and_not_once_a_region() -> None:
             storages.add(whole.data_ptr())
             return whole
 
-    result = run(image, squares((4, 4), (40, 40), side=16, size=(64, 64)), replace(PLAIN, guide_size=16), hook=Looks())
+    result = run(
+        image, draw_squares((4, 4), (40, 40), side=16, size=(64, 64)), replace(PLAIN, guide_size=16), hook=Looks()
+    )
     assert storages == {result.image.data_ptr()}
 
 
 # Colours.
 
 
-def test_full_colour_match_gives_the_ring_its_mean_and_spread() -> None:
+def test_detail_color_match_matches_ring_mean() -> None:
     image = torch.zeros(1, SIZE, SIZE, 3)
     image[:] = torch.tensor([0.2, 0.5, 0.3])
     image[:, ::2] += 0.1
@@ -1036,29 +1038,29 @@ def test_full_colour_match_gives_the_ring_its_mean_and_spread() -> None:
     half = run(image, options=replace(PLAIN, color_match=0.5), model=model)
     full = run(image, options=replace(PLAIN, color_match=1.0), model=model)
     inside = Box(32, 32, 64, 64)
-    wanted = image.mean(dim=(1, 2))
-    torch.testing.assert_close(inside.crop(full.image).mean(dim=(1, 2)), wanted, atol=5e-3, rtol=0)
+    ring_mean = image.mean(dim=(1, 2))
+    torch.testing.assert_close(inside.crop(full.image).mean(dim=(1, 2)), ring_mean, atol=5e-3, rtol=0)
     between = (inside.crop(plain.image) + inside.crop(full.image)) / 2
     torch.testing.assert_close(inside.crop(half.image), between, atol=1e-5, rtol=0)
 
 
-def test_colour_match_keeps_colours_that_match() -> None:
+def test_detail_color_match_keeps_matching_colors() -> None:
     random = torch.rand(1, SIZE, SIZE, 3, generator=torch.Generator().manual_seed(0)) * 0.5 + 0.2
     result = run(random, options=replace(PLAIN, color_match=1.0), sampler=IdleSampler())
     assert (result.image - random).abs().mean() < 5e-3
 
 
-def test_a_mask_over_everything_has_no_ring_and_keeps_its_colours() -> None:
+def test_detail_color_match_without_ring_keeps_colors() -> None:
     options = replace(PLAIN, color_match=1.0)
-    result = run(picture(), torch.ones(1, SIZE, SIZE), options)
+    result = run(make_image(), torch.ones(1, SIZE, SIZE), options)
     torch.testing.assert_close(result.image, torch.full((1, SIZE, SIZE, 3), RED_PIXEL), atol=1e-5, rtol=0)
 
 
 # Inputs.
 
 
-def test_no_region_leaves_the_picture_and_gives_black_pictures_in_the_lists() -> None:
-    image = picture()
+def test_detail_without_regions_returns_image_and_black_crops() -> None:
+    image = make_image()
     sampler = EulerSampler()
     dot = torch.zeros(1, SIZE, SIZE)
     dot[0, 5, 5] = 1
@@ -1071,33 +1073,33 @@ def test_no_region_leaves_the_picture_and_gives_black_pictures_in_the_lists() ->
     assert sampler.runs == []
 
 
-def test_crops_are_in_the_order_of_regions() -> None:
+def test_detail_crops_in_region_order() -> None:
     """The earlier node sorted them by shape."""
     mask = torch.zeros(1, 200, 200)
     for x, y, side in ((10, 10, 20), (100, 20, 50), (20, 100, 30), (120, 120, 40)):
         mask[:, y : y + side, x : x + side] = 1
-    result = run(picture(200, 200), mask, replace(PLAIN, guide_size=32, max_size=96))
-    found = find_regions(mask, 2)
-    assert len({region.crop_region.width for region in found}) == 4
-    assert [crop.shape[1] for crop in result.crops] == [region.crop_region.height for region in found]
-    for crop, alpha, region in zip(result.crops, result.alpha_crops, found):
+    result = run(make_image(200, 200), mask, replace(PLAIN, guide_size=32, max_size=96))
+    regions = find_regions(mask, 2)
+    assert len({region.crop_region.width for region in regions}) == 4
+    assert [crop.shape[1] for crop in result.crops] == [region.crop_region.height for region in regions]
+    for crop, alpha, region in zip(result.crops, result.alpha_crops, regions):
         assert torch.equal(crop, alpha[..., :3])
         assert torch.equal(alpha[..., 3], region.mask)
 
 
-def test_detail_refuses_masks_that_match_no_images() -> None:
+def test_detail_refuses_mask_batch_of_another_length() -> None:
     with pytest.raises(InputError, match="image is a batch of 3, and mask is a batch of 2"):
-        run(picture(batch=3), torch.ones(2, SIZE, SIZE))
+        run(make_image(batch=3), torch.ones(2, SIZE, SIZE))
 
 
-def test_detail_with_several_masks_for_one_image_refines_them_in_order() -> None:
+def test_detail_applies_several_masks_in_order() -> None:
     """As if each mask were detailed on the result of the one before, with the seeds going on."""
     masks = torch.cat(
-        [squares((40, 40)), squares((32, 32)), squares((0, 0), (SIZE - 20, SIZE - 20), side=20)]
+        [draw_squares((40, 40)), draw_squares((32, 32)), draw_squares((0, 0), (SIZE - 20, SIZE - 20), side=20)]
     )  # the first two overlap
     options = replace(PLAIN, steps=2, seed=7)
-    together = run(picture(), masks, options)
-    image, crops, seed = picture(), [], options.seed
+    together = run(make_image(), masks, options)
+    image, crops, seed = make_image(), [], options.seed
     for mask in masks.split(1):
         result = run(image, mask, replace(options, seed=seed))
         image, seed = result.image, seed + len(result.crops)
@@ -1107,8 +1109,8 @@ def test_detail_with_several_masks_for_one_image_refines_them_in_order() -> None
     assert all(torch.equal(one, other) for one, other in zip(together.crops, crops))
 
 
-def test_detail_with_no_mask_returns_the_image_and_samples_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    sampler, image = EulerSampler(), picture(batch=2)
+def test_detail_empty_mask_batch_returns_image(caplog: pytest.LogCaptureFixture) -> None:
+    sampler, image = EulerSampler(), make_image(batch=2)
     with caplog.at_level(logging.INFO):
         result = run(image, torch.zeros(0, SIZE, SIZE), sampler=sampler)
     assert torch.equal(result.image, image) and sampler.runs == []
@@ -1117,9 +1119,9 @@ def test_detail_with_no_mask_returns_the_image_and_samples_nothing(caplog: pytes
     assert "nothing is selected" in caplog.text
 
 
-def test_a_mask_of_another_size_is_scaled_to_the_picture(caplog: pytest.LogCaptureFixture) -> None:
-    image = picture(96, 192)
-    small = squares((16, 32), side=16, size=(48, 96))
+def test_detail_scales_mask_to_image(caplog: pytest.LogCaptureFixture) -> None:
+    image = make_image(96, 192)
+    small = draw_squares((16, 32), side=16, size=(48, 96))
     result = run(image, small, replace(PLAIN, mask_mode=False))
     changed = (result.image != image).any(dim=-1)[0]
     assert changed[64:95, 32:64].all()
@@ -1129,9 +1131,9 @@ def test_a_mask_of_another_size_is_scaled_to_the_picture(caplog: pytest.LogCaptu
     assert not outside.any()
 
 
-def test_a_mask_of_another_aspect_is_scaled_for_each_axis(caplog: pytest.LogCaptureFixture) -> None:
-    image = picture(96, 192)
-    square = squares((16, 32), side=16, size=(96, 96))
+def test_detail_scales_mask_per_axis(caplog: pytest.LogCaptureFixture) -> None:
+    image = make_image(96, 192)
+    square = draw_squares((16, 32), side=16, size=(96, 96))
     with caplog.at_level(logging.WARNING):
         result = run(image, square, replace(PLAIN, mask_mode=False))
     changed = (result.image != image).any(dim=-1)[0]
@@ -1146,27 +1148,29 @@ def test_a_mask_of_another_aspect_is_scaled_for_each_axis(caplog: pytest.LogCapt
     assert caplog.text == ""
 
 
-def test_soft_masks_blend_softly() -> None:
-    image = picture()
+def test_detail_blends_soft_mask() -> None:
+    image = make_image()
     result = run(image, MIDDLE * 0.5, replace(PLAIN, contour_fill=False, mask_mode=False))
     expected = torch.where(MIDDLE.unsqueeze(-1) > 0, (image + RED_PIXEL) / 2, image)
     torch.testing.assert_close(result.image, expected, atol=1e-5, rtol=0)
 
 
-def test_a_hole_is_filled_or_keeps_the_picture() -> None:
-    image, mask = picture(), MIDDLE.clone()
+def test_detail_contour_fill() -> None:
+    image, mask = make_image(), MIDDLE.clone()
     mask[:, 40:56, 40:56] = 0
-    filled = run(image, mask)
-    torch.testing.assert_close(filled.image[:, 32:64, 32:64], torch.full((1, 32, 32, 3), RED_PIXEL), atol=1e-5, rtol=0)
-    kept = run(image, mask, replace(PLAIN, contour_fill=False, mask_mode=False)).image
-    assert torch.equal(kept[:, 40:56, 40:56], image[:, 40:56, 40:56])
-    assert not torch.equal(kept[:, 32:40, 32:64], image[:, 32:40, 32:64])
+    filled_result = run(image, mask)
+    torch.testing.assert_close(
+        filled_result.image[:, 32:64, 32:64], torch.full((1, 32, 32, 3), RED_PIXEL), atol=1e-5, rtol=0
+    )
+    hollow = run(image, mask, replace(PLAIN, contour_fill=False, mask_mode=False)).image
+    assert torch.equal(hollow[:, 40:56, 40:56], image[:, 40:56, 40:56])
+    assert not torch.equal(hollow[:, 32:40, 32:64], image[:, 32:40, 32:64])
 
 
 @pytest.mark.parametrize("mask_size", [1, 2, 3])
-def test_masks_of_a_few_pixels_and_pictures_of_one(mask_size: int) -> None:
+def test_detail_tiny_masks_and_images(mask_size: int) -> None:
     options = replace(PLAIN, drop_size=1, color_match=0.5)
-    for image in (picture(), picture(1, 1), picture(1, 90)):
+    for image in (make_image(), make_image(1, 1), make_image(1, 90)):
         result = run(image, torch.ones(1, mask_size, mask_size), options)
         if mask_size == 1:  # not above drop_size
             assert torch.equal(result.image, image)
@@ -1174,14 +1178,14 @@ def test_masks_of_a_few_pixels_and_pictures_of_one(mask_size: int) -> None:
             assert [crop.shape for crop in result.crops] == [image.shape]
 
 
-def test_max_size_bounds_regions_that_are_larger_than_it() -> None:
+def test_detail_max_size_limits_large_region() -> None:
     vae = SpaceToDepthVae()
-    run(picture(300, 500), torch.ones(1, 300, 500), replace(PLAIN, max_size=200), vae=vae)
+    run(make_image(300, 500), torch.ones(1, 300, 500), replace(PLAIN, max_size=200), vae=vae)
     assert vae.encoded == [(1, 120, 200, 3)]
 
 
 @pytest.mark.parametrize("feather", (0, 8))
-def test_a_mask_that_fills_its_crop_is_blended_at_the_crops_edge(feather: int) -> None:
+def test_detail_feathers_mask_at_crop_edge(feather: int) -> None:
     image = torch.zeros(1, SIZE, SIZE, 3)
     result = run(image, options=replace(PLAIN, crop_factor=1, feather=feather, guide_size=32))
     across = result.image[0, 48, 28:68, 0]
@@ -1190,13 +1194,13 @@ def test_a_mask_that_fills_its_crop_is_blended_at_the_crops_edge(feather: int) -
     assert across[20] > 0.9
 
 
-def test_a_mask_at_the_pictures_edge_is_not_blended_away_there() -> None:
+def test_detail_does_not_feather_mask_at_image_edge() -> None:
     image = torch.zeros(1, SIZE, SIZE, 3)
     result = run(image, torch.ones(1, SIZE, SIZE), replace(PLAIN, feather=8))
     assert result.image.min() > 0.94
 
 
-def wide_range(*size: int, channels: int = 3, batch: int = 1) -> torch.Tensor:
+def make_wide_range_image(*size: int, channels: int = 3, batch: int = 1) -> torch.Tensor:
     """Values far outside 0..1 on both sides, as in upscaled or high dynamic range images."""
     random = torch.Generator().manual_seed(0)
     return torch.randn(batch, *(size or (SIZE, SIZE)), channels, generator=random) * 3
@@ -1204,45 +1208,45 @@ def wide_range(*size: int, channels: int = 3, batch: int = 1) -> torch.Tensor:
 
 @pytest.mark.parametrize("options", [{}, {"feather": 6}, {"color_match": 0.7}, {"guide_size": 100}, {"batch_size": 2}])
 @pytest.mark.parametrize("channels", [3, 4])
-def test_detail_keeps_values_beyond_0_to_1_outside_the_blend_bit_for_bit(channels: int, options: dict) -> None:
-    image, settings_ = wide_range(channels=channels, batch=2), replace(PLAIN, mask_mode=False, **options)
+def test_detail_keeps_out_of_range_values_outside_blend(channels: int, options: dict) -> None:
+    image, settings_ = make_wide_range_image(channels=channels, batch=2), replace(PLAIN, mask_mode=False, **options)
     before = image.clone()
     result = run(image, options=settings_)
     assert torch.equal(image, before), "changed in place"
-    soft = feathered(image, MIDDLE, settings_)
-    repeated = image.repeat_interleave(settings_.batch_size, dim=0)
-    untouched = (soft == 0).expand(len(repeated), -1, -1)
-    assert untouched.any() and torch.equal(result.image[untouched], repeated[untouched])
-    assert torch.equal(result.image[..., 3:], repeated[..., 3:]), "alpha too"
+    soft = blend_mask(image, MIDDLE, settings_)
+    sources = image.repeat_interleave(settings_.batch_size, dim=0)
+    untouched = (soft == 0).expand(len(sources), -1, -1)
+    assert untouched.any() and torch.equal(result.image[untouched], sources[untouched])
+    assert torch.equal(result.image[..., 3:], sources[..., 3:]), "alpha too"
     assert all(crop.min() >= 0 and crop.max() <= 1 for crop in result.crops)
-    inside = (soft == 1).expand(len(repeated), -1, -1)
+    inside = (soft == 1).expand(len(sources), -1, -1)
     assert result.image[inside][..., :3].min() >= 0 and result.image[inside][..., :3].max() <= 1
 
 
-def test_detail_samples_the_clamped_image() -> None:
+def test_detail_samples_clamped_image() -> None:
     """A VAE takes 0..1."""
-    image, encoded = wide_range(), []
+    image, encoder_inputs = make_wide_range_image(), []
 
     def note(work: str, values: torch.Tensor, tiled: bool) -> None:
         if work == "encode":
-            encoded.append(values.clone())
+            encoder_inputs.append(values.clone())
 
     results = [
         run(each, options=replace(PLAIN, feather=4), model=SOFT_MODEL, vae=SpaceToDepthVae(trouble=note))
         for each in (image, image.clamp(0, 1))
     ]
-    assert torch.equal(encoded[0], encoded[1])
+    assert torch.equal(encoder_inputs[0], encoder_inputs[1])
     assert torch.equal(results[0].crops[0], results[1].crops[0])
 
 
-def test_post_paste_is_clamped_to_the_range_of_the_image() -> None:
+def test_hook_post_paste_is_clamped_to_image_range() -> None:
     """It gets the whole image, whereas results of other hooks are clamped to 0..1."""
 
     class Looks:
         def post_paste(self, image):
             return image.clone()
 
-    images = torch.cat([wide_range(), picture()])
+    images = torch.cat([make_wide_range_image(), make_image()])
     outside = (MIDDLE == 0).expand(2, -1, -1)
     assert torch.equal(run(images, hook=Looks()).image[outside], images[outside])
 
@@ -1255,9 +1259,9 @@ def test_post_paste_is_clamped_to_the_range_of_the_image() -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_detail_refuses_an_image_with_nan_or_infinity(value: float) -> None:
+def test_detail_refuses_non_finite_image(value: float) -> None:
     with pytest.raises(InputError, match="image holds 3 of .* NaN or infinite"):
-        run(picture().index_fill(1, torch.tensor([5]), value)[:, :6, :1])
+        run(make_image().index_fill(1, torch.tensor([5]), value)[:, :6, :1])
 
 
 FAINT_BLACK = torch.where(MIDDLE > 0, 1.0, 1 / 255)
@@ -1276,11 +1280,11 @@ FAINT_BLACK = torch.where(MIDDLE > 0, 1.0, 1 / 255)
         (torch.zeros(1, SIZE, SIZE), False),
     ],
 )
-def test_detail_warns_if_the_black_of_a_mask_is_not_quite_black(
+def test_detail_warns_of_mask_with_faint_black(
     mask: torch.Tensor, warned: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Saved workflows depend on selecting every pixel of at least 1/255, but users do not expect it."""
-    result = run(picture(batch=len(mask)), mask)
+    result = run(make_image(batch=len(mask)), mask)
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == warned
     if warned:
@@ -1288,14 +1292,14 @@ def test_detail_warns_if_the_black_of_a_mask_is_not_quite_black(
         assert result.boxes[-1] == [Box(0, 0, SIZE, SIZE)], "saved workflows keep their result"
 
 
-def test_values_are_not_rounded_to_8_bits() -> None:
+def test_detail_does_not_round_to_8_bits() -> None:
     image = torch.full((1, SIZE, SIZE, 3), 0.5 + 1 / 1024)
     result = run(image, options=replace(PLAIN, guide_size=200), sampler=IdleSampler())
     torch.testing.assert_close(result.image, image, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("work", ("encode", "decode"))
-def test_nan_from_the_vae_is_an_error(work: str) -> None:
+def test_detail_nan_from_vae_fails(work: str) -> None:
     class Broken(SpaceToDepthVae):
         def encode(self, image, tiled=False):
             return super().encode(image, tiled) * (np.nan if work == "encode" else 1)
@@ -1304,12 +1308,12 @@ def test_nan_from_the_vae_is_an_error(work: str) -> None:
             return super().decode(samples, tiled) * (np.nan if work == "decode" else 1)
 
     with pytest.raises(PackError, match=f"VAE returned NaN or infinite values when it {work}d a crop.*full precision"):
-        run(picture(), vae=Broken())
+        run(make_image(), vae=Broken())
 
 
 def test_nan_from_the_sampler_is_an_error() -> None:
     with pytest.raises(PackError, match="sampler 'euler' returned NaN"):
-        run(picture(), model=KnownTarget(float("nan")))
+        run(make_image(), model=KnownTarget(float("nan")))
 
 
 @pytest.mark.parametrize(
@@ -1350,13 +1354,13 @@ def test_nan_from_the_sampler_is_an_error() -> None:
         ({"region_prompts": ("a", 3)}, r"region_prompts\[1\] is 3, which is not text"),
     ],
 )
-def test_settings_out_of_range_are_named(options: dict, told: str) -> None:
+def test_settings_out_of_range(options: dict, told: str) -> None:
     with pytest.raises(InputError, match=told):
         DetailerSettings(**options)
 
 
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")], ids=repr)
-def test_detail_names_batch_size_where_its_images_do_not_fit(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+def test_detail_out_of_memory_names_batch_size(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def fail(*arguments: object, **options: object) -> None:
         raise error
 
@@ -1366,22 +1370,22 @@ def test_detail_names_batch_size_where_its_images_do_not_fit(monkeypatch: pytest
     assert caught.value.__cause__ is error
 
 
-def test_settings_take_whole_numbers_that_links_carry_as_floats() -> None:
-    taken = DetailerSettings(guide_size=512, steps=20.0, seed=2**64 - 1)
-    assert (taken.guide_size, taken.steps, taken.seed) == (512.0, 20, 2**64 - 1)
-    assert isinstance(taken.steps, int)
+def test_settings_convert_whole_floats() -> None:
+    options = DetailerSettings(guide_size=512, steps=20.0, seed=2**64 - 1)
+    assert (options.guide_size, options.steps, options.seed) == (512.0, 20, 2**64 - 1)
+    assert isinstance(options.steps, int)
 
 
 @pytest.mark.parametrize("inpaint_model", (False, True))
 @pytest.mark.parametrize("sampler", (IdleSampler, EulerSampler))
-def test_crops_are_worked_on_on_the_device_and_the_picture_stays_where_it_is(
+def test_detail_on_device_returns_image_to_cpu(
     cuda: torch.device, sampler: type[EulerSampler], inpaint_model: bool
 ) -> None:
     class LatentsOnTheCpu(SpaceToDepthVae):  # as ComfyUI's
         def encode(self, image: torch.Tensor, tiled: bool = False) -> torch.Tensor:
             return super().encode(image.cpu(), tiled)
 
-    image = picture()
+    image = make_image()
     options = replace(PLAIN, guide_size=200, feather=5, noise_mask_feather=9, inpaint_model=inpaint_model)
     there = run(image, options=options, sampler=sampler(), vae=LatentsOnTheCpu(), device=cuda)
     here = run(image, options=options, sampler=sampler())
@@ -1391,7 +1395,7 @@ def test_crops_are_worked_on_on_the_device_and_the_picture_stays_where_it_is(
 
 @pytest.mark.parametrize("skip", (False, True))
 @pytest.mark.parametrize("method", ("post_upscale", "post_decode"))
-def test_detail_takes_a_hooks_pixels_from_another_device(cuda: torch.device, method: str, skip: bool) -> None:
+def test_hook_pixels_from_another_device(cuda: torch.device, method: str, skip: bool) -> None:
     """Hooks that work with NumPy return CPU tensors."""
 
     class Hook:
@@ -1399,26 +1403,28 @@ def test_detail_takes_a_hooks_pixels_from_another_device(cuda: torch.device, met
             return skip
 
     setattr(Hook, method, lambda self, pixels, *mask: pixels.cpu() * 0.5)
-    image, options = picture(), replace(PLAIN, color_match=0.5, feather=5)
+    image, options = make_image(), replace(PLAIN, color_match=0.5, feather=5)
     there, here = (
         run(image, options=options, sampler=IdleSampler(), hook=Hook(), device=device) for device in (cuda, None)
     )
     torch.testing.assert_close(there.image, here.image, atol=1e-5, rtol=0)
 
 
-def test_it_tells_where_it_works_and_which_boxes_there_were() -> None:
+def test_detail_calls_on_region_with_image_and_boxes() -> None:
     """Before each batch of regions: the picture as refined so far, its boxes, and the number of the first."""
-    image = picture(batch=2)
-    mask = torch.cat([squares((0, 0), (64, 64)), MIDDLE])
-    told: list[tuple[float, list[tuple[int, ...]], int]] = []
+    image = make_image(batch=2)
+    mask = torch.cat([draw_squares((0, 0), (64, 64)), MIDDLE])
+    calls: list[tuple[float, list[tuple[int, ...]], int]] = []
 
-    def working(shown: torch.Tensor, boxes: list[Box], current: int) -> None:
-        told.append(((shown - image[int(len(boxes) == 1)]).abs().sum().item(), [tuple(box) for box in boxes], current))
+    def record(preview: torch.Tensor, boxes: list[Box], current: int) -> None:
+        calls.append(
+            ((preview - image[int(len(boxes) == 1)]).abs().sum().item(), [tuple(box) for box in boxes], current)
+        )
 
     options = replace(PLAIN, region_batch=1, batch_size=1)
     backend = Backend(EulerSampler(), SpaceToDepthVae())
-    result = detail(image, mask, Pipe(RED_MODEL, "positive", "negative"), backend, options, on_region=working)
-    assert [current for _, _, current in told] == [0, 1, 0]
-    assert [boxes for _, boxes, _ in told] == [[tuple(box) for box in boxes] for boxes in result.boxes for _ in boxes]
+    result = detail(image, mask, Pipe(RED_MODEL, "positive", "negative"), backend, options, on_region=record)
+    assert [current for _, _, current in calls] == [0, 1, 0]
+    assert [boxes for _, boxes, _ in calls] == [[tuple(box) for box in boxes] for boxes in result.boxes for _ in boxes]
     assert [len(boxes) for boxes in result.boxes] == [2, 1]
-    assert told[0][0] == 0 and told[1][0] > 1 and told[2][0] == 0
+    assert calls[0][0] == 0 and calls[1][0] > 1 and calls[2][0] == 0

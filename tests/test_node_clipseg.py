@@ -62,11 +62,11 @@ def on_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host, "device", lambda: torch.device("cpu"))
 
 
-def random_image(*shape: int) -> torch.Tensor:
+def make_random_image(*shape: int) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(0))
 
 
-def widgets(node: type) -> list[tuple[str, object]]:
+def list_widgets(node: type) -> list[tuple[str, object]]:
     """Names and defaults in the order in which saved files hold their values."""
     inputs = node.INPUT_TYPES()
     found = []
@@ -76,14 +76,14 @@ def widgets(node: type) -> list[tuple[str, object]]:
     return found
 
 
-def test_widgets_are_in_the_order_of_saved_files_with_ours_after_them(loads: list[str]) -> None:
-    assert widgets(CLIPSegMasking) == [
+def test_nodes_keep_saved_widget_order(loads: list[str]) -> None:
+    assert list_widgets(CLIPSegMasking) == [
         ("text", ""),
         ("negative_text", ""),
         ("resolution", 352),
         ("normalization", "stretch"),
     ]
-    assert widgets(CLIPSeg) == [
+    assert list_widgets(CLIPSeg) == [
         ("text", ""),
         ("blur", 3.0),
         ("threshold", 0.3),
@@ -91,13 +91,13 @@ def test_widgets_are_in_the_order_of_saved_files_with_ours_after_them(loads: lis
         ("negative_text", ""),
         ("resolution", 352),
     ]
-    assert widgets(CLIPSegModelLoader) == [("model", "CIDAS/clipseg-rd64-refined")]
+    assert list_widgets(CLIPSegModelLoader) == [("model", "CIDAS/clipseg-rd64-refined")]
     assert CLIPSegMasking.RETURN_NAMES == ("masks", "mask_images")
     assert CLIPSeg.RETURN_NAMES == ("Mask", "Heatmap Mask", "BW Mask")
 
 
-def test_other_packs_call_segment_image_by_hand_and_unpack_three_values(loads: list[str]) -> None:
-    image = random_image(1, 40, 50, 3)
+def test_segment_image_called_by_other_packs(loads: list[str]) -> None:
+    image = make_random_image(1, 40, 50, 3)
     mask, heat_map, black_and_white = CLIPSeg().segment_image(image, "cat", 7, 0.1, 30)
     assert (mask.shape, heat_map.shape, black_and_white.shape) == ((1, 40, 50), (1, 40, 50, 3), (1, 40, 50, 3))
     assert torch.equal(black_and_white, mask.unsqueeze(-1).expand(-1, -1, -1, 3))
@@ -106,18 +106,18 @@ def test_other_packs_call_segment_image_by_hand_and_unpack_three_values(loads: l
         assert torch.equal(one, other)
 
 
-def test_masking_gives_masks_and_the_same_as_pictures(loads: list[str]) -> None:
-    image = random_image(3, 40, 50, 4)
-    masks, pictures = CLIPSegMasking().CLIPSeg_image(image, "cat")
-    assert (masks.shape, pictures.shape) == ((3, 40, 50), (3, 40, 50, 3))
-    assert masks.dtype == pictures.dtype == torch.float32
-    assert torch.equal(pictures, masks.unsqueeze(-1).expand(-1, -1, -1, 3))
+def test_clipseg_masking_outputs(loads: list[str]) -> None:
+    image = make_random_image(3, 40, 50, 4)
+    masks, mask_images = CLIPSegMasking().CLIPSeg_image(image, "cat")
+    assert (masks.shape, mask_images.shape) == ((3, 40, 50), (3, 40, 50, 3))
+    assert masks.dtype == mask_images.dtype == torch.float32
+    assert torch.equal(mask_images, masks.unsqueeze(-1).expand(-1, -1, -1, 3))
     assert torch.equal(CLIPSegMasking().CLIPSeg_image(image)[0], CLIPSegMasking().CLIPSeg_image(image, "")[0])
     assert loads == ["CIDAS/clipseg-rd64-refined"] * 3
 
 
-def test_a_connected_model_is_used_and_none_is_loaded(pair: tuple, loads: list[str]) -> None:
-    image = random_image(1, 20, 30, 3)
+def test_nodes_use_linked_model(pair: tuple, loads: list[str]) -> None:
+    image = make_random_image(1, 20, 30, 3)
     expected = score(image, clipseg.Segmenter(*pair), Query("cat")).masks
     assert torch.equal(CLIPSegMasking().CLIPSeg_image(image, "cat", pair)[0], expected)
     assert torch.equal(CLIPSegMasking().CLIPSeg_image(image, "cat", list(pair))[0], expected)
@@ -127,8 +127,8 @@ def test_a_connected_model_is_used_and_none_is_loaded(pair: tuple, loads: list[s
     assert loads == []
 
 
-def test_half_precision_and_grey_pictures_are_taken(pair: tuple) -> None:
-    image = random_image(1, 20, 30, 1)
+def test_segment_image_half_precision_and_grey(pair: tuple) -> None:
+    image = make_random_image(1, 20, 30, 1)
     grey = CLIPSeg().segment_image(image, "cat", clipseg_model=pair)
     colour = CLIPSeg().segment_image(image.expand(-1, -1, -1, 3), "cat", clipseg_model=pair)
     half = CLIPSeg().segment_image(image.half(), "cat", clipseg_model=pair)
@@ -146,7 +146,7 @@ def test_half_precision_and_grey_pictures_are_taken(pair: tuple) -> None:
         (None, "is missing"),
     ],
 )
-def test_bad_pictures_are_named_before_a_model_is_loaded(image: object, told: str, loads: list[str]) -> None:
+def test_nodes_check_image_before_loading(image: object, told: str, loads: list[str]) -> None:
     with pytest.raises(InputError, match=f"images.*{told}"):
         CLIPSegMasking().CLIPSeg_image(image, "cat")
     with pytest.raises(InputError, match=f"image .*{told}"):
@@ -166,14 +166,14 @@ def test_bad_pictures_are_named_before_a_model_is_loaded(image: object, told: st
         ({"clipseg_model": "CIDAS"}, "clipseg_model is of type str"),
     ],
 )
-def test_bad_widgets_and_sockets_are_named(changed: dict, told: str, loads: list[str]) -> None:
-    arguments = {"image": random_image(1, 8, 8, 3), "text": "cat"} | changed
+def test_segment_image_names_invalid_input(changed: dict, told: str, loads: list[str]) -> None:
+    arguments = {"image": make_random_image(1, 8, 8, 3), "text": "cat"} | changed
     with pytest.raises(InputError, match=told):
         CLIPSeg().segment_image(**arguments)
     assert loads == []
 
 
-def test_the_loader_gives_the_pair_and_takes_any_name(folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_loader_outputs_and_names(folder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_text_engine, "folders", lambda: [folder.parent])
     names, _ = CLIPSegModelLoader.INPUT_TYPES()["required"]["model"]
     assert names[0] == "CIDAS/clipseg-rd64-refined" and "tiny" in names
@@ -187,9 +187,7 @@ def test_the_loader_gives_the_pair_and_takes_any_name(folder, monkeypatch: pytes
         CLIPSegModelLoader().clipseg_model("nobody/nothing")
 
 
-def test_option_labels_say_whether_the_published_model_is_downloaded(
-    folder, tmp_path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_model_loader_option_labels(folder, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     def labels(models_folder: Path) -> dict[str, str]:
         monkeypatch.setattr(_text_engine, "folders", lambda: [models_folder])
         return CLIPSegModelLoader.INPUT_TYPES()["required"]["model"][1]["option_labels"]
@@ -243,35 +241,35 @@ def comfyui(monkeypatch: pytest.MonkeyPatch) -> _FakeManagement:
     return management
 
 
-def test_the_host_moves_a_half_precision_copy_and_the_model_stays_as_it_is(pair: tuple, comfyui) -> None:
+def test_on_device_moves_half_precision_copy(pair: tuple, comfyui) -> None:
     model = clipseg.copy_with_dtype(pair[1], torch.float32)
-    placed = host.on_device(model, clipseg.copy_with_dtype)
-    assert {parameter.device.type for parameter in placed.parameters()} == {"meta"}
-    assert next(placed.clip.parameters()).dtype == torch.float16
-    assert next(placed.decoder.parameters()).dtype == torch.float32
+    copy_on_device = host.on_device(model, clipseg.copy_with_dtype)
+    assert {parameter.device.type for parameter in copy_on_device.parameters()} == {"meta"}
+    assert next(copy_on_device.clip.parameters()).dtype == torch.float16
+    assert next(copy_on_device.decoder.parameters()).dtype == torch.float32
     assert {(p.device.type, p.dtype) for p in model.parameters()} == {("cpu", torch.float32)}
 
-    assert host.on_device(model, clipseg.copy_with_dtype) is placed
+    assert host.on_device(model, clipseg.copy_with_dtype) is copy_on_device
     assert len(comfyui.loaded) == 2 and comfyui.loaded[0]() is comfyui.loaded[1]()
-    copy_alive = weakref.ref(placed)
-    del model, placed
+    copy_alive = weakref.ref(copy_on_device)
+    del model, copy_on_device
     gc.collect()
     assert copy_alive() is None and comfyui.loaded[0]() is None
 
 
-def test_where_the_host_uses_no_half_precision_the_copy_has_none(pair: tuple, comfyui) -> None:
+def test_on_device_without_half_precision(pair: tuple, comfyui) -> None:
     comfyui.half = False
-    placed = host.on_device(clipseg.copy_with_dtype(pair[1], torch.float32), clipseg.copy_with_dtype)
-    assert {parameter.dtype for parameter in placed.parameters()} == {torch.float32}
+    copy_on_device = host.on_device(clipseg.copy_with_dtype(pair[1], torch.float32), clipseg.copy_with_dtype)
+    assert {parameter.dtype for parameter in copy_on_device.parameters()} == {torch.float32}
 
 
-def test_a_model_that_is_already_there_is_used_itself(pair: tuple, comfyui, monkeypatch) -> None:
+def test_on_device_same_device_returns_model(pair: tuple, comfyui, monkeypatch) -> None:
     monkeypatch.setattr(host, "device", lambda: torch.device("cpu"))
     assert host.on_device(pair[1], clipseg.copy_with_dtype) is pair[1]
     assert comfyui.loaded == []
 
 
-def test_out_of_memory_is_told_from_other_errors_on_the_host(comfyui) -> None:
+def test_is_out_of_memory_with_host_exception(comfyui) -> None:
     assert host.is_out_of_memory(torch.cuda.OutOfMemoryError("CUDA out of memory"))
     assert not host.is_out_of_memory(ValueError())
     comfyui.OOM_EXCEPTION = Exception  # what old hosts have where torch has no such exception
@@ -280,9 +278,9 @@ def test_out_of_memory_is_told_from_other_errors_on_the_host(comfyui) -> None:
     assert comfyui.emptied == 1
 
 
-def test_on_cuda_results_are_those_of_the_cpu(cuda: torch.device, pair: tuple, monkeypatch) -> None:
+def test_nodes_on_cuda_match_cpu(cuda: torch.device, pair: tuple, monkeypatch) -> None:
     # Of the model's own size: the random weights would enlarge what resizing in 8 bits rounds otherwise on a GPU.
-    image = random_image(5, tiny_clipseg.IMAGE_SIZE, tiny_clipseg.IMAGE_SIZE, 3)
+    image = make_random_image(5, tiny_clipseg.IMAGE_SIZE, tiny_clipseg.IMAGE_SIZE, 3)
     monkeypatch.setattr(host, "device", lambda: cuda)
     for call in (
         lambda: CLIPSegMasking().CLIPSeg_image(image, "cat|dog", pair, "sky"),

@@ -20,44 +20,44 @@ WIDGETS = {"INT", "FLOAT", "STRING", "BOOLEAN"}
 LEFT_OUT = {("MaskDetailerPipe", "noise_mask_feather"): 0}
 
 
-def inputs_of(node: type) -> dict[str, tuple]:
+def list_inputs(node: type) -> dict[str, tuple]:
     groups = node.INPUT_TYPES()
     return {**groups.get("required", {}), **groups.get("optional", {})}
 
 
 @pytest.mark.parametrize(("name", "node"), NODES)
-def test_inputs_are_the_parameters_of_the_method(name: str, node: type) -> None:
+def test_node_inputs_match_method_parameters(name: str, node: type) -> None:
     """In the same order: other packs call nodes by position."""
     groups = node.INPUT_TYPES()
     parameters = inspect.signature(getattr(node(), node.FUNCTION)).parameters
-    assert [*parameters] == [*inputs_of(node), *groups.get("hidden", {})]
+    assert [*parameters] == [*list_inputs(node), *groups.get("hidden", {})]
     for optional in [*groups.get("optional", {}), *groups.get("hidden", {})]:
         assert parameters[optional].default is not inspect.Parameter.empty, f"{optional} needs a default"
 
 
 @pytest.mark.parametrize(("name", "node"), NODES)
-def test_everything_is_explained(name: str, node: type) -> None:
+def test_node_has_description_and_tooltips(name: str, node: type) -> None:
     assert NODE_DISPLAY_NAME_MAPPINGS[name]
     assert len(node.DESCRIPTION) > 40
     assert node.CATEGORY
     assert len(node.SEARCH_ALIASES) >= 2
-    for input_name, spec in inputs_of(node).items():
+    for input_name, spec in list_inputs(node).items():
         assert len(spec) == 2 and len(spec[1]["tooltip"]) > 10, f"{input_name} has no tooltip"
     assert len(node.OUTPUT_TOOLTIPS) == len(node.RETURN_NAMES) == len(node.RETURN_TYPES)
     assert all(len(tooltip) > 10 for tooltip in node.OUTPUT_TOOLTIPS)
 
 
 @pytest.mark.parametrize(("name", "node"), SHOWN)
-def test_every_node_has_a_help_page_that_names_its_inputs(name: str, node: type) -> None:
+def test_help_page_names_inputs(name: str, node: type) -> None:
     page = (ROOT / "web" / "docs" / f"{name}.md").read_text(encoding="utf-8")
     assert page.startswith(f"# {NODE_DISPLAY_NAME_MAPPINGS[name]}\n")
-    for input_name in inputs_of(node):
+    for input_name in list_inputs(node):
         assert input_name in page, f"{input_name} is not explained"
 
 
 @pytest.mark.parametrize(("name", "node"), NODES)
-def test_widget_defaults_are_allowed_values(name: str, node: type) -> None:
-    for input_name, (kind, options) in inputs_of(node).items():
+def test_widget_defaults_are_valid(name: str, node: type) -> None:
+    for input_name, (kind, options) in list_inputs(node).items():
         if isinstance(kind, list):
             assert options.get("default", kind[0]) in kind, input_name
         elif kind in ("INT", "FLOAT"):
@@ -65,7 +65,7 @@ def test_widget_defaults_are_allowed_values(name: str, node: type) -> None:
 
 
 @pytest.mark.parametrize(("name", "node"), NODES)
-def test_the_method_has_the_widgets_defaults(name: str, node: type) -> None:
+def test_widget_defaults_match_method(name: str, node: type) -> None:
     """Other packs call nodes by hand, and prompts leave optional inputs out: both must get what the editor shows."""
     parameters = inspect.signature(getattr(node(), node.FUNCTION)).parameters
     for input_name, (kind, options) in node.INPUT_TYPES().get("optional", {}).items():
@@ -75,29 +75,29 @@ def test_the_method_has_the_widgets_defaults(name: str, node: type) -> None:
 
 
 @pytest.mark.parametrize(("name", "node"), sorted(NODE_CLASS_MAPPINGS.items()))
-def test_nodes_with_a_view_of_a_mask_can_be_run_alone(name: str, node: type) -> None:
+def test_nodes_with_mask_view_are_output_nodes(name: str, node: type) -> None:
     """Under every id: the editor gives output nodes a play button."""
     assert getattr(node, "OUTPUT_NODE", False) == issubclass(node, (CLIPSeg, CLIPSegMasking, ImageSegmentation))
 
 
 @pytest.mark.parametrize(("name", "node"), NODES)
-def test_every_node_is_found_by_the_packs_name(name: str, node: type) -> None:
+def test_search_aliases_include_pack_name(name: str, node: type) -> None:
     assert "maskwright" in node.SEARCH_ALIASES
 
 
 @pytest.mark.parametrize(("name", "node"), NODES)
-def test_text_reaches_the_node_as_it_was_typed(name: str, node: type) -> None:
+def test_text_inputs_disable_dynamic_prompts(name: str, node: type) -> None:
     """With dynamic prompts the editor would replace {a|b} by one of the two."""
-    for input_name, (kind, options) in inputs_of(node).items():
+    for input_name, (kind, options) in list_inputs(node).items():
         if kind == "STRING":
             assert options["dynamicPrompts"] is False, input_name
 
 
-def test_display_names_are_for_nodes_there_are() -> None:
+def test_display_names_match_nodes() -> None:
     assert set(NODE_DISPLAY_NAME_MAPPINGS) == set(NODE_CLASS_MAPPINGS)
 
 
-def test_scanners_can_read_the_mapping_as_text() -> None:
+def test_node_mappings_are_literals() -> None:
     tree = ast.parse((ROOT / "__init__.py").read_text(encoding="utf-8"))
     literals = {
         target.id: statement.value
@@ -111,5 +111,5 @@ def test_scanners_can_read_the_mapping_as_text() -> None:
     assert sorted(ast.literal_eval(literals["NODE_DISPLAY_NAME_MAPPINGS"])) == sorted(keys)
 
 
-def test_the_web_folder_exists() -> None:
+def test_web_directory_exists() -> None:
     assert (ROOT / WEB_DIRECTORY).is_dir()

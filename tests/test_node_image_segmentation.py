@@ -37,7 +37,7 @@ def folder(isolated_model_dirs: None, tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.fixture
-def plain() -> types.ModuleType:
+def rembg_module() -> types.ModuleType:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
     return pytest.importorskip("rembg")
@@ -48,12 +48,12 @@ class Red:
 
     masks_per_image = 1
 
-    def predict_masks(self, picture: torch.Tensor) -> torch.Tensor:
-        return picture[..., 0].unsqueeze(0)  # [H,W] -> [1,H,W]
+    def predict_masks(self, image: torch.Tensor) -> torch.Tensor:
+        return image[..., 0].unsqueeze(0)  # [H,W] -> [1,H,W]
 
 
 @pytest.fixture
-def red(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def loaded_names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Every model selects red; the names that were asked for."""
     names: list[str] = []
     monkeypatch.setattr(background_models, "load", lambda name, *_: names.append(name) or Red())
@@ -64,7 +64,7 @@ def run(*values: object, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
     return ImageSegmentation().node(images, *values)
 
 
-def portrait(height: int = 48, width: int = 40, batch: int = 1, channels: int = 3) -> torch.Tensor:
+def make_portrait(height: int = 48, width: int = 40, batch: int = 1, channels: int = 3) -> torch.Tensor:
     """A red disc with a soft rim before a blue wall."""
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     distance = ((y - height / 2) ** 2 + (x - width / 2) ** 2).sqrt()
@@ -79,7 +79,7 @@ def portrait(height: int = 48, width: int = 40, batch: int = 1, channels: int = 
 # What saved files rely on
 
 
-def test_widgets_are_in_the_order_of_saved_files() -> None:
+def test_node_keeps_saved_widget_order() -> None:
     widgets = [(name, spec) for name, spec in ImageSegmentation.INPUT_TYPES()["required"].items() if name != "images"]
     assert tuple(name for name, _ in widgets) == SEGMENTATION
     assert [spec[1]["default"] for _, spec in widgets] == ["u2net", "true", 240, 20, 10, "false"]
@@ -94,18 +94,18 @@ def test_widgets_are_in_the_order_of_saved_files() -> None:
     assert ImageSegmentation.FUNCTION == "node"
 
 
-def test_the_list_holds_the_users_own_files(folder: Path) -> None:
+def test_model_list_includes_user_files(folder: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "mine.onnx").write_bytes(b"x")
     assert "mine.onnx" in ImageSegmentation.INPUT_TYPES()["required"]["model"][0]
 
 
-def test_the_tooltip_says_that_one_model_is_not_free() -> None:
+def test_model_tooltip_names_non_free_model() -> None:
     tooltip = ImageSegmentation.INPUT_TYPES()["required"]["model"][1]["tooltip"]
     assert "bria-rmbg is not free for commercial use" in tooltip
 
 
-def test_option_labels_give_the_size_of_what_is_not_on_disk(folder: Path) -> None:
+def test_option_labels_show_download_size(folder: Path) -> None:
     labels = ImageSegmentation.INPUT_TYPES()["required"]["model"][1]["option_labels"]
     assert labels["silueta"] == "silueta \u2193 44 MB"
     assert labels["modnet-w"] == "modnet-w \u2193", "its size is not known"
@@ -118,24 +118,24 @@ def test_option_labels_give_the_size_of_what_is_not_on_disk(folder: Path) -> Non
     assert set(catalog.BACKGROUND) - set(labels) == {"silueta", "isnetis"}
 
 
-def test_names_that_are_not_listed_reach_the_node_and_are_told_there() -> None:
+def test_node_refuses_unknown_model() -> None:
     assert ImageSegmentation.VALIDATE_INPUTS("an old name") is True
     with pytest.raises(InputError, match="model is 'an old name'.*Choose one of: u2net, "):
-        run("an old name", *PLAIN, images=portrait())
+        run("an old name", *PLAIN, images=make_portrait())
 
 
-def test_values_of_a_saved_file_run(red: list[str]) -> None:
+def test_node_runs_saved_values(loaded_names: list[str]) -> None:
     pytest.importorskip("pymatting")
-    cutouts, masks = run(*SAVED, images=portrait(batch=2))
+    cutouts, masks = run(*SAVED, images=make_portrait(batch=2))
     assert cutouts.shape == (2, 48, 40, 4) and masks.shape == (2, 48, 40)
-    assert red == ["isnet-general-use"]
-    expected = background_ops.remove_background(portrait(batch=2), Red(), trimap.MattingSettings(230, 20, 10))
+    assert loaded_names == ["isnet-general-use"]
+    expected = background_ops.remove_background(make_portrait(batch=2), Red(), trimap.MattingSettings(230, 20, 10))
     assert torch.equal(cutouts, expected[0]) and torch.equal(masks, expected[1])
     assert torch.equal(cutouts[..., 3], masks)
 
 
-def test_switches_are_text_and_a_bool_will_do(red: list[str]) -> None:
-    images = portrait()
+def test_switches_accept_text_and_bool(loaded_names: list[str]) -> None:
+    images = make_portrait()
     off = run("u2net", "false", 240, 20, 10, "false", images=images)
     assert torch.equal(off[1], images[..., 0])
     hard = run("u2net", "false", 240, 20, 10, "true", images=images)
@@ -149,16 +149,16 @@ def test_switches_are_text_and_a_bool_will_do(red: list[str]) -> None:
 # Bad input
 
 
-def test_grey_half_precision_and_transparent_pictures_are_taken(red: list[str]) -> None:
+def test_node_grey_half_precision_and_transparent_images(loaded_names: list[str]) -> None:
     grey = torch.rand(1, 5, 6, 1, generator=torch.Generator().manual_seed(0))
     cutouts, masks = run("u2net", *PLAIN, images=grey.half())
     assert cutouts.dtype == masks.dtype == torch.float32
     assert torch.equal(masks, grey.half().float()[..., 0])
-    see_through = portrait(channels=4)
+    see_through = make_portrait(channels=4)
     assert torch.equal(run("u2net", *PLAIN, images=see_through)[1], see_through[..., 0] * see_through[..., 3])
 
 
-def test_one_pixel_with_everything_switched_on(red: list[str]) -> None:
+def test_node_one_pixel(loaded_names: list[str]) -> None:
     cutouts, masks = run("u2net", "true", 240, 20, 10, "true", images=torch.ones(1, 1, 1, 3))
     assert cutouts.shape == (1, 1, 1, 4) and masks.shape == (1, 1, 1) and cutouts.isfinite().all()
 
@@ -173,25 +173,23 @@ def test_one_pixel_with_everything_switched_on(red: list[str]) -> None:
         (["u2net", "maybe", 240, 20, 10, "false"], torch.zeros(1, 2, 2, 3), "alpha_matting is 'maybe'"),
     ],
 )
-def test_bad_values_are_told(red: list[str], values: list, images: torch.Tensor, reason: str) -> None:
+def test_node_refuses_invalid_values(loaded_names: list[str], values: list, images: torch.Tensor, reason: str) -> None:
     with pytest.raises(InputError, match=reason):
         run(*values, images=images)
 
 
-def test_offline_without_weights_the_error_names_file_folder_and_address(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_node_offline_names_file_folder_and_address(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rembg, "_session_classes", lambda: {"isnet-anime": object})
     with pytest.raises(ModelError) as caught:
-        run("isnetis", *PLAIN, images=portrait())
+        run("isnetis", *PLAIN, images=make_portrait())
     for words in ("releases/download/v0.0.0/isnet-anime.onnx", str(folder), "isnet-anime.onnx"):
         assert words in str(caught.value)
 
 
-def test_without_rembg_only_this_node_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_node_without_rembg(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)  # as if it could not be imported
     with pytest.raises(DependencyError, match="pip install") as caught:
-        run("u2net", *PLAIN, images=portrait())
+        run("u2net", *PLAIN, images=make_portrait())
     assert isinstance(caught.value, PackError)
     maskwright.NODE_CLASS_MAPPINGS["GradientRegion"]().gradient_region(torch.zeros(1, 4, 4))
 
@@ -203,9 +201,7 @@ class Interrupt(BaseException):
     """As the host's own interrupt on new hosts: no Exception."""
 
 
-def test_progress_counts_pictures_and_an_interrupt_ends_the_batch(
-    red: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_node_progress_and_interrupt(loaded_names: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     totals, steps = [], []
 
     class Bar:
@@ -216,43 +212,43 @@ def test_progress_counts_pictures_and_an_interrupt_ends_the_batch(
 
     monkeypatch.setattr(host, "progress", lambda total, *_: totals.append(total) or Bar())
     with pytest.raises(Interrupt):
-        run("u2net", *PLAIN, images=portrait(batch=4))
+        run("u2net", *PLAIN, images=make_portrait(batch=4))
     assert totals == [4] and steps == [1, 1]
 
 
-def test_where_onnx_runtime_has_no_memory_left_comfyuis_models_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    done = []
+def test_node_out_of_memory_unloads_host_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    events = []
 
     class Short(Red):
-        def predict_masks(self, picture: torch.Tensor) -> torch.Tensor:
-            done.append("mask")
-            if "unload" not in done:
+        def predict_masks(self, image: torch.Tensor) -> torch.Tensor:
+            events.append("mask")
+            if "unload" not in events:
                 raise MemoryError("u2net.onnx: Failed to allocate memory")
-            return super().predict_masks(picture)
+            return super().predict_masks(image)
 
     management = types.ModuleType("comfy.model_management")
-    management.unload_all_models = lambda: done.append("unload")
-    management.soft_empty_cache = lambda: done.append("empty")
+    management.unload_all_models = lambda: events.append("unload")
+    management.soft_empty_cache = lambda: events.append("empty")
     comfy = types.ModuleType("comfy")
     comfy.model_management = management
     monkeypatch.setitem(sys.modules, "comfy", comfy)
     monkeypatch.setitem(sys.modules, "comfy.model_management", management)
     monkeypatch.setattr(host, "progress", lambda *_: NoProgress())
     monkeypatch.setattr(background_models, "load", lambda *_: Short())
-    images = portrait(batch=2)
+    images = make_portrait(batch=2)
     assert torch.equal(run("u2net", *PLAIN, images=images)[1], images[..., 0])
-    assert done == ["mask", "unload", "empty", "mask", "mask"]
+    assert events == ["mask", "unload", "empty", "mask", "mask"]
 
 
 # Beside rembg
 
 
-def as_rembg(plain: types.ModuleType, images: torch.Tensor, *values: object) -> np.ndarray:
+def run_rembg(rembg_module: types.ModuleType, images: torch.Tensor, *values: object) -> np.ndarray:
     """What the earlier node made of the first picture, as numbers 0..255."""
     matting_on, foreground, background_level, erode, clean = values
     (source,) = background_models._loaded._values.values()
     session = source._session
-    cutout = plain.remove(
+    cutout = rembg_module.remove(
         tensors.to_pil(images[0]),
         matting_on == "true",
         foreground,
@@ -265,15 +261,13 @@ def as_rembg(plain: types.ModuleType, images: torch.Tensor, *values: object) -> 
 
 
 @pytest.mark.parametrize("clean", ["false", "true"])
-def test_the_plain_cutout_has_rembgs_alpha_and_straight_colours(
-    plain: types.ModuleType, folder: Path, clean: str
-) -> None:
-    if clean == "true" and not hasattr(plain.bg, "gaussian_filter"):
+def test_cutout_has_rembg_alpha_and_straight_colors(rembg_module: types.ModuleType, folder: Path, clean: str) -> None:
+    if clean == "true" and not hasattr(rembg_module.bg, "gaussian_filter"):
         pytest.skip("this rembg is of the time when it cleaned masks in another way")
     tiny_onnx.write(folder / "u2net.onnx")
-    images = portrait()
+    images = make_portrait()
     cutouts, _ = run("u2net", "false", 240, 20, 10, clean, images=images)
-    theirs = as_rembg(plain, images, "false", 240, 20, 10, clean)
+    theirs = run_rembg(rembg_module, images, "false", 240, 20, 10, clean)
     ours = (cutouts[0] * 255).round().int().numpy()
     assert np.array_equal(ours[..., 3], theirs[..., 3])
     # Theirs are multiplied by alpha, which makes the dark rim.
@@ -284,21 +278,21 @@ def test_the_plain_cutout_has_rembgs_alpha_and_straight_colours(
 
 
 @pytest.mark.parametrize("thresholds", [(200, 30), (100, 250), (60, 180)])
-def test_alpha_matting_is_rembgs(plain: types.ModuleType, folder: Path, thresholds: tuple[int, int]) -> None:
+def test_alpha_matting_matches_rembg(rembg_module: types.ModuleType, folder: Path, thresholds: tuple[int, int]) -> None:
     tiny_onnx.write(folder / "u2net.onnx")
-    images = tensors.from_8bit(tensors.to_8bit(portrait()))  # as rembg sees it
+    images = tensors.from_8bit(tensors.to_8bit(make_portrait()))  # as rembg sees it
     values = ("true", *thresholds, 4, "false")
     cutouts, masks = run("u2net", *values, images=images)
-    theirs = as_rembg(plain, images, *values)
+    theirs = run_rembg(rembg_module, images, *values)
     ours = cutouts[0].numpy() * 255
     assert 0 < (masks > 0.5).float().mean() < 1
     assert np.abs(ours[..., 3] - theirs[..., 3]).max() <= 2
-    seen = theirs[..., 3] > 0
-    assert np.abs(ours[..., :3] - theirs[..., :3])[seen].max() <= 2
+    visible = theirs[..., 3] > 0
+    assert np.abs(ours[..., :3] - theirs[..., :3])[visible].max() <= 2
 
 
-def test_node_prints_and_warns_nothing_for_photographs(
-    plain: types.ModuleType, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
+def test_node_prints_nothing_for_photos(
+    rembg_module: types.ModuleType, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder
 ) -> None:
     data = pytest.importorskip("skimage.data")
     capfd.readouterr()
@@ -310,7 +304,7 @@ def test_node_prints_and_warns_nothing_for_photographs(
     assert not recwarn.list
 
 
-def test_clothes_are_stacked_as_rembg_stacks_them_and_a_batch_of_masks(plain: types.ModuleType, folder: Path) -> None:
+def test_cloth_model_stacks_parts_like_rembg(rembg_module: types.ModuleType, folder: Path) -> None:
     weights = [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]]
     tiny_onnx.write(folder / "u2net_cloth_seg.onnx", 768, weights, [0.5, 0, 0, 0])
     images = torch.zeros(2, 60, 90, 3)
@@ -320,22 +314,22 @@ def test_clothes_are_stacked_as_rembg_stacks_them_and_a_batch_of_masks(plain: ty
     cutouts, masks = run("u2net_cloth_seg", *PLAIN, images=images)
     assert cutouts.shape == (2, 180, 90, 4) and masks.shape == (6, 60, 90)
     assert torch.equal(cutouts[..., 3].reshape(6, 60, 90), masks)
-    theirs = as_rembg(plain, images, *PLAIN)
+    theirs = run_rembg(rembg_module, images, *PLAIN)
     assert theirs.shape == (180, 90, 4)
     # The same but at borders, where theirs mixes classes.
     assert (np.abs((cutouts[0] * 255).numpy() - theirs).max(-1) > 2).mean() < 0.03
     assert masks.sum((1, 2)).min() > 800
 
 
-def test_a_batch_is_its_pictures_one_by_one_and_the_session_is_made_once(
-    plain: types.ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_node_batch_equals_single_images(
+    rembg_module: types.ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny_onnx.write(folder / "u2net.onnx")
-    images = torch.cat([portrait(), portrait().flip(2), portrait() * 0.5])
-    wrap, made = rembg._wrap_session, []
-    monkeypatch.setattr(rembg, "_wrap_session", lambda *args: made.append(args[1].name) or wrap(*args))
+    images = torch.cat([make_portrait(), make_portrait().flip(2), make_portrait() * 0.5])
+    wrap, sessions = rembg._wrap_session, []
+    monkeypatch.setattr(rembg, "_wrap_session", lambda *args: sessions.append(args[1].name) or wrap(*args))
     together = run("u2net", *PLAIN, images=images)
     alone = [run("u2net", *PLAIN, images=image) for image in images.split(1)]
     for whole, parts in zip(together, zip(*alone)):
         assert torch.equal(whole, torch.cat(parts))
-    assert made == ["u2net"]
+    assert sessions == ["u2net"]

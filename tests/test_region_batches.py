@@ -20,7 +20,7 @@ def make_task(number: int, reads: tuple[Box, ...], writes: Box, version: int = 0
     return Task(version, number, frame=SamplingFrame(reads[0], size, size), reads=reads, writes=writes, **values)
 
 
-def go_together(task: Task, other: Task) -> bool:
+def are_compatible(task: Task, other: Task) -> bool:
     """Whether both can be rows of one batch: same size and identical conditionings."""
 
     def same(one: Pipe | None, two: Pipe | None) -> bool:
@@ -45,7 +45,7 @@ def batches_by_definition(tasks: Sequence[Task], next_limit: Callable[[], int]) 
         batch, limit = [], next_limit()
         for i, task in enumerate(pending):
             before = [other for other in pending[:i] if other.version == task.version]
-            fits = not batch or (go_together(task, batch[0]) and all(map(task.is_independent_of, before)))
+            fits = not batch or (are_compatible(task, batch[0]) and all(map(task.is_independent_of, before)))
             if fits and len(batch) < limit:
                 batch.append(task)
         pending = [task for task in pending if task not in batch]
@@ -78,7 +78,7 @@ def task_lists(draw: st.DrawFn) -> list[Task]:
 @pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(tasks=task_lists(), limits=st.lists(st.integers(1, 6), min_size=1, max_size=4))
-def test_take_gives_the_batches_of_the_definition(tasks: list[Task], limits: list[int]) -> None:
+def test_take_matches_definition(tasks: list[Task], limits: list[int]) -> None:
     def numbers(function: Callable) -> list[list[int]]:
         remaining = [*reversed(limits)]  # the limit may change, as when memory runs out
         next_limit = lambda: remaining.pop() if len(remaining) > 1 else remaining[0]  # noqa: E731
@@ -89,23 +89,23 @@ def test_take_gives_the_batches_of_the_definition(tasks: list[Task], limits: lis
 
 @pytest.mark.parametrize("limit", [1, 4])
 @pytest.mark.parametrize("step", [1, 20, 70], ids=["crowded", "overlapping", "apart"])
-def test_take_compares_each_task_with_few_others(step: int, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_take_makes_few_comparisons(step: int, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Comparing all pairs takes minutes for thousands of tasks."""
-    compared = 0
+    comparisons = 0
     is_independent_of = Task.is_independent_of
 
-    def counted(task: Task, other: Task) -> bool:
-        nonlocal compared
-        compared += 1
+    def count_comparisons(task: Task, other: Task) -> bool:
+        nonlocal comparisons
+        comparisons += 1
         return is_independent_of(task, other)
 
-    monkeypatch.setattr(Task, "is_independent_of", counted)
+    monkeypatch.setattr(Task, "is_independent_of", count_comparisons)
     per_task = {}
     for side in (10, 30):
         corners = [(x * step, y * step) for y in range(side) for x in range(side)]
         crops = [Box(x, y, x + 60, y + 60) for x, y in corners]
         tasks = [make_task(i, (crop,), crop) for i, crop in enumerate(crops)]
-        compared = 0
+        comparisons = 0
         assert sum(map(len, batches_from_queue(tasks, lambda: limit))) == side**2
-        per_task[side] = compared / side**2
+        per_task[side] = comparisons / side**2
     assert per_task[30] < 2 * per_task[10] + 4

@@ -34,5 +34,5 @@ def found() -> comfyui.ComfyUI:
 def server() -> Iterator[comfyui.Server]:
     """ComfyUI with the pack linked in under a folder name with a dash, and the tests' own nodes."""
     packs, previews = [Path(__file__).parent / "fixture_nodes"], ["--preview-method", "latent2rgb"]
-    with comfyui.Server(FOUND, packs=packs, arguments=previews) as started:
-        yield started
+    with comfyui.Server(FOUND, packs=packs, arguments=previews) as running_server:
+        yield running_server

@@ -17,11 +17,13 @@ ROOT = Path(__file__).resolve().parents[2]
 SHAPES = ROOT / "example_workflows" / "assets" / "shapes.png"
 
 
-def text_to_mask(server: comfyui.Server, node: str, picture: Path = SHAPES, repeat: int = 1, **inputs: object) -> dict:
+def build_prompt(
+    server: comfyui.Server, node: str, image_file: Path = SHAPES, repeat: int = 1, **inputs: object
+) -> dict:
     """A prompt that shows the masks of ``repeat`` copies of a picture, by the demo model."""
     images = "images" if node == "CLIPSegMasking" else "image"
     return {
-        "1": {"class_type": "LoadImage", "inputs": {"image": server.copy_input(picture)}},
+        "1": {"class_type": "LoadImage", "inputs": {"image": server.copy_input(image_file)}},
         "2": {"class_type": "RepeatImageBatch", "inputs": {"image": ["1", 0], "amount": repeat}},
         "3": {"class_type": "CLIPSegModelLoader", "inputs": {"model": DEMO}},
         "4": {"class_type": node, "inputs": {images: ["2", 0], "clipseg_model": ["3", 0], **inputs}},
@@ -38,17 +40,17 @@ def text_to_mask(server: comfyui.Server, node: str, picture: Path = SHAPES, repe
         ("CLIPSegMasking", {"text": "red star"}),
     ],
 )
-def test_prompts_of_the_earlier_nodes_run(server: comfyui.Server, node: str, saved: dict) -> None:
-    result = server.queue(text_to_mask(server, node, **saved))
+def test_clipseg_nodes_run_saved_prompts(server: comfyui.Server, node: str, saved: dict) -> None:
+    result = server.queue(build_prompt(server, node, **saved))
     mask = np.array(Image.open(result.files[-1].path).convert("L"))
     assert mask.shape == np.array(Image.open(SHAPES)).shape[:2]
     assert mask.min() == 0 and mask.max() > 200
 
 
-def test_an_interrupt_ends_a_long_batch_early(server: comfyui.Server, tmp_path: Path) -> None:
+def test_clipseg_masking_stops_on_interrupt(server: comfyui.Server, tmp_path: Path) -> None:
     generator = np.random.default_rng()  # never the same picture, or ComfyUI would answer from its cache
-    picture = tmp_path / "noise.png"
-    Image.fromarray(generator.integers(0, 256, (352, 352, 3), np.uint8)).save(picture)
+    image_file = tmp_path / "noise.png"
+    Image.fromarray(generator.integers(0, 256, (352, 352, 3), np.uint8)).save(image_file)
     steps: list[int] = []
     total = 400
 
@@ -58,13 +60,13 @@ def test_an_interrupt_ends_a_long_batch_early(server: comfyui.Server, tmp_path: 
             if len(steps) == 1:
                 threading.Thread(target=server.interrupt).start()
 
-    prompt = text_to_mask(server, "CLIPSegMasking", picture, total, text="red star")
+    prompt = build_prompt(server, "CLIPSegMasking", image_file, total, text="red star")
     with pytest.raises(NodeFailed, match="interrupted"):
         server.queue(prompt, progress=watch)
     assert steps and steps[-1] < total
 
 
-def in_comfyuis_python(found: comfyui.ComfyUI, script: str, *arguments: str) -> str:
+def run_in_comfyui_python(found: comfyui.ComfyUI, script: str, *arguments: str) -> str:
     """What ``script`` prints, with ComfyUI's modules and the pack loaded as ``maskwright``, without a server."""
     start = (
         "import sys\n"
@@ -79,12 +81,12 @@ def in_comfyuis_python(found: comfyui.ComfyUI, script: str, *arguments: str) -> 
     )
     paths = [str(found.path), str(ROOT / "tools"), str(ROOT / "tests")]
     command = [str(found.python), "-c", start + script, *paths, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=found.path)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    process = subprocess.run(command, capture_output=True, text=True, check=False, cwd=found.path)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
-def test_models_lie_where_extra_model_paths_says(found: comfyui.ComfyUI, tmp_path: Path) -> None:
+def test_model_loader_uses_extra_model_paths(found: comfyui.ComfyUI, tmp_path: Path) -> None:
     config = tmp_path / "extra_model_paths.yaml"
     config.write_text("theirs:\n  base_path: BASE\n  clipseg: segmenters\n".replace("BASE", tmp_path.as_posix()))
     script = (
@@ -100,11 +102,11 @@ def test_models_lie_where_extra_model_paths_says(found: comfyui.ComfyUI, tmp_pat
         "processor, model = getattr(loader(), loader.FUNCTION)('my model')[0]\n"
         "print(type(model).__name__)\n"
     )
-    told = in_comfyuis_python(found, script, str(config), str(tmp_path / "segmenters"))
-    assert told.split() == ["True", "CLIPSegForImageSegmentation"]
+    output = run_in_comfyui_python(found, script, str(config), str(tmp_path / "segmenters"))
+    assert output.split() == ["True", "CLIPSegForImageSegmentation"]
 
 
-def test_comfyui_moves_and_frees_the_model_with_its_own(found: comfyui.ComfyUI, tmp_path: Path) -> None:
+def test_comfyui_loads_and_unloads_clipseg_model(found: comfyui.ComfyUI, tmp_path: Path) -> None:
     """A real ModelPatcher on ComfyUI's CPU; where models run on the CPU the node itself makes no copy."""
     script = (
         "import torch, tiny_clipseg\n"
@@ -131,5 +133,5 @@ def test_comfyui_moves_and_frees_the_model_with_its_own(found: comfyui.ComfyUI, 
         "management.unload_all_models()\n"
         "print(len(management.current_loaded_models), held.model.model is None)\n"
     )
-    printed = in_comfyuis_python(found, script, str(tmp_path)).split()
-    assert printed == ["True", "True", "True", "1", "False", "0", "True"]
+    output = run_in_comfyui_python(found, script, str(tmp_path)).split()
+    assert output == ["True", "True", "True", "1", "False", "0", "True"]

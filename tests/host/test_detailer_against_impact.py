@@ -29,7 +29,7 @@ def detailer(found: comfyui.ComfyUI) -> Iterator[Detailer]:
         yield Detailer(server)
 
 
-def check(detailer: Detailer, image: torch.Tensor = IMAGE, **options: object) -> None:
+def check_against_impact(detailer: Detailer, image: torch.Tensor = IMAGE, **options: object) -> None:
     options = {"model": {"spread": 0.1}, **OPTIONS, **options}
     theirs, ours = (detailer(image, MASK, whose=whose, **options) for whose in ("Impact", "Maskwright"))
     difference = (ours.image - theirs.image).abs()
@@ -43,26 +43,26 @@ def check(detailer: Detailer, image: torch.Tensor = IMAGE, **options: object) ->
     torch.testing.assert_close(*levels, rtol=0.01, atol=1e-4)
 
 
-def test_both_packs_load_and_one_workflow_uses_nodes_of_both(detailer: Detailer) -> None:
+def test_both_packs_in_one_workflow(detailer: Detailer) -> None:
     info = detailer.server.object_info()
     for name in ("MaskDetailerPipe", "ToBasicPipe", "FromBasicPipe", "EditBasicPipe"):
         assert "impact" in info[name]["python_module"].lower(), name
         assert info[f"{name} (Maskwright)"]["python_module"].endswith(comfyui.LINK_NAME)
     assert info["CLIPSeg"]["python_module"].endswith(comfyui.LINK_NAME)
-    mixed = detailer(IMAGE, MASK, node="MaskDetailerPipe (Maskwright)", **OPTIONS)  # its pipe is the other pack's
+    result = detailer(IMAGE, MASK, node="MaskDetailerPipe (Maskwright)", **OPTIONS)  # its pipe is the other pack's
     ours = detailer(IMAGE, MASK, whose="Maskwright", **OPTIONS)
-    assert torch.equal(mixed.image, ours.image)
+    assert torch.equal(result.image, ours.image)
 
 
-def test_every_sampler(detailer: Detailer) -> None:
+def test_detailer_matches_impact_for_samplers(detailer: Detailer) -> None:
     """Those that draw noise on the way, too."""
     for sampler_name in detailer.server.object_info()["KSampler"]["input"]["required"]["sampler_name"][0]:
-        check(detailer, sampler_name=sampler_name)
+        check_against_impact(detailer, sampler_name=sampler_name)
 
 
-def test_every_scheduler(detailer: Detailer) -> None:
+def test_detailer_matches_impact_for_schedulers(detailer: Detailer) -> None:
     for scheduler in detailer.server.object_info()["KSampler"]["input"]["required"]["scheduler"][0]:
-        check(detailer, scheduler=scheduler)
+        check_against_impact(detailer, scheduler=scheduler)
 
 
 @pytest.mark.parametrize(
@@ -82,5 +82,5 @@ def test_every_scheduler(detailer: Detailer) -> None:
     ],
     ids=str,
 )
-def test_every_way_of_use(detailer: Detailer, options: dict) -> None:
-    check(detailer, **options)
+def test_detailer_matches_impact_for_options(detailer: Detailer, options: dict) -> None:
+    check_against_impact(detailer, **options)

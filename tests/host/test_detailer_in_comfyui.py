@@ -36,7 +36,7 @@ CROP = (slice(None), slice(32, 96), slice(64, 128))  # what is selected, and wit
 DEFAULTS = {"guide_size": 64, "noise_mask_feather": 0}  # no enlarging
 
 
-def latent(pixels: torch.Tensor) -> torch.Tensor:
+def encode_pixels(pixels: torch.Tensor) -> torch.Tensor:
     """What SD 1.5's model sees of pixels ``[1,H,W,3]`` through the VAE that loses nothing."""
     return F.pixel_unshuffle(pixels.permute(0, 3, 1, 2) * 2 - 1, 8) * LATENT_SCALE
 
@@ -45,11 +45,11 @@ def pixels(samples: torch.Tensor) -> torch.Tensor:
     return (F.pixel_shuffle(samples / LATENT_SCALE, 8).permute(0, 2, 3, 1) / 2 + 0.5).clamp(0, 1)
 
 
-def noise_of(seed: int) -> torch.Tensor:
+def make_noise(seed: int) -> torch.Tensor:
     return torch.randn(1, 192, 8, 8, generator=torch.Generator().manual_seed(seed))
 
 
-def flowed(x: torch.Tensor, level: float, spread: float, sigma: float, end: float = 0.0, flow: bool = False):
+def follow_flow(x: torch.Tensor, level: float, spread: float, sigma: float, end: float = 0.0, flow: bool = False):
     """Where the probability flow takes ``x`` from ``sigma`` to ``end`` for x0 ~ N(level, spread^2): its distance from
     the mean grows and shrinks with the deviation of x at each level."""
     mean = (level * 2 - 1) * LATENT_SCALE
@@ -58,16 +58,16 @@ def flowed(x: torch.Tensor, level: float, spread: float, sigma: float, end: floa
     return share(end) * mean + (x - share(sigma) * mean) * deviation(end) / deviation(sigma)
 
 
-def noised(clean: torch.Tensor, seed: int, sigma: float, flow: bool = False) -> torch.Tensor:
-    return (1 - sigma) * clean + sigma * noise_of(seed) if flow else clean + sigma * noise_of(seed)
+def add_noise(clean: torch.Tensor, seed: int, sigma: float, flow: bool = False) -> torch.Tensor:
+    return (1 - sigma) * clean + sigma * make_noise(seed) if flow else clean + sigma * make_noise(seed)
 
 
 # -- the right picture
 
 
-def test_every_sampler_and_scheduler_that_is_offered_makes_the_known_picture(detailer: Detailer) -> None:
-    shown = detailer.server.object_info()["MaskDetailerPipe"]["input"]["required"]
-    samplers, schedulers = ([*shown[name][0]] for name in ("sampler_name", "scheduler"))
+def test_detailer_with_each_sampler_and_scheduler(detailer: Detailer) -> None:
+    inputs = detailer.server.object_info()["MaskDetailerPipe"]["input"]["required"]
+    samplers, schedulers = ([*inputs[name][0]] for name in ("sampler_name", "scheduler"))
     assert {"euler", "dpmpp_2m", "dpmpp_sde_gpu", "ddim", "uni_pc"} <= {*samplers}
     assert schedulers[-8:] == [
         "AYS SDXL", "AYS SD1", "AYS SVD", "GITS[coeff=1.2]", "LTXV[default]", "OSS FLUX", "OSS Wan", "OSS Chroma",
@@ -84,17 +84,15 @@ def test_every_sampler_and_scheduler_that_is_offered_makes_the_known_picture(det
 @pytest.mark.parametrize("kind", ["eps", "flow"])
 @pytest.mark.parametrize("sampler_name", ["euler", "dpmpp_2m"])
 @pytest.mark.parametrize("denoise", [0.3, 0.6, 1.0])
-def test_the_picture_is_the_one_that_theory_says(
-    detailer: Detailer, kind: str, sampler_name: str, denoise: float
-) -> None:
+def test_detailer_matches_probability_flow(detailer: Detailer, kind: str, sampler_name: str, denoise: float) -> None:
     steps = 60 if sampler_name == "dpmpp_2m" else 200  # Euler's method needs more for the same error
     options = {"sampler_name": sampler_name, "scheduler": "karras", "denoise": denoise, "steps": steps}
     level, spread = 0.6, 0.1
     model = {"kind": kind, "level": level, "spread": spread}
     result = detailer(IMAGE, ONE, model=model, **DEFAULTS, **options)
     first = result.calls[0][1]
-    x = noised(latent(IMAGE[CROP]), 7, first, kind == "flow")
-    right = pixels(flowed(x, level, spread, first, flow=kind == "flow"))
+    x = add_noise(encode_pixels(IMAGE[CROP]), 7, first, kind == "flow")
+    right = pixels(follow_flow(x, level, spread, first, flow=kind == "flow"))
     assert (result.image[CROP] - right).abs().mean() < 4 / 255
     if denoise < 1:
         assert (IMAGE[CROP] - right).abs().mean() > 8 / 255  # or this would say nothing
@@ -102,16 +100,14 @@ def test_the_picture_is_the_one_that_theory_says(
 
 
 @pytest.mark.parametrize("sampler_name", ["euler_ancestral", "dpmpp_2m_sde", "lcm"])
-def test_samplers_that_draw_noise_give_the_same_picture_for_the_same_seed(
-    detailer: Detailer, sampler_name: str
-) -> None:
+def test_detailer_stochastic_samplers_are_reproducible(detailer: Detailer, sampler_name: str) -> None:
     options = {**DEFAULTS, "model": {"spread": 0.1}, "sampler_name": sampler_name, "denoise": 0.6}
     one, again, other = (detailer(IMAGE, ONE, **options, seed=seed).image for seed in (3, 3, 4))
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
 
 
-def test_each_cycle_begins_with_what_the_one_before_made(detailer: Detailer) -> None:
+def test_detailer_cycles_continue_from_previous_result(detailer: Detailer) -> None:
     options = {
         **DEFAULTS,
         "model": {"level": 0.6, "spread": 0.1},
@@ -120,15 +116,15 @@ def test_each_cycle_begins_with_what_the_one_before_made(detailer: Detailer) -> 
         "sampler_name": "dpmpp_2m",
     }
     result = detailer(IMAGE, ONE, **options, cycle=3)
-    x = latent(IMAGE[CROP])
+    x = encode_pixels(IMAGE[CROP])
     for seed in (7, 8, 9):
-        x = flowed(noised(x, seed, result.calls[0][1]), 0.6, 0.1, result.calls[0][1])
+        x = follow_flow(add_noise(x, seed, result.calls[0][1]), 0.6, 0.1, result.calls[0][1])
     assert (result.image[CROP] - pixels(x)).abs().mean() < 4 / 255
     assert len(result.calls) == 120
 
 
 @pytest.mark.parametrize("kind", ["eps", "flow"])
-def test_the_refiner_goes_on_from_the_noise_that_is_left(detailer: Detailer, kind: str) -> None:
+def test_detailer_refiner_continues_from_remaining_noise(detailer: Detailer, kind: str) -> None:
     flow = kind == "flow"
     base, second = {"level": 0.8, "spread": 0.05}, {"level": 0.2, "spread": 0.12}
     result = detailer(
@@ -138,8 +134,8 @@ def test_the_refiner_goes_on_from_the_noise_that_is_left(detailer: Detailer, kin
     alone = detailer(IMAGE, ONE, **DEFAULTS, model={"kind": kind, **base}, steps=160, denoise=0.7, scheduler="karras")
     assert len(result.calls) == 40 and len(alone.calls) == 160
     first, switch = alone.calls[0][1], alone.calls[40][1]
-    x = flowed(noised(latent(IMAGE[CROP]), 7, first, flow), 0.8, 0.05, first, switch, flow)
-    right = pixels(flowed(x, 0.2, 0.12, switch, flow=flow))
+    x = follow_flow(add_noise(encode_pixels(IMAGE[CROP]), 7, first, flow), 0.8, 0.05, first, switch, flow)
+    right = pixels(follow_flow(x, 0.2, 0.12, switch, flow=flow))
     assert (result.image[CROP] - right).abs().mean() < 4 / 255
     assert (alone.image[CROP] - right).abs().mean() > 8 / 255
 
@@ -147,7 +143,7 @@ def test_the_refiner_goes_on_from_the_noise_that_is_left(detailer: Detailer, kin
 @pytest.mark.parametrize("kind", ["eps", "flow"])
 @pytest.mark.parametrize("noise_mask_feather", [0, 20])
 @pytest.mark.parametrize("sampler_name", ["euler", "euler_ancestral", "dpmpp_sde"])
-def test_a_refiner_that_is_the_same_model_changes_nothing(
+def test_detailer_refiner_equal_to_model_changes_nothing(
     detailer: Detailer, kind: str, noise_mask_feather: int, sampler_name: str
 ) -> None:
     """With samplers that do not remember earlier steps: they begin without any at the refiner's first. Along a blurred
@@ -161,13 +157,13 @@ def test_a_refiner_that_is_the_same_model_changes_nothing(
         torch.testing.assert_close(result.image, alone.image, atol=1e-4, rtol=0)
 
 
-def test_a_pipe_that_holds_only_a_vae_is_no_refiner(detailer: Detailer) -> None:
+def test_detailer_ignores_refiner_pipe_with_only_a_vae(detailer: Detailer) -> None:
     alone = detailer(IMAGE, ONE, **DEFAULTS, model={"spread": 0.1})
     options = {"refiner": {"level": 0.9}, "spoil_refiner": "model clip positive negative"}
     assert torch.equal(detailer(IMAGE, ONE, **DEFAULTS, model={"spread": 0.1}, **options).image, alone.image)
 
 
-def test_a_blurred_noise_mask_turns_differential_diffusion_on_once(detailer: Detailer) -> None:
+def test_detailer_applies_differential_diffusion_once(detailer: Detailer) -> None:
     options = {**DEFAULTS, "model": {"spread": 0.1}, "crop_factor": 2.0, "steps": 8}
     hard, soft = (detailer(IMAGE, ONE, **options | {"noise_mask_feather": n}).image for n in (0, 20))
     assert (hard - soft).abs().max() > 2 / 255
@@ -177,24 +173,24 @@ def test_a_blurred_noise_mask_turns_differential_diffusion_on_once(detailer: Det
         assert torch.equal(image[:, :32], IMAGE[:, :32])
 
 
-def test_models_for_inpainting_see_the_picture_around_the_mask(detailer: Detailer) -> None:
+def test_detailer_inpainting_model_gets_image_around_mask(detailer: Detailer) -> None:
     model = {"kind": "inpaint", "level": 0.3}
-    shown = detailer(IMAGE, ONE, **DEFAULTS, model=model, inpaint_model=True)
-    assert all(call[3] for call in shown.calls)
-    torch.testing.assert_close(shown.image[CROP], torch.full((1, 64, 64, 3), 0.3), atol=2e-3, rtol=0)
+    result = detailer(IMAGE, ONE, **DEFAULTS, model=model, inpaint_model=True)
+    assert all(call[3] for call in result.calls)
+    torch.testing.assert_close(result.image[CROP], torch.full((1, 64, 64, 3), 0.3), atol=2e-3, rtol=0)
 
 
-def test_a_placeholder_in_place_of_the_negative_prompt(detailer: Detailer) -> None:
+def test_detailer_negative_placeholder(detailer: Detailer) -> None:
     options = {**DEFAULTS, "model": {"level": 0.25}, "cfg": 3.5}
     result = detailer(IMAGE, ONE, **options, negative=-1)
     torch.testing.assert_close(result.image[CROP], torch.full((1, 64, 64, 3), 0.25), atol=2e-3, rtol=0)
     assert {call[0] for call in result.calls} == {1}  # nothing negative is computed
-    inpainted = detailer(IMAGE, ONE, **options | {"model": {"kind": "inpaint"}}, negative=-1, inpaint_model=True)
-    assert {tuple(call[::3]) for call in inpainted.calls} == {(1, True)}
+    inpaint_result = detailer(IMAGE, ONE, **options | {"model": {"kind": "inpaint"}}, negative=-1, inpaint_model=True)
+    assert {tuple(call[::3]) for call in inpaint_result.calls} == {(1, True)}
 
 
 @pytest.mark.parametrize("ratio", [4, 8, 16, 32])
-def test_sizes_fit_the_vae_whatever_its_ratio(detailer: Detailer, ratio: int) -> None:
+def test_detailer_fits_size_to_vae_ratio(detailer: Detailer, ratio: int) -> None:
     image = picture(131, 155)
     model, vae = {"level": 0.25, "channels": 3 * ratio**2}, {"ratio": ratio}
     mask = squares(image, (61, 23), side=67)
@@ -206,7 +202,7 @@ def test_sizes_fit_the_vae_whatever_its_ratio(detailer: Detailer, ratio: int) ->
     assert torch.equal(result.image[mask == 0], image[mask == 0])
 
 
-def test_a_small_unet_of_comfyui_s_own_classes(detailer: Detailer) -> None:
+def test_detailer_with_comfyui_unet(detailer: Detailer) -> None:
     options = {**DEFAULTS, "guide_size": 128, "vae": {"kind": "means"}, "cfg": 4.0}
     plain, unet = (
         detailer(IMAGE, ONE, **options, model={"channels": 4, "spread": 0.1, "unet": share}) for share in (0.0, 0.1)
@@ -223,7 +219,7 @@ FOUR = squares(WIDE, (0, 0), (72, 0), (240, 0), (72, 72))
 
 
 @pytest.mark.parametrize("sampler_name", ["euler", "dpmpp_2m", "lms", "uni_pc", "dpm_fast", "gradient_estimation"])
-def test_regions_together_come_out_as_one_at_a_time(detailer: Detailer, sampler_name: str) -> None:
+def test_detailer_region_batch_keeps_result(detailer: Detailer, sampler_name: str) -> None:
     model = {"channels": 4, "spread": 0.1, "unet": 0.1}
     options = {**DEFAULTS, "vae": {"kind": "means"}, "model": model, "cfg": 4.0, "sampler_name": sampler_name}
     one, all_ = (detailer(WIDE, FOUR, **options, region_batch=n) for n in (1, 4))
@@ -233,12 +229,12 @@ def test_regions_together_come_out_as_one_at_a_time(detailer: Detailer, sampler_
 
 
 @pytest.mark.parametrize("sampler_name", ["euler_ancestral", "dpmpp_sde", "dpm_adaptive", "ddim", "lcm", "sa_solver"])
-def test_samplers_whose_rows_depend_on_each_other_get_one_at_a_time(detailer: Detailer, sampler_name: str) -> None:
+def test_detailer_does_not_batch_with_dependent_rows(detailer: Detailer, sampler_name: str) -> None:
     result = detailer(WIDE, FOUR, **DEFAULTS, sampler_name=sampler_name, region_batch=4)
     assert {call[0] for call in result.calls} == {1}
 
 
-def test_an_inpainting_model_sees_each_region_of_a_batch(detailer: Detailer) -> None:
+def test_detailer_inpainting_model_with_region_batch(detailer: Detailer) -> None:
     model = {"kind": "inpaint", "channels": 4, "spread": 0.1, "unet": 0.2}
     options = {**DEFAULTS, "vae": {"kind": "means"}, "model": model, "inpaint_model": True}
     one, all_ = (detailer(WIDE, FOUR, **options, region_batch=n) for n in (1, 4))
@@ -246,7 +242,7 @@ def test_an_inpainting_model_sees_each_region_of_a_batch(detailer: Detailer) -> 
     torch.testing.assert_close(all_.image, one.image, atol=1e-4, rtol=0)
 
 
-def test_region_prompts_reach_their_regions(detailer: Detailer) -> None:
+def test_detailer_region_prompts(detailer: Detailer) -> None:
     # The first region is the lowest: regions come in the order in which contours are found.
     result = detailer(WIDE, FOUR, **DEFAULTS, region_prompts="four\n\n  \nlonger text", steps=1)
     assert sorted(call[2] for call in result.calls) == [8, 8 + len("four"), 8 + len("longer text")]
@@ -256,7 +252,7 @@ def test_region_prompts_reach_their_regions(detailer: Detailer) -> None:
 # -- what is around it
 
 
-def test_pictures_of_a_batch_and_versions(detailer: Detailer) -> None:
+def test_detailer_image_batch_and_versions(detailer: Detailer) -> None:
     images = torch.cat([IMAGE, 1 - IMAGE])
     options = {**DEFAULTS, "model": {"spread": 0.1}}
     result = detailer(images, ONE, **options, batch_size=2)
@@ -269,7 +265,7 @@ def test_pictures_of_a_batch_and_versions(detailer: Detailer) -> None:
     assert result.refiner == [True]
 
 
-def test_an_empty_mask_changes_nothing(detailer: Detailer) -> None:
+def test_detailer_empty_mask_changes_nothing(detailer: Detailer) -> None:
     result = detailer(IMAGE, torch.zeros_like(ONE), **DEFAULTS)
     assert torch.equal(result.image, IMAGE)
     assert [crop.shape for crop in (*result.crops, *result.alphas)] == [(1, 64, 64, 3), (1, 64, 64, 4)]
@@ -277,7 +273,7 @@ def test_an_empty_mask_changes_nothing(detailer: Detailer) -> None:
 
 
 @pytest.mark.parametrize("inpaint", [False, True])
-def test_pictures_with_transparency_keep_it(detailer: Detailer, inpaint: bool) -> None:
+def test_detailer_keeps_alpha(detailer: Detailer, inpaint: bool) -> None:
     alpha = torch.linspace(0, 1, IMAGE.shape[2]).expand(IMAGE.shape[:3])
     options = {**DEFAULTS, "model": {"kind": "inpaint" if inpaint else "eps", "spread": 0.1}, "inpaint_model": inpaint}
     result = detailer(torch.cat([IMAGE, alpha.unsqueeze(-1)], dim=-1), ONE, **options)
@@ -286,13 +282,13 @@ def test_pictures_with_transparency_keep_it(detailer: Detailer, inpaint: bool) -
     assert [crop.shape[-1] for crop in (*result.crops, *result.alphas)] == [3, 4]
 
 
-def test_a_prompt_that_leaves_the_blur_of_the_noise_mask_out_means_none(detailer: Detailer) -> None:
+def test_detailer_noise_mask_feather_defaults_to_0_in_prompts(detailer: Detailer) -> None:
     options = {"guide_size": 64, "model": {"spread": 0.1}, "crop_factor": 2.0}
     left_out, none = (detailer(IMAGE, ONE, **options, **more).image for more in ({}, {"noise_mask_feather": 0}))
     assert torch.equal(left_out, none)
 
 
-def test_one_progress_bar_with_previews_for_the_whole_node(detailer: Detailer) -> None:
+def test_detailer_progress_and_previews(detailer: Detailer) -> None:
     mask = FOUR.clone()
     mask[:, 80:140, 0:48] = 1  # of another size
     options = {**DEFAULTS, "vae": {"kind": "means"}, "steps": 6, "cycle": 2, "region_batch": 4}
@@ -304,7 +300,7 @@ def test_one_progress_bar_with_previews_for_the_whole_node(detailer: Detailer) -
     assert sum(preview for _, _, preview in result.progress) >= 2 * 2 * 6
 
 
-def test_a_run_that_is_cancelled_stops_within_a_step(detailer: Detailer) -> None:
+def test_detailer_stops_on_interrupt(detailer: Detailer) -> None:
     prompt, name = detailer.prompt(IMAGE, ONE, **DEFAULTS, model={"delay": 0.1}, steps=600)
     timer = threading.Timer(1.5, detailer.server.interrupt)
     timer.start()
@@ -316,7 +312,7 @@ def test_a_run_that_is_cancelled_stops_within_a_step(detailer: Detailer) -> None
     assert torch.equal(detailer(IMAGE, torch.zeros_like(ONE), **DEFAULTS).image, IMAGE)  # and the next one runs
 
 
-def test_a_hook_is_called_as_the_protocol_says(detailer: Detailer) -> None:
+def test_detailer_hook_call_order(detailer: Detailer) -> None:
     mask = squares(IMAGE, (0, 0), (72, 64))
     result = detailer(IMAGE, mask, **DEFAULTS, model={"spread": 0.1}, hook="", cycle=2, seed=2**64 - 1)
     pixels_, samples, image = [1, 64, 64, 3], [1, 192, 8, 8], [1, 128, 192, 3]
@@ -342,7 +338,7 @@ def test_a_hook_is_called_as_the_protocol_says(detailer: Detailer) -> None:
     assert {call[0] for call in result.calls} == {1}
 
 
-def test_a_hook_can_bring_its_own_sampler_noise_and_size(detailer: Detailer) -> None:
+def test_detailer_hook_sampler_noise_and_size(detailer: Detailer) -> None:
     options = {**DEFAULTS, "model": {"level": 0.25, "spread": 0.1}, "steps": 4}
     usual = detailer(IMAGE, ONE, **options)
     heun = detailer(IMAGE, ONE, **options, hook="sampler")
@@ -353,16 +349,16 @@ def test_a_hook_can_bring_its_own_sampler_noise_and_size(detailer: Detailer) -> 
     size = detailer(IMAGE, ONE, **options, hook="size")
     assert ["post_encode", [1, 192, 10, 8]] in size.hook
     assert detailer(IMAGE, ONE, **options, hook="skip").calls == []
-    refined = detailer(IMAGE, ONE, **options, hook="sampler", refiner=options["model"])
-    torch.testing.assert_close(refined.image, heun.image, atol=1e-4, rtol=0)
+    refined_result = detailer(IMAGE, ONE, **options, hook="sampler", refiner=options["model"])
+    torch.testing.assert_close(refined_result.image, heun.image, atol=1e-4, rtol=0)
 
 
-def test_a_scheduler_from_another_pack(detailer: Detailer) -> None:
+def test_detailer_scheduler_function(detailer: Detailer) -> None:
     result = detailer(IMAGE, ONE, **DEFAULTS, levels="straight", steps=4, denoise=0.4)
     assert [round(call[1], 3) for call in result.calls] == [4, 3, 2, 1]
 
 
-def test_crops_too_large_for_the_vae_s_memory_go_through_it_in_tiles(detailer: Detailer) -> None:
+def test_detailer_large_crops_use_tiled_vae(detailer: Detailer) -> None:
     image = picture(600, 640)
     mask = squares(image, (8, 8), side=584)
     options = {**DEFAULTS, "vae": {"trouble": "large"}, "model": {"level": 0.25}, "steps": 1}
@@ -374,18 +370,16 @@ def test_crops_too_large_for_the_vae_s_memory_go_through_it_in_tiles(detailer: D
 # -- saved files
 
 
-def test_the_example_runs_from_text_to_the_detailed_picture(
-    server: comfyui.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_detailer_example_workflow(server: comfyui.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it is in the file, but for the models: the tests' checkpoint, and the demo model with its picture."""
     pytest.importorskip("comfy_cli")
-    saved = json.loads((ROOT / "example_workflows" / "detail_masked_regions.json").read_text(encoding="utf-8"))
-    nodes = {node["type"]: node for node in saved["nodes"]}
+    workflow = json.loads((ROOT / "example_workflows" / "detail_masked_regions.json").read_text(encoding="utf-8"))
+    nodes = {node["type"]: node for node in workflow["nodes"]}
     nodes["CheckpointLoaderSimple"].update(type="FixtureCheckpoint", widgets_values=[])
     nodes["LoadImage"]["widgets_values"] = ["shapes.png", "image"]
     nodes["CLIPSegModelLoader"]["widgets_values"] = ["demo: coloured shapes (bundled)"]
     nodes["CLIPSeg"]["widgets_values"][0] = "red star"
-    (tmp_path / "example.json").write_text(json.dumps(saved), encoding="utf-8")
+    (tmp_path / "example.json").write_text(json.dumps(workflow), encoding="utf-8")
     shapes = ROOT / "example_workflows" / "assets" / "shapes.png"
     monkeypatch.setattr(run_workflow, "Server", lambda *_, **__: SharedServer(server))
     command = [str(tmp_path / "example.json"), "--engine", "comfyui", "--output", str(tmp_path / "out")]
@@ -409,12 +403,12 @@ def test_the_example_runs_from_text_to_the_detailed_picture(
     ],
     ids=["all of them", "randomize", "an older file"],
 )  # fmt: skip
-def test_widgets_of_saved_files_are_read_by_position(server: comfyui.Server, tmp_path: Path, values: list) -> None:
+def test_detailer_widgets_by_position(server: comfyui.Server, tmp_path: Path, values: list) -> None:
     pytest.importorskip("comfy_cli")
-    saved = json.loads((ROOT / "example_workflows" / "detail_masked_regions.json").read_text(encoding="utf-8"))
-    node = next(node for node in saved["nodes"] if node["type"] == "MaskDetailerPipe")
+    workflow = json.loads((ROOT / "example_workflows" / "detail_masked_regions.json").read_text(encoding="utf-8"))
+    node = next(node for node in workflow["nodes"] if node["type"] == "MaskDetailerPipe")
     node["widgets_values"] = values
-    (tmp_path / "saved.json").write_text(json.dumps(saved), encoding="utf-8")
+    (tmp_path / "saved.json").write_text(json.dumps(workflow), encoding="utf-8")
     prompt = to_prompt(read_workflow(tmp_path / "saved.json"), server.object_info(), server.unknown)
     names = [
         "guide_size", "guide_size_for", "max_size", "mask_mode", "seed", None, "steps", "cfg", "sampler_name",
@@ -427,7 +421,7 @@ def test_widgets_of_saved_files_are_read_by_position(server: comfyui.Server, tmp
             assert inputs[name] == value, name
 
 
-def test_a_pipe_is_put_together_changed_and_taken_apart(server: comfyui.Server) -> None:
+def test_basic_pipe_nodes_build_edit_and_split(server: comfyui.Server) -> None:
     prompt = {
         "all": {"class_type": "FixtureCheckpoint", "inputs": {}},
         "one": {"class_type": "FixtureConditioning", "inputs": {"seed": 0}},
@@ -435,8 +429,8 @@ def test_a_pipe_is_put_together_changed_and_taken_apart(server: comfyui.Server) 
     }
     parts = {"model": ["all", 0], "clip": ["all", 1], "vae": ["all", 2], "positive": ["one", 0], "negative": ["one", 0]}
     prompt["pipe"] = {"class_type": "ToBasicPipe", "inputs": parts}
-    changed = {"basic_pipe": ["pipe", 0], "negative": ["two", 0]}
-    prompt["edited"] = {"class_type": "EditBasicPipe", "inputs": changed}
+    edit_inputs = {"basic_pipe": ["pipe", 0], "negative": ["two", 0]}
+    prompt["edited"] = {"class_type": "EditBasicPipe", "inputs": edit_inputs}
     prompt["apart"] = {"class_type": "FromBasicPipe", "inputs": {"basic_pipe": ["edited", 0]}}
     again = {name: ["apart", slot] for slot, name in enumerate(parts)}
     prompt["again"] = {"class_type": "ToBasicPipe", "inputs": again}
@@ -446,8 +440,8 @@ def test_a_pipe_is_put_together_changed_and_taken_apart(server: comfyui.Server) 
     server.queue(prompt)
     kinds = []
     for number in range(3):
-        with np.load(server.base / "output" / f"pipe{number}.npz") as saved:
-            kinds += json.loads(str(saved["told"]))["pipe"]
+        with np.load(server.base / "output" / f"pipe{number}.npz") as arrays:
+            kinds += json.loads(str(arrays["told"]))["pipe"]
     assert kinds[0] == ["ModelPatcher", "Clip", "VAE", "list", "list"]
     assert kinds[1] == kinds[2] == ["ModelPatcher", "Clip", "VAE", "list", "str"]
 
@@ -470,23 +464,23 @@ def test_a_pipe_is_put_together_changed_and_taken_apart(server: comfyui.Server) 
         ({"levels": "nothing"}, "scheduler_func_opt returned None"),
     ],
 )
-def test_what_cannot_be_done_is_told(detailer: Detailer, options: dict, told: str) -> None:
+def test_detailer_error_messages(detailer: Detailer, options: dict, told: str) -> None:
     with pytest.raises(NodeFailed, match=told) as caught:
         detailer(IMAGE, ONE, **DEFAULTS, **options)
     assert "MaskDetailerPipe" in str(caught.value)
 
 
-def test_pictures_and_masks_that_do_not_match_are_counted(detailer: Detailer) -> None:
+def test_detailer_names_unequal_batch_sizes(detailer: Detailer) -> None:
     with pytest.raises(NodeFailed, match="3.*2|2.*3"):
         detailer(picture(count=3), ONE.expand(2, -1, -1).clone(), **DEFAULTS)
 
 
-def test_a_pipe_without_a_clip_will_do_where_no_text_is_added(detailer: Detailer) -> None:
+def test_detailer_without_clip(detailer: Detailer) -> None:
     with_, without = (detailer(IMAGE, ONE, **DEFAULTS, spoil=spoil).image for spoil in ("", "clip"))
     assert torch.equal(with_, without)
 
 
 @pytest.mark.parametrize(("widget", "value"), [("sampler_name", "nobody's"), ("scheduler", "nobody's"), ("steps", 0)])
-def test_a_wrong_widget_is_refused_by_name(detailer: Detailer, widget: str, value: object) -> None:
+def test_detailer_names_invalid_widget(detailer: Detailer, widget: str, value: object) -> None:
     with pytest.raises(WorkflowError, match=re.escape(widget)):
         detailer(IMAGE, ONE, **{**DEFAULTS, widget: value})

@@ -57,7 +57,7 @@ START = "from comfy.{} import entrypoint; entrypoint()"
 @pytest.fixture(scope="module")
 def expected() -> Iterator[tuple[list[dict], dict[str, np.ndarray]]]:
     """The examples as prompts, and the pictures that the built-in engine makes of them, by name."""
-    prompts, pictures = [], {}
+    prompts, images = [], {}
     with pytest.MonkeyPatch.context() as patch, BuiltinEngine() as engine:
         patch.setattr(host, "device", lambda: torch.device("cpu"))
         for file in _assets():
@@ -66,15 +66,15 @@ def expected() -> Iterator[tuple[list[dict], dict[str, np.ndarray]]]:
             workflow = read_workflow(EXAMPLES / f"{name}.json")
             prompts.append(to_prompt(workflow, engine.object_info(), lambda kind: f"is unknown: {kind}"))
             for file in engine.queue(prompts[-1]).files:
-                pictures[file.path.name] = np.array(Image.open(file.path))
-    yield prompts, pictures
+                images[file.path.name] = np.array(Image.open(file.path))
+    yield prompts, images
 
 
 def _assets() -> list[Path]:
     return [file for file in (EXAMPLES / "assets").iterdir() if file.suffix in {".png", ".jpg"}]
 
 
-def wrong_prompt() -> dict:
+def make_invalid_prompt() -> dict:
     """Refused by the node alone: a value that comes through a link is not checked by ComfyUI."""
     return {
         "1": {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 32, "height": 24}},
@@ -96,7 +96,7 @@ def workspace(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def start(workspace: Path) -> Iterator[Callable[..., Path]]:
+def start_python(workspace: Path) -> Iterator[Callable[..., Path]]:
     """Starts Python code there, and gives its log; all ends with the test."""
     running = []
 
@@ -124,48 +124,48 @@ def wait_for(what: Callable[[], object], log: Path) -> object:
     began = time.monotonic()
     while time.monotonic() - began < TIME_LIMIT:
         try:
-            found = what()
+            result = what()
         except (urllib.error.URLError, ConnectionError, TimeoutError):
-            found = None
-        if found:
-            return found
+            result = None
+        if result:
+            return result
         time.sleep(0.3)
     pytest.fail(f"nothing within {TIME_LIMIT} seconds; the log ends:\n{log.read_text('utf-8', 'replace')[-3000:]}")
 
 
-def check_pictures(workspace: Path, pictures: dict[str, np.ndarray]) -> None:
+def check_images(workspace: Path, images: dict[str, np.ndarray]) -> None:
     written = {path.name: np.array(Image.open(path)) for path in (workspace / "output").glob("*.png")}
-    assert {*written} == {*pictures}
-    for name, pixels in pictures.items():
+    assert {*written} == {*images}
+    for name, pixels in images.items():
         np.testing.assert_array_equal(written[name], pixels, err_msg=name)
 
 
-def test_the_embedded_client_makes_the_same_pictures_and_tells_what_is_wrong(expected, workspace, start) -> None:
-    prompts, pictures = expected
+def test_embedded_client_images_and_error(expected, workspace, start_python) -> None:
+    prompts, images = expected
     file = workspace / "prompts.json"
-    file.write_text(json.dumps([*prompts, wrong_prompt()]), encoding="utf-8")
-    log = start(CLIENT, str(file))
+    file.write_text(json.dumps([*prompts, make_invalid_prompt()]), encoding="utf-8")
+    log = start_python(CLIENT, str(file))
 
     def answers() -> list[dict]:
         lines = log.read_text("utf-8", "replace").splitlines()
-        found = [json.loads(line.removeprefix("ANSWER ")) for line in lines if line.startswith("ANSWER ")]
-        return found if len(found) > len(prompts) else []
+        messages = [json.loads(line.removeprefix("ANSWER ")) for line in lines if line.startswith("ANSWER ")]
+        return messages if len(messages) > len(prompts) else []
 
-    *made, wrong = wait_for(answers, log)
-    assert [each.get("error") for each in made] == [None] * len(prompts)
-    check_pictures(workspace, pictures)
+    *results, wrong = wait_for(answers, log)
+    assert [each.get("error") for each in results] == [None] * len(prompts)
+    check_images(workspace, images)
     assert wrong == {"error": "kernel_size is -7, which is out of range. Use a whole number from 1 to 65535."}
 
 
 @pytest.mark.skipif(not BROKER, reason="MASKWRIGHT_AMQP_URI names no RabbitMQ")
-def test_a_worker_takes_prompts_from_rabbitmq(expected, workspace, start) -> None:
-    prompts, pictures = expected
+def test_rabbitmq_worker_images_and_error(expected, workspace, start_python) -> None:
+    prompts, images = expected
     port = server_process.free_port()
     queue = f"maskwright-{uuid.uuid4().hex}"
     common = [f"--distributed-queue-connection-uri={BROKER}", f"--distributed-queue-name={queue}"]
-    start(START.format("entrypoints.worker"), "--cwd", str(workspace), *common)
+    start_python(START.format("entrypoints.worker"), "--cwd", str(workspace), *common)
     frontend = ["--cwd", str(workspace), "--port", str(port), "--distributed-queue-frontend"]
-    log = start(START.format("cmd.main"), *frontend, *common)
+    log = start_python(START.format("cmd.main"), *frontend, *common)
 
     def ask(path: str, body: dict | None = None) -> dict:
         data = None if body is None else json.dumps(body).encode()
@@ -182,5 +182,5 @@ def test_a_worker_takes_prompts_from_rabbitmq(expected, workspace, start) -> Non
     for prompt in prompts:
         status = run(prompt)
         assert status["status_str"] == "success", status
-    check_pictures(workspace, pictures)
-    assert "kernel_size is -7, which is out of range" in str(run(wrong_prompt())["messages"])
+    check_images(workspace, images)
+    assert "kernel_size is -7, which is out of range" in str(run(make_invalid_prompt())["messages"])

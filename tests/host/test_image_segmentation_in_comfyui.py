@@ -37,9 +37,9 @@ def portrait(tmp_path: Path) -> Path:
     return path
 
 
-def cut_out(server: comfyui.Server, picture: Path, repeat: int = 1, **inputs: object) -> dict:
+def build_prompt(server: comfyui.Server, image_file: Path, repeat: int = 1, **inputs: object) -> dict:
     """A prompt that saves the cutouts and the masks of ``repeat`` copies of a picture."""
-    saved = {
+    widgets = {
         "alpha_matting": "false",
         "alpha_matting_foreground_threshold": 230,
         "alpha_matting_background_threshold": 20,
@@ -47,42 +47,40 @@ def cut_out(server: comfyui.Server, picture: Path, repeat: int = 1, **inputs: ob
         "post_process_mask": "false",
     }
     return {
-        "1": {"class_type": "LoadImage", "inputs": {"image": server.copy_input(picture)}},
+        "1": {"class_type": "LoadImage", "inputs": {"image": server.copy_input(image_file)}},
         "2": {"class_type": "RepeatImageBatch", "inputs": {"image": ["1", 0], "amount": repeat}},
-        "3": {"class_type": "ImageSegmentation", "inputs": {"images": ["2", 0], "model": OWN, **saved, **inputs}},
+        "3": {"class_type": "ImageSegmentation", "inputs": {"images": ["2", 0], "model": OWN, **widgets, **inputs}},
         "4": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "cutout"}},
         "5": {"class_type": "MaskPreview", "inputs": {"mask": ["3", 1]}},
     }
 
 
-def test_a_file_in_models_rembg_is_listed_while_comfyui_runs(server: comfyui.Server) -> None:
+def test_model_list_includes_user_file(server: comfyui.Server) -> None:
     spec = server.object_info()["ImageSegmentation"]["input"]["required"]["model"]
     names = spec[0] if isinstance(spec[0], list) else spec[1]["options"]
     assert names[0] == "u2net" and OWN in names
 
 
 @pytest.mark.parametrize("switches", [("false", "false"), ("true", "false"), ("false", "true")])
-def test_a_batch_becomes_transparent_pictures_and_masks(
-    server: comfyui.Server, portrait: Path, switches: tuple[str, str]
-) -> None:
-    prompt = cut_out(server, portrait, 2, alpha_matting=switches[0], post_process_mask=switches[1])
+def test_node_batch_outputs(server: comfyui.Server, portrait: Path, switches: tuple[str, str]) -> None:
+    prompt = build_prompt(server, portrait, 2, alpha_matting=switches[0], post_process_mask=switches[1])
     result = server.queue(prompt)
-    picture = np.array(Image.open(portrait)).astype(int)
-    pictures = {"4": [], "5": []}
+    source = np.array(Image.open(portrait)).astype(int)
+    images = {"4": [], "5": []}
     for file in result.files:
-        pictures[file.node_id].append(np.array(Image.open(file.path)).astype(int))
-    assert len(pictures["4"]) == len(pictures["5"]) == 2
-    for cutout, mask in zip(pictures["4"], pictures["5"]):
+        images[file.node_id].append(np.array(Image.open(file.path)).astype(int))
+    assert len(images["4"]) == len(images["5"]) == 2
+    for cutout, mask in zip(images["4"], images["5"]):
         assert cutout.shape == (120, 90, 4)
         assert np.abs(cutout[..., 3] - mask[..., 0]).max() <= 1
         assert cutout[60, 45, 3] > 200 and cutout[:10, :, 3].max() < 10
         sure = cutout[..., 3] > 250
-        assert sure.sum() > 500 and np.abs(cutout[sure][:, :3] - picture[sure]).max() <= 8
+        assert sure.sum() > 500 and np.abs(cutout[sure][:, :3] - source[sure]).max() <= 8
         soft = len(np.unique(cutout[..., 3]))
         assert soft == 2 if switches[1] == "true" else soft > 10
 
 
-def test_an_interrupt_ends_a_long_batch_early(server: comfyui.Server, portrait: Path) -> None:
+def test_node_stops_on_interrupt(server: comfyui.Server, portrait: Path) -> None:
     steps: list[int] = []
     total = 600
 
@@ -93,7 +91,7 @@ def test_an_interrupt_ends_a_long_batch_early(server: comfyui.Server, portrait: 
                 threading.Thread(target=server.interrupt).start()
 
     with pytest.raises(NodeFailed, match="interrupted"):
-        server.queue(cut_out(server, portrait, total), progress=watch)
+        server.queue(build_prompt(server, portrait, total), progress=watch)
     assert steps and steps[-1] < total
 
 
@@ -104,16 +102,14 @@ def test_an_interrupt_ends_a_long_batch_early(server: comfyui.Server, portrait: 
         ({"model": "../rembg/mine.onnx"}, "which is not a background removal model"),
     ],
 )
-def test_what_is_wrong_reaches_the_user_in_the_packs_own_words(
-    server: comfyui.Server, portrait: Path, inputs: dict, told: str
-) -> None:
+def test_node_error_messages(server: comfyui.Server, portrait: Path, inputs: dict, told: str) -> None:
     with pytest.raises(NodeFailed, match=told) as caught:
-        server.queue(cut_out(server, portrait, **inputs))
+        server.queue(build_prompt(server, portrait, **inputs))
     assert "ImageSegmentation" in str(caught.value)
 
 
-def test_a_broken_file_is_named(server: comfyui.Server, portrait: Path, model: Path) -> None:
+def test_node_names_broken_model_file(server: comfyui.Server, portrait: Path, model: Path) -> None:
     broken = model.with_name("broken.onnx")
     broken.write_bytes(model.read_bytes()[:-40])
     with pytest.raises(NodeFailed, match=r"broken\.onnx .*is cut short"):
-        server.queue(cut_out(server, portrait, model="broken.onnx"))
+        server.queue(build_prompt(server, portrait, model="broken.onnx"))

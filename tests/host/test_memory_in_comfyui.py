@@ -27,7 +27,7 @@ def background_model(background_removal: None, server: comfyui.Server) -> Iterat
     shutil.rmtree(folder)  # other tests use the same ComfyUI
 
 
-def text_to_mask(server: comfyui.Server, text: str) -> dict:
+def build_prompt(server: comfyui.Server, text: str) -> dict:
     return {
         "1": {"class_type": "LoadImage", "inputs": {"image": server.copy_input(SHAPES)}},
         "2": {"class_type": "CLIPSegModelLoader", "inputs": {"model": DEMO}},
@@ -36,24 +36,22 @@ def text_to_mask(server: comfyui.Server, text: str) -> dict:
     }
 
 
-def kept_models(server: comfyui.Server) -> dict[str, int]:
+def count_cached_models(server: comfyui.Server) -> dict[str, int]:
     prompt = {"1": {"class_type": "FixtureKeptModels", "inputs": {"tag": random.randrange(2**31)}}}
     return server.queue(prompt).outputs["1"]["kept"][0]
 
 
-def free(server: comfyui.Server, **what: bool) -> None:
+def free_memory(server: comfyui.Server, **what: bool) -> None:
     request = urllib.request.Request(
         f"{server.url}/free", json.dumps(what).encode(), {"Content-Type": "application/json"}
     )
     urllib.request.urlopen(request, timeout=10).close()
-    kept_models(server)  # ComfyUI unloads between runs, after this one at the latest
+    count_cached_models(server)  # ComfyUI unloads between runs, after this one at the latest
 
 
 @pytest.mark.parametrize("what", [{"unload_models": True}, {"unload_models": True, "free_memory": True}])
-def test_unload_models_empties_the_caches_and_the_next_run_is_right(
-    server: comfyui.Server, background_model: str, what: dict
-) -> None:
-    prompt = text_to_mask(server, "")
+def test_unload_models_empties_caches(server: comfyui.Server, background_model: str, what: dict) -> None:
+    prompt = build_prompt(server, "")
     prompt["5"] = {
         "class_type": "ImageSegmentation",
         "inputs": {
@@ -67,31 +65,31 @@ def test_unload_models_empties_the_caches_and_the_next_run_is_right(
         },
     }
     prompt["6"] = {"class_type": "MaskPreview", "inputs": {"mask": ["5", 1]}}
-    free(server, unload_models=True, free_memory=True)
+    free_memory(server, unload_models=True, free_memory=True)
     for cache in ("clipseg_loader", "background_models"):
         prompt["3"]["inputs"]["text"] = f"red star | {random.random()}"  # not in ComfyUI's own cache
         prompt["5"]["inputs"]["alpha_matting_erode_size"] = random.randrange(16384)
         assert {"4", "6"} <= set(server.queue(prompt).outputs)
         # The second time, CLIPSeg may run from the loader's output in ComfyUI's cache.
-        assert kept_models(server)[cache] == 1
-        free(server, **what)
-        assert set(kept_models(server).values()) == {0}
+        assert count_cached_models(server)[cache] == 1
+        free_memory(server, **what)
+        assert set(count_cached_models(server).values()) == {0}
 
 
-def test_views_leave_the_files_of_one_run_and_cached_results_have_theirs(server: comfyui.Server) -> None:
+def test_views_keep_files_of_last_run(server: comfyui.Server) -> None:
     folder = server.base / "temp" / "maskwright"
     editor = {"workflow": {"nodes": [], "id": "the workflow"}}
 
     def run(text: str) -> tuple[set[str] | None, set[str]]:
         """The files that the view names, None if ComfyUI sends no entries; and those in the folder."""
-        entries = server.queue(text_to_mask(server, text), extra_pnginfo=editor).outputs.get("3", {}).get("maskwright")
+        entries = server.queue(build_prompt(server, text), extra_pnginfo=editor).outputs.get("3", {}).get("maskwright")
         values = [value for entry in entries or () for value in entry.values() if isinstance(value, dict)]
-        named = {value["filename"] for value in values if "filename" in value}
-        return None if entries is None else named, {path.name for path in folder.iterdir()}
+        view_files = {value["filename"] for value in values if "filename" in value}
+        return None if entries is None else view_files, {path.name for path in folder.iterdir()}
 
     before = {path.name for path in folder.iterdir()} if folder.is_dir() else set()  # other tests'
     for number in range(4):
-        named, there = run(f"red star {number}")
-        assert named and there - before == named
+        view_files, there = run(f"red star {number}")
+        assert view_files and there - before == view_files
     again, there = run("red star 3")  # the result is cached, and newer ComfyUI sends its entries again
-    assert again in (named, None) and named <= there
+    assert again in (view_files, None) and view_files <= there

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "example_workflows"
 
 
-def test_it_loads_from_a_folder_with_a_dash_without_a_warning(server: comfyui.Server) -> None:
+def test_pack_loads_from_folder_with_dash(server: comfyui.Server) -> None:
     assert "-" in comfyui.LINK_NAME
     log, ready, _ = server.log.read_text(encoding="utf-8", errors="replace").partition("To see the GUI go to")
     assert ready  # what comes after it are the other tests' runs
@@ -29,21 +29,21 @@ def test_it_loads_from_a_folder_with_a_dash_without_a_warning(server: comfyui.Se
     assert not [line for line in about_us if re.search(r"warn|error|fail|cannot", line, re.IGNORECASE)]
 
 
-def test_object_info_shows_every_node_with_all_its_words(server: comfyui.Server) -> None:
+def test_object_info_describes_nodes(server: comfyui.Server) -> None:
     info = server.object_info()
     for name, node in NODE_CLASS_MAPPINGS.items():
-        shown = info[name]
-        assert shown["description"] == node.DESCRIPTION
-        assert shown["python_module"] == f"custom_nodes.{comfyui.LINK_NAME}"
-        assert tuple(shown["output_name"]) == node.RETURN_NAMES
-        assert tuple(shown["output_tooltips"]) == node.OUTPUT_TOOLTIPS
+        node_info = info[name]
+        assert node_info["description"] == node.DESCRIPTION
+        assert node_info["python_module"] == f"custom_nodes.{comfyui.LINK_NAME}"
+        assert tuple(node_info["output_name"]) == node.RETURN_NAMES
+        assert tuple(node_info["output_tooltips"]) == node.OUTPUT_TOOLTIPS
         for group in ("required", "optional"):
-            assert shown["input_order"].get(group, []) == list(node.INPUT_TYPES().get(group, {}))
-            for spec in shown["input"].get(group, {}).values():
+            assert node_info["input_order"].get(group, []) == list(node.INPUT_TYPES().get(group, {}))
+            for spec in node_info["input"].get(group, {}).values():
                 assert spec[1]["tooltip"]
 
 
-def test_the_web_folder_is_served(server: comfyui.Server) -> None:
+def test_web_directory_is_served(server: comfyui.Server) -> None:
     with urllib.request.urlopen(f"{server.url}/extensions/{comfyui.LINK_NAME}/icon.svg", timeout=10) as answer:
         assert b"<svg" in answer.read()
 
@@ -53,7 +53,7 @@ DOWNLOADS = {EXAMPLES / "text_to_mask_photo.json"}
 SAMPLES = {EXAMPLES / "detail_masked_regions.json"}
 
 
-def with_png_inputs(example: Path, folder: Path) -> tuple[Path, list[Path]]:
+def convert_inputs_to_png(example: Path, folder: Path) -> tuple[Path, list[Path]]:
     """A copy of an example that loads PNG files, and those files: JPEG decoders differ."""
     text, images = example.read_text("utf-8"), []
     for asset in sorted((EXAMPLES / "assets").glob("*.*g")):
@@ -69,7 +69,7 @@ def with_png_inputs(example: Path, folder: Path) -> tuple[Path, list[Path]]:
 @pytest.mark.parametrize(
     "example", sorted({*EXAMPLES.glob("*.json")} - DOWNLOADS - SAMPLES), ids=lambda path: path.stem
 )
-def test_both_engines_give_the_same_pixels_for_the_examples(
+def test_example_pixels_match_builtin_engine(
     example: Path,
     server: comfyui.Server,
     request: pytest.FixtureRequest,
@@ -78,7 +78,7 @@ def test_both_engines_give_the_same_pixels_for_the_examples(
 ) -> None:
     if "ImageSegmentation" in example.read_text("utf-8"):
         request.getfixturevalue("background_removal")
-    workflow, images = with_png_inputs(example, tmp_path)
+    workflow, images = convert_inputs_to_png(example, tmp_path)
     written = {}
     for engine in ("comfyui", "builtin"):
         if engine == "comfyui":  # the one that is running already, not another
@@ -93,21 +93,21 @@ def test_both_engines_give_the_same_pixels_for_the_examples(
         assert pixels.std() > 1, f"{name} is blank"
 
 
-def test_a_model_that_is_not_there_is_named_with_its_address_and_folder(
+def test_missing_model_names_address_and_folder(
     server: comfyui.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     """The tests' ComfyUI is told to stay off the network, and its models folder is empty."""
     monkeypatch.setattr(run_workflow, "Server", lambda *_, **__: SharedServer(server))
     (example,) = DOWNLOADS
     assert run_workflow.main([str(example), "--engine", "comfyui", "--output", str(tmp_path)]) == 1
-    told = capsys.readouterr().err
-    assert "node 2 (CLIPSegModelLoader" in told
-    assert "huggingface.co/CIDAS/clipseg-rd64-refined" in told
-    assert "model.safetensors" in told
-    assert str(server.base / "models" / "clipseg") in told
+    error_output = capsys.readouterr().err
+    assert "node 2 (CLIPSegModelLoader" in error_output
+    assert "huggingface.co/CIDAS/clipseg-rd64-refined" in error_output
+    assert "model.safetensors" in error_output
+    assert str(server.base / "models" / "clipseg") in error_output
 
 
-def edges_of(server: comfyui.Server, **inputs: object) -> dict:
+def build_edges_prompt(server: comfyui.Server, **inputs: object) -> dict:
     return {
         "1": {"class_type": "SolidMask", "inputs": {"value": 1.0, "width": 32, "height": 24}},
         "2": {"class_type": "GradientRegion", "inputs": {"masks": ["1", 0], "kernel_size": 3, **inputs}},
@@ -115,8 +115,8 @@ def edges_of(server: comfyui.Server, **inputs: object) -> dict:
     }
 
 
-def test_a_prompt_of_an_old_file_runs(server: comfyui.Server) -> None:
-    result = server.queue(edges_of(server))
+def test_gradient_region_runs_old_prompt(server: comfyui.Server) -> None:
+    result = server.queue(build_edges_prompt(server))
     assert np.array(Image.open(result.files[0].path)).max() == 0  # a mask that is all selected has no edge
 
 
@@ -129,13 +129,13 @@ def test_a_prompt_of_an_old_file_runs(server: comfyui.Server) -> None:
         ({"masks": ["9", 0]}, "9"),
     ],
 )
-def test_a_wrong_input_is_refused_by_name(server: comfyui.Server, inputs: dict, told: str) -> None:
+def test_gradient_region_names_invalid_input(server: comfyui.Server, inputs: dict, told: str) -> None:
     with pytest.raises(WorkflowError, match=told):
-        server.queue(edges_of(server, **inputs))
+        server.queue(build_edges_prompt(server, **inputs))
 
 
-def test_a_pack_error_reaches_the_user_in_its_own_words(server: comfyui.Server) -> None:
-    prompt = edges_of(server)
+def test_pack_error_message_reaches_user(server: comfyui.Server) -> None:
+    prompt = build_edges_prompt(server)
     prompt["4"] = {"class_type": "PrimitiveInt", "inputs": {"value": -7}}
     prompt["2"]["inputs"]["kernel_size"] = ["4", 0]  # a link is not checked by ComfyUI, so the node must
     with pytest.raises(NodeFailed, match="kernel_size is -7.*whole number from 1 to 65535") as caught:
@@ -144,8 +144,8 @@ def test_a_pack_error_reaches_the_user_in_its_own_words(server: comfyui.Server) 
     assert json.dumps(str(caught.value)).count("Traceback") == 0
 
 
-def test_an_unknown_link_is_named(server: comfyui.Server) -> None:
+def test_unknown_link_is_named(server: comfyui.Server) -> None:
     """ComfyUI drops unknown values, but passes on unknown links."""
-    assert server.queue(edges_of(server, strength=0.5)).files
+    assert server.queue(build_edges_prompt(server, strength=0.5)).files
     with pytest.raises(NodeFailed, match="no input called mask_2"):
-        server.queue(edges_of(server, mask_2=["1", 0]))
+        server.queue(build_edges_prompt(server, mask_2=["1", 0]))

@@ -41,30 +41,30 @@ def builtin() -> Iterator[BuiltinEngine]:
         yield engine
 
 
-def noise(*shape: int) -> np.ndarray:
+def make_noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(3).integers(0, 256, shape, dtype=np.uint8)
 
 
-def png(pixels: np.ndarray) -> bytes:
+def encode_png(pixels: np.ndarray) -> bytes:
     data = io.BytesIO()
     Image.fromarray(pixels).save(data, "PNG")
     return data.getvalue()
 
 
 IMAGES: dict[str, Callable[[], bytes]] = {
-    "rgb.png": lambda: png(noise(40, 52, 3)),
-    "rgba.png": lambda: png(noise(41, 53, 4)),
+    "rgb.png": lambda: encode_png(make_noise(40, 52, 3)),
+    "rgba.png": lambda: encode_png(make_noise(41, 53, 4)),
 }
 
 
-def save(prompt: dict, node: str, slot: int, prefix: str, is_mask: bool) -> None:
+def add_save_node(prompt: dict, node: str, slot: int, prefix: str, is_mask: bool) -> None:
     if is_mask:
         prompt[f"m{prefix}"] = {"class_type": "MaskToImage", "inputs": {"mask": [node, slot]}}
         node, slot = f"m{prefix}", 0
     prompt[f"s{prefix}"] = {"class_type": "SaveImage", "inputs": {"images": [node, slot], "filename_prefix": prefix}}
 
 
-def every_node(image: str) -> dict:
+def build_full_prompt(image: str) -> dict:
     """A prompt that sends an image through every node the built-in engine has."""
     prompt = {
         "1": {"class_type": "LoadImage", "inputs": {"image": image}},
@@ -78,21 +78,21 @@ def every_node(image: str) -> dict:
     for channel in ("alpha", "red", "green") if image == "rgba.png" else ("red", "green"):
         inputs = {"image": image, "channel": channel}
         prompt[channel] = {"class_type": "LoadImageMask", "inputs": inputs}
-        save(prompt, channel, 0, f"mask-{channel}", True)
+        add_save_node(prompt, channel, 0, f"mask-{channel}", True)
     second = {"class_type": "LoadImage", "inputs": {"image": "rgba.png"}}
     common = {"destination": ["1", 0], "source": ["20", 0]}
-    pasted = [
+    composite_inputs = [
         {"x": 5, "y": 3, "resize_source": False, "mask": ["20", 1]},
         {"x": 7, "y": 0, "resize_source": True, "mask": ["2", 0]},
         {"x": 9000, "y": 2, "resize_source": False},
         {"x": 0, "y": 0, "resize_source": True},
     ]
     prompt["20"] = second
-    for number, inputs in enumerate(pasted):
+    for number, inputs in enumerate(composite_inputs):
         prompt[f"3{number}"] = {"class_type": "ImageCompositeMasked", "inputs": {**common, **inputs}}
-        save(prompt, f"3{number}", 0, f"pasted-{number}", False)
+        add_save_node(prompt, f"3{number}", 0, f"pasted-{number}", False)
     prompt["size"] = {"class_type": "GetImageSize", "inputs": {"image": ["20", 0]}}
-    scaled = [
+    scale_options = [
         ("lanczos", ["size", 0], ["size", 1], "center"),
         ("lanczos", 30, 90, "center"),
         ("bilinear", 90, 30, "center"),
@@ -101,35 +101,38 @@ def every_node(image: str) -> dict:
         ("nearest-exact", 33, 44, "disabled"),
         ("bilinear", 0, 0, "center"),
     ]
-    for number, (method, width, height, crop) in enumerate(scaled):
+    for number, (method, width, height, crop) in enumerate(scale_options):
         inputs = {"image": ["1", 0], "upscale_method": method, "width": width, "height": height, "crop": crop}
         prompt[f"4{number}"] = {"class_type": "ImageScale", "inputs": inputs}
-        save(prompt, f"4{number}", 0, f"scaled-{number}", False)
-    save(prompt, "1", 0, "image", False)
-    save(prompt, "1", 1, "alpha", True)
-    save(prompt, "3", 0, "inverted", True)
-    save(prompt, "4", 0, "edges", True)
+        add_save_node(prompt, f"4{number}", 0, f"scaled-{number}", False)
+    add_save_node(prompt, "1", 0, "image", False)
+    add_save_node(prompt, "1", 1, "alpha", True)
+    add_save_node(prompt, "3", 0, "inverted", True)
+    add_save_node(prompt, "4", 0, "edges", True)
     return prompt
 
 
-def pixels(result: RunResult) -> dict[tuple[str, int], np.ndarray]:
+def read_images(result: RunResult) -> dict[tuple[str, int], np.ndarray]:
     """The images of a run by node id and number in the batch."""
     counts: dict[str, int] = {}
-    found = {}
+    images = {}
     for file in result.files:
         number = counts.get(file.node_id, 0)
         counts[file.node_id] = number + 1
-        found[file.node_id, number] = np.array(Image.open(file.path))
-    return found
+        images[file.node_id, number] = np.array(Image.open(file.path))
+    return images
 
 
 @pytest.mark.parametrize("image", IMAGES)
-def test_both_engines_give_the_same_pixels(server: comfyui.Server, builtin: BuiltinEngine, image: str) -> None:
+def test_engines_give_same_pixels(server: comfyui.Server, builtin: BuiltinEngine, image: str) -> None:
     """For 8-bit RGB and RGBA PNG files. Decoders of other formats differ."""
     for engine in (server, builtin):
         for name in IMAGES:
             (engine.input_folder / name).write_bytes(IMAGES[name]())
-    ours, theirs = pixels(builtin.queue(every_node(image))), pixels(server.queue(every_node(image)))
+    ours, theirs = (
+        read_images(builtin.queue(build_full_prompt(image))),
+        read_images(server.queue(build_full_prompt(image))),
+    )
     assert ours.keys() == theirs.keys()
     for key, expected in theirs.items():
         assert expected.shape == ours[key].shape, key
@@ -137,7 +140,7 @@ def test_both_engines_give_the_same_pixels(server: comfyui.Server, builtin: Buil
     assert len(theirs) >= 12
 
 
-def test_both_engines_describe_the_host_nodes_alike(server: comfyui.Server, builtin: BuiltinEngine) -> None:
+def test_object_info_of_host_nodes_matches(server: comfyui.Server, builtin: BuiltinEngine) -> None:
     """As far as files depend on it: ComfyUI renames and moves its nodes between versions."""
     theirs = server.object_info()
     for name, ours in builtin.object_info().items():
@@ -155,18 +158,16 @@ def test_both_engines_describe_the_host_nodes_alike(server: comfyui.Server, buil
                 assert {k: options.get(k) for k in same} == {k: theirs_options.get(k) for k in same}, (name, input_name)
 
 
-def test_this_pack_s_nodes_are_described_by_both_engines_in_the_same_words(
-    server: comfyui.Server, builtin: BuiltinEngine
-) -> None:
+def test_object_info_of_pack_nodes_matches(server: comfyui.Server, builtin: BuiltinEngine) -> None:
     theirs = server.object_info()
     for name, ours in builtin.object_info().items():
         if ours["python_module"].startswith("custom_nodes"):
-            shared = ours.keys() & theirs[name].keys() - {"python_module"}  # newer ComfyUI has more keys
-            assert shared >= {"input", "output", "description", "category", "display_name"}
-            assert {key: ours[key] for key in shared} == {key: theirs[name][key] for key in shared}
+            shared_keys = ours.keys() & theirs[name].keys() - {"python_module"}  # newer ComfyUI has more keys
+            assert shared_keys >= {"input", "output", "description", "category", "display_name"}
+            assert {key: ours[key] for key in shared_keys} == {key: theirs[name][key] for key in shared_keys}
 
 
-def test_editor_file_converts_to_the_same_prompt_for_both(server: comfyui.Server, builtin: BuiltinEngine) -> None:
+def test_to_prompt_matches_for_editor_file(server: comfyui.Server, builtin: BuiltinEngine) -> None:
     pytest.importorskip("comfy_cli")
     for name in ("edges_editor.json", "subgraph_editor.json"):
         workflow = read_workflow(WORKFLOWS / name)
@@ -177,7 +178,7 @@ def test_editor_file_converts_to_the_same_prompt_for_both(server: comfyui.Server
         assert prompts[0] == prompts[1]
 
 
-def bad(change: dict, remove: str | None = None) -> dict:
+def make_invalid_prompt(change: dict, remove: str | None = None) -> dict:
     prompt = json.loads((WORKFLOWS / "edges_api.json").read_text(encoding="utf-8"))
     for node_id, inputs in change.items():
         prompt[node_id]["inputs"].update(inputs)
@@ -189,14 +190,14 @@ def bad(change: dict, remove: str | None = None) -> dict:
 @pytest.mark.parametrize(
     ("prompt", "node", "name"),
     [
-        (bad({"5": {"kernel_size": 99}}), "node 5 (GradientRegion", "kernel_size"),
-        (bad({"5": {"kernel_size": "wide"}}), "node 5 (GradientRegion", "kernel_size"),
-        (bad({"3": {"channel": "grey"}}), "node 3 (ImageToMask", "channel"),
-        (bad({}, remove="3"), "node 3 (ImageToMask", "channel"),
-        (bad({"7": {"mask": ["1", 0]}}), "node 7 (MaskToImage", "mask"),
+        (make_invalid_prompt({"5": {"kernel_size": 99}}), "node 5 (GradientRegion", "kernel_size"),
+        (make_invalid_prompt({"5": {"kernel_size": "wide"}}), "node 5 (GradientRegion", "kernel_size"),
+        (make_invalid_prompt({"3": {"channel": "grey"}}), "node 3 (ImageToMask", "channel"),
+        (make_invalid_prompt({}, remove="3"), "node 3 (ImageToMask", "channel"),
+        (make_invalid_prompt({"7": {"mask": ["1", 0]}}), "node 7 (MaskToImage", "mask"),
     ],
 )
-def test_queue_refuses_the_same_values_in_both_engines(
+def test_queue_refuses_same_values(
     server: comfyui.Server, builtin: BuiltinEngine, prompt: dict, node: str, name: str
 ) -> None:
     for engine in (server, builtin):
@@ -207,19 +208,19 @@ def test_queue_refuses_the_same_values_in_both_engines(
         assert problem.startswith(node) and name in problem
 
 
-def test_failing_node_is_reported_alike(server: comfyui.Server, builtin: BuiltinEngine) -> None:
+def test_queue_reports_failing_node_alike(server: comfyui.Server, builtin: BuiltinEngine) -> None:
     texts = []
     for engine in (server, builtin):
         (engine.input_folder / "photo.png").write_bytes(IMAGES["rgb.png"]())
         with pytest.raises(NodeFailed) as caught:
-            engine.queue(bad({"3": {"channel": "alpha"}}))
+            engine.queue(make_invalid_prompt({"3": {"channel": "alpha"}}))
         texts.append(str(caught.value))
     assert texts[0] == texts[1]
     assert texts[0].startswith("node 3 (ImageToMask) failed: IndexError: index 3 is out of bounds")
 
 
-def test_node_unknown_to_comfyui_asks_for_its_pack(server: comfyui.Server) -> None:
-    prompt = bad({})
+def test_to_prompt_unknown_node(server: comfyui.Server) -> None:
+    prompt = make_invalid_prompt({})
     prompt["5"]["class_type"] = "NodeOfNobody"
     workflow = Workflow(Path("w.json"), prompt, is_editor=False)
     with pytest.raises(BadWorkflow, match="node 5 .NodeOfNobody .Edges.. is not a node of this ComfyUI"):
@@ -227,13 +228,13 @@ def test_node_unknown_to_comfyui_asks_for_its_pack(server: comfyui.Server) -> No
     assert server.packs_that_failed() == []
 
 
-def test_missing_file_is_named_before_comfyui_is_asked(server: comfyui.Server, tmp_path: Path) -> None:
-    prompt = bad({"1": {"image": "nowhere.png"}})
+def test_provide_files_names_missing_file(server: comfyui.Server, tmp_path: Path) -> None:
+    prompt = make_invalid_prompt({"1": {"image": "nowhere.png"}})
     with pytest.raises(BadWorkflow, match='node 1 .LoadImage., widget image: there is no file "nowhere.png"'):
         provide_files(prompt, server.object_info(), server.input_folder, [tmp_path])
 
 
-def test_command_line_through_comfyui(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_run_workflow_through_comfyui(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """The whole way from the editor's file to images, with the same pixels from both engines."""
     pytest.importorskip("comfy_cli")
     (tmp_path / "photo.png").write_bytes(IMAGES["rgb.png"]())
@@ -248,15 +249,15 @@ def test_command_line_through_comfyui(tmp_path: Path, capsys: pytest.CaptureFixt
     for engine in ("comfyui", "builtin"):
         output = tmp_path / engine
         code = run_workflow.main([*arguments, "--engine", engine, "--output", str(output)])
-        captured = capsys.readouterr()
-        assert code == run_workflow.OK, captured.err
-        assert captured.out.splitlines() == [str(output / "edges_00001_.png")]
+        streams = capsys.readouterr()
+        assert code == run_workflow.OK, streams.err
+        assert streams.out.splitlines() == [str(output / "edges_00001_.png")]
         images.append(np.array(Image.open(output / "edges_00001_.png")))
     assert images[0].any()
     assert (images[0] == images[1]).all()
 
 
-def test_models_are_looked_for_where_comfyui_was_told_to(found: comfyui.ComfyUI, tmp_path: Path) -> None:
+def test_model_notes_use_extra_model_paths(found: comfyui.ComfyUI, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     config = tmp_path / "extra_model_paths.yaml"
     config.write_text(f"theirs:\n  base_path: {tmp_path.as_posix()}\n  clipseg: segmenters\n", "utf-8")
@@ -266,12 +267,12 @@ def test_models_are_looked_for_where_comfyui_was_told_to(found: comfyui.ComfyUI,
     prompt = {name: {"class_type": "CLIPSegModelLoader", "inputs": {"model": name}} for name in names}
     arguments = ["--extra-model-paths-config", str(config)]
     with comfyui.Server(found, models=tmp_path / "models", arguments=arguments) as server:
-        told = [fine for _, fine in model_notes(prompt, server.object_info(), server.model_folders)]
-    assert told == [name != "nobody's" for name in sorted(names, key=id_order)]
+        availability = [fine for _, fine in model_notes(prompt, server.object_info(), server.model_folders)]
+    assert availability == [name != "nobody's" for name in sorted(names, key=id_order)]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL exists on POSIX only")
-def test_real_server_is_gone_when_its_parent_is_killed() -> None:
+def test_server_ends_if_parent_is_killed() -> None:
     script = (
         "import sys, time; sys.path.insert(0, sys.argv[1]); import comfyui\n"
         "with comfyui.Server(comfyui.find_comfyui(), root=None) as server:\n"

@@ -22,7 +22,7 @@ DETAILED = [each for each in LAYOUTS if each[0] == "MaskDetailerPipe"]
 
 
 @pytest.fixture
-def published(server: comfyui.Server) -> Iterator[None]:
+def published_model(server: comfyui.Server) -> Iterator[None]:
     """The demo model in the published one's place, for the node that has no input for another."""
     folder = server.base / "models" / "clipseg" / "CIDAS--clipseg-rd64-refined"
     shutil.copytree(DEMO_FOLDER, folder)
@@ -30,16 +30,16 @@ def published(server: comfyui.Server) -> Iterator[None]:
     shutil.rmtree(folder)  # other tests use the same ComfyUI, and it is not there for them
 
 
-def prompt_in(server: comfyui.Server, workflow: dict, is_editor: bool) -> dict:
+def convert_to_prompt(server: comfyui.Server, workflow: dict, is_editor: bool) -> dict:
     info = server.object_info()
     return to_prompt(Workflow(Path("old.json"), workflow, is_editor=is_editor), info, server.unknown)
 
 
 @pytest.mark.parametrize("is_editor", [False, True], ids=["api", "editor"])
 @pytest.mark.parametrize(("node", "values", "names"), RUNNABLE)
-def test_each_layout_runs(
+def test_saved_layout_runs(
     server: comfyui.Server,
-    published: None,
+    published_model: None,
     request: pytest.FixtureRequest,
     node: str,
     values: list,
@@ -51,13 +51,13 @@ def test_each_layout_runs(
     if is_editor:
         pytest.importorskip("comfy_cli")
     prompt = wired(node, values, names, server.copy_input(SHAPES))
-    given = as_editor(prompt, server.object_info()) if is_editor else prompt
-    result = server.queue(prompt_in(server, given, is_editor))
+    saved_workflow = as_editor(prompt, server.object_info()) if is_editor else prompt
+    result = server.queue(convert_to_prompt(server, saved_workflow, is_editor))
     assert result.files
     assert {Image.open(file.path).size for file in result.files} == {Image.open(SHAPES).size}
 
 
-def test_each_layout_of_the_detailer_runs(server: comfyui.Server) -> None:
+def test_saved_detailer_layout_runs(server: comfyui.Server) -> None:
     """What the editor's file of each age becomes, and the same without the widgets that the file does not have."""
     pytest.importorskip("comfy_cli")
     detailer = Detailer(server)
@@ -76,18 +76,18 @@ def test_each_layout_of_the_detailer_runs(server: comfyui.Server) -> None:
 
 
 @pytest.mark.parametrize("missing", ["guide_size", "seed", "sampler_name"])
-def test_values_shifted_by_one_are_refused_by_name(server: comfyui.Server, missing: str) -> None:
+def test_shifted_values_name_widget(server: comfyui.Server, missing: str) -> None:
     detailer = Detailer(server)
     image = picture()
     _, values, names = DETAILED[5]
-    kept = [value for name, value in zip(names, values) if name not in (missing, "control_after_generate")]
-    shifted = dict(zip([name for name in names if name != "control_after_generate"], kept))
-    prompt, _ = detailer.prompt(image, squares(image, (64, 32)), **shifted)
+    remaining = [value for name, value in zip(names, values) if name not in (missing, "control_after_generate")]
+    widgets = dict(zip([name for name in names if name != "control_after_generate"], remaining))
+    prompt, _ = detailer.prompt(image, squares(image, (64, 32)), **widgets)
     with pytest.raises(WorkflowError, match=r"MaskDetailerPipe.*: (guide_size|seed|sampler_name|scheduler)"):
         server.queue(prompt)
 
 
-def test_the_old_loader_takes_its_model_through_a_link_of_text(server: comfyui.Server) -> None:
+def test_old_model_loader_with_linked_name(server: comfyui.Server) -> None:
     prompt = wired("CLIPSeg Model Loader", ["CIDAS/clipseg-rd64-refined"], ("model",), server.copy_input(SHAPES))
     prompt["30"] = {"class_type": "PrimitiveString", "inputs": {"value": prompt["7"]["inputs"]["model"]}}
     prompt["7"]["inputs"]["model"] = ["30", 0]
