@@ -115,5 +115,5 @@ def test_what_is_wrong_reaches_the_user_in_the_packs_own_words(
 def test_a_broken_file_is_named(server: comfyui.Server, portrait: Path, model: Path) -> None:
     broken = model.with_name("broken.onnx")
     broken.write_bytes(model.read_bytes()[:-40])
-    with pytest.raises(NodeFailed, match=r"broken\.onnx .*is cut short"):
+    with pytest.raises(NodeFailed, match=r"broken\.onnx .*is incomplete"):
         server.queue(cut_out(server, portrait, model="broken.onnx"))
