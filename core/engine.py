@@ -166,8 +166,8 @@ class Sampler(Protocol):
         ...
 
     def sample(self, run: SamplerRun) -> Any:
-        """Run the sampler and return samples in the shape of ``run.latent["samples"]``; with ``run.leave_noise``, a value
-        for the ``resume`` of a later run."""
+        """Run the sampler and return samples in the shape of ``run.latent["samples"]``; with ``run.leave_noise``, the
+        ``resume`` value of a later run."""
         ...
 
     def rows_are_independent(self, sampler_name: str) -> bool:

@@ -24,7 +24,7 @@ def load(
     """The model called ``name``, ready to run. It is loaded once and cached.
 
     Args:
-        device: Where ONNX Runtime is to run the model. PyTorch models run where ``host`` moves them.
+        device: Device for ONNX Runtime. PyTorch models run where ``host`` moves them.
         host: Moves models to the device, and frees memory if a model does not fit.
 
     Raises:
@@ -54,5 +54,5 @@ def _load(local: LocalModel, device: torch.device, host: Host) -> MaskSource:
 
 
 def release() -> None:
-    """Drop all cached models. Callers may go on using one; its memory is freed when they drop it."""
+    """Drop all cached models. A model in use stays valid; its memory is freed when the caller drops it."""
     _loaded.clear()

@@ -12,15 +12,15 @@ from .store import LocalModel, ModelStore, is_unicode, quote
 
 DEMO = "demo: salient object (bundled)"
 DEMO_FILE = Path(__file__).resolve().parent / "demo" / "salient.onnx"
-OTHER_KINDS = ("onnx",)  # ComfyUI's folders with models of all kinds, where only published models are searched
+OTHER_KINDS = ("onnx",)  # ComfyUI's folders with models of all kinds: only published models are searched there
 
 
 class BackgroundStore(ModelStore):
     """Models for background removal.
 
-    Published models are searched in the folders, and where rembg keeps its own (``U2NET_HOME``, ``REMBG_HOME``,
-    ``~/.u2net``, ``~/.rembg``), under rembg's name and under the name of the published file. The user's own ONNX files
-    are searched in ``folders`` and below.
+    Published models are searched in the folders and in rembg's own (``U2NET_HOME``, ``REMBG_HOME``,
+    ``~/.u2net``, ``~/.rembg``), by rembg's name and by the name of the published file. The user's own ONNX files are
+    searched in ``folders`` and below.
     """
 
     KINDS = ("rembg",)
@@ -47,7 +47,7 @@ class BackgroundStore(ModelStore):
             return local
         model = published_model(name)
         if model is None:
-            raise ModelError(f"{DEMO} is not there: {DEMO_FILE} is missing", "Install this node pack again")
+            raise ModelError(f"{DEMO} cannot be loaded: {DEMO_FILE} is missing", "Install this node pack again")
         folder = self.download_folder()
         download.download_missing(model, folder, self.progress)
         return LocalModel(name, folder / model.files[0].name, model)
@@ -83,7 +83,7 @@ class BackgroundStore(ModelStore):
                 return path
         raise InputError(
             f"model is {quote(name)}, which is not a background removal model",
-            f"Choose one of: {', '.join(self.available())}; or put an ONNX file of that name into "
+            f"Choose one of: {', '.join(self.available())}; or put an ONNX file of that name in "
             f"{self.folders[0] if self.folders else 'models/rembg'}",
         )
 
@@ -98,7 +98,7 @@ def published_model(name: object) -> catalog.Model | None:
 
 
 def _own_files(folders: Sequence[Path]) -> dict[str, Path]:
-    """The ONNX files in ``folders`` and below, by their relative names with ``/``. The first of a name counts."""
+    """The ONNX files in ``folders`` and below, by their relative names with ``/``. The first file of each name wins."""
     own: dict[str, Path] = {}
     for top in folders:
         for folder, files in _folders_below(top):
@@ -141,7 +141,7 @@ def _file_names(model: catalog.Model) -> list[str]:
 
 
 def _rembg_homes() -> list[Path]:
-    """Where the versions of rembg keep their files, in the order of its ``BaseSession``."""
+    """The folders where versions of rembg keep their files, in the order of its ``BaseSession``."""
     data = os.environ.get("XDG_DATA_HOME")
     homes = [
         os.environ.get("U2NET_HOME"),

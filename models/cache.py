@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def file_key(path: Path) -> tuple:
-    """A cache key for what was loaded from a file: it changes when the file is replaced.
+    """A cache key for a file. It changes when the file is replaced.
 
     Raises:
         ModelError: The file is gone or not readable.
@@ -37,13 +37,13 @@ class ModelCache(Generic[T]):
     - If several threads ask for one key at the same time, one loads it and the others wait.
     - Different keys load at the same time, so memory may briefly hold more than ``capacity`` values.
     - A failed load leaves nothing behind. Waiting threads get the same error; a later call starts a new load.
-    - An interrupt (a ``BaseException`` that is no ``Exception``) is meant for the thread that it hits: it passes
-      through there, and one of the waiting threads starts the load again.
+    - An interrupt (a ``BaseException`` that is not an ``Exception``) is meant for the thread that it hits: it
+      propagates there, and one of the waiting threads starts the load again.
 
     Args:
         capacity: The number of values to keep, 1 or more.
-        on_evict: Called as ``on_evict(key, value)``, outside the lock, for each dropped value. Callers that got the
-            value before may still use it.
+        on_evict: Called as ``on_evict(key, value)``, outside the lock, for each dropped value. Callers that already
+            have the value may still use it.
 
     Raises:
         ValueError: ``capacity`` is below 1.
@@ -62,7 +62,7 @@ class ModelCache(Generic[T]):
         """The value of ``key``, from ``load()`` if it is not cached.
 
         Raises:
-            RuntimeError: ``load`` asks this cache for the key that it is loading.
+            RuntimeError: ``load`` requests the key that it is loading.
             Exception: Any error of ``load``, in this thread or in the one that loads.
         """
         while True:
@@ -72,15 +72,15 @@ class ModelCache(Generic[T]):
                     return self._values[key]
                 running = self._loads.get(key)
                 if running is None:
-                    mine = self._loads[key] = _Load()
+                    new_load = self._loads[key] = _Load()
                     break
             if running.thread == threading.get_ident():
-                raise RuntimeError(f"the load of {key!r} asks for {key!r} itself")
+                raise RuntimeError(f"loading {key!r} requires {key!r} itself")
             try:
                 return running.future.result()
             except _Abandoned:
-                continue  # the loading thread was interrupted; perhaps it is our turn now
-        return self._load(key, load, mine)
+                continue  # the loading thread was interrupted; this one may load instead
+        return self._load(key, load, new_load)
 
     def clear(self) -> None:
         """Drop all values. Running loads go on, and their values are cached."""
@@ -97,22 +97,22 @@ class ModelCache(Generic[T]):
         with self._lock:
             return len(self._values)
 
-    def _load(self, key: Hashable, load: Callable[[], T], mine: _Load) -> T:
+    def _load(self, key: Hashable, load: Callable[[], T], new_load: _Load) -> T:
         try:
             value = load()
         except BaseException as error:
             with self._lock:
                 del self._loads[key]
-            mine.future.set_exception(error if isinstance(error, Exception) else _Abandoned())
+            new_load.future.set_exception(error if isinstance(error, Exception) else _Abandoned())
             raise
         dropped = []
         with self._lock:
-            # In one step, so that no thread finds neither the load nor the value.
+            # Under one lock: no thread may find neither the load nor the value.
             del self._loads[key]
             self._values[key] = value
             while len(self._values) > self.capacity:
                 dropped.append(self._values.popitem(last=False))
-        mine.future.set_result(value)
+        new_load.future.set_result(value)
         self._evicted(dropped)
         return value
 

@@ -1,7 +1,7 @@
-"""Facts on the models that this pack can download. Labels, help pages and reports are generated from them.
+"""Facts about the models that this pack can download. Labels, help pages and reports are generated from them.
 
-Nothing comes from "the newest version": each address names one revision, and each file has a checksum stated by its
-publisher or by many independent projects. Unknown facts are None.
+Nothing is downloaded as "the newest version": each address names one revision, and each file has a checksum stated by
+its publisher or by many independent projects. Unknown facts are None.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class RemoteFile:
         sha256, md5: In lower-case hexadecimal digits; None if unknown. One of them is required.
 
     Raises:
-        ValueError: No checksum, so nothing could tell the right file from another.
+        ValueError: No checksum, so the download could not be verified.
     """
 
     name: str
@@ -51,20 +51,20 @@ class Model:
 
     Args:
         name: Its name in lists and saved workflows.
-        page: Where to view it and download its files by hand.
+        page: Its web page, for downloading its files by hand.
         revision: The commit of ``files``; None if the publisher has no commits.
-        licence: SPDX identifier, as the publisher states it.
+        license: SPDX identifier, as the publisher states it.
         input_size: Side in pixels of the square image it was trained for.
         mean, std: Per channel (RGB); the model's input is (value in 0..1 - mean) / std.
-        files: In download order, the largest last, so that a folder with it is complete.
-        note: What helps users to choose, in a few words.
-        source: Where its authors publish it and its licence, if that is not ``page``.
+        files: In download order. The largest is last: a folder that has it is complete.
+        note: What it is good for, in a few words.
+        source: Where its authors publish it and its license, if that is not ``page``.
     """
 
     name: str
     page: str
     revision: str | None
-    licence: str
+    license: str
     input_size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -85,7 +85,7 @@ def download_size(model: Model) -> str:
 
 
 def download_label(model: Model) -> str:
-    """The model's short name for a list, with an arrow down and the size of the download."""
+    """The model's short name for a list, with a down arrow and the download size."""
     return f"{model.name.rpartition('/')[2]} \u2193 {download_size(model)}".rstrip()
 
 
@@ -100,7 +100,7 @@ CLIPSEG = Model(
     name="CIDAS/clipseg-rd64-refined",
     page=f"{HUB}/CIDAS/clipseg-rd64-refined/tree/{_CLIPSEG_REVISION}",
     revision=_CLIPSEG_REVISION,
-    licence="Apache-2.0",
+    license="Apache-2.0",
     input_size=352,
     mean=IMAGENET_MEAN,
     std=IMAGENET_STD,
@@ -121,7 +121,7 @@ CLIPSEG = Model(
 
 # Background removal. rembg's names, addresses and MD5 come from its source (rembg/sessions); it renames downloads to
 # <name>.onnx. Sizes and SHA-256 come from many independent projects that state them for these addresses; those stated
-# by only one or two are left out.
+# by only one or two projects are omitted.
 
 _REMBG = "https://github.com/danielgatis/rembg/releases/download/v0.0.0"
 _OPENVINO = "https://storage.openvinotoolkit.org/repositories/open_model_zoo/public/2022.2"
@@ -139,7 +139,7 @@ def _rembg(
     sha256: str | None = None,
     md5: str | None = None,
     note: str,
-    licence: str = "Apache-2.0",
+    license: str = "Apache-2.0",
     source: str = _U2NET,
     input_size: int = 320,
     mean: tuple[float, float, float] = IMAGENET_MEAN,
@@ -151,12 +151,12 @@ def _rembg(
     session = session or name
     url = f"{_REMBG}/{asset or session}.onnx"
     file = RemoteFile(f"{session}.onnx", url, size, sha256, md5)
-    return Model(name, url, None, licence, input_size, mean, std, (file,), note, source)
+    return Model(name, url, None, license, input_size, mean, std, (file,), note, source)
 
 
 def _birefnet(name: str, asset: str, md5: str, note: str, size: int = 972_666_916, sha256: str | None = None) -> Model:
     return _rembg(
-        name, size, sha256=sha256, md5=md5, note=note, licence="MIT", source=_BIREFNET, input_size=1024, asset=asset
+        name, size, sha256=sha256, md5=md5, note=note, license="MIT", source=_BIREFNET, input_size=1024, asset=asset
     )
 
 
@@ -196,7 +196,7 @@ _REMBG_MODELS = (
         sha256="6d2cbc27bfbdc989e1fd325656d65902ecc6a3ccbe94b2d3655ec114efcb128e",
         md5="2434d1f3cb744e0e49386c906e5a08bb",
         note="clothes: three results, for upper body, lower body and whole body",
-        licence="MIT",
+        license="MIT",
         source="https://github.com/levindabhi/cloth-segmentation",
         input_size=768,
     ),
@@ -283,7 +283,7 @@ _NEWER_REMBG_MODELS = (
         1_024_331_469,
         sha256="5b486f08200f513f460da46dd701db5fbb47d79b4be4b708a19444bcd4e79958",
         note="any subject; NOT free for commercial use, which needs an agreement with BRIA",
-        licence="CC-BY-NC-4.0",
+        license="CC-BY-NC-4.0",
         source="https://huggingface.co/briaai/RMBG-2.0",
         input_size=1024,
         asset="bria-rmbg-2.0",
@@ -319,5 +319,5 @@ BACKGROUND = {model.name: model for model in (*_REMBG_MODELS, *MODNET.values(), 
 
 
 def rembg_name(model: Model) -> str:
-    """rembg's name for a model of `REMBG`."""
+    """rembg's name of a model in `REMBG`."""
     return PurePosixPath(model.files[0].name).stem

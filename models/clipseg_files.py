@@ -16,7 +16,8 @@ _LARGEST_JSON = 16 << 20  # bytes; larger files are not settings, and listing th
 
 
 def check_complete(name: str, folder: Path, remedy: str) -> None:
-    """
+    """Check that ``folder`` is a complete CLIPSeg model.
+
     Raises:
         ModelError: ``folder`` is not a complete CLIPSeg model, or is not readable.
     """
@@ -69,30 +70,31 @@ def read_config(folder: Path) -> dict:
 
 
 def read_json(path: Path) -> dict:
-    """
+    """Read a JSON object from a file of settings.
+
     Raises:
         ModelError: ``path`` is not a readable file with a JSON object.
     """
     try:
         state = path.stat()
         if not stat.S_ISREG(state.st_mode):
-            raise broken(path, "it is not a file")  # reading a pipe would block
+            raise broken(path, "it is not a regular file")  # reading a pipe would block
         if state.st_size > _LARGEST_JSON:
-            raise broken(path, f"it has {state.st_size} bytes, too many for settings")
+            raise broken(path, f"its {state.st_size} bytes are too many for a settings file")
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError, MemoryError) as error:
         raise unreadable(path, error) or broken(path, error) from error
     if not isinstance(content, dict):
-        raise broken(path, "it is no JSON object")
+        raise broken(path, "it is not a JSON object")
     return content
 
 
 def broken(path: Path, reason: object) -> ModelError:
-    """The error for a file whose content is to blame."""
+    """The error for a file with wrong content."""
     return ModelError(
         f"{path} cannot be used: {reason}",
-        f"Delete it and run again; if it is not downloaded automatically, get it again from {catalog.CLIPSEG.page} "
-        "or from where the model came from",
+        f"Delete it and run again; if it is not downloaded automatically, download it from {catalog.CLIPSEG.page} "
+        "or from the source of your model",
     )
 
 
@@ -155,5 +157,5 @@ def _shards(folder: Path) -> list[str]:
     if not isinstance(parts, dict) or not all(
         isinstance(name, str) and Path(name).name == name for name in parts.values()
     ):
-        raise broken(index, "its weight_map does not name files beside it")
+        raise broken(index, "its weight_map names files outside its folder")
     return sorted(set(parts.values()))

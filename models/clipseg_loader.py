@@ -39,7 +39,7 @@ def load(name: str, store: ClipsegStore) -> tuple[CLIPSegProcessor, CLIPSegForIm
     the prompt (``conditional_pixel_values``) needs them and does not work with this model.
 
     Args:
-        name: One of ``store.available()``, or another Hugging Face model that is already on this computer.
+        name: One of ``store.available()``, or another Hugging Face model on this computer.
 
     Raises:
         InputError: ``name`` is not a valid name.
@@ -52,7 +52,7 @@ def load(name: str, store: ClipsegStore) -> tuple[CLIPSegProcessor, CLIPSegForIm
 
 
 def release() -> None:
-    """Drop all cached models. Callers may go on using one; its memory is freed when they drop it."""
+    """Drop all cached models. A model in use stays valid; its memory is freed when the caller drops it."""
     _loaded.clear()
 
 
@@ -73,12 +73,12 @@ def _read(folder: Path, file: Path) -> tuple:
             raise
         raise unreadable(folder, error) or ModelError(
             f"the CLIPSeg model in {folder} cannot be loaded: {type(error).__name__}: {error}",
-            "Delete that folder's files and run again, or put a whole copy of the model there",
+            "Delete that folder's files and run again, or put a complete copy of the model there",
         ) from error
 
 
 def _read_processor(transformers, folder: Path) -> CLIPSegProcessor:
-    """Built explicitly, so that no file can name arbitrary classes."""
+    """Build the processor explicitly, so that no file can name arbitrary classes."""
     path = folder / "preprocessor_config.json"
     if path.is_file():
         settings = read_json(path)
@@ -87,9 +87,9 @@ def _read_processor(transformers, folder: Path) -> CLIPSegProcessor:
         settings = read_json(path).get("image_processor")
     if not isinstance(settings, dict) or "size" not in settings:
         raise broken(path, "it has no settings for images")
-    # The one that needs no torchvision and gives the same results everywhere: `ViTImageProcessor` until 5.0.
+    # This class needs no torchvision and gives the same results everywhere. Before 5.0 it is `ViTImageProcessor`.
     image_processor_class = getattr(transformers, "ViTImageProcessorPil", None) or transformers.ViTImageProcessor
-    # The fast one. Since 5.0 there is only one, under this name too.
+    # The fast tokenizer. Since 5.0 it is the only one, under either name.
     tokenizer_class = getattr(transformers, "CLIPTokenizerFast", None) or transformers.CLIPTokenizer
     return transformers.CLIPSegProcessor(
         image_processor=_image_processor(image_processor_class, settings, path),
@@ -129,33 +129,33 @@ def _read_model(transformers, folder: Path, file: Path) -> CLIPSegForImageSegmen
                 config=_model_config(transformers, folder),
                 local_files_only=True,
                 use_safetensors=not is_pickle,
-                weights_only=True,  # from a pickle: tensors and no code
+                weights_only=True,  # from a pickle: only tensors, no code
                 output_loading_info=True,
             )
     except Exception as error:
-        if is_pickle and "weights_only" in str(error):  # torch's own message says how to load it nevertheless
+        if is_pickle and "weights_only" in str(error):  # torch's message suggests disabling the check
             raise ModelError(
-                f"{file} is a pickle that holds more than tensors, so it cannot be loaded and was not",
-                f"Use {SAFE} in its place; the published model's is at {catalog.CLIPSEG.page}",
+                f"{file} is a pickle that contains more than tensors, so it was not loaded",
+                f"Use {SAFE} instead; that of the published model is at {catalog.CLIPSEG.page}",
             ) from None
         raise
     if report["missing_keys"]:
         # transformers would continue with random values instead.
-        some = sorted(report["missing_keys"])
+        missing = sorted(report["missing_keys"])
         raise ModelError(
-            f"{file} lacks {len(some)} of the tensors of a CLIPSeg model, {some[0]} for one",
-            "Put the right file there: it may be of another model than the config.json beside it",
+            f"{file} lacks {len(missing)} of the tensors of a CLIPSeg model, for example {missing[0]}",
+            "Replace it with the right file: it may belong to a different model than the config.json next to it",
         )
     _drop_unread_vision_layers(model)
     return model.float().eval().requires_grad_(False)  # since 5.0 weights keep the file's dtype, maybe half
 
 
 def _with_fixed_attention(load: Callable, *arguments: object, **options: object) -> tuple:
-    """Load with PyTorch's fused attention, or with plain attention if this transformers has only that for CLIPSeg."""
+    """Load with PyTorch's fused attention; with plain attention if this transformers has no other for CLIPSeg."""
     try:
         return load(*arguments, attn_implementation="sdpa", **options)
     except (ValueError, ImportError) as error:
-        if "attention" not in str(error):  # transformers names what it does not have
+        if "attention" not in str(error):  # transformers names what it lacks
             raise
     return load(*arguments, attn_implementation="eager", **options)
 
@@ -174,8 +174,8 @@ def _model_config(transformers, folder: Path) -> CLIPSegConfig:
 
 @contextlib.contextmanager
 def _quiet(transformers) -> Iterator[None]:
-    """Hide transformers' progress bar, which takes a third of a second, and its remarks on a file's content: the caller
-    checks what matters, and users cannot act on the rest."""
+    """Hide transformers' progress bar, which takes a third of a second, and its warnings about a file's content: the
+    caller checks what matters, and users cannot act on the rest."""
     bar = getattr(transformers.logging, "is_progress_bar_enabled", lambda: False)()
     level = transformers.logging.get_verbosity()
     transformers.logging.disable_progress_bar()
@@ -196,7 +196,7 @@ def _check_pickles_are_safe(file: Path) -> None:
     if version < (2, 6):
         raise ModelError(
             f"{file} is a pickle, which torch {torch.__version__} cannot load safely",
-            f"Put {SAFE} beside it (the published model's is at {catalog.CLIPSEG.page}), or update torch to 2.6",
+            f"Put {SAFE} next to it (that of the published model is at {catalog.CLIPSEG.page}), or update torch to 2.6",
         )
 
 
@@ -211,16 +211,16 @@ def _check_length(file: Path) -> None:
     except (safetensors.SafetensorError, OSError) as error:
         raise unreadable(file, error) or ModelError(
             f"{file} ({file.stat().st_size} bytes) is incomplete or not a safetensors file: {error}",
-            f"Delete it and run again, or download it once more; the published model's has "
+            f"Delete it and run again, or download it again; that of the published model has "
             f"{catalog.CLIPSEG.files[-1].size} bytes",
         ) from error
 
 
 def _drop_unread_vision_layers(model: CLIPSegForImageSegmentation) -> None:
-    """The decoder reads the output of the layers ``extract_layers``; nothing reads the layers after them."""
+    """Drop the layers after the last of ``extract_layers``: nothing reads their output."""
     read = model.config.extract_layers
     layers = model.clip.vision_model.encoder.layers
-    if min(read) >= 0:  # negative numbers count from the end, and need all layers
+    if min(read) >= 0:  # negative indices count from the end and need all layers
         model.clip.vision_model.encoder.layers = layers[: max(read) + 1]
         vision_config: Any = model.config.vision_config  # transformers declares what its constructor takes
         vision_config.num_hidden_layers = len(model.clip.vision_model.encoder.layers)

@@ -26,9 +26,9 @@ _CACHE_PREFIX = "models--"  # prefix of model folders in a Hugging Face cache
 class ClipsegStore(ModelStore):
     """CLIPSeg models.
 
-    Searched in ``folders``, in this order within each: a folder with the model's name (``org--model``, ``org-model``,
-    ``org_model``, ``org/model`` and ``model`` mean ``org/model``), a Hugging Face cache, the files themselves; then in
-    the user's Hugging Face cache. Incomplete copies are skipped.
+    Each of ``folders`` is searched for, in this order: a folder with the model's name (``org--model``, ``org-model``,
+    ``org_model``, ``org/model`` and ``model`` mean ``org/model``), a Hugging Face cache, the files themselves. Then the
+    user's Hugging Face cache is searched. Incomplete copies are skipped.
     """
 
     KINDS = ("clipseg", "clip_seg")  # the second is used by another pack
@@ -75,7 +75,7 @@ class ClipsegStore(ModelStore):
         except ModelError as error:
             also = f" (skipped: {skipped})" if skipped else ""
             raise ModelError(error.problem + also, error.remedy) from error
-        # Files that existed before may be wrong.
+        # Files that existed before the download may be wrong.
         check_complete(DEFAULT, target, "Delete that folder and run again")
 
     def _not_found(self, name: str, faults: dict[Path, str], target: Path) -> ModelError:
@@ -83,12 +83,12 @@ class ClipsegStore(ModelStore):
             reasons = "; ".join(f"{folder} {fault}" for folder, fault in faults.items())
             return ModelError(
                 f"the CLIPSeg model {name!r} cannot be loaded: {reasons}",
-                "Put a whole copy of the model there, or choose another one",
+                "Put a complete copy of the model there, or choose another one",
             )
         searched = ", ".join(str(folder) for folder in (*self.folders, _hub_cache()))
         return ModelError(
             f"there is no CLIPSeg model {name!r} in {searched}",
-            f"Choose one of: {', '.join(self.available())}; or put its files into {target}",
+            f"Choose one of: {', '.join(self.available())}; or put its files in {target}",
         )
 
 
@@ -123,9 +123,9 @@ def _candidates(name: str, folders: Sequence[Path]) -> Iterator[Path]:
         is_flat = os.path.isfile(folder / "config.json")
         if is_flat and (name == folder.name or (name == DEFAULT and may_be_published(folder))):
             yield folder
-    organisation, _, model = name.partition("/")
-    if organisation and model and "/" not in model:
-        yield from _snapshots(_hub_cache() / f"{_CACHE_PREFIX}{organisation}--{model}")
+    organization, _, model = name.partition("/")
+    if organization and model and "/" not in model:
+        yield from _snapshots(_hub_cache() / f"{_CACHE_PREFIX}{organization}--{model}")
 
 
 def _models_in(folder: Path) -> Iterator[tuple[str, Path]]:

@@ -1,8 +1,8 @@
 """A downloader for pooch that resumes broken downloads and reacts to the user's interrupt within a second.
 
-The downloaders of pooch and huggingface_hub read in blocking calls: while a server is slow or silent, they notice no
-interrupt and move no progress bar, and ComfyUI's only worker hangs. Here a thread reads, and the caller checks several
-times a second what has arrived.
+The downloaders of pooch and huggingface_hub read in blocking calls. While a server is slow or silent, they notice no
+interrupt and update no progress bar, and ComfyUI's only worker hangs. Here a thread reads, and the caller checks
+several times a second what has arrived.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TIMEOUT = 20.0  # seconds without a single byte
+TIMEOUT = 20.0  # seconds without a byte
 POLL_INTERVAL = 0.2  # seconds between checks for the user's interrupt
 ATTEMPTS = 3
 RETRY_DELAYS = (1.0, 3.0)  # seconds before the second and the third attempt
-LONGEST_DELAY = 30.0  # seconds, even if the server asks for more
+LONGEST_DELAY = 30.0  # seconds, whatever the server requests
 _PIECE = 1 << 18  # bytes
 _PIECES_AHEAD = 32  # received, but not yet written
-_MAY_PASS = {408, 429, 500, 502, 503, 504}  # HTTP statuses that may be temporary
+_TEMPORARY = {408, 429, 500, 502, 503, 504}  # HTTP statuses that may be temporary
 
 
 class WrongContent(Exception):
     """The server has a different file; a retry would not help."""
 
 
-class Broken(Exception):
+class TransferError(Exception):
     """The network or the server failed.
 
     Args:
@@ -54,36 +54,36 @@ class Broken(Exception):
         self.status: int | None = getattr(getattr(cause, "response", None), "status_code", None)
         self.retry_after = _retry_after(cause)
         root = _root(cause)
-        self.is_connection_lost = isinstance(root, TimeoutError) or not _is_refused(root)
+        self.is_connection_lost = isinstance(root, TimeoutError) or not _is_unreachable(root)
 
 
 class Downloader:
     """Downloads one file into ``part``, and hands it to pooch when it is complete. pooch checks its content.
 
-    Bytes that an earlier run left in ``part`` are kept. The caller removes ``part`` after an error, or keeps it for the
-    next run.
+    Continues after the bytes that an earlier run left in ``part``. After an error, the caller removes ``part`` or keeps
+    it for the next run.
 
     Args:
         part: The partial file, beside the final one. Only this process may write it.
         size: Size of the file in bytes, None if unknown.
         headers: Sent only to the server of the URL, not to servers that it redirects to.
-        progress: ``step`` gets the bytes as they arrive, and 0 several times a second while none arrive; may raise to
-            stop.
+        progress: ``step`` is called with the number of bytes as they arrive, and with 0 several times a second while
+            none arrive; it may raise to stop.
     """
 
     def __init__(self, part: Path, size: int | None, headers: Mapping[str, str], progress: Progress) -> None:
         self._part, self._size, self._headers, self._progress = part, size, headers, progress
-        self._done = kept_bytes(part)
+        self._done = part_size(part)
         self._reported, self._reported_at = 0, 0.0
 
     def __call__(self, url: str, output_file: str, pooch: object) -> None:
         """Download ``url`` to ``output_file``, as pooch calls it.
 
         Raises:
-            Broken: The network or the server failed, in every attempt if a retry was worthwhile.
-            WrongContent: The file has another size.
+            TransferError: The network or the server failed, on every attempt if retries made sense.
+            WrongContent: The file has the wrong size.
         """
-        os.unlink(output_file)  # pooch creates it empty; without it, a killed process leaves nothing but the part
+        os.unlink(output_file)  # pooch creates it empty; remove it, so that a killed process leaves only the part
         if self._part.is_symlink():
             self._part.unlink()
         with self._part.open("r+b" if self._part.exists() else "xb") as self._out:
@@ -100,11 +100,11 @@ class Downloader:
         os.replace(self._part, output_file)
 
     def _receive(self, url: str) -> None:
-        """Request the missing bytes, in several attempts if need be."""
+        """Request the missing bytes, in several attempts if necessary."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return self._request(url)
-            except Broken as error:
+            except TransferError as error:
                 if attempt == ATTEMPTS or not self._is_worth_retrying(error):
                     raise
                 size = self._size or "unknown"
@@ -112,9 +112,9 @@ class Downloader:
                 delay = max(RETRY_DELAYS[attempt - 1], error.retry_after)
             self._wait(delay)
 
-    def _is_worth_retrying(self, error: Broken) -> bool:
+    def _is_worth_retrying(self, error: TransferError) -> bool:
         if error.status is not None:
-            return error.status in _MAY_PASS
+            return error.status in _TEMPORARY
         return self._done > 0 or error.is_connection_lost
 
     def _request(self, url: str) -> None:
@@ -122,7 +122,7 @@ class Downloader:
         with _Request(url, headers, self._report) as request:
             status, announced = request.head()
             if status == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-                return  # the part has all bytes, or wrong ones: its checksum tells
+                return  # the part has all bytes, or wrong ones: the checksum decides
             if self._done and status != http.HTTPStatus.PARTIAL_CONTENT:
                 self._restart()  # this server always sends the whole file
             total = self._size if announced is None else self._done + announced
@@ -138,7 +138,7 @@ class Downloader:
         if total is not None and self._done < total:
             if announced is None:
                 raise WrongContent(f"it has {self._done} bytes, not {total}")
-            raise Broken(http.client.IncompleteRead(b"", total - self._done))
+            raise TransferError(http.client.IncompleteRead(b"", total - self._done))
 
     def _restart(self) -> None:
         self._out.seek(0)
@@ -158,13 +158,13 @@ class Downloader:
             self._report()
 
 
-def kept_bytes(part: Path) -> int:
-    """The size of a partial file, 0 if there is none."""
+def part_size(part: Path) -> int:
+    """The size of a partial file in bytes; 0 if there is none."""
     return part.stat().st_size if part.is_file() and not part.is_symlink() else 0
 
 
 class _Request:
-    """A GET request on a thread, as a context manager. On exit the thread stops at the next byte, or at `TIMEOUT`.
+    """A GET request on a thread, as a context manager. After exit the thread stops at the next byte or after `TIMEOUT`.
 
     Args:
         idle: Called several times a second while nothing arrives. May raise to end the wait.
@@ -187,7 +187,7 @@ class _Request:
         """The response's status and the number of bytes to come, None if the server does not say.
 
         Raises:
-            Broken: No response, or its status is an error.
+            TransferError: No response, or its status is an error.
         """
         return self._next()
 
@@ -195,7 +195,7 @@ class _Request:
         """Yield the bytes as they arrive; call `head` first. If the server closes the connection early, they just end.
 
         Raises:
-            Broken: The connection broke.
+            TransferError: The connection broke.
         """
         while piece := self._next():
             yield piece
@@ -208,10 +208,10 @@ class _Request:
                 self._idle()
                 continue
             if isinstance(item, Exception):
-                raise Broken(item) from item
+                raise TransferError(item) from item
             return item
 
-    # On the thread
+    # The methods below run on the thread.
 
     def _receive(self) -> None:
         import requests
@@ -246,15 +246,15 @@ def _root(error: BaseException) -> BaseException:
     return error
 
 
-def _is_refused(root: BaseException) -> bool:
-    """Whether no connection came about."""
+def _is_unreachable(root: BaseException) -> bool:
+    """Whether the connection could not be established."""
     if isinstance(root, (ConnectionRefusedError, ssl.SSLCertVerificationError)):
         return True
     return isinstance(root, OSError) and not isinstance(root, (ConnectionError, ssl.SSLError))
 
 
 def _retry_after(error: Exception) -> float:
-    """How many seconds the server asks to wait before the next request, at most `LONGEST_DELAY`."""
+    """Seconds that the server asks to wait before the next request, at most `LONGEST_DELAY`."""
     value = getattr(getattr(error, "response", None), "headers", {}).get("Retry-After", "").strip()
     if re.fullmatch(r"[0-9]{1,9}", value):
         delay = float(value)
@@ -274,7 +274,7 @@ def _reason(error: Exception) -> str:
             401: "the server requires authentication (set HF_TOKEN)",
             403: "the server refused access",
             404: "the server does not have this file",
-            429: "the server got too many requests from this address",
+            429: "the server received too many requests from this address",
         }.get(response.status_code, "the server failed")
         return f"{meaning} (HTTP {response.status_code} {response.reason})"
     if "IncompleteRead" in f"{type(root).__name__} {error}":
@@ -283,6 +283,6 @@ def _reason(error: Exception) -> str:
         return f"the server's redirect, or a proxy variable such as https_proxy, is not a valid address ({error})"
     if isinstance(root, TimeoutError):
         return f"no data arrived for {TIMEOUT:g} seconds"
-    if _is_refused(root):
+    if _is_unreachable(root):
         return f"no network connection ({root})"
     return f"the connection broke ({type(root).__name__}: {root})"

@@ -15,7 +15,7 @@ from . import files
 from .modnet_network import MODNet
 
 _REFERENCE_SIZE = 512  # pixels of the shorter side, as in the reference implementation's image demo
-_MULTIPLE = 32  # of the sides, since the backbone halves the image five times
+_MULTIPLE = 32  # sides must be multiples of this: the backbone halves the image five times
 _MAX_PIXELS = 1 << 22  # exceeded only by images more than eight times as long as wide; the reference has no limit
 
 
@@ -29,13 +29,13 @@ class ModnetMasks:
 
     def predict_masks(self, image: torch.Tensor) -> torch.Tensor:
         """``[H,W,3 or 4]`` -> ``[1,H,W]``, soft."""
-        # Asked again for each image: to make room, the host may have moved the model off the device.
+        # Look it up for each image: to free memory, the host may have moved the model off the device.
         model = self._host.on_device(self._model, _copy)
         return predict(model, image.unsqueeze(0))  # [H,W,C] -> [1,H,W,C]
 
 
 def _copy(model: MODNet, dtype: torch.dtype) -> MODNet:
-    """A copy in float32, whichever dtype the host prefers: MODNet is small, and its normalisation needs float32."""
+    """A copy in float32, whichever dtype the host prefers: MODNet is small, and its normalization needs float32."""
     return copy.deepcopy(model)
 
 
@@ -48,13 +48,13 @@ def load_modnet(path: str | Path, device: torch.device | str = "cpu") -> MODNet:
     """
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of a dozen kinds: missing files, damaged archives, pickles with other things
+    except Exception as error:  # a dozen kinds: missing files, damaged archives, pickles of other objects
         raise files.machine_error(Path(path), error) or ModelError(
             f"{path} cannot be read as a MODNet checkpoint ({_first_line(error)})",
-            "The file may be cut short or something else under that name; delete it and download it again",
+            "The file may be incomplete or a different file of that name; delete it and download it again",
         ) from error
     model = MODNet()
-    problem = _misfit(weights, model.state_dict())
+    problem = _explain_mismatch(weights, model.state_dict())
     if problem:
         raise ModelError(
             f"{path} is not a MODNet checkpoint: {problem}",
@@ -69,10 +69,10 @@ def _plain_name(name: str) -> str:
     return name.removeprefix("module.")
 
 
-def _misfit(weights: object, expected: dict[str, torch.Tensor]) -> str | None:
-    """Why ``weights`` are not those of this network, or None."""
+def _explain_mismatch(weights: object, expected: dict[str, torch.Tensor]) -> str | None:
+    """Explain why ``weights`` are not those of this network; None if they are."""
     if not isinstance(weights, dict) or not all(isinstance(name, str) for name in weights):
-        return f"it holds a {type(weights).__name__} instead of named weights"
+        return f"it contains a {type(weights).__name__} instead of named weights"
     by_name = {_plain_name(name): weight for name, weight in weights.items()}
     missing = [name for name in expected if name not in by_name]
     unexpected = [name for name in by_name if name not in expected]
@@ -83,7 +83,7 @@ def _misfit(weights: object, expected: dict[str, torch.Tensor]) -> str | None:
     for name, weight in by_name.items():
         shape = list(weight.shape) if isinstance(weight, torch.Tensor) else type(weight).__name__
         if shape != list(expected[name].shape):
-            return f"{name} is {shape} where {list(expected[name].shape)} is expected"
+            return f"{name} is {shape} instead of {list(expected[name].shape)}"
     return None
 
 
@@ -97,13 +97,13 @@ def _first_line(error: BaseException) -> str:
 
 
 def predict(model: MODNet, image: torch.Tensor) -> torch.Tensor:
-    """How much of each pixel belongs to the people in an image.
+    """Compute how much of each pixel belongs to people.
 
-    The network sees the image in -1..1, in the size of `network_size`, as in the reference implementation.
+    The network gets the image in -1..1, at the size of `network_size`, as in the reference implementation.
 
     Args:
         model: From `load_modnet`.
-        image: ``[B,H,W,C]``, RGB in 0..1; a fourth channel is ignored. All images go through in one pass.
+        image: ``[B,H,W,C]``, RGB in 0..1; a fourth channel is ignored. All images are processed in one pass.
 
     Returns:
         ``[B,H,W]`` in 0..1, not stretched, on the model's device if that is CUDA, else on the CPU.
@@ -123,18 +123,18 @@ def predict(model: MODNet, image: torch.Tensor) -> torch.Tensor:
         logits = model.logits((bchw * 2 - 1).to(device))
         if not logits.isfinite().all():  # the sigmoid would hide infinity
             kind = "NaN" if logits.isnan().any() else "infinity"
-            raise ModelError(f"MODNet answered with {kind}", "Its file may be damaged; delete it and download it again")
+            raise ModelError(f"MODNet returned {kind}", "Its file may be damaged; delete it and download it again")
         matte = logits.sigmoid().to(resize_device)
     matte = matte.squeeze(1)  # [B,1,h,w] -> [B,h,w]
-    # Shrink by area, as the reference does; enlarging by area would show steps.
+    # Shrink by area, as the reference does; enlarging by area would produce visible steps.
     shrinks = height <= matte.shape[1] and width <= matte.shape[2]
     return tensors.resize_mask(matte, height, width, mode="area" if shrinks else "bilinear")
 
 
 def network_size(height: int, width: int) -> tuple[int, int]:
-    """Height and width in pixels at which the network sees an image of ``height`` x ``width``.
+    """Height and width in pixels at which the network processes an image of ``height`` x ``width``.
 
-    The shorter side becomes 512 pixels, unless 512 is between both sides; then both are cut to multiples of 32.
+    The shorter side becomes 512 pixels, unless 512 is between both sides. Both are rounded down to multiples of 32.
     """
     new_height, new_width = height, width
     if max(height, width) < _REFERENCE_SIZE or min(height, width) > _REFERENCE_SIZE:
@@ -143,8 +143,8 @@ def network_size(height: int, width: int) -> tuple[int, int]:
         else:
             new_height, new_width = int(height / width * _REFERENCE_SIZE), _REFERENCE_SIZE
     scale = min(1.0, math.sqrt(_MAX_PIXELS / (new_height * new_width)))
-    return _cut_to_multiple(new_height * scale), _cut_to_multiple(new_width * scale)
+    return _round_to_multiple(new_height * scale), _round_to_multiple(new_width * scale)
 
 
-def _cut_to_multiple(side: float) -> int:
+def _round_to_multiple(side: float) -> int:
     return max(1, int(side) // _MULTIPLE) * _MULTIPLE

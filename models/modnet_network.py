@@ -4,8 +4,8 @@ Portrait Matting via Objective Decomposition*, AAAI 2022).
 Three branches share the work. The low-resolution branch (``lr_branch``) finds the subject, from the deepest features of
 a MobileNetV2; the high-resolution branch (``hr_branch``) finds fine edges, from its shallowest ones; the fusion branch
 (``f_branch``) joins both into the matte. Modules are named as in the published checkpoints, so that these load
-unchanged. Two layers, ``lr_branch.conv_lr`` and ``hr_branch.conv_hr``, only serve training: they exist because the
-checkpoints contain them, and never run.
+unchanged. Two layers, ``lr_branch.conv_lr`` and ``hr_branch.conv_hr``, are for training only: they exist because the
+checkpoints contain them, but never run.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class MODNet(nn.Module):
 class _LowResolutionBranch(nn.Module):
     def __init__(self, backbone: _Backbone) -> None:
         super().__init__()
-        self.backbone = backbone  # the checkpoints hold its weights under both names
+        self.backbone = backbone  # the checkpoints contain its weights under both names
         self.se_block = _SqueezeExcitation(_ENCODED[4], reduction=4)
         self.conv_lr16x = _ConvNormReLU(_ENCODED[4], _ENCODED[3], 5)
         self.conv_lr8x = _ConvNormReLU(_ENCODED[3], _ENCODED[2], 5)
@@ -67,8 +67,8 @@ class _LowResolutionBranch(nn.Module):
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Backbone features at 1/2 and 1/4, semantics at 1/8 of the size."""
         half, quarter, deepest = self.backbone(image)
-        x = self.conv_lr16x(_scaled(self.se_block(deepest), 2))
-        return half, quarter, self.conv_lr8x(_scaled(x, 2))
+        x = self.conv_lr16x(_rescale(self.se_block(deepest), 2))
+        return half, quarter, self.conv_lr8x(_rescale(x, 2))
 
 
 class _HighResolutionBranch(nn.Module):
@@ -88,10 +88,10 @@ class _HighResolutionBranch(nn.Module):
     ) -> torch.Tensor:
         """Details at 1/2 of the size."""
         half = self.tohr_enc2x(half)
-        x = self.conv_enc2x(torch.cat((_scaled(image, 1 / 2), half), dim=1))
+        x = self.conv_enc2x(torch.cat((_rescale(image, 1 / 2), half), dim=1))
         x = self.conv_enc4x(torch.cat((x, self.tohr_enc4x(quarter)), dim=1))
-        x = self.conv_hr4x(torch.cat((x, _scaled(semantic, 2), _scaled(image, 1 / 4)), dim=1))
-        return self.conv_hr2x(torch.cat((_scaled(x, 2), half), dim=1))
+        x = self.conv_hr4x(torch.cat((x, _rescale(semantic, 2), _rescale(image, 1 / 4)), dim=1))
+        return self.conv_hr2x(torch.cat((_rescale(x, 2), half), dim=1))
 
 
 class _FusionBranch(nn.Module):
@@ -103,9 +103,9 @@ class _FusionBranch(nn.Module):
         self.conv_f = nn.Sequential(_ConvNormReLU(n + 3, n // 2, 3), _LastConv(n // 2, 1))
 
     def forward(self, image: torch.Tensor, semantic: torch.Tensor, detail: torch.Tensor) -> torch.Tensor:
-        x = self.conv_lr4x(_scaled(semantic, 2))
-        x = self.conv_f2x(torch.cat((_scaled(x, 2), detail), dim=1))
-        return self.conv_f(torch.cat((_scaled(x, 2), image), dim=1))
+        x = self.conv_lr4x(_rescale(semantic, 2))
+        x = self.conv_f2x(torch.cat((_rescale(x, 2), detail), dim=1))
+        return self.conv_f(torch.cat((_rescale(x, 2), image), dim=1))
 
 
 class _ConvNormReLU(nn.Module):
@@ -124,7 +124,7 @@ class _ConvNormReLU(nn.Module):
 
 
 class _LastConv(nn.Module):
-    """The last layer of a branch: a convolution to one channel, without normalisation."""
+    """The last layer of a branch: a convolution to one channel, without normalization."""
 
     def __init__(self, channels_in: int, size: int, stride: int = 1) -> None:
         super().__init__()
@@ -139,10 +139,10 @@ def _chain(*channels: int) -> nn.Sequential:
 
 
 class _HalfInstanceNorm(nn.Module):
-    """The first half of the channels goes through batch normalisation, the rest through instance normalisation.
+    """The first half of the channels goes through batch normalization, the rest through instance normalization.
 
     Written out, for inference only: `nn.InstanceNorm2d` changes the memory layout to channels first, where convolutions
-    of few channels take up to three times as long on a CPU. Both halves are a product and a sum, so one pass does all.
+    of few channels take up to three times as long on a CPU. Both halves are a product and a sum, so one pass does both.
     """
 
     def __init__(self, channels: int) -> None:
@@ -241,5 +241,5 @@ def _conv_batch_norm(
     return conv, nn.BatchNorm2d(channels_out)
 
 
-def _scaled(x: torch.Tensor, factor: float) -> torch.Tensor:
+def _rescale(x: torch.Tensor, factor: float) -> torch.Tensor:
     return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=False)

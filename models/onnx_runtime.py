@@ -1,6 +1,6 @@
-"""ONNX Runtime sessions: on the GPU if that works, else on the CPU with one warning that says why and what to do.
+"""ONNX Runtime sessions: on the GPU if possible, else on the CPU with one warning that gives the cause and a remedy.
 
-ONNX Runtime falls back to the CPU silently, for half a dozen reasons. So the session itself is asked for its providers.
+ONNX Runtime falls back to the CPU silently, for half a dozen reasons. So this checks the session's actual providers.
 """
 
 from __future__ import annotations
@@ -41,18 +41,16 @@ _warned: set[str] = set()
 
 
 def onnxruntime() -> ModuleType:
-    """The package, imported.
+    """Import the package.
 
     Raises:
         DependencyError: It is missing or does not work; says what to install.
     """
-    runtime = import_package(
-        "onnxruntime", f"Install it, and rembg which runs on it: {pip_install('rembg', best_package())}"
-    )
+    runtime = import_package("onnxruntime", f"Install it together with rembg: {pip_install('rembg', best_package())}")
     if not hasattr(runtime, "InferenceSession"):
-        # One of the two packages that share the folder was uninstalled, which emptied it.
+        # Two packages share this folder; uninstalling one of them emptied it.
         raise DependencyError(
-            "the Python package onnxruntime is broken: some of its files are gone",
+            "the Python package onnxruntime is broken: some of its files are missing",
             f"Install it again: {pip_install(*_REINSTALL, best_package())}",
         )
     return runtime
@@ -78,8 +76,8 @@ def open_session(path: Path, device: torch.device, remedy: str, host: Host = STA
     Logs once per cause why an available GPU is not used.
 
     Args:
-        device: Where models run.
-        remedy: How the user gets a good file, for errors.
+        device: The device for models.
+        remedy: How the user can get a good file, for errors.
         host: Frees memory before one retry, if the model does not fit.
 
     Raises:
@@ -113,7 +111,7 @@ def open_session(path: Path, device: torch.device, remedy: str, host: Host = STA
         machine_error = files.machine_error(path, _read_error(path, error))
         raise machine_error or _load_error(ort, path, error, remedy) from error
     if device.type == "cuda" and not any(name in _ACCELERATORS for name in session.get_providers()):
-        _warn_once("GPU too small" if lacks_memory else _cause_of_cpu(ort), ort, path)
+        _warn_once("GPU too small" if lacks_memory else _find_cause(ort), ort, path)
     return session
 
 
@@ -121,7 +119,7 @@ def _session_options(ort: ModuleType) -> Any:
     options = ort.SessionOptions()
     # ONNX Runtime logs to stderr. Its errors are also raised, and users cannot act on its warnings.
     options.log_severity_level = 4
-    # By default its threads spin for some 40 ms after every run, and take the cores from the next work.
+    # By default its threads spin for about 40 ms after every run, and keep the cores busy.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     threads = os.environ.get("OMP_NUM_THREADS", "")
     if threads.isdigit():  # as rembg and torch do
@@ -129,23 +127,23 @@ def _session_options(ort: ModuleType) -> Any:
     return options
 
 
-def _retry_with_free_memory(open_it: Callable[[], InferenceSession], host: Host) -> InferenceSession:
+def _retry_with_free_memory(open_session: Callable[[], InferenceSession], host: Host) -> InferenceSession:
     """Open a session; if memory runs out, free some and retry once."""
     try:
-        return open_it()
+        return open_session()
     except Exception as error:
         if not host.is_out_of_memory(error):
             raise
-    host.free_memory()  # outside the except block, so that the frames of the exception hold no memory
-    return open_it()
+    host.free_memory()  # outside the except block, whose traceback would keep memory alive
+    return open_session()
 
 
 def _read_error(path: Path, error: Exception) -> Exception:
-    """The system's error if the file cannot be opened, which ONNX Runtime hides; otherwise ``error``."""
+    """The system's error if the file cannot be opened (ONNX Runtime hides it), else ``error``."""
     try:
         path.open("rb").close()
-    except OSError as refusal:
-        return refusal
+    except OSError as system_error:
+        return system_error
     return error
 
 
@@ -153,7 +151,7 @@ def _load_error(ort: ModuleType, path: Path, error: Exception, remedy: str) -> M
     size, message = path.stat().st_size if path.is_file() else 0, str(error).replace(str(path), "")
     problem = f"{path} ({size} bytes) cannot be loaded"
     if "INVALID_PROTOBUF" in message or "No graph" in message:
-        return ModelError(f"{problem}: it is no ONNX model, or is cut short ({_first_line(error)})", remedy)
+        return ModelError(f"{problem}: it is not an ONNX model, or is incomplete ({_first_line(error)})", remedy)
     if "IR version" in message or "opset" in message or "No Op registered" in message:
         return ModelError(
             f"{problem}: it needs a newer ONNX Runtime than {ort.__version__} ({_first_line(error)})",
@@ -169,26 +167,26 @@ def _with_options(providers: list[str], device: torch.device) -> list:
 
 
 _ADVICE = {
-    "GPU too small": "{file} needs more of the GPU's memory than there is, even without ComfyUI's own models. Close "
+    "GPU too small": "{file} needs more GPU memory than is available, even without ComfyUI's own models. Close "
     "other programs that use the GPU and restart ComfyUI, or choose a smaller model",
     "AMD GPU": "the installed onnxruntime was not built for AMD GPUs. If there is a build for yours, this installs it: "
     "{replace}",
-    "both installed": "the packages onnxruntime {cpu} and onnxruntime-gpu {gpu} are both installed, share one folder, "
-    "and the files there are those of the one for CPUs. This fixes it: {replace}",
+    "both installed": "the packages onnxruntime {cpu} and onnxruntime-gpu {gpu} are both installed and share one "
+    "folder, which now contains the CPU version. This fixes it: {replace}",
     "GPU package broken": "onnxruntime-gpu {gpu} is installed, but the files in its folder do not support CUDA. "
     "This fixes it: {reinstall}",
-    "CPU package": "the installed onnxruntime {cpu} is the one for CPUs. This fixes it: {replace}",
-    "other CUDA": "onnxruntime {version} was built for CUDA {built_for}, and PyTorch here brings CUDA {cuda}. "
+    "CPU package": "the installed onnxruntime {cpu} is the CPU version. This fixes it: {replace}",
+    "other CUDA": "onnxruntime {version} was built for CUDA {built_for}, but PyTorch includes CUDA {cuda}. "
     "This fixes it: {replace}",
-    "CUDA failed": "onnxruntime {version} was built for the CUDA {built_for} that PyTorch brings, but could not start "
+    "CUDA failed": "onnxruntime {version} was built for CUDA {built_for}, like PyTorch, but could not start "
     "it; the lines above that begin with a date name the missing library (usually cuDNN 9; on Windows also the "
     "Microsoft Visual C++ runtime). This may fix it: {reinstall}",
 }
-"""Why a session runs on the CPU of a computer with a GPU, and what helps."""
+"""Causes of running on the CPU of a computer with a GPU, and their remedies."""
 
 
-def _cause_of_cpu(ort: ModuleType) -> str:
-    """The key in `_ADVICE`, if memory is not the cause."""
+def _find_cause(ort: ModuleType) -> str:
+    """The key in `_ADVICE`, unless the cause is memory."""
     if torch.version.hip:
         return "AMD GPU"
     if _CUDA not in ort.get_available_providers():
@@ -245,6 +243,6 @@ def _python() -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    """The first line of an error, shortened in the middle: ONNX Runtime names the C++ function before the fault."""
+    """The first line of an error, shortened in the middle: ONNX Runtime puts a C++ function name before the message."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return line if len(line) <= 400 else f"{line[:80]} ... {line[-300:]}"

@@ -3,9 +3,9 @@
 The only module that imports rembg, and only when the first mask is computed: the import takes a second, up to a minute
 the first time (it compiles), and ends the process if onnxruntime is missing.
 
-rembg's own constructor also searches the model's file, downloads it, and chooses where it runs. This pack does all that
-before, so a session object is created around a ready ONNX Runtime session; its `predict` is rembg's own. This needs
-only what every rembg since 2.0.50 has: `sessions_class`, `name`, `inner_session`, `normalize` and `predict`.
+rembg's own constructor also finds or downloads the model's file, and chooses the device. This pack has done so already,
+so a session object is created around a ready ONNX Runtime session; its `predict` is rembg's own. This needs only what
+every rembg since 2.0.50 has: `sessions_class`, `name`, `inner_session`, `normalize` and `predict`.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ logger = logging.getLogger(__name__)
 
 CLOTHES = "u2net_cloth_seg"
 
-# The session class for a user's own file, by a part of its name. The first match counts; without one, the size of the
-# model's input decides.
+# The session class for a user's own file, by a part of its name. The first match wins; without one, the model's input
+# size decides.
 _FAMILIES = (
     ("birefnet", "birefnet-general"),
     ("rmbg-2", "bria-rmbg"),
@@ -60,14 +60,14 @@ class RembgMasks:
 
     @property
     def providers(self) -> list[str]:
-        """The ONNX Runtime providers that it really runs on, best first."""
+        """The ONNX Runtime providers in actual use, best first."""
         return self._session.inner_session.get_providers()
 
     def predict_masks(self, image: torch.Tensor) -> torch.Tensor:
         """``[H,W,3 or 4]`` -> ``[1,H,W]``, or ``[3,H,W]`` (upper body, lower body, whole body) for clothes.
 
-        The same values as rembg's: in 8 bits, the lowest 0 and the highest 255; all 0 if the model's output is
-        constant. Clothes are classes, which are not mixed at borders: see `_predict_clothes`.
+        The values are rembg's: in 8 bits, the lowest 0 and the highest 255; all 0 if the model's output is constant.
+        Clothes are classes, which are not mixed at borders (see `_predict_clothes`).
 
         Raises:
             ModelError: The model failed on this image, or returned NaN or infinity.
@@ -91,8 +91,10 @@ class RembgMasks:
         return torch.stack([tensors.from_pil(mask) for mask in masks])  # [H,W] each -> [N,H,W]
 
     def _predict_clothes(self, image: Image.Image, size: tuple[int, int]) -> list[Image.Image]:
-        """rembg resizes the map of classes (0, 1, 2, 3) like an image, which puts lines of 2 and 1 between 3 and 0.
-        An image in the model's own size needs no resizing; the masks are then resized with nearest neighbour."""
+        """Predict at the model's own size, and resize the masks with nearest neighbor.
+
+        rembg would resize the map of classes (0, 1, 2, 3) like an image, which puts lines of 2 and 1 between 3 and 0.
+        """
         resized = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
         masks = self._session.predict(resized)
         return [mask.resize(image.size, Image.Resampling.NEAREST) for mask in masks]
@@ -134,12 +136,12 @@ def _wrap_session(inner: Any, local: LocalModel, classes: dict[str, type[Any]]) 
         name, side = catalog.rembg_name(local.model), local.model.input_size
         if any(length not in (None, side) for length in size):
             raise _wrong_interface(
-                local, f"it takes images of {size[1]} x {size[0]}, and {local.name} those of {side} x {side}"
+                local, f"it takes images of {size[1]} x {size[0]}, but {local.name} takes {side} x {side}"
             )
         session_class = _session_class(name, classes)
     channels, expected = _output_channels(inner), 4 if name == CLOTHES else 1
     if channels not in (None, expected):
-        raise _wrong_interface(local, f"its output has {channels} channels where {name} has {expected}")
+        raise _wrong_interface(local, f"its output has {channels} channels, but that of {name} has {expected}")
     session: Any = object.__new__(session_class)
     session.model_name = name
     session.inner_session = _FiniteOnly(inner)
@@ -161,22 +163,22 @@ class _FiniteOnly:
     def run(self, *args: Any, **kwargs: Any) -> list:
         outputs = self._session.run(*args, **kwargs)
         if not np.isfinite(outputs[0]).all():
-            raise ValueError(f"it answered with {'NaN' if np.isnan(outputs[0]).any() else 'infinity'}")
+            raise ValueError(f"it returned {'NaN' if np.isnan(outputs[0]).any() else 'infinity'}")
         return outputs
 
 
 def _input_size(session: Any, local: LocalModel) -> tuple[int | None, int | None]:
-    """Height and width of the image that a session takes; None for any.
+    """Height and width of a session's input; None for any.
 
     Raises:
-        ModelError: It takes something else, or does not return a map.
+        ModelError: It does not take an image, or does not return a map.
     """
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1:
         names = ", ".join(each.name for each in inputs)
         raise _wrong_interface(local, f"it takes {len(inputs)} inputs ({names}), not one image")
     if inputs[0].type != "tensor(float)":
-        raise _wrong_interface(local, f"its input holds {inputs[0].type}, not float32")
+        raise _wrong_interface(local, f"its input is {inputs[0].type}, not float32")
     shape = [length if isinstance(length, int) else None for length in inputs[0].shape]
     if len(shape) != 4 or shape[0] not in (None, 1) or shape[1] not in (None, 3):
         raise _wrong_interface(local, f"its input is {inputs[0].shape}, not an image [1, 3, height, width]")
@@ -196,20 +198,20 @@ def _wrong_interface(local: LocalModel, fault: str) -> ModelError:
 
 
 def _remedy(local: LocalModel) -> str:
-    """How the user gets a good file."""
+    """How the user can get a good file."""
     if local.model is not None:
         file = local.model.files[0]
         size = f", {file.size} bytes" if file.size else ""
-        return f"Delete it and run again, or download it once more from {file.url}{size}"
+        return f"Delete it and run again, or download it again from {file.url}{size}"
     if local.name == DEMO:
         return "Install this node pack again"
-    return "Put a whole ONNX model for background removal in its place, or choose another model"
+    return "Replace it with a complete ONNX model for background removal, or choose another model"
 
 
 def _guess_class(path: Path, size: tuple[int | None, int | None]) -> str:
     """rembg's name of the session class for a user's own file."""
     stem = path.stem.casefold()
-    # The longest first: u2netp before u2net.
+    # Longest first: u2netp before u2net.
     published = sorted((catalog.rembg_name(model) for model in catalog.REMBG.values()), key=len, reverse=True)
     for name in published:
         if stem.startswith(name):
@@ -222,7 +224,7 @@ def _guess_class(path: Path, size: tuple[int | None, int | None]) -> str:
 
 
 def _with_input_size(session_class: type[Any], size: tuple[int | None, int | None]) -> type[Any]:
-    """A session class of rembg for images of the size that the file takes, if that is fixed."""
+    """Subclass a session class of rembg for the file's input size, if that is fixed."""
 
     class OfSize(session_class):
         def normalize(self, img, mean, std, own_size, *args, **kwargs):
@@ -235,9 +237,9 @@ def _with_input_size(session_class: type[Any], size: tuple[int | None, int | Non
 def _session_classes() -> dict[str, type[Any]]:
     """rembg's session classes by their names."""
     onnx_runtime.onnxruntime()  # first: without it, rembg prints and exits
-    import_scipy("ndimage")  # first, so that rembg is not blamed for it
+    import_scipy("ndimage")  # first, so that errors do not blame rembg
     if "rembg" not in sys.modules:
-        logger.info("Importing rembg. The first time this takes up to a minute.")
+        logger.info("Importing rembg. The first import takes up to a minute.")
     install = f"Install it: {onnx_runtime.pip_install('--upgrade', 'rembg', onnx_runtime.best_package())}"
     with threads.keep_torch_threads():
         sessions = import_package("rembg.sessions", install, "sessions_class")

@@ -55,7 +55,7 @@ class ModelStore(ABC):
 
     @abstractmethod
     def available(self) -> list[str]:
-        """Names for a list to choose from: published models, the user's own, the demo model.
+        """Names to choose from: published models, the user's own, the demo model.
 
         Reads file names and settings only; loads and downloads nothing. Skips unreadable files.
         """
@@ -83,13 +83,15 @@ class ModelStore(ABC):
         """The published models that `locate` does not find, in the catalog's order."""
 
     def download_folder(self) -> Path:
-        """The folder that downloads go into.
+        """The folder for downloads.
 
         Raises:
-            ModelError: Without ComfyUI: the user has no home folder.
+            ModelError: There is none: no ComfyUI, and the user has no home folder.
         """
         if not self.folders:
-            raise ModelError("this user has no home folder to keep models in", "Set XDG_CACHE_HOME to a folder")
+            raise ModelError(
+                "there is no folder for models: this user has no home folder", "Set XDG_CACHE_HOME to a folder"
+            )
         return self.folders[0]
 
 
@@ -100,12 +102,12 @@ def _cache_folders(kind: str) -> list[Path]:
 
 
 def check_name(name: object, what: str) -> str:
-    """``name`` if it is a plain relative name, ``folder`` or ``folder/folder``, that leads nowhere else.
+    """Return ``name`` if it is a plain relative name: ``folder`` or ``folder/folder``.
 
     Raises:
         InputError: Not text, empty, an absolute path, a drive letter, ``..``, a backslash or a control character.
     """
-    remedy = "Give the name of a model, such as org/model, or of a folder among the models; not a path"
+    remedy = "Use the name of a model, such as org/model, or of a folder with a model; not a path"
     if not isinstance(name, str):
         raise InputError(f"{what} is of type {type(name).__name__}, not a name", remedy)
     problem = None

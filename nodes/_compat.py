@@ -1,6 +1,6 @@
 """Legacy ids: other packs' ids for these nodes, as stored in saved workflows.
 
-`register` adds each one that no other pack has registered, hidden from the menu. Most are aliases; the classes here are
+`register` adds those that no other pack has registered, hidden from the menu. Most are aliases; the classes here are
 for legacy nodes whose inputs or outputs differ.
 """
 
@@ -68,7 +68,7 @@ class WasClipsegBatchMasking(TableNode):
         "Number of images in each batch.",
     )
     LETTERS = ascii_lowercase[:24]
-    # The inputs of the earlier versions come first: positional calls and saved widget values depend on the order.
+    # Inputs of earlier versions come first: positional calls and saved widget values depend on the order.
     INPUTS = {
         "required": _image_text_pairs(LETTERS[:2]),
         "optional": {
@@ -96,7 +96,7 @@ class WasClipsegBatchMasking(TableNode):
 
 
 def _make_query(inputs: dict, name: str) -> Query:
-    split_prompts(inputs[name], name)  # so that its errors name this input
+    split_prompts(inputs[name], name)  # so that errors name this input
     return Query(inputs[name])
 
 
@@ -131,8 +131,8 @@ class CombineSegMasks(TableNode):
                 f"input_image is a batch of {len(image)}, and the masks are batches of {len(combined)}",
                 "Connect batches of the same size, or a single image or mask",
             )
-        grey, heat_map = render_selection(image, combined)
-        return (combined, heat_map, tensors.mask_to_image(grey))
+        gray, heat_map = render_selection(image, combined)
+        return (combined, heat_map, tensors.mask_to_image(gray))
 
 
 # Legacy id -> node class.
@@ -190,8 +190,8 @@ def _reject_unknown_inputs(node: type) -> None:
     """Make the node's method reject unknown inputs with a clear error, instead of Python's TypeError. Its errors get
     remedies for users of ComfyUI.
 
-    ComfyUI drops a prompt's unknown values but passes on its unknown links. Prompts have them if they were made for
-    another version of the node or for another pack's node with the same id.
+    ComfyUI drops a prompt's unknown values but passes on its unknown links. A prompt has such links if it was saved for
+    another version of the node, or for another pack's node with the same id.
     """
     name = node.FUNCTION
     owner = next(each for each in node.__mro__ if name in vars(each))  # several ids may share a class

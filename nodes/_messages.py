@@ -1,4 +1,4 @@
-"""What a user of ComfyUI can do about errors of the library: remedies that name ComfyUI's nodes and options."""
+"""Remedies for users of ComfyUI: they name ComfyUI's nodes and options, which the library does not know."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _PYMATTING = (
 )
 # By the error's code. "{}" stands for the library's own remedy.
 REMEDIES = {
-    "not a mask": "Connect an output that gives a mask",
-    "not an image": "Connect an output that gives an image",
+    "not a mask": "Connect an output of type MASK",
+    "not an image": "Connect an output of type IMAGE",
     "mask shape": "{}; to turn an image into a mask use 'Convert Image to Mask'",
     "image shape": "{}; to turn a mask into an image use 'Convert Mask to Image'",
     "image sizes": "{}, for example with 'Upscale Image'",
@@ -26,8 +26,8 @@ REMEDIES = {
     "install numba": _PYMATTING,
     "CLIPSeg model": "Connect the output of 'CLIPSeg Model Loader'",
     "CLIPSeg not finite": (
-        "Its weights may be damaged, or too large for half precision: start ComfyUI with --force-fp32, or fetch the "
-        "model again"
+        "Its weights may be damaged, or too large for half precision: start ComfyUI with --force-fp32, or download "
+        "the model again"
     ),
     "no CLIP": "Put one into the pipe with 'EditBasicPipe', or leave region_prompts empty",
     "VAE not finite": "Start ComfyUI with --fp32-vae to run the VAE in full precision, or use another VAE",
@@ -38,11 +38,11 @@ REMEDIES = {
 
 @contextmanager
 def remedies() -> Iterator[None]:
-    """Give errors that pass through the remedy for users of ComfyUI. May be nested, and used as a decorator."""
+    """Replace the remedies of errors that pass through by those for users of ComfyUI. May be nested."""
     try:
         yield
     except PackError as error:
         if error.code in REMEDIES:
             error.remedy = REMEDIES[error.code].format(error.remedy)
-            error.code = ""  # an outer call must not add to it
+            error.code = ""  # an outer call must not replace it again
         raise

@@ -14,7 +14,7 @@ def check_basic_pipe(value: object, name: str = "basic_pipe", needed: Sequence[s
     """Return ``value`` if it is a pipe: a tuple of `PIPE_PARTS`. Parts that are not ``needed`` may be None.
 
     Raises:
-        InputError: Not five long, or a needed part is None. The message names the part.
+        InputError: It is not a tuple of five parts, or a needed part is None. The message names the part.
     """
     remedy = "Connect the output of 'ToBasicPipe' or 'EditBasicPipe', with all its parts connected"
     if not isinstance(value, (tuple, list)):
@@ -23,5 +23,5 @@ def check_basic_pipe(value: object, name: str = "basic_pipe", needed: Sequence[s
         raise InputError(f"{name} has {len(value)} parts, not the {len(PIPE_PARTS)} of a basic pipe", remedy)
     missing = [part for part, content in zip(PIPE_PARTS, value) if content is None and part in needed]
     if missing:
-        raise InputError(f"{name} holds no {', no '.join(missing)}", remedy)
+        raise InputError(f"{name} has no {', no '.join(missing)}", remedy)
     return tuple(value)

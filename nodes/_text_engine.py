@@ -1,4 +1,4 @@
-"""The text-to-mask engine of the CLIPSeg nodes: finding, loading and moving its model."""
+"""The text-to-mask engine of the CLIPSeg nodes: finds, loads and moves its model."""
 
 from __future__ import annotations
 

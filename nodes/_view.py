@@ -1,9 +1,9 @@
-"""Preview data from a node's run, from which `web/js` draws the node's live view in the editor.
+"""Preview data of a node's run, from which `web/js` draws the live preview in the editor.
 
 Only runs queued by the editor have previews, and only the first `MAX_IMAGES` images of a batch. Preview files are in
 ComfyUI's temp folder; `_view_files` manages their lifetime. The node returns ``{"ui": {"maskwright": [...]}, "result":
 ...}`` with one entry per image: how to draw it (``kind``), its files as ``{"filename", "subfolder", "type"}``, and
-other values for drawing. Callers without an editor get the plain result.
+other values for drawing. Without an editor, the node returns the plain result.
 """
 
 from __future__ import annotations
@@ -73,18 +73,18 @@ class View:
     def __init__(self, extra_pnginfo: Mapping | None) -> None:
         workflow = extra_pnginfo.get("workflow") if isinstance(extra_pnginfo, Mapping) else None
         folder = host.temp_folder() if workflow else None
-        workflow_id = _id_of(workflow)
-        # The editor may have another workflow open when it receives this.
+        workflow_id = _get_workflow_id(workflow)
+        # By the time the editor receives this, it may show another workflow.
         self._workflow = {"workflow": workflow_id} if workflow_id else {}
         self._folder = folder / SUBFOLDER if folder else None
-        self._files = _view_files.files_of(workflow_id, host.executing()) if folder else None
+        self._files = _view_files.get_run_files(workflow_id, host.executing()) if folder else None
         self._name = uuid.uuid4().hex
         self._entries: dict[int, dict] = {}
         self._boxes: Sequence[Sequence] | None = None  # last sent to the editor
         self._phase_times: dict[str, float] = {}  # when each phase was last sent
 
-    def answer(self, result: tuple, **common: Any) -> tuple | dict:
-        """The node's return value: ``result``, plus the entries for the editor if there are any.
+    def with_previews(self, result: tuple, **common: Any) -> tuple | dict:
+        """Return ``result``, with the entries for the editor if there are any.
 
         Args:
             result: The node's outputs; the first is a tensor.
@@ -113,12 +113,12 @@ class View:
         Args:
             scale: Size of the probabilities relative to the model's native resolution.
         """
-        for index, values in enumerate(probabilities[:MAX_IMAGES]):
+        for index, probability_map in enumerate(probabilities[:MAX_IMAGES]):
             # Normalized by the maximum, since stretching would make the steps between small values visible.
-            high = float(values.max()) or 1.0
-            data, bits, shrunk = _encode_probabilities(values / high)
-            facts = {"bits": bits, "high": high, "scale": scale / shrunk}
-            self._add(index, images[index], _shrink(images[index]), {"probabilities": (data, "png")}, facts)
+            high = float(probability_map.max()) or 1.0
+            data, bits, shrunk = _encode_probabilities(probability_map / high)
+            values = {"bits": bits, "high": high, "scale": scale / shrunk}
+            self._add(index, images[index], _shrink(images[index]), {"probabilities": (data, "png")}, values)
 
     @_never_fail_the_run
     def comparison(self, before: torch.Tensor, after: torch.Tensor, boxes: Sequence[Sequence] = ()) -> None:
@@ -134,14 +134,14 @@ class View:
             old = before[index * len(before) // len(after)]
             files = {}
             small, small_old = _shrink(new), _shrink(old)
-            colours = small.convert("RGB")
+            colors = small.convert("RGB")
             if new.shape[-1] == 4:
                 alpha = small.getchannel("A")
                 files["alpha"] = _encode(alpha, _ALPHA_BYTES, lossless=True)
                 if old.shape[:2] == new.shape[:2]:
-                    # Cutouts are black where transparent. JPEG would bleed that into the edge, so use the old colours.
-                    colours.paste(small_old.convert("RGB"), mask=alpha.point(lambda value: 0 if value else 255))
-            files["after"] = _encode(colours, _IMAGE_BYTES)
+                    # Cutouts are black where transparent. JPEG would bleed that into the edge: use the old colors there.
+                    colors.paste(small_old.convert("RGB"), mask=alpha.point(lambda value: 0 if value else 255))
+            files["after"] = _encode(colors, _IMAGE_BYTES)
             regions = boxes[index] if index < len(boxes) else []
             self._add(index, old, small_old, files, {"boxes": _as_numbers(regions)})
 
@@ -152,7 +152,8 @@ class View:
         Args:
             node_id: The node's own id, from the hidden input ``UNIQUE_ID``.
             image: ``[H,W,C]``.
-            boxes: Its regions, ``(x1, y1, x2, y2)`` in pixels. Calls with the same list send image and boxes once.
+            boxes: Its regions, ``(x1, y1, x2, y2)`` in pixels. The same list is sent only once, as is the
+                image.
             current: Index of the region in progress.
         """
         message = {**self._workflow, "node": str(node_id), "current": current}
@@ -167,8 +168,8 @@ class View:
 
     @_never_fail_the_run
     def begin(self, phase: str) -> None:
-        """Report a phase of the node's work to the editor. May be called for every image: a phase that was sent less
-        than `PHASE_PAUSE` ago is not sent again."""
+        """Report a phase of the node's work to the editor. May be called for every image: the same phase is sent
+        at most once per `PHASE_PAUSE`."""
         executing, now = host.executing(), time.monotonic()
         if executing is None or now - self._phase_times.get(phase, -PHASE_PAUSE) < PHASE_PAUSE:
             return
@@ -181,9 +182,9 @@ class View:
         self.begin(DOWNLOAD)
         return progress
 
-    def _add(self, index: int, image: torch.Tensor, small: Image.Image, files: dict, facts: dict) -> None:
+    def _add(self, index: int, image: torch.Tensor, small: Image.Image, files: dict, values: dict) -> None:
         height, width = image.shape[:2]
-        entry = {"size": [width, height], **facts}
+        entry = {"size": [width, height], **values}
         files = {"picture": _encode(small.convert("RGB"), _IMAGE_BYTES), **files}
         for name, (data, suffix) in files.items():
             entry[name] = self._write(f"{index:04}-{name}", data, suffix)
@@ -199,7 +200,7 @@ class View:
         return {"filename": filename, "subfolder": SUBFOLDER, "type": "temp"}
 
 
-def _id_of(workflow: object) -> str:
+def _get_workflow_id(workflow: object) -> str:
     """A workflow's id; "" if it has none or one too long to repeat in every entry (`web/js` has the same limit)."""
     value = workflow.get("id") if isinstance(workflow, Mapping) else None
     return value if isinstance(value, str) and len(value) <= LONGEST_ID else ""

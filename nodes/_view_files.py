@@ -21,17 +21,17 @@ import torch
 
 
 class RunFiles:
-    """The files of a node in one run. With list inputs, a run calls the node several times."""
+    """A node's files in one run. With list inputs, a run calls the node several times."""
 
-    def __init__(self, run: str, of_node: list[RunFiles]) -> None:
+    def __init__(self, run: str, node_files: list[RunFiles]) -> None:
         self.run = run
         self.is_finished = False
         self.results = 0  # number of results that still exist
         self._paths: list[Path] = []
-        self._of_node = of_node  # all runs of the same node that have files, oldest first
+        self._of_node = node_files  # all runs of the same node that have files, oldest first
 
     def add(self, path: Path) -> None:
-        """Call before writing ``path``, so that the file is removed even if the run fails."""
+        """Register ``path`` before it is written, so that the file is removed even if the run fails."""
         self._paths.append(path)
 
     def keep_for(self, result: torch.Tensor) -> None:
@@ -53,12 +53,12 @@ class RunFiles:
                 self._paths.pop().unlink()
 
 
-_of_nodes: dict[tuple[str, str], list[RunFiles]] = {}
+_files_by_node: dict[tuple[str, str], list[RunFiles]] = {}
 _lock = threading.RLock()  # reentrant, since a result may be garbage-collected inside it
 
 
-def files_of(workflow_id: str, executing: tuple[str, str] | None) -> RunFiles:
-    """The record of a node's files in this run, to be filled.
+def get_run_files(workflow_id: str, executing: tuple[str, str] | None) -> RunFiles:
+    """Return the record of a node's files in this run, creating it if necessary.
 
     Args:
         workflow_id: "" if it has none.
@@ -68,17 +68,17 @@ def files_of(workflow_id: str, executing: tuple[str, str] | None) -> RunFiles:
         return RunFiles("", [])
     run, node = executing
     with _lock:
-        of_node = _of_nodes.setdefault((workflow_id, node), [])
-        if not of_node or of_node[-1].run != run:
-            of_node.append(RunFiles(run, of_node))
-            _remove_unneeded(of_node)
-        return of_node[-1]
+        node_files = _files_by_node.setdefault((workflow_id, node), [])
+        if not node_files or node_files[-1].run != run:
+            node_files.append(RunFiles(run, node_files))
+            _remove_unneeded(node_files)
+        return node_files[-1]
 
 
-def _remove_unneeded(of_node: list[RunFiles]) -> None:
-    finished = [files for files in of_node if files.is_finished]
-    for files in of_node[:-1]:
+def _remove_unneeded(node_files: list[RunFiles]) -> None:
+    finished = [files for files in node_files if files.is_finished]
+    for files in node_files[:-1]:
         if not files.results and files not in finished[-1:]:
             with contextlib.suppress(ValueError):  # already removed by a result collected during this loop
-                of_node.remove(files)
+                node_files.remove(files)
             files.remove()

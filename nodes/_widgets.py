@@ -1,10 +1,10 @@
-"""A node's inputs as one table, from which ComfyUI's INPUT_TYPES and the method's signature are made.
+"""Builds ComfyUI's INPUT_TYPES and a method's signature from one table of a node's inputs.
 
-The table is what INPUT_TYPES returns, with one addition: any value in it may be a function without arguments. It is
-called whenever ComfyUI asks, for what only the host or the disk knows, such as the list of samplers.
+The table is what INPUT_TYPES returns, with one addition: any value may be a function without arguments, called whenever
+ComfyUI asks. It provides what only the host or the disk knows, such as the list of samplers.
 
-Ranges here are those of the widget. Values from links and scripts are checked by the settings classes in `core`, which
-accept more.
+Ranges here are those of the widgets. The settings classes in `core` check values from links and scripts, with wider
+ranges.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def integer(default: int, limits: tuple, tooltip: str, **options: Any) -> Entry:
 
 
 def switch(default: bool, tooltip: str, labels: tuple[str, str] = ("enabled", "disabled"), **options: Any) -> Entry:
-    """``labels`` are those for on and off."""
+    """``labels`` are (on, off)."""
     return "BOOLEAN", {"default": default, "label_on": labels[0], "label_off": labels[1], "tooltip": tooltip, **options}
 
 
 def choice(values: Sequence[str] | Callable[[], list[str]], tooltip: str, **options: Any) -> Entry:
-    """Without a ``default`` in the options, ComfyUI starts with the first of the ``values``."""
+    """Without a ``default`` in the options, ComfyUI's default is the first of the ``values``."""
     return values if callable(values) else list(values), {"tooltip": tooltip, **options}
 
 
@@ -62,8 +62,8 @@ def takes(inputs: Table, **defaults: Any) -> Callable[[Callable], Callable]:
     """Decorate a method that receives all inputs of a table by name; callers may also pass them by position.
 
     Args:
-        inputs: Required inputs have no default in the call, optional ones that of their widget, others None.
-        defaults: Values of inputs that a call leaves out, where the table's do not apply.
+        inputs: Required inputs have no default, optional ones have the widget's, hidden ones None.
+        defaults: Overrides the table's defaults for inputs that a call omits.
     """
     signature = _make_signature(inputs, defaults)
 

@@ -77,4 +77,6 @@ class CLIPSegMasking(TableNode):
         scores = score(images, engine, query, normalization, host.ComfyHost(), keep=view.max_images)
         view.probabilities(images, scores.probabilities, query.scale)
         result = (scores.masks, tensors.mask_to_image(scores.masks))
-        return view.answer(result, kind="probabilities", settings={**asdict(query), "normalization": normalization})
+        return view.with_previews(
+            result, kind="probabilities", settings={**asdict(query), "normalization": normalization}
+        )

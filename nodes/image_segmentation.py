@@ -153,7 +153,7 @@ class ImageSegmentation(TableNode):
         source = background_models.load(model, _store(view.download_progress), host.device(), comfyui)
         cutouts, masks = remove_background(images, source, settings, clean, comfyui, view.begin)
         view.comparison(images, cutouts)
-        return view.answer((cutouts, masks), kind="comparison")
+        return view.with_previews((cutouts, masks), kind="comparison")
 
 
 def _is_on(value: object, name: str) -> bool:

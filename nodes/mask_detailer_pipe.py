@@ -209,7 +209,7 @@ class MaskDetailerPipe(TableNode):
         "hidden": {**_view.HIDDEN, "unique_id": "UNIQUE_ID"},
     }
 
-    @takes(INPUTS, cycle=1, noise_mask_feather=0)  # what these mean to prompts that leave them out
+    @takes(INPUTS, cycle=1, noise_mask_feather=0)  # values for prompts that omit these inputs
     def doit(
         self,
         image,
@@ -240,7 +240,7 @@ class MaskDetailerPipe(TableNode):
         )
         view.comparison(image, result.image, result.boxes)
         outputs = (result.image, result.crops, result.alpha_crops, basic_pipe, refiner_basic_pipe_opt)
-        return view.answer(outputs, kind="comparison")
+        return view.with_previews(outputs, kind="comparison")
 
 
 def _make_pipe(model, clip, positive, negative) -> Pipe:
@@ -248,7 +248,7 @@ def _make_pipe(model, clip, positive, negative) -> Pipe:
 
 
 def _make_refiner(value: object) -> Pipe | None:
-    """The refiner, or None. Nodes of other packs say "no refiner" with a pipe that has only a VAE."""
+    """The refiner, or None. Other packs' nodes represent "no refiner" as a pipe that has only a VAE."""
     if value is None:
         return None
     name = "refiner_basic_pipe_opt"

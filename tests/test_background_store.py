@@ -273,7 +273,7 @@ def test_find_offline_names_address_folder_and_file(folder: Path, name: str) -> 
     assert str(caught.value).startswith(f"{name} is not on this computer")
     assert file.url in caught.value.problem and "HF_HUB_OFFLINE" in caught.value.problem
     assert file.url in caught.value.remedy
-    assert caught.value.remedy.endswith(f"put them into {folder}: {file.name}")
+    assert caught.value.remedy.endswith(f"put them in {folder}: {file.name}")
     assert list(folder.iterdir()) == []
 
 
@@ -308,7 +308,7 @@ def test_find_without_folders_uses_the_users_cache(tmp_path: Path) -> None:
 def test_catalog_states_address_checksum_and_licence() -> None:
     digits = {"sha256": 64, "md5": 32}
     for name, model in catalog.BACKGROUND.items():
-        assert model.name == name and model.licence and model.note and model.source.startswith("https://")
+        assert model.name == name and model.license and model.note and model.source.startswith("https://")
         (file,) = model.files
         assert file.url.startswith("https://") and model.page == file.url
         algorithm, digest = file.checksum.split(":")

@@ -194,7 +194,7 @@ def test_get_passes_on_interrupts() -> None:
 
 def test_get_rejects_a_load_that_asks_for_itself() -> None:
     cache = ModelCache(1)
-    with pytest.raises(RuntimeError, match="'a' asks for 'a'"):
+    with pytest.raises(RuntimeError, match="loading 'a' requires 'a'"):
         cache.get("a", lambda: cache.get("a", lambda: 1))
     assert cache.get("a", lambda: 2) == 2
 

@@ -153,7 +153,7 @@ def test_check_choice() -> None:
 def test_check_switch() -> None:
     assert [checks.check_switch(value, "s") for value in (True, False, 1, 0, 1.0)] == [True, False, True, False, True]
     for value in ("false", "true", "", None, 2, 0.5, float("nan"), [], torch.zeros(2)):
-        with pytest.raises(InputError, match="s is .*not true or false.*Give true or false"):
+        with pytest.raises(InputError, match="s is .*not true or false.*Use true or false"):
             checks.check_switch(value, "s")
 
 

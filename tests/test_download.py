@@ -688,7 +688,7 @@ def test_download_resumes_after_a_broken_connection(
         def pieces(self) -> Iterator[bytes]:
             for number, piece in enumerate(super().pieces()):
                 if number == 1 and len(server.asked) == 1:
-                    raise downloader.Broken(error)
+                    raise downloader.TransferError(error)
                 yield piece
 
     monkeypatch.setattr(downloader, "_Request", Breaking)
@@ -771,7 +771,7 @@ def test_resolve_url_rejects_an_invalid_mirror(
     monkeypatch.setenv("HF_ENDPOINT", endpoint)
     file = remote(f"{catalog.HUB}/org/model.bin")
     model = dataclasses.replace(model_at(server, {}), files=(file,), page=f"{catalog.HUB}/org")
-    with pytest.raises(ModelError, match="HF_ENDPOINT is .*, which is not an address") as caught:
+    with pytest.raises(ModelError, match="HF_ENDPOINT is .*, which is not a valid address") as caught:
         download.download_missing(model, tmp_path / "new")
     assert f"from {catalog.HUB}/org by hand" in caught.value.remedy
     assert not (tmp_path / "new").exists()
@@ -854,7 +854,7 @@ def test_download_missing_names_page_folder_and_missing_files(server: Server, tm
     assert f"{server.url}/vocab.json" in caught.value.problem
     assert "HTTP 404" in caught.value.problem
     assert f"{server.url}/page" in caught.value.remedy
-    assert caught.value.remedy.endswith(f"put them into {tmp_path}: vocab.json, model.bin")
+    assert caught.value.remedy.endswith(f"put them in {tmp_path}: vocab.json, model.bin")
     assert [file.name for file in tmp_path.iterdir()] == ["config.json"]  # whole, and not fetched a second time
 
 
@@ -895,7 +895,7 @@ def test_download_missing_if_forbidden_names_the_files_and_touches_nothing(
         download.download_missing(model, tmp_path / "new", forbid)
     assert str(caught.value) == (
         "org/model is not on this computer, and ComfyUI was started with --offline, which forbids downloads. Start it "
-        f"without --offline, or download these files from {server.url}/page by hand and put them into "
+        f"without --offline, or download these files from {server.url}/page by hand and put them in "
         f"{tmp_path / 'new'}: config.json, model.bin."
     )
     assert server.asked == [] and list(tmp_path.iterdir()) == []

@@ -61,10 +61,10 @@ def detail(clip: Any = "clip", vae: Any = None, hook: Any = None, prompts: str =
 
 # Code -> what raises the error at a node, and the whole message.
 SENTENCES: dict[str, tuple[Callable[[], None], str]] = {
-    "not a mask": (lambda: outline(None), "masks is missing. Connect an output that gives a mask."),
+    "not a mask": (lambda: outline(None), "masks is missing. Connect an output of type MASK."),
     "not an image": (
         lambda: segment("sky"),
-        "image is of type str, not an image. Connect an output that gives an image.",
+        "image is of type str, not an image. Connect an output of type IMAGE.",
     ),
     "mask shape": (
         lambda: outline(torch.zeros(1, 3, 4, 5)),

@@ -367,7 +367,7 @@ def test_predict_with_odd_sizes(model: MODNet, size: tuple[int, int], small_refe
 def test_predict_rejects_nan_and_infinity(model: MODNet, small_reference: None, value: float, kind: str) -> None:
     broken = copy.deepcopy(model)
     broken.f_branch.conv_f[-1].layers[0].bias.fill_(value)
-    with pytest.raises(ModelError, match=f"MODNet answered with {kind}"):
+    with pytest.raises(ModelError, match=f"MODNet returned {kind}"):
         modnet.predict(broken, torch.rand(1, 40, 40, 3))
 
 

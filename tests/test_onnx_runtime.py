@@ -211,7 +211,7 @@ def test_open_session_warns_of_a_gpu_that_is_too_small(computer: Callable, caplo
     session = onnx_runtime.open_session(Path("big.onnx"), GPU_THERE, "Get it again", host)
     assert session.get_providers() == [CPU] and host.freed == 1
     (warning,) = warnings(caplog)
-    assert "big.onnx needs more of the GPU's memory than there is" in warning and "pip" not in warning
+    assert "big.onnx needs more GPU memory than is available" in warning and "pip" not in warning
 
 
 def test_open_session_warns_of_an_amd_gpu(
@@ -237,7 +237,7 @@ def test_open_session_stops_spinning_threads(computer: Callable, monkeypatch: py
     [
         ("No Op registered for NewOp", "it needs a newer ONNX Runtime than 1.26.0"),
         ("opset_model.onnx failed: external data is missing", "cannot be loaded by ONNX Runtime 1.26.0"),
-        ("INVALID_PROTOBUF: opset_model.onnx", "it is no ONNX model, or is cut short"),
+        ("INVALID_PROTOBUF: opset_model.onnx", "it is not an ONNX model, or is incomplete"),
     ],
 )
 def test_open_session_explains_errors_of_onnxruntime(computer: Callable, said: str, expected: str) -> None:

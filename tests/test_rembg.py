@@ -306,8 +306,8 @@ def cut_short(path: Path) -> None:
 
 
 FAULTY: dict[str, tuple[Callable[[Path], object], str]] = {
-    "not ONNX": (lambda path: path.write_bytes(b"<html>Please log in</html>"), "no ONNX model, or is cut short"),
-    "cut short": (cut_short, "no ONNX model, or is cut short"),
+    "not ONNX": (lambda path: path.write_bytes(b"<html>Please log in</html>"), "not an ONNX model, or is incomplete"),
+    "cut short": (cut_short, "not an ONNX model, or is incomplete"),
     "empty": (lambda path: path.write_bytes(b""), r"\(0 bytes\)"),
     "another size": (lambda path: tiny_onnx.write(path, 256), "it takes images of 256 x 256, and u2net those of 320"),
     "five channels": (lambda path: tiny_onnx.write(path, 320, [[1.0] * 5]), r"its input is \[1, 5, 320, 320\]"),
@@ -336,7 +336,7 @@ def test_load_names_an_unusable_own_file_without_an_address(
     make(folder / "mine.onnx")
     with pytest.raises(ModelError, match=reason) as caught:
         load("mine.onnx", folder)
-    assert "Put a whole ONNX model" in caught.value.remedy and "https" not in str(caught.value)
+    assert "Replace it with a complete ONNX model" in caught.value.remedy and "https" not in str(caught.value)
 
 
 def test_load_rejects_clothes_without_four_classes(plain: types.ModuleType, folder: Path) -> None:
@@ -377,7 +377,7 @@ def test_masks_rejects_nan_and_infinity(
         return [maps]
 
     inner.run = spoil
-    with pytest.raises(ModelError, match=rf"{name}\.onnx failed .*it answered with {kind}"):
+    with pytest.raises(ModelError, match=rf"{name}\.onnx failed .*it returned {kind}"):
         source.predict_masks(make_image())
 
 

@@ -57,8 +57,8 @@ def test_node_without_editor_returns_plain_result(pair: tuple, temp: Path) -> No
 
 @pytest.mark.parametrize("workflow", [[{"workflow": {}}], "workflow", {"workflow": None}, {"workflow": ["nodes"]}])
 def test_node_accepts_malformed_workflow(pair: tuple, temp: Path, workflow: object) -> None:
-    answer = CLIPSeg().segment_image(random(1, 20, 30, 3), "cat", clipseg_model=pair, extra_pnginfo=workflow)
-    assert isinstance(answer, (tuple, dict))
+    result = CLIPSeg().segment_image(random(1, 20, 30, 3), "cat", clipseg_model=pair, extra_pnginfo=workflow)
+    assert isinstance(result, (tuple, dict))
 
 
 LONG_ID = "x" * (_view.LONGEST_ID + 1)
@@ -123,7 +123,7 @@ def test_probabilities_of_noise_stay_below_a_megabyte(side: int, bits: int, divi
     image, noise = random(1, 1500, 1200, 3), random(1, side, side)
     view = _view.View(EDITOR_INFO)
     view.probabilities(image, noise, side / 352)
-    (entry,) = view.answer(())["ui"][_view.KEY]
+    (entry,) = view.with_previews(())["ui"][_view.KEY]
     files = [temp / entry[name]["subfolder"] / entry[name]["filename"] for name in ("picture", "probabilities")]
     assert sum(file.stat().st_size for file in files) < MEGABYTE
     assert entry["bits"] == bits and entry["scale"] == side / 352 / divisor
@@ -141,7 +141,7 @@ def test_probabilities_keep_precision_of_small_values(high: float, temp: Path) -
     values = random(1, 352, 352) * high
     view = _view.View(EDITOR_INFO)
     view.probabilities(random(1, 40, 30, 3), values, 1.0)
-    (entry,) = view.answer(())["ui"][_view.KEY]
+    (entry,) = view.with_previews(())["ui"][_view.KEY]
     file = np.asarray(open_file(temp, entry["probabilities"])).astype(float)
     decoded = entry["high"] * (file[:352] * 256 + file[352:]) / 65535
     assert np.abs(decoded - values[0].numpy()).max() <= 1e-5 * high
@@ -152,7 +152,7 @@ def test_comparison_sends_before_after_and_alpha(temp: Path) -> None:
     after[:, :20] = 0
     view = _view.View(EDITOR_INFO)
     view.comparison(before, after, [[(1, 2, 30, 20)], []])
-    first, second = view.answer((after,), kind="comparison")["ui"][_view.KEY]
+    first, second = view.with_previews((after,), kind="comparison")["ui"][_view.KEY]
     assert first["boxes"] == [[1.0, 2.0, 30.0, 20.0]] and second["boxes"] == []
     assert np.array_equal(np.asarray(open_file(temp, first["alpha"])), tensors.to_8bit(after[0, ..., 3]))
     colors = np.asarray(open_file(temp, first["after"])).astype(float)
@@ -164,7 +164,7 @@ def test_comparison_sends_before_after_and_alpha(temp: Path) -> None:
 def test_comparison_of_stacked_cutouts_with_noisy_alpha(temp: Path) -> None:
     view = _view.View(EDITOR_INFO)
     view.comparison(random(1, 600, 900, 3), random(1, 1800, 900, 4))
-    (entry,) = view.answer(())["ui"][_view.KEY]
+    (entry,) = view.with_previews(())["ui"][_view.KEY]
     files = [temp / entry[name]["subfolder"] / entry[name]["filename"] for name in ("picture", "after", "alpha")]
     assert sum(file.stat().st_size for file in files) < MEGABYTE
     assert open_file(temp, entry["after"]).size == open_file(temp, entry["alpha"]).size == (512, 1024)
@@ -173,7 +173,7 @@ def test_comparison_of_stacked_cutouts_with_noisy_alpha(temp: Path) -> None:
 def test_probabilities_of_one_pixel(temp: Path) -> None:
     view = _view.View(EDITOR_INFO)
     view.probabilities(random(2, 1, 1, 1), random(1, 1, 1), 1.0)
-    (entry,) = view.answer(())["ui"][_view.KEY]
+    (entry,) = view.with_previews(())["ui"][_view.KEY]
     assert open_file(temp, entry["picture"]).size == (1, 1)
     assert open_file(temp, entry["probabilities"]).size == (1, 2)
 
@@ -183,10 +183,10 @@ def test_view_sends_only_first_images(temp: Path, monkeypatch: pytest.MonkeyPatc
     view = _view.View(EDITOR_INFO)
     assert view.max_images == 3 and _view.View(None).max_images == 0
     view.probabilities(random(5, 8, 8, 3), random(5, 8, 8), 1.0)
-    assert len(view.answer(())["ui"][_view.KEY]) == 3
+    assert len(view.with_previews(())["ui"][_view.KEY]) == 3
     other = _view.View(EDITOR_INFO)
     other.comparison(random(5, 8, 8, 3), random(5, 8, 8, 3))
-    assert len(other.answer(())["ui"][_view.KEY]) == 3
+    assert len(other.with_previews(())["ui"][_view.KEY]) == 3
     files = [path.name for path in (temp / _view.SUBFOLDER).iterdir()]
     assert {name.split("-")[1] for name in files} == {"0000", "0001", "0002"}
 
@@ -211,7 +211,7 @@ def test_view_survives_unwritable_folder(
         monkeypatch.setattr(Path, "write_bytes", read_only)
     view = _view.View(EDITOR_INFO)
     make_all_images(view, random(3, 8, 8, 3))
-    assert view.answer((1, 2)) == (1, 2)
+    assert view.with_previews((1, 2)) == (1, 2)
     assert caplog.text.count("Could not update the preview") == 1
 
 
@@ -219,7 +219,7 @@ def test_view_recreates_temp_folder(temp: Path) -> None:
     temp.rmdir()
     view = _view.View(EDITOR_INFO)
     make_all_images(view, random(1, 8, 8, 3))
-    assert isinstance(view.answer((random(1),)), dict)
+    assert isinstance(view.with_previews((random(1),)), dict)
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_view_survives_errors_in_images(
     monkeypatch.setattr(_view, "_shrink", fail_at_the_second)
     view = _view.View(EDITOR_INFO)
     make_all_images(view, random(3, 8, 8, 3))
-    assert view.answer((1, 2)) == (1, 2)
+    assert view.with_previews((1, 2)) == (1, 2)
     assert caplog.text.count("Could not update the preview") == 1
     assert (str(error) or type(error).__name__) in caplog.text
     assert len(calls) == 2, "continues after an error"
@@ -278,7 +278,7 @@ class Runs:
             view = _view.View({"workflow": {"nodes": [], "id": workflow}})
             make_all_images(view, random(2, 8, 8, 3))
             if answers:
-                sent = view.answer((random(1),))
+                sent = view.with_previews((random(1),))
                 named.append({file["filename"] for entry in sent["ui"][_view.KEY] for file in _files_of(entry)})
                 self.results.append(sent["result"])
         if not cached:
@@ -295,7 +295,7 @@ def _files_of(entry: dict) -> list[dict]:
 
 @pytest.fixture
 def runs(temp: Path, monkeypatch: pytest.MonkeyPatch) -> Runs:
-    monkeypatch.setattr(_view_files, "_of_nodes", {})
+    monkeypatch.setattr(_view_files, "_files_by_node", {})
     return Runs(temp, monkeypatch)
 
 
@@ -354,7 +354,7 @@ def test_files_are_deleted_if_result_is_the_input(runs: Runs) -> None:
         runs.monkeypatch.setattr(_view.host, "executing", lambda number=number: (f"run {number}", "5"))
         view = _view.View(EDITOR_INFO)
         view.comparison(image, image)
-        result = view.answer((image,))["result"]
+        result = view.with_previews((image,))["result"]
         assert torch.equal(result[0], image)
         del result
     assert len(runs.names()) == 2
@@ -366,7 +366,7 @@ def test_files_stay_without_execution_context(runs: Runs, monkeypatch: pytest.Mo
         monkeypatch.setattr(_view.host, "executing", lambda: None)
         view = _view.View(EDITOR_INFO)
         view.comparison(random(1, 8, 8, 3), random(1, 8, 8, 3))
-        view.answer((random(1),))
+        view.with_previews((random(1),))
         names |= runs.names()
     assert names == runs.names()
 
@@ -394,7 +394,7 @@ def test_on_region_limits_boxes(temp: Path, monkeypatch: pytest.MonkeyPatch) -> 
     view = _view.View(EDITOR_INFO)
     view.on_region("3", random(12, 16, 3), boxes, 4)
     view.comparison(random(1, 12, 16, 3), random(1, 12, 16, 3), [boxes])
-    (entry,) = view.answer(())["ui"][_view.KEY]
+    (entry,) = view.with_previews(())["ui"][_view.KEY]
     assert len(sent[0]["boxes"]) == len(entry["boxes"]) == 3 and sent[0]["count"] == 5
 
 
@@ -439,7 +439,7 @@ def test_huge_workflow_id_is_not_sent(phases: list[dict]) -> None:
     view = _view.View({"workflow": {"nodes": [], "id": "x" * 2_000_000}})
     view.begin("edges")
     make_all_images(view, random(1, 8, 8, 3))
-    assert len(str(view.answer((random(1),))["ui"])) < 1000
+    assert len(str(view.with_previews((random(1),))["ui"])) < 1000
     assert all("workflow" not in message for message in phases) and len(phases) == 2
 
 

@@ -26,7 +26,7 @@ def model_list() -> str:
     lines = []
     for model in catalog.BACKGROUND.values():
         size = f", {catalog.download_size(model)}" if model.size else ""
-        license_link = f"[{model.licence}]({model.source})"
+        license_link = f"[{model.license}]({model.source})"
         lines.append(f"- `{model.name}`: {model.note}. {license_link}, [download]({model.files[0].url}){size}")
     return "\n".join(lines)
 

@@ -1,5 +1,5 @@
-"""The only access to ComfyUI. Here: devices and memory, progress, interrupt, folders; the other modules of the package
-have its samplers, schedulers, VAE and node ids.
+"""The only access to ComfyUI. This file: devices, memory, progress, interrupts, folders. The other modules: samplers,
+schedulers, VAE, node ids.
 
 ComfyUI is imported lazily, and only if this process is ComfyUI. Otherwise (tests, the built-in engine of
 ``tools/run_workflow.py``) each function has a simple fallback.
@@ -37,12 +37,12 @@ def device() -> torch.device:
 
 
 def progress(total: int, node_id: str | None = None) -> Progress:
-    """A progress bar of ``total`` steps for the running node. Each step also raises the user's interrupt."""
+    """A progress bar of ``total`` steps for the running node. Each step also checks for an interrupt."""
     return _HostProgress(total, node_id) if running() else NoProgress()
 
 
 def download_progress(total: int) -> Progress:
-    """`progress` for the bytes of a download that is about to begin.
+    """`progress` for the bytes of a download. Call it before the download starts.
 
     Raises:
         ModelError: ComfyUI was started with ``--offline``.
@@ -50,7 +50,7 @@ def download_progress(total: int) -> Progress:
     if _is_offline():
         raise ModelError(
             "ComfyUI was started with --offline, which forbids downloads",
-            "Start ComfyUI without --offline, or put the model's files into its folder by hand",
+            "Start ComfyUI without --offline, or put the model's files in its folder by hand",
         )
     return progress(total)
 
@@ -102,7 +102,7 @@ def _is_hosts_out_of_memory(error: BaseException) -> bool:
 
 
 def release_memory() -> None:
-    """Free cached memory, so that a smaller retry can allocate one large block of it."""
+    """Free cached memory, so that a smaller retry can allocate large blocks."""
     separable.clear_matrices()
     if running():
         import comfy.model_management
@@ -127,13 +127,13 @@ def run_node(name: str, **inputs: Any) -> Any:
 
 
 def unload_host_models() -> None:
-    """`release_memory`, and also unload ComfyUI's models and those cached by this pack: for work that ComfyUI makes no
-    room for, such as ONNX Runtime's. Models in use stay valid."""
+    """Like `release_memory`, but also unload ComfyUI's models and those cached by this pack. For work outside ComfyUI's
+    memory management, such as ONNX Runtime's. Models in use stay valid."""
     if running():
         import comfy.model_management
 
         comfy.model_management.unload_all_models()
-        unloading.enter_list()  # so that ComfyUI's next "unload models" also reaches what this run loads
+        unloading.add_to_list()  # so that ComfyUI's next "unload models" also reaches what this run loads
     release_memory()
 
 
@@ -141,8 +141,8 @@ class ComfyHost:
     """ComfyUI as a `core.engine.Host`, with simple fallbacks without ComfyUI.
 
     Args:
-        free: Frees memory before a smaller retry: `release_memory`, or `unload_host_models` for work that
-            ComfyUI makes no room for.
+        free: Frees memory before a smaller retry: `release_memory`, or `unload_host_models` for work outside
+            ComfyUI's memory management.
     """
 
     def __init__(self, free: Callable[[], None] = release_memory) -> None:
@@ -177,8 +177,8 @@ _COPIES: weakref.WeakKeyDictionary[torch.nn.Module, dict[tuple, Any]] = weakref.
 _COPIES_LOCK = threading.RLock()
 # Patchers whose copies were dropped while ComfyUI was unloading models. Deleting a patcher would change the list that
 # ComfyUI is iterating, so they live until the next call of `on_device`.
-_EMPTIED: list[Any] = []
-_LOADING: list[Any] = []  # patchers that ComfyUI is loading; to make room, it may unload everything else
+_DROPPED_PATCHERS: list[Any] = []
+_LOADING_PATCHERS: list[Any] = []  # patchers that ComfyUI is loading; to make room, it may unload everything else
 
 
 def on_device(model: Module, copy_as: Callable[[Module, torch.dtype], Module]) -> Module:
@@ -196,7 +196,7 @@ def on_device(model: Module, copy_as: Callable[[Module, torch.dtype], Module]) -
     if running():
         unloading.call_on_unload(_empty_copies)
     with _COPIES_LOCK:
-        _EMPTIED.clear()
+        _DROPPED_PATCHERS.clear()
         copies = _COPIES.setdefault(model, {})
         copy = copies.get(_identity(target))
         if copy is None:
@@ -207,17 +207,17 @@ def on_device(model: Module, copy_as: Callable[[Module, torch.dtype], Module]) -
 
     # A patcher for dynamic VRAM loads all weights of layers that are not ComfyUI's own, and rejects force_full_load.
     is_dynamic = getattr(copy, "is_dynamic", lambda: False)()
-    _LOADING.append(copy)
+    _LOADING_PATCHERS.append(copy)
     try:
         comfy.model_management.load_models_gpu([copy], **({} if is_dynamic else {"force_full_load": True}))
     finally:
-        _LOADING.remove(copy)
+        _LOADING_PATCHERS.remove(copy)
     # If memory is short, ComfyUI moves only layers of its own kinds in full. Here every layer must be on the device.
     return copy.model.to(target).model
 
 
 def _identity(target: torch.device) -> tuple[str, int]:
-    """The device's type and index; "cuda" without an index is the current one."""
+    """The device's type and index; "cuda" without an index is the current device."""
     if target.index is not None or target.type == "cpu":
         return target.type, target.index or 0
     current = getattr(getattr(torch, target.type, None), "current_device", None)
@@ -243,14 +243,14 @@ def _empty_copies() -> None:
     with _COPIES_LOCK:
         for copies in _COPIES.values():
             for identity, patcher in list(copies.items()):
-                if patcher not in _LOADING:
+                if patcher not in _LOADING_PATCHERS:
                     patcher.detach()
                     patcher.model.model = None
-                    _EMPTIED.append(copies.pop(identity))
+                    _DROPPED_PATCHERS.append(copies.pop(identity))
 
 
 def call_on_unload(release: Callable[[], None]) -> None:
-    """Call ``release`` whenever ComfyUI unloads all its models: for the editor's button, ``POST /free``, or lack of
+    """Call ``release`` whenever ComfyUI unloads all its models: for the editor's button, ``POST /free``, or low
     memory. It should drop what ComfyUI does not manage. Idempotent; no-op without ComfyUI."""
     if running():
         unloading.call_on_unload(_empty_copies)  # first, since deleting a model deletes the patcher of its copy
@@ -261,7 +261,7 @@ def model_folders(kind: str) -> list[Path]:
     """ComfyUI's folders for models of ``kind`` (``clipseg``, ``rembg``, ...), including those of
     ``extra_model_paths.yaml``. They need not exist. Empty without ComfyUI.
 
-    Registers nothing, so that registrations by other packs and the user stay as they are.
+    Registers nothing, so the registrations of other packs and the user do not change.
     """
     if not running():
         return []

@@ -50,32 +50,32 @@ def max_resolution() -> int:
 
 
 def append_text(clip: Any, conditioning: Any, text: str) -> Any:
-    """A conditioning with the tokens of ``text`` appended to its own.
+    """Append the tokens of ``text`` to a conditioning.
 
     Raises:
         InputError: ``clip`` is not the text encoder that the conditioning comes from.
     """
-    added, added_details = clip.encode_from_tokens_scheduled(clip.tokenize(text))[0][:2]  # [1,tokens,width]
-    joined = []
+    new_tokens, new_details = clip.encode_from_tokens_scheduled(clip.tokenize(text))[0][:2]  # [1,tokens,width]
+    result = []
     for tokens, details in conditioning:
-        if tokens.ndim != added.ndim or tokens.shape[-1] != added.shape[-1]:
+        if tokens.ndim != new_tokens.ndim or tokens.shape[-1] != new_tokens.shape[-1]:
             raise InputError(
                 f"region_prompts cannot be added to the positive prompt: its embedding width is {tokens.shape[-1]}, "
-                f"but that of the pipe's CLIP is {added.shape[-1]}",
+                f"but that of the pipe's CLIP is {new_tokens.shape[-1]}",
                 "Put the CLIP that encoded the positive prompt into the pipe",
             )
-        rows = added.to(tokens).expand(len(tokens), *added.shape[1:])
+        rows = new_tokens.to(tokens).expand(len(tokens), *new_tokens.shape[1:])
         details = dict(details)
-        if "attention_mask" in details or "attention_mask" in added_details:
-            masks = [_attention_mask(tokens, details), _attention_mask(rows, added_details)]
+        if "attention_mask" in details or "attention_mask" in new_details:
+            masks = [_attention_mask(tokens, details), _attention_mask(rows, new_details)]
             details["attention_mask"] = torch.cat(masks, dim=1)
-        joined.append([torch.cat([tokens, rows], dim=1), details])
-    return joined
+        result.append([torch.cat([tokens, rows], dim=1), details])
+    return result
 
 
 def _attention_mask(tokens: torch.Tensor, details: dict[str, Any]) -> torch.Tensor:
-    """The attention mask ``[B,tokens]`` of ``tokens`` ``[B,tokens,width]``: the text encoder's, or all ones if it gave
-    none that fits."""
+    """The attention mask ``[B,tokens]`` of ``tokens`` ``[B,tokens,width]``: the text encoder's, or all ones if it has
+    none of that length."""
     mask = details.get("attention_mask")
     if mask is None or mask.ndim != 2 or mask.shape[1] != tokens.shape[1]:
         return torch.ones(tokens.shape[:2])

@@ -1,4 +1,4 @@
-"""Node ids: which ones other packs have registered, and which missing ones ComfyUI may replace with ours."""
+"""Node ids: detects those registered by other packs, and lets ComfyUI replace missing nodes with ours."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ from ...core.errors import DependencyError, PackError
 from . import run_node, running, schedulers
 
 # ComfyUI's samplers that treat each row independently: they draw no noise while sampling, and compute no step size from
-# the whole batch (as dpm_adaptive does). ddim is missing because it draws other noise for what is outside the mask.
-# Samplers not listed, such as other packs', are assumed to depend on the batch.
+# the whole batch (as dpm_adaptive does). ddim is missing because it draws different noise outside the mask.
+# Other samplers, such as those of other packs, are assumed to depend on the batch.
 # fmt: off
 ROW_BY_ROW = frozenset({
     "euler", "euler_cfg_pp", "heun", "heunpp2", "exp_heun_2_x0", "dpm_2", "lms", "dpm_fast", "dpmpp_2m",
@@ -25,8 +25,8 @@ ROW_BY_ROW = frozenset({
     "gradient_estimation_cfg_pp", "uni_pc", "uni_pc_bh2",
 })
 # fmt: on
-# Samplers that draw noise from a Brownian tree over the sigmas, and whether on the CPU. Saved workflows expect one tree
-# over the whole schedule; for the "heun" samplers, one over the sigmas of the run.
+# Samplers that draw noise from a Brownian tree over the sigmas; True for trees on the CPU. Saved workflows expect one
+# tree over the whole schedule, but for the "heun" samplers one over the sigmas of the run.
 _BROWNIAN = {
     name + suffix: suffix == ""
     for name in ("dpmpp_sde", "dpmpp_2m_sde", "dpmpp_2m_sde_heun", "dpmpp_3m_sde")
@@ -48,8 +48,8 @@ class _Sigmas(NamedTuple):
 
     Attributes:
         all: The whole schedule.
-        run: Those of this run.
-        shared: Those of all runs that share the schedule, from the first one's start.
+        run: The sigmas of this run.
+        shared: The sigmas of all runs that share the schedule, from the start of the first run.
     """
 
     all: torch.Tensor
@@ -63,7 +63,7 @@ class _PartialRun:
 
     Attributes:
         x: ``[B,C,h,w]`` as the sampler left it: in the model's scale, with the noise of the sigma reached.
-        sigmas: Of its schedule.
+        sigmas: The sigmas of its schedule.
         noise_sampler: The source of noise drawn while sampling; None if the sampler draws none.
     """
 
@@ -102,8 +102,8 @@ class HostSampler:
             ) from None
 
     def sample(self, run: SamplerRun) -> Any:
-        """See `engine.Sampler`. A run to the end of the schedule returns the model's last prediction (x0). Most
-        samplers end at it; for those that extrapolate from it (lms, ipndm, deis), saved workflows expect it too.
+        """See `engine.Sampler`. A run to the end of the schedule returns the model's last prediction (x0), where most
+        samplers end. For those that extrapolate from it (lms, ipndm, deis), saved workflows expect it too.
 
         Raises:
             InputError: Unknown sampler or scheduler.
@@ -141,12 +141,12 @@ class HostSampler:
             name = run.sampler_name if run.custom_sampler is None else ""
             function = self.scheduler_function
             sigmas = schedulers.sigmas(run.model, name, run.scheduler, run.total_steps, function)
-        missing = max(0, run.total_steps + 1 - len(sigmas))  # some schedulers merge sigmas: then run the last steps
+        missing = max(0, run.total_steps + 1 - len(sigmas))  # if a scheduler merges sigmas, run the last steps
         start, end = max(0, run.start_step - missing), max(0, run.end_step - missing)
-        of_run = sigmas[start : end + 1].clone()
-        if not run.leave_noise and end + 1 < len(sigmas):  # the scheduler returned more than requested
-            of_run[-1] = 0
-        return _Sigmas(sigmas, of_run, sigmas[start:] if run.resume is None else run.resume.sigmas.shared)
+        run_sigmas = sigmas[start : end + 1].clone()
+        if not run.leave_noise and end + 1 < len(sigmas):  # the scheduler returned too many
+            run_sigmas[-1] = 0
+        return _Sigmas(sigmas, run_sigmas, sigmas[start:] if run.resume is None else run.resume.sigmas.shared)
 
     def _get_previewer(self, model: Any) -> Any:
         """ComfyUI's latent previewer for a model; cached, since creating one may load a model."""
@@ -160,7 +160,7 @@ class HostSampler:
 
 
 def _make_noise(run: SamplerRun, clean: torch.Tensor) -> torch.Tensor:
-    """Noise in the shape of ``clean``: for each seed's share of the rows, the noise that ComfyUI creates for it."""
+    """Noise in the shape of ``clean``: each seed's share of the rows gets the noise that ComfyUI generates for it."""
     import comfy.sample
 
     if run.noise is not None:
@@ -172,8 +172,8 @@ def _make_noise(run: SamplerRun, clean: torch.Tensor) -> torch.Tensor:
 
 
 def _add_time_axis(mask: torch.Tensor | None, clean: torch.Tensor) -> torch.Tensor | None:
-    """Add a time axis to a noise mask ``[B,y,x]`` or ``[B,1,y,x]`` if the latent has one (``[B,C,t,h,w]``). ComfyUI
-    would otherwise take the rows of the mask for frames of one video."""
+    """Add a time axis to a noise mask ``[B,y,x]`` or ``[B,1,y,x]`` if the latent has one (``[B,C,t,h,w]``). Otherwise
+    ComfyUI would treat the rows of the mask as frames of one video."""
     if mask is None or clean.ndim != 5 or mask.ndim == 5:
         return mask
     return mask.reshape(-1, 1, 1, *mask.shape[-2:])  # -> [B,1,1,y,x]
@@ -199,7 +199,7 @@ def _run_sampler(
         return comfy.sample.sample_custom(
             run.model, noise, run.cfg, sampler, sigmas, run.positive, run.negative, clean, noise_mask=mask, **common
         )
-    # A placeholder: the model has no negative prompt, and takes its guidance scale as an input.
+    # A placeholder: the model has no negative prompt, and its guidance scale is an input.
     guider = comfy.samplers.CFGGuider(run.model)
     positive = node_helpers.conditioning_set_values(run.positive, {"guidance": run.cfg})
     guider.inner_set_conds({"positive": positive})
@@ -211,8 +211,8 @@ class _ResumableSampler:
     """A sampler whose run can start and stop partway through a schedule.
 
     ComfyUI computes the first ``x`` from the clean latent and the noise, and scales the last one back, which for flow
-    models may divide by a small number. So this wraps the sampler's function, and passes ``x`` on unscaled. The noise
-    remains the reference for what is outside the mask.
+    models may divide by a small number. So this wraps the sampler's function, and passes ``x`` on unscaled. Outside
+    the mask, the noise remains the reference.
 
     Attributes:
         sampler: The sampler to run.
@@ -242,7 +242,7 @@ class _ResumableSampler:
         if run.resume is not None:
             x = run.resume.x.to(x, copy=True)
         if self._is_partial and hasattr(model, "sigmas"):
-            # Differential diffusion computes from these how far the schedule has progressed.
+            # Differential diffusion derives its progress from these.
             model.sigmas = self._sigmas.shared.to(sigmas)
         if self._takes_noise_sampler and options.get("noise_sampler") is None:
             options["noise_sampler"] = self._make_noise_sampler(x, options.get("extra_args") or {})
@@ -252,7 +252,7 @@ class _ResumableSampler:
         return x
 
     def _make_noise_sampler(self, x: torch.Tensor, extra_args: dict[str, Any]) -> Callable | None:
-        """The source of noise drawn while sampling: one for the whole schedule, shared by all of its runs."""
+        """Make the source of noise drawn while sampling: one per schedule, shared by all of its runs."""
         from comfy.k_diffusion import sampling
 
         if self._run.resume is not None:

@@ -1,4 +1,4 @@
-"""Sigmas of a run, from ComfyUI's schedulers and from its nodes that have schedules of their own."""
+"""Computes sigmas with ComfyUI's schedulers, and with its nodes that have schedules of their own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...core.checks import check_choice, describe
 from ...core.errors import DependencyError, PackError
 from . import run_node, running
 
-# Schedulers listed besides ComfyUI's own, since saved workflows name them: ComfyUI's node for each, and its inputs.
+# Schedulers beyond ComfyUI's list, which saved workflows name: ComfyUI's node for each, and its inputs.
 EXTRA: dict[str, tuple[str, dict[str, Any]]] = {
     "AYS SDXL": ("AlignYourStepsScheduler", {"model_type": "SDXL", "denoise": 1.0}),
     "AYS SD1": ("AlignYourStepsScheduler", {"model_type": "SD1", "denoise": 1.0}),
@@ -48,8 +48,8 @@ def sigmas(
     Args:
         model: ComfyUI's model.
         sampler_name: Some samplers discard the penultimate sigma; "" for one that is not in ComfyUI's list.
-        scheduler: Its name; ignored if ``function`` is given.
-        function: Computes the sigmas instead.
+        scheduler: Its name; ignored if ``function`` is not None.
+        function: Replaces the scheduler.
 
     Raises:
         InputError: Unknown scheduler.

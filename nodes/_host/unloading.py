@@ -1,6 +1,6 @@
 """Extends ComfyUI's "unload models" to what it does not manage: ONNX Runtime sessions, models on the CPU, caches.
 
-To unload, ComfyUI calls every entry in its list of loaded models, so an entry without weights is notified.
+To unload, ComfyUI calls every entry in its list of loaded models. An entry without weights receives this call.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import torch
 
 from ...core import separable
 
-# In bytes. ComfyUI asks each model to free 1e30 to unload everything, and at most a model's size to make room.
+# Bytes. ComfyUI asks each model to free 1e30 to unload everything, but at most a model's size to free memory for one.
 _MORE_THAN_ANY_DEVICE = 10**20
 
 _releases: list[Callable[[], None]] = [separable.clear_matrices]
-_entry: Any = None  # ComfyUI has only a weak reference
+_entry: Any = None  # ComfyUI's reference is weak
 
 logger = logging.getLogger(__name__)
 
@@ -26,19 +26,19 @@ def call_on_unload(release: Callable[[], None]) -> None:
     """See `call_on_unload` of the package."""
     if release not in _releases:
         _releases.append(release)
-    enter_list()
+    add_to_list()
 
 
-def enter_list() -> None:
+def add_to_list() -> None:
     """Add the entry to ComfyUI's list if it is missing: ComfyUI removes it whenever it unloads everything."""
     try:
-        _enter_list()
+        _add_to_list()
     except (AttributeError, ImportError, TypeError) as error:  # a fork's memory management
         logger.debug("ComfyUI's 'unload models' does not reach this pack's caches: %s", error)
 
 
-def _enter_list() -> None:
-    """Without `load_models_gpu`, which would first unload other models to make room."""
+def _add_to_list() -> None:
+    """Avoids `load_models_gpu`, which would first unload other models."""
     import comfy.model_management as management
 
     global _entry
@@ -55,7 +55,7 @@ def _make_entry() -> Any:
     import comfy.model_patcher
 
     class WithoutWeights(comfy.model_patcher.ModelPatcher):
-        """Stays in the list when ComfyUI makes room for a model, leaves it when ComfyUI unloads everything."""
+        """Stays in the list when ComfyUI frees memory for a model, leaves it when ComfyUI unloads everything."""
 
         def loaded_size(self) -> int:
             return _MORE_THAN_ANY_DEVICE  # so ComfyUI asks it last, and detaches it only to unload everything

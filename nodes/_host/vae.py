@@ -1,4 +1,4 @@
-"""Adapts ComfyUI's VAE to the detailer: rows are separate images, the size multiple is known, tiles on request."""
+"""Adapts ComfyUI's VAE to the detailer: rows are separate images, sizes have a known multiple, tiles on request."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class HostVae:
 
 @dataclass(frozen=True)
 class _RowByRow:
-    """The part of a VAE that the node uses. Encodes each row alone: a video VAE would take the rows for frames."""
+    """The part of a VAE that the node uses. Encodes each row alone: a video VAE would treat rows as frames."""
 
     vae: HostVae
     tiled: bool

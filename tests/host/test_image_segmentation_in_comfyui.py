@@ -111,5 +111,5 @@ def test_node_error_messages(server: comfyui.Server, portrait: Path, inputs: dic
 def test_node_names_broken_model_file(server: comfyui.Server, portrait: Path, model: Path) -> None:
     broken = model.with_name("broken.onnx")
     broken.write_bytes(model.read_bytes()[:-40])
-    with pytest.raises(NodeFailed, match=r"broken\.onnx .*is cut short"):
+    with pytest.raises(NodeFailed, match=r"broken\.onnx .*is incomplete"):
         server.queue(build_prompt(server, portrait, model="broken.onnx"))

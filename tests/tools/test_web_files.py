@@ -22,7 +22,7 @@ def test_model_list_names_every_model_with_its_licence_address_and_size() -> Non
     assert len(lines) == len(catalog.BACKGROUND)
     for line, model in zip(lines, catalog.BACKGROUND.values()):
         assert line.startswith(f"- `{model.name}`: ")
-        assert model.licence in line and model.files[0].url in line and model.source in line
+        assert model.license in line and model.files[0].url in line and model.source in line
         assert ("MB" in line) == (model.size is not None)
     assert "- `isnet-general-use`: any subject, finer edges. [Apache-2.0]" in web_files.model_list()
     assert "179 MB" in web_files.model_list()
