@@ -149,10 +149,10 @@ def test_outputs_are_pictures_lists_of_crops_and_the_pipes() -> None:
 @pytest.mark.parametrize("part", [part for part in PIPE_PARTS if part != "clip"])
 def test_a_part_that_a_pipe_lacks_is_named(part: str) -> None:
     pipe = tuple(None if name == part else held for name, held in zip(PIPE_PARTS, PIPE))
-    with pytest.raises(InputError, match=f"basic_pipe has no {part}"):
+    with pytest.raises(InputError, match=f"basic_pipe is missing {part}"):
         detailed(pipe=pipe)
     if part != "vae":
-        with pytest.raises(InputError, match=f"refiner_basic_pipe_opt has no {part}"):
+        with pytest.raises(InputError, match=f"refiner_basic_pipe_opt is missing {part}"):
             detailed(refiner_basic_pipe_opt=pipe)
 
 
