@@ -1,10 +1,10 @@
-"""Time and peak memory of alternatives, measured in turns, and the best that the machine can do.
+"""Measures time and peak memory of alternatives in turns, and the best that the machine can do.
 
-Importing it loads the pack as ``maskwright`` and makes the tools and the tests importable, hence the underscore: sorted
-imports put it first.
+Importing this module loads the pack as ``maskwright`` and makes the tools and tests importable. The underscore makes
+sorted imports put it first.
 
-Alternatives take turns, round by round, so that noise hits all alike; a first round does not count. On CUDA the time is
-that between two events on the device's stream, so that queued work is included.
+Alternatives take turns, round by round, so that noise affects all equally; the first round does not count. On CUDA,
+time is measured between two events on the device's stream, so that queued work is included.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pack import load_pack  # noqa: E402 - found through the line above
 
 load_pack(ROOT)
 
-MAX_SECONDS = 30.0  # for all rounds of one comparison; at least two rounds are always done
+MAX_SECONDS = 30.0  # for all rounds of one comparison; at least two rounds always run
 
 Call = Callable[[], object]
 
@@ -52,7 +52,7 @@ class Spread:
 
 
 def compare(calls: Mapping[str, Call], rounds: int, device: str = "cpu") -> dict[str, Spread]:
-    """Time each call in turns; fewer rounds once all of them took `MAX_SECONDS`."""
+    """Time the calls in turns. Stop early once all rounds together took `MAX_SECONDS`."""
     for call in calls.values():
         call()
     times: dict[str, list[float]] = {name: [] for name in calls}
@@ -81,10 +81,10 @@ def seconds(call: Call, device: str = "cpu") -> float:
 
 
 def peak_memory(call: Call, device: str = "cpu") -> float | None:
-    """The most bytes that a call holds, its result included, beyond those held before it.
+    """The peak memory of a call in bytes, including its result, beyond what was in use before.
 
-    On the CPU as Linux counts them for this process, so buffers inside libraries count (None on other systems); on CUDA
-    as PyTorch's allocator counts them.
+    On the CPU it is Linux's count for this process, which includes buffers inside libraries (None on other systems); on
+    CUDA that of PyTorch's allocator.
     """
     gc.collect()  # a model of an earlier call may be part of a reference cycle
     if device == "cuda":
@@ -97,7 +97,7 @@ def peak_memory(call: Call, device: str = "cpu") -> float | None:
     if not Path("/proc/self/status").exists():
         return None
     libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):  # otherwise memory freed by earlier calls is reused unseen
+    if hasattr(libc, "malloc_trim"):  # otherwise memory freed by earlier calls is reused without being counted
         libc.malloc_trim(0)
     before = process_memory("VmRSS")
     try:
@@ -121,7 +121,7 @@ RATES: dict[str, dict[str, float]] = {}  # the rates measured in this run, for t
 
 @functools.cache
 def bytes_per_second(device: str = "cpu") -> float:
-    """The rate at which this device copies with all its cores, read and written bytes together."""
+    """The copy rate of this device with all its cores; counts bytes read and written."""
     source = torch.rand(1 << 26, device=device)  # 256 MB: larger than any cache
     target = torch.empty_like(source)
     rate = 2 * source.nbytes / min(seconds(lambda: target.copy_(source), device) for _ in range(7))
@@ -131,7 +131,7 @@ def bytes_per_second(device: str = "cpu") -> float:
 
 @functools.cache
 def operations_per_second(device: str = "cpu", dtype: torch.dtype = torch.float32) -> float:
-    """The rate of products of large matrices; a multiplication and an addition are two operations."""
+    """The rate of large matrix products; a multiplication and an addition are two operations."""
     side = 8192 if device == "cuda" else 2048
     one, two = (torch.rand(side, side, device=device, dtype=dtype) for _ in range(2))
     rate = 2 * side**3 / min(seconds(lambda: torch.matmul(one, two), device) for _ in range(5))
@@ -142,13 +142,13 @@ def operations_per_second(device: str = "cpu", dtype: torch.dtype = torch.float3
 
 
 def floor(device: str, operations: float = 0.0, moved: float = 0.0, dtype: torch.dtype = torch.float32) -> float:
-    """The seconds that this device needs at least for some operations, or for some bytes read and written."""
+    """The minimum time in seconds that this device needs for the operations, or for the bytes read and written."""
     computing = operations / operations_per_second(device, dtype) if operations else 0.0
     return max(computing, moved / bytes_per_second(device) if moved else 0.0)
 
 
 def count_operations(call: Call) -> int:
-    """The operations of the matrix products, convolutions and attention of a call; all others count as none."""
+    """The operations of a call's matrix products, convolutions and attention; others are not counted."""
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         call()
     return counter.get_total_flops()

@@ -1,6 +1,6 @@
-"""CLIPSegMasking and the earlier way, with a model of the published size and random weights.
+"""CLIPSegMasking and the earlier node, with a model of the published size and random weights.
 
-Images that the node has seen stay cached, so every call changes its images first, except where a row says otherwise.
+The node caches recent images, so every call changes its images first, unless a row says otherwise.
 
     python3 tools/dev.py bench clipseg [--quick]
 """
@@ -30,18 +30,19 @@ from PIL import Image
 from rows import Figure, Report, Timing
 
 SIDE, VOCABULARY = 1024, 49408
-READ_LAYERS = 10  # of the vision tower's 12; the decoder reads no later one
+READ_LAYERS = 10  # of the vision tower's 12: the decoder needs no later one
 PROMPTS = [
     f"{color} {thing}" for color in ("red", "blue", "green", "white") for thing in ("circle", "leaf", "hat", "cat")
 ]
 
-ABOUT = f"""Images of {SIDE} x {SIDE}; the model sees 352 x 352 unless a resolution is named. The earlier way loads
-processor and model for every image and runs one image and one prompt at a time. The floor: the matrix products and
-convolutions of the ten vision layers that the decoder reads, and of the decoder; in a new process also of the text."""
-SEEN = """The vision tower is skipped, so what remains weighs more: the decoder, whose 64 channels make narrow products,
-the text, and resizing images and masks in 8 bits, as the earlier node does, for the same masks."""
-COLD = """The floor holds nothing that a warm call finds done: building the model and reading its weights, the
-tokenizer's 49,408 tokens, and, once, laying out the vision tower's weights for the CPU."""
+ABOUT = f"""Images of {SIDE} x {SIDE}; the model's input is 352 x 352 unless a resolution is named. The earlier node
+loads processor and model for every image, and runs one image and one prompt at a time. The floor: the matrix products
+and convolutions of the ten vision layers that the decoder needs, and of the decoder; in a new process also of the
+text."""
+CACHED = """The vision tower is skipped, so the rest matters more: the decoder, whose 64 channels make narrow products,
+the text, and resizing images and masks in 8 bits, like the earlier node, for the same masks."""
+COLD = """The floor excludes what a warm call does not repeat: building the model and reading its weights, reading the
+tokenizer's 49,408 tokens, and arranging the vision tower's weights for the CPU."""
 TILES = """Above 704 the image is processed in overlapping tiles: four of 704 x 704, 16 times the patches of 352 x 352
 for ten times the pixels, and attention grows with the square of a tile's patches."""
 
@@ -70,7 +71,7 @@ def write_model(folder: Path) -> None:
     vocabulary = json.loads((demo / "vocab.json").read_text(encoding="utf-8"))
     tokens = dict.fromkeys(token for token in vocabulary if len(token.removesuffix("</w>")) == 1)
     merges = []
-    for length in itertools.count(2):  # words of any letters, each its own token
+    for length in itertools.count(2):  # words of arbitrary letters, each with its own token
         for letters in itertools.product(string.ascii_lowercase, repeat=length):
             start = "".join(letters[:-1])
             for last in (letters[-1], f"{letters[-1]}</w>"):
@@ -85,27 +86,27 @@ def write_model(folder: Path) -> None:
     model = CLIPSegForImageSegmentation(make_config()).requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
-        if parameter.ndim > 1:  # larger than at the start of training, so that logits differ between pixels
+        if parameter.ndim > 1:  # larger than initial weights, so that logits differ between pixels
             parameter.normal_(0, 1.2 / parameter[0].numel() ** 0.5, generator=generator)
     model.save_pretrained(folder)
 
 
 def count_model(resolution: int, tokens: int) -> tuple[int, int, int]:
-    """Operations of the vision tower for one image, of the decoder for one prompt, and of the text."""
+    """Count operations: of the vision tower per image, of the decoder per prompt, and of the text encoder."""
     from transformers import CLIPSegForImageSegmentation
 
     with torch.device("meta"):  # shapes only
         model = CLIPSegForImageSegmentation(make_config()).eval()
         del model.clip.vision_model.encoder.layers[READ_LAYERS:]
         pixels, ids = torch.zeros(1, 3, resolution, resolution), torch.zeros(1, tokens, dtype=torch.long)
-        shown = {"pixel_values": pixels, "interpolate_pos_encoding": True}
-        tower = count_operations(lambda: model.clip.vision_model(**shown))
-        both = count_operations(lambda: model(**shown, conditional_embeddings=torch.zeros(1, 512)))
+        inputs = {"pixel_values": pixels, "interpolate_pos_encoding": True}
+        tower = count_operations(lambda: model.clip.vision_model(**inputs))
+        both = count_operations(lambda: model(**inputs, conditional_embeddings=torch.zeros(1, 512)))
         return tower, both - tower, count_operations(lambda: model.clip.text_model(ids))
 
 
 def run_earlier(images: torch.Tensor, prompts: list[str], folder: Path, device: str) -> torch.Tensor:
-    """Masks ``[B,H,W]`` of the last prompt, as the earlier node computed them."""
+    """Compute the masks ``[B,H,W]`` of the last prompt like the earlier node."""
     from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor
 
     for prompt in prompts:
@@ -133,7 +134,7 @@ class Bench:
         self.pair = clipseg_loader.load(folder.name, ClipsegStore([folder.parent]))
 
     def now(self, images: torch.Tensor, prompts: int = 1, resolution: int = 352, changed: bool = True) -> Callable:
-        """A call of the node; ``changed``: on images that it has not seen."""
+        """Return a call of the node; ``changed``: on new images, which are not cached."""
         text = " | ".join(PROMPTS[:prompts])
 
         def call() -> torch.Tensor:
@@ -163,13 +164,13 @@ class Bench:
         self.add(what, self.now(images, prompts), earlier, count * (tower + prompts * decoder), **more)
 
     def add_large(self, prompts: int) -> None:
-        """Twice the model's own resolution, at which the earlier way cannot look."""
+        """Twice the model's native resolution, which the earlier node does not support."""
         tower, decoder, _ = count_model(704, 2)
         what = f"1 image, {prompts} prompt{'s' * (prompts > 1)}, resolution 704"
         self.add(what, self.now(smooth_images(1, SIDE), prompts, 704), None, tower + prompts * decoder)
 
-    def add_seen(self, count: int) -> None:
-        """Images of the last call again, with another prompt each time and with the same."""
+    def add_cached(self, count: int) -> None:
+        """The images of the previous call, with a new prompt each time and with the same prompt."""
         images, numbers = smooth_images(count, SIDE), itertools.count()
         tokens = len(self.pair[0].tokenizer("circle number 10")["input_ids"])
         _, decoder, text = count_model(352, tokens)
@@ -177,11 +178,11 @@ class Bench:
         another = lambda: self.mask(images, f"circle number {next(numbers)}")  # noqa: E731
         calls = {"another": (another, text), "same": (self.now(images, changed=False), 0)}
         for name, (call, more) in calls.items():
-            what = f"{count} images seen before, {name} prompt"
-            self.add(what, call, earlier, count * decoder + more, note=SEEN, headline=name == "another")
+            what = f"{count} cached images, {name} prompt"
+            self.add(what, call, earlier, count * decoder + more, note=CACHED, headline=name == "another")
 
     def add_cold(self) -> None:
-        """The first image of a new process, after the imports that both ways need."""
+        """The first image of a new process, after the imports that both nodes need."""
         runs: dict[str, list[dict]] = {"now": [], "earlier": []}
         for _ in range(self.rounds + 1):
             for way, times in runs.items():
@@ -197,7 +198,7 @@ class Bench:
 
 def run_cold(way: str, folder: Path, device: str) -> None:
     """In its own process: print the time and memory of the first image."""
-    from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor  # noqa: F401 - both ways need these
+    from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor  # noqa: F401 - both nodes need these
 
     images, times = smooth_images(1, SIDE), []
 
@@ -221,14 +222,14 @@ def main(quick: bool) -> None:
                 images = smooth_images(2 if quick else 8, SIDE)
                 ours, earlier = bench.mask(images, PROMPTS[0]), run_earlier(images, PROMPTS[:1], folder, device)
                 most = round(255 * (ours - earlier).abs().max().item(), 3)
-                what = f"largest difference of masks to the earlier way's, {len(images)} images"
+                what = f"largest difference to the earlier node's masks, {len(images)} images"
                 report.add(Figure(what, most, "/255", device, 2 if device == "cpu" else None))
                 for count in (1, 2) if quick else (1, 8, 64):
                     bench.add_images(count, **({"at_least": 2, "headline": True} if count == 8 else {}))
                 for prompts in (4,) if quick else (4, 16):
                     bench.add_images(1, prompts)
                 if device == "cpu":  # on a GPU nothing is cached
-                    bench.add_seen(1 if quick else 4)
+                    bench.add_cached(1 if quick else 4)
                 if not quick:
                     bench.add_large(1)
                     bench.add_large(4)
@@ -239,7 +240,7 @@ def main(quick: bool) -> None:
                     few, many = bench.now(smooth_images(2, SIDE)), bench.now(smooth_images(20, SIDE))
                     report.add_growth("images, 2 and 20", few, many, device, "", 2)
                     large = bench.now(one, resolution=1120)
-                    report.add_growth("the pixels seen, 352 and 1120", bench.now(one), large, device, TILES, 2)
+                    report.add_growth("input pixels, 352 and 1120", bench.now(one), large, device, TILES, 2)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""MaskDetailerPipe in a real ComfyUI, and the node it replaces where that pack is installed.
+"""MaskDetailerPipe in a real ComfyUI, and the node it replaces if that pack is installed.
 
-All weights are random. On CUDA the models have the size of Stable Diffusion 1.5 and SDXL; on the CPU the UNet is a
-small one of the same make, and the VAE next to nothing. ``IMPACT_PACK_PATH`` names the other pack's folder.
+All weights are random. On CUDA the models have the size of Stable Diffusion 1.5 and SDXL; on the CPU the UNet is small,
+with the same architecture, and the VAE is trivial. ``IMPACT_PACK_PATH`` names the other pack's folder.
 
     python3 tools/dev.py bench detailer_comfyui [--quick]
 """
@@ -21,20 +21,20 @@ from pack import ROOT
 from rows import MAX_GROWTH, Figure, Report, Timing
 
 ABOUT = """In {version}, with models of random weights: on CUDA of the size of Stable Diffusion 1.5 (regions sampled at
-512 x 512) and SDXL (1024 x 1024), with their VAE; on the CPU a small UNet (128 x 128) and next to no VAE. Mixed regions
-have four sizes. The earlier way: {earlier}. The floor: the time of ComfyUI's sampler and VAE in this pack's run, so
-that the rest is the node's own work. {steps} steps where no other number is given."""
-NOTE = """Nearly all of the time is ComfyUI's sampler and VAE, in both nodes; one region at a time, their speed differs
-between the runs by more than the node's own work takes."""
+512 x 512) and SDXL (1024 x 1024), with their VAE; on the CPU a small UNet (128 x 128) and a trivial VAE. Mixed regions
+have four sizes. The earlier node: {earlier}. The floor: the time of ComfyUI's sampler and VAE in this pack's run; the
+rest is the node's own work. {steps} steps unless another number is given."""
+NOTE = """In both nodes, nearly all of the time is ComfyUI's sampler and VAE. One region at a time, their speed varies
+between runs by more than the node's own work takes."""
 
 STEPS, FEW_STEPS = 20, 4
 BATCHES = {1: (1,), 2: (1, 4), 8: (1, 4, 8), 32: (1, 4, 8)}  # regions -> values of region_batch
 MAX_OWN_SHARE = {"cpu": 10, "cuda": 5}  # percent of the time outside sampler and VAE
-TARGETS = {"cpu": 1, "cuda": 2}  # times as fast as the earlier node, with regions of one size together
+TARGETS = {"cpu": 1, "cuda": 2}  # times as fast as the earlier node, with regions of one size batched
 IMAGE, SMALL_IMAGE = (1152, 2304), (364, 728)  # height and width; a tenth of the pixels
 DISTANCE = 288  # pixels from one region to the next: four rows of eight
 ONE_SIZE, MIXED = [(1, 1)], [(1, 1), (0.75, 1), (1, 0.75), (0.5, 1)]  # parts of the largest region's side
-# name, device, side of a region and the side it is enlarged to, and the fixture's options for model, VAE and text
+# name, device, side of a region and its upscaled side, and the fixture's options for model, VAE and text
 SETUPS = (
     ("Small UNet", "cpu", 32, 64, "tiny", "means", {}),
     ("SD 1.5", "cuda", 128, 256, "sd15", "real", {"tokens": 77, "width": 768}),
@@ -43,7 +43,7 @@ SETUPS = (
 
 
 class Result:
-    """All runs of one case: seconds in all and in sampler and VAE, peak memory in bytes, and the image."""
+    """All runs of one case: seconds in total and in sampler and VAE, peak memory in bytes, and the image."""
 
     def __init__(self) -> None:
         self.total: list[float] = []
@@ -62,7 +62,7 @@ class Result:
 
 
 class Bench(Detailer):
-    """Runs the node alone: the model, the VAE and the texts are cached for all runs."""
+    """Runs only the node: the model, the VAE and the texts are cached across runs."""
 
     def __init__(self, server: comfyui.Server, report: Report, setup: tuple, quick: bool) -> None:
         super().__init__(server)
@@ -79,11 +79,11 @@ class Bench(Detailer):
         for text in ("positive", "negative"):
             prompt[text]["inputs"] |= self.text
         prompt["detail"]["inputs"]["memory"] = memory
-        del prompt["save"]["inputs"]["model"]  # and with it the list of all its calls
+        del prompt["save"]["inputs"]["model"]  # which has the list of all its calls
         return prompt, name
 
     def run(self, cases: dict[str, tuple], rounds: int, steps: int) -> dict[str, Result]:
-        """Run each case (image, mask, options) in turns. The first round measures memory; its time does not count."""
+        """Run the cases (image, mask, options) in turns. The first round measures memory; its time does not count."""
         results = {name: Result() for name in cases}
         image, mask, options = next(iter(cases.values()))
         self(image, mask, steps=steps, **options)  # loads the weights
@@ -102,7 +102,7 @@ class Bench(Detailer):
         return results
 
     def draw(self, count: int, size: tuple[int, int] = IMAGE, parts: list = ONE_SIZE) -> tuple:
-        """An image, and a mask of regions so far apart that no crop contains another region."""
+        """Draw an image, and a mask of regions so far apart that no crop contains another region."""
         image = torch.rand(1, *size, 3, generator=torch.Generator().manual_seed(0))
         mask = torch.zeros(1, *size)
         for number in range(count):
@@ -124,11 +124,11 @@ class Bench(Detailer):
             steps != STEPS
         )
         for batch in BATCHES[count]:
-            now, name = results[str(batch)], f"{what}, {batch} at once" if count > 1 else what
-            together = count == 8 and not mixed and batch > 1
+            now, name = results[str(batch)], f"{what}, {batch} at a time" if count > 1 else what
+            batched = count == 8 and not mixed and batch > 1
             more = {"earlier": _measuring.Spread.of(before.total), "earlier_peak": before.peak} if before else {}
-            goal = 1 if count == 1 else TARGETS[self.device] if together else None
-            more |= {"at_least": goal, "headline": count == 1 or (together and batch == 4), "note": NOTE}
+            goal = 1 if count == 1 else TARGETS[self.device] if batched else None
+            more |= {"at_least": goal, "headline": count == 1 or (batched and batch == 4), "note": NOTE}
             spread, least = _measuring.Spread.of(now.total), statistics.median(now.inside)
             self.report.add(Timing(name, spread, self.device, floor=least, peak=now.peak, **more))
             if count == 8:
@@ -136,7 +136,7 @@ class Bench(Detailer):
                 self.report.add(Figure(f"{name}: outside sampler and VAE", share, " %", self.device, limit, NOTE))
             if count == 8 and batch > 1:
                 difference = 255 * (now.image - results["1"].image).abs().max().item()
-                self.report.add(Figure(f"{name}: largest difference to 1 at once", difference, "/255", self.device))
+                self.report.add(Figure(f"{name}: largest difference to 1 at a time", difference, "/255", self.device))
 
     def add_growth(self) -> None:
         """Ten times the regions, one at a time, and ten times the image around one region."""
@@ -154,16 +154,16 @@ class Bench(Detailer):
 
 
 def main(quick: bool) -> None:
-    found = comfyui.find_comfyui()
-    if not found.usable:
-        print(f"skipped: {found.why}")
+    comfy = comfyui.find_comfyui()
+    if not comfy.usable:
+        print(f"skipped: {comfy.why}")
         return
-    impact = impact_pack(found)
+    impact = impact_pack(comfy)
     earlier = "the Impact Pack's node, in turns with this one" if impact else "not installed where this was measured"
-    about = ABOUT.format(version=f"ComfyUI {found.version}", earlier=earlier, steps=STEPS)
+    about = ABOUT.format(version=f"ComfyUI {comfy.version}", earlier=earlier, steps=STEPS)
     report, packs = Report("MaskDetailerPipe", about), [ROOT / "tests" / "host" / "fixture_nodes"]
     for device in reversed(_measuring.devices()):
-        with comfyui.Server(found, packs=packs + [impact] * bool(impact), cpu=device == "cpu") as server:
+        with comfyui.Server(comfy, packs=packs + [impact] * bool(impact), cpu=device == "cpu") as server:
             for setup in SETUPS:
                 if setup[1] == device:
                     bench = Bench(server, report, setup, quick)

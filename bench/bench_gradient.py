@@ -1,4 +1,4 @@
-"""GradientRegion and the earlier way: 8 bits, through Pillow and OpenCV, mask by mask.
+"""GradientRegion and the earlier node: 8 bits, with Pillow and OpenCV, mask by mask.
 
 python3 tools/dev.py bench gradient [--quick]
 """
@@ -19,12 +19,12 @@ SIZES = [(1, 512), (1, 2048), (16, 512), (16, 1024), (128, 1024)]  # masks and t
 KERNELS = (3, 15, 31)
 GOAL = (16, 1024)  # where the target applies
 
-ABOUT = """The earlier way: 8 bits, through Pillow and OpenCV, mask by mask; on CUDA it copies to the CPU and back. The
-floor: every mask is read once and every result written once, at the rate of a copy."""
-NOTE = """The floor counts the first read and the last write only. Between them a kernel of 3 takes 8 passes of
-comparisons, one of 15 takes 16 and one of 31 takes 20, in bands that stay in the cache. The earlier way compares 8 bits
-where this pack compares 32, four times as many in one instruction, and is faster where its masks fit the cache. Below a
-megapixel one core does all: threads cost more than they save there."""
+ABOUT = """The earlier node: 8 bits, with Pillow and OpenCV, mask by mask; on CUDA it copies to the CPU and back. The
+floor: each mask is read once and each result written once, at the rate of a copy."""
+NOTE = """The floor counts only the first read and the last write. In between, a kernel of 3 takes 8 passes of
+comparisons, one of 15 takes 16 and one of 31 takes 20, in bands that stay in the cache. The earlier node compares 8-bit
+values, four times as many per instruction as this pack's 32-bit values, and is faster if its masks fit into the cache.
+Below a megapixel, threading does not pay, so one core does all the work."""
 
 
 def run_now(batch: torch.Tensor, size: int) -> torch.Tensor:
@@ -49,7 +49,7 @@ def main(quick: bool) -> None:
             for size in KERNELS:
                 calls = {"now": lambda: run_now(batch, size), "earlier": lambda: run_earlier(batch, size)}
                 peaks = {"peak": peak_memory(calls["now"], device)}
-                if device == "cpu":  # where the earlier way works in any case
+                if device == "cpu":  # where the earlier node works in any case
                     peaks["earlier_peak"] = peak_memory(calls["earlier"])
                 report.add(
                     Timing(

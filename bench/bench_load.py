@@ -1,7 +1,7 @@
-"""Time and modules that loading the pack takes, in fresh processes that have imported ComfyUI's modules.
+"""Time and modules for loading the pack, in new processes that have imported ComfyUI's modules.
 
-Without a ComfyUI, in this Python with torch, numpy and Pillow. Beside it, in turns, an empty pack, the packs whose
-folders or files ``PACKS`` names (as in PATH), and that of ``IMPACT_PACK_PATH``.
+Without a ComfyUI, uses this Python with torch, numpy and Pillow. For comparison, in turns: an empty pack, the packs
+whose folders or files are in ``PACKS`` (in the format of PATH), and that of ``IMPACT_PACK_PATH``.
 
     python3 tools/dev.py bench load [--quick]
 """
@@ -23,9 +23,9 @@ from rows import Figure, Report, Timing
 
 MAX_LOAD_SECONDS = 0.1
 
-ABOUT = """Loading the package alone, with its files already compiled, as ComfyUI does at startup: after ComfyUI's own
-modules and nodes{where}. The earlier way: another pack that holds some of the same nodes{which}. There is no floor; the
-time of an empty pack stands beside it."""
+ABOUT = """Loading only the package, already compiled, as ComfyUI does at startup: after ComfyUI's own modules and
+nodes{where}. Earlier: another pack with some of the same nodes{which}. There is no floor; the time of an empty pack is
+listed for comparison."""
 
 # What ComfyUI's main.py does before it loads packs, without a listening server; on the CPU, which makes no difference.
 COMFYUI = """
@@ -62,32 +62,32 @@ os._exit(0)  # whatever threads the pack has started
 
 
 def main(quick: bool) -> None:
-    found = comfyui.find_comfyui()
+    comfy = comfyui.find_comfyui()
     named = [Path(name).absolute() for name in os.environ.get("PACKS", "").split(os.pathsep) if name]
-    others = {path.name: path for path in [*named, impact_pack(found)] if path}
-    where = f" (of ComfyUI {found.version})" if found.usable else "' libraries (no ComfyUI was found)"
+    others = {path.name: path for path in [*named, impact_pack(comfy)] if path}
+    where = f" (of ComfyUI {comfy.version})" if comfy.usable else "' libraries (no ComfyUI was found)"
     report = Report("Loading the pack", ABOUT.format(where=where, which="" if others else " (none is installed)"))
     with tempfile.TemporaryDirectory() as folder:
         scratch, empty = Path(folder), Path(folder) / "empty"
         empty.mkdir()
         (empty / "__init__.py").touch()
         packs = {"this pack": ROOT, "an empty pack": empty, **others}
-        code = LOAD.format(before=COMFYUI if found.usable else "import numpy, PIL.Image, torch")
-        python, cwd = (found.python, found.path) if found.usable else (sys.executable, scratch)
+        code = LOAD.format(before=COMFYUI if comfy.usable else "import numpy, PIL.Image, torch")
+        python, cwd = (comfy.python, comfy.path) if comfy.usable else (sys.executable, scratch)
         runs: dict[str, list] = {name: [] for name in packs}
         for _ in range(3 if quick else 6):
             for name, path in packs.items():
                 command = [str(python), "-c", code, str(path), str(scratch)]
-                done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-                if done.returncode:
-                    raise SystemExit(f"{name} does not load: {done.stderr.strip()[-500:]}")
+                result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+                if result.returncode:
+                    raise SystemExit(f"{name} does not load: {result.stderr.strip()[-500:]}")
                 runs[name].append(json.loads((scratch / "result").read_text("utf-8")))
     wall, used = (  # the first run of each only compiles
         {name: _measuring.Spread.of([each[column] for each in times[1:]]) for name, times in runs.items()}
         for column in (0, 1)
     )
     for number, name in enumerate(others):
-        report.add(Timing(f"beside {name}", wall["this pack"], earlier=wall[name], headline=number == 0))
+        report.add(Timing(f"compared with {name}", wall["this pack"], earlier=wall[name], headline=number == 0))
     for name, times in runs.items():
         limit = MAX_LOAD_SECONDS if name == "this pack" else None
         if name not in others:

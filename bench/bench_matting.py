@@ -1,4 +1,4 @@
-"""Cutting out portrait-like images by a known mask, with and without alpha matting, and rembg with the same mask.
+"""Cutouts of portrait-like images with a known mask, with and without alpha matting, and rembg with the same mask.
 
 python3 tools/dev.py bench matting [--quick]
 """
@@ -21,13 +21,13 @@ SIDES = {512: "0.26 megapixels", 1024: "1 megapixel", 2048: "4 megapixels", 4096
 MAX_REMBG_SIDE = 2048
 MAX_GIGABYTES = 4
 
-ABOUT = """What ImageSegmentation does after the network has given its mask. The earlier way: rembg.remove with the same
-mask, from a tensor through Pillow and back; at 16 megapixels with matting it is left out, since it writes the equations
-of the whole image and its time and memory grow with all pixels. The floor without matting: image and mask read once,
-cutout and alpha written once, at the rate of a copy; with matting no floor is counted. Memory alone is that of a
-process that does nothing else, torch and all other modules included."""
-NOTE = """A pixel of three floats becomes one of four, which cannot be copied in one block, and memory that is new to
-the process takes about as long; the rest is comparing alpha with 0 and writing it, to cutout and mask."""
+ABOUT = """The part of ImageSegmentation after the network. The earlier way: rembg.remove with the same mask, from a
+tensor through Pillow and back. It is omitted at 16 megapixels with matting, because it builds the equations of the
+whole image. The floor without matting: image and mask are read once, cutout and alpha written once, at the rate of a
+copy; there is no floor with matting. Memory alone is that of a process that does nothing else, including torch and all
+other modules."""
+NOTE = """A pixel of three floats becomes one of four, which cannot be copied as one block, and touching new memory
+takes about as long. The rest is comparing alpha with 0 and writing it to cutout and mask."""
 
 
 class Scene:
@@ -40,11 +40,11 @@ class Scene:
         self.device = device
 
     def predict_masks(self, _: torch.Tensor) -> torch.Tensor:
-        """As a `MaskSource` of the pack."""
+        """The interface of the pack's `MaskSource`."""
         return self.mask.unsqueeze(0)  # [H,W] -> [1,H,W]
 
     def predict(self, *_: object, **__: object) -> list[Image.Image]:
-        """As a session of rembg."""
+        """The interface of a rembg session."""
         return [tensors.to_pil(self.mask)]
 
     def run_now(self, matting: bool) -> torch.Tensor:
@@ -60,8 +60,8 @@ class Scene:
 
 
 def draw_portrait(height: int, width: int, soft: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-    """A head with curly hair on shoulders before a smooth background, in 8 bits, and the mask of a network that sees it
-    at 320 x 320. ``soft``: the mask is unsure nearly everywhere."""
+    """Draw a head with curly hair and shoulders on a smooth background, in 8 bits, and the mask of a network with an
+    input of 320 x 320. ``soft``: the mask is uncertain nearly everywhere."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     y, x = (y + 0.5) / height, ((x + 0.5) / width - 0.5) * width / height + 0.5
     head = np.hypot((x - 0.5) / 0.18, (y - 0.33) / 0.24)
@@ -84,7 +84,7 @@ def add_row(report: Report, scene: Scene, what: str, matting: bool, rounds: int)
     if side <= MAX_REMBG_SIDE or not matting:
         calls["earlier"] = lambda: scene.run_earlier(matting)
     peaks = {"peak": peak_memory(calls["now"], scene.device)}
-    if "earlier" in calls and scene.device == "cpu":  # where the earlier way works in any case
+    if "earlier" in calls and scene.device == "cpu":  # where rembg works in any case
         peaks["earlier_peak"] = peak_memory(calls["earlier"])
     report.add(
         Timing(
@@ -114,7 +114,7 @@ def main(quick: bool) -> None:
             scene, what = Scene(side, device), f"{side} x {side}" + (f", {SIDES[side]}" if side in SIDES else "")
             if side != 512:
                 add_row(report, scene, what, False, 3 if quick else 9)
-            if device == "cpu" or side <= 1024:  # matting is the CPU's work in any case
+            if device == "cpu" or side <= 1024:  # matting runs on the CPU in any case
                 add_row(report, scene, what, True, 2 if quick or side > 2048 else 5)
     small, large = (Scene(side) for side in ((96, 304) if quick else (548, 1732)))
     for matting in (True, False):
@@ -129,7 +129,7 @@ def main(quick: bool) -> None:
 
 
 def run_alone(height: str, width: str, soft: str) -> None:
-    """In its own process: print the most memory that it holds."""
+    """In its own process: print its peak memory."""
     scene = Scene(int(height), width=int(width), soft=bool(soft))
     print(int((peak_memory(lambda: scene.run_now(True)) or 0) + process_memory("VmRSS")))
 

@@ -1,4 +1,4 @@
-"""ImageSegmentation with networks of u2net's and isnet's size and with MODNet, the earlier ways, and the bare
+"""ImageSegmentation with networks of the size of u2net and isnet and with MODNet, the earlier ways, and plain
 `session.run`.
 
 python3 tools/dev.py bench segmentation [--quick]
@@ -27,23 +27,23 @@ from torch import nn
 from torch.nn import Conv2d, functional
 
 PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
-# rembg's name -> side of the image that the network takes, its colours' mean and deviation, stride of its stem
+# rembg's name -> side of the image that the network takes, mean and deviation of its colors, stride of its stem
 NETWORKS = {
     "u2net": (320, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 1),
     "isnet-general-use": (1024, (0.5, 0.5, 0.5), (1.0, 1.0, 1.0), 2),
 }
 
 ABOUT = """Without alpha matting. The networks have the layers of the published u2net and isnet and random weights, so
-their files are as large and an image takes as long. The earlier way: a new session at every run, then image by image
-through Pillow and rembg. The floor: the operations of the network's convolutions. Allowed is 1.1 times ONNX Runtime's
-bare session.run of the same prepared images, and 30 ms an image. Cold is a new session and its first image; getting a
-cached session computes nothing, so it has no floor. What a cached session holds counts only where it is created: for
-the earlier way at every run. MODNet runs on PyTorch, in float32; its earlier way is the reference implementation's
-demo, step by step: the network is created and its file read at every run, then image by image through Pillow."""
+their files are as large and an image takes as long. The earlier way: a new session in every run, then image by image
+through Pillow and rembg. The floor: the operations of the network's convolutions. The limit is 1.1 times ONNX Runtime's
+plain session.run of the same prepared images, plus 30 ms per image. Cold is a new session and its first image; getting
+a cached session computes nothing, so it has no floor. The memory of a session counts only where it is created: for the
+earlier way in every run. MODNet runs on PyTorch, in float32; its earlier way is the reference implementation's demo,
+step by step: the network is created and its file read in every run, then image by image through Pillow."""
 COLD = "ONNX Runtime itself takes nearly all of this time to open the file and run it once."
-ALLOWED = "What comes on top of session.run is rembg's preparation with Pillow and numpy, resizing, and the cutout."
-MODNET = "The convolutions come close to the floor; the rest is normalizing, concatenating, resizing and new memory."
-GROWTH = "New memory for the results of many images is touched for the first time, which is slow on some systems."
+OVERHEAD = "The time beyond session.run is rembg's preparation with Pillow and numpy, resizing, and the cutout."
+MODNET = "The convolutions are close to the floor; the rest is normalizing, concatenating, resizing and new memory."
+GROWTH = "The results of many images need new memory, and touching it first is slow on some systems."
 
 
 class Block(nn.Module):
@@ -101,7 +101,7 @@ class Network(nn.Module):
 
 
 def draw_weights(model: nn.Module) -> nn.Module:
-    """Random weights with which signals neither vanish nor explode."""
+    """Draw random weights with which signals neither vanish nor explode."""
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
         if parameter.ndim > 1:
@@ -150,7 +150,7 @@ class Bench:
     def add(self, what: str, calls: dict[str, Call], least: float, **more) -> dict:
         times = compare(calls, self.rounds, self.device)
         peaks = {}
-        if self.device == "cpu":  # PyTorch does not see what ONNX Runtime takes on a GPU
+        if self.device == "cpu":  # PyTorch does not count ONNX Runtime's memory on a GPU
             peaks = {"peak": peak_memory(calls["now"]), "earlier_peak": peak_memory(calls["earlier"])}
         pair = {way: times[way] for way in ("now", "earlier")}
         row = Timing(f"{self.name}, {what}", **pair, **peaks, device=self.device, floor=least or None, **more)
@@ -166,7 +166,7 @@ class Bench:
 
 
 class OnnxBench(Bench):
-    """A network in ONNX Runtime, and the bare `session.run`."""
+    """A network in ONNX Runtime, and plain `session.run`."""
 
     def new_session(self):
         import rembg
@@ -184,7 +184,7 @@ class OnnxBench(Bench):
         return torch.stack([tensors.from_pil(rembg.remove(tensors.to_pil(image), session=session)) for image in images])
 
     def prepare(self, images: torch.Tensor) -> list[dict]:
-        """The network's inputs."""
+        """Prepare the network's inputs."""
         side, mean, std, _ = NETWORKS[self.name]
         session = self.load()._session
         return [session.normalize(tensors.to_pil(image), mean, std, (side, side)) for image in images]
@@ -197,15 +197,15 @@ class OnnxBench(Bench):
         self.add("its cached session", {"now": self.load, "earlier": self.new_session}, 0.0)
         session, inputs = self.load()._session.inner_session, self.prepare(images)
         calls = {"now": lambda: self.run_now(images), "earlier": lambda: self.run_earlier(images)}
-        calls["bare"] = lambda: [session.run(None, each) for each in inputs]
+        calls["plain"] = lambda: [session.run(None, each) for each in inputs]
         least = floor(self.device, count * self.operations)
         what = f"warm: {count} images of {images.shape[2]} x {images.shape[1]}"
-        times = self.add(what, calls, least, note=ALLOWED, headline=True)
-        what = f"{self.name}, warm: bare session.run of these"
-        self.report.add(Timing(what, times["bare"], self.device, floor=least, note=COLD))
-        share = times["now"].median / (1.1 * times["bare"].median + 0.03 * count)
-        what = f"{self.name}, warm: time to what is allowed"
-        self.report.add(Figure(what, share, "x", self.device, 1, ALLOWED))
+        times = self.add(what, calls, least, note=OVERHEAD, headline=True)
+        what = f"{self.name}, warm: plain session.run of these"
+        self.report.add(Timing(what, times["plain"], self.device, floor=least, note=COLD))
+        share = times["now"].median / (1.1 * times["plain"].median + 0.03 * count)
+        what = f"{self.name}, warm: time relative to the limit"
+        self.report.add(Figure(what, share, "x", self.device, 1, OVERHEAD))
         self.add_difference(images)
 
 
@@ -246,9 +246,7 @@ class ModnetBench(Bench):
                 f"{count} image{'s' * (count > 1)} of {side} x {side}",
             )
             self.add(what, calls, least, note=MODNET, headline=count > 1)
-        self.add_difference(
-            smooth_images(2, 384, 512)
-        )  # the matte becomes smaller: of larger ones the demo shows steps
+        self.add_difference(smooth_images(2, 384, 512))  # the matte is reduced: the demo enlarges with visible steps
 
 
 def main(quick: bool) -> None:
@@ -258,14 +256,14 @@ def main(quick: bool) -> None:
     side, rounds = (256, 2) if quick else (1024, 3)
     report = Report("ImageSegmentation", ABOUT)
     with tempfile.TemporaryDirectory() as folder:
-        # rembg looks here, and does not check whether the files are the published ones.
+        # rembg searches this folder, and does not verify the files.
         os.environ["U2NET_HOME"], os.environ["MODEL_CHECKSUM_DISABLED"] = folder, "1"
         for name, (network_side, _, _, stride) in list(NETWORKS.items())[: 1 if quick else 2]:
             network, sample = Network(stride).eval(), torch.zeros(1, 3, network_side, network_side)
             operations = count_operations(lambda: network(sample))
             names = {"input_names": ["input.1"], "opset_version": 13, "dynamo": False}
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # sides are fixed, and this exporter is called deprecated
+                warnings.simplefilter("ignore")  # about fixed sides and the deprecated exporter
                 torch.onnx.export(network, (sample,), f"{folder}/{name}.onnx", **names)
             for device in devices():
                 if PROVIDERS[device][0] in onnxruntime.get_available_providers():

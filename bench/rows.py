@@ -1,4 +1,4 @@
-"""The rows of a benchmark: printed as they come, and stored for docs/performance.md."""
+"""The rows of a benchmark: printed as they are measured, and stored for docs/performance.md."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pathlib import Path
 from _measuring import RATES, Call, Spread, compare, peak_memory
 
 MAX_TIMES_FLOOR = 1.3  # a row further above its floor needs a note
-MAX_GROWTH = 1.1  # time and memory may grow this many times as fast as the work: a tenth for noise
+MAX_GROWTH = 1.1  # time and memory may grow at most this many times as fast as the work: a tenth for noise
 ROWS_FILE = "MASKWRIGHT_BENCH_ROWS"  # set by suite.py: the file that rows are appended to, a JSON object per line
 
 
 @dataclass(frozen=True)
 class Timing:
-    """The time of this pack for some work, and what it is compared with.
+    """This pack's time for some work, and what it is compared with.
 
     Attributes:
         what: The work, with its sizes.
-        earlier: The earlier way's time for the same work in the same run.
-        floor: The seconds that the hardware needs at least (`_measuring.floor`, or measured).
+        earlier: The earlier implementation's time for the same work in the same run.
+        floor: The minimum time that the hardware needs, in seconds (`_measuring.floor`, or measured).
         peak, earlier_peak: Bytes (`_measuring.peak_memory`).
-        at_least: The target: how many times as fast as the earlier way.
-        note: Why the target is missed or the floor is far away. One text for all rows with that reason.
+        at_least: The target: how many times as fast as the earlier implementation.
+        note: Why the target is missed, or the time is far above the floor. The same text in all rows with that reason.
         headline: Whether the chart shows it.
     """
 
@@ -41,7 +41,7 @@ class Timing:
 
     @property
     def ratio(self) -> float | None:
-        """How many times as fast as the earlier way."""
+        """How many times as fast as the earlier implementation."""
         return self.earlier.median / self.now.median if self.earlier else None
 
     @property
@@ -55,7 +55,7 @@ class Timing:
         return too_slow or (self.times_floor is not None and self.times_floor > MAX_TIMES_FLOOR)
 
     def cells(self) -> list[str]:
-        """Its cells in the table of the report, after the first."""
+        """The cells of its table row, after the first."""
         target = f" (of {self.at_least:g})" if self.at_least is not None else ""
         return [
             f"{format_seconds(self.now.median)} \u00b1 {(self.now.high - self.now.low) / 2 / self.now.median:.0%}",
@@ -69,7 +69,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class Figure:
-    """A measured number that is not a time, such as a difference or a growth, and the most that it should be."""
+    """A measured number other than a time, such as a difference or a growth, and its limit."""
 
     what: str
     value: float
@@ -97,7 +97,7 @@ class Report:
 
     Args:
         title: The heading of its table in docs/performance.md.
-        about: What the earlier way is, and how the floor is counted.
+        about: What the earlier implementation is, and how the floor is computed.
     """
 
     def __init__(self, title: str, about: str) -> None:
@@ -126,7 +126,7 @@ class Report:
 
 
 def from_json(line: dict) -> Row:
-    """A row as `Report` stored it."""
+    """Restore a row that `Report` stored."""
     data = {key: value for key, value in line.items() if key not in ("title", "about", "rates", "kind")}
     if line["kind"] == "Figure":
         return Figure(**data)
@@ -134,7 +134,7 @@ def from_json(line: dict) -> Row:
 
 
 def format_number(value: float) -> str:
-    """Three significant digits, without an exponent where that is short."""
+    """Three significant digits, without an exponent if that is short."""
     if value == 0 or not abs(value) < float("inf"):
         return f"{value:g}"
     digits = max(0, 2 - int(f"{value:e}".split("e")[1]))

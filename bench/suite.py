@@ -2,8 +2,8 @@
 
     python3 tools/dev.py bench [NAME ...] [--quick]
 
-Each `bench_<NAME>.py` runs in its own process. Results of benchmarks that are not named stay as they are. With
-``--quick`` small inputs show that everything runs; nothing is stored.
+Each `bench_<NAME>.py` runs in its own process. Results of other benchmarks are kept. With
+``--quick``, small inputs only test that everything runs, and nothing is stored.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
     names = [argument for argument in arguments if not argument.startswith("-")] or list(scripts)
     unknown = [name for name in names if name not in scripts]
     if unknown:
-        print(f"no benchmark is called {', '.join(unknown)}; there are {', '.join(scripts)}", file=sys.stderr)
+        print(f"no benchmark is called {', '.join(unknown)}; choose from {', '.join(scripts)}", file=sys.stderr)
         return 2
     quick = "--quick" in arguments
     failed = [name for name in names if not run(scripts[name], quick)]
@@ -43,7 +43,7 @@ def main(arguments: list[str]) -> int:
 
 
 def run(script: Path, quick: bool) -> bool:
-    """Run a benchmark and store its rows. Returns whether it ran to its end."""
+    """Run a benchmark and store its rows. Returns whether it succeeded."""
     from rows import ROWS_FILE
 
     with tempfile.TemporaryDirectory() as folder:
@@ -57,7 +57,7 @@ def run(script: Path, quick: bool) -> bool:
 
 
 def store(name: str, rows: list[dict]) -> None:
-    """Replace the earlier rows of this benchmark, with the day, the commit and the versions."""
+    """Replace the stored rows of this benchmark; also store the date, the commit and the versions."""
     machine, facts = describe_machine()
     file = RESULTS / f"{machine}.json"
     results = json.loads(file.read_text("utf-8")) if file.exists() else {"benches": {}}
@@ -67,13 +67,13 @@ def store(name: str, rows: list[dict]) -> None:
         "commit": find_commit(),
         "system": f"{platform.system()}, Python {platform.python_version()}",
         "packages": ", ".join(f"{package} {version}" for package in PACKAGES if (version := find_version(package))),
-        "rates": [row.pop("rates") for row in rows][-1],  # the last row holds all rates of the run
+        "rates": [row.pop("rates") for row in rows][-1],  # the last row has all rates of the run
         "rows": rows,
     }
     RESULTS.mkdir(exist_ok=True)
-    unfinished = file.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    unfinished.replace(file)
+    partial = file.with_suffix(".tmp")
+    partial.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    partial.replace(file)
 
 
 def describe_machine() -> tuple[str, dict]:
@@ -83,8 +83,8 @@ def describe_machine() -> tuple[str, dict]:
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     cpuinfo = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*: (.+)$", cpuinfo.read_text("utf-8"), re.MULTILINE) if cpuinfo.exists() else None
-    processor = found[1].strip() if found else platform.processor() or platform.machine()
+    match = re.search(r"^model name\s*: (.+)$", cpuinfo.read_text("utf-8"), re.MULTILINE) if cpuinfo.exists() else None
+    processor = match[1].strip() if match else platform.processor() or platform.machine()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     processor = f"{processor}, {cores} cores"
     facts = {"processor": processor, "memory": f"{psutil.virtual_memory().total / 1e9:.0f} GB", "gpu": gpu or "none"}
@@ -99,7 +99,7 @@ def find_version(package: str) -> str | None:
 
 
 def find_commit() -> str:
-    """The measured commit, with a mark where files differ from it."""
+    """The measured commit, marked if files differ from it."""
 
     def git(*command: str) -> str:
         return subprocess.run(["git", *command], cwd=HERE, capture_output=True, text=True).stdout.rstrip()

@@ -15,17 +15,17 @@ RESULTS, DOCS = ROOT / "bench" / "results", ROOT / "docs"
 
 INTRODUCTION = f"""# Performance
 
-Written by `python3 tools/dev.py bench`; do not edit. Each row was measured in one run, in turns. Times are medians with
-half the distance between the quartiles. Inputs are random and seeded; so are weights, which do not change the time.
+Written by `python3 tools/dev.py bench`; do not edit. The alternatives of a row were measured in turns in one run. Times
+are medians with half the interquartile range. Inputs and weights are random and seeded; weights do not affect the time.
 
-- **Earlier**: what the nodes did that this pack replaces. **Times as fast**: as that, with the target in parentheses.
-- **Times its floor**: the floor is the least time the hardware needs, for operations at the rate of torch's products of
-  large matrices or for bytes at the rate of a copy, both measured in the same run. Other code may multiply faster than
-  torch, so values below 1 are possible.
-- **Memory**: the most that a call holds beyond what was held before it, such as a cached model.
+- **Earlier**: the nodes that this pack replaces. **Times as fast**: compared with these; the target is in parentheses.
+- **Times its floor**: the floor is the minimum time that the hardware needs, at the rate of torch's large matrix
+  products or of a copy, both measured in the same run. Other code may multiply faster than torch, so values below 1 are
+  possible.
+- **Memory**: the peak of a call beyond what was in use before, such as a cached model.
 
-A number in parentheses leads to the reason why something is slower than the earlier way or its target, or takes more
-than {MAX_TIMES_FLOOR} times its floor.
+A number in parentheses refers to a note: why a row is slower than the earlier nodes or its target, or takes more than
+{MAX_TIMES_FLOOR} times its floor.
 """
 HEAD = ["| | now | earlier | times as fast | times its floor | memory | earlier |", "|---|--:|--:|--:|--:|--:|--:|"]
 
@@ -50,7 +50,7 @@ def format_page(machines: list[dict]) -> str:
 def _format_machine(results: dict) -> list[str]:
     facts = results["machine"]
     gpu = f", {facts['gpu']}" if facts["gpu"] != "none" else ""
-    chart = f"![How many times as fast as the earlier way](performance-{results['name']}.svg)"
+    chart = f"![How many times as fast as the earlier nodes](performance-{results['name']}.svg)"
     versions = dict.fromkeys(f"{bench['system']}, {bench['packages']}." for bench in results["benches"].values())
     lines = [f"## {facts['processor']}{gpu}", "", f"{facts['memory']} of memory. {' '.join(versions)}", "", chart, ""]
     for name, bench in sorted(results["benches"].items()):
@@ -65,7 +65,7 @@ def _format_machine(results: dict) -> list[str]:
 
 
 def _format_rows(rows: list[Row]) -> list[str]:
-    """A table of the timings, a list of the figures, and each reason once."""
+    """A table of the timings, a list of the figures, and each note once."""
     notes = list(dict.fromkeys(row.note for row in rows if row.missed))
 
     def label(row: Row) -> str:
@@ -74,13 +74,13 @@ def _format_rows(rows: list[Row]) -> list[str]:
 
     table = [f"| {' | '.join([label(row), *row.cells()])} |" for row in rows if isinstance(row, Timing)]
     figures = [f"- {label(row)}: {row.cells()[0]}" for row in rows if isinstance(row, Figure)]
-    reasons = [f"({number}) {note or 'No reason is given.'}" for number, note in enumerate(notes, 1)]
+    reasons = [f"({number}) {note or 'No reason was recorded.'}" for number, note in enumerate(notes, 1)]
     parts = [HEAD + table] * bool(table) + [figures] * bool(figures) + [[reason] for reason in reasons]
     return [line for part in parts for line in (*part, "")]
 
 
 def draw(results: dict, file: Path) -> None:
-    """Draw bars of the headline rows: how many times as fast as the earlier way, on a logarithmic scale."""
+    """Draw bars of the headline rows: how many times as fast as the earlier nodes, on a logarithmic scale."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -103,9 +103,9 @@ def draw(results: dict, file: Path) -> None:
         axes.set_xscale("log", base=2)
         axes.set_xlim(min([0.9, *ratios]) * 0.95, max([4, *ratios]) * 1.2)
         axes.xaxis.set_major_formatter(ScalarFormatter())
-        axes.axvline(1, color="grey", lw=0.8)
+        axes.axvline(1, color="gray", lw=0.8)
         axes.invert_yaxis()
-        axes.set_xlabel("times as fast as the earlier way")
+        axes.set_xlabel("times as fast as the earlier nodes")
         axes.spines[["top", "right"]].set_visible(False)
         figure.savefig(file, metadata={"Date": None})
         pyplot.close(figure)

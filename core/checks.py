@@ -112,7 +112,7 @@ def check_whole_number(value: object, name: str, low: float = -math.inf, high: f
 
 
 def _check_range(value: object, name: str, low: float, high: float, kind: str) -> float:
-    """Return ``value`` itself, since floats cannot hold every int. ``kind`` names the expected type in errors."""
+    """Return ``value`` itself, since floats cannot represent every int. ``kind`` names the expected type in errors."""
     # Compare before converting: an int may be too large for a float.
     if isinstance(value, bool) or not is_real(value) or not -math.inf < value < math.inf:
         raise InputError(f"{name} is {describe(value)}, which is not a {kind}", f"Use a {kind} {_range(low, high)}")

@@ -35,7 +35,7 @@ class ModelCache(Generic[T]):
     """Keeps the ``capacity`` most recently used values, and loads each of them once.
 
     - If several threads ask for one key at the same time, one loads it and the others wait.
-    - Different keys load at the same time, so memory may briefly hold more than ``capacity`` values.
+    - Different keys load at the same time, so there may briefly be more than ``capacity`` values in memory.
     - A failed load leaves nothing behind. Waiting threads get the same error; a later call starts a new load.
     - An interrupt (a ``BaseException`` that is not an ``Exception``) is meant for the thread that it hits: it
       propagates there, and one of the waiting threads starts the load again.

@@ -64,7 +64,7 @@ class Downloader:
     it for the next run.
 
     Args:
-        part: The partial file, beside the final one. Only this process may write it.
+        part: The partial file, next to the final one. Only this process may write it.
         size: Size of the file in bytes, None if unknown.
         headers: Sent only to the server of the URL, not to servers that it redirects to.
         progress: ``step`` is called with the number of bytes as they arrive, and with 0 several times a second while

@@ -10,7 +10,7 @@ from ..core.errors import PackError
 _PYMATTING = (
     "Install it into the Python that runs ComfyUI: python -m pip install --upgrade pymatting; or turn alpha_matting off"
 )
-# By the error's code. "{}" stands for the library's own remedy.
+# By the error's code. "{}" is replaced by the library's own remedy.
 REMEDIES = {
     "not a mask": "Connect an output of type MASK",
     "not an image": "Connect an output of type IMAGE",

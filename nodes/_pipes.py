@@ -23,5 +23,5 @@ def check_basic_pipe(value: object, name: str = "basic_pipe", needed: Sequence[s
         raise InputError(f"{name} has {len(value)} parts, not the {len(PIPE_PARTS)} of a basic pipe", remedy)
     missing = [part for part, content in zip(PIPE_PARTS, value) if content is None and part in needed]
     if missing:
-        raise InputError(f"{name} has no {', no '.join(missing)}", remedy)
+        raise InputError(f"{name} is missing {', '.join(missing)}", remedy)
     return tuple(value)

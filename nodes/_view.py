@@ -27,7 +27,7 @@ from . import _view_files
 KEY = "maskwright"
 REGIONS_EVENT = "maskwright.regions"
 PHASE_EVENT = "maskwright.phase"
-LOADING, DOWNLOAD, WORK = "loading", "download", "work"  # phases, beside those of `core.cutout.remove`
+LOADING, DOWNLOAD, WORK = "loading", "download", "work"  # phases, in addition to those of `core.cutout.remove`
 PHASE_PAUSE = 0.5  # minimum seconds between messages about the same phase
 SUBFOLDER = "maskwright"
 LONGEST_SIDE = 1024  # of a preview image, in pixels
@@ -139,7 +139,7 @@ class View:
                 alpha = small.getchannel("A")
                 files["alpha"] = _encode(alpha, _ALPHA_BYTES, lossless=True)
                 if old.shape[:2] == new.shape[:2]:
-                    # Cutouts are black where transparent. JPEG would bleed that into the edge: use the old colors there.
+                    # Cutouts are black where transparent. JPEG would bleed that into edges: use the old colors there.
                     colors.paste(small_old.convert("RGB"), mask=alpha.point(lambda value: 0 if value else 255))
             files["after"] = _encode(colors, _IMAGE_BYTES)
             regions = boxes[index] if index < len(boxes) else []

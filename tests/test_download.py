@@ -496,12 +496,12 @@ def test_download_names_a_full_disk(server: Server, tmp_path: Path, monkeypatch:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(downloader.os, "fsync", full)
-    assert_fails(remote(f"{server.url}/model.bin"), tmp_path, "no room left in")
+    assert_fails(remote(f"{server.url}/model.bin"), tmp_path, "no space left in")
 
 
 def test_download_names_a_folder_that_cannot_be_created(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder", encoding="utf-8")
-    with pytest.raises(ModelError, match="cannot be written to"):
+    with pytest.raises(ModelError, match="is not writable"):
         download.download(remote(f"{server.url}/model.bin"), tmp_path / "file" / "folder")
     assert server.asked == []
 
@@ -803,7 +803,7 @@ def test_download_names_unreadable_certificates(
     monkeypatch.setitem(sys.modules, "certifi", module)
     with pytest.raises(ModelError, match="certifi") as caught:
         download.download(remote(f"{server.url}/model.bin"), tmp_path / "new")
-    assert str(authorities) in caught.value.problem and "cannot be written to" not in str(caught.value)
+    assert str(authorities) in caught.value.problem and "is not writable" not in str(caught.value)
     assert server.asked == [] and not (tmp_path / "new").exists()
 
 
@@ -875,7 +875,7 @@ def test_download_missing_checks_free_space_first(
     model = model_at(server, {"model.bin": CONTENT})
     usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
     monkeypatch.setattr(download.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(ModelError, match=r"3 MB are to be downloaded, 1 MB are free"):
+    with pytest.raises(ModelError, match=r"3 MB are needed, 1 MB are free"):
         download.download_missing(model, tmp_path / "not" / "there")
     assert server.asked == [] and list(tmp_path.iterdir()) == []
 

@@ -250,7 +250,7 @@ def test_load_modnet_names_missing_and_unexpected_weights(weights: Weights, tmp_
 def test_load_modnet_names_a_weight_of_another_shape(weights: Weights, tmp_path: Path) -> None:
     path = tmp_path / "other.ckpt"
     torch.save({**weights, "lr_branch.se_block.fc.0.weight": torch.zeros(320, 640)}, path)
-    with pytest.raises(ModelError, match=r"se_block.fc.0.weight is \[320, 640\] where \[320, 1280\] is expected"):
+    with pytest.raises(ModelError, match=r"se_block.fc.0.weight is \[320, 640\] instead of \[320, 1280\]"):
         modnet.load_modnet(path)
 
 

@@ -149,10 +149,10 @@ def test_node_outputs() -> None:
 @pytest.mark.parametrize("part", [part for part in PIPE_PARTS if part != "clip"])
 def test_node_names_missing_pipe_part(part: str) -> None:
     pipe = tuple(None if name == part else value for name, value in zip(PIPE_PARTS, PIPE))
-    with pytest.raises(InputError, match=f"basic_pipe has no {part}"):
+    with pytest.raises(InputError, match=f"basic_pipe is missing {part}"):
         run_node(pipe=pipe)
     if part != "vae":
-        with pytest.raises(InputError, match=f"refiner_basic_pipe_opt has no {part}"):
+        with pytest.raises(InputError, match=f"refiner_basic_pipe_opt is missing {part}"):
             run_node(refiner_basic_pipe_opt=pipe)
 
 

@@ -110,22 +110,22 @@ CAUSES: dict[str, tuple[dict, dict, list[str]]] = {
     "only the one for CPUs": (
         {"onnxruntime": "1.26.0"},
         {"has": [CPU], "starts": [CPU]},
-        ["onnxruntime 1.26.0 is the one for CPUs", UNINSTALL + FOR_12],
+        ["onnxruntime 1.26.0 is the CPU version", UNINSTALL + FOR_12],
     ),
     "from elsewhere than pip": (
         {},
         {"has": [CPU], "starts": [CPU], "version": "1.26.0"},
-        ["onnxruntime 1.26.0 is the one for CPUs"],
+        ["onnxruntime 1.26.0 is the CPU version"],
     ),
     "built for a newer CUDA": (
         {"onnxruntime-gpu": "1.30.0"},
         {"has": [CUDA, CPU], "starts": [CPU], "version": "1.30.0", "cuda": "13.0"},
-        ["built for CUDA 13, and PyTorch here brings CUDA 12.8", UNINSTALL + FOR_12],
+        ["built for CUDA 13, but PyTorch includes CUDA 12.8", UNINSTALL + FOR_12],
     ),
     "built for an older CUDA": (
         GPU_ONLY,
         {"has": [CUDA, CPU], "starts": [CPU], "torch_cuda": "13.0"},
-        ["built for CUDA 12, and PyTorch here brings CUDA 13.0", UNINSTALL + FOR_13],
+        ["built for CUDA 12, but PyTorch includes CUDA 13.0", UNINSTALL + FOR_13],
     ),
     "an old one that does not tell its CUDA": (
         {"onnxruntime-gpu": "1.18.1"},

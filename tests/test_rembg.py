@@ -309,10 +309,13 @@ FAULTY: dict[str, tuple[Callable[[Path], object], str]] = {
     "not ONNX": (lambda path: path.write_bytes(b"<html>Please log in</html>"), "not an ONNX model, or is incomplete"),
     "cut short": (cut_short, "not an ONNX model, or is incomplete"),
     "empty": (lambda path: path.write_bytes(b""), r"\(0 bytes\)"),
-    "another size": (lambda path: tiny_onnx.write(path, 256), "it takes images of 256 x 256, and u2net those of 320"),
+    "another size": (lambda path: tiny_onnx.write(path, 256), "it takes images of 256 x 256, but u2net takes 320"),
     "five channels": (lambda path: tiny_onnx.write(path, 320, [[1.0] * 5]), r"its input is \[1, 5, 320, 320\]"),
-    "half precision": (lambda path: tiny_onnx.write(path, half=True), r"its input holds tensor\(float16\)"),
-    "two maps": (lambda path: tiny_onnx.write(path, 320, RED_AND_GREEN), "its output has 2 channels where u2net has 1"),
+    "half precision": (lambda path: tiny_onnx.write(path, half=True), r"its input is tensor\(float16\)"),
+    "two maps": (
+        lambda path: tiny_onnx.write(path, 320, RED_AND_GREEN),
+        "its output has 2 channels, but that of u2net has 1",
+    ),
 }
 
 
@@ -341,7 +344,7 @@ def test_load_names_an_unusable_own_file_without_an_address(
 
 def test_load_rejects_clothes_without_four_classes(plain: types.ModuleType, folder: Path) -> None:
     tiny_onnx.write(folder / "u2net_cloth_seg.onnx", 768)
-    with pytest.raises(ModelError, match="its output has 1 channels where u2net_cloth_seg has 4"):
+    with pytest.raises(ModelError, match="its output has 1 channels, but that of u2net_cloth_seg has 4"):
         load("u2net_cloth_seg", folder)
 
 

@@ -1,6 +1,6 @@
 """A small engine that runs mask workflows without ComfyUI: this pack's nodes and a few of ComfyUI's own.
 
-It computes the pixels that ComfyUI computes for 8-bit RGB and RGBA PNG files. comfy-cli validates its prompts.
+Its pixels equal ComfyUI's for 8-bit RGB and RGBA PNG files. comfy-cli validates its prompts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _CONVERTERS = {"INT": int, "FLOAT": float, "STRING": str}
 
 
 class BuiltinEngine:
-    """Runs API-format prompts in this process, for the length of a `with` block, in its own scratch folder."""
+    """Runs API-format prompts in this process, for the duration of a `with` block, in its own scratch folder."""
 
     name = "the built-in engine"
 
@@ -42,7 +42,9 @@ class BuiltinEngine:
             pack = load_pack()
             node_classes = pack.NODE_CLASS_MAPPINGS
             display_names = getattr(pack, "NODE_DISPLAY_NAME_MAPPINGS", {})
-        self._given = {name: kind for name, kind in node_classes.items() if not getattr(kind, "NEEDS_COMFYUI", False)}
+        self._pack_classes = {
+            name: kind for name, kind in node_classes.items() if not getattr(kind, "NEEDS_COMFYUI", False)
+        }
         self._titles = {**HOST_TITLES, **(display_names or {})}
         self._classes: dict[str, type] = {}
         self.base: Path | None = None
@@ -53,7 +55,7 @@ class BuiltinEngine:
         for folder in (folders.input, folders.output, folders.temp):
             folder.mkdir()
         host = {name: type(name, (kind,), {"folders": folders}) for name, kind in HOST_NODES.items()}
-        self._classes = {**self._given, **host}  # ComfyUI does not let a pack replace its own nodes either
+        self._classes = {**self._pack_classes, **host}  # as in ComfyUI, packs cannot replace the host's nodes
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -65,19 +67,19 @@ class BuiltinEngine:
         return self.base / "input"
 
     def copy_input(self, file: Path, name: str | None = None) -> str:
-        """As `copy_into`, into the input folder."""
+        """Like `copy_into`, with the input folder as the target."""
         return copy_into(self.input_folder, file, name)
 
     def object_info(self) -> dict:
-        """Every node this engine knows, in the form of ComfyUI's /object_info: {type: schema}."""
+        """All nodes of this engine, in the format of ComfyUI's /object_info: {type: schema}."""
         return {name: node_info(name, kind, self._titles.get(name, name)) for name, kind in self._classes.items()}
 
     def model_folders(self, kind: str) -> list[Path]:
-        """No folders: the pack looks in its own and in the usual caches."""
+        """Empty: without ComfyUI, the pack searches its own folders and the usual caches."""
         return []
 
     def unknown(self, node_type: str) -> str:
-        """The end of the sentence "node 7 (KSampler) ..." for a type this engine cannot run."""
+        """The end of the sentence "node 7 (KSampler) ..." for a node type that this engine cannot run."""
         return (
             "needs ComfyUI: the built-in engine runs only mask nodes; install ComfyUI with "
             "`python3 tools/dev.py run --comfyui` or set COMFYUI_PATH"
@@ -86,15 +88,15 @@ class BuiltinEngine:
     def queue(self, prompt: dict, *, extra_pnginfo: dict | None = None, progress: Progress | None = None) -> RunResult:
         """Run an API-format prompt.
 
-        Args: ``extra_pnginfo``, what SaveImage writes into its files beside the prompt.
+        Args: ``extra_pnginfo``, metadata that SaveImage writes into its files along with the prompt.
         Returns: the results; the files are in the scratch folder.
-        Raises: `BadWorkflow` for unknown nodes and bad values; `NodeFailed` if a node fails.
+        Raises: `BadWorkflow` for unknown nodes and invalid values; `NodeFailed` if a node fails.
         """
         unknown = [(key, node["class_type"]) for key, node in prompt.items() if node["class_type"] not in self._classes]
         if unknown:
             raise BadWorkflow(f"{node_label(key, kind)} {self.unknown(kind)}" for key, kind in unknown)
         prompt, info = json.loads(json.dumps(prompt)), self.object_info()
-        problems = check_prompt(prompt, info) or self._refused_values(prompt, info)
+        problems = check_prompt(prompt, info) or self._convert_values(prompt, info)
         if problems:
             raise BadWorkflow(problems)
         sources = {key: {source for _, (source, _) in links_of(prompt[key])} for key in needed_nodes(prompt, info)}
@@ -104,10 +106,10 @@ class BuiltinEngine:
             if progress:
                 progress(node_label(node_id, prompt[node_id]["class_type"]), number, len(order))
             run.run_node(node_id)
-        return RunResult(run.shown, output_files(run.shown, self.base))
+        return RunResult(run.ui, output_files(run.ui, self.base))
 
-    def _refused_values(self, prompt: dict, info: dict) -> list[str]:
-        """Convert literal values to their widgets' types, in place, and call the nodes' own VALIDATE_INPUTS."""
+    def _convert_values(self, prompt: dict, info: dict) -> list[str]:
+        """Convert literal values to their widgets' types, in place. Return the objections of VALIDATE_INPUTS."""
         problems = []
         for node_id in sorted(needed_nodes(prompt, info), key=id_order):
             node = prompt[node_id]
@@ -117,18 +119,18 @@ class BuiltinEngine:
                     inputs[name] = inputs[name]["__value__"]
                 elif name in inputs and type_name in _CONVERTERS and not isinstance(inputs[name], list):
                     inputs[name] = _CONVERTERS[type_name](inputs[name])
-            if answer := _validate(kind, inputs):
-                problems.append(f"{prompt_label(node_id, node, info)} refuses its values: {answer}")
+            if objection := _validate(kind, inputs):
+                problems.append(f"{prompt_label(node_id, node, info)} rejects its values: {objection}")
         return problems
 
 
 def node_info(name: str, kind: type, title: str) -> dict:
-    """A node class as /object_info shows it. JSON and back, so that both engines return the same types."""
+    """A node class in the format of /object_info. Goes through JSON, so that both engines return the same types."""
     inputs = kind.INPUT_TYPES()
     outputs = list(kind.RETURN_TYPES)
     info = {
         "input": inputs,
-        "input_order": {section: list(found) for section, found in inputs.items()},
+        "input_order": {section: list(entries) for section, entries in inputs.items()},
         "output": outputs,
         "output_is_list": list(getattr(kind, "OUTPUT_IS_LIST", [False] * len(outputs))),
         "output_name": list(getattr(kind, "RETURN_NAMES", outputs)),
@@ -146,39 +148,39 @@ def node_info(name: str, kind: type, title: str) -> dict:
 
 
 def _validate(kind: type, inputs: dict) -> str:
-    """The answer of a node's VALIDATE_INPUTS, which sees literal values only (None for links); "" if it agrees."""
+    """The objection of a node's VALIDATE_INPUTS, which sees only literal values (None for links); "" for none."""
     if not hasattr(kind, "VALIDATE_INPUTS"):
         return ""
     spec = inspect.getfullargspec(kind.VALIDATE_INPUTS)
     values = {name: None if isinstance(value, list) else value for name, value in inputs.items()}
-    values["input_types"] = {}  # ComfyUI hands over the types of links here; comfy-cli has checked them
+    values["input_types"] = {}  # ComfyUI passes the types of links here; comfy-cli has already checked them
     try:
-        answer = kind.VALIDATE_INPUTS(**{name: values[name] for name in values if name in spec.args})
-    except Exception as error:  # whatever a node raises is reported with the node's name
-        answer = f"{type(error).__name__}: {error}"
-    return "" if answer is True else str(answer or "it returned False")
+        result = kind.VALIDATE_INPUTS(**{name: values[name] for name in values if name in spec.args})
+    except Exception as error:  # errors of any kind are reported with the node's name
+        result = f"{type(error).__name__}: {error}"
+    return "" if result is True else str(result or "it returned False")
 
 
 class _Run:
-    """One run of a prompt: every node's outputs, each a list as ComfyUI keeps them, and what the nodes showed."""
+    """One run of a prompt: every node's outputs, as lists like ComfyUI's, and the nodes' `ui` data."""
 
     def __init__(self, prompt: dict, classes: dict[str, type], extra_pnginfo: dict | None) -> None:
         self._prompt, self._classes, self._extra_pnginfo = prompt, classes, extra_pnginfo
         self._outputs: dict[str, list[list]] = {}
-        self.shown: dict[str, dict] = {}
+        self.ui: dict[str, dict] = {}
 
     def run_node(self, node_id: str) -> None:
         """Run one node whose sources have run. Raises: `NodeFailed`."""
         kind = self._classes[self._prompt[node_id]["class_type"]]
         try:
-            shown, tuples = _split_results(_call(kind, self._arguments(node_id, kind)))
+            ui, tuples = _split_results(_call(kind, self._arguments(node_id, kind)))
             self._outputs[node_id] = _merge(tuples, kind)
-        except Exception as error:  # whatever a node raises is reported with the node's name
+        except Exception as error:  # errors of any kind are reported with the node's name
             name = f"{type(error).__module__}.{type(error).__qualname__}"
             node_type = self._prompt[node_id]["class_type"]
             raise NodeFailed(node_id, node_type, str(error), name, traceback.format_exc()) from error
-        if shown:
-            self.shown[node_id] = shown
+        if ui:
+            self.ui[node_id] = ui
 
     def _arguments(self, node_id: str, kind: type) -> dict[str, list]:
         declared = kind.INPUT_TYPES()
@@ -192,9 +194,9 @@ class _Run:
             arguments[name] = outputs[slot] if slot < len(outputs) else [None]
         values = {"UNIQUE_ID": node_id, "PROMPT": self._prompt, "EXTRA_PNGINFO": self._extra_pnginfo}
         for name, spec in declared.get("hidden", {}).items():
-            wanted = spec[0] if isinstance(spec, (list, tuple)) else spec
-            if wanted in values:
-                arguments[name] = [values[wanted]]
+            kind_name = spec[0] if isinstance(spec, (list, tuple)) else spec
+            if kind_name in values:
+                arguments[name] = [values[kind_name]]
         return arguments
 
 
@@ -214,24 +216,24 @@ def _call(kind: type, arguments: dict[str, list]) -> list:
 
 
 def _split_results(results: list) -> tuple[dict, list[tuple]]:
-    """Split what a node returned into what it shows and its output tuples."""
-    shown: dict[str, list] = {}
+    """Split a node's results into its `ui` data and its output tuples."""
+    ui: dict[str, list] = {}
     tuples = []
     for result in results:
         if not isinstance(result, dict):
             tuples.append(result)
             continue
         if "expand" in result:
-            raise NotImplementedError("the node builds more nodes while it runs, which only ComfyUI can do")
+            raise NotImplementedError("the node creates more nodes while it runs, which only ComfyUI supports")
         for key, values in result.get("ui", {}).items():
-            shown.setdefault(key, []).extend(values)
+            ui.setdefault(key, []).extend(values)
         if "result" in result:
             tuples.append(result["result"])
-    return shown, tuples
+    return ui, tuples
 
 
 def _merge(tuples: list[tuple], kind: type) -> list[list]:
-    """One list for each output: the entries of every call, or all their entries where the output is itself a list."""
+    """Merge the outputs of all calls: one list per output, flattened for outputs that are lists themselves."""
     if not tuples or tuples[0] is None:
         return []
     is_list = getattr(kind, "OUTPUT_IS_LIST", [False] * len(tuples[0]))

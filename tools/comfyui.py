@@ -1,4 +1,4 @@
-"""Run workflows in ComfyUI: a headless server on loopback with a scratch folder, for the length of a `with` block."""
+"""Run workflows in ComfyUI: a headless server on loopback with a scratch folder, for the duration of a `with` block."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import requests
 import websocket
-from find_comfyui import ComfyUI, find_comfyui  # noqa: F401 - callers need both
+from find_comfyui import ComfyUI, find_comfyui  # noqa: F401 - callers use both
 from pack import ROOT
 from server_process import BOOTSTRAP, end_process, free_port, has_accelerator, link_pack, remove_folder
 from workflow.engine_interface import (
@@ -37,19 +37,19 @@ if TYPE_CHECKING:
 
 LINK_NAME = "maskwright-linked"  # a dash, so that nothing can rely on an importable folder name
 LOG_LINES = 30  # in errors
-# Model folders that packs add themselves: named here so that they are found in the user's models folder too.
+# Model folders that packs add themselves. Listed here so that they are also found in the user's models folder.
 PACK_MODEL_FOLDERS = ("clipseg", "clip_seg", "rembg", "onnx")
 
 
 class ServerError(Exception):
-    """ComfyUI could not be started, or stopped answering. The text says which, with the end of its log."""
+    """ComfyUI did not start, or stopped responding. The message says which, with the end of its log."""
 
 
 class Server:
     """A headless ComfyUI in its own scratch folder, on 127.0.0.1 and a free port.
 
-    The scratch folder holds custom_nodes (this pack, and `packs`), models, input, output, temp and user. It is removed
-    at the end, and the server ended, also when this process dies in any way.
+    The scratch folder contains custom_nodes (this pack, and `packs`), models, input, output, temp and user. At the end
+    the server is stopped and the folder removed, even if this process is killed.
     """
 
     name = "ComfyUI"
@@ -70,14 +70,14 @@ class Server:
         """Prepare a server; `with` or `start` starts it.
 
         Args:
-            root: This pack's folder; None: without it.
+            root: This pack's folder; None to leave this pack out.
             packs: Folders of other packs to load.
-            models: A models folder to use, also for downloads; None: an empty one.
+            models: The models folder, also for downloads; None for an empty one.
             cpu: Use the CPU even if there is an accelerator.
-            time_limit: For the start, in seconds.
-            keep: Leave the scratch folder.
-            arguments: More of ComfyUI's own.
-            progress: Called during the start.
+            time_limit: Seconds to wait for the server to start.
+            keep: Keep the scratch folder.
+            arguments: Additional arguments for ComfyUI.
+            progress: Called while the server starts.
 
         Raises: `ServerError` if `comfyui` is not usable.
         """
@@ -94,7 +94,7 @@ class Server:
         self.base: Path | None = None
         self.port = 0
 
-    # -- life ---------------------------------------------------------------------------------------------------
+    # -- starting and stopping ----------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
         self.start()
@@ -105,21 +105,21 @@ class Server:
 
     @property
     def url(self) -> str:
-        """The server's address, without a slash at the end."""
+        """The server's address, without a trailing slash."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:
-        """The server's process id, on POSIX also its process group's."""
+        """The server's process id; on POSIX also the id of its process group."""
         return self._process.pid
 
     @property
     def log(self) -> Path:
-        """The file with everything the server printed."""
+        """The file with the server's output."""
         return self.base / "comfyui.log"
 
     def start(self) -> None:
-        """Start the server and wait until it answers. Raises: `ServerError` with its last log lines if it does not."""
+        """Start the server and wait until it responds. Raises: `ServerError` with its last log lines if it does not."""
         try:
             self.base = Path(tempfile.mkdtemp(prefix="maskwright-comfyui-")).resolve()
             for name in ("custom_nodes", "models", "input", "output", "temp", "user"):
@@ -144,7 +144,7 @@ class Server:
 
     def _launch(self) -> None:
         self.port = free_port()
-        # as_posix: the form that SQLAlchemy takes on Windows too.
+        # SQLAlchemy needs forward slashes on Windows too.
         database = f"sqlite:///{(self.base / 'user' / 'comfyui.db').as_posix()}"
         command = [str(self.comfyui.python), "-c", BOOTSTRAP, "" if self._keep else str(self.base)]
         command += [str(self.comfyui.path / "main.py"), "--base-directory", str(self.base), "--database-url", database]
@@ -161,32 +161,32 @@ class Server:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"},
-                # Its own group: Ctrl-C in the terminal reaches only us, and the whole group can be ended.
+                # A separate group: Ctrl-C in the terminal reaches only this process, and the whole group can be killed.
                 start_new_session=os.name == "posix",
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
 
     def _write_model_paths(self) -> Path:
-        """Point ComfyUI at every folder under the given models folder, as the first place, so downloads go there."""
+        """Make every subfolder of the models folder ComfyUI's first choice, so that downloads go there."""
         models = Path(self._models).absolute()
         folders = [child.name for child in sorted(models.iterdir()) if child.is_dir()] if models.is_dir() else []
         paths = {name: name for name in dict.fromkeys([*folders, *PACK_MODEL_FOLDERS])}
         file = self.base / "model_paths.yaml"
-        # JSON is YAML, and quotes any path correctly.
+        # JSON is valid YAML, and quotes any path correctly.
         file.write_text(json.dumps({"models": {"base_path": str(models), "is_default": True, **paths}}), "utf-8")
         return file
 
     def _wait_until_ready(self) -> None:
-        began = time.monotonic()
+        start = time.monotonic()
         while True:
             if self._process.poll() is not None:
                 code = self._process.returncode
-                raise ServerError(f"ComfyUI ended before it answered (exit {code}).{self._log_end()}")
+                raise ServerError(f"ComfyUI exited before it responded (exit code {code}).{self._log_end()}")
             with contextlib.suppress(OSError, ValueError):  # not listening yet
                 self.get("/system_stats", timeout=5)
                 return
-            if time.monotonic() - began > self._time_limit:
-                raise ServerError(f"ComfyUI did not answer within {self._time_limit:.0f} seconds.{self._log_end()}")
+            if time.monotonic() - start > self._time_limit:
+                raise ServerError(f"ComfyUI did not respond within {self._time_limit:.0f} seconds.{self._log_end()}")
             self._progress("starting ComfyUI", None, None)
             time.sleep(0.2)
 
@@ -197,10 +197,10 @@ class Server:
     # -- requests -----------------------------------------------------------------------------------------------
 
     def get(self, path: str, timeout: float = 60.0) -> dict:
-        """The JSON at a path of the server. Raises: `OSError` or `ValueError` if there is none."""
-        answer = self._session.get(self.url + path, timeout=timeout)
-        answer.raise_for_status()
-        return answer.json()
+        """Get JSON from a path of the server. Raises: `OSError` or `ValueError` if that fails."""
+        response = self._session.get(self.url + path, timeout=timeout)
+        response.raise_for_status()
+        return response.json()
 
     @property
     def input_folder(self) -> Path:
@@ -208,24 +208,24 @@ class Server:
         return self.base / "input"
 
     def copy_input(self, file: Path, name: str | None = None) -> str:
-        """As `copy_into`, into the input folder."""
+        """Like `copy_into`, with the input folder as the target."""
         return copy_into(self.input_folder, file, name)
 
     def object_info(self) -> dict:
-        """Every node this server knows: {type: schema}. Raises: `ServerError` if it does not answer."""
+        """All nodes of this server: {type: schema}. Raises: `ServerError` if it does not respond."""
         with self._explain_loss():
             return self.get("/object_info")
 
     def model_folders(self, kind: str) -> list[Path]:
-        """The folders where this server looks for models of a kind, those of `extra_model_paths.yaml` included."""
-        try:  # no public route names folders; the editor uses this one
+        """This server's folders for a kind of model, including those of `extra_model_paths.yaml`."""
+        try:  # no public route lists folders; the editor uses this one
             folders = self.get("/internal/folder_paths")
         except (OSError, ValueError):
             folders = {}
         return [Path(folder) for folder in folders.get(kind, [self.comfyui.path / "models" / kind])]
 
     def unknown(self, node_type: str) -> str:
-        """The end of the sentence "node 7 (KSampler) ..." for a type this server does not know."""
+        """The end of the sentence "node 7 (KSampler) ..." for a node type that this server lacks."""
         failed = self.packs_that_failed()
         return (
             f"is not a node of this ComfyUI; is its pack installed? Packs other than this one are loaded with "
@@ -238,16 +238,16 @@ class Server:
         return [Path(match).name for match in re.findall(r"\(IMPORT FAILED\): (.+)", text)]
 
     def interrupt(self) -> None:
-        """Ask the server to stop the run in progress; no error if it is gone already."""
+        """Ask the server to stop the current run. No error if the server is gone."""
         with contextlib.suppress(OSError):
             self._session.post(f"{self.url}/interrupt", json={}, timeout=5)
 
     def queue(self, prompt: dict, *, extra_pnginfo: dict | None = None, progress: Progress | None = None) -> RunResult:
-        """Run an API-format prompt and wait for it. On Ctrl-C the run is interrupted first.
+        """Run an API-format prompt and wait for it. Ctrl-C interrupts the run first.
 
-        Args: ``extra_pnginfo``, what SaveImage writes into its files beside the prompt.
+        Args: ``extra_pnginfo``, metadata that SaveImage writes into its files along with the prompt.
         Returns: the results; the files are in the scratch folder.
-        Raises: `BadWorkflow` if ComfyUI refuses it; `NodeFailed` if a node fails; `ServerError` if the server dies.
+        Raises: `BadWorkflow` if ComfyUI rejects it; `NodeFailed` if a node fails; `ServerError` if the server dies.
         """
         client_id = uuid.uuid4().hex
         body = {"prompt": prompt, "client_id": client_id, "extra_data": {"extra_pnginfo": extra_pnginfo or {}}}
@@ -265,23 +265,23 @@ class Server:
     def _submit(self, body: dict) -> str:
         response = self._session.post(f"{self.url}/prompt", json=body, timeout=60)
         try:
-            answer = response.json()
+            reply = response.json()
         except ValueError:
-            raise WorkflowError(f"ComfyUI refuses the workflow: {response.text[:500]}{self._log_end()}") from None
-        if answer.get("node_errors"):
-            if "prompt_id" in answer:  # ComfyUI would run the good part and drop the rest without a word
-                self._session.post(f"{self.url}/queue", json={"delete": [answer["prompt_id"]]}, timeout=60)
+            raise WorkflowError(f"ComfyUI rejects the workflow: {response.text[:500]}{self._log_end()}") from None
+        if reply.get("node_errors"):
+            if "prompt_id" in reply:  # ComfyUI would silently run only the valid part
+                self._session.post(f"{self.url}/queue", json={"delete": [reply["prompt_id"]]}, timeout=60)
                 self.interrupt()
-            raise BadWorkflow(_explain_node_errors(answer["node_errors"], body["prompt"]))
-        if "prompt_id" not in answer:
-            reason = answer.get("error") or {}
+            raise BadWorkflow(_explain_node_errors(reply["node_errors"], body["prompt"]))
+        if "prompt_id" not in reply:
+            reason = reply.get("error") or {}
             text = f"{reason.get('message', response.text)} {reason.get('details', '')}".strip()
-            raise WorkflowError(f"ComfyUI refuses the workflow: {text}")
-        return answer["prompt_id"]
+            raise WorkflowError(f"ComfyUI rejects the workflow: {text}")
+        return reply["prompt_id"]
 
     @contextlib.contextmanager
     def _events(self, client_id: str) -> Iterator[websocket.WebSocket | None]:
-        """The server's websocket, or None: progress is a courtesy, the run itself is followed through /history."""
+        """The server's websocket; None if it cannot connect: only progress needs it, results come from /history."""
         try:
             url = f"ws://127.0.0.1:{self.port}/ws?clientId={client_id}"
             events = websocket.create_connection(url, timeout=0.25, http_no_proxy=["127.0.0.1"])
@@ -292,7 +292,7 @@ class Server:
             yield events
 
     def _wait_for(self, prompt_id: str, prompt: dict, events: websocket.WebSocket | None, progress: Progress) -> dict:
-        last, asked = ("waiting for ComfyUI", None, None), 0.0
+        last, polled_at = ("waiting for ComfyUI", None, None), 0.0
         while True:
             event = {}
             try:
@@ -307,21 +307,21 @@ class Server:
                 kind = prompt.get(str(data["node"]), {}).get("class_type", "unknown")
                 last = node_label(data["node"], kind), data.get("value"), data.get("max")
             progress(*last)
-            if time.monotonic() - asked > 0.2 or event.get("type") not in ("progress", "progress_state", "status"):
-                entry, asked = self.get(f"/history/{prompt_id}").get(prompt_id), time.monotonic()
+            if time.monotonic() - polled_at > 0.2 or event.get("type") not in ("progress", "progress_state", "status"):
+                entry, polled_at = self.get(f"/history/{prompt_id}").get(prompt_id), time.monotonic()
                 if entry is not None:
                     return entry
 
     @contextlib.contextmanager
     def _explain_loss(self) -> Iterator[None]:
-        """Turn a request that got no proper answer into a `ServerError` that says whether the server died."""
+        """Turn failed requests into a `ServerError` that says whether the server died."""
         try:
             yield
         except (OSError, ValueError) as error:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(0.5)  # a dying process closes its socket a moment before it ends
-            ended = self._process.poll() is not None
-            what = "ended in the middle of the run." if ended else f"does not answer at {self.url} ({error})."
+            died = self._process.poll() is not None
+            what = "exited during the run." if died else f"does not respond at {self.url} ({error})."
             raise ServerError(f"ComfyUI {what}{self._log_end()}") from error
 
 

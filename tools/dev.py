@@ -126,7 +126,7 @@ def set_up() -> None:
     stamp = VENV / "installed-requirements.sha256"
     if PYTHON.exists() and stamp.exists() and stamp.read_text() == wanted:
         return
-    if not environment.is_whole(VENV):
+    if not environment.is_complete(VENV):
         _say(f"making a virtual environment in {VENV}")
         environment.make_venv(VENV)
     _say("installing what the pack needs; once, some minutes (PyTorch is the large one)")

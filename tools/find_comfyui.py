@@ -41,10 +41,10 @@ def find_comfyui(root: Path = ROOT) -> ComfyUI:
     Args: the pack's folder.
     Returns: the installation; if none can run, `why` gives the reason.
     """
-    named = os.environ.get("COMFYUI_PATH")
-    if named:
-        path = Path(named).expanduser().absolute()
-        why = f"COMFYUI_PATH is {named}, which is not a ComfyUI folder: it holds no main.py"
+    named_path = os.environ.get("COMFYUI_PATH")
+    if named_path:
+        path = Path(named_path).expanduser().absolute()
+        why = f"COMFYUI_PATH is {named_path}, which is not a ComfyUI folder: it has no main.py"
         return _with_python(path) if _is_comfyui(path) else ComfyUI(None, None, "", why)
     folders = dict.fromkeys((Path(root).absolute(), Path(root).resolve()))
     places = [folder.parent.parent for folder in folders if folder.parent.name == "custom_nodes"]
@@ -87,10 +87,11 @@ def _pythons(path: Path) -> list[Path]:
     folders = [path / ".venv", path / "venv", path.parent / ".venv"]
     folders += [Path(os.environ[name]) for name in ("VIRTUAL_ENV", "CONDA_PREFIX") if os.environ.get(name)]
     names = ["bin/python"] if os.name == "posix" else ["Scripts/python.exe", "python.exe"]  # conda: at the top
-    found = [folder / name for folder in folders for name in names]
-    found += [path.parent / "python_embeded" / "python.exe", Path(sys.executable)]  # sic: the Windows portable build
+    candidates = [folder / name for folder in folders for name in names]
+    candidates.append(path.parent / "python_embeded" / "python.exe")  # sic: the Windows portable build
+    candidates.append(Path(sys.executable))
     # Not resolved: the python of a virtual environment is a link to the base Python.
-    return [python for python in dict.fromkeys(found) if python.is_file()]
+    return [python for python in dict.fromkeys(candidates) if python.is_file()]
 
 
 def _find_problem(python: Path) -> str:

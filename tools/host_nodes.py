@@ -1,6 +1,6 @@
-"""ComfyUI's own nodes that the built-in engine knows, written from their documented behaviour.
+"""ComfyUI's own nodes for the built-in engine, written from their documented behavior.
 
-They keep the host's arithmetic step by step, so that both give the same pixels for 8-bit RGB and RGBA PNG files.
+They follow the host's arithmetic step by step, so that both produce the same pixels for 8-bit RGB and RGBA PNG files.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from workflow.results import next_number
 if TYPE_CHECKING:
     import torch
 
-MAX_RESOLUTION = 16384  # the host's bound on sizes and positions
+MAX_RESOLUTION = 16384  # the host's limit of sizes and positions
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,15 @@ class Folders:
     temp: Path
 
     def locate(self, name: str) -> Path:
-        """The file that a widget's value names; a mark behind it, such as " [output]", chooses the folder."""
-        for mark in ("output", "input", "temp"):
-            if name.endswith(f"[{mark}]"):
-                return getattr(self, mark) / name[: -len(f" [{mark}]")]
+        """The file that a widget's value names. A suffix such as " [output]" selects the folder."""
+        for folder in ("output", "input", "temp"):
+            if name.endswith(f"[{folder}]"):
+                return getattr(self, folder) / name[: -len(f" [{folder}]")]
         return self.input / name
 
 
 class HostNode:
-    """What the host's nodes share: the folders, which the engine sets on a subclass of its own."""
+    """Base class of the host's nodes. The engine sets the folders on its own subclass."""
 
     folders: Folders
     REQUIRED: dict = {}
@@ -62,7 +62,7 @@ class HostNode:
 
 
 class LoadImage(HostNode):
-    """An image, or every frame of an animated one, and its inverted alpha."""
+    """Loads an image, or all frames of an animated one, and its inverted alpha."""
 
     RETURN_TYPES = ("IMAGE", "MASK")
     CATEGORY = "image"
@@ -74,16 +74,16 @@ class LoadImage(HostNode):
 
     @classmethod
     def VALIDATE_INPUTS(cls, image: str) -> bool | str:
-        found = isinstance(image, str) and cls.folders.locate(image).exists()
-        return True if found else f"Invalid image file: {image}"
+        exists = isinstance(image, str) and cls.folders.locate(image).exists()
+        return True if exists else f"Invalid image file: {image}"
 
     def run(self, image: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the frames [B,H,W,3] and the masks [B,H,W], or [B,64,64] of zeros where there is no alpha."""
+        """Return the frames [B,H,W,3] and the masks [B,H,W]; zeros [B,64,64] without alpha."""
         return read_images(self.folders.locate(image))
 
 
 class LoadImageMask(LoadImage):
-    """One channel of an image as a mask; alpha is inverted, the colours are not."""
+    """Loads one channel of an image as a mask; alpha is inverted, colors are not."""
 
     RETURN_TYPES = ("MASK",)
 
@@ -92,7 +92,7 @@ class LoadImageMask(LoadImage):
         return {"required": {**super().INPUT_TYPES()["required"], "channel": (["alpha", "red", "green", "blue"],)}}
 
     def run(self, image: str, channel: str) -> tuple[torch.Tensor]:
-        """Return the mask [B,H,W], of the size that LoadImage gives it."""
+        """Return the mask [B,H,W], in the size of LoadImage's."""
         images, masks = super().run(image)
         return (masks if channel == "alpha" else images[..., ["red", "green", "blue"].index(channel)],)
 
@@ -114,12 +114,12 @@ class SaveImage(HostNode):
         prompt: dict | None = None,
         extra_pnginfo: dict | None = None,
     ) -> dict:
-        """Write the images [B,H,W,C] under the prefix, which may name a subfolder and hold %width%, %batch_num% and the
-        like, and name the files."""
+        """Write the images [B,H,W,C] and return the file names. The prefix may contain a subfolder, and placeholders
+        such as %width% and %batch_num%."""
         base, prefix = getattr(self.folders, self.kind), filename_prefix
         if "\0" in prefix or prefix.encode("utf-8", "ignore").decode("utf-8") != prefix:
             raise ValueError(f"filename_prefix {prefix!r} contains a character that no file name can contain")
-        prefix = _filled_prefix(prefix, images[0].shape[1], images[0].shape[0])
+        prefix = _fill_prefix(prefix, images[0].shape[1], images[0].shape[0])
         subfolder, name = os.path.split(os.path.normpath(prefix))
         folder = base / subfolder
         if not folder.resolve().is_relative_to(base.resolve()):
@@ -127,13 +127,13 @@ class SaveImage(HostNode):
         folder.mkdir(parents=True, exist_ok=True)
         counter = next_number(folder, name)
         metadata = _png_metadata(prompt, extra_pnginfo)
-        saved = []
+        entries = []
         for number, image in enumerate(images):
             file = f"{name.replace('%batch_num%', str(number))}_{counter + number:05}_.png"
-            # Cut to 8 bits, not rounded, as in the host.
+            # Rounded down to 8 bits, as in the host.
             _tensors().to_pil(image).save(folder / file, pnginfo=metadata, compress_level=self.compression)
-            saved.append({"filename": file, "subfolder": subfolder, "type": self.kind})
-        return {"ui": {"images": saved}, "result": (images,)}
+            entries.append({"filename": file, "subfolder": subfolder, "type": self.kind})
+        return {"ui": {"images": entries}, "result": (images,)}
 
 
 class PreviewImage(SaveImage):
@@ -143,7 +143,7 @@ class PreviewImage(SaveImage):
     kind, compression = "temp", 1
 
     def run(self, images: torch.Tensor, prompt: dict | None = None, extra_pnginfo: dict | None = None) -> dict:
-        """Write the images [B,H,W,C] under a name of their own and name the files."""
+        """Write the images [B,H,W,C] under a random prefix and return the file names."""
         prefix = "ComfyUI_temp_" + "".join(random.choice(string.ascii_lowercase) for _ in range(5))
         return super().run(images, prefix, prompt, extra_pnginfo)
 
@@ -156,12 +156,12 @@ class MaskPreview(PreviewImage):
     REQUIRED = {"mask": ("MASK",)}
 
     def run(self, mask: torch.Tensor, prompt: dict | None = None, extra_pnginfo: dict | None = None) -> dict:
-        """Write the masks as gray images and name the files."""
+        """Write the masks as gray images and return the file names."""
         return {**super().run(_mask_to_image(mask), prompt, extra_pnginfo), "result": (mask,)}
 
 
 class MaskToImage(HostNode):
-    """A mask as a gray image."""
+    """Converts a mask to a gray image."""
 
     RETURN_TYPES = ("IMAGE",)
     REQUIRED = {"mask": ("MASK",)}
@@ -172,7 +172,7 @@ class MaskToImage(HostNode):
 
 
 class ImageToMask(HostNode):
-    """One channel of an image as a mask, unchanged."""
+    """Converts one channel of an image to a mask, unchanged."""
 
     RETURN_TYPES = ("MASK",)
     CHANNELS = ["red", "green", "blue", "alpha"]
@@ -184,7 +184,7 @@ class ImageToMask(HostNode):
 
 
 class InvertMask(HostNode):
-    """1 minus the mask."""
+    """Inverts a mask: 1 minus its values."""
 
     RETURN_TYPES = ("MASK",)
     REQUIRED = {"mask": ("MASK",)}
@@ -217,26 +217,26 @@ class ImageCompositeMasked(HostNode):
         resize_source: bool,
         mask: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor]:
-        """Return the destination [B,H,W,C] with the source over it at (x, y); what falls outside is cut off."""
+        """Return the destination [B,H,W,C] with the source over it at (x, y), clipped to the destination."""
         import torch
 
         interpolate = torch.nn.functional.interpolate
         if destination.shape[-1] < source.shape[-1]:
             source = source[..., : destination.shape[-1]]
         elif destination.shape[-1] > source.shape[-1]:
-            # Opaque. Some hosts widen the destination by mistake and then fail; those that work do this.
+            # Opaque. Some host versions pad the destination by mistake and then fail; the others do this.
             source = torch.nn.functional.pad(source, (0, 1), value=1.0)
         result = destination.clone().movedim(-1, 1)  # bchw from here on
         source = source.movedim(-1, 1).to(result.device)
         count, _, height, width = result.shape
         if resize_source:
             source = interpolate(source, size=(height, width), mode="bilinear")
-        source = _repeated(source, count)
+        source = _fit_batch(source, count)
         if mask is None:
             mask = torch.ones_like(source)
         else:
             mask = mask.to(result.device).reshape(-1, 1, *mask.shape[-2:])
-            mask = _repeated(interpolate(mask, size=source.shape[-2:], mode="bilinear"), count)
+            mask = _fit_batch(interpolate(mask, size=source.shape[-2:], mode="bilinear"), count)
 
         left, top = min(x, width), min(y, height)
         inside = (..., slice(0, height - top), slice(0, width - left))
@@ -247,7 +247,7 @@ class ImageCompositeMasked(HostNode):
 
 
 class GetImageSize(HostNode):
-    """The size of a batch."""
+    """Returns the size of a batch."""
 
     RETURN_TYPES, RETURN_NAMES = ("INT", "INT", "INT"), ("width", "height", "batch_size")
     CATEGORY = "image"
@@ -275,7 +275,7 @@ class ImageScale(HostNode):
     }
 
     def run(self, image: torch.Tensor, upscale_method: str, width: int, height: int, crop: str) -> tuple[torch.Tensor]:
-        """Return the images [B,height,width,C]. One side of 0 follows from the other; both 0 keep the size."""
+        """Return the images [B,height,width,C]. A side of 0 is computed from the other; two keep the size."""
         import torch
 
         old_height, old_width = image.shape[1:3]
@@ -326,7 +326,7 @@ def _is_image(name: str) -> bool:
 
 
 def _tensors() -> ModuleType:
-    """The pack's core/tensors.py, where 8 bits and layouts are decided."""
+    """The pack's core/tensors.py, which defines 8-bit rounding and layouts."""
     return importlib.import_module(f"{load_pack().__name__}.core.tensors")
 
 
@@ -335,7 +335,7 @@ def _mask_to_image(mask: torch.Tensor) -> torch.Tensor:
 
 
 def _scale_by_lanczos(images: torch.Tensor, width: int, height: int) -> torch.Tensor:
-    """Images [B,H,W,C] scaled by Pillow in 8 bits, as the host does."""
+    """Scale images [B,H,W,C] with Pillow in 8 bits, as the host does."""
     import numpy as np
     import torch
     from PIL import Image
@@ -345,13 +345,13 @@ def _scale_by_lanczos(images: torch.Tensor, width: int, height: int) -> torch.Te
     return torch.stack([torch.from_numpy(np.array(each).astype(np.float32) / 255.0) for each in scaled])
 
 
-def _repeated(batch: torch.Tensor, count: int) -> torch.Tensor:
-    """A batch cut, or repeated from its beginning, to `count` entries."""
+def _fit_batch(batch: torch.Tensor, count: int) -> torch.Tensor:
+    """Truncate a batch, or repeat it from its start, to `count` entries."""
     times = math.ceil(count / batch.shape[0])
     return batch.repeat(times, *[1] * (batch.dim() - 1))[:count] if times > 1 else batch[:count]
 
 
-def _filled_prefix(prefix: str, width: int, height: int) -> str:
+def _fill_prefix(prefix: str, width: int, height: int) -> str:
     codes = {"year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M", "second": "%S"}
     values = {"width": width, "height": height} | {name: time.strftime(code) for name, code in codes.items()}
     for key, value in values.items():

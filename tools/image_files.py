@@ -20,8 +20,8 @@ def read_images(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
     """Read every frame of an image file, rotated by its EXIF orientation.
 
     Returns: the images, float32 ``[B,H,W,3]`` in 0..1, and the masks, 1 minus alpha, ``[B,H,W]``, or zeros
-    ``[B,64,64]`` if no frame has alpha. Frames whose size differs from the first are skipped. Of a truncated file, the
-    part that could be read.
+    ``[B,64,64]`` if no frame has alpha. Frames whose size differs from the first are skipped. A truncated file gives
+    its readable part.
     Raises: `InputError` (the pack's) if no frame can be read.
     """
     import torch
@@ -37,11 +37,11 @@ def read_images(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
             warnings.simplefilter("ignore")  # about large files and damaged metadata
             for frame in _frames(path):
                 pixels = _pixels(frame)
-                colours = from_pil(pixels) if hasattr(pixels, "mode") else torch.from_numpy(pixels)
-                if images and colours.shape[:2] != images[0].shape[:2]:
+                colors = from_pil(pixels) if hasattr(pixels, "mode") else torch.from_numpy(pixels)
+                if images and colors.shape[:2] != images[0].shape[:2]:
                     continue
-                images.append(colours[..., :3])
-                masks.append(1.0 - colours[..., 3] if colours.shape[-1] == 4 else torch.zeros(64, 64))
+                images.append(colors[..., :3])
+                masks.append(1.0 - colors[..., 3] if colors.shape[-1] == 4 else torch.zeros(64, 64))
     except Exception as error:  # Pillow's readers stumble over damaged files in many ways
         if not images:
             unknown = isinstance(error, UnidentifiedImageError)

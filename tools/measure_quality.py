@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Writes docs/quality.md and its images: the pack's nodes on photographs, and on drawings that are new to the model.
+"""Writes docs/quality.md and its images: the pack's nodes on photographs, and on drawings the model was not trained on.
 
     python3 tools/dev.py quality
 
 Downloads rembg's u2netp and u2net (181 MB) unless they are on this computer; see fetch_weights.py. Takes some minutes.
-Exit code 1 and one sentence on stderr if the weights cannot be had. The words of the page are in quality_page.md.
+Exit code 1 and one sentence on stderr if the weights cannot be fetched. The text of the page is in quality_page.md.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from maskwright.core.errors import ModelError  # noqa: E402 - found through the 
 from maskwright.models import catalog, clipseg_loader  # noqa: E402
 from maskwright.models.clipseg_store import DEMO, ClipsegStore  # noqa: E402
 
-WORDS = ROOT / "tools" / "quality_page.md"
+TEMPLATE = ROOT / "tools" / "quality_page.md"
 PAGE = ROOT / "docs" / "quality.md"
 IMAGES = ROOT / "docs" / "quality"
 LEMUR = ROOT / "example_workflows" / "assets" / "lemur.png"
@@ -44,16 +44,16 @@ PHOTOGRAPHS = ("astronaut", "camera", "chelsea", "coffee", "rocket")  # from sci
 FOREGROUND, BACKGROUND = 240, 20  # thresholds
 EDGE_WIDTHS = (10, 20, 40)
 WIDTHS_FOR_LEGS = (3, *EDGE_WIDTHS)
-SHOWN = 10  # edge width in the images
-LEGS = (slice(300, None), slice(215, None))  # the part of `camera` that holds the tripod's legs and nothing else
+IMAGE_EDGE_WIDTH = 10  # edge width in the images
+LEGS = (slice(300, None), slice(215, None))  # the part of `camera` with only the tripod's legs
 SCENES = range(HELD_OUT, HELD_OUT + 50)
-KINDS = {"a color and a shape": "colour shape", "a shape": "shape", "a color": "colour", "background": "background"}
-WAYS = {"threshold 0.5, no blur, no dilation": (0.0, 0.5, 0), "the node's defaults": ()}
+KINDS = {"a color and a shape": "color shape", "a shape": "shape", "a color": "color", "background": "background"}
+SETTINGS = {"threshold 0.5, no blur, no dilation": (0.0, 0.5, 0), "the node's defaults": ()}
 WIDTH = 200  # pixels of one panel
 ORANGE = np.array((255, 150, 40))
 
 Alphas = dict[tuple[str, int], np.ndarray]
-"""Alpha ``[H,W]`` in levels of 255, by who computed it (rembg, pack or exact) and edge width; 0 is without matting."""
+"""Alpha ``[H,W]`` in levels of 255, by implementation (rembg, pack or exact) and edge width; 0 is without matting."""
 
 
 def main() -> int:
@@ -76,11 +76,11 @@ def write_page() -> None:
     measured = {name: dict(zip(WEIGHTS, measure(name, photograph), strict=True)) for name, photograph in photographs()}
     libraries = ("rembg", "PyMatting", "onnxruntime", "torch")
     tables = background_tables(measured) | text_tables()
-    page = WORDS.read_text(encoding="utf-8").format(
+    page = TEMPLATE.read_text(encoding="utf-8").format(
         versions=", ".join(f"{name} {version(name)}" for name in libraries),
         weights="\n".join(row(name, f"`{catalog.BACKGROUND[name].files[0].sha256}`") for name in WEIGHTS),
         images="\n\n".join(f"![{name}](quality/{name}.jpg)" for name in measured),
-        shown=SHOWN,
+        shown=IMAGE_EDGE_WIDTH,
         scenes=len(SCENES),
         **tables,
     )
@@ -107,15 +107,18 @@ def measure(name: str, photograph: np.ndarray) -> list[Alphas]:
         for width in (0, *(WIDTHS_FOR_LEGS if name == "camera" else EDGE_WIDTHS)):
             cutout, mask = remove_background(photograph, model, width)
             cutouts[width], alphas["pack", width] = cutout[0].numpy(), 255 * mask[0].double().numpy()
-            with contextlib.redirect_stdout(io.StringIO()):  # pymatting prints where it has to try again
-                theirs = rembg.remove(Image.fromarray(photograph), session=session, **rembg_settings(width))
-            alphas["rembg", width] = np.array(theirs)[..., 3].astype(np.float64)
+            with contextlib.redirect_stdout(io.StringIO()):  # pymatting prints a warning when it retries
+                rembg_result = rembg.remove(Image.fromarray(photograph), session=session, **rembg_settings(width))
+            alphas["rembg", width] = np.array(rembg_result)[..., 3].astype(np.float64)
         if name == "camera":
             for width in WIDTHS_FOR_LEGS:
                 sure = trimap(alphas["rembg", 0], width)
                 alphas["exact", width] = 255 * exact_matting.solve(photograph[..., 0] / 255, 3, sure)
-        panels = [photograph, *(alphas[each] for each in (("rembg", 0), ("rembg", SHOWN), ("pack", SHOWN)))]
-        cutout = cutouts[SHOWN]
+        panels = [
+            photograph,
+            *(alphas[each] for each in (("rembg", 0), ("rembg", IMAGE_EDGE_WIDTH), ("pack", IMAGE_EDGE_WIDTH))),
+        ]
+        cutout = cutouts[IMAGE_EDGE_WIDTH]
         on_orange = 255 * cutout[..., :3] * cutout[..., 3:] + ORANGE * (1 - cutout[..., 3:])
         sheet.append([*panels, *([true_alpha()] if name == "lemur" else []), on_orange])
         measured.append(alphas)
@@ -127,7 +130,7 @@ def remove_background(photograph: np.ndarray, model: str, width: int) -> tuple[t
     """Cutouts and masks by this pack's node. Matting is off if the edge width is 0."""
     settings = ("true" if width else "false", FOREGROUND, BACKGROUND, width, "false")
     images = torch.from_numpy(photograph).float().div(255).unsqueeze(0)
-    return result_of(NODES["ImageSegmentation"]().node(images, model, *settings))
+    return get_outputs(NODES["ImageSegmentation"]().node(images, model, *settings))
 
 
 def rembg_settings(width: int) -> dict[str, int]:
@@ -140,13 +143,13 @@ def rembg_settings(width: int) -> dict[str, int]:
     }
 
 
-def result_of(answer: tuple | dict) -> tuple:
-    """The outputs of a node, with or without messages to the editor."""
-    return answer["result"] if isinstance(answer, dict) else answer
+def get_outputs(result: tuple | dict) -> tuple:
+    """The outputs of a node, whose result may contain data for the editor."""
+    return result["result"] if isinstance(result, dict) else result
 
 
 def trimap(mask: np.ndarray, width: int) -> np.ndarray:
-    """rembg's, from levels of 255."""
+    """rembg's trimap of a mask in levels of 255."""
     from scipy.ndimage import binary_erosion
 
     sure = np.full(mask.shape, 0.5)
@@ -176,7 +179,7 @@ def background_tables(measured: dict[str, dict[str, Alphas]]) -> dict[str, str]:
     for name, by_model in measured.items():
         for model, alphas in by_model.items():
             both = [[round_down(alphas[who, width]) for who in ("rembg", "pack")] for width in (0, *EDGE_WIDTHS)]
-            differences.append((name, model, *(f"{np.abs(theirs - ours).max():.0f}" for theirs, ours in both)))
+            differences.append((name, model, *(f"{np.abs(one - other).max():.0f}" for one, other in both)))
     for model, alphas in measured["camera"].items():
         for width in EDGE_WIDTHS:
             unknown = trimap(alphas["rembg", 0], width) == 0.5
@@ -208,18 +211,18 @@ def text_tables() -> dict[str, str]:
     """Overlaps of the demo model's masks with the true ones. Saves an image of the first three scenes."""
     model, node = clipseg_loader.load(DEMO, ClipsegStore()), NODES["CLIPSeg"]()
     overlaps: dict[tuple[str, str], list[float]] = {}
-    absent: dict[str, list[float]] = {way: [] for way in WAYS}
+    absent: dict[str, list[float]] = {way: [] for way in SETTINGS}
     prompts, sheet = [], []
 
     def select(scene: shape_scenes.Scene, text: str, settings: Sequence[float]) -> np.ndarray:
         image = torch.from_numpy(scene.image).float().div(255).unsqueeze(0)
-        return result_of(node.segment_image(image, text, *settings, clipseg_model=model))[0][0].numpy()
+        return get_outputs(node.segment_image(image, text, *settings, clipseg_model=model))[0][0].numpy()
 
     for seed in SCENES:
         scene = shape_scenes.draw_scene(seed)
-        for way, settings in WAYS.items():
-            for kind, known_as in KINDS.items():
-                for prompt, true in shape_scenes.present_prompts(scene, (known_as,)).items():
+        for way, settings in SETTINGS.items():
+            for kind, scene_kind in KINDS.items():
+                for prompt, true in shape_scenes.present_prompts(scene, (scene_kind,)).items():
                     overlap = overlap_of(select(scene, prompt, settings) > 0.5, true)
                     overlaps.setdefault((kind, way), []).append(overlap)
             for prompt in shape_scenes.absent_prompts(scene)[:3]:  # the hard ones
@@ -227,7 +230,7 @@ def text_tables() -> dict[str, str]:
         if len(sheet) < 3:
             prompt, true = next(iter(shape_scenes.present_prompts(scene).items()))
             prompts.append(f'"{prompt}"')
-            sheet.append([scene.image, 255 * select(scene, prompt, next(iter(WAYS.values()))), 255.0 * true])
+            sheet.append([scene.image, 255 * select(scene, prompt, next(iter(SETTINGS.values()))), 255.0 * true])
     save_sheet(sheet, IMAGES / "shapes.jpg")
     rows = [
         (kind, str(len(each)), way, f"{np.mean(each):.3f}", f"{min(each):.3f}")

@@ -1,7 +1,7 @@
 """Load this node pack the way ComfyUI loads it, without ComfyUI.
 
 ComfyUI imports a pack from its folder, whatever that folder is called, and never puts the folder on `sys.path`. Doing
-the same keeps relative imports honest, and the pack's `nodes/` from shadowing ComfyUI's top-level module `nodes`.
+the same verifies relative imports, and keeps the pack's `nodes/` from shadowing ComfyUI's top-level module `nodes`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def load_pack(root: Path = ROOT) -> ModuleType:
     """Import the pack in ``root`` as the module "maskwright", once.
 
     Raises: `FileNotFoundError` without an ``__init__.py``; `RuntimeError` if another copy of the pack is loaded; and
-    what the pack's own code raises (nothing half-loaded stays behind then).
+    any error of the pack's own code (after which nothing remains loaded).
     """
     init = Path(root) / "__init__.py"
     loaded = sys.modules.get(MODULE_NAME)
@@ -28,7 +28,7 @@ def load_pack(root: Path = ROOT) -> ModuleType:
             return loaded
         raise RuntimeError(f"{MODULE_NAME} is already loaded from {loaded.__file__}, so {init} cannot be loaded too")
     if not init.is_file():
-        raise FileNotFoundError(f"no node pack in {Path(root)}: it has no __init__.py")
+        raise FileNotFoundError(f"there is no node pack in {Path(root)}: it has no __init__.py")
     spec = importlib.util.spec_from_file_location(MODULE_NAME, init, submodule_search_locations=[str(root)])
     module = importlib.util.module_from_spec(spec)
     sys.modules[MODULE_NAME] = module
@@ -44,7 +44,7 @@ def load_pack(root: Path = ROOT) -> ModuleType:
 def own_class(schema: dict) -> type | None:
     """The class of this pack that an entry of an engine's object_info describes.
 
-    None for all others, also for those that another pack registered under an id of this pack: the last loaded wins.
+    None for other classes, including those that another pack registered under an id of this pack.
     """
     kind = load_pack().NODE_CLASS_MAPPINGS.get(schema.get("name"))
     return kind if kind and schema.get("description") == kind.DESCRIPTION else None

@@ -1,10 +1,10 @@
-"""Run a saved ComfyUI workflow file from the shell: in ComfyUI if there is one, else in a small built-in engine.
+"""Run a saved ComfyUI workflow file from the shell: in ComfyUI if one is found, else in a small built-in engine.
 
     python3 tools/run_workflow.py [WORKFLOW.json] [--input FILE ...] [--set NODE.WIDGET=VALUE ...] [--output DIR]
     python3 tools/run_workflow.py WORKFLOW.json --check
 
-The paths of the images go to stdout, everything else to stderr.
-Exit codes: 0 it ran; 1 the run failed; 2 the workflow or the command line is wrong; 130 stopped with Ctrl-C or SIGTERM.
+Prints the paths of the images to stdout, everything else to stderr.
+Exit codes: 0 success; 1 the run failed; 2 the workflow or the command line is wrong; 130 stopped by Ctrl-C or SIGTERM.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 if __name__ == "__main__":
-    # The modules beside this file are found from any working directory, and under `python -P` too.
+    # Find the modules next to this file from any working directory, also with `python -P`.
     sys.path.insert(0, str(Path(__file__).absolute().parent))
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not where Ctrl-C is to be ignored
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # until all is imported: no traceback out of an import
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # unless Ctrl-C is ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback if imports are interrupted
 
 from builtin_engine import BuiltinEngine
 from comfyui import ComfyUI, Server, ServerError, find_comfyui
@@ -43,28 +43,28 @@ STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 REPEATED_WITHIN = 2.0  # seconds
 
 HELP = """\
-WORKFLOW is a file saved by the editor, or exported in the API format, or a PNG that ComfyUI saved; without one, an
-example of this pack's runs.
+WORKFLOW is a file saved by the editor, an export in the API format, or a PNG saved by ComfyUI. Without it, one of this
+pack's examples runs.
 
---input: each FILE is copied to where LoadImage looks. A node whose saved file name is that of a FILE takes that FILE.
-The other FILEs go to the other loading nodes in the order of their ids: one for each node if there are as many, or one
-for each distinct saved name if there are as many of those. Files that the workflow names and that are not given are
-looked for beside the workflow file, in the folder assets there, and then in ComfyUI's own input folder.
+--input: each FILE is copied to LoadImage's input folder. A node whose saved file name matches a FILE uses that FILE.
+The other FILEs go to the other loading nodes in the order of their ids: one per node, or one per distinct saved name,
+if the numbers match. Other files that the workflow names are searched next to the workflow file, in the folder assets
+there, and in ComfyUI's own input folder.
 
 --set: NODE is a node's id, or its type or title if only one node has it. VALUE is read as JSON if it is JSON, and must
 be of the widget's type.
 
---engine auto takes ComfyUI if it finds it: COMFYUI_PATH, the folder above custom_nodes, comfy-cli's default workspace.
+--engine auto uses ComfyUI if it finds it: COMFYUI_PATH, the folder above custom_nodes, comfy-cli's default workspace.
 COMFYUI_PYTHON names the Python to run it with.
 
 Saved images keep their names and continue the numbers of those in DIR; previews are named preview-<node id>.
 
-Exit codes: 0 it ran; 1 the run failed; 2 the workflow or the command line is wrong; 130 stopped with Ctrl-C or SIGTERM.
+Exit codes: 0 success; 1 the run failed; 2 the workflow or the command line is wrong; 130 stopped by Ctrl-C or SIGTERM.
 """
 
 
 class ProgressBar:
-    """A line about what goes on: tqdm's on a terminal, none elsewhere."""
+    """A line with the current step: tqdm's on a terminal, none elsewhere."""
 
     def __init__(self) -> None:
         tqdm.monitor_interval = 0  # no thread: a signal delivered to it would not wake the main thread
@@ -82,9 +82,9 @@ class ProgressBar:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line `argv` (None: this process's) and return the exit code; errors go to stderr in words.
+    """Run the command line `argv` (None: this process's) and return the exit code. Prints errors to stderr.
 
-    Raises: `SystemExit` from argparse, for --help and for arguments it cannot read (code 2).
+    Raises: `SystemExit` from argparse, for --help and for invalid arguments (code 2).
     """
     options = _read_arguments(argv)
     progress = ProgressBar()
@@ -117,17 +117,22 @@ def _read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--input", type=Path, action="append", nargs="+", default=[], metavar="FILE", help="files for LoadImage nodes")
     add("--set", action="append", default=[], metavar="NODE.WIDGET=VALUE", help="change a widget's value; repeatable")
     add("--output", type=Path, default=Path("output"), metavar="DIR", help="where images go (default: ./output)")
-    add("--check", action="store_true", help="say what the file needs and what is wrong with it, and run nothing")
-    add("--engine", choices=("auto", "comfyui", "builtin"), default="auto", help="what runs it (default: auto)")
+    add("--check", action="store_true", help="report what the file needs and what is wrong with it; run nothing")
+    add(
+        "--engine",
+        choices=("auto", "comfyui", "builtin"),
+        default="auto",
+        help="the engine that runs it (default: auto)",
+    )
     pack_help = 'another node pack to load into ComfyUI; "all": every pack in its custom_nodes'
     add("--pack", action="append", default=[], metavar="DIR", help=pack_help)
-    add("--cpu", action="store_true", help="have ComfyUI use the processor only")
+    add("--cpu", action="store_true", help="run ComfyUI on the CPU")
     add("--debug", action="store_true", help="show tracebacks, and keep ComfyUI's scratch folder with its log")
     options = parser.parse_args(argv)
     options.input = [file for group in options.input for file in group]
     if options.workflow is None:
-        if any(file.suffix == ".json" for file in options.input):  # --input takes all the names that follow it
-            parser.error("a workflow is among the files of --input; write WORKFLOW before --input")
+        if any(file.suffix == ".json" for file in options.input):  # --input consumes all names after it
+            parser.error("the files of --input include a workflow; put WORKFLOW before --input")
         options.workflow = EXAMPLE
     return options
 
@@ -144,7 +149,7 @@ def _fail(progress: ProgressBar, options: argparse.Namespace, error: Exception, 
 
 
 def _run(options: argparse.Namespace, progress: ProgressBar) -> int:
-    # Everything that can be checked without an engine comes first: ComfyUI takes its time.
+    # Check everything that needs no engine first: ComfyUI is slow to start.
     settings = parse_settings(options.set)
     workflow = _read(options.workflow)
     check_settings(settings, workflow)
@@ -159,7 +164,7 @@ def _run(options: argparse.Namespace, progress: ProgressBar) -> int:
         info = engine.object_info()
         prompt = to_prompt(workflow, info, engine.unknown, lambda text: progress.say(f"note: {text}"))
         apply_settings(prompt, settings, info)
-        _bring_files(prompt, options, engine, info, comfyui)
+        _copy_input_files(prompt, options, engine, info, comfyui)
         expand_prefixes(prompt)
         extra = {"workflow": workflow.data} if workflow.is_editor else None
         result = engine.queue(prompt, extra_pnginfo=extra, progress=progress.show)
@@ -173,7 +178,7 @@ def _run(options: argparse.Namespace, progress: ProgressBar) -> int:
 
 
 def _check(options: argparse.Namespace, progress: ProgressBar) -> int:
-    """Say on stdout what a file needs and what is wrong with it."""
+    """Print what a file needs and what is wrong with it."""
     workflow = _read(options.workflow)
     _, engine = _choose_engine(options, progress)
     with engine:
@@ -194,20 +199,20 @@ def _read(file: Path) -> Workflow:
 def _choose_engine(options: argparse.Namespace, progress: ProgressBar) -> tuple[ComfyUI | None, Server | BuiltinEngine]:
     comfyui = find_comfyui() if options.engine != "builtin" else None
     if comfyui is not None and comfyui.usable:
-        why = "asked for" if options.engine == "comfyui" else "found"
+        why = "requested" if options.engine == "comfyui" else "found"
         progress.say(f"engine: {comfyui} ({why})")
         packs, models = _other_packs(options.pack, comfyui.path), comfyui.path / "models"
         more = {"cpu": options.cpu, "keep": options.debug, "progress": progress.show}
         return comfyui, Server(comfyui, packs=packs, models=models, **more)
     if options.engine == "comfyui":
         raise WorkflowError(f"--engine comfyui: {comfyui.why}")
-    progress.say("engine: built-in (asked for)" if comfyui is None else f"engine: built-in; {comfyui.why}")
+    progress.say("engine: built-in (requested)" if comfyui is None else f"engine: built-in; {comfyui.why}")
     try:
         return comfyui, BuiltinEngine()
     except ImportError as error:
         raise WorkflowError(
             f"the built-in engine cannot load this pack with {sys.executable}: {error}. `python3 tools/dev.py run` "
-            f"sets up an environment that has all it needs"
+            f"sets up an environment with all that it needs"
         ) from error
 
 
@@ -215,39 +220,39 @@ def _other_packs(names: list[str], comfyui: Path) -> list[Path]:
     packs = []
     for name in names:
         folders = sorted((comfyui / "custom_nodes").iterdir()) if name == "all" else [Path(name).absolute()]
-        found = [path for path in folders if (path / "__init__.py").is_file() and path.resolve() != ROOT.resolve()]
-        if not found and name != "all":
+        matches = [path for path in folders if (path / "__init__.py").is_file() and path.resolve() != ROOT.resolve()]
+        if not matches and name != "all":
             raise WorkflowError(f"--pack: {name} is not a node pack (a folder with an __init__.py)")
-        packs += found
+        packs += matches
     return list({path.name: path for path in packs}.values())
 
 
-def _bring_files(
+def _copy_input_files(
     prompt: dict, options: argparse.Namespace, engine: Server | BuiltinEngine, info: dict, comfyui: ComfyUI | None
 ) -> None:
     names = []
     for file in options.input:
         name, number = file.name, 1
-        while (engine.input_folder / name).exists():  # two files of one name, from two folders
+        while (engine.input_folder / name).exists():  # two files of the same name, from different folders
             number += 1
             name = f"{file.stem}-{number}{file.suffix}"
         names.append(engine.copy_input(file, name))
     assign_inputs(prompt, options.input, names, info)
-    beside = options.workflow.absolute().parent
-    places = [beside, beside / "assets"]
+    folder = options.workflow.absolute().parent
+    places = [folder, folder / "assets"]
     if comfyui is not None and comfyui.path is not None:
         places.append(comfyui.path / "input")
     provide_files(prompt, info, engine.input_folder, places)
 
 
 def _stop_on_signals() -> None:
-    """Turn SIGINT (Ctrl-C) and SIGTERM into one orderly end, so that ComfyUI and the scratch folder go with us."""
+    """Turn SIGINT (Ctrl-C) and SIGTERM into a KeyboardInterrupt, which stops ComfyUI and removes the scratch folder."""
     last = -math.inf
 
     def stop(_number: int, _frame: object) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last > REPEATED_WITHIN:  # else it is the same one: the terminal's, passed on by a parent as well
+        if now - last > REPEATED_WITHIN:  # otherwise a duplicate: sent by the terminal and also by a parent process
             last = now
             raise KeyboardInterrupt
 
@@ -262,8 +267,8 @@ if __name__ == "__main__":
     try:
         code = main()
         sys.stdout.flush()
-    except KeyboardInterrupt:  # before the run began, or after it
+    except KeyboardInterrupt:  # before or after the run
         code = INTERRUPTED
-    for number in STOP_SIGNALS:  # all is done: the exit code is to say how it went
+    for number in STOP_SIGNALS:  # everything is done: keep the exit code
         signal.signal(number, signal.SIG_IGN)
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""Processes, ports and folders of a server that must be gone when it is no longer needed."""
+"""Processes, ports and folders of a server, and their cleanup."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ kinds = [getattr(torch, name, None) for name in ("cuda", "xpu", "npu", "mlu")] +
 print(any(kind is not None and kind.is_available() for kind in kinds))
 """
 
-# Runs ComfyUI's main.py and ends it when the process that started it is gone: that one holds the other end of stdin and
-# never writes, so end of file means that it died, even by SIGKILL, on every system. Children of ComfyUI get an empty
-# stdin instead, or they would hang on Windows while a thread reads this one.
+# Runs ComfyUI's main.py and ends it when the parent process dies. The parent has the other end of stdin and never
+# writes, so end of file means that it died, even by SIGKILL, on every system. Children of ComfyUI get an empty stdin:
+# on Windows they would hang while a thread reads this one.
 BOOTSTRAP = """
 import os, runpy, shutil, signal, sys, threading
 scratch, sys.argv = sys.argv[1], sys.argv[2:]
@@ -43,11 +43,11 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def has_accelerator(python: Path) -> bool:
-    """Whether torch in `python` sees a device other than the CPU. A Linux without device files is not asked."""
+    """Whether torch in `python` sees a device other than the CPU. Skips the check on Linux without device files."""
     if sys.platform.startswith("linux") and not any(any(Path("/dev").glob(name)) for name in _ACCELERATORS):
         return False
-    done = subprocess.run([str(python), "-c", _PROBE], capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    return done.stdout.strip().endswith("True")
+    result = subprocess.run([str(python), "-c", _PROBE], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    return result.stdout.strip().endswith("True")
 
 
 def free_port() -> int:
@@ -57,14 +57,14 @@ def free_port() -> int:
 
 
 def end_process(process: subprocess.Popen, grace: float = 5.0) -> None:
-    """End a process and the group it leads: politely, then for good. A second Ctrl-C skips the politeness."""
+    """Terminate a process and its group; kill them after the grace period, or on a second Ctrl-C."""
     try:
         if process.poll() is None:
             _signal_group(process, force=False)
-            with contextlib.suppress(subprocess.TimeoutExpired):  # the next lines do not ask
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it is killed below
                 process.wait(grace)
     finally:
-        _signal_group(process, force=True)  # also what the server started and left behind
+        _signal_group(process, force=True)  # including children that the server left behind
         process.wait()
         process.stdin.close()
 
@@ -78,7 +78,7 @@ def _signal_group(process: subprocess.Popen, force: bool) -> None:
 
 
 def link_pack(source: Path, target: Path) -> None:
-    """Make the pack in `source` appear as `target`: a link, or a copy where links are not allowed (Windows)."""
+    """Link `target` to the pack in `source`, or copy it where links are not allowed (Windows)."""
     try:
         target.symlink_to(source, target_is_directory=True)
     except OSError:

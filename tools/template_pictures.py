@@ -5,8 +5,8 @@
     python tools/template_pictures.py NAME ...   these
 
 An example's thumbnail is the last image it saves, cropped to a square, with transparent parts on a checkerboard. An
-example that needs a published model gets an illustration instead, which says so in the image. Exit status 1 if an
-example did not run; it keeps its thumbnail.
+example that needs a published model gets an illustration instead, labeled as such. Exit status 1 if an example did not
+run; it keeps its old thumbnail.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def crop_to_square(image: Image.Image) -> Image.Image:
 
 
 def draw_text_to_mask() -> Image.Image:
-    """The photograph with a suit and a helmet masked by hand."""
+    """Draw the photograph with hand-drawn masks of the suit and the helmet."""
     photo = load_photo()
     mask = Image.new("L", photo.size)
     draw = ImageDraw.Draw(mask)
@@ -84,7 +84,7 @@ def draw_text_to_mask() -> Image.Image:
 
 
 def draw_detailer() -> Image.Image:
-    """The photograph with a face outlined, and the crop of it enlarged."""
+    """Draw the photograph with an outlined face and its enlarged crop."""
     photo = load_photo()
     mask = Image.new("L", photo.size)
     ImageDraw.Draw(mask).ellipse(FACE, fill=255)

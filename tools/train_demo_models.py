@@ -1,11 +1,11 @@
 """Trains the two demo models of models/demo/ from images that `demo_models` draws, and measures them.
 
     python tools/train_demo_models.py clipseg            train, write models/demo/clipseg/, measure on held-out scenes
-    python tools/train_demo_models.py clipseg --check    only measure what is there; exit status 1 if below the marks
+    python tools/train_demo_models.py clipseg --check    measure the existing model; exit status 1 if below the marks
     python tools/train_demo_models.py salient            the same for models/demo/salient.onnx
     python tools/train_demo_models.py salient --check
 
-Nothing is downloaded and nothing is taken from anybody's weights or vocabulary. Needs torch, numpy, Pillow and, for
+Nothing is downloaded, and no existing weights or vocabulary are used. Needs torch, numpy, Pillow and, for
 `clipseg`, transformers 5 (what it writes also loads with 4.50); for `salient`, onnx and onnxruntime. Training takes
 nineteen minutes (`clipseg`) or fourteen (`salient`) on two processor cores, and is seeded: the same machine gives the
 same model.
@@ -22,7 +22,7 @@ from demo_models import clipseg, salient
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", choices=("clipseg", "salient"))
-    parser.add_argument("--check", action="store_true", help="measure the model that is there, without training")
+    parser.add_argument("--check", action="store_true", help="measure the existing model, without training")
     parser.add_argument("--scenes", type=int, default=100, help="how many held-out scenes to measure on (default 100)")
     args = parser.parse_args()
     train, check = {"clipseg": (clipseg.train, clipseg.check), "salient": (salient.train, salient.check)}[args.model]

@@ -2,11 +2,11 @@
 """Writes locales/en/nodeDefs.json from the nodes, and lists what the other languages lack.
 
     python tools/translations.py           write English, list what is missing or left over elsewhere (exit status 1)
-    python tools/translations.py --check   only look
+    python tools/translations.py --check   write nothing
 
 The editor shows `locales/<language>/nodeDefs.json` instead of a node's own texts: names and tooltips of the node, its
 inputs and its outputs ("0", "1", ...). Some editors compile these texts and read the characters of `SYNTAX` as syntax;
-others show them raw, escapes included. So no text contains them.
+others show them raw, escapes included. So texts must not contain them.
 
 If another pack has a node's id, the node is called "<id> (Maskwright)", and the other languages repeat its texts for
 that id. Ids of other packs' old files have no entries, which would rename the other pack's nodes.
@@ -22,11 +22,11 @@ from pack import ROOT, load_pack
 
 LOCALES = ROOT / "locales"
 LANGUAGES = ("en", "zh", "ja", "de")
-SYNTAX = "|@{}"  # alternatives (of which only one is shown), links, names to fill in
+SYNTAX = "|@{}"  # alternatives (of which one is displayed), links, placeholders
 
 
 def with_second_ids(definitions: dict) -> dict:
-    """The same, with an entry for each node under the id that it has beside another pack."""
+    """Add an entry for each node under its second id, which it has if another pack has registered the first."""
     second = load_pack().nodes._compat.FALLBACK_ID
     own = {name: texts for name, texts in definitions.items() if name in node_definitions()}
     return own | {
@@ -36,8 +36,8 @@ def with_second_ids(definitions: dict) -> dict:
 
 
 def node_definitions() -> dict:
-    """The texts of the nodes that have a help page, as in the editor's nodeDefs.json. The others are the same nodes
-    under ids of other packs' saved files."""
+    """The texts of the nodes that have a help page, as in the editor's nodeDefs.json. The others are the same
+    nodes under legacy ids."""
     pack = load_pack()
     definitions = {}
     for name, node in sorted(pack.NODE_CLASS_MAPPINGS.items()):

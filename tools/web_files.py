@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Writes what the web folder repeats of the Python code: the list of models in a help page, and the color maps.
+"""Generates the parts of the web folder that repeat Python code: the list of models in a help page, the color maps.
 
     python tools/web_files.py
 
-The list of models is what lies between the two comments `BEGIN` and `END` in web/docs/ImageSegmentation.md. It is a
-list and no table, since the editor's panel is narrow.
+The list of models is between the comments `BEGIN` and `END` in web/docs/ImageSegmentation.md. It is not a table because
+the editor's panel is narrow.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DIGITS_PER_LINE = 96
 
 
 def model_list() -> str:
-    """One line for each model of the catalogue: name, use, license and download."""
+    """One line for each model of the catalog: name, use, license and download."""
     catalog = load_pack().models.catalog
     lines = []
     for model in catalog.BACKGROUND.values():
@@ -32,7 +32,7 @@ def model_list() -> str:
 
 
 def with_models(page: str) -> str:
-    """The page with its list of models replaced.
+    """Replace the list of models in the page.
 
     Raises:
         ValueError: The page lacks one of the two comments.

@@ -91,7 +91,7 @@ class Refiner:
             else:
                 self._steps_done += len(batch) * self._steps_per_region
                 continue
-            self._host.free_memory()  # here the exception is gone, and with it the tensors that its frames held
+            self._host.free_memory()  # outside the except block, whose traceback would keep tensors alive
             self._sampler.set_total_steps(self._total_steps, self._steps_done)
         return crops, limit
 

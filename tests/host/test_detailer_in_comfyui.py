@@ -453,10 +453,10 @@ def test_basic_pipe_nodes_build_edit_and_split(server: comfyui.Server) -> None:
     ("options", "told"),
     [
         ({"spoil": "short"}, "basic_pipe has 4 parts, not the 5"),
-        ({"spoil": "vae"}, "basic_pipe has no vae"),
-        ({"spoil": "model negative"}, "basic_pipe has no model, no negative"),
+        ({"spoil": "vae"}, "basic_pipe is missing vae"),
+        ({"spoil": "model negative"}, "basic_pipe is missing model, negative"),
         ({"spoil": "clip", "region_prompts": "a cat"}, "region_prompts has text, but the pipe has no CLIP"),
-        ({"refiner": {}, "spoil_refiner": "negative"}, "refiner_basic_pipe_opt has no negative"),
+        ({"refiner": {}, "spoil_refiner": "negative"}, "refiner_basic_pipe_opt is missing negative"),
         ({"vae": {"trouble": "nan"}}, "The VAE returned NaN .* when it decoded"),
         ({"vae": {"trouble": "encode"}}, "The VAE ran out of memory, even in tiles"),
         ({"hook": "fails"}, "The detailer hook RecordingHook.pre_ksample failed: ValueError: on purpose"),

@@ -110,7 +110,7 @@ def test_queue_refuses_what_a_node_or_its_schema_refuses() -> None:
     with engine_of(Picky=Picky) as engine:
         shown = engine.queue({"1": {"class_type": "Picky", "inputs": {"mode": "a", "size": "2"}}}).outputs
         assert shown["1"] == {"mode": ["a"], "size": [2]}
-        with pytest.raises(BadWorkflow, match=r"node 1 \(Picky\) refuses its values: modes start with a"):
+        with pytest.raises(BadWorkflow, match=r"node 1 \(Picky\) rejects its values: modes start with a"):
             engine.queue({"1": {"class_type": "Picky", "inputs": {"mode": "b", "size": 2}}})
         with pytest.raises(BadWorkflow, match="size=4 above max 3"):
             engine.queue({"1": {"class_type": "Picky", "inputs": {"mode": "a", "size": 4}}})

@@ -75,9 +75,9 @@ def test_flatten_refuses_a_subgraph_that_holds_itself(run: Callable) -> None:
     ("spoil", "message"),
     [
         (lambda sub: sub.update(inputs=99), 'in subgraph "{}": inputs is not a list: 99'),
-        (lambda sub: sub["inputs"][0].update(name=["a"]), 'in subgraph "{}": inputs holds something other than'),
+        (lambda sub: sub["inputs"][0].update(name=["a"]), 'in subgraph "{}": inputs contains something other than'),
         (lambda sub: sub["nodes"][1].update(inputs=1.5), 'in subgraph "{}": inputs is not a list: 1.5'),
-        (lambda sub: sub["nodes"][1]["inputs"].__setitem__(0, []), 'in subgraph "{}": inputs holds something other'),
+        (lambda sub: sub["nodes"][1]["inputs"].__setitem__(0, []), 'in subgraph "{}": inputs contains something other'),
         (lambda sub: sub["nodes"].append({"id": 1}), 'node 1 in subgraph "{}" has no type'),
     ],
 )

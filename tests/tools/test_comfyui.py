@@ -71,7 +71,7 @@ def test_start_shows_the_log_of_a_server_that_dies(fake_comfyui: Callable) -> No
     with pytest.raises(comfyui.ServerError) as caught:
         comfyui.Server(fake_comfyui("dies"), cpu=True).start()
     text = str(caught.value)
-    assert "ended before it answered (exit 1)" in text
+    assert "exited before it responded (exit code 1)" in text
     assert "no such option" in text
     assert "line 39" in text
     assert "line 9\n" not in text
@@ -79,7 +79,7 @@ def test_start_shows_the_log_of_a_server_that_dies(fake_comfyui: Callable) -> No
 
 def test_start_stops_waiting_at_the_time_limit(fake_comfyui: Callable) -> None:
     server = comfyui.Server(fake_comfyui("hangs"), cpu=True, time_limit=0.8)
-    with pytest.raises(comfyui.ServerError, match="did not answer within 1 seconds"):
+    with pytest.raises(comfyui.ServerError, match="did not respond within 1 seconds"):
         server.start()
     assert not server.base.exists()
 
@@ -90,7 +90,7 @@ def test_start_stops_waiting_at_the_time_limit(fake_comfyui: Callable) -> None:
         ("refuses", BadWorkflow, "node 4 .N.: Value 9 bigger than max of 3: n"),
         ("refuses a part", BadWorkflow, "node 4 .N.: Value 9 bigger than max of 3: n"),
         ("node fails", NodeFailed, "node 4 .N. failed: ValueError: no"),
-        ("dies in the run", comfyui.ServerError, "ComfyUI ended in the middle of the run"),
+        ("dies in the run", comfyui.ServerError, "ComfyUI exited during the run"),
     ],
 )
 def test_queue_turns_errors_of_the_server_into_sentences(

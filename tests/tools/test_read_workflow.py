@@ -19,16 +19,19 @@ from workflow_cases import TOOLS, WORKFLOWS, load, saved
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "is not JSON, or is cut short: Expecting value at line 1, column 1"),
-        ('{"nodes": [{"id": 1, "type": "LoadIm', "cut short: Unterminated string starting at at line 1"),
-        ("{'nodes': []}", "not JSON, or is cut short: Expecting property name enclosed in double quotes at line 1"),
-        ("[1, 2]", "holds no workflow: it is not a JSON object"),
-        ('{"a": 1}', "holds no workflow: neither"),
-        ('{"nodes": []}', "holds no workflow: neither"),
-        ('{"nodes": {}, "links": []}', "holds no workflow: neither"),
-        ('{"output": {}, "workflow": 3}', "holds no workflow: neither"),
+        ("", "is not JSON, or is incomplete: Expecting value at line 1, column 1"),
+        ('{"nodes": [{"id": 1, "type": "LoadIm', "incomplete: Unterminated string starting at at line 1"),
+        ("{'nodes': []}", "not JSON, or is incomplete: Expecting property name enclosed in double quotes at line 1"),
+        ("[1, 2]", "contains no workflow: it is not a JSON object"),
+        ('{"a": 1}', "contains no workflow: neither"),
+        ('{"nodes": []}', "contains no workflow: neither"),
+        ('{"nodes": {}, "links": []}', "contains no workflow: neither"),
+        ('{"output": {}, "workflow": 3}', "contains no workflow: neither"),
         ("[" * 100_000, "it is nested too deeply"),
-        ('{"1": {"class_type": "A", "inputs": {"b": ' + "9" * 5000 + "}}}", "it holds a number that is far too long"),
+        (
+            '{"1": {"class_type": "A", "inputs": {"b": ' + "9" * 5000 + "}}}",
+            "it contains a number that is far too long",
+        ),
     ],
 )
 def test_read_workflow_says_why_a_file_holds_none(run: Callable, text: str, said: str) -> None:

@@ -20,7 +20,7 @@ def test_save_results_continues_numbers_and_overwrites_nothing(run: Callable, ph
         assert code == run_workflow.OK
         folder = tmp_path / "out"
         assert saved(out) == [folder / "sub" / f"edges_{number:05}_.png", folder / f"preview-9_{number:05}_.png"]
-    assert err == "engine: built-in (asked for)\n"
+    assert err == "engine: built-in (requested)\n"
 
 
 def test_prepare_folder_fails_before_the_engine_starts(

@@ -44,7 +44,7 @@ def test_read_arguments_takes_the_workflow_anywhere_or_none(arguments: list[str]
 def test_read_arguments_refuses_a_workflow_after_input(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit):
         run_workflow.main(["--input", "a.png", "w.json"])
-    assert "write WORKFLOW before --input" in capsys.readouterr().err
+    assert "put WORKFLOW before --input" in capsys.readouterr().err
 
 
 def test_script_runs_from_any_folder(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_script_runs_from_any_folder(tmp_path: Path) -> None:
         [sys.executable, str(TOOLS / "run_workflow.py"), "w.json"], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == run_workflow.WRONG
-    assert done.stderr.startswith("error: w.json is not JSON, or is cut short")
+    assert done.stderr.startswith("error: w.json is not JSON, or is incomplete")
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The two demo models of models/demo/: the images they are trained on, their training, and how good they are."""
+"""The two demo models of models/demo/: their training images, training and evaluation."""
 
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -9,7 +9,7 @@ import torch
 
 FOLDER = Path(__file__).resolve().parents[2] / "models" / "demo"
 
-HELD_OUT = 1_000_000  # models are trained on smaller seeds; tests and measurements draw their scenes from this one on
+HELD_OUT = 1_000_000  # models are trained on smaller seeds; tests and measurements use seeds from this one up
 
 
 def draw_pool(draw: Callable, seeds: range, *arguments: object) -> tuple[np.ndarray, np.ndarray]:
@@ -19,13 +19,13 @@ def draw_pool(draw: Callable, seeds: range, *arguments: object) -> tuple[np.ndar
     return np.stack([first for first, _ in pairs]), np.stack([second for _, second in pairs])
 
 
-def normalise(bchw: torch.Tensor) -> torch.Tensor:
+def normalize(bchw: torch.Tensor) -> torch.Tensor:
     """Values 0..1 as ImageNet models, u2net and the real CLIPSeg expect them."""
     mean, std = torch.tensor((0.485, 0.456, 0.406)), torch.tensor((0.229, 0.224, 0.225))
     return (bchw - mean.view(3, 1, 1)) / std.view(3, 1, 1)
 
 
-def overlap_of(found: np.ndarray, true: np.ndarray) -> float:
+def overlap_of(mask: np.ndarray, true: np.ndarray) -> float:
     """Intersection over union of two bool masks; 1 if both are empty."""
-    union = (found | true).sum()
-    return float((found & true).sum() / union) if union else 1.0
+    union = (mask | true).sum()
+    return float((mask & true).sum() / union) if union else 1.0

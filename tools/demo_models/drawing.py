@@ -1,6 +1,6 @@
-"""Outlines, textures and paint: what the scenes of both demo models are drawn with.
+"""Draws outlines, textures and colors for the scenes of both demo models.
 
-Colours and images are float32 in 0..1 until `to_uint8`, a image `[H, W, 3]`, a plane or a cover `[H, W]`.
+Colors and images are float32 in 0..1 until `to_uint8`: an image is `[H, W, 3]`, a plane or a cover `[H, W]`.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-# Shapes are filled at this many times the image's resolution and averaged down, which is what antialiases them.
+# For antialiasing, shapes are filled at this multiple of the image's resolution and averaged.
 OVERSAMPLING = 4
 
 
 def coverage(outlines: Sequence[np.ndarray], height: int, width: int) -> tuple[tuple[slice, slice], np.ndarray]:
-    """How much of each pixel lies inside the first outline and outside the others.
+    """How much of each pixel is inside the first outline and outside the others.
 
-    Returns the window of the image that holds the outline, (rows, columns), and the cover there, float32, 0..1.
+    Returns the window of the image that contains the outline, (rows, columns), and the cover there, float32, 0..1.
     """
     low = np.clip(np.floor(outlines[0].min(axis=0)).astype(int) - 1, 0, (width, height))
     high = np.clip(np.ceil(outlines[0].max(axis=0)).astype(int) + 1, 0, (width, height))
@@ -29,7 +29,7 @@ def coverage(outlines: Sequence[np.ndarray], height: int, width: int) -> tuple[t
     patch = Image.new("L", tuple(((high - low) * OVERSAMPLING).tolist()), 0)
     pen = ImageDraw.Draw(patch)
     for index, outline in enumerate(outlines):
-        points = (outline - low) * OVERSAMPLING - 0.5  # Pillow puts pixel centres at whole numbers
+        points = (outline - low) * OVERSAMPLING - 0.5  # Pillow puts pixel centers at whole numbers
         pen.polygon([tuple(point) for point in points.tolist()], fill=0 if index else 255)
     return (rows, columns), np.asarray(patch.reduce(OVERSAMPLING), dtype=np.float32) / 255
 
@@ -68,16 +68,16 @@ def pattern(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     return (rng.random((height, width), dtype=np.float32) < rng.uniform(0.02, 0.3)).astype(np.float32)
 
 
-def shaded(rng: np.random.Generator, colour: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The colour as a plane `[H, W, 3]` that is lit a little unevenly."""
+def shaded(rng: np.random.Generator, color: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The color as a plane `[H, W, 3]` that is lit a little unevenly."""
     light = 1 + np.float32(rng.uniform(0, 0.10)) * ramp(rng, height, width)
-    return colour * light[..., None]
+    return color * light[..., None]
 
 
-def paint(image: np.ndarray, window: tuple[slice, slice], cover: np.ndarray, colours: np.ndarray) -> None:
-    """Lays `colours` over a window of `image`, in place, where `cover` is 1."""
+def paint(image: np.ndarray, window: tuple[slice, slice], cover: np.ndarray, colors: np.ndarray) -> None:
+    """Blend `colors` over a window of `image`, in place, where `cover` is 1."""
     under = image[window]
-    under += cover[..., None] * (colours - under)
+    under += cover[..., None] * (colors - under)
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the demo CLIPSeg may be asked: texts, the classes of pixels they select, and which are asked of an image."""
+"""The prompts of the demo CLIPSeg: texts, the pixel classes they select, and a choice of them for an image."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ import torch
 
 from . import shape_scenes
 
-COLOURS = tuple(shape_scenes.COLOURS)
+COLORS = tuple(shape_scenes.COLORS)
 SHAPES = shape_scenes.SHAPES
 
 
-# A pixel's class is 0 for background, else 1 + colour * len(SHAPES) + shape. What a prompt means is the set of classes
+# A pixel's class is 0 for background, else 1 + color * len(SHAPES) + shape. What a prompt means is the set of classes
 # that it selects, which covers "red circle", "circle", "red shapes" and "background" alike.
-CLASSES = 1 + len(COLOURS) * len(SHAPES)
+CLASSES = 1 + len(COLORS) * len(SHAPES)
 
-# Words that the model should not find anything for. They also teach it that a text of unknown letters means nothing.
+# Words that should select nothing. They also teach the model that unknown texts mean nothing.
 OTHER_WORDS = """cat dog bird horse person man woman face hair eye hand dress shirt car bus road tree leaf flower grass
 sky cloud sun moon sea water sand stone wall house window door table chair cup plate apple banana bread book lamp
 clock""".split()  # noqa: SIM905 - shorter than a list
 
 
-def class_of(colour: str, shape: str) -> int:
-    return 1 + COLOURS.index(colour) * len(SHAPES) + SHAPES.index(shape)
+def class_of(color: str, shape: str) -> int:
+    return 1 + COLORS.index(color) * len(SHAPES) + SHAPES.index(shape)
 
 
 def name_of(pixel_class: int) -> str:
-    return f"{COLOURS[(pixel_class - 1) // len(SHAPES)]} {SHAPES[(pixel_class - 1) % len(SHAPES)]}"
+    return f"{COLORS[(pixel_class - 1) // len(SHAPES)]} {SHAPES[(pixel_class - 1) % len(SHAPES)]}"
 
 
 def phrases(noun: str) -> list[str]:
@@ -38,15 +38,15 @@ def phrases(noun: str) -> list[str]:
 
 def all_prompts() -> dict[str, list[tuple[str, np.ndarray]]]:
     """Every text that the model is trained on with the classes that it selects, bool `[CLASSES]`, by kind: one kind for
-    each "<colour> <shape>", "other" and "nothing"."""
+    each "<color> <shape>", "other" and "nothing"."""
     classes = np.arange(CLASSES)
-    colour_of, shape_of = (classes - 1) // len(SHAPES), (classes - 1) % len(SHAPES)
+    color_of, shape_of = (classes - 1) // len(SHAPES), (classes - 1) % len(SHAPES)
     background, nothing = classes == 0, np.zeros(CLASSES, dtype=bool)
     kinds: dict[str, list[tuple[str, np.ndarray]]] = {"other": [], "nothing": []}
     for pixel_class in range(1, CLASSES):
         name = name_of(pixel_class)
         kinds[name] = [(text, classes == pixel_class) for text in phrases(name)]
-    other = [(text, colour_of == n) for n, c in enumerate(COLOURS) for text in (c, *phrases(f"{c} shape"))]
+    other = [(text, color_of == n) for n, c in enumerate(COLORS) for text in (c, *phrases(f"{c} shape"))]
     other += [(text, (shape_of == n) & ~background) for n, shape in enumerate(SHAPES) for text in phrases(shape)]
     other += [(text, ~background) for text in phrases("shape")]
     kinds["other"] = other + [(text, background) for text in ("background", "the background")] * 3
@@ -80,10 +80,10 @@ class PromptBook:
                 kind = name_of(int(rng.choice(present)))
             elif index % 2 == 0:
                 kind = "other"
-            elif len(present) and lot < 0.7:  # the same colour in some shape, or the same shape in some colour
-                colour, shape = name_of(int(rng.choice(present))).split()
-                same_colour = rng.random() < 0.6  # shapes are harder to distinguish than colours
-                kind = f"{colour} {rng.choice(SHAPES)}" if same_colour else f"{rng.choice(COLOURS)} {shape}"
+            elif len(present) and lot < 0.7:  # the same color in some shape, or the same shape in some color
+                color, shape = name_of(int(rng.choice(present))).split()
+                same_color = rng.random() < 0.6  # shapes are harder to distinguish than colors
+                kind = f"{color} {rng.choice(SHAPES)}" if same_color else f"{rng.choice(COLORS)} {shape}"
             else:
                 kind = "nothing" if lot < 0.8 else name_of(int(rng.integers(1, CLASSES)))
             chosen.append(int(rng.choice(self.by_kind[kind])))

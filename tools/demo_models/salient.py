@@ -1,4 +1,4 @@
-"""The demo salient-object network: the network, its training, and how good it is."""
+"""The demo salient-object network: network, training and evaluation."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from torch import nn
 from torch.nn import Conv2d
 from tqdm import trange
 
-from . import FOLDER, HELD_OUT, draw_pool, normalise, overlap_of, salient_scenes
+from . import FOLDER, HELD_OUT, draw_pool, normalize, overlap_of, salient_scenes
 
 # The network
 
 TARGET = FOLDER / "salient.onnx"
 SIDE = 320
 
-# (side in pixels, scenes drawn, batch, steps): what things look like is learnt at half size for a quarter of the cost,
-# sharp edges at full size.
+# (side in pixels, scenes drawn, batch, steps): appearance is learned at half size for a quarter of the cost, sharp
+# edges at full size.
 PHASES = ((160, 6000, 16, 2600), (SIDE, 3000, 8, 1500))
 
 
 class SalientNet(nn.Module):
-    """A small U-Net: five halvings, five doublings, with what was seen at each size carried across.
+    """A small U-Net: five halvings, five doublings, with skip connections at each size.
 
-    Images float32 `[B, 3, 320, 320]`, prepared as for u2net, to probabilities `[B, 1, 320, 320]`.
+    Images float32 `[B, 3, 320, 320]`, preprocessed as for u2net, to probabilities `[B, 1, 320, 320]`.
     """
 
     WIDTHS = (16, 24, 36, 48, 56)
@@ -37,7 +37,7 @@ class SalientNet(nn.Module):
         self.down, self.across, self.up = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         before = 3
         for width in self.WIDTHS:
-            again = [] if before == 3 else [self._block(width, width)]  # at half size, one is costly enough
+            again = [] if before == 3 else [self._block(width, width)]  # a second is too expensive at half size
             self.down.append(nn.Sequential(self._block(before, width, 2), *again))
             before = width
         self.context = nn.Sequential(self._block(before, before, dilation=2), self._block(before, before, dilation=3))
@@ -45,7 +45,7 @@ class SalientNet(nn.Module):
             self.across.append(Conv2d(before, width, 1))
             self.up.append(self._block(width, width))
             before = width
-        # At half size, each pixel says four: cheaper than working at full size, and as sharp.
+        # At half size, each pixel predicts four: cheaper than full size, and as sharp.
         self.out = nn.Sequential(Conv2d(before, 4, 3, padding=1), nn.PixelShuffle(2))
 
     @staticmethod
@@ -54,31 +54,31 @@ class SalientNet(nn.Module):
         return nn.Sequential(layer, nn.BatchNorm2d(after), nn.ReLU())
 
     def logits(self, pixels: torch.Tensor) -> torch.Tensor:
-        seen = []
+        skips = []
         for down in self.down:
             pixels = down(pixels)
-            seen.append(pixels)
-        state = self.context(seen.pop())
+            skips.append(pixels)
+        state = self.context(skips.pop())
         for across, up in zip(self.across, self.up, strict=True):
-            state = up(F.interpolate(across(state), scale_factor=2.0, mode="nearest") + seen.pop())
+            state = up(F.interpolate(across(state), scale_factor=2.0, mode="nearest") + skips.pop())
         return self.out(state)
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         return self.logits(pixels).sigmoid()
 
 
-def prepared(images: np.ndarray) -> torch.Tensor:
+def preprocess(images: np.ndarray) -> torch.Tensor:
     """uint8 `[B, H, W, 3]` -> float32 `[B, 3, H, W]` as rembg's u2net session prepares it: each divided by its
-    own maximum, then ImageNet's mean and standard deviation taken out."""
+    own maximum, then normalized by ImageNet's mean and standard deviation."""
     bchw = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2).float()
-    return normalise(bchw / bchw.amax((1, 2, 3), keepdim=True).clamp_min(1e-6))
+    return normalize(bchw / bchw.amax((1, 2, 3), keepdim=True).clamp_min(1e-6))
 
 
 # Training
 
 
 def draw_example(seed: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """A scene drawn at some size and brought to `length`: image uint8 `[length, length, 3]`, alpha uint8 likewise."""
+    """Draw a scene at a random size, and resize it to `length`: image `[length, length, 3]` and alpha, both uint8."""
     drawn = int(np.random.default_rng([seed, 4]).integers(256, 513))
     scene = salient_scenes.draw_salient_scene(seed, (drawn, drawn))
     side = (length, length)
@@ -89,7 +89,7 @@ def draw_example(seed: int, length: int) -> tuple[np.ndarray, np.ndarray]:
 def batch_of(
     pool: tuple[np.ndarray, np.ndarray], size: int, rng: np.random.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images `[B, 3, S, S]` and alphas `[B, 1, S, S]`; half mirrored, colour channels shuffled, lightness bent."""
+    """Images `[B, 3, S, S]` and alphas `[B, 1, S, S]`; half mirrored, color channels shuffled, lightness bent."""
     images, alphas = [], []
     for index in rng.integers(len(pool[0]), size=size):
         mirror = slice(None, None, -1 if rng.random() < 0.5 else 1)
@@ -97,16 +97,16 @@ def batch_of(
         image = pool[0][index][:, mirror][..., rng.permutation(3)]
         images.append(bent.astype(np.uint8)[image])
         alphas.append(pool[1][index][:, mirror])
-    return prepared(np.stack(images)), torch.from_numpy(np.stack(alphas)).unsqueeze(1).float() / 255
+    return preprocess(np.stack(images)), torch.from_numpy(np.stack(alphas)).unsqueeze(1).float() / 255
 
 
 def train() -> None:
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     net = SalientNet().to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(net.parameters(), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(net.parameters(), weight_decay=0.01)
     total = sum(steps for *_, steps in PHASES)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=6e-3, total_steps=total, pct_start=0.1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=6e-3, total_steps=total, pct_start=0.1)
     first_seed = 0
     for side, scenes, batch, steps in PHASES:
         pool = draw_pool(draw_example, range(first_seed, first_seed + scenes), side)
@@ -114,9 +114,9 @@ def train() -> None:
         for _ in (bar := trange(steps, desc=f"{side} pixels")):
             pixels, alpha = batch_of(pool, batch, rng)
             loss = loss_of(net.logits(pixels.contiguous(memory_format=torch.channels_last)), alpha)
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
-            optimiser.step()
+            optimizer.step()
             schedule.step()
             bar.set_postfix(loss=loss.item(), refresh=False)
     write_onnx(net.eval(), TARGET)
@@ -144,7 +144,7 @@ def write_onnx(net: nn.Module, path: Path) -> None:
         output_names=["probabilities"],
         dynamic_axes={"input.1": {0: "batch"}, "probabilities": {0: "batch"}},
         opset_version=13,
-        dynamo=False,  # the plain exporter folds the batch normalisation and leaves ordinary nodes only
+        dynamo=False,  # the plain exporter folds the batch normalization and leaves ordinary nodes only
     )
     graph = onnx.load(path)
     graph.doc_string = "Demo salient-object network of Maskwright, GPL-3.0-or-later"
@@ -160,10 +160,10 @@ MARK = 0.9
 def mask_of(session, image: np.ndarray) -> np.ndarray:
     """uint8 `[H, W, 3]` -> 0..1 `[H, W]`, with the arithmetic of rembg's u2net session."""
     small = Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-    (found, *_) = session.run(None, {"input.1": prepared(np.asarray(small)[None]).numpy()})
-    found = found[0, 0]
-    found = (found - found.min()) / max(found.max() - found.min(), 1e-6)
-    small = Image.fromarray((found * 255).astype(np.uint8))
+    (mask, *_) = session.run(None, {"input.1": preprocess(np.asarray(small)[None]).numpy()})
+    mask = mask[0, 0]
+    mask = (mask - mask.min()) / max(mask.max() - mask.min(), 1e-6)
+    small = Image.fromarray((mask * 255).astype(np.uint8))
     return np.asarray(small.resize(image.shape[1::-1], Image.Resampling.LANCZOS)) / 255
 
 
@@ -176,9 +176,9 @@ def check(scenes: int) -> bool:
     overlaps, differences = [], []
     for seed in range(HELD_OUT, HELD_OUT + scenes):
         scene = salient_scenes.draw_salient_scene(seed, tuple(int(side) for side in rng.integers(256, 513, 2)))
-        found = mask_of(session, scene.image)
-        overlaps.append(overlap_of(found > 0.5, scene.mask))
-        differences.append(float(np.abs(found - scene.alpha).mean()))
+        mask = mask_of(session, scene.image)
+        overlaps.append(overlap_of(mask > 0.5, scene.mask))
+        differences.append(float(np.abs(mask - scene.alpha).mean()))
     good = float(np.mean(overlaps)) >= MARK
     print(
         f"\n{scenes} held-out scenes with sides of 256 to 512 pixels\n"

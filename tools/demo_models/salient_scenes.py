@@ -37,7 +37,7 @@ def draw_salient_scene(seed: int, size: tuple[int, int] = (320, 320)) -> Salient
     rng = np.random.default_rng([seed, 3])
     height, width = size
     short = min(height, width)
-    palette = [_any_colour(rng) for _ in range(3)]
+    palette = [_any_color(rng) for _ in range(3)]
     image = _busy_background(rng, palette, height, width)
     alpha = np.zeros((height, width), dtype=np.float32)
 
@@ -177,23 +177,23 @@ def _thing(rng: np.random.Generator, middle: np.ndarray, reach: float, height: i
     return parts
 
 
-def _any_colour(rng: np.random.Generator) -> np.ndarray:
+def _any_color(rng: np.random.Generator) -> np.ndarray:
     hue, saturation, value = rng.random(), rng.beta(1.2, 1.5), rng.uniform(0.05, 1.0)
     return np.array(colorsys.hsv_to_rgb(hue, saturation, value), dtype=np.float32)
 
 
 def _own_texture(rng: np.random.Generator, palette: list[np.ndarray], height: int, width: int) -> np.ndarray:
-    """A plane `[H, W, 3]` for a part of an object, in a colour unlike those of the background."""
-    choices = [_any_colour(rng) for _ in range(8)]
-    colour = max(choices, key=lambda choice: min(float(np.abs(choice - ground).sum()) for ground in palette))
+    """A plane `[H, W, 3]` for a part of an object, in a color unlike those of the background."""
+    choices = [_any_color(rng) for _ in range(8)]
+    color = max(choices, key=lambda choice: min(float(np.abs(choice - ground).sum()) for ground in palette))
     if rng.random() < 0.4:
-        return shaded(rng, colour, height, width)
+        return shaded(rng, color, height, width)
     mix = pattern(rng, height, width) * np.float32(rng.uniform(0.1, 0.8))
-    return colour + mix[..., None] * np.float32(0.5) * (_any_colour(rng) - colour)
+    return color + mix[..., None] * np.float32(0.5) * (_any_color(rng) - color)
 
 
 def _busy_background(rng: np.random.Generator, palette: list[np.ndarray], height: int, width: int) -> np.ndarray:
-    """A background float32 `[H, W, 3]`, 0..1, in three colours: texture, perhaps a floor or faint things or blur."""
+    """A background float32 `[H, W, 3]`, 0..1, in three colors: texture, perhaps a floor or faint things or blur."""
     first, second, third = palette
     mix = 0.5 + 0.5 * ramp(rng, height, width) if rng.random() < 0.3 else pattern(rng, height, width)
     image = first + (mix * np.float32(rng.uniform(0.1, 0.6)))[..., None] * (second - first)

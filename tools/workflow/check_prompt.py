@@ -1,4 +1,4 @@
-"""What comfy-cli finds wrong with a prompt, in sentences that name the node."""
+"""Validates prompts with comfy-cli, and reports faults as sentences that name the node."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _UNKNOWN, _MISSING = "unknown_class_type", "required_input_missing"
 
 
 def check_prompt(prompt: dict, object_info: dict, complete: bool = True) -> list[str]:
-    """A sentence for each fault of a prompt's nodes, values and links, as comfy-cli's validator finds them.
+    """Check a prompt's nodes, values and links with comfy-cli's validator. Return a sentence per fault.
 
-    Args: ``complete``, False if unknown nodes were left out, so that missing inputs are no news.
+    Args: ``complete``, False if unknown nodes were left out, which makes missing inputs expected.
     """
     graph = import_comfy_cli("cql.engine").Graph.from_object_info(object_info)
     result = graph.validate_workflow(_truncate_integers(prompt, object_info))
@@ -36,7 +36,7 @@ def check_prompt(prompt: dict, object_info: dict, complete: bool = True) -> list
 
 
 def _truncate_integers(prompt: dict, object_info: dict) -> dict:
-    """A copy with 2.7 as 2 in INT widgets, as ComfyUI takes it."""
+    """Copy a prompt, with values of INT widgets truncated as in ComfyUI: 2.7 becomes 2."""
     copy = {}
     for node_id, node in prompt.items():
         inputs = dict(node.get("inputs", {}))
@@ -48,12 +48,12 @@ def _truncate_integers(prompt: dict, object_info: dict) -> dict:
 
 
 def _is_text_for_a_switch(warning: dict) -> bool:
-    """ComfyUI takes any text for true, even "false"."""
+    """Whether a switch has a text: ComfyUI treats any text as true, even "false"."""
     return warning["code"] == "coercible_type" and isinstance(warning.get("coerced_value"), bool)
 
 
 def _own_checks(schema: dict) -> set[str]:
-    """Inputs with a list that is not the whole truth: files that a run brings along, and those that the node checks
+    """Inputs that may have values outside their list: files that a run provides, and inputs that the node checks
     itself, such as this pack's models."""
     uploads = {name for name, (_, options) in input_specs(schema).items() if is_upload(options)}
     validate = getattr(own_class(schema), "VALIDATE_INPUTS", None)

@@ -1,4 +1,4 @@
-"""Checks before any conversion: whether a file is well-formed, and whether its links lead somewhere."""
+"""Checks before any conversion: whether a file is well-formed and its links are valid."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .read_workflow import Workflow
 
 
 def check_structure(workflow: Workflow) -> None:
-    """Check that a file is well-formed and its links are whole. Raises: `BadWorkflow` naming every fault."""
+    """Check that a file is well-formed and its links are valid. Raises: `BadWorkflow` naming every fault."""
     problems = _editor_problems(workflow.data) if workflow.is_editor else _prompt_problems(workflow.data)
     if problems:
         raise BadWorkflow(problems)
@@ -38,17 +38,17 @@ def _editor_problems(data: dict) -> list[str]:
 
 
 def _graph_problems(graph: dict, place: str) -> list[str]:
-    seen: set[str] = set()
+    ids: set[str] = set()
     problems = []
     for node in entries(graph, "nodes"):
         if not isinstance(node, dict) or node.get("id") is None:
             problems.append(f"an entry of nodes{place} is not a node with an id: {short(node)}")
         elif not isinstance(node.get("type"), str):
             problems.append(f"node {node['id']}{place} has no type")
-        elif str(node["id"]) in seen:
+        elif str(node["id"]) in ids:
             problems.append(f"two nodes{place} have the id {node['id']}")
         else:
-            seen.add(str(node["id"]))
+            ids.add(str(node["id"]))
             problems += _socket_problems(node, editor_label(node) + place)
     return problems
 
@@ -56,9 +56,9 @@ def _graph_problems(graph: dict, place: str) -> list[str]:
 def _socket_problems(holder: dict, label: str) -> list[str]:
     problems = []
     for which in ("inputs", "outputs"):
-        found = holder.get(which) or []
-        if not isinstance(found, list):
-            problems.append(f"{label}: {which} is not a list: {short(found)}")
-        elif not all(isinstance(each, dict) and isinstance(each.get("name", ""), str) for each in found):
-            problems.append(f"{label}: {which} holds something other than sockets with a name: {short(found)}")
+        sockets = holder.get(which) or []
+        if not isinstance(sockets, list):
+            problems.append(f"{label}: {which} is not a list: {short(sockets)}")
+        elif not all(isinstance(each, dict) and isinstance(each.get("name", ""), str) for each in sockets):
+            problems.append(f"{label}: {which} contains something other than sockets with a name: {short(sockets)}")
     return problems

@@ -1,4 +1,4 @@
-"""Workarounds for what comfy-cli's converter (1.23) gets wrong with widgets, until it is fixed there."""
+"""Workarounds for faults of comfy-cli's converter (1.23) with widgets, until they are fixed there."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def fix_node(node: dict, schema: dict) -> tuple[dict, dict[str, object]]:
         node["type"] = _renamed(_RENAMED)
     specs = input_specs(schema)
     widgets = {name: spec for name, spec in specs.items() if has_widget(*spec)}
-    named = node.get("widgets_values_named")
-    if isinstance(named, dict) and not node.get("widgets_values"):
+    values_by_name = node.get("widgets_values_named")
+    if isinstance(values_by_name, dict) and not node.get("widgets_values"):
         # comfy-cli does not read values that the editor saved by name.
-        node["widgets_values"] = {name: value for name, value in named.items() if name in specs}
+        node["widgets_values"] = {name: value for name, value in values_by_name.items() if name in specs}
     values = node.get("widgets_values")
     if not isinstance(values, list) or not widgets:
         return node, {}
@@ -76,7 +76,7 @@ def _after_seeds(widgets: dict[str, tuple[str, dict]]) -> Iterator[tuple[int, bo
     specs = list(widgets.items())
     for number, (name, (kind, options)) in enumerate(specs):
         if kind not in ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"):
-            return  # it may have any number of values
+            return  # such a widget may have any number of values
         at += 1
         control = options.get("control_after_generate")
         if kind == "INT" and (control if control is not None else name in ("seed", "noise_seed")):

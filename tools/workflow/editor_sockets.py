@@ -1,4 +1,4 @@
-"""A node's inputs and outputs as the editor has them once a file is open: from its definition, not from the file."""
+"""A node's inputs and outputs after the editor opens a file: from the node's definition, not from the file."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ class EditorSockets:
         specs, name = self._specs(node), socket.get("name")
         return specs[name][0] if name in specs else socket.get("type")
 
-    def bypass_input(self, node: dict, slot: int, wanted: object) -> dict | None:
-        """The input of a bypassed node that takes the place of its output `slot` for an input of type `wanted`."""
+    def bypass_input(self, node: dict, slot: int, target_type: object) -> dict | None:
+        """The input of a bypassed node that takes the place of its output `slot` for an input of type `target_type`."""
         inputs = self._inputs(node)
         opposite = inputs[slot] if 0 <= slot < len(inputs) else None
-        if _is_any(wanted):
+        if _is_any(target_type):
             return opposite or (inputs[0] if inputs else None)
-        given = self._output_type(node, slot)
+        output_type = self._output_type(node, slot)
 
         def fits(socket: dict) -> bool:
-            return _types_meet(socket.get("type"), given) and _types_meet(socket.get("type"), wanted)
+            return _types_match(socket.get("type"), output_type) and _types_match(socket.get("type"), target_type)
 
         if opposite and fits(opposite):
             return opposite
-        same = [socket for socket in inputs if socket.get("type") == wanted]
+        same = [socket for socket in inputs if socket.get("type") == target_type]
         return next(iter(same or filter(fits, inputs)), None)
 
     def _specs(self, node: dict) -> dict[str, tuple[str, dict]]:
@@ -66,7 +66,7 @@ def _is_any(kind: object) -> bool:
     return kind in ("*", "", 0, None)
 
 
-def _types_meet(first: object, second: object) -> bool:
+def _types_match(first: object, second: object) -> bool:
     """Whether the editor would draw a link between sockets of these types."""
     if _is_any(first) or _is_any(second):
         return True

@@ -9,11 +9,11 @@ from pathlib import Path
 
 
 class WorkflowError(Exception):
-    """The workflow or a request about it is wrong. The text names the place and the remedy."""
+    """The workflow or a request about it is wrong. The message names the place and the remedy."""
 
 
 class BadWorkflow(WorkflowError):
-    """A workflow with one or more faults; `problems` holds a sentence for each."""
+    """A workflow with one or more faults; `problems` has a sentence for each."""
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = list(dict.fromkeys(problems))
@@ -25,7 +25,7 @@ class BadWorkflow(WorkflowError):
 
 
 Progress = Callable[[str, "int | None", "int | None"], None]
-"""Called with what goes on, and if it can be counted, how much is done of how much."""
+"""Called with the current step and, if countable, the amounts done and in total."""
 
 
 class NodeFailed(Exception):
@@ -33,7 +33,7 @@ class NodeFailed(Exception):
 
     def __init__(self, node_id: str, node_type: str, message: str, error_type: str = "", trace: str = "") -> None:
         self.node_id, self.node_type, self.message, self.trace = node_id, node_type, message, trace
-        # This pack's errors are whole sentences for the user; any other needs its type to make sense.
+        # This pack's errors are complete sentences; others need their type to make sense.
         own = ".core.errors." in f".{error_type}"
         name = "" if own or not error_type else f"{error_type.rsplit('.', 1)[-1]}: "
         super().__init__(f"{node_label(node_id, node_type)} failed: {name}{message or 'no message'}")
@@ -58,7 +58,7 @@ class RunResult:
 
 
 def output_files(outputs: dict[str, dict], base: Path) -> list[OutputFile]:
-    """The files in the nodes' `ui` data; `base` is the folder that holds output and temp."""
+    """The files in the nodes' `ui` data; `base` is the folder with output and temp."""
     files = []
     for node_id in sorted(outputs, key=id_order):
         items = [item for values in outputs[node_id].values() if isinstance(values, (list, tuple)) for item in values]
@@ -81,5 +81,5 @@ def short(value: object) -> str:
 
 
 def id_order(node_id: str) -> tuple:
-    """A key that sorts node ids as people count: "2" before "10", "10:3" after "10"."""
+    """A key that sorts node ids numerically: "2" before "10", "10:3" after "10"."""
     return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in str(node_id).split(":"))

@@ -29,7 +29,7 @@ PRIMITIVE = "PrimitiveNode"
 SETTERS = frozenset({"SetNode", "easy setNode"})
 GETTERS = frozenset({"GetNode", "easy getNode"})
 REROUTES = frozenset({"Reroute", "Reroute (rgthree)"})
-# Editor add-ons that pass no data to other nodes, though they may be linked to the nodes that they switch.
+# Editor add-ons that pass no data to other nodes, although they may be linked to the nodes that they switch.
 ADD_ONS = frozenset(
     f"{name} (rgthree)"
     for name in (
@@ -63,7 +63,7 @@ class _Scope:
     outer: _Scope | None = None
     instance: dict | None = None
     host: dict[str, object] = field(default_factory=dict)  # values that the subgraph node has for its inputs
-    proxied: dict[tuple[str, str], object] = field(default_factory=dict)  # and, in older files, for inner widgets
+    proxied: dict[tuple[str, str], object] = field(default_factory=dict)  # the same for inner widgets, in older files
 
     def __post_init__(self) -> None:
         self.prefix: str = f"{self.outer.prefix}{self.instance['id']}:" if self.outer else ""
@@ -142,19 +142,19 @@ class _Flattener:
                 )
             for key, node in scope.nodes.items():
                 definition = self._definitions.get(node["type"])
-                # As in the editor, only subgraphs at the top level are off.
+                # As in the editor, only top-level subgraphs can be off.
                 off = node.get("mode") in (MUTED, BYPASSED) and scope.outer is None
                 if definition and node["type"] not in self._info and not off:
                     inner = _Scope(definition, scope, node)
-                    self._give_values(inner)
+                    self._read_values(inner)
                     scope.inner[key] = inner
                     todo.append((inner, depth + 1))
             for (key, widget), value in scope.proxied.items():
                 if key in scope.inner:
                     _pass_on(scope.inner[key], widget, value)
 
-    def _give_values(self, scope: _Scope) -> None:
-        """Read the values that a subgraph node has for its inner widgets."""
+    def _read_values(self, scope: _Scope) -> None:
+        """Read a subgraph node's values for its inner widgets."""
         instance = scope.instance
         promoted = self._promoted(scope.graph)
         saved = _without_control_words(entries(instance, "widgets_values"), [kind for _, kind in promoted])
@@ -242,7 +242,7 @@ class _Flattener:
             elif source["type"] in self._info:
                 return _Output(scope.prefix + str(source["id"]), slot)
             else:
-                scope, link = _through(scope, source)
+                scope, link = _follow(scope, source)
         return None
 
     def _outside(self, scope: _Scope, slot: object) -> dict:
@@ -261,7 +261,7 @@ class _Flattener:
         return _Value(values[0]) if values else None
 
 
-def _through(scope: _Scope, node: dict) -> tuple[_Scope, Link | None]:
+def _follow(scope: _Scope, node: dict) -> tuple[_Scope, Link | None]:
     """Follow a reroute, a SetNode or a GetNode to the link that feeds it."""
     if node["type"] in GETTERS:
         name = next(iter(entries(node, "widgets_values")), None)
@@ -285,7 +285,7 @@ def _find_setter(scope: _Scope | None, name: object) -> tuple[_Scope, dict] | No
 
 
 def _pass_on(scope: _Scope, widget: str, value: object) -> None:
-    """Give an inner subgraph node a value that the outer one has for its widget."""
+    """Pass the value of an outer subgraph node's widget on to the inner subgraph node."""
     inner = [key for key in scope.proxied if key[1] == widget]
     if inner and widget not in scope.host:
         scope.proxied[inner[0]] = value

@@ -1,4 +1,4 @@
-"""Nodes and links of both formats: following them, and naming them in messages."""
+"""Nodes and links of both formats: follows them, and names them in messages."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from .engine_interface import node_label
 
-MUTED, BYPASSED = 2, 4  # the editor's node modes that matter here; a node of any other mode runs
-SUBGRAPH_INPUT, SUBGRAPH_OUTPUT = -10, -20  # ids of the two ends inside a subgraph definition
+MUTED, BYPASSED = 2, 4  # the editor's node modes in which a node does not run
+SUBGRAPH_INPUT, SUBGRAPH_OUTPUT = -10, -20  # ids of a subgraph definition's inputs and outputs
 
 
 def links_of(node: dict) -> list[tuple[str, tuple[str, int]]]:
@@ -17,7 +17,7 @@ def links_of(node: dict) -> list[tuple[str, tuple[str, int]]]:
 
 
 def is_slot(value: object) -> bool:
-    """Whether ``value`` can number a slot; to Python, True and False are integers too."""
+    """Whether ``value`` can be a slot number. bool is excluded, although Python counts it as int."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -39,10 +39,10 @@ def schema_of(object_info: dict, node: dict) -> dict:
 
 
 def definitions_of(data: dict) -> dict[str, dict]:
-    """The subgraphs that an editor's file defines, by the type of the nodes that stand for them."""
+    """The subgraphs that an editor's file defines, by the type of their nodes."""
     holder = data.get("definitions")
-    found = entries(holder, "subgraphs") if isinstance(holder, dict) else []
-    return {sub["id"]: sub for sub in found if isinstance(sub, dict) and isinstance(sub.get("id"), str)}
+    subgraphs = entries(holder, "subgraphs") if isinstance(holder, dict) else []
+    return {sub["id"]: sub for sub in subgraphs if isinstance(sub, dict) and isinstance(sub.get("id"), str)}
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,13 @@ def read_link(entry: object) -> Link | None:
         link = Link(*(entry[key] for key in keys), entry.get("type", "*"))
     else:
         return None
-    # A leftover may have no ends.
+    # The ends of a leftover link may be None.
     ends = all(isinstance(end, (int, str, type(None))) for end in (link.source, link.target))
     return link if ends and isinstance(link.id, (int, str)) else None
 
 
 def in_use(link: Link, nodes: dict[str, dict]) -> bool:
-    """Whether an input names the link. The editor ignores all others, but leaves some in its files."""
+    """Whether an input names the link. The editor ignores other links, but leaves some in its files."""
     if link.target == SUBGRAPH_OUTPUT and str(SUBGRAPH_OUTPUT) not in nodes:
         return True
     return any(socket.get("link") == link.id for socket in sockets(nodes.get(str(link.target)), "inputs"))
@@ -85,20 +85,20 @@ def sockets(node: dict | None, which: str) -> list[dict]:
 
 def entries(holder: dict, key: str) -> list:
     """The list under a key, or an empty one for anything else: files are edited by hand."""
-    found = holder.get(key)
-    return found if isinstance(found, list) else []
+    value = holder.get(key)
+    return value if isinstance(value, list) else []
 
 
 def editor_label(node: dict) -> str:
-    """The name in messages of a node of the editor's format."""
+    """The name of a node of the editor's format, for messages."""
     return node_label(node.get("id"), node.get("type", "unknown"), node.get("title"))
 
 
 def prompt_label(node_id: str, node: dict, object_info: dict | None = None) -> str:
-    """The name in messages of a prompt's node; with `object_info`, without the title that its type has anyway."""
+    """The name of a prompt's node, for messages; with `object_info`, without a default title."""
     kind, title = node.get("class_type", "unknown"), saved_title(node)
-    usual = ((object_info or {}).get(kind) or {}).get("display_name")
-    return node_label(node_id, kind, None if title == usual else title)
+    default = ((object_info or {}).get(kind) or {}).get("display_name")
+    return node_label(node_id, kind, None if title == default else title)
 
 
 def saved_title(node: dict) -> str | None:

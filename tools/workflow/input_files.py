@@ -1,4 +1,4 @@
-"""Input files: the widgets that name them, and bringing them into an engine's input folder."""
+"""Input files: finds the widgets that name them, and copies them to an engine's input folder."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ class FileWidget:
 
 def file_widgets(prompt: dict, object_info: dict) -> list[FileWidget]:
     """The file widgets of the nodes that a run needs, in order of node id."""
-    found = []
+    result = []
     for node_id in sorted(needed_nodes(prompt, object_info), key=id_order):
         node = prompt[node_id]
         label = prompt_label(node_id, node, object_info)
         for name, (_kind, options) in input_specs(schema_of(object_info, node)).items():
             if is_upload(options) and not isinstance(node["inputs"].get(name, []), list):  # a list is a link
-                found.append(FileWidget(node_id, name, node["inputs"][name], label))
-    return found
+                result.append(FileWidget(node_id, name, node["inputs"][name], label))
+    return result
 
 
 def assign_inputs(prompt: dict, files: list[Path], names: list[str], object_info: dict) -> None:
-    """Put the files given with `--input` into the file widgets of a prompt, in place.
+    """Assign the files of `--input` to the file widgets of a prompt, in place.
 
-    A widget whose saved file name is that of a given file takes that file. The other files go to the other widgets in
-    order of node id: one each if there are as many, or one for each distinct file name if there are as many of those.
+    A widget whose saved file name matches a file gets that file. The other files go to the other widgets in order of
+    node id: one per widget, or one per distinct file name, if the numbers match.
 
-    Args: ``files``, as the user gave them; ``names`` of them in the input folder.
-    Raises: `WorkflowError` if neither fits, listing the widgets.
+    Args: ``files``, the user's paths; ``names``, their names in the input folder.
+    Raises: `WorkflowError` if no number matches, listing the widgets.
     """
     left_files, left_widgets = list(range(len(files))), []
     for place in file_widgets(prompt, object_info):
-        wanted = PurePosixPath(_without_mark(place.value)).name
-        same = next((index for index, file in enumerate(files) if file.name == wanted), None)
+        saved_name = PurePosixPath(_remove_folder_mark(place.value)).name
+        same = next((index for index, file in enumerate(files) if file.name == saved_name), None)
         if same is None:
             left_widgets.append(place)
         else:
@@ -60,39 +60,39 @@ def assign_inputs(prompt: dict, files: list[Path], names: list[str], object_info
     elif len(left_files) == len(saved):
         chosen = [(place, left_files[saved.index(str(place.value))]) for place in left_widgets]
     elif left_files:
-        raise WorkflowError(_misfit(files, left_files, left_widgets))
+        raise WorkflowError(_explain_mismatch(files, left_files, left_widgets))
     else:
         return
     for place, index in chosen:
         prompt[place.node_id]["inputs"][place.widget] = names[index]
 
 
-def _misfit(files: list[Path], left_files: list[int], left_widgets: list[FileWidget]) -> str:
+def _explain_mismatch(files: list[Path], left_files: list[int], left_widgets: list[FileWidget]) -> str:
     names = ", ".join(files[index].name for index in left_files)
     if not left_widgets:
-        return f"--input: no node is left that loads a file, so nothing can take {names}"
+        return f"--input: no node is left that loads a file, so {names} cannot be used"
     widgets = "; ".join(f"{place.label} {place.widget}={place.value}" for place in left_widgets)
     return (
         f"--input: {len(left_files)} file(s) ({names}) for {len(left_widgets)} nodes that load a file: {widgets}. "
-        f"Give as many files as nodes, or name a node's file with --set, for example "
+        f"Use as many files as nodes, or name a node's file with --set, for example "
         f"--set {left_widgets[0].node_id}.{left_widgets[0].widget}={files[left_files[0]].name}"
     )
 
 
-def _without_mark(value: object) -> str:
-    """A file name without the folder that the editor may put behind it, such as " [output]"; "" if it is no text."""
+def _remove_folder_mark(value: object) -> str:
+    """A file name without the editor's folder suffix, such as " [output]"; "" if it is not text."""
     return re.sub(r" \[(input|output|temp)\]$", "", value) if isinstance(value, str) else ""
 
 
-def provide_files(prompt: dict, object_info: dict, folder: Path, elsewhere: Iterable[Path]) -> None:
-    """Copy the files that a prompt names into the engine's input folder from the folders ``elsewhere``, in order.
+def provide_files(prompt: dict, object_info: dict, folder: Path, other_folders: Iterable[Path]) -> None:
+    """Copy the files that a prompt names into the engine's input folder from ``other_folders``, searched in order.
 
     Raises: `BadWorkflow` naming each file that is in none of them.
     """
-    places = list(elsewhere)
+    places = list(other_folders)
     problems = []
     for item in file_widgets(prompt, object_info):
-        name = _without_mark(item.value)
+        name = _remove_folder_mark(item.value)
         label, target = f"{item.label}, widget {item.widget}", _inside(folder, name)
         if target is None:
             problems.append(f"{label}: {short(item.value)} is not a file name in the input folder")
@@ -108,7 +108,7 @@ def provide_files(prompt: dict, object_info: dict, folder: Path, elsewhere: Iter
 
 
 def _inside(folder: Path, name: str) -> Path | None:
-    """The path of a file in a folder; None if the name leads out of it, or is no valid file name."""
+    """The path of a file in a folder; None if the name leads out of it, or is not a valid file name."""
     try:
         target = (folder / name).resolve()
         target.is_file()

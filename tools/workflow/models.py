@@ -14,9 +14,9 @@ from .graph import links_of, prompt_label, schema_of
 def model_notes(
     prompt: dict, object_info: dict, model_folders: Callable[[str], list[Path]]
 ) -> Iterator[tuple[str, bool]]:
-    """A sentence for each model that a node of this pack needs, and whether the node can run.
+    """Yield a sentence for each model that a node of this pack needs, and whether the node can run.
 
-    Args: ``model_folders``, which gives the engine's folders for a kind of model (``clipseg``, ...).
+    Args: ``model_folders``, which returns the engine's folders for a kind of model (``clipseg``, ...).
     """
     load_pack()
     from maskwright.core.errors import PackError  # found through the pack
@@ -25,11 +25,11 @@ def model_notes(
         node = prompt[node_id]
         kind = own_class(schema_of(object_info, node))
         try:
-            answer = _find_model(kind, node, model_folders) if kind else None
+            note = _find_model(kind, node, model_folders) if kind else None
         except PackError as error:
-            answer = str(error), False
-        if answer:
-            yield f"{prompt_label(node_id, node, object_info)}: {answer[0]}", answer[1]
+            note = str(error), False
+        if note:
+            yield f"{prompt_label(node_id, node, object_info)}: {note[0]}", note[1]
 
 
 def _find_model(kind: type, node: dict, model_folders: Callable[[str], list[Path]]) -> tuple[str, bool] | None:

@@ -1,4 +1,4 @@
-"""What can be said of a file without running it: unknown nodes, faults, and models."""
+"""Reports on a file without running it: unknown nodes, faults, and models."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def report(
     unknown: Callable[[str], str],
     model_folders: Callable[[str], list[Path]],
 ) -> tuple[list[str], list[str]]:
-    """Notes on a workflow, and what is wrong with it: two lists of sentences, each naming its node.
+    """Return notes on a workflow and its problems: two lists of sentences, each naming its node.
 
-    Args: ``workflow``, checked by `check_structure`; the rest as `to_prompt` and `model_notes` take it.
+    Args: ``workflow``, checked by `check_structure`; for the rest see `to_prompt` and `model_notes`.
     """
     notes, problems = [], []
     for sentence, needed in find_unknown(workflow, object_info, unknown):

@@ -1,4 +1,4 @@
-"""What a run leaves to the user: which of its files are results, and copying them to where they are wanted."""
+"""The results of a run: selects them among its files, and copies them to the user's folder."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .engine_interface import OutputFile, WorkflowError
 
 
 def is_result(file: OutputFile, prompt: dict, info: dict) -> bool:
-    """Saved files, and previews of preview nodes; not the thumbnails that other nodes show on themselves."""
+    """Whether a file is a result: saved files, and previews of preview nodes, but not thumbnails of other nodes."""
     kind = prompt.get(file.node_id, {}).get("class_type")
     return file.kind == "output" or bool((info.get(kind) or {}).get("output_node"))
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make the folder for results and check, before a run, that files can be written there.
+    """Create the folder for results and check, before a run, that it is writable.
 
     Raises: `WorkflowError` with the reason.
     """
@@ -36,7 +36,7 @@ def save_results(files: Sequence[OutputFile], folder: Path) -> list[Path]:
     `<prefix>_00001_.png` continues from the highest number of the prefix there; previews become
     `preview-<node id>_00001_.png`. Raises: `OSError` if the folder cannot be written.
     """
-    saved = []
+    paths = []
     for file in files:
         target = folder / file.subfolder if file.kind == "output" else folder
         target.mkdir(parents=True, exist_ok=True)
@@ -44,8 +44,8 @@ def save_results(files: Sequence[OutputFile], folder: Path) -> list[Path]:
         prefix = match.group(1) if match else file.path.stem
         if file.kind != "output":
             prefix = "preview-" + re.sub(r"[^\w.-]", "-", file.node_id)
-        saved.append(_copy_numbered(file.path, target, prefix))
-    return saved
+        paths.append(_copy_numbered(file.path, target, prefix))
+    return paths
 
 
 def _copy_numbered(source: Path, folder: Path, prefix: str) -> Path:
@@ -53,7 +53,7 @@ def _copy_numbered(source: Path, folder: Path, prefix: str) -> Path:
     while True:
         target = folder / f"{prefix}_{number:05}_{source.suffix}"
         try:
-            with open(target, "xb") as out, open(source, "rb") as data:  # x: never overwrite a file
+            with open(target, "xb") as out, open(source, "rb") as data:  # x: never overwrite an existing file
                 shutil.copyfileobj(data, out)
             return target
         except FileExistsError:

@@ -1,4 +1,4 @@
-"""From either format to a prompt, with comfy-cli's converter and workarounds for its faults."""
+"""Converts either format to a prompt, with comfy-cli's converter and workarounds for its faults."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def to_prompt(
     unknown: Callable[[str], str],
     note: Callable[[str], None] = lambda text: None,
 ) -> dict:
-    """Turn a workflow into the API format that an engine takes; the result is a copy.
+    """Convert a workflow to the API format that engines take. The result is a copy.
 
-    Args: ``workflow``, checked by `check_structure`; ``object_info`` of the engine; ``unknown``, which gives the end of
-    the sentence "node 7 (KSampler) ..." for an unknown type; ``note``, called about nodes that are left out.
-    Raises: `BadWorkflow` for unknown nodes, links in a loop and whatever cannot be converted.
+    Args: ``workflow``, checked by `check_structure`; ``object_info`` of the engine; ``unknown``, which returns the end
+    of the sentence "node 7 (KSampler) ..." for an unknown type; ``note``, called about nodes that are left out.
+    Raises: `BadWorkflow` for unknown nodes, links in a loop and other failures of the conversion.
     """
     sentences = find_unknown(workflow, object_info, unknown)
     for sentence, needed in sentences:
@@ -58,14 +58,14 @@ def convert(workflow: Workflow, object_info: dict, note: Callable[[str], None]) 
 def _copy_prompt(data: dict) -> dict:
     prompt = json.loads(json.dumps(data))
     for node in prompt.values():
-        for name, value in node.setdefault("inputs", {}).items():  # ids typed as numbers, as people do by hand
+        for name, value in node.setdefault("inputs", {}).items():  # people write ids as numbers
             if isinstance(value, list) and len(value) == 2 and is_slot(value[0]) and str(value[0]) in prompt:
                 node["inputs"][name] = [str(value[0]), value[1]]
     return prompt
 
 
 def _read_switches(prompt: dict, object_info: dict, note: Callable[[str], None]) -> None:
-    """Turn "true" and "false", or a switch's own words for them, into its value, in place: ComfyUI takes any text for
+    """Turn "true" and "false", or a switch's own words for them, into its value, in place: ComfyUI treats any text as
     true."""
     for node_id, node in prompt.items():
         for name, (kind, options) in input_specs(schema_of(object_info, node)).items():
@@ -87,12 +87,12 @@ def _convert_file(data: dict, object_info: dict) -> dict:
     for index, node in enumerate(graph["nodes"]):
         graph["nodes"][index], hidden[node["id"]] = fix_node(node, schemas[node["type"]])
     logger = logging.getLogger("comfy_cli.workflow_to_api")
-    handler = _Listener()
+    handler = _ErrorCollector()
     logger.addHandler(handler)
-    propagate, logger.propagate = logger.propagate, False  # it logs tracebacks; ours are sentences
+    propagate, logger.propagate = logger.propagate, False  # it logs tracebacks, which users should not see
     try:
         prompt = converter.convert_ui_to_api(graph, schemas)
-    except Exception as error:  # it fails in many ways on malformed nodes; none of them is for the user to read
+    except Exception as error:  # malformed nodes raise errors of many kinds
         raise BadWorkflow([f"comfy-cli's converter cannot read it ({type(error).__name__}: {error})"]) from error
     finally:
         logger.removeHandler(handler)
@@ -105,8 +105,8 @@ def _convert_file(data: dict, object_info: dict) -> dict:
     return prompt
 
 
-class _Listener(logging.Handler):
-    """Collects what the converter skipped: it logs an error for a node it could not convert, and goes on."""
+class _ErrorCollector(logging.Handler):
+    """Collects the converter's errors: it logs one for each node that it cannot convert, and continues."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -128,9 +128,9 @@ def find_unknown(workflow: Workflow, object_info: dict, unknown: Callable[[str],
     definitions = definitions_of(workflow.data)
     known = {*object_info, *definitions, *EDITOR_ONLY_TYPES} - ADD_ONS
     sentences = []
-    for graph in (workflow.data, *_used(workflow.data, definitions)):
+    for graph in (workflow.data, *_find_used_subgraphs(workflow.data, definitions)):
         place = "" if graph is workflow.data else f' in subgraph "{graph.get("name")}"'
-        wired = _wired(graph)
+        linked = _find_linked_nodes(graph)
         for node in entries(graph, "nodes"):
             if node["type"] in known or node.get("mode") == MUTED:
                 continue
@@ -139,27 +139,27 @@ def find_unknown(workflow: Workflow, object_info: dict, unknown: Callable[[str],
                 sentences.append((f"{label} is left out: it works only in the editor", False))
             elif node.get("mode") == BYPASSED:
                 sentences.append((f"{label} is left out: it is bypassed, and {why}", False))
-            elif str(node["id"]) not in wired:
+            elif str(node["id"]) not in linked:
                 sentences.append((f"{label} is left out: it is connected to nothing, and {why}", False))
             else:
                 sentences.append((f"{label} {why}", True))
     return sentences
 
 
-def _used(graph: dict, definitions: dict[str, dict]) -> list[dict]:
+def _find_used_subgraphs(graph: dict, definitions: dict[str, dict]) -> list[dict]:
     """The subgraph definitions that active nodes of a graph use, and those that these use in turn."""
-    found: dict[str, dict] = {}
+    used: dict[str, dict] = {}
     todo = [graph]
     while todo:
         for node in entries(todo.pop(), "nodes"):
             kind = node.get("type")
-            if kind in definitions and kind not in found and node.get("mode") not in (MUTED, BYPASSED):
-                found[kind] = definitions[kind]
+            if kind in definitions and kind not in used and node.get("mode") not in (MUTED, BYPASSED):
+                used[kind] = definitions[kind]
                 todo.append(definitions[kind])
-    return list(found.values())
+    return list(used.values())
 
 
-def _wired(graph: dict) -> set[str]:
+def _find_linked_nodes(graph: dict) -> set[str]:
     """The ids of the nodes at the ends of a graph's links."""
     nodes = {str(node["id"]): node for node in entries(graph, "nodes")}
     links = [link for link in map(read_link, entries(graph, "links")) if link]

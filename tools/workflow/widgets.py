@@ -1,4 +1,4 @@
-"""Inputs of a node's schema, setting widgets with --set, and filling in file names."""
+"""Inputs of a node's schema; sets widgets with --set; expands placeholders in file names."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OTHER_WIDGETS = frozenset(
 
 
 def input_specs(schema: dict) -> dict[str, tuple[str, dict]]:
-    """The inputs of a node as {name: (type, options)}; both forms of a combo come out as ("COMBO", {"options"})."""
+    """The inputs of a node as {name: (type, options)}; both forms of a combo become ("COMBO", {"options"})."""
     specs = {}
     for section in ("required", "optional"):
         for name, spec in ((schema.get("input") or {}).get(section) or {}).items():
@@ -33,7 +33,7 @@ def input_specs(schema: dict) -> dict[str, tuple[str, dict]]:
 
 
 def is_widget(kind: str, options: dict) -> bool:
-    """Whether an input of this type can hold a value of its own, not only a link."""
+    """Whether an input of this type can have a value instead of a link."""
     return kind in _WIDGETS or kind.startswith("COMFY_") or "default" in options
 
 
@@ -72,9 +72,9 @@ def parse_settings(texts: Iterable[str]) -> list[Setting]:
 
 
 def check_settings(settings: Iterable[Setting], workflow: Workflow) -> None:
-    """Check before an engine starts that the nodes of the settings are in the file.
+    """Check, before an engine starts, that the nodes of the settings are in the file.
 
-    In the editor's format only ids can be checked: the titles that such a file leaves out come from the engine.
+    In the editor's format only ids can be checked: such a file omits default titles, which only the engine knows.
     Raises: `WorkflowError`, listing the nodes.
     """
     for setting in settings:
@@ -91,19 +91,20 @@ def _in_editor_file(data: dict, name: str) -> bool:
         return True
     graph = data
     for part in name.split(":"):  # 10:3 is node 3 in the subgraph of node 10
-        found = [node for node in entries(graph, "nodes") if str(node["id"]) == part]
-        if not found:
+        matches = [node for node in entries(graph, "nodes") if str(node["id"]) == part]
+        if not matches:
             return False
-        graph = definitions_of(data).get(found[0]["type"], {})
+        graph = definitions_of(data).get(matches[0]["type"], {})
     return True
 
 
 def apply_settings(prompt: dict, settings: Iterable[Setting], object_info: dict) -> None:
     """Apply settings to a prompt, in place.
 
-    NODE is an id, or a type or title that only one node has. VALUE is read as JSON if it is JSON, else as text; for a
-    widget that takes text, or lists the text as a choice, it is not read. Raises: `WorkflowError` for an unknown node
-    or widget, listing the known ones, and for a value of the wrong type: engines would cut 2.7 to 2.
+    NODE is an id, or a type or title that only one node has. VALUE is parsed as JSON if it is JSON, else it is text;
+    for a widget that takes text, or lists the text as a choice, it is always text.
+    Raises: `WorkflowError` for an unknown node or widget, listing the known ones, and for a value of the wrong type:
+    engines would truncate 2.7 to 2.
     """
     for setting in settings:
         node_id = _find_node(prompt, setting, object_info)
@@ -113,7 +114,7 @@ def apply_settings(prompt: dict, settings: Iterable[Setting], object_info: dict)
         if not _is_of_type(value, kind):
             text = json.dumps(value, ensure_ascii=False)
             raise setting.error(f"{label}, widget {setting.widget}: {text} is not of type {kind}")
-        # A bare list in a prompt is a link; ComfyUI takes a list that is a value in this wrapping.
+        # A bare list in a prompt is a link; ComfyUI accepts list values in this form.
         prompt[node_id]["inputs"][setting.widget] = {"__value__": value} if isinstance(value, list) else value
 
 
@@ -122,11 +123,11 @@ def _find_node(prompt: dict, setting: Setting, object_info: dict | None = None) 
     if name in prompt:
         return name
     by_type = [key for key, node in prompt.items() if node["class_type"] == name]
-    found = by_type or [key for key, node in prompt.items() if saved_title(node) == name]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise setting.error(f"{len(found)} nodes are called {name}; use an id: {', '.join(found)}")
+    matches = by_type or [key for key, node in prompt.items() if saved_title(node) == name]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise setting.error(f"{len(matches)} nodes are called {name}; use an id: {', '.join(matches)}")
     nodes = "; ".join(prompt_label(key, prompt[key], object_info) for key in sorted(prompt, key=id_order))
     raise setting.error(f"no node has the id, type or title {name}. The nodes: {nodes}")
 
@@ -136,7 +137,7 @@ def _find_widget(node: dict, label: str, setting: Setting, object_info: dict) ->
     if widget in specs and is_widget(*specs[widget]):
         return specs[widget]
     if widget not in specs and widget in node["inputs"]:
-        return "*", {}  # a sub-widget that exists only for the present choice of another
+        return "*", {}  # a sub-widget that exists only for the current choice of another widget
     widgets = ", ".join(name for name, spec in specs.items() if is_widget(*spec)) or "none"
     raise setting.error(f"{label} has no widget {widget}. Its widgets: {widgets}")
 
@@ -162,7 +163,7 @@ def _is_of_type(value: object, kind: str) -> bool:
 
 
 def expand_prefixes(prompt: dict, now: datetime | None = None) -> None:
-    """Fill in, in place, what the editor fills in when it queues: %date:yyyy-MM-dd% and %Node.widget% in file names."""
+    """Expand, in place, the placeholders that the editor expands: %date:yyyy-MM-dd% and %Node.widget% in file names."""
     now = now or datetime.now()
     for node in prompt.values():
         text = node["inputs"].get("filename_prefix")
