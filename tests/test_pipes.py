@@ -16,7 +16,7 @@ from maskwright.nodes._pipes import check_basic_pipe
         ("model", "basic_pipe is of type str, not a pipe"),
         (10**5000, "basic_pipe is of type int, not a pipe"),
         ((1, 2, 3), "basic_pipe has 3 parts, not the 5"),
-        ((1, 2, None, 4, None), "basic_pipe holds no vae, no negative"),
+        ((1, 2, None, 4, None), "basic_pipe is missing vae, negative"),
     ],
     ids=["missing", "text", "huge", "short", "parts missing"],
 )

@@ -53,5 +53,5 @@ def test_page_names_the_weights_and_its_images_exist() -> None:
 
 def test_page_has_the_words_of_its_template() -> None:
     page = measure_quality.PAGE.read_text(encoding="utf-8")
-    for words in re.split(r"\{\w+\}", measure_quality.WORDS.read_text(encoding="utf-8")):
+    for words in re.split(r"\{\w+\}", measure_quality.TEMPLATE.read_text(encoding="utf-8")):
         assert words in page
