@@ -85,9 +85,9 @@ class ModelCache(Generic[T]):
     def clear(self) -> None:
         """Drop all values. Running loads go on, and their values are cached."""
         with self._lock:
-            dropped = list(self._values.items())
+            evicted = list(self._values.items())
             self._values.clear()
-        self._evicted(dropped)
+        self._report_evicted(evicted)
 
     def __contains__(self, key: Hashable) -> bool:
         with self._lock:
@@ -105,20 +105,20 @@ class ModelCache(Generic[T]):
                 del self._loads[key]
             new_load.future.set_exception(error if isinstance(error, Exception) else _Abandoned())
             raise
-        dropped = []
+        evicted = []
         with self._lock:
             # Under one lock: no thread may find neither the load nor the value.
             del self._loads[key]
             self._values[key] = value
             while len(self._values) > self.capacity:
-                dropped.append(self._values.popitem(last=False))
+                evicted.append(self._values.popitem(last=False))
         new_load.future.set_result(value)
-        self._evicted(dropped)
+        self._report_evicted(evicted)
         return value
 
-    def _evicted(self, dropped: list[tuple[Hashable, T]]) -> None:
+    def _report_evicted(self, evicted: list[tuple[Hashable, T]]) -> None:
         if self._on_evict is not None:
-            for key, value in dropped:
+            for key, value in evicted:
                 self._on_evict(key, value)
 
 

@@ -173,8 +173,8 @@ def class_map(scene: shape_scenes.Scene) -> np.ndarray:
 
 def draw_example(seed: int, side: int, count: int | None, radii: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
     """Draw a scene and its classes at a random size, and resize both to `side` as the processor does."""
-    drawn = int(np.random.default_rng([seed, 2]).integers(0.72 * side, 1.46 * side))
-    scene = shape_scenes.draw_scene(seed, (drawn, drawn), count, radii)
+    drawn_side = int(np.random.default_rng([seed, 2]).integers(0.72 * side, 1.46 * side))
+    scene = shape_scenes.draw_scene(seed, (drawn_side, drawn_side), count, radii)
     image = Image.fromarray(scene.image).resize((side, side), Image.Resampling.BILINEAR)
     classes = Image.fromarray(class_map(scene)).resize((side, side), Image.Resampling.NEAREST)
     return np.asarray(image), np.asarray(classes)
@@ -189,8 +189,8 @@ def windows(
     for index in rng.integers(len(images), size=batch):
         y, x = rng.integers(0, images.shape[1] - side + 1, 2)
         mirror = slice(None, None, -1 if rng.random() < 0.5 else 1)
-        cut = (index, slice(y, y + side), slice(x, x + side))
-        pairs.append((images[cut][:, mirror], classes[cut][:, mirror]))
+        window = (index, slice(y, y + side), slice(x, x + side))
+        pairs.append((images[window][:, mirror], classes[window][:, mirror]))
     corners = torch.from_numpy(rng.integers(0, (SIDE - side) // PATCH + 1, (batch, 2)))
     return np.stack([image for image, _ in pairs]), np.stack([plane for _, plane in pairs]), corners
 

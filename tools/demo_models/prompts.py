@@ -73,7 +73,7 @@ class PromptBook:
     def choose(self, rng: np.random.Generator, classes: np.ndarray, count: int) -> list[int]:
         """Numbers of `count` prompts for an image: present, nearly present, then any."""
         present = np.flatnonzero(np.bincount(classes.ravel(), minlength=CLASSES)[1:] > 40) + 1
-        chosen = []
+        numbers = []
         for index in range(count):
             lot = rng.random()
             if len(present) and index % 2 == 0 and (index == 0 or lot < 0.5):
@@ -86,5 +86,5 @@ class PromptBook:
                 kind = f"{color} {rng.choice(SHAPES)}" if same_color else f"{rng.choice(COLORS)} {shape}"
             else:
                 kind = "nothing" if lot < 0.8 else name_of(int(rng.integers(1, CLASSES)))
-            chosen.append(int(rng.choice(self.by_kind[kind])))
-        return chosen
+            numbers.append(int(rng.choice(self.by_kind[kind])))
+        return numbers

@@ -79,8 +79,8 @@ def preprocess(images: np.ndarray) -> torch.Tensor:
 
 def draw_example(seed: int, length: int) -> tuple[np.ndarray, np.ndarray]:
     """Draw a scene at a random size, and resize it to `length`: image `[length, length, 3]` and alpha, both uint8."""
-    drawn = int(np.random.default_rng([seed, 4]).integers(256, 513))
-    scene = salient_scenes.draw_salient_scene(seed, (drawn, drawn))
+    drawn_side = int(np.random.default_rng([seed, 4]).integers(256, 513))
+    scene = salient_scenes.draw_salient_scene(seed, (drawn_side, drawn_side))
     side = (length, length)
     alpha = Image.fromarray((scene.alpha * 255 + 0.5).astype(np.uint8)).resize(side, Image.Resampling.BILINEAR)
     return np.asarray(Image.fromarray(scene.image).resize(side, Image.Resampling.LANCZOS)), np.asarray(alpha)

@@ -52,7 +52,7 @@ def fix_node(node: dict, schema: dict) -> tuple[dict, dict[str, object]]:
     values = node.get("widgets_values")
     if not isinstance(values, list) or not widgets:
         return node, {}
-    values = _with_control_words(values, widgets)
+    values = _add_control_words(values, widgets)
     # comfy-cli mistakes each object among the values for a row of LoRAs, and drops all other values.
     hidden = {_HIDDEN.format(at): value for at, value in enumerate(values) if isinstance(value, dict)}
     node["widgets_values"] = [
@@ -61,7 +61,7 @@ def fix_node(node: dict, schema: dict) -> tuple[dict, dict[str, object]]:
     return node, hidden
 
 
-def _with_control_words(values: list, widgets: dict[str, tuple[str, dict]]) -> list:
+def _add_control_words(values: list, widgets: dict[str, tuple[str, dict]]) -> list:
     """Replace true or false, which early packs saved after a seed, by control words; comfy-cli expects words."""
     values = list(values)
     for at, is_switch in _after_seeds(widgets):

@@ -44,22 +44,22 @@ class EditorSockets:
 
     def _inputs(self, node: dict) -> list[dict]:
         """Link inputs before widgets, and last those that only the file has."""
-        saved = {socket.get("name"): socket for socket in sockets(node, "inputs")}
+        saved_sockets = {socket.get("name"): socket for socket in sockets(node, "inputs")}
         specs = self._specs(node)
         declared = [(name, specs[name][0]) for name in sorted(specs, key=lambda name: has_widget(*specs[name]))]
         if node["type"] in self._definitions and not declared:
             inside = sockets(self._definitions[node["type"]], "inputs")
             declared = [(socket.get("name"), socket.get("type")) for socket in inside]
         known = {name for name, _ in declared}
-        others = [socket for name, socket in saved.items() if name not in known]
-        return [{**saved.get(name, {}), "name": name, "type": kind} for name, kind in declared] + others
+        others = [socket for name, socket in saved_sockets.items() if name not in known]
+        return [{**saved_sockets.get(name, {}), "name": name, "type": kind} for name, kind in declared] + others
 
     def _output_type(self, node: dict, slot: int) -> object:
         declared = (self._info.get(node["type"]) or {}).get("output")
         if isinstance(declared, list) and 0 <= slot < len(declared):
             return "COMBO" if isinstance(declared[slot], list) else declared[slot]
-        saved = entries(node, "outputs")
-        return saved[slot].get("type") if 0 <= slot < len(saved) and isinstance(saved[slot], dict) else None
+        outputs = entries(node, "outputs")
+        return outputs[slot].get("type") if 0 <= slot < len(outputs) and isinstance(outputs[slot], dict) else None
 
 
 def _is_any(kind: object) -> bool:

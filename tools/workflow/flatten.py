@@ -157,8 +157,8 @@ class _Flattener:
         """Read a subgraph node's values for its inner widgets."""
         instance = scope.instance
         promoted = self._promoted(scope.graph)
-        saved = _without_control_words(entries(instance, "widgets_values"), [kind for _, kind in promoted])
-        scope.host = {name: value for (name, _), value in zip(promoted, saved)}
+        values = _remove_control_words(entries(instance, "widgets_values"), [kind for _, kind in promoted])
+        scope.host = {name: value for (name, _), value in zip(promoted, values)}
         properties = instance.get("properties")
         proxies = entries(properties if isinstance(properties, dict) else {}, "proxyWidgets")
         for entry, value in zip(proxies, entries(instance, "widgets_values")):
@@ -293,7 +293,7 @@ def _pass_on(scope: _Scope, widget: str, value: object) -> None:
         scope.host[widget] = value
 
 
-def _without_control_words(values: list, kinds: list) -> list:
+def _remove_control_words(values: list, kinds: list) -> list:
     """Drop the control words that some files store after a seed in a subgraph node: only the inner node has them."""
     result: list = []
     for value in values:

@@ -54,16 +54,16 @@ def assign_inputs(prompt: dict, files: list[Path], names: list[str], object_info
         else:
             prompt[place.node_id]["inputs"][place.widget] = names[same]
             left_files = [index for index in left_files if index != same]
-    saved = list(dict.fromkeys(str(place.value) for place in left_widgets))
+    saved_names = list(dict.fromkeys(str(place.value) for place in left_widgets))
     if len(left_files) == len(left_widgets):
-        chosen = zip(left_widgets, left_files, strict=True)
-    elif len(left_files) == len(saved):
-        chosen = [(place, left_files[saved.index(str(place.value))]) for place in left_widgets]
+        pairs = zip(left_widgets, left_files, strict=True)
+    elif len(left_files) == len(saved_names):
+        pairs = [(place, left_files[saved_names.index(str(place.value))]) for place in left_widgets]
     elif left_files:
         raise WorkflowError(_explain_mismatch(files, left_files, left_widgets))
     else:
         return
-    for place, index in chosen:
+    for place, index in pairs:
         prompt[place.node_id]["inputs"][place.widget] = names[index]
 
 
