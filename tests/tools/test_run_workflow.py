@@ -70,7 +70,7 @@ def test_script_runs_without_a_writable_home(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
     )
-    assert (done.returncode, done.stderr) == (run_workflow.OK, "engine: built-in (asked for)\nno problems\n")
+    assert (done.returncode, done.stderr) == (run_workflow.OK, "engine: built-in (requested)\nno problems\n")
     assert list(temporary.iterdir()) == []
 
 
