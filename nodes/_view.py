@@ -162,7 +162,7 @@ class View:
             message["boxes"] = _as_numbers(boxes)
             message["count"] = len(boxes)
             name = f"working-{uuid.uuid4().hex}"
-            message["picture"] = self._write(name, *_encode(_shrink(image).convert("RGB"), _IMAGE_BYTES))
+            message["image"] = self._write(name, *_encode(_shrink(image).convert("RGB"), _IMAGE_BYTES))
             message["size"] = [image.shape[1], image.shape[0]]
         host.send_to_editor(REGIONS_EVENT, message)
 
@@ -185,7 +185,7 @@ class View:
     def _add(self, index: int, image: torch.Tensor, small: Image.Image, files: dict, values: dict) -> None:
         height, width = image.shape[:2]
         entry = {"size": [width, height], **values}
-        files = {"picture": _encode(small.convert("RGB"), _IMAGE_BYTES), **files}
+        files = {"image": _encode(small.convert("RGB"), _IMAGE_BYTES), **files}
         for name, (data, suffix) in files.items():
             entry[name] = self._write(f"{index:04}-{name}", data, suffix)
         self._entries[index] = entry

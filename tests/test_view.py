@@ -104,7 +104,7 @@ def test_clipseg_sends_one_entry_per_image(pair: tuple, temp: Path) -> None:
         assert entry["settings"] == {
             "text": "cat", "negative_text": "", "resolution": 352, "blur": 1.0, "threshold": 0.2, "dilation_factor": 3,
         }  # fmt: skip
-        preview = np.asarray(open_file(temp, entry["picture"])).astype(float)
+        preview = np.asarray(open_file(temp, entry["image"])).astype(float)
         assert np.abs(preview - tensors.to_8bit(each_image)).mean() < 12  # JPEG, of noise
         halves = open_file(temp, entry["probabilities"])
         assert halves.mode == "L" and halves.height == 2 * halves.width
@@ -124,10 +124,10 @@ def test_probabilities_of_noise_stay_below_a_megabyte(side: int, bits: int, divi
     view = _view.View(EDITOR_INFO)
     view.probabilities(image, noise, side / 352)
     (entry,) = view.with_previews(())["ui"][_view.KEY]
-    files = [temp / entry[name]["subfolder"] / entry[name]["filename"] for name in ("picture", "probabilities")]
+    files = [temp / entry[name]["subfolder"] / entry[name]["filename"] for name in ("image", "probabilities")]
     assert sum(file.stat().st_size for file in files) < MEGABYTE
     assert entry["bits"] == bits and entry["scale"] == side / 352 / divisor
-    assert max(open_file(temp, entry["picture"]).size) == _view.LONGEST_SIDE
+    assert max(open_file(temp, entry["image"]).size) == _view.LONGEST_SIDE
 
     file = np.asarray(open_file(temp, entry["probabilities"])).astype(float)
     values = entry["high"] * (file / 255 if bits == 8 else (file[:side] * 256 + file[side:]) / 65535)
@@ -165,7 +165,7 @@ def test_comparison_of_stacked_cutouts_with_noisy_alpha(temp: Path) -> None:
     view = _view.View(EDITOR_INFO)
     view.comparison(random(1, 600, 900, 3), random(1, 1800, 900, 4))
     (entry,) = view.with_previews(())["ui"][_view.KEY]
-    files = [temp / entry[name]["subfolder"] / entry[name]["filename"] for name in ("picture", "after", "alpha")]
+    files = [temp / entry[name]["subfolder"] / entry[name]["filename"] for name in ("image", "after", "alpha")]
     assert sum(file.stat().st_size for file in files) < MEGABYTE
     assert open_file(temp, entry["after"]).size == open_file(temp, entry["alpha"]).size == (512, 1024)
 
@@ -174,7 +174,7 @@ def test_probabilities_of_one_pixel(temp: Path) -> None:
     view = _view.View(EDITOR_INFO)
     view.probabilities(random(2, 1, 1, 1), random(1, 1, 1), 1.0)
     (entry,) = view.with_previews(())["ui"][_view.KEY]
-    assert open_file(temp, entry["picture"]).size == (1, 1)
+    assert open_file(temp, entry["image"]).size == (1, 1)
     assert open_file(temp, entry["probabilities"]).size == (1, 2)
 
 
@@ -383,7 +383,7 @@ def test_on_region_sends_immediately(temp: Path, monkeypatch: pytest.MonkeyPatch
     assert event == "maskwright.regions" and first["node"] == "3:5" and first["size"] == [16, 12]
     assert first["boxes"] == [list(box) for box in boxes] and first["count"] == 2
     assert second == {"node": "3:5", "current": 1}, "the boxes are sent once"
-    assert open_file(temp, first["picture"]).size == (16, 12)
+    assert open_file(temp, first["image"]).size == (16, 12)
 
 
 def test_on_region_limits_boxes(temp: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,7 +92,7 @@ def open_and_run(editor: editor_page.Editor, workflow: dict, type_name: str, nam
     editor.run()
     node = "(app.rootGraph ?? app.graph).nodes.find((n) => n.type === given)"
     if editor.call(f"return !!{node}.widgets.find((w) => w.name === 'maskwright_view')", type_name):
-        editor.wait_for_picture(editor.call(f"return {node}.id", type_name))
+        editor.wait_for_image(editor.call(f"return {node}.id", type_name))
     editor.page.wait_for_timeout(800)
 
 

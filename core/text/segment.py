@@ -12,11 +12,9 @@ from typing import NamedTuple
 import torch
 
 from .. import tensors
-from ..batching import run_in_chunks
 from ..checks import check_choice
 from ..engine import Host, TextMaskEngine
 from ..memory import STANDALONE_HOST
-from ..parallel import parallel_rows
 from .query import Query
 from .selection import Selection, render_selection, select, stretch
 from .tiles import TiledInference
@@ -70,8 +68,7 @@ def score(
     """
     check_choice(normalization, "normalization", NORMALIZATIONS)
     height, width = image.shape[1:3]
-    progress = host.progress(len(image))
-    inference = TiledInference(engine, query, progress)
+    inference = TiledInference(engine, query, host.progress(len(image)))
 
     def work(entries: slice) -> tuple[torch.Tensor, ...]:
         probabilities = inference.predict(image[entries])
@@ -80,11 +77,7 @@ def score(
         return probabilities, tensors.resize_mask(probabilities, height, width, "bicubic")
 
     result = Scores(tensors.empty(image.shape[:3], image.device), [])
-    run = parallel_rows(work) if engine.on_cpu else work
-    chunk = engine.batch_size(inference.side)
-    for entries, (probabilities, masks) in run_in_chunks(
-        len(image), chunk, run, host, progress, inference.shrink_tiles
-    ):
+    for entries, (probabilities, masks) in inference.run_in_chunks(len(image), work, host):
         result.masks[entries] = masks
         result.probabilities.extend(probabilities[: max(0, keep - entries.start)])
     return result
@@ -104,8 +97,7 @@ def segment(
         image: ``[B,H,W,3 or 4]``; alpha is ignored.
         keep: Number of images whose probabilities are also returned.
     """
-    progress = host.progress(len(image))
-    inference = TiledInference(engine, query, progress)
+    inference = TiledInference(engine, query, host.progress(len(image)))
 
     def work(entries: slice) -> tuple[torch.Tensor, ...]:
         probabilities = inference.predict(image[entries])
@@ -115,9 +107,7 @@ def segment(
     result = Segments(
         tensors.empty(image.shape[:3], image.device), tensors.empty((*image.shape[:3], 3), image.device), []
     )
-    run = parallel_rows(work) if engine.on_cpu else work
-    chunk = engine.batch_size(inference.side)
-    for entries, parts in run_in_chunks(len(image), chunk, run, host, progress, inference.shrink_tiles):
+    for entries, parts in inference.run_in_chunks(len(image), work, host):
         probabilities, result.masks[entries], result.heat_maps[entries] = parts
         result.probabilities.extend(probabilities[: max(0, keep - entries.start)])
     return result

@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
 from .. import masks
-from ..engine import NO_PROGRESS, Progress, TextMaskEngine
+from ..batching import run_in_chunks
+from ..engine import NO_PROGRESS, Host, Progress, TextMaskEngine
 from ..errors import ModelError
+from ..parallel import parallel_rows
 from .query import Query
 
 # Position embeddings are learned at one size and interpolated for others. Up to this multiple of the native size,
@@ -23,7 +25,8 @@ _OVERLAP = 1 / 4  # fraction of a tile that overlaps the next one
 class TiledInference:
     """Computes the probabilities of a query.
 
-    ``progress`` is only checked for an interrupt, after each encoded prompt and after each prompt in each tile.
+    ``progress`` advances by one step per image. It is also checked for an interrupt after each encoded prompt and after
+    each prompt in each tile.
     """
 
     def __init__(self, engine: TextMaskEngine, query: Query, progress: Progress = NO_PROGRESS) -> None:
@@ -41,13 +44,22 @@ class TiledInference:
             self._progress.step(0)
         return embeddings
 
-    def shrink_tiles(self) -> bool:
+    def _shrink_tiles(self) -> bool:
         """Halve the tile size, down to the model's native size. Returns False if it cannot shrink."""
         native = self._engine.input_side(1)
         if self.tile <= native:
             return False
         self.tile = max(native, self._engine.input_side(self.tile / native / 2))
         return True
+
+    def run_in_chunks(
+        self, total: int, work: Callable[[slice], tuple[torch.Tensor, ...]], host: Host
+    ) -> Iterator[tuple[slice, tuple[torch.Tensor, ...]]]:
+        """Yield ``(entries, work(entries))`` for a batch of ``total`` images. ``work`` calls `predict`. On a CPU its
+        rows run in parallel. If memory runs out, chunks and then tiles get smaller."""
+        work = parallel_rows(work) if self._engine.on_cpu else work
+        size = self._engine.batch_size(self.side)
+        return run_in_chunks(total, size, work, host, self._progress, self._shrink_tiles)
 
     @torch.no_grad()
     def predict(self, image: torch.Tensor) -> torch.Tensor:

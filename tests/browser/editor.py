@@ -225,7 +225,7 @@ class Editor:
     def note(self, node_id: int) -> str:
         return self.view(node_id).evaluate("(e) => e.querySelector('.maskwright-note').textContent")
 
-    def wait_for_picture(self, node_id: int) -> None:
+    def wait_for_image(self, node_id: int) -> None:
         self.page.wait_for_function(
             "(e) => !e.querySelector('canvas').hidden && e.querySelector('canvas').width > 0", arg=self.view(node_id)
         )

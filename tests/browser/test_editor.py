@@ -125,7 +125,7 @@ def test_run_gives_the_picture_and_sliders_redraw_it_as_the_next_run_will(
     before = of_the_pack(editor.serialized())
     editor.run()
     assert editor.ended["kind"] == "execution_success"
-    editor.wait_for_picture(CLIPSEG)
+    editor.wait_for_image(CLIPSEG)
     assert of_the_pack(editor.serialized()) == before, "a run changes nothing that is saved"
     heat_map = editor.pixels(CLIPSEG)
     node_s = np.array(Image.open(sorted((server.base / "output").glob("text_to_mask_heat_map_*.png"))[-1]))
@@ -159,7 +159,7 @@ def test_the_masks_of_clipseg_masking_are_shown_as_the_next_run_will_give_them(
     editor.load(graph(*copy.deepcopy([LOAD, LOADER, masking, save]), links=links))
     editor.run()
     assert editor.ended["kind"] == "execution_success", editor.ended
-    editor.wait_for_picture(3)
+    editor.wait_for_image(3)
     press(editor, 3, "B/W")
     stretched = editor.pixels(3)
     assert differing(stretched[..., 0], newest(server, "masking")) < 0.01
@@ -176,7 +176,7 @@ def test_the_masks_of_clipseg_masking_are_shown_as_the_next_run_will_give_them(
 def test_a_threshold_moved_with_the_mouse_redraws(editor: Editor, renderer: str) -> None:
     editor.load(TEXT_TO_MASK)
     editor.run()
-    editor.wait_for_picture(CLIPSEG)
+    editor.wait_for_image(CLIPSEG)
     press(editor, CLIPSEG, "B/W")
     before, queued = editor.pixels(CLIPSEG), editor.queued
     if renderer == "vue":
@@ -212,7 +212,7 @@ def test_a_threshold_moved_with_the_mouse_redraws(editor: Editor, renderer: str)
 def test_every_mode_shows_something_of_its_own(editor: Editor) -> None:
     editor.load(TEXT_TO_MASK)
     editor.run()
-    editor.wait_for_picture(CLIPSEG)
+    editor.wait_for_image(CLIPSEG)
     pictures = {}
     for label in ("Heat map", "Outline", "Cutout", "B/W"):
         press(editor, CLIPSEG, label)
@@ -235,7 +235,7 @@ def test_every_mode_shows_something_of_its_own(editor: Editor) -> None:
 def test_it_comes_back_after_a_reload_and_on_another_tab(editor: Editor) -> None:
     editor.load(TEXT_TO_MASK, "first")
     editor.run()
-    editor.wait_for_picture(CLIPSEG)
+    editor.wait_for_image(CLIPSEG)
     before = editor.pixels(CLIPSEG)
     editor.load(graph(LOAD), "second")
     editor.page.locator(".workflow-tabs, .workflow-tabs-container").get_by_text("first", exact=True).last.click()
@@ -244,10 +244,10 @@ def test_it_comes_back_after_a_reload_and_on_another_tab(editor: Editor) -> None
         "return node?.widgets?.some((w) => w.name === 'maskwright_view') }",
         arg=CLIPSEG,
     )
-    editor.wait_for_picture(CLIPSEG)
+    editor.wait_for_image(CLIPSEG)
     assert (editor.pixels(CLIPSEG) == before).all()
     editor.reload()
-    editor.wait_for_picture(CLIPSEG)
+    editor.wait_for_image(CLIPSEG)
     assert (editor.pixels(CLIPSEG) == before).all()
 
 
@@ -257,7 +257,7 @@ def test_a_result_from_the_cache_is_shown_too(editor: Editor) -> None:
     for _ in range(2):
         editor.load(from_picture(LOAD, widgets_values=["purple cross", 1, 0.5, 2, "", 352]))
         editor.run()
-        editor.wait_for_picture(3)
+        editor.wait_for_image(3)
         assert editor.note(3) == ""
 
 
@@ -270,14 +270,14 @@ def test_a_host_that_sends_cached_results_again_is_listened_to(editor: Editor, s
     work = from_picture(LOAD, widgets_values=["green square", 1, 0.5, 2, "", 352])
     editor.load(work)
     editor.run()
-    editor.wait_for_picture(3)
+    editor.wait_for_image(3)
     before = editor.pixels(3)
     editor.reload()
     editor.load({**work, "id": str(uuid.uuid4())})
     editor.call("await api.clearItems('history')")
     assert editor.message(3)
     editor.run()
-    editor.wait_for_picture(3)
+    editor.wait_for_image(3)
     assert (editor.pixels(3) == before).all()
 
 
@@ -328,7 +328,7 @@ def test_background_removal_shows_before_and_after(
     editor.load(graph(LOAD, cut, preview, links=[[1, 1, 0, 2, 0, "IMAGE"], [2, 2, 0, 3, 0, "IMAGE"]]))
     editor.run()
     assert editor.ended["kind"] == "execution_success", editor.ended
-    editor.wait_for_picture(2)
+    editor.wait_for_image(2)
     half = editor.pixels(2)
     picture = np.array(Image.open(EXAMPLES / "assets" / "shapes.png").convert("RGB"))
     left = slice(0, picture.shape[1] // 2 - 8)
@@ -372,14 +372,14 @@ def test_regions_are_shown_while_they_are_worked_on(editor: Editor, server: comf
                     colours: numbers.map((each) => getComputedStyle(each).backgroundColor)};
           };
           const seen = [];
-          view.working({size: [128, 96], boxes, count: 2, current: 0, picture: {filename: 'a'}});
+          view.working({size: [128, 96], boxes, count: 2, current: 0, image: {filename: 'a'}});
           seen.push(await look());
           view.working({current: 1});
           seen.push(await look());
           view.say('Interrupted.');
           seen.push(view.message.textContent);
-          view.show([{kind: 'comparison', size: [64, 48], picture: {filename: 'a'}}]);
-          view.working({size: [128, 96], boxes, count: 2, current: 0, picture: {filename: 'a'}});
+          view.show([{kind: 'comparison', size: [64, 48], image: {filename: 'a'}}]);
+          view.working({size: [128, 96], boxes, count: 2, current: 0, image: {filename: 'a'}});
           await look();
           view.say('Interrupted.');
           seen.push(await look(), view.entries[0].kind);
@@ -416,10 +416,10 @@ def test_the_detailer_shows_its_regions_and_then_before_and_after(editor: Editor
     editor.call("window.__regions = []; api.addEventListener('maskwright.regions', (e) => __regions.push(e.detail))")
     editor.run()
     assert editor.ended["kind"] == "execution_success", editor.ended
-    editor.wait_for_picture(detailer)
+    editor.wait_for_image(detailer)
     told = editor.page.evaluate("() => window.__regions")
     assert [each["current"] for each in told] == [*range(len(told[0]["boxes"]))]
-    assert "picture" in told[0] and all(not {"picture", "boxes"} & set(each) for each in told[1:])
+    assert "image" in told[0] and all(not {"image", "boxes"} & set(each) for each in told[1:])
     shown = {}
     editor.view(detailer).query_selector("canvas").focus()
     for key in ("Home", "End"):  # all of it after, all of it before
@@ -449,7 +449,7 @@ def test_a_failed_run_is_told_in_plain_words(editor: Editor) -> None:
     assert "model.safetensors" in reason, "the remedy names the files to download"
     editor.load(from_picture(LOAD))
     editor.run()
-    editor.wait_for_picture(3)
+    editor.wait_for_image(3)
     assert editor.note(3) == ""
 
 
@@ -461,7 +461,7 @@ def test_an_interrupted_run_keeps_what_was_there_and_says_so(editor: Editor) -> 
         if earlier:
             editor.set_widget(1, "batch_size", 1)
             editor.run()
-            editor.wait_for_picture(3)
+            editor.wait_for_image(3)
             editor.set_widget(1, "batch_size", 96)
         editor.run(wait=False)
         editor.page.wait_for_timeout(1200)
@@ -479,13 +479,13 @@ def test_a_batch_of_64_is_paged_and_a_missing_file_is_told(editor: Editor, serve
     editor.load(from_picture(solid(64, 48, 64)))
     editor.run()
     assert editor.ended["kind"] == "execution_success", editor.ended
-    editor.wait_for_picture(3)
+    editor.wait_for_image(3)
     page = "(e) => e.querySelector('.maskwright-page').textContent"
     assert editor.view(3).evaluate(page) == "1 of 64"
     made = sorted(set(view_files(server)) - before)
     assert len(made) == 128
     press(editor, 3, "Previous image")
-    editor.wait_for_picture(3)
+    editor.wait_for_image(3)
     assert editor.view(3).evaluate(page) == "64 of 64"
     for file in made:
         file.unlink()
@@ -495,7 +495,7 @@ def test_a_batch_of_64_is_paged_and_a_missing_file_is_told(editor: Editor, serve
     assert "files are gone" in editor.message(3)
     editor.set_widget(1, "batch_size", 1)
     editor.run()
-    editor.wait_for_picture(3)
+    editor.wait_for_image(3)
     assert editor.errors and all("404" in text and "/view?" in text for text in editor.errors)
     editor.errors.clear()
 
@@ -505,7 +505,7 @@ def test_a_picture_of_one_pixel_is_a_picture(editor: Editor) -> None:
     editor.load(from_picture(solid(1, 1, 1)))
     editor.run()
     assert editor.ended["kind"] == "execution_success", editor.ended
-    editor.wait_for_picture(3)
+    editor.wait_for_image(3)
     for label in ("Outline", "Cutout", "B/W", "Heat map"):
         press(editor, 3, label)
         assert editor.pixels(3).shape == (1, 1, 4)
@@ -525,7 +525,7 @@ def test_a_muted_and_a_bypassed_node_say_so(editor: Editor) -> None:
 def test_a_text_that_has_changed_asks_for_a_run(editor: Editor) -> None:
     editor.load(from_picture(LOAD))
     editor.run()
-    editor.wait_for_picture(3)
+    editor.wait_for_image(3)
     editor.set_widget(3, "text", "green ring")
     assert "has changed" in editor.note(3)
     editor.set_widget(3, "text", "red star")
@@ -544,14 +544,14 @@ def test_a_closed_view_fetches_and_draws_nothing(editor: Editor) -> None:
     editor.page.wait_for_timeout(500)
     assert [url for url in fetched if "subfolder=maskwright" in url] == []
     press(editor, 3, "Show preview")
-    editor.wait_for_picture(3)
+    editor.wait_for_image(3)
     assert len([url for url in fetched if "subfolder=maskwright" in url]) == 2
 
 
 def test_the_views_can_be_turned_off_and_on(editor: Editor) -> None:
     editor.load(TEXT_TO_MASK)
     editor.run()
-    editor.wait_for_picture(CLIPSEG)
+    editor.wait_for_image(CLIPSEG)
     before = editor.serialized()
     editor.call("await app.extensionManager.setting.set('Maskwright.View.Show', false)")
     editor.page.wait_for_timeout(500)
@@ -563,7 +563,7 @@ def test_the_views_can_be_turned_off_and_on(editor: Editor) -> None:
     assert editor.view(CLIPSEG) is None
     editor.call("await app.extensionManager.setting.set('Maskwright.View.Show', true)")
     editor.wait_until_settled()
-    editor.wait_for_picture(CLIPSEG)
+    editor.wait_for_image(CLIPSEG)
 
 
 def test_the_size_and_the_first_mode_of_the_views_are_settings(editor: Editor) -> None:
@@ -631,7 +631,7 @@ def test_redraw_time(editor: Editor, server: comfyui.Server, renderer: str, caps
     shapes.save(server.input_folder / "large.png")
     editor.load(from_picture({**LOAD, "widgets_values": ["large.png", "image"]}))
     editor.run()
-    editor.wait_for_picture(3)
+    editor.wait_for_image(3)
     assert editor.pixels(3).shape == (1024, 1024, 4)
     lines = []
     for label in ("Heat map", "Outline", "Cutout", "B/W"):
@@ -707,7 +707,7 @@ def test_after_an_undo_the_view_follows_again(editor: Editor) -> None:
     """An undo makes all nodes anew; the Vue renderer keeps the elements that it had."""
     editor.load({**TEXT_TO_MASK, "id": str(uuid.uuid4())})
     editor.run()
-    editor.wait_for_picture(CLIPSEG)
+    editor.wait_for_image(CLIPSEG)
     press(editor, CLIPSEG, "B/W")
     before = editor.pixels(CLIPSEG)
     tracker = "const tracker = app.extensionManager.workflow.activeWorkflow.changeTracker;"
@@ -716,14 +716,14 @@ def test_after_an_undo_the_view_follows_again(editor: Editor) -> None:
     editor.call(tracker + "(tracker.captureCanvasState ?? tracker.checkState).call(tracker); await tracker.undo()")
     editor.wait_until_settled()
     assert editor.view(CLIPSEG).evaluate("(e) => e.isConnected")
-    editor.wait_for_picture(CLIPSEG)
+    editor.wait_for_image(CLIPSEG)
     press(editor, CLIPSEG, "B/W")  # some editors take back the mode, too
     assert differing(editor.pixels(CLIPSEG), before) == 0, "the value and the picture of before"
     editor.set_widget(CLIPSEG, "threshold", 0.9)
     assert differing(editor.pixels(CLIPSEG), before) > 0.001
     editor.set_widget(CLIPSEG, "text", "blue ring")
     editor.run()
-    editor.wait_for_picture(CLIPSEG)
+    editor.wait_for_image(CLIPSEG)
     assert differing(editor.pixels(CLIPSEG), before) > 0.01
 
 
@@ -736,7 +736,7 @@ def test_another_workflows_run_leaves_the_views_alone(editor: Editor) -> None:
     editor.call("window.__other = await app.graphToPrompt()")
     editor.load({**second, "id": str(uuid.uuid4())}, "this")
     editor.run()
-    editor.wait_for_picture(3)
+    editor.wait_for_image(3)
     before = editor.pixels(3)
     run_other = (
         "window.__ended = null;"
@@ -777,7 +777,7 @@ def test_a_detailer_that_works_is_shown_again_on_its_tab(editor: Editor) -> None
     message = {"workflow": editor.serialized()["id"], "node": "1", "size": [64, 64], "boxes": [[0, 0, 32, 32]] * 2}
     tell = "api.dispatchEvent(new CustomEvent('maskwright.regions', {detail: given}));"
     picture = {"filename": "shapes.png", "subfolder": "", "type": "input"}
-    editor.call(tell, {**message, "current": 0, "picture": picture})
+    editor.call(tell, {**message, "current": 0, "image": picture})
     editor.load(graph(LOAD), "elsewhere")
     editor.call(tell, {**message, "current": 1})
     editor.page.locator(".workflow-tabs, .workflow-tabs-container").get_by_text("detailing", exact=True).last.click()
@@ -785,14 +785,14 @@ def test_a_detailer_that_works_is_shown_again_on_its_tab(editor: Editor) -> None
         "() => { const {app} = window.comfyAPI.app; const node = (app.rootGraph ?? app.graph).getNodeById(1);"
         "return node?.type === 'MaskDetailerPipe' }"
     )
-    editor.wait_for_picture(1)
+    editor.wait_for_image(1)
     assert editor.note(1) == "Region 2 of 2 …"
 
 
 def test_the_middle_button_moves_the_canvas_over_a_view(editor: Editor) -> None:
     editor.load(TEXT_TO_MASK)
     editor.run()
-    editor.wait_for_picture(CLIPSEG)
+    editor.wait_for_image(CLIPSEG)
     box = editor.view(CLIPSEG).query_selector("canvas").bounding_box()
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     offset = "return [...app.canvas.ds.offset].map((each) => each * app.canvas.ds.scale)"
@@ -811,7 +811,7 @@ def test_a_view_stays_as_it_was_set(editor: Editor, renderer: str) -> None:
     """Closed, and in its mode: in the file, and in nothing but a property of the node."""
     editor.load({**TEXT_TO_MASK, "id": str(uuid.uuid4())})
     editor.run()
-    editor.wait_for_picture(CLIPSEG)
+    editor.wait_for_image(CLIPSEG)
     plain = of_the_pack(editor.serialized())
     press(editor, CLIPSEG, "Outline")
     press(editor, CLIPSEG, "Hide preview")

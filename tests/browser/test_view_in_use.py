@@ -176,7 +176,7 @@ def test_views_that_are_off_or_smaller_leave_no_hole(editor: Editor) -> None:
 def test_the_bar_of_a_narrow_node_is_one_row(editor: Editor) -> None:
     editor.load(from_picture(LOAD, size=[272, 560]))
     editor.run()
-    editor.wait_for_picture(3)
+    editor.wait_for_image(3)
     tops = editor.view(3).evaluate(
         "(e) => [...e.querySelectorAll('.maskwright-bar button, .maskwright-bar input')]"
         ".filter((each) => each.offsetParent).map((each) => each.getBoundingClientRect())"
@@ -304,7 +304,7 @@ def test_a_view_in_app_mode_follows_the_sliders(editor: Editor) -> None:
         assert "Live view" in item.first.inner_text()
         editor.run()
         assert editor.ended["kind"] == "execution_success", editor.ended
-        editor.wait_for_picture(3)
+        editor.wait_for_image(3)
         press(editor, 3, "B/W")
         assert item.locator("canvas").bounding_box()["height"] > 100
         before, queued = editor.pixels(3), editor.queued
@@ -326,7 +326,7 @@ def test_region_numbers_keep_their_size_on_screen(editor: Editor) -> None:
     editor.load(workflow)
     editor.run()
     assert editor.ended["kind"] == "execution_success", editor.ended
-    editor.wait_for_picture(node)
+    editor.wait_for_image(node)
     boxes = editor.view(node).query_selector(".maskwright-boxes")
     assert not boxes.is_visible(), "hidden over the finished result"
     press(editor, node, "Show the regions and their numbers")
@@ -357,7 +357,7 @@ def test_a_mask_without_regions_is_explained(editor: Editor) -> None:
     editor.run()
     assert editor.ended["kind"] == "execution_success", editor.ended
     node = detailer_id(workflow)
-    editor.wait_for_picture(node)
+    editor.wait_for_image(node)
     assert "No region in the mask is larger than drop_size" in editor.note(node)
 
 
@@ -367,7 +367,7 @@ def test_a_mask_without_regions_is_explained(editor: Editor) -> None:
 def test_opacity_and_page_survive_undo_and_reload(editor: Editor) -> None:
     editor.load({**from_picture(solid(64, 48, 3)), "id": str(uuid.uuid4())}, f"kept {uuid.uuid4().hex[:6]}")
     editor.run()
-    editor.wait_for_picture(3)
+    editor.wait_for_image(3)
     saved = editor.serialized()
     assert all("maskwright_view" not in node["properties"] for node in saved["nodes"])
     editor.view(3).evaluate(
@@ -383,7 +383,7 @@ def test_opacity_and_page_survive_undo_and_reload(editor: Editor) -> None:
     editor.wait_until_settled()
 
     def state() -> list:
-        editor.wait_for_picture(3)
+        editor.wait_for_image(3)
         return editor.view(3).evaluate(
             "(e) => [e.querySelector('input').value, e.querySelector('.maskwright-page').textContent]"
         )
@@ -401,15 +401,15 @@ def test_split_and_page_survive_tabs_and_reload(background_removal: None, editor
     name = f"split {uuid.uuid4().hex[:6]}"
     editor.load(graph({"id": 1, **solid(64, 48, 3)}, cut, links=[[1, 1, 0, 2, 0, "IMAGE"]]), name)
     editor.run()
-    editor.wait_for_picture(2)
+    editor.wait_for_image(2)
     press(editor, 2, "Next image")
-    editor.wait_for_picture(2)
+    editor.wait_for_image(2)
     editor.view(2).query_selector("canvas").focus()
     for _ in range(4):
         editor.page.keyboard.press("ArrowLeft")  # older editors record changes after a key, not before a tab is left
 
     def state() -> list:
-        editor.wait_for_picture(2)
+        editor.wait_for_image(2)
         return editor.view(2).evaluate(
             "(e) => [e.querySelector('canvas').ariaValueNow, e.querySelector('.maskwright-page').textContent]"
         )
@@ -433,7 +433,7 @@ def test_missing_files_of_an_earlier_run_are_no_error(editor: Editor, server: co
     nothing_yet = editor.message(3)
     before = set((server.base / "temp" / "maskwright").glob("*"))
     editor.run()
-    editor.wait_for_picture(3)
+    editor.wait_for_image(3)
     for file in set((server.base / "temp" / "maskwright").glob("*")) - before:
         file.unlink()
     with editor.page.expect_response(lambda answer: "/view?" in answer.url and answer.status == 404):
@@ -444,7 +444,7 @@ def test_missing_files_of_an_earlier_run_are_no_error(editor: Editor, server: co
     editor.errors.clear()
     editor.set_widget(3, "text", "red star")
     editor.run()
-    editor.wait_for_picture(3)
+    editor.wait_for_image(3)
 
 
 @ONCE
@@ -456,14 +456,14 @@ def test_an_odd_property_of_a_file_is_ignored(editor: Editor, odd: object) -> No
     workflow = from_picture(LOAD, properties={"maskwright_view": odd})
     editor.load(workflow)
     editor.run()
-    editor.wait_for_picture(3)
+    editor.wait_for_image(3)
     assert editor.message(3) == ""
 
 
 def test_a_click_on_a_view_selects_its_node(editor: Editor) -> None:
     editor.load(from_picture(LOAD))
     editor.run()
-    editor.wait_for_picture(3)
+    editor.wait_for_image(3)
     editor.call("app.canvas.deselectAll()")
     selected = "return [...app.canvas.selectedItems].map((n) => n.id)"
     assert editor.call(selected) == []
@@ -477,7 +477,7 @@ def test_a_click_on_a_view_selects_its_node(editor: Editor) -> None:
 def test_the_keyboard_works_after_a_view_with_the_focus_was_collapsed(editor: Editor) -> None:
     editor.load(cut_out("shapes.png", "false"))
     editor.run()
-    editor.wait_for_picture(2)
+    editor.wait_for_image(2)
     box = editor.view(2).query_selector("canvas").bounding_box()
     editor.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     collapsed = NODE + "return !!node.flags.collapsed"
@@ -525,7 +525,7 @@ def test_a_long_run_says_what_it_does(background_removal: None, editor: Editor, 
     editor.call(NODE + RECORD, 2)
     editor.run(timeout=300_000)
     assert editor.ended["kind"] == "execution_success", editor.ended
-    editor.wait_for_picture(2)
+    editor.wait_for_image(2)
     said = editor.page.evaluate("() => window.__said")
     events = editor.page.evaluate("() => window.__events")
     assert [each["phase"] for each in events if each["kind"] == "maskwright.phase"] == ["loading", "subject", "edges"]
@@ -583,7 +583,7 @@ def test_a_node_that_waits_for_others_says_so(editor: Editor) -> None:
 def test_no_text_is_explained(editor: Editor) -> None:
     editor.load(from_picture(LOAD, widgets_values=[" | ", 1, 0.5, 2, "", 352]))
     editor.run()
-    editor.wait_for_picture(3)
+    editor.wait_for_image(3)
     assert editor.note(3) == "No text, so the selection is arbitrary."
     editor.set_widget(3, "text", "red star")
     assert "has changed" in editor.note(3)
@@ -594,7 +594,7 @@ def test_an_error_is_coloured_and_leaves_the_image(editor: Editor) -> None:
     """Of an earlier run: the error is below it, however long it is."""
     editor.load(graph(*copy.deepcopy([LOAD, LOADER, SEGMENT, PREVIEW]), links=copy.deepcopy(LINKS)))
     editor.run()
-    editor.wait_for_picture(3)
+    editor.wait_for_image(3)
     height = "(e) => e.querySelector('canvas').getBoundingClientRect().height"
     before = editor.view(3).evaluate(height)
     editor.set_widget(2, "model", "CIDAS/clipseg-rd64-refined")
@@ -625,7 +625,7 @@ def test_a_workflow_id_of_two_megabytes_harms_nothing(editor: Editor) -> None:
     )
     editor.run()
     assert editor.ended["kind"] == "execution_success", editor.ended
-    editor.wait_for_picture(3)
+    editor.wait_for_image(3)
     assert max(editor.page.evaluate("() => window.__sizes")) < 10_000
     editor.reload()
     editor.load(graph(LOAD))

@@ -152,7 +152,7 @@ def test_a_node_with_nothing_behind_it_runs(editor: Editor) -> None:
     editor.load(segment_alone())
     editor.run()
     assert editor.ended["kind"] == "execution_success", editor.ended
-    editor.wait_for_picture(SEGMENT)
+    editor.wait_for_image(SEGMENT)
 
 
 @ONCE
@@ -169,7 +169,7 @@ def test_the_play_button_runs_the_selected_node_alone(editor: Editor) -> None:
     nameless = editor.page.locator(".selection-toolbox button:has(i[class*='lucide--play'])")  # in older editors
     button.or_(nameless).first.click()
     editor.page.wait_for_function("() => window.__ended", timeout=60_000)
-    editor.wait_for_picture(SEGMENT)
+    editor.wait_for_image(SEGMENT)
     assert set(editor.page.evaluate("() => window.__executed")) == {str(SEGMENT)}
     assert editor.message(SEGMENT + 1), "the other node has no result"
 

@@ -69,7 +69,7 @@ export class ComparisonView extends View {
   }
 
   files() {
-    return ["picture", "after", "alpha"];
+    return ["image", "after", "alpha"];
   }
 
   prepare() {
@@ -85,13 +85,13 @@ export class ComparisonView extends View {
 
   draw() {
     const context = this.blank();
-    const { picture } = this.loaded;
+    const { image } = this.loaded;
     const { result } = this;
     // Several cutouts of one image are stacked vertically; the image is repeated beside them.
-    const times = result ? Math.max(1, Math.round((result.height * picture.width) / (result.width * picture.height))) : 1;
-    if (times > 1) context.canvas.height = picture.height * times;
+    const times = result ? Math.max(1, Math.round((result.height * image.width) / (result.width * image.height))) : 1;
+    if (times > 1) context.canvas.height = image.height * times;
     const { width, height } = context.canvas;
-    for (let i = 0; i < times; i++) context.drawImage(picture, 0, (i * height) / times, width, height / times);
+    for (let i = 0; i < times; i++) context.drawImage(image, 0, (i * height) / times, width, height / times);
     if (result) {
       const from = Math.round(this.split * width);
       context.save();

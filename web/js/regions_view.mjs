@@ -31,9 +31,9 @@ export class RegionsView extends ComparisonView {
     super.resume(state);
   }
 
-  /** @param {{size, boxes, count, current, picture}} work Fields other than `current` are omitted if unchanged. */
+  /** @param {{size, boxes, count, current, image}} work Fields other than `current` are omitted if unchanged. */
   working(work) {
-    if (work.picture) {
+    if (work.image) {
       if (this.entries[0]?.kind !== "regions") this.earlier = { entries: this.entries, page: this.page };
       this.entries = [{ kind: "regions", ...work }];
       this.page = 0;
@@ -63,7 +63,7 @@ export class RegionsView extends ComparisonView {
     const entry = this.entries[this.page];
     const { boxes = [], size = [1, 1] } = entry;
     if (entry.kind === "regions") {
-      this.blank().drawImage(this.loaded.picture, 0, 0);
+      this.blank().drawImage(this.loaded.image, 0, 0);
       this.boxes.show(boxes, size, entry.current);
     } else {
       super.draw();

@@ -66,7 +66,7 @@ export class SelectionView extends View {
   }
 
   files() {
-    return ["picture", "probabilities"];
+    return ["image", "probabilities"];
   }
 
   prepare(entry) {
@@ -117,7 +117,7 @@ export class SelectionView extends View {
       const isEmpty = !chosen.some((value) => value > 0);
       this.mask = { key, width, height, steps, levels: selection.greyLevels(steps), isEmpty };
     } else {
-      const { width: w, height: h } = this.loaded.picture;
+      const { width: w, height: h } = this.loaded.image;
       const levels = selection.maskOfProbabilities(values, width, height, w, h, settings.normalization);
       this.mask = { key, width: w, height: h, steps: levels, levels };
     }
@@ -127,7 +127,7 @@ export class SelectionView extends View {
   draw() {
     const mask = this.selected();
     const context = this.blank();
-    const { picture } = this.loaded;
+    const { image } = this.loaded;
     const { width, height } = context.canvas;
     const opacity = this.opacity[this.mode];
     const lay = (levels, table) => {
@@ -137,17 +137,17 @@ export class SelectionView extends View {
     };
     if (this.mode === "cutout") {
       // Front to back on one canvas: the selection, the rest of the image as far as opacity leaves it, a checkerboard.
-      context.drawImage(picture, 0, 0);
+      context.drawImage(image, 0, 0);
       context.globalCompositeOperation = "destination-in";
       lay(mask.levels, "alpha");
       context.globalCompositeOperation = "destination-over";
       context.globalAlpha = 1 - opacity;
-      context.drawImage(picture, 0, 0);
+      context.drawImage(image, 0, 0);
       context.globalAlpha = 1;
       drawCheckerboard(context);
       return;
     }
-    context.drawImage(picture, 0, 0);
+    context.drawImage(image, 0, 0);
     context.globalAlpha = opacity;
     if (this.mode === "blackAndWhite") lay(mask.levels, "greys");
     else if (this.mode === "outline") this.drawOutline(context, mask);

@@ -84,7 +84,7 @@ export class View {
 
   /** Names of the entry's files that drawing needs. */
   files() {
-    return ["picture"];
+    return ["image"];
   }
 
   button(parent, label, title, action) {
@@ -293,7 +293,7 @@ export class View {
       return;
     }
     this.loaded = Object.fromEntries(names.map((name, i) => [name, bitmaps[i]]));
-    if (!this.loaded.picture) throw new Error("no image");
+    if (!this.loaded.image) throw new Error("no image");
     this.prepare(entry);
   }
 
@@ -302,7 +302,7 @@ export class View {
 
   /** Clear the canvas and give it the size of the image. Returns its context. */
   blank() {
-    const { width, height } = this.loaded.picture;
+    const { width, height } = this.loaded.image;
     if (this.canvas.width !== width) this.canvas.width = width;
     if (this.canvas.height !== height) this.canvas.height = height;
     const context = this.canvas.getContext("2d");
@@ -314,6 +314,6 @@ export class View {
   }
 
   draw() {
-    this.blank().drawImage(this.loaded.picture, 0, 0);
+    this.blank().drawImage(this.loaded.image, 0, 0);
   }
 }
