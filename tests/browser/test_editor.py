@@ -18,12 +18,14 @@ import pytest
 from editor import EXAMPLES, ROOT, Editor, put_settings
 from PIL import Image
 from workflows import (
+    CLIPSEG,
     LINKS,
     LOAD,
     LOADER,
     ONCE,
     PREVIEW,
     SEGMENT,
+    TEXT_TO_MASK,
     differing,
     from_picture,
     graph,
@@ -33,8 +35,6 @@ from workflows import (
     solid,
 )
 
-TEXT_TO_MASK = json.loads((EXAMPLES / "text_to_mask.json").read_text(encoding="utf-8"))
-CLIPSEG, SAVED_MASK = 3, 5  # nodes of that example
 MEGABYTE = 1_000_000
 KNOWN_TO_THE_EDITOR = ("zh", "ja")  # German it took over from packs only in some versions
 

@@ -28,8 +28,6 @@ from workflows import (
     solid,
 )
 
-TEXT_TO_MASK = json.loads((EXAMPLES / "text_to_mask.json").read_text(encoding="utf-8"))
-CLIPSEG = 3  # in that example
 NODE = "const node = (app.rootGraph ?? app.graph).getNodeById(given.id ?? given); "
 VIEW = NODE + "const widget = node.widgets.find((w) => w.name === 'maskwright_view'); "
 TALL = NODE + "return node.size[1]"

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import copy
+import json
 import uuid
 
 import numpy as np
 import pytest
-from editor import Editor
+from editor import EXAMPLES, Editor
 
 # For what both renderers share: messages, drawing, files, the server.
 ONCE = pytest.mark.parametrize("renderer", ["canvas"], indirect=True, scope="session")
+
+TEXT_TO_MASK = json.loads((EXAMPLES / "text_to_mask.json").read_text(encoding="utf-8"))
+CLIPSEG, SAVED_MASK = 3, 5  # nodes of that example
 
 
 def graph(*nodes: dict, links: list[list] = ()) -> dict:
