@@ -91,6 +91,7 @@ def gradient(
             ``shape`` or ``edge`` is unknown.
     """
     check_choice(edge, "edge", EDGES)
+    check_choice(shape, "shape", SHAPES)
 
     def write_gradient(band: _Band[_Array], out: _Array) -> None:
         out[...] = band.values() if edge == "inner" else band.maximum()

@@ -64,6 +64,12 @@ def test_gradient_of_no_mask_is_no_mask(size: int | list[int]) -> None:
     assert morphology.gradient(torch.zeros(0, 4, 5), size).shape == (0, 4, 5)
 
 
+@pytest.mark.parametrize("options", [{"shape": "disc"}, {"edge": "left"}, {"size": 0}])
+def test_gradient_of_no_mask_checks_its_options(options: dict) -> None:
+    with pytest.raises(InputError):
+        morphology.gradient(torch.zeros(0, 4, 5), **options)
+
+
 def test_gradient_inner_and_outer_edges() -> None:
     mask = torch.zeros(1, 8, 8)
     mask[0, 2:6, 2:6] = 1
