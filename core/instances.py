@@ -66,6 +66,13 @@ class Part:
         x, y = self.corner
         return self.labels[box.y1 - y : box.y2 - y, box.x1 - x : box.x2 - x] == self.number
 
+    def sample(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Where the pixels of these rows and columns, which must be inside the part's box, are selected."""
+        if self.labels is None:
+            return np.ones((len(rows), len(columns)), bool)
+        x, y = self.corner
+        return self.labels[np.ix_(rows - y, columns - x)] == self.number
+
     def add_to(self, mask: torch.Tensor, outer: Box) -> None:
         """Add the part, by the maximum, to the mask ``[1,h,w]`` of ``outer``."""
         common = outer if self.is_whole else self.box.intersection(outer)
@@ -156,14 +163,30 @@ def find_instances(
     return instances
 
 
-def boxes_to_instances(detections: Sequence[Sequence[Detection]], least_area: float = 0) -> list[Instance]:
-    """An instance for every bounding box with a pixel inside the image, as a rectangle of 1, list by list."""
+def boxes_to_instances(
+    detections: Sequence[Sequence[Detection]], least_area: float = 0, images: int = 1
+) -> list[Instance]:
+    """An instance for every bounding box with a pixel inside the image, as a rectangle of 1, list by list.
+
+    Raises:
+        InputError: The numbers of lists and images do not match.
+    """
+    if images > 1 and len(detections) not in (1, images):
+        raise InputError(
+            f"image is a batch of {images}, and bounding_boxes has {len(detections)} lists",
+            "Use one list for all images, or one list per image",
+        )
     return [
         _describe((Part(box, area),), image, each)
         for image, frame in enumerate(detections)
         for each in frame
         if (box := each.box) and (area := box.width * box.height) >= least_area
     ]
+
+
+def count_images(masks: int, detections: Sequence[Sequence[Detection]], images: int = 1) -> int:
+    """For how many images the instances differ: 1 if the same are used for all. Arguments as in `find_instances`."""
+    return masks if masks > 1 and masks in (len(detections), images) else max(1, len(detections))
 
 
 def _describe(parts: tuple[Part, ...], image: int, detection: Detection | None) -> Instance:
@@ -261,7 +284,7 @@ def _find_containing(parts: Sequence[Part], detections: Sequence[Detection]) -> 
     return [None if i < 0 else detections[i] for i in smallest]
 
 
-def draw_masks(instances: Sequence[Instance], size: tuple[int, int], device: torch.device, host: Host) -> torch.Tensor:
+def draw_masks(instances: Sequence[Instance], size: Sequence[int], device: torch.device, host: Host) -> torch.Tensor:
     """The mask of each instance: ``[N,H,W]``, float32 in 0..1; N may be 0.
 
     Args:
@@ -280,7 +303,7 @@ def draw_masks(instances: Sequence[Instance], size: tuple[int, int], device: tor
     return masks
 
 
-def draw_union(instances: Iterable[Instance], size: tuple[int, int], device: torch.device) -> torch.Tensor:
+def draw_union(instances: Iterable[Instance], size: Sequence[int], device: torch.device) -> torch.Tensor:
     """One mask of all instances, by the maximum: ``[1,H,W]``."""
     union = torch.zeros(1, *size, device=device)
     whole = Box(0, 0, size[1], size[0])
