@@ -10,6 +10,7 @@ from .nodes.gradient_region import GradientRegion
 from .nodes.image_segmentation import ImageSegmentation
 from .nodes.mask_detailer_pipe import MaskDetailerPipe
 from .nodes.mask_instances import MaskInstances
+from .nodes.refine_mask import RefineMask
 from .nodes.to_basic_pipe import ToBasicPipe
 
 # Plain literal dicts: ComfyUI-Manager's and the registry's scanners read them as text.
@@ -23,6 +24,7 @@ NODE_CLASS_MAPPINGS = {
     "ImageSegmentation": ImageSegmentation,
     "MaskDetailerPipe": MaskDetailerPipe,
     "MaskInstances": MaskInstances,
+    "RefineMask": RefineMask,
     "ToBasicPipe": ToBasicPipe,
 }
 
@@ -36,6 +38,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "ImageSegmentation": "Remove Background (rembg)",
     "MaskDetailerPipe": "Mask Detailer (pipe)",
     "MaskInstances": "Mask Instances",
+    "RefineMask": "Refine Mask",
     "ToBasicPipe": "To Basic Pipe",
 }
 
