@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from . import separable
+from . import tensors
 from .checks import check_choice, check_number, check_whole_number
 from .errors import InputError
 from .geometry import NO_SIDES, Sides
@@ -48,12 +48,12 @@ def gaussian_blur(mask: torch.Tensor, sigma: float) -> torch.Tensor:
 
 
 def _blur(mask: torch.Tensor, radius: int, sigma: float, border: str) -> torch.Tensor:
-    """Blur ``[B,H,W]`` with a Gaussian truncated at ``radius`` pixels; see `separable.gaussian_matrix`."""
+    """Blur ``[B,H,W]`` with a Gaussian truncated at ``radius`` pixels; see `tensors.gaussian_matrix`."""
     height, width = mask.shape[1:]
-    rows = separable.gaussian_matrix(height, radius, sigma, border, mask.device)
-    columns = separable.gaussian_matrix(width, radius, sigma, border, mask.device)
-    blurred = separable.filter_lines(mask, rows).transpose(1, 2)  # [B,H,W] -> [B,W,H]
-    return separable.filter_lines(blurred, columns).transpose(1, 2)  # back to [B,H,W]
+    rows = tensors.gaussian_matrix(height, radius, sigma, border, mask.device)
+    columns = tensors.gaussian_matrix(width, radius, sigma, border, mask.device)
+    blurred = tensors.filter_lines(mask, rows).transpose(1, 2)  # [B,H,W] -> [B,W,H]
+    return tensors.filter_lines(blurred, columns).transpose(1, 2)  # back to [B,H,W]
 
 
 def smooth_outline(mask: torch.Tensor, sigma: float) -> torch.Tensor:

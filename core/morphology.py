@@ -20,8 +20,9 @@ import numpy as np
 import torch
 
 from . import tensors
+from .batching import NO_PROGRESS
 from .checks import check_choice, check_whole_number
-from .engine import NO_PROGRESS, Progress
+from .engine import Progress
 from .errors import InputError
 
 # The code below works on both: numpy arrays on the CPU, torch tensors on accelerators. With one thread per band, numpy
