@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -215,7 +215,7 @@ class _Band(Generic[_Array]):
         length = math.prod(self._padded_shape)
         self._padded = _flat_buffer(source, length)
         self._scratch = itertools.cycle((_flat_buffer(source, length), _flat_buffer(source, length)))
-        padded = self._padded.reshape(self._padded_shape)
+        padded: Any = self._padded.reshape(self._padded_shape)  # its type and that of `source` agree
         padded[:, self._inner, self._left : self._left + self._width] = source[:, rows]
 
     def values(self) -> _Array:

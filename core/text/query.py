@@ -139,8 +139,8 @@ class TiledInference:
                 "Its weights may be damaged, or too large for half precision: use full precision, or download it again",
                 code="CLIPSeg not finite",
             )
-        probabilities = logits.sigmoid()
-        return probabilities[0] if len(probabilities) == 1 else masks.combine(*probabilities, "difference")
+        positive, *negative = logits.sigmoid()
+        return masks.combine(positive, negative[0], "difference") if negative else positive
 
     def _compute_logits(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Logits ``[1 or 2,B,h,w]`` of the prompts and of the negative prompts, each the maximum over its prompts.
@@ -162,11 +162,11 @@ class TiledInference:
         """Like `_compute_logits`, blended from overlapping tiles."""
         patch = self._engine.patch
         starts = _tile_starts(self.side // patch, self.tile // patch)  # in patches
-        total = blended = None
+        blended = total = torch.empty(0)
         for y, x in itertools.product(starts, starts):
             crop = pixel_values[..., y * patch : y * patch + self.tile, x * patch : x * patch + self.tile]
             logits = self._compute_logits(crop)
-            if blended is None or total is None:
+            if not blended.numel():
                 # If patches are not 16 pixels, logits and input differ in size.
                 per_patch = logits.shape[-1] * patch // self.tile
                 side, tile = (length // patch * per_patch for length in (self.side, self.tile))
@@ -176,7 +176,6 @@ class TiledInference:
             position = (..., *(slice(start * per_patch, start * per_patch + tile) for start in (y, x)))
             total[position] += weights
             blended[position] += logits * weights
-        assert blended is not None  # there is at least one tile
         return blended / total
 
 
