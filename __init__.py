@@ -9,6 +9,7 @@ from .nodes.from_basic_pipe import FromBasicPipe
 from .nodes.gradient_region import GradientRegion
 from .nodes.image_segmentation import ImageSegmentation
 from .nodes.mask_detailer_pipe import MaskDetailerPipe
+from .nodes.mask_instances import MaskInstances
 from .nodes.to_basic_pipe import ToBasicPipe
 
 # Plain literal dicts: ComfyUI-Manager's and the registry's scanners read them as text.
@@ -21,6 +22,7 @@ NODE_CLASS_MAPPINGS = {
     "GradientRegion": GradientRegion,
     "ImageSegmentation": ImageSegmentation,
     "MaskDetailerPipe": MaskDetailerPipe,
+    "MaskInstances": MaskInstances,
     "ToBasicPipe": ToBasicPipe,
 }
 
@@ -33,6 +35,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "GradientRegion": "Mask Edges",
     "ImageSegmentation": "Remove Background (rembg)",
     "MaskDetailerPipe": "Mask Detailer (pipe)",
+    "MaskInstances": "Mask Instances",
     "ToBasicPipe": "To Basic Pipe",
 }
 

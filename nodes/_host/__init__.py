@@ -114,6 +114,15 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
 
 
+def available_memory(device: torch.device) -> float:
+    """Bytes that can still be allocated on ``device``; infinity if unknown."""
+    if not running():
+        return batching.available_memory(device)
+    import comfy.model_management
+
+    return comfy.model_management.get_free_memory(device)
+
+
 def run_node(name: str, **inputs: Any) -> Any:
     """Run a node of ComfyUI, with either of its node APIs. Returns the outputs by slot number.
 
@@ -205,6 +214,7 @@ class ComfyHost:
     progress = staticmethod(progress)
     is_out_of_memory = staticmethod(is_out_of_memory)
     is_interrupt = staticmethod(is_interrupt)
+    available_memory = staticmethod(available_memory)
     on_device = staticmethod(on_device)
 
 
