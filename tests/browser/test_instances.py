@@ -167,6 +167,10 @@ def test_clicks_in_app_mode_change_pick(editor: Editor, parts: str) -> None:
         editor.run()
         assert editor.ended["kind"] == "execution_success", editor.ended
         editor.wait_for_image(2)
+        skip_tour = editor.page.get_by_role("button", name="Skip")  # which covers the app
+        if skip_tour.is_visible():
+            skip_tour.click()
+            skip_tour.wait_for(state="hidden")
         click(editor, *CENTERS[2])
         assert editor.call(PICK) == "2" and colored(editor) == [False, False, True]
         shown = editor.page.locator("[data-testid='app-mode-widget-item'] input[type='text']").all()
