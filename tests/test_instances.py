@@ -14,6 +14,7 @@ from fake_host import FakeHost
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from maskwright.core import instances as core_instances
+from maskwright.core.batching import STANDALONE_HOST
 from maskwright.core.errors import InputError, PackError
 from maskwright.core.geometry import Box
 from maskwright.core.instances import (
@@ -25,7 +26,6 @@ from maskwright.core.instances import (
     draw_union,
     find_instances,
 )
-from maskwright.core.memory import STANDALONE_HOST
 from maskwright.core.picking import ORDERS, Choice, Pick, merge_overlapping, sort_instances
 from scipy import ndimage
 
