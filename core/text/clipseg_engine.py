@@ -18,7 +18,7 @@ import textwrap
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,9 +87,13 @@ def _invalid_model(problem: str) -> InputError:
 def check_clipseg_model(value: object, name: str = "clipseg_model") -> tuple[Any, Any]:
     """Check that ``value`` is a CLIPSEG_MODEL, a pair ``(processor, model)``, and return it.
 
+    KJNodes' CLIPSEGMODEL, a dict of the two, is also accepted.
+
     Raises:
         InputError: It is not.
     """
+    if isinstance(value, Mapping) and {"processor", "model"} <= value.keys():
+        value = value["processor"], value["model"]
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         length = f" of length {len(value)}" if isinstance(value, (tuple, list)) else ""
         raise _invalid_model(f"{name} is of type {type(value).__name__}{length}, not a pair (processor, model)")
