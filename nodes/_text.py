@@ -31,7 +31,7 @@ WORKING_RESOLUTION = integer(
     "Blur and dilation keep their scale.",
 )
 CLIPSEG_MODEL = socket(
-    "CLIPSEG_MODEL",
+    "CLIPSEG_MODEL,CLIPSEGMODEL",
     f"Optional, from 'CLIPSeg Model Loader'. If not connected, {DEFAULT} is used "
     f"({catalog.download_size(catalog.CLIPSEG)}, downloaded once).",
 )

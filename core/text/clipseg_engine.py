@@ -18,7 +18,7 @@ import textwrap
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,9 +96,13 @@ def copy_with_dtype(model: Any, dtype: torch.dtype) -> Any:
 def make_segmenter(clipseg_model: object, host: Host = STANDALONE_HOST) -> Segmenter:
     """Make an engine of a CLIPSEG_MODEL, a pair ``(processor, model)``. ``host`` moves the model to its device.
 
+    KJNodes' CLIPSEGMODEL, a dict of the two, is also accepted.
+
     Raises:
-        InputError: It is not such a pair.
+        InputError: It is neither.
     """
+    if isinstance(clipseg_model, Mapping) and {"processor", "model"} <= clipseg_model.keys():
+        clipseg_model = clipseg_model["processor"], clipseg_model["model"]
     kind = type(clipseg_model).__name__
     if not isinstance(clipseg_model, (tuple, list)):
         raise _invalid_model(f"clipseg_model is of type {kind}, not a pair (processor, model)")
