@@ -9,6 +9,8 @@ from .nodes.from_basic_pipe import FromBasicPipe
 from .nodes.gradient_region import GradientRegion
 from .nodes.image_segmentation import ImageSegmentation
 from .nodes.mask_detailer_pipe import MaskDetailerPipe
+from .nodes.region_crop import RegionCrop
+from .nodes.region_stitch import RegionStitch
 from .nodes.to_basic_pipe import ToBasicPipe
 
 # Plain literal dicts: ComfyUI-Manager's and the registry's scanners read them as text.
@@ -21,6 +23,8 @@ NODE_CLASS_MAPPINGS = {
     "GradientRegion": GradientRegion,
     "ImageSegmentation": ImageSegmentation,
     "MaskDetailerPipe": MaskDetailerPipe,
+    "RegionCrop": RegionCrop,
+    "RegionStitch": RegionStitch,
     "ToBasicPipe": ToBasicPipe,
 }
 
@@ -33,6 +37,8 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "GradientRegion": "Mask Edges",
     "ImageSegmentation": "Remove Background (rembg)",
     "MaskDetailerPipe": "Mask Detailer (pipe)",
+    "RegionCrop": "Region Crop",
+    "RegionStitch": "Region Stitch",
     "ToBasicPipe": "To Basic Pipe",
 }
 

@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 from .checks import check_choice, check_number, check_settings, check_switch, check_whole_number, setting
 from .geometry import Box, nearest_multiple
+from .instances import SPLITS
+from .morphology import MAX_SIZE
+from .picking import ORDERS
 
-ORDERS = ("as found", "left to right", "top to bottom", "largest first", "highest score")
-
-REGIONS = ("connected parts", "each mask", "all as one")
+REGIONS = (*SPLITS[:2], "all as one")
 SIZES = ("keep", "same area", "longer side", "exact")
 TOGETHER = "together where sizes are equal"
 BATCHING = ("one by one", TOGETHER)
@@ -24,7 +25,7 @@ class CropSettings:
 
     Attributes:
         regions: One of `REGIONS`: what counts as a region.
-        order: One of `instances.ORDERS`: the order of an image's regions.
+        order: One of `picking.ORDERS`: the order of an image's regions.
         fill_holes: Select the holes of a region, too.
         grow: Distance by which each region grows, in pixels.
         context_factor: Size of the context relative to the region's bbox, at least 1.
@@ -44,7 +45,7 @@ class CropSettings:
     regions: str = setting("connected parts", check_choice, choices=REGIONS)
     order: str = setting("as found", check_choice, choices=ORDERS)
     fill_holes: bool = setting(False, check_switch)
-    grow: float = setting(0.0, check_number, low=0, high=MAX_LENGTH)
+    grow: float = setting(0.0, check_number, low=0, high=MAX_SIZE)
     context_factor: float = setting(1.5, check_number, low=1)
     context_pixels: int = setting(32, check_whole_number, low=0)
     size: str = setting("same area", check_choice, choices=SIZES)
@@ -61,13 +62,10 @@ class CropSettings:
 class Extension(NamedTuple):
     """How many pixels a crop extends beyond each side of the image."""
 
-    left: int = 0
-    top: int = 0
-    right: int = 0
-    bottom: int = 0
-
-
-NO_EXTENSION = Extension()
+    left: int
+    top: int
+    right: int
+    bottom: int
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,7 @@ class View:
         """Return ``result``, with the entries for the editor if there are any.
 
         Args:
-            result: The node's outputs; the first is a tensor.
+            result: The node's outputs; the first is a tensor or a list of tensors.
             common: Values to add to every entry.
         """
         if not self._entries or self._files is None:
@@ -96,9 +96,11 @@ class View:
             common["settings"] = _without_long_texts(common["settings"])
         entries = [{**common, **self._workflow, **self._entries[index]} for index in sorted(self._entries)]
         if result:
-            first = result[0].view_as(result[0])  # a new object, since a node may return its input
+            rest = result[0][1:] if isinstance(result[0], list) else None
+            first = result[0] if rest is None else result[0][0]
+            first = first.view_as(first)  # a new object, since a node may return its input
             self._files.keep_for(first)
-            result = (first, *result[1:])
+            result = (first if rest is None else [first, *rest], *result[1:])
         return {"ui": {KEY: entries}, "result": result}
 
     @property
@@ -122,7 +124,7 @@ class View:
 
     @_never_fail_the_run
     def comparison(self, before: torch.Tensor, after: torch.Tensor, boxes: Sequence[Sequence] = ()) -> None:
-        """Add entries that compare images before and after a node's work.
+        """Add entries that compare images before and after a node's work, after those of earlier calls.
 
         Args:
             before: ``[B,H,W,C]``.
@@ -130,7 +132,8 @@ class View:
                 the fourth channel is alpha.
             boxes: The regions of each image of ``after``: ``(x1, y1, x2, y2)`` in pixels of ``before``.
         """
-        for index, new in enumerate(after[:MAX_IMAGES]):
+        start = len(self._entries)
+        for index, new in enumerate(after[: MAX_IMAGES - start]):
             old = before[index * len(before) // len(after)]
             files = {}
             small, small_old = _shrink(new), _shrink(old)
@@ -143,7 +146,13 @@ class View:
                     colors.paste(small_old.convert("RGB"), mask=alpha.point(lambda value: 0 if value else 255))
             files["after"] = _encode(colors, _IMAGE_BYTES)
             regions = boxes[index] if index < len(boxes) else []
-            self._add(index, old, small_old, files, {"boxes": _as_numbers(regions)})
+            self._add(start + index, old, small_old, files, {"boxes": _as_numbers(regions)})
+
+    @_never_fail_the_run
+    def regions(self, images: torch.Tensor, boxes: Sequence[Sequence[Sequence]]) -> None:
+        """Add entries for images ``[B,H,W,C]`` with their regions ``(x1, y1, x2, y2)``, in pixels."""
+        for index, image in enumerate(images[:MAX_IMAGES]):
+            self._add(index, image, _shrink(image), {}, {"boxes": _as_numbers(boxes[index])})
 
     @_never_fail_the_run
     def on_region(self, node_id: str, image: torch.Tensor, boxes: Sequence[Sequence], current: int) -> None:
