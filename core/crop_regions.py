@@ -11,7 +11,6 @@ import torch
 
 from . import distance, parts, tensors
 from .crop_frames import CropSettings
-from .errors import InputError
 from .geometry import Box
 from .instances import SPLITS, Detection, Instance, boxes_to_instances, find_instances
 from .picking import sort_instances
@@ -38,8 +37,7 @@ def choose_regions(
     """
     count = len(image)
     if mask is None:
-        _check_lists(detections, count)
-        instances, is_shared = boxes_to_instances(detections), len(detections) == 1
+        instances, is_shared = boxes_to_instances(detections, images=count), len(detections) == 1
     else:
         mask = _fit(mask, *image.shape[1:3])
         if settings.fill_holes:
@@ -51,14 +49,6 @@ def choose_regions(
     if settings.regions == "all as one":
         instances = list(_join(instances))
     return sort_instances(instances, settings.order)
-
-
-def _check_lists(detections: Sequence[Sequence[Detection]], images: int) -> None:
-    if len(detections) not in (1, images):
-        raise InputError(
-            f"image is a batch of {images}, and bounding_boxes has {len(detections)} lists",
-            "Use one list of boxes for all images, or one list per image",
-        )
 
 
 def _fit(mask: torch.Tensor, height: int, width: int) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import re
 from collections.abc import Callable
 
@@ -42,6 +43,19 @@ def is_out_of_memory(error: BaseException) -> bool:
     return any(phrase in message for phrase in _OUT_OF_MEMORY) or _ENOMEM.search(message) is not None
 
 
+def available_memory(device: torch.device) -> float:
+    """Bytes that can still be allocated on ``device``; infinity if unknown."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type != "cpu":
+        return math.inf
+    try:
+        import psutil  # ComfyUI requires it; other programs may not have it
+    except ImportError:
+        return math.inf
+    return psutil.virtual_memory().available
+
+
 class StandaloneHost:
     """A `Host` without progress bar, interrupts or shared memory management."""
 
@@ -57,6 +71,9 @@ class StandaloneHost:
     def free_memory(self) -> None:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+    def available_memory(self, device: torch.device) -> float:
+        return available_memory(device)
 
     def on_device(self, model: Module, copy_as: Callable[[Module, torch.dtype], Module]) -> Module:
         return model

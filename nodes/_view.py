@@ -21,6 +21,8 @@ from PIL import Image
 
 from ..core import tensors
 from ..core.engine import Progress
+from ..core.instances import Instance
+from ..core.label_map import draw_labels
 from . import _host as host
 from . import _view_files
 
@@ -153,6 +155,16 @@ class View:
         """Add entries for images ``[B,H,W,C]`` with their regions ``(x1, y1, x2, y2)``, in pixels."""
         for index, image in enumerate(images[:MAX_IMAGES]):
             self._add(index, image, _shrink(image), {}, {"boxes": _as_numbers(boxes[index])})
+
+    @_never_fail_the_run
+    def instances(self, images: Sequence[torch.Tensor], instances: Sequence[Sequence[Instance]]) -> None:
+        """Add entries for the instances of each of ``images``, each ``[H,W,C]`` of the masks' size."""
+        for index, (image, found) in enumerate(zip(images[:MAX_IMAGES], instances)):
+            small = _shrink(image)
+            labels = draw_labels(found[:MAX_BOXES], image.shape[:2], (small.height, small.width))
+            data = _encode_as(Image.fromarray(labels), "PNG", compress_level=1)
+            values = {"boxes": _as_numbers([[*each.box] for each in found[:MAX_BOXES]]), "count": len(found)}
+            self._add(index, image, small, {"labels": (data, "png")}, values)
 
     @_never_fail_the_run
     def on_region(self, node_id: str, image: torch.Tensor, boxes: Sequence[Sequence], current: int) -> None:

@@ -36,7 +36,7 @@ class RegionCrop(TableNode):
         "crop faces",
         "uncrop",
     ]
-    CATEGORY = "image/mask"
+    CATEGORY = "Maskwright"
     FUNCTION = "crop"
     RETURN_TYPES = ("IMAGE", "MASK", STITCH, "BOUNDING_BOX", "INT")
     RETURN_NAMES = ("crops", "crop_masks", "stitch", "bounding_boxes", "count")
@@ -115,6 +115,7 @@ class RegionCrop(TableNode):
                 "BOUNDING_BOX",
                 "Without a mask, each box is a region. With masks, the boxes add the scores for order, and one list "
                 "per image tells which mask belongs to which image.",
+                forceInput=True,
             ),
         },
         "hidden": _view.HIDDEN,

@@ -29,7 +29,7 @@ class RegionStitch(TableNode):
         "composite crop",
         "blend crop back",
     ]
-    CATEGORY = "image/mask"
+    CATEGORY = "Maskwright"
     FUNCTION = "stitch"
     RETURN_TYPES = ("IMAGE", "MASK")
     RETURN_NAMES = ("image", "mask")

@@ -112,6 +112,15 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
 
 
+def available_memory(device: torch.device) -> float:
+    """Bytes that can still be allocated on ``device``; infinity if unknown."""
+    if not running():
+        return memory.available_memory(device)
+    import comfy.model_management
+
+    return comfy.model_management.get_free_memory(device)
+
+
 def run_node(name: str, **inputs: Any) -> Any:
     """Run a node of ComfyUI, with either of its node APIs. Returns the outputs by slot number.
 
@@ -159,6 +168,9 @@ class ComfyHost:
 
     def free_memory(self) -> None:
         self._free()
+
+    def available_memory(self, device: torch.device) -> float:
+        return available_memory(device)
 
     def on_device(self, model: Module, copy_as: Callable[[Module, torch.dtype], Module]) -> Module:
         return on_device(model, copy_as)
