@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from _measuring import Call, compare, count_operations, devices, floor, peak_memory, smooth_images
 from maskwright.core import tensors
+from maskwright.core.batching import StandaloneHost
 from maskwright.core.cutout.remove import remove_background
-from maskwright.core.memory import StandaloneHost
 from maskwright.models import background_models, catalog, modnet
 from maskwright.models.background_store import BackgroundStore
 from maskwright.models.modnet_network import MODNet

@@ -1,13 +1,56 @@
-"""Processes a batch in chunks, with smaller chunks when memory runs out."""
+"""Long work: a batch in chunks that fit into memory, its items in parallel, with progress and interrupts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import errno
+import math
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from .engine import NO_PROGRESS, Host, Progress
+import torch
 
+from .engine import Host, Module, Progress
+
+Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+
+class NoProgress:
+    """A `Progress` that reports nothing and never interrupts."""
+
+    def step(self, count: int = 1) -> None:
+        return None
+
+
+NO_PROGRESS = NoProgress()
+
+
+class StageProgress:
+    """Converts fractions of a stage to steps of a `Progress`.
+
+    Args:
+        progress: Receives the steps.
+        steps: Number of steps of this stage, at least 0.
+    """
+
+    def __init__(self, progress: Progress, steps: int) -> None:
+        self._progress, self._steps, self._done = progress, steps, 0
+
+    def advance_to(self, fraction: float) -> None:
+        """Report that ``fraction`` of the stage is done, and check for an interrupt.
+
+        Args:
+            fraction: 0..1; values below an earlier one have no effect.
+        """
+        done = max(self._done, int(self._steps * min(1.0, fraction)))
+        count, self._done = done - self._done, done
+        self._progress.step(count)
+
+
+NO_STAGE_PROGRESS = StageProgress(NO_PROGRESS, 0)
 
 
 def run_in_chunks(
@@ -53,3 +96,130 @@ def run_in_chunks(
             size = count // 2
         else:
             last_try = not shrink()
+
+
+def parallel_rows(
+    work: Callable[[slice], tuple[torch.Tensor, ...]],
+) -> Callable[[slice], tuple[torch.Tensor, ...]]:
+    """Wrap ``work`` to process the rows of a slice in parallel. ``work`` returns tensors with one row per entry."""
+
+    def work_on_rows(entries: slice) -> tuple[torch.Tensor, ...]:
+        rows = parallel_map(work, [slice(i, i + 1) for i in range(entries.start, entries.stop)])
+        return rows[0] if len(rows) == 1 else tuple(torch.cat(parts) for parts in zip(*rows))
+
+    return work_on_rows
+
+
+def parallel_map(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """``[work(item) for item in items]``, with torch's threads divided among the items.
+
+    Torch's own threads share every operation and synchronize after it. Threads that each process a whole item
+    synchronize only once, which is faster, especially while other programs use the cores.
+
+    ``work`` runs without gradients. If items fail, the exception of the first one propagates after all have ended.
+    """
+    cores = torch.get_num_threads()
+    workers = min(len(items), cores)
+    if workers < 2:
+        with torch.no_grad():
+            return [work(item) for item in items]
+
+    all_started = threading.Barrier(workers + 1)
+
+    def start() -> None:
+        torch.get_num_threads()  # force lazy initialization now: later it would overwrite set_num_threads
+        torch.set_num_threads(cores // workers)
+        all_started.wait()
+
+    # Both modes are per thread. ComfyUI runs nodes in inference mode, and inference tensors cannot be modified outside
+    # of it.
+    inference = torch.is_inference_mode_enabled()
+
+    def without_gradients(item: Item) -> Result:
+        with torch.inference_mode(inference), torch.no_grad():
+            return work(item)
+
+    with ThreadPoolExecutor(workers, initializer=start) as pool:
+        try:
+            # Workers block in the initializer, so each of the first items starts a new thread.
+            results = [pool.submit(without_gradients, item) for item in items]
+            all_started.wait()
+        except BaseException:
+            all_started.abort()
+            raise
+        finally:
+            # The last count set in any thread is the default of new threads: restore it.
+            torch.set_num_threads(cores)
+        return [result.result() for result in results]
+
+
+# What messages of out-of-memory errors contain, in lower case.
+_OUT_OF_MEMORY = (
+    "out of memory",
+    "can't allocate memory",  # DefaultCPUAllocator; on Windows "not enough memory"
+    "cannot allocate memory",  # the operating system
+    "not enough memory",
+    "alloc_failed",  # cuBLAS and cuDNN
+    "out_of_device_memory",  # Level Zero (Intel)
+    "out_of_host_memory",
+    "bad_alloc",  # C++, and so ONNX Runtime; on Windows "bad allocation"
+    "bad allocation",
+    "failed to allocate memory",
+)
+_CUDA_MEMORY_ALLOCATION = 2  # cudaErrorMemoryAllocation
+_ENOMEM = re.compile(r"system error number 12\b")  # ONNX Runtime, reading a file
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` is an out-of-memory error of torch, ONNX Runtime or Python, for a GPU or the CPU."""
+    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    # ONNX Runtime has a dozen exception classes without a common base class.
+    if not isinstance(error, RuntimeError) and not type(error).__module__.startswith("onnxruntime"):
+        return False
+    # torch.AcceleratorError, since 2.8
+    if getattr(error, "error_code", None) == _CUDA_MEMORY_ALLOCATION:
+        return True
+    message = str(error).lower()
+    return any(phrase in message for phrase in _OUT_OF_MEMORY) or _ENOMEM.search(message) is not None
+
+
+def available_memory(device: torch.device) -> float:
+    """Bytes that can still be allocated on ``device``; infinity if unknown."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type != "cpu":
+        return math.inf
+    try:
+        import psutil  # ComfyUI requires it; other programs may not have it
+    except ImportError:
+        return math.inf
+    return psutil.virtual_memory().available
+
+
+class StandaloneHost:
+    """A `Host` without progress bar, interrupts or shared memory management."""
+
+    def progress(self, total: int) -> Progress:
+        return NO_PROGRESS
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return is_out_of_memory(error)
+
+    def is_interrupt(self, error: BaseException) -> bool:
+        return False
+
+    def free_memory(self) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def available_memory(self, device: torch.device) -> float:
+        return available_memory(device)
+
+    def on_device(self, model: Module, copy_as: Callable[[Module, torch.dtype], Module]) -> Module:
+        return model
+
+
+STANDALONE_HOST = StandaloneHost()

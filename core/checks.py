@@ -6,11 +6,9 @@ Nothing is changed in place; a tensor that already conforms is returned as it is
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import reprlib
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any, TypeGuard
 
@@ -138,17 +136,6 @@ def check_switch(value: object, name: str) -> bool:
     if not is_real(value) or value not in (0, 1):
         raise InputError(f"{name} is {describe(value)}, which is not true or false", "Use true or false")
     return bool(value)
-
-
-def setting(default: Any, check: Callable[..., Any], **limits: Any) -> Any:
-    """A field of a settings class whose value `check_settings` replaces by ``check(value, name, **limits)``."""
-    return dataclasses.field(default=default, metadata={"check": partial(check, **limits)})
-
-
-def check_settings(settings: Any) -> None:
-    """Check all fields of a frozen dataclass that `setting` defines."""
-    for each in dataclasses.fields(settings):
-        object.__setattr__(settings, each.name, each.metadata["check"](getattr(settings, each.name), each.name))
 
 
 def describe(value: object) -> str:

@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .checks import check_choice, check_number, check_settings, check_switch, check_whole_number, setting
+from .checks import check_choice, check_number, check_switch, check_whole_number
 from .geometry import Box, nearest_multiple
 from .instances import SPLITS
 from .morphology import MAX_SIZE
 from .picking import ORDERS
+from .settings import Settings, setting
 
 REGIONS = (*SPLITS[:2], "all as one")
 SIZES = ("keep", "same area", "longer side", "exact")
@@ -20,7 +21,7 @@ MAX_LENGTH = 16384  # of a crop, in pixels: ComfyUI's own limit
 
 
 @dataclass(frozen=True)
-class CropSettings:
+class CropSettings(Settings):
     """Which regions to crop, their context, and the sizes of their crops.
 
     Attributes:
@@ -54,9 +55,6 @@ class CropSettings:
     multiple_of: int = setting(8, check_whole_number, low=1, high=MAX_LENGTH)
     blend: int = setting(8, check_whole_number, low=0)
     batching: str = setting("one by one", check_choice, choices=BATCHING)
-
-    def __post_init__(self) -> None:
-        check_settings(self)
 
 
 class Extension(NamedTuple):

@@ -9,11 +9,12 @@ from typing import NamedTuple
 import torch
 
 from . import tensors
+from .batching import NO_PROGRESS
 from .checks import as_image_batch, as_mask_batch, check_number, check_whole_number
 from .crop_frames import TOGETHER, CropFrame, CropSettings, fit_crop_frame, match_proportions
 from .crop_regions import draw_region
 from .detail import blend
-from .engine import NO_PROGRESS, Progress
+from .engine import Progress
 from .errors import InputError
 from .geometry import Box
 from .instances import Instance

@@ -19,18 +19,8 @@ class Progress(Protocol):
         ...
 
 
-class NoProgress:
-    """A `Progress` that reports nothing and never interrupts."""
-
-    def step(self, count: int = 1) -> None:
-        return None
-
-
-NO_PROGRESS = NoProgress()
-
-
 class Host(Protocol):
-    """Services that the surrounding program provides: ComfyUI, or `memory.StandaloneHost`."""
+    """Services that the surrounding program provides: ComfyUI, or `batching.StandaloneHost`."""
 
     def progress(self, total: int) -> Progress:
         """Start a progress bar of ``total`` steps."""

@@ -6,8 +6,8 @@ import logging
 
 import torch
 
+from ..core.batching import STANDALONE_HOST
 from ..core.engine import Host, MaskSource
-from ..core.memory import STANDALONE_HOST
 from . import catalog, modnet, rembg
 from .background_store import BackgroundStore, published_model
 from .cache import ModelCache, file_key

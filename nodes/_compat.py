@@ -14,12 +14,11 @@ from string import ascii_lowercase
 from ..core import checks, masks, tensors
 from ..core.errors import InputError
 from ..core.text.query import Query, split_prompts
-from ..core.text.segment import score
-from ..core.text.selection import render_selection
+from ..core.text.segment import render_selection, score
 from . import _host as host
-from . import _messages, _text_engine
+from . import _messages, _text
 from ._host import registry
-from ._text_widgets import CLIPSEG_MODEL, TEXT
+from ._text import CLIPSEG_MODEL, TEXT
 from ._widgets import TableNode, socket, takes
 from .clipseg import CLIPSeg
 from .clipseg_masking import CLIPSegMasking
@@ -89,7 +88,7 @@ class WasClipsegBatchMasking(TableNode):
             raise InputError("no image is connected", "Connect at least image_a")
         device = pairs[0][0].device
         images = tensors.concatenate([tensors.drop_alpha(image).to(device) for image, _ in pairs], "the images")
-        segmenter = _text_engine.make_segmenter(clipseg_model)
+        segmenter = _text.make_segmenter(clipseg_model)
         scores = (score(image, segmenter, query, host=host.ComfyHost()) for image, query in pairs)
         soft_masks = tensors.concatenate([each.masks.to(device) for each in scores], "the masks")
         return (images, soft_masks, tensors.mask_to_image(soft_masks), len(images))

@@ -6,11 +6,10 @@ from dataclasses import asdict
 
 from ..core import checks, tensors
 from ..core.text.query import Query
-from ..core.text.segment import segment
-from ..core.text.selection import Selection
+from ..core.text.segment import Selection, segment
 from . import _host as host
-from . import _text_engine, _view
-from ._text_widgets import CLIPSEG_MODEL, IMAGES, NEGATIVE_TEXT, TEXT, WORKING_RESOLUTION
+from . import _text, _view
+from ._text import CLIPSEG_MODEL, IMAGES, NEGATIVE_TEXT, TEXT, WORKING_RESOLUTION
 from ._widgets import TableNode, integer, number
 
 
@@ -88,7 +87,7 @@ class CLIPSeg(TableNode):
         query = Query(text, negative_text, resolution)
         selection = Selection(blur, threshold, dilation_factor)
         view = _view.View(extra_pnginfo)
-        engine = _text_engine.make_segmenter(clipseg_model, view)
+        engine = _text.make_segmenter(clipseg_model, view)
         segments = segment(image, engine, query, selection, host.ComfyHost(), keep=view.max_images)
         view.probabilities(image, segments.probabilities, query.scale)
         result = (segments.masks, segments.heat_maps, tensors.mask_to_image(segments.masks))

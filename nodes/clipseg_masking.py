@@ -8,8 +8,8 @@ from ..core import checks, tensors
 from ..core.text.query import Query
 from ..core.text.segment import NORMALIZATIONS, score
 from . import _host as host
-from . import _text_engine, _view
-from ._text_widgets import CLIPSEG_MODEL, IMAGES, NEGATIVE_TEXT, TEXT, WORKING_RESOLUTION
+from . import _text, _view
+from ._text import CLIPSEG_MODEL, IMAGES, NEGATIVE_TEXT, TEXT, WORKING_RESOLUTION
 from ._widgets import TableNode, choice
 
 
@@ -73,7 +73,7 @@ class CLIPSegMasking(TableNode):
         query = Query(text, negative_text, resolution)
         checks.check_choice(normalization, "normalization", NORMALIZATIONS)
         view = _view.View(extra_pnginfo)
-        engine = _text_engine.make_segmenter(clipseg_model, view)
+        engine = _text.make_segmenter(clipseg_model, view)
         scores = score(images, engine, query, normalization, host.ComfyHost(), keep=view.max_images)
         view.probabilities(images, scores.probabilities, query.scale)
         result = (scores.masks, tensors.mask_to_image(scores.masks))

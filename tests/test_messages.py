@@ -139,7 +139,7 @@ def find_codes() -> set[str]:
 def test_every_code_has_a_remedy_and_every_remedy_a_code() -> None:
     from_packages = {code for code in _messages.REMEDIES if code.startswith("install ")}
     assert find_codes() == set(_messages.REMEDIES) - from_packages
-    # A model that gives NaN needs transformers; see `test_clipseg`.
+    # A model that gives NaN needs transformers; see `test_query`.
     assert set(SENTENCES) == set(_messages.REMEDIES) - from_packages - {"CLIPSeg not finite"}
 
 

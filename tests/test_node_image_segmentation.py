@@ -12,9 +12,9 @@ import pytest
 import tiny_onnx
 import torch
 from maskwright.core import tensors
+from maskwright.core.batching import NoProgress
 from maskwright.core.cutout import matting, trimap
 from maskwright.core.cutout import remove as background_ops
-from maskwright.core.engine import NoProgress
 from maskwright.core.errors import DependencyError, InputError, ModelError, PackError
 from maskwright.models import background_models, catalog, rembg
 from maskwright.models.background_store import DEMO, BackgroundStore

@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from demo_models import clipseg, salient
+from demo_models import salient, shapes_clipseg
 
 
 def main() -> int:
@@ -25,7 +25,9 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="measure the existing model, without training")
     parser.add_argument("--scenes", type=int, default=100, help="how many held-out scenes to measure on (default 100)")
     args = parser.parse_args()
-    train, check = {"clipseg": (clipseg.train, clipseg.check), "salient": (salient.train, salient.check)}[args.model]
+    train, check = {"clipseg": (shapes_clipseg.train, shapes_clipseg.check), "salient": (salient.train, salient.check)}[
+        args.model
+    ]
     if not args.check:
         train()
     return 0 if check(args.scenes) else 1

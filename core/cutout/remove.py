@@ -10,9 +10,8 @@ from collections.abc import Callable
 import torch
 
 from .. import tensors
-from ..batching import run_in_chunks
+from ..batching import STANDALONE_HOST, run_in_chunks
 from ..engine import Host, MaskSource
-from ..memory import STANDALONE_HOST
 from . import matting
 from .trimap import MattingSettings
 

@@ -13,12 +13,11 @@ import torch
 import torch.nn.functional as F
 
 from .. import masks, tensors
-from ..batching import run_in_chunks
+from ..batching import STANDALONE_HOST, run_in_chunks
 from ..checks import describe
 from ..engine import Host, Pipe, Sampler, SamplerRun, Vae
 from ..errors import PackError
 from ..geometry import SamplingFrame, nearest_multiple
-from ..memory import STANDALONE_HOST
 from ..regions import embed_mask
 from . import blend
 from .batches import Task

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..checks import check_number, check_settings, check_switch, check_text, check_whole_number, describe, setting
+from ..checks import check_number, check_switch, check_text, check_whole_number, describe
 from ..errors import InputError
+from ..settings import Settings, setting
 
 SEEDS = 1 << 64  # seeds are 0 .. 2^64 - 1, and wrap around
 MIN_DENOISE = 1e-4  # anything lower changes nothing visible and needs an extremely long schedule
@@ -21,7 +22,7 @@ def _check_texts(value: object, name: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class DetailerSettings:
+class DetailerSettings(Settings):
     """The node's widgets, with the same names and defaults.
 
     Attributes:
@@ -76,9 +77,6 @@ class DetailerSettings:
     color_match: float = setting(0.0, check_number, low=0, high=1)
     tiled_vae: bool = setting(False, check_switch)
     region_prompts: tuple[str, ...] = setting((), _check_texts)
-
-    def __post_init__(self) -> None:
-        check_settings(self)
 
     @property
     def has_soft_noise_mask(self) -> bool:

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from ...core import memory, separable
-from ...core.engine import Module, NoProgress, Progress
+from ...core import batching, tensors
+from ...core.engine import Module, Progress
 from ...core.errors import ModelError
 from . import unloading
 
@@ -38,7 +38,7 @@ def device() -> torch.device:
 
 def progress(total: int, node_id: str | None = None) -> Progress:
     """A progress bar of ``total`` steps for the running node. Each step also checks for an interrupt."""
-    return _HostProgress(total, node_id) if running() else NoProgress()
+    return _HostProgress(total, node_id) if running() else batching.NoProgress()
 
 
 def download_progress(total: int) -> Progress:
@@ -86,7 +86,7 @@ def is_interrupt(error: BaseException) -> bool:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` means that a device ran out of memory."""
     # ComfyUI first: its check also clears the CUDA error, which the next call would raise again.
-    return (running() and _is_hosts_out_of_memory(error)) or memory.is_out_of_memory(error)
+    return (running() and _is_hosts_out_of_memory(error)) or batching.is_out_of_memory(error)
 
 
 def _is_hosts_out_of_memory(error: BaseException) -> bool:
@@ -103,7 +103,7 @@ def _is_hosts_out_of_memory(error: BaseException) -> bool:
 
 def release_memory() -> None:
     """Free cached memory, so that a smaller retry can allocate large blocks."""
-    separable.clear_matrices()
+    tensors.clear_matrices()
     if running():
         import comfy.model_management
 
@@ -115,7 +115,7 @@ def release_memory() -> None:
 def available_memory(device: torch.device) -> float:
     """Bytes that can still be allocated on ``device``; infinity if unknown."""
     if not running():
-        return memory.available_memory(device)
+        return batching.available_memory(device)
     import comfy.model_management
 
     return comfy.model_management.get_free_memory(device)

@@ -15,6 +15,9 @@ import hashlib
 import inspect
 import logging
 import textwrap
+import threading
+import weakref
+from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +28,6 @@ from .. import tensors
 from ..checks import describe, is_real
 from ..errors import InputError
 from .query import RESOLUTION
-from .tensor_cache import TensorCache
 
 # Limits of an image processor's settings. Values beyond them are mistakes, and larger sides would exhaust memory.
 _MAX_SIDE = 8192
@@ -33,10 +35,49 @@ _MAX_SETTING = 1e6
 _MIN_DIVISOR = 1e-6
 # Largest batch of images at the model's native size. On the CPU, at most one per core.
 _MAX_BATCH_SIZE = 8
+logger = logging.getLogger(__name__)
+
+
+class TensorCache:
+    """For each model, the most recently used tensors, up to ``limit`` bytes. Thread-safe.
+
+    Tensors do not outlive their model.
+
+    Views are counted by their own size, although they keep their base alive.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._by_model: weakref.WeakKeyDictionary[torch.nn.Module, OrderedDict[Hashable, torch.Tensor]]
+        self._by_model = weakref.WeakKeyDictionary()
+
+    def get(self, model: torch.nn.Module, key: Hashable) -> torch.Tensor | None:
+        """The tensor cached under ``key``, or None."""
+        with self._lock:
+            tensors = self._by_model.get(model, OrderedDict())
+            if key not in tensors:
+                return None
+            tensors.move_to_end(key)
+            return tensors[key]
+
+    def put(self, model: torch.nn.Module, key: Hashable, tensor: torch.Tensor) -> None:
+        """Cache ``tensor``, and evict the least recently used ones beyond the limit; ``tensor`` itself if too large."""
+        with self._lock:
+            tensors = self._by_model.setdefault(model, OrderedDict())
+            tensors[key] = tensor
+            while sum(each.nbytes for each in tensors.values()) > self._limit:
+                tensors.popitem(last=False)
+
+    def __len__(self) -> int:
+        """The number of cached tensors of all models."""
+        with self._lock:
+            return sum(len(tensors) for tensors in self._by_model.values())
+
+
 # Per model: a few hundred texts, and activations of about a dozen images.
 _TEXT_CACHE = TensorCache(1_000_000)
 _IMAGE_CACHE = TensorCache(64_000_000)
-logger = logging.getLogger(__name__)
 
 
 def _invalid_model(problem: str) -> InputError:
