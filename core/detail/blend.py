@@ -66,5 +66,8 @@ def paste(image: torch.Tensor, refined: torch.Tensor, weights: torch.Tensor, cro
         part: The part of ``crop`` to blend; all weights outside it are 0.
     """
     target, source = part.crop(image)[..., : refined.shape[-1]], part.relative_to(crop)
-    # torch.lerp is exact at both ends.
-    target.copy_(torch.lerp(target.to(refined.device), source.crop(refined), source.crop(weights).unsqueeze(-1)))
+    # lerp_ is exact at both ends.
+    blended = target.to(refined.device)  # the target itself on the same device
+    blended.lerp_(source.crop(refined), source.crop(weights).unsqueeze(-1))
+    if blended is not target:
+        target.copy_(blended)
