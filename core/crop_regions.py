@@ -24,9 +24,8 @@ def choose_regions(
     """Find the regions of all images, image by image in the order that ``settings`` names.
 
     Args:
-        mask: ``[M,h,w]``: one for all images, one per image, several for a single image, or none (M = 0), which selects
-            nothing. Masks of another size are scaled to the image. If None, the boxes of ``detections`` are the
-            regions.
+        mask: ``[M,h,w]``: one for all images, one per image, or several for a single image. Masks of another size are
+            scaled to the image. If there are none (M = 0, or None), the boxes of ``detections`` are the regions.
         detections: Boxes in image pixels, one list for all images or one per image. With masks they only add scores,
             labels, and which image each mask belongs to.
         image: ``[B,H,W,C]``.
@@ -36,7 +35,7 @@ def choose_regions(
         InputError: The numbers of masks, boxes and images do not match.
     """
     count = len(image)
-    if mask is None:
+    if mask is None or len(mask) == 0:
         instances, is_shared = boxes_to_instances(detections, images=count), len(detections) == 1
     else:
         mask = _fit(mask, *image.shape[1:3])

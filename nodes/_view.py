@@ -151,10 +151,17 @@ class View:
             self._add(start + index, old, small_old, files, {"boxes": _as_numbers(regions)})
 
     @_never_fail_the_run
-    def regions(self, images: torch.Tensor, boxes: Sequence[Sequence[Sequence]]) -> None:
-        """Add entries for images ``[B,H,W,C]`` with their regions ``(x1, y1, x2, y2)``, in pixels."""
+    def crops(
+        self, images: torch.Tensor, windows: Sequence[Sequence[Sequence]], bboxes: Sequence[Sequence[Sequence]]
+    ) -> None:
+        """Add entries for images ``[B,H,W,C]`` with what is cropped from each, and the regions in it.
+
+        Args:
+            windows, bboxes: The crops and the tight boxes of the regions: ``(x1, y1, x2, y2)`` in pixels.
+        """
         for index, image in enumerate(images[:MAX_IMAGES]):
-            self._add(index, image, _shrink(image), {}, {"boxes": _as_numbers(boxes[index])})
+            boxes = {"boxes": _as_numbers(windows[index]), "regions": _as_numbers(bboxes[index])}
+            self._add(index, image, _shrink(image), {}, boxes)
 
     @_never_fail_the_run
     def instances(self, images: Sequence[torch.Tensor], instances: Sequence[Sequence[Instance]]) -> None:

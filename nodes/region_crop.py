@@ -62,7 +62,7 @@ class RegionCrop(TableNode):
             "order": choice(ORDERS, default=CropSettings.order, tooltip="Order of the regions of an image."),
             "fill_holes": switch(CropSettings.fill_holes, "Also select the holes in the mask."),
             "grow": number(
-                CropSettings.grow, (0, 1024, 1), "Grow each region by this many pixels, in every direction."
+                CropSettings.grow, (0, 1024, 0.5), "Grow each region by this many pixels, in every direction."
             ),
             "context_factor": number(
                 CropSettings.context_factor,
@@ -132,17 +132,19 @@ class RegionCrop(TableNode):
         instances = choose_regions(mask, detections, image, settings)
         crops = crop_regions(image, instances, settings, host.progress(len(instances)))
         view = _view.View(extra_pnginfo)
-        view.regions(image, group_windows(crops.stitch))
+        view.crops(image, *group_boxes(crops.stitch))
         boxes = write_boxes(_locate_crops(crops.stitch, instances), len(image))
-        return view.with_previews((crops.images, crops.masks, crops.stitch, boxes, len(instances)), kind="regions")
+        return view.with_previews((crops.images, crops.masks, crops.stitch, boxes, len(instances)), kind="crops")
 
 
-def group_windows(stitch: Stitch) -> list[list[Box]]:
-    """What was cropped from each image, in the order of the regions."""
+def group_boxes(stitch: Stitch) -> tuple[list[list[Box]], list[list[Box]]]:
+    """The crops and the tight boxes of the regions of each image, in the order of the regions."""
     windows: list[list[Box]] = [[] for _ in stitch.images]
+    bboxes: list[list[Box]] = [[] for _ in stitch.images]
     for region in sorted(stitch.regions, key=lambda region: region.number):
         windows[region.image].append(region.frame.window)
-    return windows
+        bboxes[region.image].append(region.bbox)
+    return windows, bboxes
 
 
 def _locate_crops(stitch: Stitch, instances: list[Instance]) -> list[Instance]:

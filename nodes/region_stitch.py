@@ -8,7 +8,7 @@ from ..core.errors import InputError
 from . import _host as host
 from . import _view
 from ._widgets import TableNode, integer, number, socket, takes
-from .region_crop import STITCH, group_windows
+from .region_crop import STITCH, group_boxes
 
 AS_CROPPED = -1
 
@@ -85,7 +85,7 @@ class RegionStitch(TableNode):
         results = stitch_crops(stitches, crops, crop_masks, color_match[0], width, progress)
         view = _view.View(extra_pnginfo[0] if extra_pnginfo else None)
         for each, (images, _) in zip(stitches, results):
-            view.comparison(each.images, images, group_windows(each))
+            view.comparison(each.images, images, group_boxes(each)[0])
         return view.with_previews(
             ([images for images, _ in results], [masks for _, masks in results]), kind="comparison"
         )
