@@ -6,9 +6,11 @@ Nothing is changed in place; a tensor that already conforms is returned as it is
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from numbers import Real
 from typing import Any, TypeGuard
 
@@ -219,3 +221,17 @@ def _finite_unit_range(tensor: torch.Tensor, name: str, clamp: bool = True) -> t
             code="input not finite",
         )
     return tensor.clamp(0, 1) if clamp and (low < 0 or high > 1) else tensor
+
+
+def setting(default: Any, check: Callable[[object, str], Any], **limits: float) -> Any:
+    """A field of `Settings` whose value becomes ``check(value, name, **limits)``."""
+    return dataclasses.field(default=default, metadata={"check": partial(check, **limits)})
+
+
+class Settings:
+    """Base of frozen dataclasses with fields made by `setting`."""
+
+    def __post_init__(self) -> None:
+        for each in dataclasses.fields(self):  # pyright: ignore[reportArgumentType] - subclasses are dataclasses
+            value = each.metadata["check"](getattr(self, each.name), each.name)
+            object.__setattr__(self, each.name, value)
