@@ -6,12 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .checks import check_choice, check_number, check_switch, check_whole_number
+from .checks import Settings, check_choice, check_number, check_switch, check_whole_number, setting
 from .geometry import Box, nearest_multiple
 from .instances import SPLITS
 from .morphology import MAX_SIZE
 from .picking import ORDERS
-from .settings import Settings, setting
 
 REGIONS = (*SPLITS[:2], "all as one")
 SIZES = ("keep", "same area", "longer side", "exact")
