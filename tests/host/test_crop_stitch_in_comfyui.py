@@ -5,14 +5,18 @@ from __future__ import annotations
 import itertools
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import comfyui
 import numpy as np
 import pytest
+import run_workflow
 import torch
 from detailer_prompts import picture
+from PIL import Image
 from workflow.engine_interface import NodeFailed
+from workflow_cases import SharedServer
 
 HEIGHT, WIDTH = 96, 128
 SQUARES = [(8, 16), (56, 40), (96, 0)]  # left and top; a square of 24 pixels each
@@ -262,6 +266,78 @@ def test_saved_widgets_reach_the_nodes(runner: Runner) -> None:
     wide = runner(make_image(), make_mask(SQUARES[1]), blend=12, grow=6.5)
     narrow = runner(make_image(), make_mask(SQUARES[1]), blend=0)
     assert (wide.masks[0] > 0).sum() > 1.5 * (narrow.masks[0] > 0).sum() == 1.5 * 24 * 24
+
+
+# -- template and blueprint
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run_workflow_file(server: comfyui.Server, workflow: dict, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run a workflow of the editor's format on shapes.png. Returns the folder with the saved images."""
+    pytest.importorskip("comfy_cli")
+    (folder / "workflow.json").write_text(json.dumps(workflow), encoding="utf-8")
+    monkeypatch.setattr(run_workflow, "Server", lambda *_, **__: SharedServer(server))
+    command = [str(folder / "workflow.json"), "--engine", "comfyui", "--output", str(folder / "out")]
+    assert run_workflow.main([*command, "--input", str(ROOT / "example_workflows" / "assets" / "shapes.png")]) == 0
+    return folder / "out"
+
+
+def assert_only_the_star_changed(path: Path) -> None:
+    before = np.array(Image.open(ROOT / "example_workflows" / "assets" / "shapes.png").convert("RGB")).astype(int)
+    after = np.array(Image.open(path)).astype(int)
+    changed = np.abs(after - before).max(axis=-1) > 1
+    assert 0.002 < changed.mean() < 0.2
+    assert before[changed].std() > 20 + after[changed].std(), "it was colored, and is nearly gray"
+
+
+def use_test_models(nodes: list[dict]) -> dict[str, dict]:
+    """Replace the checkpoint and CLIPSeg by models that need no download. Returns the nodes by type."""
+    by_type = {node["type"]: node for node in nodes}
+    by_type["CheckpointLoaderSimple"].update(type="FixtureCheckpoint", widgets_values=[])
+    by_type["LoadImage"]["widgets_values"] = ["shapes.png", "image"]
+    by_type["CLIPSegModelLoader"]["widgets_values"] = ["demo: coloured shapes (bundled)"]
+    by_type["CLIPSeg"]["widgets_values"][0] = "red star"
+    return by_type
+
+
+def test_template(server: comfyui.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    workflow = json.loads((ROOT / "example_workflows" / "crop_sample_stitch.json").read_text(encoding="utf-8"))
+    use_test_models(workflow["nodes"])
+    out = run_workflow_file(server, workflow, tmp_path, monkeypatch)
+    assert_only_the_star_changed(out / "crop_sample_stitch_00001_.png")
+    assert (out / "crop_sample_stitch_crop_00001_.png").exists()
+
+
+def test_blueprint(server: comfyui.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ComfyUI lists it, and the template runs with it in the place of the nodes that it holds."""
+    listed = server.get("/global_subgraphs")
+    ((key, entry),) = [(key, each) for key, each in listed.items() if each["name"] == "Crop, sample, stitch"]
+    assert entry["source"] == "custom_node"
+    blueprint = json.loads(server.get(f"/global_subgraphs/{key}")["data"])
+    assert blueprint == json.loads((ROOT / "subgraphs" / f"{entry['name']}.json").read_text(encoding="utf-8"))
+
+    workflow = json.loads((ROOT / "example_workflows" / "crop_sample_stitch.json").read_text(encoding="utf-8"))
+    by_type = use_test_models(workflow["nodes"])
+    inside = {"RegionCrop", "VAEEncode", "SetLatentNoiseMask", "KSampler", "VAEDecode", "RegionStitch"}
+    inner = {by_type[name]["id"]: name for name in inside}
+    (node,) = blueprint["nodes"]
+    node |= {"id": 100}
+    sockets = {each["name"]: i for i, each in enumerate(node["inputs"])}
+    links = [link for link in workflow["links"] if link[1] not in inner and link[3] not in inner]
+    sources = {  # what feeds each input of the blueprint
+        "image": (1, 0), "mask": (4, 0), "model": (3, 0), "vae": (3, 2), "positive": (5, 0), "negative": (6, 0),
+    }  # fmt: skip
+    for i, (name, (source, slot)) in enumerate(sources.items(), 100):
+        links.append([i, source, slot, 100, sockets[name], node["inputs"][sockets[name]]["type"]])
+        node["inputs"][sockets[name]]["link"] = i
+    links.append([200, 100, 0, 13, 0, "IMAGE"])
+    nodes = [each for each in workflow["nodes"] if each["id"] not in inner and each["id"] != 14]
+    next(each for each in nodes if each["id"] == 13)["inputs"][0]["link"] = 200
+    workflow |= {"nodes": [*nodes, node], "links": [each for each in links if each[3] != 14]}
+    workflow["definitions"] = blueprint["definitions"]
+    out = run_workflow_file(server, workflow, tmp_path, monkeypatch)
+    assert_only_the_star_changed(out / "crop_sample_stitch_00001_.png")
 
 
 # -- errors
