@@ -28,6 +28,7 @@ REMEDIES = {
     ),
     "no CLIP": "Put one into the pipe with 'EditBasicPipe', or leave region_prompts empty",
     "VAE not finite": "Start ComfyUI with --fp32-vae to run the VAE in full precision, or use another VAE",
+    "crops": "{}: connect 'crops' of Region Crop through nodes that keep them all",
     "hook failed": "Disconnect the hook, or check the settings of the node that creates it",
     "hook result": "Disconnect the hook, or ask its author",
 }
