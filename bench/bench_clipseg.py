@@ -21,7 +21,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from _measuring import ROOT, Spread, compare, count_operations, devices, floor, peak_memory, seconds, smooth_images
+from _measuring import ROOT, Spread, count_operations, devices, floor, peak_memory, seconds, smooth_images
 from maskwright import NODE_CLASS_MAPPINGS
 from maskwright.models import clipseg_loader
 from maskwright.models.clipseg_store import ClipsegStore
@@ -148,38 +148,30 @@ class Bench:
         return NODE_CLASS_MAPPINGS["CLIPSegMasking"]().CLIPSeg_image(images, text, self.pair, "", resolution)[0]
 
     def add(self, what: str, now: Callable, earlier: Callable | None, operations: float, **more) -> None:
-        calls = {"now": now, **({"earlier": earlier} if earlier else {})}
-        times = compare(calls, self.rounds, self.device)
-        peaks = {"peak": peak_memory(now, self.device)}
-        if earlier:
-            peaks["earlier_peak"] = peak_memory(earlier, self.device)
-        least = floor(self.device, operations)
-        self.report.add(Timing(what, **times, **peaks, device=self.device, floor=least, **more))
+        calls = {"now": now} | ({"earlier": earlier} if earlier else {})
+        self.report.add_comparison(what, calls, self.rounds, self.device, operations, **more)
 
-    def add_images(self, count: int, prompts: int = 1, **more) -> None:
-        images = smooth_images(count, SIDE)
-        tower, decoder, _ = count_model(352, 2)
+    def earlier(self, images: torch.Tensor, prompts: int = 1) -> Callable:
+        return lambda: run_earlier(images, PROMPTS[:prompts], self.folder, self.device)
+
+    def add_images(self, count: int, prompts: int = 1, resolution: int = 352, **more) -> None:
+        """The earlier node supports only the model's native resolution."""
+        images, (tower, decoder, _) = smooth_images(count, SIDE), count_model(resolution, 2)
         what = f"{count} image{'s' * (count > 1)}, {prompts} prompt{'s' * (prompts > 1)}"
-        earlier = lambda: run_earlier(images, PROMPTS[:prompts], self.folder, self.device)  # noqa: E731
-        self.add(what, self.now(images, prompts), earlier, count * (tower + prompts * decoder), **more)
-
-    def add_large(self, prompts: int) -> None:
-        """Twice the model's native resolution, which the earlier node does not support."""
-        tower, decoder, _ = count_model(704, 2)
-        what = f"1 image, {prompts} prompt{'s' * (prompts > 1)}, resolution 704"
-        self.add(what, self.now(smooth_images(1, SIDE), prompts, 704), None, tower + prompts * decoder)
+        what += f", resolution {resolution}" * (resolution != 352)
+        earlier = self.earlier(images, prompts) if resolution == 352 else None
+        self.add(what, self.now(images, prompts, resolution), earlier, count * (tower + prompts * decoder), **more)
 
     def add_cached(self, count: int) -> None:
         """The images of the previous call, with a new prompt each time and with the same prompt."""
         images, numbers = smooth_images(count, SIDE), itertools.count()
         tokens = len(self.pair[0].tokenizer("circle number 10")["input_ids"])
         _, decoder, text = count_model(352, tokens)
-        earlier = lambda: run_earlier(images, PROMPTS[:1], self.folder, self.device)  # noqa: E731
         another = lambda: self.mask(images, f"circle number {next(numbers)}")  # noqa: E731
-        calls = {"another": (another, text), "same": (self.now(images, changed=False), 0)}
-        for name, (call, more) in calls.items():
-            what = f"{count} cached images, {name} prompt"
-            self.add(what, call, earlier, count * decoder + more, note=CACHED, headline=name == "another")
+        same = self.now(images, changed=False)
+        for name, call, more in (("another", another, text), ("same", same, 0)):
+            what, operations = f"{count} cached images, {name} prompt", count * decoder + more
+            self.add(what, call, self.earlier(images), operations, note=CACHED, headline=name == "another")
 
     def add_cold(self) -> None:
         """The first image of a new process, after the imports that both nodes need."""
@@ -211,6 +203,31 @@ def run_cold(way: str, folder: Path, device: str) -> None:
     print(json.dumps({"seconds": times[0], "peak": peak}))
 
 
+def measure(bench: Bench, quick: bool) -> None:
+    images = smooth_images(2 if quick else 8, SIDE)
+    most = round(255 * (bench.mask(images, PROMPTS[0]) - bench.earlier(images)()).abs().max().item(), 3)
+    what = f"largest difference to the earlier node's masks, {len(images)} images"
+    bench.report.add(Figure(what, most, "/255", bench.device, 2 if bench.device == "cpu" else None))
+    for count in (1, 2) if quick else (1, 8, 64):
+        bench.add_images(count, **({"at_least": 2, "headline": True} if count == 8 else {}))
+    for prompts in (4,) if quick else (4, 16):
+        bench.add_images(1, prompts)
+    if bench.device == "cpu":  # on a GPU nothing is cached
+        bench.add_cached(1 if quick else 4)
+    for prompts in () if quick else (1, 4):
+        bench.add_images(1, prompts, 704)
+    bench.add_cold()
+    one, rounds = smooth_images(1, SIDE), bench.rounds
+    growths = [("prompts, 1 and 10", bench.now(one), bench.now(one, 10), "", rounds)]
+    if not quick:
+        few, many = (bench.now(smooth_images(count, SIDE)) for count in (2, 20))
+        large = bench.now(one, resolution=1120)
+        growths += [("images, 2 and 20", few, many, "", 2)]
+        growths += [("input pixels, 352 and 1120", bench.now(one), large, TILES, 2)]
+    for what, less, more, note, rounds in growths:
+        bench.report.add_growth(what, less, more, bench.device, note, rounds)
+
+
 def main(quick: bool) -> None:
     report = Report("CLIPSegMasking", ABOUT)
     with tempfile.TemporaryDirectory() as scratch:
@@ -218,29 +235,7 @@ def main(quick: bool) -> None:
         write_model(folder)
         for device in devices():
             with patch.object(host, "device", lambda: torch.device(device)):
-                bench = Bench(report, folder, device, quick)
-                images = smooth_images(2 if quick else 8, SIDE)
-                ours, earlier = bench.mask(images, PROMPTS[0]), run_earlier(images, PROMPTS[:1], folder, device)
-                most = round(255 * (ours - earlier).abs().max().item(), 3)
-                what = f"largest difference to the earlier node's masks, {len(images)} images"
-                report.add(Figure(what, most, "/255", device, 2 if device == "cpu" else None))
-                for count in (1, 2) if quick else (1, 8, 64):
-                    bench.add_images(count, **({"at_least": 2, "headline": True} if count == 8 else {}))
-                for prompts in (4,) if quick else (4, 16):
-                    bench.add_images(1, prompts)
-                if device == "cpu":  # on a GPU nothing is cached
-                    bench.add_cached(1 if quick else 4)
-                if not quick:
-                    bench.add_large(1)
-                    bench.add_large(4)
-                bench.add_cold()
-                one = smooth_images(1, SIDE)
-                report.add_growth("prompts, 1 and 10", bench.now(one), bench.now(one, 10), device, "", bench.rounds)
-                if not quick:
-                    few, many = bench.now(smooth_images(2, SIDE)), bench.now(smooth_images(20, SIDE))
-                    report.add_growth("images, 2 and 20", few, many, device, "", 2)
-                    large = bench.now(one, resolution=1120)
-                    report.add_growth("input pixels, 352 and 1120", bench.now(one), large, device, TILES, 2)
+                measure(Bench(report, folder, device, quick), quick)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,12 @@ import sys
 
 import numpy as np
 import torch
-from _measuring import compare, devices, floor, peak_memory, process_memory
+from _measuring import devices, peak_memory, process_memory
 from maskwright.core import tensors, threads
 from maskwright.core.cutout.remove import remove_background
 from maskwright.core.cutout.trimap import MattingSettings
 from PIL import Image
-from rows import Figure, Report, Timing
+from rows import Figure, Report
 
 SIDES = {512: "0.26 megapixels", 1024: "1 megapixel", 2048: "4 megapixels", 4096: "16 megapixels"}
 MAX_REMBG_SIDE = 2048
@@ -83,21 +83,11 @@ def add_row(report: Report, scene: Scene, what: str, matting: bool, rounds: int)
     calls, side = {"now": lambda: scene.run_now(matting)}, scene.mask.shape[0]
     if side <= MAX_REMBG_SIDE or not matting:
         calls["earlier"] = lambda: scene.run_earlier(matting)
-    peaks = {"peak": peak_memory(calls["now"], scene.device)}
-    if "earlier" in calls and scene.device == "cpu":  # where rembg works in any case
-        peaks["earlier_peak"] = peak_memory(calls["earlier"])
-    report.add(
-        Timing(
-            f"{'with' if matting else 'without'} matting: {what}",
-            **compare(calls, rounds, scene.device),
-            **peaks,
-            device=scene.device,
-            floor=None if matting else floor(scene.device, moved=36 * scene.mask.numel()),
-            at_least=2 if matting and side == 1024 else None,
-            note="" if matting else NOTE,
-            headline=matting and "earlier" in calls and side > 512,
-        )
-    )
+    if matting:
+        more = {"at_least": 2 if side == 1024 else None, "headline": "earlier" in calls and side > 512}
+    else:
+        more = {"moved": 36 * scene.mask.numel(), "note": NOTE}
+    report.add_comparison(f"{'with' if matting else 'without'} matting: {what}", calls, rounds, scene.device, **more)
     if matting and "earlier" in calls:
         now, earlier = (tensors.to_8bit(call()).astype(int) for call in calls.values())
         difference = np.abs(now - earlier)[now[..., 3] > 0].max().item()

@@ -16,7 +16,8 @@ def draw_pool(draw: Callable, seeds: range, *arguments: object) -> tuple[np.ndar
     """The pairs of arrays that `draw(seed, *arguments)` returns, stacked; on all cores."""
     with ProcessPoolExecutor() as workers:
         pairs = list(workers.map(draw, seeds, *([argument] * len(seeds) for argument in arguments), chunksize=50))
-    return np.stack([first for first, _ in pairs]), np.stack([second for _, second in pairs])
+    first, second = zip(*pairs, strict=True)
+    return np.stack(first), np.stack(second)
 
 
 def normalize(bchw: torch.Tensor) -> torch.Tensor:

@@ -6,16 +6,15 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from .drawing import coverage, paint, pattern, ramp, shaded, to_uint8
+from .drawing import directions, draw_shape, pattern, ramp, random_color, shaded, to_uint8
 
-# name -> hue in degrees, then (lowest, highest) saturation and value. The ranges keep clear of each other and of the
-# backgrounds, which stay below MUTED_SATURATION, so that a color's name is never a matter of taste.
+# name -> (lowest, highest) hue in degrees, saturation and value. The ranges keep clear of each other and of the
+# backgrounds' MUTED ones, so that a color's name is never a matter of taste.
 COLORS: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, float]]] = {
     "red": ((-9, 7), (0.80, 1.00), (0.70, 0.97)),
     "orange": ((24, 34), (0.85, 1.00), (0.90, 1.00)),
@@ -26,13 +25,9 @@ COLORS: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, f
     "white": ((0, 360), (0.00, 0.05), (0.94, 1.00)),
     "black": ((0, 360), (0.00, 0.40), (0.02, 0.10)),
 }
+MUTED = (0, 360), (0, 0.35), (0.30, 0.80)
 SHAPES: tuple[str, ...] = ("circle", "square", "triangle", "star", "cross", "ring")
-
-MUTED_SATURATION = 0.35
-MUTED_VALUES = (0.30, 0.80)
-
-# Shapes are upright, within this many degrees.
-MAX_TILT = 15.0
+MAX_TILT = 15.0  # degrees from upright
 
 
 @dataclass(frozen=True)
@@ -75,31 +70,27 @@ def draw_scene(
         radii: (smallest, largest) radius of a shape, as a share of the image's shorter side.
     """
     rng = np.random.default_rng([seed, 1])
-    height, width = size
-    image = _muted_background(rng, height, width)
-    short = min(height, width)
-    tries = int(rng.integers(3, 7)) if count is None else count
-
-    spots: list[tuple[float, float, float]] = []
+    image = _draw_background(rng, *size)
+    spots: list[tuple[complex, float]] = []
     kinds: list[tuple[str, str]] = []
     shapes: list[Shape] = []
-    for _ in range(tries):
-        spot = _free_spot(rng, spots, height, width, (radii[0] * short, radii[1] * short))
+    for _ in range(int(rng.integers(3, 7)) if count is None else count):
+        spot = _find_spot(rng, spots, size, radii)
         if spot is None:
             continue
         spots.append(spot)
-        color, shape = _next_kind(rng, kinds)
+        color, shape = _choose_kind(rng, kinds)
         kinds.append((color, shape))
-        window, cover = coverage(_outlines(rng, shape, spot), height, width)
-        paint(image, window, cover, shaded(rng, _sample_color(rng, color), *cover.shape))
-        visible = np.zeros((height, width), dtype=bool)
+        center, radius = spot
+        outlines = [outline * radius + center for outline in _outlines(rng, shape)]
+        paint = lambda *side, ranges=COLORS[color]: shaded(rng, random_color(rng, *ranges), *side)  # noqa: E731
+        window, cover = draw_shape(image, outlines, paint)
+        visible = np.zeros(size, dtype=bool)
         visible[window] = cover >= 0.5
         for earlier in shapes:
             earlier.mask[visible] = False
         shapes.append(Shape(color, shape, visible))
-
-    image += np.float32(rng.uniform(0.0, 0.012)) * rng.standard_normal(image.shape, dtype=np.float32)
-    return Scene(to_uint8(image), tuple(s for s in shapes if s.mask.any()))
+    return Scene(to_uint8(image, rng, 0.012), tuple(shape for shape in shapes if shape.mask.any()))
 
 
 def present_prompts(scene: Scene, kinds: Sequence[str] = ("color shape",)) -> dict[str, np.ndarray]:
@@ -121,31 +112,18 @@ def present_prompts(scene: Scene, kinds: Sequence[str] = ("color shape",)) -> di
     return prompts
 
 
-def absent_prompts(scene: Scene, hard_only: bool = False) -> list[str]:
-    """Every "<color> <shape>" of which the scene has none, the hard ones first.
-
-    Hard: the scene has that color in another shape, or that shape in another color.
-
-    Args:
-        scene: a scene of `draw_scene`.
-        hard_only: omit the others.
-    """
-    kinds = {(s.color, s.shape) for s in scene.shapes}
-    colors = {color for color, _ in kinds}
-    shapes = {shape for _, shape in kinds}
-    absent = [(c, s) for c in COLORS for s in SHAPES if (c, s) not in kinds]
-    hard = [(c, s) for c, s in absent if c in colors or s in shapes]
-    easy = [] if hard_only else [pair for pair in absent if pair not in set(hard)]
-    return [f"{color} {shape}" for color, shape in hard + easy]
+def absent_prompts(scene: Scene) -> list[str]:
+    """Every "<color> <shape>" of which the scene has none; first those whose color or shape another shape has."""
+    kinds = {(item.color, item.shape) for item in scene.shapes}
+    colors, shapes = {color for color, _ in kinds}, {shape for _, shape in kinds}
+    absent = [(color, shape) for color in COLORS for shape in SHAPES if (color, shape) not in kinds]
+    absent.sort(key=lambda kind: kind[0] not in colors and kind[1] not in shapes)
+    return [f"{color} {shape}" for color, shape in absent]
 
 
-# How shapes are spots and drawn
-
-
-def _next_kind(rng: np.random.Generator, kinds: list[tuple[str, str]]) -> tuple[str, str]:
+def _choose_kind(rng: np.random.Generator, kinds: list[tuple[str, str]]) -> tuple[str, str]:
     """A color and a shape, often half like an earlier one: those are the hard cases."""
-    color = str(rng.choice(list(COLORS)))
-    shape = str(rng.choice(SHAPES))
+    color, shape = str(rng.choice(list(COLORS))), str(rng.choice(SHAPES))
     if kinds:
         earlier = kinds[int(rng.integers(len(kinds)))]
         likeness = rng.random()
@@ -156,75 +134,40 @@ def _next_kind(rng: np.random.Generator, kinds: list[tuple[str, str]]) -> tuple[
     return color, shape
 
 
-def _free_spot(
-    rng: np.random.Generator,
-    spots: list[tuple[float, float, float]],
-    height: int,
-    width: int,
-    radii: tuple[float, float],
-) -> tuple[float, float, float] | None:
-    """A circle (x, y, radius), inside the image, that hardly overlaps the earlier ones; None if there is no room."""
+def _find_spot(
+    rng: np.random.Generator, spots: list[tuple[complex, float]], size: tuple[int, int], radii: tuple[float, float]
+) -> tuple[complex, float] | None:
+    """A center and radius, inside the image, that hardly overlaps the earlier ones; None if there is no room."""
+    height, width = size
+    low, high = (radius * min(size) for radius in radii)
     for attempt in range(40):
         # Large ones become ever less likely to fit, so later attempts ask for less.
-        radius = rng.uniform(radii[0], radii[1] if attempt < 20 else (radii[0] + radii[1]) / 2)
-        x = rng.uniform(radius + 1, width - radius - 1)
-        y = rng.uniform(radius + 1, height - radius - 1)
-        if all(np.hypot(x - px, y - py) > 0.95 * (radius + pr) for px, py, pr in spots):
-            return float(x), float(y), float(radius)
+        radius = rng.uniform(low, high if attempt < 20 else (low + high) / 2)
+        center = complex(rng.uniform(radius + 1, width - radius - 1), rng.uniform(radius + 1, height - radius - 1))
+        if all(abs(center - other) > 0.95 * (radius + reach) for other, reach in spots):
+            return center, radius
     return None
 
 
-def _regular(corners: int, phase: float, radii: Sequence[float] = (1.0,)) -> np.ndarray:
-    """Corners `[N, 2]` of a closed outline around the origin, taking the radii in turn."""
-    angles = phase + np.arange(corners) * (2 * np.pi / corners)
-    lengths = np.resize(np.asarray(radii, dtype=float), corners)
-    return np.stack([np.cos(angles), np.sin(angles)], axis=1) * lengths[:, None]
-
-
-def _outlines(rng: np.random.Generator, shape: str, spot: tuple[float, float, float]) -> list[np.ndarray]:
-    """Outlines `[N, 2]` (x, y) in pixels of a shape inside the circle `spot`; the second, if any, is a hole."""
-    x, y, radius = spot
+def _outlines(rng: np.random.Generator, shape: str) -> list[np.ndarray]:
+    """Outlines of a shape inside the unit circle, a little tilted; the second, if any, is a hole."""
     tilt = np.deg2rad(rng.uniform(-MAX_TILT, MAX_TILT))
     up = tilt - np.pi / 2  # y grows downwards
-    if shape == "circle":
-        unit = [_regular(96, up)]
-    elif shape == "ring":
-        unit = [_regular(96, up), _regular(96, up, (rng.uniform(0.48, 0.62),))]
-    elif shape == "square":
-        unit = [_regular(4, up + np.pi / 4)]
-    elif shape == "triangle":
-        unit = [_regular(3, up)]
-    elif shape == "star":
-        unit = [_regular(10, up, (1.0, rng.uniform(0.38, 0.46)))]
-    elif shape == "cross":
+    if shape == "ring":
+        return [directions(96, up), directions(96, up) * rng.uniform(0.48, 0.62)]
+    if shape == "star":
+        return [directions(10, up) * np.resize([1.0, rng.uniform(0.38, 0.46)], 10)]
+    if shape == "cross":
         arm = rng.uniform(0.24, 0.30)  # half the width of an arm, as a share of its length
-        corners = [(1, arm), (arm, arm), (arm, 1), (-arm, 1), (-arm, arm), (-1, arm)]
-        corners = np.array(corners + [(-cx, -cy) for cx, cy in corners])
-        turn = np.array([[np.cos(tilt), np.sin(tilt)], [-np.sin(tilt), np.cos(tilt)]])
-        unit = [corners @ turn / np.hypot(1, arm)]
-    else:
-        raise ValueError(f"shape is {shape!r}; use one of {', '.join(SHAPES)}.")
-    return [outline * radius + (x, y) for outline in unit]
+        quarter = np.array([1 + arm * 1j, arm + arm * 1j, arm + 1j]) / np.hypot(1, arm)
+        return [np.concatenate([quarter * turn for turn in (1, 1j, -1, -1j)]) * np.exp(1j * tilt)]
+    corners, phase = {"circle": (96, up), "square": (4, up + np.pi / 4), "triangle": (3, up)}[shape]
+    return [directions(corners, phase)]
 
 
-# Colors
-
-
-def _sample_color(rng: np.random.Generator, name: str) -> np.ndarray:
-    """One RGB color `[3]`, 0..1, of this name."""
-    (hue_low, hue_high), saturations, values = COLORS[name]
-    hue = rng.uniform(hue_low, hue_high) % 360 / 360
-    return np.array(colorsys.hsv_to_rgb(hue, rng.uniform(*saturations), rng.uniform(*values)), dtype=np.float32)
-
-
-def _muted_color(rng: np.random.Generator) -> np.ndarray:
-    hue, saturation, value = rng.random(), rng.uniform(0, MUTED_SATURATION), rng.uniform(*MUTED_VALUES)
-    return np.array(colorsys.hsv_to_rgb(hue, saturation, value), dtype=np.float32)
-
-
-def _muted_background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+def _draw_background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     """A background, float32 `[H, W, 3]`, 0..1: flat, a gradient, a texture or both, always of muted colors."""
-    first, second = _muted_color(rng), _muted_color(rng)
+    first, second = random_color(rng, *MUTED), random_color(rng, *MUTED)
     kind = rng.random()
     if kind < 0.15:
         mix = np.zeros((height, width), dtype=np.float32)
