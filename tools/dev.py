@@ -130,7 +130,7 @@ def set_up() -> None:
         _say(f"making a virtual environment in {VENV}")
         environment.make_venv(VENV)
     _say("installing what the pack needs; once, some minutes (PyTorch is the large one)")
-    environment.install_torch(PYTHON, ["torch"])
+    environment.install_torch(PYTHON)
     environment.pip(PYTHON, *environment.requirements(*REQUIREMENTS))
     stamp.write_text(wanted)
 

@@ -89,6 +89,20 @@ def pattern(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
     return (rng.random((height, width), dtype=np.float32) < rng.uniform(0.02, 0.3)).astype(np.float32)
 
 
+def background(rng: np.random.Generator, first: np.ndarray, second: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A background `[H, W, 3]` of two colors: flat, a gradient, a texture or both."""
+    kind = rng.random()
+    if kind < 0.15:
+        mix = np.zeros((height, width), dtype=np.float32)
+    elif kind < 0.35:
+        mix = 0.5 + 0.5 * ramp(rng, height, width)
+    elif kind < 0.85:
+        mix = pattern(rng, height, width) * np.float32(rng.uniform(0.2, 1.0))
+    else:
+        mix = (0.5 + 0.5 * ramp(rng, height, width)) * 0.5 + pattern(rng, height, width) * 0.5
+    return first + mix[..., None] * (second - first)
+
+
 def shaded(rng: np.random.Generator, color: np.ndarray, height: int, width: int) -> np.ndarray:
     """The color as a plane `[H, W, 3]` that is lit a little unevenly."""
     light = 1 + np.float32(rng.uniform(0, 0.10)) * ramp(rng, height, width)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .drawing import directions, draw_shape, pattern, ramp, random_color, shaded, to_uint8
+from .drawing import background, directions, draw_shape, random_color, shaded, to_uint8
 
 # name -> (lowest, highest) hue in degrees, saturation and value. The ranges keep clear of each other and of the
 # backgrounds' MUTED ones, so that a color's name is never a matter of taste.
@@ -70,7 +70,7 @@ def draw_scene(
         radii: (smallest, largest) radius of a shape, as a share of the image's shorter side.
     """
     rng = np.random.default_rng([seed, 1])
-    image = _draw_background(rng, *size)
+    image = background(rng, random_color(rng, *MUTED), random_color(rng, *MUTED), *size)
     spots: list[tuple[complex, float]] = []
     kinds: list[tuple[str, str]] = []
     shapes: list[Shape] = []
@@ -163,18 +163,3 @@ def _outlines(rng: np.random.Generator, shape: str) -> list[np.ndarray]:
         return [np.concatenate([quarter * turn for turn in (1, 1j, -1, -1j)]) * np.exp(1j * tilt)]
     corners, phase = {"circle": (96, up), "square": (4, up + np.pi / 4), "triangle": (3, up)}[shape]
     return [directions(corners, phase)]
-
-
-def _draw_background(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
-    """A background, float32 `[H, W, 3]`, 0..1: flat, a gradient, a texture or both, always of muted colors."""
-    first, second = random_color(rng, *MUTED), random_color(rng, *MUTED)
-    kind = rng.random()
-    if kind < 0.15:
-        mix = np.zeros((height, width), dtype=np.float32)
-    elif kind < 0.35:
-        mix = 0.5 + 0.5 * ramp(rng, height, width)
-    elif kind < 0.85:
-        mix = pattern(rng, height, width) * np.float32(rng.uniform(0.2, 1.0))
-    else:
-        mix = (0.5 + 0.5 * ramp(rng, height, width)) * 0.5 + pattern(rng, height, width) * 0.5
-    return first + mix[..., None] * (second - first)
