@@ -67,12 +67,9 @@ def requirements(*files: Path) -> list[str]:
 
 
 def install_torch(python: Path) -> None:
-    """Install PyTorch: without an NVIDIA GPU, the build for CPUs, a tenth of the size, which pip prefers if it sees it."""
-    pip(
-        python,
-        "torch",
-        *([] if sys.platform == "darwin" or _has_nvidia_gpu() else ["--extra-index-url", TORCH_FOR_CPUS]),
-    )
+    """Install PyTorch: without an NVIDIA GPU, the build for CPUs, a tenth of the size. pip prefers it if it sees it."""
+    needs_default = sys.platform == "darwin" or _has_nvidia_gpu()
+    pip(python, "torch", *([] if needs_default else ["--extra-index-url", TORCH_FOR_CPUS]))
 
 
 def _has_nvidia_gpu() -> bool:

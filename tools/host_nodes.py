@@ -12,6 +12,7 @@ import mimetypes
 import os
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -163,42 +164,6 @@ class MaskPreview(PreviewImage):
         return {**super().run(_mask_to_image(mask), **metadata), "result": (mask,)}
 
 
-class MaskToImage(HostNode):
-    """Converts a mask to a gray image."""
-
-    TITLE = "Convert Mask to Image"
-    RETURN_TYPES = ("IMAGE",)
-    REQUIRED = {"mask": ("MASK",)}
-
-    def run(self, mask: torch.Tensor) -> tuple[torch.Tensor]:
-        """Return the image [B,H,W,3]."""
-        return (_mask_to_image(mask),)
-
-
-class ImageToMask(HostNode):
-    """Converts one channel of an image to a mask, unchanged."""
-
-    TITLE = "Convert Image to Mask"
-    RETURN_TYPES = ("MASK",)
-    CHANNELS = ["red", "green", "blue", "alpha"]
-    REQUIRED = {"image": ("IMAGE",), "channel": (CHANNELS,)}
-
-    def run(self, image: torch.Tensor, channel: str) -> tuple[torch.Tensor]:
-        """Return the mask [B,H,W]."""
-        return (image[:, :, :, self.CHANNELS.index(channel)],)
-
-
-class InvertMask(HostNode):
-    """Inverts a mask: 1 minus its values."""
-
-    TITLE = "InvertMask"
-    RETURN_TYPES = ("MASK",)
-    REQUIRED = {"mask": ("MASK",)}
-
-    def run(self, mask: torch.Tensor) -> tuple[torch.Tensor]:
-        return (1.0 - mask,)
-
-
 class ImageCompositeMasked(HostNode):
     """Pastes one image into another, blended by a mask."""
 
@@ -237,21 +202,6 @@ class ImageCompositeMasked(HostNode):
         return (result.movedim(1, -1),)
 
 
-class GetImageSize(HostNode):
-    """Returns the size of a batch."""
-
-    TITLE = "Get Image Size"
-    RETURN_TYPES, RETURN_NAMES = ("INT", "INT", "INT"), ("width", "height", "batch_size")
-    CATEGORY = "image"
-    REQUIRED = {"image": ("IMAGE",)}
-    HIDDEN = {"unique_id": "UNIQUE_ID"}
-
-    def run(self, image: torch.Tensor, unique_id: str | None = None) -> tuple[int, int, int]:
-        """Return width and height in pixels and the number of images."""
-        count, height, width, _ = image.shape
-        return width, height, count
-
-
 class ImageScale(HostNode):
     """Scales images to a size, optionally cropped to its aspect ratio first."""
 
@@ -287,13 +237,28 @@ class ImageScale(HostNode):
         return (bchw.movedim(1, -1),)
 
 
-HOST_NODES: dict[str, type[HostNode]] = {
-    kind.__name__: kind
-    for kind in (
-        LoadImage, LoadImageMask, SaveImage, PreviewImage, MaskPreview, MaskToImage, ImageToMask, InvertMask,
-        ImageCompositeMasked, GetImageSize, ImageScale,
-    )
-}  # fmt: skip
+CHANNELS = ["red", "green", "blue", "alpha"]
+
+
+def _node(name: str, title: str, category: str, required: dict, outputs: dict[str, str], run: Callable) -> type:
+    """The class of a node without state: `run` takes its inputs, and returns the values of `outputs` (name: type)."""
+    kinds = {"RETURN_TYPES": tuple(outputs.values()), "RETURN_NAMES": tuple(outputs)}
+    body = {"TITLE": title, "CATEGORY": category, "REQUIRED": required, "run": lambda self, **inputs: run(**inputs)}
+    return type(name, (HostNode,), body | kinds)
+
+
+_SIMPLE = (
+    _node("MaskToImage", "Convert Mask to Image", "mask", {"mask": ("MASK",)}, {"IMAGE": "IMAGE"},
+          lambda mask: (_mask_to_image(mask),)),
+    _node("ImageToMask", "Convert Image to Mask", "mask", {"image": ("IMAGE",), "channel": (CHANNELS,)},
+          {"MASK": "MASK"}, lambda image, channel: (image[..., CHANNELS.index(channel)],)),
+    _node("InvertMask", "InvertMask", "mask", {"mask": ("MASK",)}, {"MASK": "MASK"}, lambda mask: (1.0 - mask,)),
+    _node("GetImageSize", "Get Image Size", "image", {"image": ("IMAGE",)},
+          {"width": "INT", "height": "INT", "batch_size": "INT"},
+          lambda image: (image.shape[2], image.shape[1], image.shape[0])),
+)  # fmt: skip
+_OTHERS = (LoadImage, LoadImageMask, SaveImage, PreviewImage, MaskPreview, ImageCompositeMasked, ImageScale)
+HOST_NODES: dict[str, type[HostNode]] = {kind.__name__: kind for kind in (*_OTHERS, *_SIMPLE)}
 
 
 def _tensors() -> ModuleType:
