@@ -5,7 +5,6 @@ python3 tools/dev.py bench matting [--quick]
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import numpy as np
@@ -99,6 +98,7 @@ def main(quick: bool) -> None:
         import rembg  # noqa: F401 - before anything is measured
 
     report = Report("Cutouts and alpha matting", ABOUT)
+    add_memory(report, quick)
     for device in devices():
         for side in (256,) if quick else SIDES:
             scene, what = Scene(side, device), f"{side} x {side}" + (f", {SIDES[side]}" if side in SIDES else "")
@@ -110,22 +110,18 @@ def main(quick: bool) -> None:
     for matting in (True, False):
         what = f"megapixels, 0.3 and 3, {'with' if matting else 'without'} matting"
         report.add_growth(what, lambda: small.run_now(matting), lambda: large.run_now(matting), note=NOTE)
+
+
+def add_memory(report: Report, quick: bool) -> None:
+    """Measured first, while the process has done nothing else."""
+    before = process_memory("VmRSS")
     for height, width in ((512, 512),) if quick else ((4096, 4096), (4320, 7680)):
-        for suffix, soft in (("", ""), (", most of it unknown", "soft")):
-            command = [sys.executable, __file__, "--alone", str(height), str(width), soft]
-            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            peak = int(output.splitlines()[-1])
-            report.add(Figure(f"memory alone, {width} x {height}{suffix}", peak / 1e9, " GB", at_most=MAX_GIGABYTES))
-
-
-def run_alone(height: str, width: str, soft: str) -> None:
-    """In its own process: print its peak memory."""
-    scene = Scene(int(height), width=int(width), soft=bool(soft))
-    print(int((peak_memory(lambda: scene.run_now(True)) or 0) + process_memory("VmRSS")))
+        for suffix, soft in (("", False), (", most of it unknown", True)):
+            scene = Scene(height, width=width, soft=soft)
+            peak = before + scene.image.nbytes + scene.mask.nbytes + (peak_memory(lambda: scene.run_now(True)) or 0)
+            what = f"memory alone, {width} x {height}{suffix}"
+            report.add(Figure(what, peak / 1e9, " GB", at_most=MAX_GIGABYTES))
 
 
 if __name__ == "__main__":
-    if "--alone" in sys.argv:
-        run_alone(*sys.argv[2:])
-    else:
-        main("--quick" in sys.argv)
+    main("--quick" in sys.argv)

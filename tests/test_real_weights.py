@@ -110,7 +110,7 @@ def test_remove_background_with_matting_equals_rembg_or_the_exact_solution(
     theirs = by_rembg(rembg, photograph, model, **measure_quality.rembg_settings(edge_width)).astype(int)
     if request.node.callspec.params["photograph"] == CAMERA:
         mask = by_rembg(rembg, photograph, model, only_mask=True)
-        sure = measure_quality.trimap(mask, edge_width)
+        sure = exact_matting.rembg_trimap(mask, edge_width)
         exact = 255 * exact_matting.solve(photograph[..., 0] / 255, 3, sure)
         error, their_error = (np.abs(alpha[..., 3] - exact) for alpha in (ours, theirs))
         assert error.max() <= 1.5  # 1 of them by rounding down

@@ -240,22 +240,25 @@ class ImageScale(HostNode):
 CHANNELS = ["red", "green", "blue", "alpha"]
 
 
-def _node(name: str, title: str, category: str, required: dict, outputs: dict[str, str], run: Callable) -> type:
+def _node(
+    name: str, title: str, category: str, required: dict, outputs: dict[str, str], run: Callable, **more: dict
+) -> type:
     """The class of a node without state: `run` takes its inputs, and returns the values of `outputs` (name: type)."""
     kinds = {"RETURN_TYPES": tuple(outputs.values()), "RETURN_NAMES": tuple(outputs)}
     body = {"TITLE": title, "CATEGORY": category, "REQUIRED": required, "run": lambda self, **inputs: run(**inputs)}
-    return type(name, (HostNode,), body | kinds)
+    return type(name, (HostNode,), body | kinds | more)
 
 
 _SIMPLE = (
     _node("MaskToImage", "Convert Mask to Image", "mask", {"mask": ("MASK",)}, {"IMAGE": "IMAGE"},
           lambda mask: (_mask_to_image(mask),)),
     _node("ImageToMask", "Convert Image to Mask", "mask", {"image": ("IMAGE",), "channel": (CHANNELS,)},
-          {"MASK": "MASK"}, lambda image, channel: (image[..., CHANNELS.index(channel)],)),
+          {"MASK": "MASK"}, lambda image, channel: (image[:, :, :, CHANNELS.index(channel)],)),
     _node("InvertMask", "InvertMask", "mask", {"mask": ("MASK",)}, {"MASK": "MASK"}, lambda mask: (1.0 - mask,)),
     _node("GetImageSize", "Get Image Size", "image", {"image": ("IMAGE",)},
           {"width": "INT", "height": "INT", "batch_size": "INT"},
-          lambda image: (image.shape[2], image.shape[1], image.shape[0])),
+          lambda image, unique_id=None: (image.shape[2], image.shape[1], image.shape[0]),
+          HIDDEN={"unique_id": "UNIQUE_ID"}),
 )  # fmt: skip
 _OTHERS = (LoadImage, LoadImageMask, SaveImage, PreviewImage, MaskPreview, ImageCompositeMasked, ImageScale)
 HOST_NODES: dict[str, type[HostNode]] = {kind.__name__: kind for kind in (*_OTHERS, *_SIMPLE)}

@@ -132,16 +132,6 @@ def get_outputs(result: tuple | dict) -> tuple:
     return result["result"] if isinstance(result, dict) else result
 
 
-def trimap(mask: np.ndarray, width: int) -> np.ndarray:
-    """rembg's trimap of a mask in levels of 255."""
-    from scipy.ndimage import binary_erosion
-
-    sure = np.full(mask.shape, 0.5)
-    sure[binary_erosion(mask > FOREGROUND, np.ones((width, width)))] = 1
-    sure[binary_erosion(mask < BACKGROUND, np.ones((width, width)), border_value=1)] = 0
-    return sure
-
-
 def true_alpha() -> np.ndarray:
     """The lemur's, ``[H,W]`` in levels of 255."""
     return np.array(Image.open(LEMUR_ALPHA).convert("L"))

@@ -35,8 +35,8 @@ MACHINE = {"processor": "A processor, 2 cores", "memory": "24 GB", "gpu": "none"
 STORED = [json.loads(file.read_text("utf-8")) | {"name": file.stem} for file in sorted(suite.RESULTS.glob("*.json"))]
 
 
-def make_results(*given: rows.Row) -> dict:
-    lines = [{"title": "A node", "about": "As before.", "kind": type(row).__name__, **asdict(row)} for row in given]
+def make_results(*stored: rows.Row) -> dict:
+    lines = [{"title": "A node", "about": "As before.", "kind": type(row).__name__, **asdict(row)} for row in stored]
     bench = {"date": "2026-01-02", "commit": "0123456789", "system": "Linux, Python 3.12", "packages": "torch 2.13"}
     bench |= {"rates": {"cpu": {"GB/s copied": 20.0}}, "rows": json.loads(json.dumps(lines))}
     return {"name": "a-machine", "machine": MACHINE, "benches": {"bench_node": bench}}

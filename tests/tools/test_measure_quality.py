@@ -18,17 +18,6 @@ def test_sad_mse_by_hand() -> None:
     assert mse == pytest.approx((0.04 + 1) / 6 * 1000)
 
 
-@pytest.mark.parametrize("width", [1, 3, 10])
-def test_trimap_equals_the_one_of_the_pack(width: int) -> None:
-    import torch
-    from maskwright.core.cutout.trimap import make_trimap
-
-    rng = np.random.default_rng(0)
-    mask = np.kron(rng.choice([0, 19, 20, 100, 240, 241, 255], (6, 7)), np.ones((15, 15)))
-    expected = make_trimap(torch.from_numpy(mask).float() / 255, 240, 20, width)
-    np.testing.assert_array_equal(measure_quality.trimap(mask, width), expected.numpy())
-
-
 def test_main_without_weights_says_so_and_writes_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

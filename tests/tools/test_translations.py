@@ -44,10 +44,10 @@ def test_syntax_faults_names_texts_that_the_editor_would_change(
 
 def test_with_second_ids_repeats_the_texts() -> None:
     for language in translations.LANGUAGES[1:]:
-        said = translations.read(language, "nodeDefs")
-        second = said["MaskDetailerPipe (Maskwright)"]
-        assert second["inputs"] == said["MaskDetailerPipe"]["inputs"]
-        assert second["display_name"] == f"{said['MaskDetailerPipe']['display_name']} (Maskwright)"
+        texts = translations.read(language, "nodeDefs")
+        second = texts["MaskDetailerPipe (Maskwright)"]
+        assert second["inputs"] == texts["MaskDetailerPipe"]["inputs"]
+        assert second["display_name"] == f"{texts['MaskDetailerPipe']['display_name']} (Maskwright)"
 
 
 def test_node_definitions_omit_ids_of_other_packs() -> None:
