@@ -25,11 +25,11 @@ def test_settings_match_the_editor_s_code() -> None:
 
 def test_translations_differ_from_english() -> None:
     for kind in ("main", "nodeDefs", "settings"):
-        english = translations.read("en", kind)
-        long = [key for key in translations.keys(english) if len(translations.at(english, key)) > 24]
+        english = translations.texts_of(translations.read("en", kind))
         for language in translations.LANGUAGES[1:]:
-            other = translations.read(language, kind)
-            assert [key for key in long if translations.at(english, key) == translations.at(other, key)] == [], language
+            other = translations.texts_of(translations.read(language, kind))
+            same = [key for key, text in english.items() if len(text) > 24 and other[key] == text]
+            assert same == [], language
 
 
 def test_syntax_faults_names_texts_that_the_editor_would_change(
