@@ -10,9 +10,10 @@ import sys
 import numpy as np
 import torch
 from _measuring import devices, peak_memory, process_memory
-from maskwright.core import tensors, threads
+from maskwright.core import tensors
 from maskwright.core.cutout.remove import remove_background
 from maskwright.core.cutout.trimap import MattingSettings
+from maskwright.core.packages import keep_torch_threads
 from PIL import Image
 from rows import Figure, Report
 
@@ -94,7 +95,7 @@ def add_row(report: Report, scene: Scene, what: str, matting: bool, rounds: int)
 
 
 def main(quick: bool) -> None:
-    with threads.keep_torch_threads():
+    with keep_torch_threads():
         import rembg  # noqa: F401 - before anything is measured
 
     report = Report("Cutouts and alpha matting", ABOUT)

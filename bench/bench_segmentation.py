@@ -18,10 +18,10 @@ import torch
 from _measuring import Call, count_operations, devices, floor, smooth_images
 from fetch_weights import fetch
 from maskwright.core import tensors
+from maskwright.core.batching import StandaloneHost
 from maskwright.core.cutout.remove import remove_background
-from maskwright.core.memory import StandaloneHost
 from maskwright.models import background_models, catalog, modnet
-from maskwright.models.background_store import BackgroundStore
+from maskwright.models.background_models import BackgroundStore
 from maskwright.models.modnet_network import MODNet
 from rows import Figure, Report, Timing
 from torch.nn import Module, functional

@@ -9,9 +9,10 @@ import pytest
 import torch
 from exact_diffusion import EulerSampler, KnownTarget, SpaceToDepthVae
 from maskwright import NODE_CLASS_MAPPINGS
+from maskwright.core.batching import NoProgress
 from maskwright.core.detail.detail import Backend, detail
 from maskwright.core.detail.settings import DetailerSettings
-from maskwright.core.engine import NoProgress, Pipe
+from maskwright.core.engine import Pipe
 from maskwright.nodes import _host as host
 from maskwright.nodes._host import detailing, registry
 from maskwright.nodes._host.sampling import HostSampler

@@ -16,11 +16,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from maskwright.core import tensors
+from maskwright.core.batching import NO_STAGE_PROGRESS
 from maskwright.core.cutout import closed_form, downscaled, matting, trimap
 from maskwright.core.cutout import foreground as foreground_colors
 from maskwright.core.cutout.trimap import MattingSettings, explain_unsolvable
 from maskwright.core.errors import DependencyError, InputError
-from maskwright.core.progress import NO_STAGE_PROGRESS
 
 scipy_ndimage = pytest.importorskip("scipy.ndimage")
 

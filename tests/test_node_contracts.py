@@ -10,6 +10,7 @@ from maskwright import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS, WEB_DIRE
 from maskwright.nodes.clipseg import CLIPSeg
 from maskwright.nodes.clipseg_masking import CLIPSegMasking
 from maskwright.nodes.image_segmentation import ImageSegmentation
+from maskwright.nodes.mask_instances import MaskInstances
 from pack import ROOT
 
 # Without the second ids that every node has.
@@ -77,7 +78,8 @@ def test_widget_defaults_match_method(name: str, node: type) -> None:
 @pytest.mark.parametrize(("name", "node"), sorted(NODE_CLASS_MAPPINGS.items()))
 def test_nodes_with_mask_view_are_output_nodes(name: str, node: type) -> None:
     """Under every id: the editor gives output nodes a play button."""
-    assert getattr(node, "OUTPUT_NODE", False) == issubclass(node, (CLIPSeg, CLIPSegMasking, ImageSegmentation))
+    with_view = (CLIPSeg, CLIPSegMasking, ImageSegmentation, MaskInstances)
+    assert getattr(node, "OUTPUT_NODE", False) == issubclass(node, with_view)
 
 
 @pytest.mark.parametrize(("name", "node"), NODES)

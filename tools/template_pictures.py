@@ -5,8 +5,8 @@
     python tools/template_pictures.py NAME ...   these
 
 An example's thumbnail is the last image that it saves, cropped to a square, with transparent parts on a checkerboard.
-Those of text_to_mask_photo and detail_masked_regions, which need a published model, are illustrations, drawn by this
-script at commit aac4f99 and labeled as such. Exit status 1 if an example did not run; it keeps its old thumbnail.
+Those of `ILLUSTRATED`, which need a published model, are illustrations, drawn by this script at commit e339d34 and
+labeled as such. Exit status 1 if an example did not run; it keeps its old thumbnail.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pack import ROOT
 from PIL import Image, ImageOps
 
 EXAMPLES = ROOT / "example_workflows"
-ILLUSTRATED = ("text_to_mask_photo", "detail_masked_regions")
+ILLUSTRATED = ("text_to_mask_photo", "detail_masked_regions", "crop_sample_stitch")
 SIDE = 512
 SQUARE = 16  # pixels of a square of the checkerboard
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from ..batching import NO_STAGE_PROGRESS, StageProgress
 from ..packages import import_scipy
-from ..progress import NO_STAGE_PROGRESS, StageProgress
 from .pymatting import import_pymatting
 
 if TYPE_CHECKING:

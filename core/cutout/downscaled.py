@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from .. import tensors
-from ..progress import StageProgress
+from ..batching import StageProgress
 from . import closed_form
 
 logger = logging.getLogger(__name__)

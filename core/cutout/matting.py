@@ -23,10 +23,10 @@ import numpy as np
 import torch
 
 from .. import morphology, tensors
-from ..engine import NoProgress, Progress
+from ..batching import NoProgress, StageProgress
+from ..engine import Progress
 from ..errors import InputError
 from ..packages import import_scipy
-from ..progress import StageProgress
 from . import closed_form
 from .downscaled import MAX_UNKNOWNS, bounding_slices, solve_downscaled
 from .foreground import estimate_foreground

@@ -14,7 +14,7 @@ from host_nodes import HOST_NODES
 from maskwright import NODE_CLASS_MAPPINGS
 from maskwright.models.clipseg_store import DEMO
 from maskwright.nodes import _host as host
-from maskwright.nodes import _text_engine
+from maskwright.nodes import _text
 from PIL import Image
 from saved_layouts import DETAILER, LAYOUTS, editor_file
 from wired_layouts import RUNNABLE, as_editor, wired
@@ -76,8 +76,8 @@ OUTPUTS_OF = {
 @pytest.fixture
 def published_is_bundled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The bundled model where a node without a model link takes the published one."""
-    load = _text_engine.load
-    monkeypatch.setattr(_text_engine, "load", lambda *_: load(DEMO))
+    load = _text.load
+    monkeypatch.setattr(_text, "load", lambda *_: load(DEMO))
     monkeypatch.setattr(host, "device", lambda: torch.device("cpu"))
 
 

@@ -14,7 +14,7 @@ import folder_paths
 import numpy as np
 import torch
 
-from . import models, timing
+from . import fixture_models, timing
 
 TAG = ("INT", {"default": 0})
 
@@ -53,10 +53,10 @@ def load_tensor(file):
         "delay": ("FLOAT", {"default": 0.0}),
         "tag": TAG,
     },
-    {"shape": (list(models.SHAPES),)},
+    {"shape": (list(fixture_models.SHAPES),)},
 )
 def make_model(tag, **options):
-    return (models.model(**options),)
+    return (fixture_models.model(**options),)
 
 
 @node(
@@ -69,7 +69,7 @@ def make_model(tag, **options):
     },
 )
 def make_vae(tag, **options):
-    return (models.vae(**options),)
+    return (fixture_models.vae(**options),)
 
 
 PROGRESS: list[tuple] = []
@@ -96,11 +96,11 @@ def watch_progress(model, tag):
     {"seed": ("INT", {"default": 0})},
     {
         "tokens": ("INT", {"default": 8}),
-        "width": ("INT", {"default": models.CONTEXT}),
+        "width": ("INT", {"default": fixture_models.CONTEXT}),
         "pooled": ("INT", {"default": 0}),
     },
 )
-def make_conditioning(seed, tokens=8, width=models.CONTEXT, pooled=0):
+def make_conditioning(seed, tokens=8, width=fixture_models.CONTEXT, pooled=0):
     """The placeholder for seed -1. With ``pooled`` a vector of that width for the whole text, as SDXL wants it."""
     if seed < 0:
         return ("NegativePlaceholder",)
@@ -111,14 +111,14 @@ def make_conditioning(seed, tokens=8, width=models.CONTEXT, pooled=0):
 
 @node("CLIP", {})
 def make_clip():
-    return (models.Clip(),)
+    return (fixture_models.Clip(),)
 
 
 @node("MODEL CLIP VAE", {})
 def make_checkpoint():
     """In the place of a real one: it turns all it may change to grey."""
-    model = models.model("eps", channels=4, level=0.5, spread=0.0, unet=0.0, delay=0.0)
-    return model, models.Clip(), models.vae("means", 8, "none")
+    model = fixture_models.model("eps", channels=4, level=0.5, spread=0.0, unet=0.0, delay=0.0)
+    return model, fixture_models.Clip(), fixture_models.vae("means", 8, "none")
 
 
 @node("BASIC_PIPE", {"basic_pipe": ("BASIC_PIPE",), "how": ("STRING", {})})
@@ -132,7 +132,7 @@ def spoil_pipe(basic_pipe, how):
 
 @node("DETAILER_HOOK", {"changes": ("STRING", {}), "tag": TAG})
 def make_hook(changes, tag):
-    return (models.RecordingHook(changes.split()),)
+    return (fixture_models.RecordingHook(changes.split()),)
 
 
 @node("SCHEDULER_FUNC", {"kind": (["straight", "nothing"],)})
@@ -196,6 +196,32 @@ def save_all(name, image=(), crops=(), alpha_crops=(), model=(), detailer_hook=(
     return {"ui": {}}
 
 
+COUNTS: dict[str, int] = {}  # by name
+
+
+@node("IMAGE", {"image": ("IMAGE",), "name": ("STRING", {}), "change": (["nothing", "negative"],), "tag": TAG})
+def count_images(image, name, change, tag):
+    """Passes images on, or their negatives, and counts how many batches there were."""
+    COUNTS[name] = COUNTS.get(name, 0) + 1
+    return (image if change == "nothing" else 1 - image,)
+
+
+@node(
+    "",
+    {"name": ("STRING", {}), "counted": ("STRING", {})},
+    {"image": ("IMAGE",), "mask": ("MASK",), "boxes": ("BOUNDING_BOX",)},
+    INPUT_IS_LIST=True,
+    OUTPUT_NODE=True,
+)
+def save_stitched(name, counted, image=(), mask=(), boxes=()):
+    """Into one file: images and masks in full precision, boxes, and how often FixtureCount ran."""
+    arrays = {f"image{i}": tensor.cpu().numpy() for i, tensor in enumerate(image)}
+    arrays |= {f"mask{i}": tensor.cpu().numpy() for i, tensor in enumerate(mask)}
+    told = {"count": COUNTS.pop(counted[0], 0), "boxes": list(boxes)}
+    np.savez(Path(folder_paths.get_output_directory()) / name[0], told=json.dumps(told), **arrays)
+    return {"ui": {}}
+
+
 @node("", {"tag": TAG}, OUTPUT_NODE=True)
 def count_kept_models(tag):
     """How many models each of the pack's caches holds, by module."""
@@ -221,4 +247,6 @@ NODE_CLASS_MAPPINGS = {
     "FixtureScheduler": make_scheduler,
     "FixtureDetailWith": detail_with,
     "FixtureSave": save_all,
+    "FixtureCount": count_images,
+    "FixtureSaveStitched": save_stitched,
 }
