@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Makes the thumbnails of example_workflows/ for ComfyUI's template browser.
 
-    python tools/template_pictures.py            every example that runs here
-    python tools/template_pictures.py NAME ...   these
+    python tools/thumbnails.py            every example that runs here
+    python tools/thumbnails.py NAME ...   these
 
 An example's thumbnail is the last image that it saves, cropped to a square, with transparent parts on a checkerboard.
-Those of `ILLUSTRATED`, which need a published model, are illustrations, drawn by this script at commit e339d34 and
+Those of `ILLUSTRATED`, which need a published model, are illustrations, drawn by
+`tools/template_pictures.py` at commit e339d34 and
 labeled as such. Exit status 1 if an example did not run; it keeps its old thumbnail.
 """
 

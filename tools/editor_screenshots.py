@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Takes the screenshots for the README and the help pages, from a real ComfyUI in a real browser.
 
-    python tools/editor_pictures.py
+    python tools/editor_screenshots.py
 
-Needs ComfyUI, Chromium and Playwright, as the tests in tests/browser do; `tools/template_pictures.py` makes the
+Needs ComfyUI, Chromium and Playwright, as the tests in tests/browser do; `tools/thumbnails.py` makes the
 thumbnails of the examples.
 """
 
