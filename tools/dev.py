@@ -8,9 +8,9 @@
     python3 tools/dev.py quality                   write docs/quality.md; downloads u2netp and u2net (181 MB)
     python3 tools/dev.py setup                     only set up the environment, and fetch the weights for the examples
 
-The first call creates a virtual environment in `.venv` and installs the requirements. Only
-`setup` and `run` without a workflow (u2netp, 5 MB) and `quality` fetch weights. `run --comfyui` installs ComfyUI first
-if none is found. `test` tries that too, and skips the tests that need it if it fails; `test --no-comfyui` does not try.
+The first call creates a virtual environment in `.venv` and installs the requirements. Only `setup`, `run` without a
+workflow (u2netp, 5 MB) and `quality` fetch weights. `run --comfyui` installs ComfyUI first if none is found. `test`
+tries that too, and skips the tests that need it if it fails; `test --no-comfyui` does not try.
 """
 
 from __future__ import annotations

@@ -5,9 +5,8 @@
     python tools/thumbnails.py NAME ...   these
 
 An example's thumbnail is the last image that it saves, cropped to a square, with transparent parts on a checkerboard.
-Those of `ILLUSTRATED`, which need a published model, are illustrations, drawn by
-`tools/template_pictures.py` at commit e339d34 and
-labeled as such. Exit status 1 if an example did not run; it keeps its old thumbnail.
+Those of `ILLUSTRATED`, which need a published model, are illustrations, labeled as such; `tools/template_pictures.py`
+drew them at commit e339d34. Exit status 1 if an example did not run; it keeps its old thumbnail.
 """
 
 from __future__ import annotations

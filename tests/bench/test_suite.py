@@ -112,6 +112,21 @@ def test_from_json_reads_what_a_report_stored(row: rows.Row, tmp_path: Path, mon
     assert rows.from_json(line) == row
 
 
+def test_add_comparison_adds_a_row_and_returns_the_times_of_all_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "rows"
+    monkeypatch.setenv(rows.ROWS_FILE, str(file))
+    monkeypatch.setattr(rows, "floor", lambda device, operations, moved: operations / 1e9)
+    calls = dict.fromkeys(("now", "earlier", "plain"), lambda: None)
+    for operations in (2e9, 0):
+        times = rows.Report("A node", "As before.").add_comparison("work", calls, 1, "cpu", operations, note="Why.")
+        assert times.keys() == calls.keys()
+    stored = [rows.from_json(json.loads(line)) for line in file.read_text("utf-8").splitlines()]
+    assert [(row.what, row.floor, row.note) for row in stored] == [("work", 2.0, "Why."), ("work", None, "Why.")]
+    assert all(row.now and row.earlier for row in stored)
+
+
 def test_store_leaves_the_rows_of_other_benchmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(suite, "RESULTS", tmp_path)
     monkeypatch.setattr(suite, "describe_machine", lambda: ("a-machine", MACHINE))
