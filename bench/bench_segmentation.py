@@ -20,6 +20,7 @@ from fetch_weights import fetch
 from maskwright.core import tensors
 from maskwright.core.batching import StandaloneHost
 from maskwright.core.cutout.remove import remove_background
+from maskwright.core.errors import ModelError
 from maskwright.models import background_models, catalog, modnet
 from maskwright.models.background_models import BackgroundStore
 from maskwright.models.modnet_network import MODNet
@@ -165,12 +166,10 @@ def write_modnet(folder: Path, side: int) -> tuple[Path, int]:
     return file, count_operations(lambda: model(torch.zeros(1, 3, *modnet.network_size(side, side))))
 
 
-def main(quick: bool) -> None:
+def measure_onnx(report: Report, name: str, side: int, quick: bool, rounds: int) -> None:
     import onnxruntime
 
-    torch.set_float32_matmul_precision("high")  # on CUDA convolutions run in TF32, so their floor does too
-    side, rounds, name = (256, 2, "u2netp") if quick else (1024, 3, "u2net")
-    report, file = Report("ImageSegmentation", ABOUT), fetch(name)
+    file = fetch(name)
     os.environ["U2NET_HOME"] = str(file.parent)  # for rembg
     for device in devices():
         if PROVIDERS[device][0] in onnxruntime.get_available_providers():
@@ -178,10 +177,24 @@ def main(quick: bool) -> None:
             bench.add_rows(smooth_images(2 if quick else 8, side))
             if not quick:
                 bench.add_growth(side)
+
+
+def measure_modnet(report: Report, side: int, quick: bool, rounds: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         file, operations = write_modnet(Path(folder), side)
         for device in devices():
             ModnetBench(report, file, "modnet-p", operations, device, rounds).add_rows((1, 2 if quick else 8), side)
+
+
+def main(quick: bool) -> None:
+    torch.set_float32_matmul_precision("high")  # on CUDA convolutions run in TF32, so their floor does too
+    side, rounds, name = (256, 2, "u2netp") if quick else (1024, 3, "u2net")
+    report = Report("ImageSegmentation", ABOUT)
+    try:
+        measure_onnx(report, name, side, quick, rounds)
+    except (ModelError, ImportError) as error:  # no network, or no onnxruntime
+        print(f"{name} skipped: {error}")
+    measure_modnet(report, side, quick, rounds)
 
 
 if __name__ == "__main__":
