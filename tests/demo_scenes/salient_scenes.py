@@ -1,8 +1,8 @@
 """Scenes with one or two composed objects that stand out, for the demo salient-object network.
 
-`draw_salient_scene` is a pure function of its arguments: the same seed and size give the same bytes. The published
-network was trained on figures, creatures, plants and things (salient_scenes.py at commit f0c9076); these objects are
-simpler.
+`draw_salient_scene` is a pure function of its arguments: the same seed and size give the same bytes. The network was
+trained on figures, creatures, plants and things (tools/demo_models/salient_scenes.py at commit f0c9076); these objects
+are simpler.
 """
 
 from __future__ import annotations
