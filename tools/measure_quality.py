@@ -20,25 +20,23 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-import fetch_weights
+import fetch_weights  # loads the pack
 import numpy as np
-import torch
-from pack import ROOT, load_pack
+from maskwright.core.errors import ModelError
+from maskwright.models import catalog
+from pack import ROOT
 from PIL import Image
 
-NODES = load_pack().NODE_CLASS_MAPPINGS
-from maskwright.core.errors import ModelError  # noqa: E402 - found through the pack
-from maskwright.models import catalog  # noqa: E402
+sys.path.insert(0, str(ROOT / "tests"))
+
+import photographs
+from photographs import round_down, sad_mse, true_alpha
 
 TEMPLATE = ROOT / "tools" / "quality_page.md"
 PAGE = ROOT / "docs" / "quality.md"
 IMAGES = ROOT / "docs" / "quality"
-LEMUR = ROOT / "example_workflows" / "assets" / "lemur.png"
-LEMUR_ALPHA = ROOT / "tests" / "data" / "lemur_alpha.png"
 
 WEIGHTS = ("u2netp", "u2net")
-PHOTOGRAPHS = ("astronaut", "camera", "chelsea", "coffee", "rocket")  # from scikit-image
-FOREGROUND, BACKGROUND = 240, 20  # thresholds
 EDGE_WIDTHS = (10, 20, 40)
 IMAGE_EDGE_WIDTH = 10  # edge width in the images
 WIDTH = 200  # pixels of one panel
@@ -65,7 +63,7 @@ def main() -> int:
 
 def write_page() -> None:
     IMAGES.mkdir(exist_ok=True)
-    measured = {name: dict(zip(WEIGHTS, measure(name, photograph), strict=True)) for name, photograph in photographs()}
+    measured = {name: dict(zip(WEIGHTS, measure(name), strict=True)) for name in photographs.PHOTOGRAPHS}
     libraries = ("rembg", "PyMatting", "onnxruntime", "torch")
     page = TEMPLATE.read_text(encoding="utf-8").format(
         versions=", ".join(f"{name} {version(name)}" for name in libraries),
@@ -77,28 +75,20 @@ def write_page() -> None:
     PAGE.write_text(page, encoding="utf-8")
 
 
-def photographs() -> Iterable[tuple[str, np.ndarray]]:
-    """Names and images ``[H,W,3]`` of 8 bits."""
-    from skimage import data
-
-    for name in PHOTOGRAPHS:
-        yield name, np.array(Image.fromarray(getattr(data, name)()).convert("RGB"))
-    yield "lemur", np.array(Image.open(LEMUR).convert("RGB"))
-
-
-def measure(name: str, photograph: np.ndarray) -> list[Alphas]:
+def measure(name: str) -> list[Alphas]:
     """Alphas of a photograph for each of `WEIGHTS`. Saves an image of them."""
     import rembg
 
     print(name, flush=True)
-    measured, sheet = [], []
+    photograph, measured, sheet = photographs.load(name), [], []
     for model in WEIGHTS:
         alphas, cutouts, session = {}, {}, rembg.new_session(model)
         for width in (0, *EDGE_WIDTHS):
-            cutout, mask = remove_background(photograph, model, width)
+            cutout, mask = photographs.remove_background(photograph, model, width)
             cutouts[width], alphas["pack", width] = cutout[0].numpy(), 255 * mask[0].double().numpy()
+            settings = photographs.rembg_settings(width)
             with contextlib.redirect_stdout(io.StringIO()):  # pymatting prints a warning when it retries
-                rembg_result = rembg.remove(Image.fromarray(photograph), session=session, **rembg_settings(width))
+                rembg_result = rembg.remove(Image.fromarray(photograph), session=session, **settings)
             alphas["rembg", width] = np.array(rembg_result)[..., 3].astype(np.float64)
         shown = ("rembg", 0), ("rembg", IMAGE_EDGE_WIDTH), ("pack", IMAGE_EDGE_WIDTH)
         panels = [photograph, *(alphas[each] for each in shown)]
@@ -108,44 +98,6 @@ def measure(name: str, photograph: np.ndarray) -> list[Alphas]:
         measured.append(alphas)
     save_sheet(sheet, IMAGES / f"{name}.jpg")
     return measured
-
-
-def remove_background(photograph: np.ndarray, model: str, width: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cutouts and masks by this pack's node. Matting is off if the edge width is 0."""
-    settings = ("true" if width else "false", FOREGROUND, BACKGROUND, width, "false")
-    images = torch.from_numpy(photograph).float().div(255).unsqueeze(0)
-    return get_outputs(NODES["ImageSegmentation"]().node(images, model, *settings))
-
-
-def rembg_settings(width: int) -> dict[str, int]:
-    """The same settings for `rembg.remove`."""
-    return {
-        "alpha_matting": width > 0,
-        "alpha_matting_foreground_threshold": FOREGROUND,
-        "alpha_matting_background_threshold": BACKGROUND,
-        "alpha_matting_erode_size": width,
-    }
-
-
-def get_outputs(result: tuple | dict) -> tuple:
-    """The outputs of a node, whose result may contain data for the editor."""
-    return result["result"] if isinstance(result, dict) else result
-
-
-def true_alpha() -> np.ndarray:
-    """The lemur's, ``[H,W]`` in levels of 255."""
-    return np.array(Image.open(LEMUR_ALPHA).convert("L"))
-
-
-def round_down(alpha: np.ndarray) -> np.ndarray:
-    """To 8 bits, as rembg and ComfyUI save images."""
-    return np.floor(alpha + 1e-3)
-
-
-def sad_mse(alpha: np.ndarray, true: np.ndarray) -> tuple[float, float]:
-    """Sum of absolute differences in thousands and mean squared error in thousandths, from levels of 255."""
-    difference = (alpha.astype(np.float64) - true) / 255
-    return float(np.abs(difference).sum() / 1000), float((difference**2).mean() * 1000)
 
 
 def background_tables(measured: dict[str, dict[str, Alphas]]) -> dict[str, str]:

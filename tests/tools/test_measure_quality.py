@@ -6,6 +6,7 @@ import re
 
 import measure_quality
 import numpy as np
+import photographs
 import pytest
 from maskwright.core.errors import ModelError
 from maskwright.models import catalog
@@ -13,7 +14,7 @@ from maskwright.models import catalog
 
 def test_sad_mse_by_hand() -> None:
     alpha, true = np.array([[0, 255, 51], [0, 0, 255]]), np.array([[0, 255, 0], [255, 0, 255]], np.uint8)
-    sad, mse = measure_quality.sad_mse(alpha, true)
+    sad, mse = photographs.sad_mse(alpha, true)
     assert sad == pytest.approx(1.2 / 1000)
     assert mse == pytest.approx((0.04 + 1) / 6 * 1000)
 
