@@ -25,7 +25,10 @@ def split(**inputs: object) -> dict:
 
 CREATED = {
     "1": {"class_type": "EmptyImage", "inputs": {"width": 64, "height": 64, "batch_size": 2, "color": 0}},
-    "2": {"class_type": "CreateBoundingBoxes", "inputs": {"width": 64, "height": 64, "editor_state": {"__value__": BOXES}}},
+    "2": {
+        "class_type": "CreateBoundingBoxes",
+        "inputs": {"width": 64, "height": 64, "editor_state": {"__value__": BOXES}},
+    },
 }
 
 
