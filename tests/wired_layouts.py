@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from maskwright import NODE_CLASS_MAPPINGS
-from maskwright.models import background_store
+from maskwright.models import background_models
 from maskwright.models.clipseg_store import DEMO
 from maskwright.nodes._text import CLIPSEG_MODEL
 from saved_layouts import LAYOUTS
@@ -23,7 +23,7 @@ def wired(node: str, values: list, names: tuple[str, ...], photo: str) -> dict:
     links = {k: sources[v[0]] for k, v in inputs.items() if isinstance(v[0], str) and v[0] in sources}
     widgets = dict(zip(names, values))
     if "model" in widgets:
-        widgets["model"] = background_store.DEMO if node == "ImageSegmentation" else DEMO
+        widgets["model"] = background_models.DEMO if node == "ImageSegmentation" else DEMO
     prompt = {
         "1": {"class_type": "LoadImage", "inputs": {"image": photo}},
         "2": {"class_type": "ImageToMask", "inputs": {"image": ["1", 0], "channel": "red"}},

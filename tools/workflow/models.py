@@ -34,7 +34,7 @@ def model_notes(
 
 def _find_model(kind: type, node: dict, model_folders: Callable[[str], list[Path]]) -> tuple[str, bool] | None:
     from maskwright.models import catalog
-    from maskwright.models.background_store import OTHER_KINDS, BackgroundStore, published_model
+    from maskwright.models.background_models import OTHER_KINDS, BackgroundStore, published_model
     from maskwright.models.clipseg_store import DEFAULT, ClipsegStore, full_name
     from maskwright.nodes import clipseg_model_loader, image_segmentation
 

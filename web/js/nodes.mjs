@@ -1,6 +1,7 @@
 // Which node has which view. `app` and `api` are the editor's own.
 
 import { ComparisonView } from "./comparison_view.mjs";
+import { CropView, StitchView } from "./crop_views.mjs";
 import { hostsOf, idOf, nodesOf, setValue, valuesOf } from "./graph.mjs";
 import { InstancesView } from "./instances_view.mjs";
 import { RegionsView } from "./regions_view.mjs";
@@ -19,6 +20,8 @@ const VIEWS = {
   SaltCLIPSegMasking: SelectionView,
   ImageSegmentation: ComparisonView,
   MaskDetailerPipe: RegionsView,
+  RegionCrop: CropView,
+  RegionStitch: StitchView,
   MaskInstances: InstancesView,
 };
 

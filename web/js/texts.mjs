@@ -43,6 +43,8 @@ export const ENGLISH = {
   togglePick: "Add {number} to pick, or remove it",
   pickUnreadable: "pick is not a list of numbers such as 0, 2-4.",
   otherSettings: "The settings have changed. Run again to update.",
+  nothingCropped: "Nothing is selected. Region Stitch will return the image unchanged, without running the nodes in between.",
+  nothingStitched: "Nothing was selected, so the image is unchanged.",
   region: "Region {number} of {count} …",
 };
 
