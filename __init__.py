@@ -11,6 +11,8 @@ from .nodes.image_segmentation import ImageSegmentation
 from .nodes.mask_detailer_pipe import MaskDetailerPipe
 from .nodes.mask_instances import MaskInstances
 from .nodes.refine_mask import RefineMask
+from .nodes.region_crop import RegionCrop
+from .nodes.region_stitch import RegionStitch
 from .nodes.to_basic_pipe import ToBasicPipe
 
 # Plain literal dicts: ComfyUI-Manager's and the registry's scanners read them as text.
@@ -25,6 +27,8 @@ NODE_CLASS_MAPPINGS = {
     "MaskDetailerPipe": MaskDetailerPipe,
     "MaskInstances": MaskInstances,
     "RefineMask": RefineMask,
+    "RegionCrop": RegionCrop,
+    "RegionStitch": RegionStitch,
     "ToBasicPipe": ToBasicPipe,
 }
 
@@ -39,6 +43,8 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "MaskDetailerPipe": "Mask Detailer (pipe)",
     "MaskInstances": "Mask Instances",
     "RefineMask": "Refine Mask",
+    "RegionCrop": "Region Crop",
+    "RegionStitch": "Region Stitch",
     "ToBasicPipe": "To Basic Pipe",
 }
 

@@ -21,7 +21,7 @@ _KEYS: dict[str, Callable[[Instance], float]] = {
     "highest score": lambda instance: np.inf if instance.score is None else -instance.score,
 }
 _SEPARATORS = re.compile("[,;\uff0c\u3001]")  # also the Chinese and Japanese commas
-_RANGE = re.compile(r"\s*(-?\d+)\s*(?:-\s*(-?\d+)\s*)?")
+_RANGE = re.compile(r"\s*(-?[0-9]+)\s*(?:-\s*(-?[0-9]+)\s*)?")
 
 
 def sort_instances(instances: Sequence[Instance], sort_by: str = "as found") -> list[Instance]:

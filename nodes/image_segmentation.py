@@ -17,7 +17,7 @@ from ..core.cutout.trimap import MattingSettings
 from ..core.engine import Progress
 from ..core.errors import InputError
 from ..models import background_models, catalog
-from ..models.background_store import DEMO, OTHER_KINDS, BackgroundStore
+from ..models.background_models import DEMO, OTHER_KINDS, BackgroundStore
 from . import _host as host
 from . import _view
 from ._widgets import TableNode, choice, integer, socket

@@ -1,7 +1,7 @@
 // The live mask of CLIPSeg and CLIPSegMasking: the last run's probabilities with the current widget values.
 
 import { pixelTable } from "./colors.mjs";
-import { canvasOf, drawCheckerboard, make } from "./elements.mjs";
+import { canvasOf, drawCheckerboard, make, pixelsOf } from "./elements.mjs";
 import * as selection from "./selection.mjs";
 import { View } from "./view.mjs";
 
@@ -72,13 +72,8 @@ export class SelectionView extends View {
   prepare(entry) {
     const { probabilities } = this.loaded;
     if (!probabilities) throw new Error("no probabilities");
-    const canvas = document.createElement("canvas");
-    canvas.width = probabilities.width;
-    canvas.height = probabilities.height;
-    const context = canvas.getContext("2d", { willReadFrequently: true });
-    context.drawImage(probabilities, 0, 0);
-    const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
-    this.map = selection.probabilitiesOf(data, canvas.width, canvas.height, entry.bits, entry.high ?? 1);
+    const { data, width, height } = pixelsOf(probabilities);
+    this.map = selection.probabilitiesOf(data, width, height, entry.bits, entry.high ?? 1);
     this.mask = { key: "" };
   }
 

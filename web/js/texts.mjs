@@ -36,7 +36,15 @@ export const ENGLISH = {
   otherText: "Text or resolution has changed. Run again to update.",
   noText: "No text, so the selection is arbitrary.",
   nothingSelected: "Nothing found above the threshold. Try lowering it.",
-  noRegion: "No region in the mask is larger than drop_size, so nothing was changed.",
+  noRegion: "No selected region is larger than drop_size, so nothing was changed.",
+  regionOrder: "The numbers are the lines of region_prompts: mask by mask, and in each mask from the bottom up.",
+  noInstance: "Nothing is selected.",
+  picked: "{picked} of {count} picked. Click an instance to add or remove it.",
+  togglePick: "Add {number} to pick, or remove it",
+  pickUnreadable: "pick is not a list of numbers such as 0, 2-4.",
+  otherSettings: "The settings have changed. Run again to update.",
+  nothingCropped: "Nothing is selected. Region Stitch will return the image unchanged, without running the nodes in between.",
+  nothingStitched: "Nothing was selected, so the image is unchanged.",
   region: "Region {number} of {count} …",
 };
 
