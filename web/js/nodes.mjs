@@ -19,6 +19,7 @@ const VIEWS = {
   "CLIPSeg Masking": SelectionView,
   SaltCLIPSegMasking: SelectionView,
   ImageSegmentation: ComparisonView,
+  RefineMask: ComparisonView,
   MaskDetailerPipe: RegionsView,
   RegionCrop: CropView,
   RegionStitch: StitchView,
