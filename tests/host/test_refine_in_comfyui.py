@@ -31,7 +31,7 @@ def test_blueprint(server: comfyui.Server, tmp_path: Path, monkeypatch: pytest.M
     node |= {"id": 2}
     node["inputs"][0]["link"], node["outputs"][1]["links"] = 1, [2]
     load = {"id": 1, "type": "LoadImage", "widgets_values": ["shapes.png", "image"], "inputs": [],
-            "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [1]}, {"name": "MASK", "type": "MASK"}]}  # fmt: skip
+            "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [1]}]}  # fmt: skip
     save = {"id": 3, "type": "SaveImage", "widgets_values": ["cutout"], "outputs": [],
             "inputs": [{"name": "images", "type": "IMAGE", "link": 2}]}  # fmt: skip
     nodes = [{**each, "mode": 0, "flags": {}, "order": i, "pos": [0, 0]} for i, each in enumerate((load, node, save))]
