@@ -14,7 +14,7 @@ import folder_paths
 import numpy as np
 import torch
 
-from . import models, timing
+from . import models, places, timing
 
 TAG = ("INT", {"default": 0})
 
@@ -207,6 +207,12 @@ def count_kept_models(tag):
     return {"ui": {"kept": [kept]}}
 
 
+@node("", {"case": ("STRING", {}), "family": ("STRING", {"default": ""}), "tag": TAG}, OUTPUT_NODE=True)
+def compare_places(case, family, tag):
+    """What `places` finds: the differences of a case, by what they are."""
+    return {"ui": {"differences": [places.run(case, family)]}}
+
+
 NODE_CLASS_MAPPINGS = {
     "FixtureKeptModels": count_kept_models,
     "FixtureTensor": load_tensor,
@@ -221,4 +227,5 @@ NODE_CLASS_MAPPINGS = {
     "FixtureScheduler": make_scheduler,
     "FixtureDetailWith": detail_with,
     "FixtureSave": save_all,
+    "FixturePlaces": compare_places,
 }
