@@ -109,6 +109,13 @@ def make_conditioning(seed, tokens=8, width=models.CONTEXT, pooled=0):
     return ([[text, {"pooled_output": torch.randn(1, pooled, generator=generator)} if pooled else {}]],)
 
 
+@node("CONDITIONING CONDITIONING", {"positive": ("CONDITIONING",), "negative": ("CONDITIONING",), "image": ("IMAGE",)})
+def apply_control_net(positive, negative, image):
+    """Both prompts with one ControlNet of random weights, for the model of the tests."""
+    control = models.control_net(image)
+    return tuple([[text, {**details, "control": control}] for text, details in each] for each in (positive, negative))
+
+
 @node("CLIP", {})
 def make_clip():
     return (models.Clip(),)
@@ -220,6 +227,7 @@ NODE_CLASS_MAPPINGS = {
     "FixtureWatch": watch_progress,
     "FixtureVae": make_vae,
     "FixtureConditioning": make_conditioning,
+    "FixtureControlNet": apply_control_net,
     "FixtureClip": make_clip,
     "FixtureCheckpoint": make_checkpoint,
     "FixtureSpoilPipe": spoil_pipe,
