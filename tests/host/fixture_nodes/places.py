@@ -53,7 +53,7 @@ def crop_cells(latent: torch.Tensor) -> torch.Tensor:
 
 
 def prompt(family: Family, **details: Any) -> list:
-    pooled = {"pooled_output": torch.ones(1, 1280)} if family.base in ("SDXL", "SD3") else {}
+    pooled = {"pooled_output": torch.ones(1, 1280)} if family.base in ("SDXL", "SD3", "Flux") else {}
     return [[torch.ones(1, 4, WIDTH), {**pooled, **details}]]
 
 
