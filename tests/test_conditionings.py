@@ -259,10 +259,20 @@ def test_mover_leaves_area_that_the_host_replaces() -> None:
     assert moved["area"] == (16, 8, 0, 16) and moved["set_area_to_bounds"]
 
 
-@pytest.mark.parametrize("conditioning", ["NegativePlaceholder", [["a", {}]], [["a", {"mask": None}]], [], None])
+@pytest.mark.parametrize(
+    "conditioning",
+    [
+        "NegativePlaceholder",
+        [["a", {}]],
+        [["a", {"mask": None}]],
+        [["a", {"reference_latents": [LATENT[..., :16], "text"]}]],
+        [],
+        None,
+    ],
+)
 def test_mover_keeps_conditioning_without_places(conditioning: Any) -> None:
     pipe = Pipe("model", conditioning, conditioning)
-    assert not RegionPipes(pipe).has_places
+    assert not RegionPipes(pipe, WHOLE).has_places
     moved = Mover(make_target(make_placement())).move_pipe(pipe)
     assert moved.positive is conditioning and moved.negative is conditioning
 
@@ -292,7 +302,7 @@ def test_mover_moves_shared_objects_once() -> None:
 @pytest.mark.parametrize(("prompt", "name"), [("positive", "basic_pipe"), ("negative", "refiner_basic_pipe_opt")])
 def test_region_pipes_with_nothing_left_name_region_and_input(prompt: str, name: str) -> None:
     outside = [["a", {"area": (16, 8, 0, 16)}], ["b", {"mask": torch.zeros(1, 128, 192)}]]
-    pipes = RegionPipes(replace(Pipe("model", "text", "text"), **{prompt: outside}), name=name)
+    pipes = RegionPipes(replace(Pipe("model", "text", "text"), **{prompt: outside}), WHOLE, name=name)
     with pytest.raises(InputError) as raised:
         pipes.for_region(2, make_placement(index=1))
     assert f"{prompt} prompt of {name}" in str(raised.value) and "region 3 of image 2" in str(raised.value)
@@ -309,7 +319,7 @@ def test_region_pipes_share_equal_texts() -> None:
 
     placement = make_placement()
     pipe = Pipe("model", [["tokens", {"mask": torch.ones(1, 128, 192)}]], "placeholder", add_text)
-    pipes = RegionPipes(pipe, (" a hat", "a hat ", " "))
+    pipes = RegionPipes(pipe, WHOLE, (" a hat", "a hat ", " "))
     first, same, no_text, beyond = (pipes.for_region(i, placement) for i in range(4))
     assert texts == ["a hat"] and pipes.has_places
     assert first.positive is same.positive and no_text.positive is beyond.positive is pipe.positive
@@ -319,4 +329,4 @@ def test_region_pipes_share_equal_texts() -> None:
 def test_region_pipes_without_text_encoder() -> None:
     """A refiner may have none."""
     pipe = Pipe("model", "positive", "negative")
-    assert RegionPipes(pipe, ("a hat",)).for_region(0, make_placement()).positive == "positive"
+    assert RegionPipes(pipe, WHOLE, ("a hat",)).for_region(0, make_placement()).positive == "positive"

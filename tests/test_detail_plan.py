@@ -15,7 +15,7 @@ from maskwright.core.geometry import Box
 from maskwright.core.regions import Region
 
 IMAGE = Box(0, 0, 100, 80)
-PIPES, VAE = RegionPipes(Pipe("model", "positive", "negative")), SpaceToDepthVae()
+PIPES, VAE = RegionPipes(Pipe("model", "positive", "negative"), IMAGE), SpaceToDepthVae()
 
 
 def region(x: int, y: int, side: int = 10, selected: bool = True) -> Region:

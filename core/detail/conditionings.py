@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ..engine import Pipe
 from ..errors import InputError
+from ..geometry import Box
 from .moves import MOVES, Target, entries_to_move, is_outside
 from .placement import Placement
 
@@ -20,19 +21,25 @@ class RegionPipes:
 
     Args:
         pipe: The pipe for all regions.
+        image: The whole image.
         prompts: Text for each region, added to the positive prompt.
         name: The node's input that the pipe comes from, for errors.
         holds_images: Whether patches of the pipe's model hold images of the whole image.
     """
 
     def __init__(
-        self, pipe: Pipe, prompts: Sequence[str] = (), name: str = "basic_pipe", holds_images: bool = False
+        self,
+        pipe: Pipe,
+        image: Box,
+        prompts: Sequence[str] = (),
+        name: str = "basic_pipe",
+        holds_images: bool = False,
     ) -> None:
         self._pipe, self._name = pipe, name
         self._prompts = [text.strip() for text in prompts]
         self._pipes: dict[str, Pipe] = {"": pipe}  # by text
         # Added text has no place of its own, so this holds for the pipes of all regions.
-        self.has_places = holds_images or _has_places(pipe.positive) or _has_places(pipe.negative)
+        self.has_places = holds_images or any(_has_places(each, image) for each in (pipe.positive, pipe.negative))
 
     def for_region(self, index: int, placement: Placement) -> Pipe:
         """The pipe for region ``index``, still for the whole image.
@@ -41,7 +48,7 @@ class RegionPipes:
             InputError: Nothing of a prompt is left in the region's crop.
         """
         for prompt, conditioning in (("positive", self._pipe.positive), ("negative", self._pipe.negative)):
-            if _has_places(conditioning) and all(is_outside(details, placement) for _, details in conditioning):
+            if not _is_left(conditioning, placement):
                 window = placement.frame.window
                 region = f"region {index + 1}" + (f" of image {placement.index + 1}" if placement.index else "")
                 raise InputError(
@@ -59,9 +66,18 @@ class RegionPipes:
         return self._pipes[text]
 
 
-def _has_places(conditioning: Any) -> bool:
+def _is_left(conditioning: Any, placement: Placement) -> bool:
+    """Whether at least one prompt takes part in the crop. Without any prompt, the host decides."""
+    if not isinstance(conditioning, (list, tuple)) or not conditioning:
+        return True
+    return not all(is_outside(details, placement) for _, details in conditioning)
+
+
+def _has_places(conditioning: Any, image: Box) -> bool:
     """Whether a conditioning, which may also be a placeholder, has an entry that must move."""
-    return isinstance(conditioning, (list, tuple)) and any(entries_to_move(details) for _, details in conditioning)
+    if not isinstance(conditioning, (list, tuple)):
+        return False
+    return any(entries_to_move(details, image) for _, details in conditioning)
 
 
 class Mover:
@@ -86,14 +102,18 @@ class Mover:
 
     def move_conditioning(self, conditioning: Any) -> Any:
         """A new list without the prompts that take no part in the crop; the same object if nothing has to move."""
-        if not _has_places(conditioning):
-            return conditioning
         placement = self._target.placement
+        if not _has_places(conditioning, placement.image):
+            return conditioning
         return [
-            [tokens, {**details, **{name: self._move(name, details[name]) for name in entries_to_move(details)}}]
+            [tokens, self._move_details(details)]
             for tokens, details in conditioning
             if not is_outside(details, placement)
         ]
+
+    def _move_details(self, details: Mapping[str, Any]) -> dict[str, Any]:
+        names = entries_to_move(details, self._target.placement.image)
+        return {**details, **{name: self._move(name, details[name]) for name in names}}
 
     def _move(self, name: str, value: Any) -> Any:
         key = name, id(value)

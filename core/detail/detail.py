@@ -101,7 +101,7 @@ def detail(
 
     def make_pipes(pipe: Pipe, name: str) -> RegionPipes:
         holds_images = backend.objects.holds_images(pipe.model, whole, backend.vae.ratio)
-        return RegionPipes(pipe, settings.region_prompts, name, holds_images)
+        return RegionPipes(pipe, whole, settings.region_prompts, name, holds_images)
 
     refiner_pipes = make_pipes(refiner, "refiner_basic_pipe_opt") if refiner else None
     tasks = plan(regions, settings, whole, backend.vae, make_pipes(pipe, "basic_pipe"), refiner_pipes)

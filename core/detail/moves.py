@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 
+from ..geometry import Box
 from .host_objects import HostObjects
 from .placement import Placement
-from .references import References
+from .references import References, may_show
 
 OUTSIDE = object()  # the result of a move for what is not in the crop
 
@@ -97,7 +98,7 @@ def _move_references(references: Sequence[Any], target: Target) -> list[Any]:
     crop of those in the image's size. All others show something else, and stay whole."""
 
     def move(reference: Any) -> Any:
-        if not isinstance(reference, torch.Tensor) or reference.ndim < 4:
+        if not may_show(reference, target.placement.image.height, target.placement.image.width):
             return reference
         if target.references.show_image(reference, target.placement.index):
             return target.encode().clone()  # hooks may write into the crop's own latent
@@ -119,15 +120,19 @@ MOVES: dict[str, Callable[[Any, Target], Any]] = {
 }
 
 
-def entries_to_move(details: Mapping[str, Any]) -> list[str]:
+def entries_to_move(details: Mapping[str, Any], image: Box) -> list[str]:
     """The entries of ``details`` that have a place in the image."""
     names = [name for name in MOVES if details.get(name) is not None]
     if "area" in names and "mask" in names and details.get("set_area_to_bounds"):
         names.remove("area")  # the host takes the bounds of the mask instead
+    references = details["reference_latents"] if "reference_latents" in names else None
+    if references is not None and not any(may_show(each, image.height, image.width) for each in references):
+        names.remove("reference_latents")
     return names
 
 
 def is_outside(details: Mapping[str, Any], placement: Placement) -> bool:
     """Whether the prompt with these details takes no part in the crop."""
     moves = {"area": move_area, "mask": move_mask}
-    return any(moves[name](details[name], placement) is OUTSIDE for name in entries_to_move(details) if name in moves)
+    names = [name for name in entries_to_move(details, placement.image) if name in moves]
+    return any(moves[name](details[name], placement) is OUTSIDE for name in names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
@@ -14,11 +15,20 @@ from .. import tensors
 TOLERANCE = 0.2
 
 
+def may_show(reference: Any, height: int, width: int) -> bool:
+    """Whether a reference has the aspect ratio of an image of ``height`` x ``width``, to one latent cell. All others
+    show something else."""
+    if not isinstance(reference, torch.Tensor) or reference.ndim < 4:
+        return False
+    rows, columns = reference.shape[-2:]
+    return abs(columns * height - rows * width) <= max(height, width)
+
+
 class References:
     """Compares references with the image, encoded once for each size of reference.
 
-    A reference shows the image if it has the image's aspect ratio, to one latent cell, and nearly the values that the
-    VAE gives for the image in that size. References of other aspect ratios cost nothing.
+    A reference shows the image if it has the image's aspect ratio (see `may_show`), and nearly the values that the VAE
+    gives for the image in the reference's size.
 
     Args:
         images: ``[B,H,W,C]``, before any region is refined.
@@ -32,16 +42,16 @@ class References:
         self._encoded: dict[tuple[int, int, int], torch.Tensor] = {}  # by image, height and width in cells
 
     def show_image(self, reference: torch.Tensor, index: int) -> bool:
-        """Whether ``reference`` ``[1,C,h,w]`` or ``[1,C,t,h,w]`` shows image ``index``."""
+        """Whether ``reference`` ``[B,C,h,w]`` or ``[B,C,t,h,w]``, or its row for image ``index``, shows that image."""
         key = id(reference), index
         if key not in self._results:
             self._results[key] = reference, self._compare(reference, index)
         return self._results[key][1]
 
     def _compare(self, reference: torch.Tensor, index: int) -> bool:
-        (height, width), (rows, columns) = self._images.shape[1:3], reference.shape[-2:]
-        if abs(columns * height - rows * width) > max(height, width):
+        if not may_show(reference, *self._images.shape[1:3]):
             return False
+        rows, columns = reference.shape[-2:]
         key = index, rows, columns
         if key not in self._encoded:
             self._encoded[key] = self._encode(self._resized(index, rows * self._ratio, columns * self._ratio))

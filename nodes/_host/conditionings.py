@@ -50,8 +50,8 @@ class ComfyObjects:
         for name in _MASK_LISTS:
             if getattr(control, name, None):
                 setattr(result, name, [_crop_unless_constant(mask, cropper) for mask in getattr(control, name)])
-        previous = getattr(control, "previous_controlnet", None)
-        result.set_previous_controlnet(self.crop_control(previous, cropper))
+        # Not through set_previous_controlnet, which controls of other packs may refuse.
+        result.previous_controlnet = self.crop_control(getattr(control, "previous_controlnet", None), cropper)
         return result
 
     def holds_images(self, model: Any, image: Box, ratio: int) -> bool:
