@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from maskwright.core.crop_frames import BATCHING, TOGETHER, CropSettings
-from maskwright.core.crop_regions import choose_regions
+from maskwright.core.crop_regions import choose_regions, find_context
 from maskwright.core.crop_stitch import Crops, Stitch, crop_regions, stitch_crops
 from maskwright.core.errors import InputError
 from maskwright.core.geometry import Box
@@ -259,6 +259,27 @@ def test_regions_by_image(masks: torch.Tensor, images: int, regions: str, counts
     crops = crop(random_image(images), masks, regions=regions)
     indices = [region.image for region in crops.stitch.regions]
     assert [indices.count(i) for i in range(images)] == counts and indices == sorted(indices)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_context_mask_extends_every_crop(count: int) -> None:
+    image, chosen = random_image(count), CropSettings(**KEEP)
+    mask = draw_mask((10, 10, 14, 14), (60, 40, 66, 46))
+    context = torch.cat([draw_mask((30, 20, 40, 24)), torch.zeros(1, HEIGHT, WIDTH)])[:count]
+    crops = crop_regions(image, choose_regions(mask, ((),), image, chosen), chosen, find_context(context, image))
+    for region in crops.stitch.regions:
+        wanted = region.bbox if region.image else region.bbox.union(Box(30, 20, 40, 24))
+        assert region.frame.window.intersection(wanted) == wanted
+        assert (region.frame.window.intersection(Box(30, 20, 40, 24)) is not None) is (region.image == 0)
+    result, weights = stitch_one(crops, [1 - batch for batch in crops.images])
+    assert torch.equal(result[weights == 0], image[weights == 0])
+    assert not weights[:, 24:36, 30:40].any(), "the context itself does not change"
+
+
+def test_context_masks_that_match_no_image_are_an_error() -> None:
+    with pytest.raises(InputError, match="image is a batch of 3, and context_mask is a batch of 2"):
+        find_context(torch.cat([MASK, MASK]), random_image(3))
+    assert find_context(None, random_image(2)) == find_context(MASK[:0], random_image(2)) == [None, None]
 
 
 def test_fill_holes_also_selects_what_is_inside() -> None:
