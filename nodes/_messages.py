@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from ..core.errors import PackError
 
 _PYMATTING = (
@@ -37,13 +34,8 @@ REMEDIES = {
 }
 
 
-@contextmanager
-def remedies() -> Iterator[None]:
-    """Replace the remedies of errors that pass through by those for users of ComfyUI. May be nested."""
-    try:
-        yield
-    except PackError as error:
-        if error.code in REMEDIES:
-            error.remedy = REMEDIES[error.code].format(error.remedy)
-            error.code = ""  # an outer call must not replace it again
-        raise
+def replace_remedy(error: PackError) -> None:
+    """Replace an error's remedy by the one for users of ComfyUI, if there is one. A second call changes nothing."""
+    if error.code in REMEDIES:
+        error.remedy = REMEDIES[error.code].format(error.remedy)
+        error.code = ""

@@ -70,15 +70,20 @@ def _never_fail_the_run(method: Callable) -> Callable:
 
 
 class View:
-    """Preview of one run of a node. Every method is a no-op if no editor queued the run."""
+    """Preview of one run of a node. Every method is a no-op if no editor queued the run.
+
+    Attributes:
+        max_images: How many images of a batch get a preview; 0 if no editor queued the run.
+    """
 
     def __init__(self, extra_pnginfo: Mapping | None) -> None:
         workflow = extra_pnginfo.get("workflow") if isinstance(extra_pnginfo, Mapping) else None
         folder = host.temp_folder() if workflow else None
-        workflow_id = _get_workflow_id(workflow)
+        workflow_id = _get_workflow_id(workflow) if workflow else ""
         # By the time the editor receives this, it may show another workflow.
         self._workflow = {"workflow": workflow_id} if workflow_id else {}
         self._folder = folder / SUBFOLDER if folder else None
+        self.max_images = MAX_IMAGES if folder else 0
         self._files = _view_files.get_run_files(workflow_id, host.executing()) if folder else None
         self._name = uuid.uuid4().hex
         self._entries: dict[int, dict] = {}
@@ -98,17 +103,12 @@ class View:
             common["settings"] = _without_long_texts(common["settings"])
         entries = [{**common, **self._workflow, **self._entries[index]} for index in sorted(self._entries)]
         if result:
-            rest = result[0][1:] if isinstance(result[0], list) else None
-            first = result[0] if rest is None else result[0][0]
+            output = result[0]
+            first = output[0] if isinstance(output, list) else output
             first = first.view_as(first)  # a new object, since a node may return its input
             self._files.keep_for(first)
-            result = (first if rest is None else [first, *rest], *result[1:])
+            result = ([first, *output[1:]] if isinstance(output, list) else first, *result[1:])
         return {"ui": {KEY: entries}, "result": result}
-
-    @property
-    def max_images(self) -> int:
-        """How many images of a batch get a preview; 0 if no editor queued the run."""
-        return MAX_IMAGES if self._folder else 0
 
     @_never_fail_the_run
     def probabilities(self, images: torch.Tensor, probabilities: Sequence[torch.Tensor], scale: float) -> None:

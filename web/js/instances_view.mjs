@@ -21,7 +21,7 @@ export class InstancesView extends View {
   static widgets = ["pick", ...NEED_RUN];
 
   addTools() {
-    this.numbers = new Numbers(this.stage, (index) => this.toggle(index));
+    this.numbers = new Numbers(this.stage, (index) => this.choose(index));
     const { canvas } = this;
     let start = [0, 0];
     canvas.addEventListener("pointerdown", (event) => {
@@ -30,7 +30,7 @@ export class InstancesView extends View {
     canvas.addEventListener("click", (event) => {
       const isDrag = Math.hypot(event.clientX - start[0], event.clientY - start[1]) > CLICK;
       const index = this.instanceAt(event);
-      if (!isDrag && index >= 0) this.toggle(index);
+      if (!isDrag && index >= 0) this.choose(index);
     });
     canvas.addEventListener("pointermove", (event) => {
       const index = this.instanceAt(event);
@@ -71,7 +71,7 @@ export class InstancesView extends View {
     return String(this.frame.widgets().pick ?? this.entries[this.page]?.settings?.pick ?? "");
   }
 
-  toggle(index) {
+  choose(index) {
     this.frame.change("pick", toggled(this.pick, index, this.entries[this.page].count));
   }
 
