@@ -10,6 +10,7 @@ from maskwright.core.errors import InputError
 from maskwright.nodes import _view
 from maskwright.nodes.region_crop import RegionCrop
 from maskwright.nodes.region_stitch import RegionStitch
+from pack import ROOT
 
 SMALL = {"size": "keep", "context_factor": 1.0, "context_pixels": 2, "blend": 2, "multiple_of": 1}
 DEFAULTS = {
@@ -180,6 +181,18 @@ def test_loop_that_splits_batches() -> None:
     whole = stitch(data, [1 - batch for batch in crops])[0][0]
     single = [1 - row for batch in crops for row in batch.split(1)]
     assert torch.equal(stitch(data, single)[0][0], whole)
+
+
+# -- help
+
+
+def test_tables_of_other_nodes_are_equal() -> None:
+    """The help page and docs/ compare with other packs' nodes in the same words."""
+    tables = [
+        [line for line in (ROOT / page).read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+        for page in ("web/docs/RegionCrop.md", "docs/crop_and_stitch.md")
+    ]
+    assert tables[0] == tables[1] and len(tables[0]) > 20
 
 
 # -- previews
