@@ -207,7 +207,7 @@ def _deal(stitches: Sequence[Stitch], batches: Sequence[torch.Tensor], name: str
     dealt, first = [], 0
     for stitch in stitches:
         own = rows[first : first + stitch.crop_count] if stitch.regions else []  # drops the placeholder
-        for i, (row, region) in enumerate(zip(own, stitch.regions), first):
+        for i, (row, region) in enumerate(zip(own, stitch.regions), first + 1):  # as in the previews
             height, width = row.shape[1:3]
             if not match_proportions(region.frame.width, region.frame.height, width, height):
                 raise InputError(
