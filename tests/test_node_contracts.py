@@ -11,6 +11,7 @@ from maskwright.nodes.clipseg import CLIPSeg
 from maskwright.nodes.clipseg_masking import CLIPSegMasking
 from maskwright.nodes.image_segmentation import ImageSegmentation
 from maskwright.nodes.mask_instances import MaskInstances
+from maskwright.nodes.refine_mask import RefineMask
 from pack import ROOT
 
 # Without the second ids that every node has.
@@ -78,7 +79,7 @@ def test_widget_defaults_match_method(name: str, node: type) -> None:
 @pytest.mark.parametrize(("name", "node"), sorted(NODE_CLASS_MAPPINGS.items()))
 def test_nodes_with_mask_view_are_output_nodes(name: str, node: type) -> None:
     """Under every id: the editor gives output nodes a play button."""
-    with_view = (CLIPSeg, CLIPSegMasking, ImageSegmentation, MaskInstances)
+    with_view = (CLIPSeg, CLIPSegMasking, ImageSegmentation, MaskInstances, RefineMask)
     assert getattr(node, "OUTPUT_NODE", False) == issubclass(node, with_view)
 
 
