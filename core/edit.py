@@ -9,10 +9,10 @@ from functools import partial
 import torch
 
 from . import distance, masks, parts
+from .batching import NO_PROGRESS, parallel_map
 from .checks import as_mask_batch, check_number, check_switch, check_whole_number
-from .engine import NO_PROGRESS, Progress
+from .engine import Progress
 from .morphology import MAX_SIZE
-from .parallel import parallel_map
 from .settings import Settings, setting
 
 Edit = Callable[[torch.Tensor], torch.Tensor]
