@@ -1,6 +1,7 @@
 // Which node has which view. `app` and `api` are the editor's own.
 
 import { ComparisonView } from "./comparison_view.mjs";
+import { EditView } from "./edit_view.mjs";
 import { hostsOf, idOf, nodesOf, valuesOf } from "./graph.mjs";
 import { RegionsView } from "./regions_view.mjs";
 import { Results } from "./results.mjs";
@@ -16,6 +17,9 @@ const VIEWS = {
   CLIPSegMasking: SelectionView,
   "CLIPSeg Masking": SelectionView,
   SaltCLIPSegMasking: SelectionView,
+  EditMask: EditView,
+  GradientRegion: EditView,
+  SaltMaskGradientRegion: EditView,
   ImageSegmentation: ComparisonView,
   MaskDetailerPipe: RegionsView,
 };
@@ -96,6 +100,7 @@ export class NodeViews {
       texts: this.texts,
       settings: () => this.viewSettings(),
       widgets: () => this.widgetsOf(node),
+      label: (name) => node.widgets?.find((widget) => widget.name === name)?.label || name,
       load: (file) => load(this.api, file),
       resize: (change) => this.heights.adapt(node, change, () => view.isOpen),
       remember: (state) => {
