@@ -59,9 +59,7 @@ class GradientRegion(TableNode):
         "hidden": _view.HIDDEN,
     }
 
-    def gradient_region(
-        self, masks, kernel_size=3, shape="rectangle", edge="both", image=None, extra_pnginfo=None
-    ):
+    def gradient_region(self, masks, kernel_size=3, shape="rectangle", edge="both", image=None, extra_pnginfo=None):
         masks = checks.as_mask_batch(masks, "masks")
         edges = morphology.gradient(masks, kernel_size, shape, edge, host.progress(len(masks)))
         view = _view.View(extra_pnginfo)

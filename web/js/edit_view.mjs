@@ -28,6 +28,7 @@ export class EditView extends MaskView {
     if (!mask) throw new Error("no mask");
     const map = probabilitiesOf(pixelsOf(mask), mask.width, mask.height, entry.bits, entry.high ?? 1);
     this.editing = new RemoteEditing({ ...map, scale: entry.scale ?? 1 }, () => this.schedule());
+    this.hasDrawn = false;
   }
 
   forget() {
@@ -49,12 +50,18 @@ export class EditView extends MaskView {
     return values;
   }
 
-  /** The mask for the current settings, or for earlier ones while that is not ready. */
   selected() {
+    return this.editing.result;
+  }
+
+  /** Draw when the mask for the current settings is ready. Until then the canvas stays as it is. */
+  draw(withCheckerboard = true) {
     const { kind } = this.entries[this.page];
     this.editing.want(kind, this.settings(kind), this.mode === "outline");
     this.element.setAttribute("aria-busy", String(this.editing.isBusy));
-    return this.editing.result;
+    if (this.editing.isBusy && this.hasDrawn) return;
+    this.hasDrawn = true;
+    super.draw(withCheckerboard);
   }
 
   hint() {

@@ -106,9 +106,11 @@ export class MaskView extends View {
       context.globalCompositeOperation = "destination-in";
       lay(mask.levels, "alpha");
       context.globalCompositeOperation = "destination-over";
-      context.globalAlpha = 1 - opacity;
-      context.drawImage(image, 0, 0);
-      context.globalAlpha = 1;
+      if (opacity < 1) {
+        context.globalAlpha = 1 - opacity;
+        context.drawImage(image, 0, 0);
+        context.globalAlpha = 1;
+      }
       if (withCheckerboard) drawCheckerboard(context);
       return;
     }

@@ -110,6 +110,9 @@ export const STYLE = `
   min-height: 0;
   overflow: auto;
 }
+.maskwright-larger:has(.maskwright-sheet) :is(.maskwright-tools, .maskwright-pages) {
+  visibility: hidden; /* they are about one image */
+}
 .maskwright-sheet button {
   display: flex;
   flex-direction: column;
