@@ -10,6 +10,9 @@ from .nodes.from_basic_pipe import FromBasicPipe
 from .nodes.gradient_region import GradientRegion
 from .nodes.image_segmentation import ImageSegmentation
 from .nodes.mask_detailer_pipe import MaskDetailerPipe
+from .nodes.mask_instances import MaskInstances
+from .nodes.region_crop import RegionCrop
+from .nodes.region_stitch import RegionStitch
 from .nodes.to_basic_pipe import ToBasicPipe
 
 # Plain literal dicts: ComfyUI-Manager's and the registry's scanners read them as text.
@@ -23,6 +26,9 @@ NODE_CLASS_MAPPINGS = {
     "GradientRegion": GradientRegion,
     "ImageSegmentation": ImageSegmentation,
     "MaskDetailerPipe": MaskDetailerPipe,
+    "MaskInstances": MaskInstances,
+    "RegionCrop": RegionCrop,
+    "RegionStitch": RegionStitch,
     "ToBasicPipe": ToBasicPipe,
 }
 
@@ -36,6 +42,9 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "GradientRegion": "Mask Edges",
     "ImageSegmentation": "Remove Background (rembg)",
     "MaskDetailerPipe": "Mask Detailer (pipe)",
+    "MaskInstances": "Mask Instances",
+    "RegionCrop": "Region Crop",
+    "RegionStitch": "Region Stitch",
     "ToBasicPipe": "To Basic Pipe",
 }
 

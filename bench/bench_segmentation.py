@@ -20,7 +20,7 @@ from maskwright.core import tensors
 from maskwright.core.batching import StandaloneHost
 from maskwright.core.cutout.remove import remove_background
 from maskwright.models import background_models, catalog, modnet
-from maskwright.models.background_store import BackgroundStore
+from maskwright.models.background_models import BackgroundStore
 from maskwright.models.modnet_network import MODNet
 from rows import Figure, Report, Timing
 from torch import nn

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import math
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -52,61 +54,68 @@ class StageProgress:
 NO_STAGE_PROGRESS = StageProgress(NO_PROGRESS, 0)
 
 
-def run_in_chunks(
+@dataclass
+class Chunk:
+    """Some consecutive entries of a batch, for one ``with`` block of `iterate_chunks`.
+
+    Attributes:
+        may_fail: Whether the chunk is repeated if memory runs out.
+        failed: Whether memory ran out, so that the chunk is to be repeated.
+    """
+
+    entries: slice
+    host: Host
+    may_fail: bool
+    failed: bool = False
+
+    def __enter__(self) -> slice:
+        return self.entries
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        """Suppress an out-of-memory error if the chunk is repeated."""
+        self.failed = self.may_fail and isinstance(error, Exception) and self.host.is_out_of_memory(error)
+        return self.failed
+
+
+def iterate_chunks(
     total: int,
     size: int,
-    work: Callable[[slice], Result],
     host: Host,
     progress: Progress = NO_PROGRESS,
     shrink: Callable[[], bool] = lambda: False,
-) -> Iterator[tuple[slice, Result]]:
-    """Yield ``(entries, work(entries))`` for slices of 0..total, in order and ``size`` entries at a time.
+) -> Iterator[Chunk]:
+    """Yield chunks of 0..total in order, ``size`` entries each, to work on in a ``with`` block::
 
-    If memory runs out, this chunk and all later ones are halved, and ``work`` is called again for the same entries.
-    Finished entries are not repeated.
+        for chunk in iterate_chunks(len(image), 8, host):
+            with chunk as entries:
+                mask[entries] = find_mask(image[entries])
+
+    If memory runs out in the block, this chunk and all later ones are halved, and the same entries are yielded again.
+    Finished entries are not. Large tensors belong in functions that the block calls: the block's own variables exist
+    until the next assignment.
 
     Args:
         total: Number of entries.
         size: Number of entries in the first chunk, at least 1.
-        work: Computes one chunk.
         host: Detects out-of-memory errors, and frees memory before each retry.
-        progress: Advances by one step per entry, after the caller has consumed it.
-        shrink: Called if memory runs out for a single entry. Returns True if ``work`` now needs less memory. If not,
-            ``work`` is tried one last time, and its out-of-memory error propagates.
+        progress: Advances by one step per entry, after its block.
+        shrink: Called if memory runs out for a single entry. Returns True if the block now needs less memory. If not,
+            the entry is tried one last time, and its out-of-memory error propagates.
     """
     start, last_try = 0, False
     while start < total:
-        entries = slice(start, min(total, start + size))
-        count = entries.stop - start
-        try:
-            result = work(entries)
-        except Exception as error:
-            if last_try or not host.is_out_of_memory(error):
-                raise
-            result = None
-        else:
-            yield entries, result
-            del result  # free its memory before the next chunk
+        chunk = Chunk(slice(start, min(total, start + size)), host, may_fail=not last_try)
+        yield chunk
+        count = chunk.entries.stop - start
+        if not chunk.failed:
             progress.step(count)
-            start = entries.stop
+            start += count
             continue
-        host.free_memory()  # outside the except block: its traceback would keep tensors alive
+        host.free_memory()
         if count > 1:
             size = count // 2
         else:
             last_try = not shrink()
-
-
-def parallel_rows(
-    work: Callable[[slice], tuple[torch.Tensor, ...]],
-) -> Callable[[slice], tuple[torch.Tensor, ...]]:
-    """Wrap ``work`` to process the rows of a slice in parallel. ``work`` returns tensors with one row per entry."""
-
-    def work_on_rows(entries: slice) -> tuple[torch.Tensor, ...]:
-        rows = parallel_map(work, [slice(i, i + 1) for i in range(entries.start, entries.stop)])
-        return rows[0] if len(rows) == 1 else tuple(torch.cat(parts) for parts in zip(*rows))
-
-    return work_on_rows
 
 
 def parallel_map(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
@@ -121,7 +130,7 @@ def parallel_map(work: Callable[[Item], Result], items: Sequence[Item]) -> list[
     workers = min(len(items), cores)
     if workers < 2:
         with torch.no_grad():
-            return [work(item) for item in items]
+            return list(map(work, items))
 
     all_started = threading.Barrier(workers + 1)
 
@@ -141,7 +150,7 @@ def parallel_map(work: Callable[[Item], Result], items: Sequence[Item]) -> list[
     with ThreadPoolExecutor(workers, initializer=start) as pool:
         try:
             # Workers block in the initializer, so each of the first items starts a new thread.
-            results = [pool.submit(without_gradients, item) for item in items]
+            results = pool.map(without_gradients, items)
             all_started.wait()
         except BaseException:
             all_started.abort()
@@ -149,7 +158,7 @@ def parallel_map(work: Callable[[Item], Result], items: Sequence[Item]) -> list[
         finally:
             # The last count set in any thread is the default of new threads: restore it.
             torch.set_num_threads(cores)
-        return [result.result() for result in results]
+        return list(results)
 
 
 # What messages of out-of-memory errors contain, in lower case.
@@ -185,6 +194,19 @@ def is_out_of_memory(error: BaseException) -> bool:
     return any(phrase in message for phrase in _OUT_OF_MEMORY) or _ENOMEM.search(message) is not None
 
 
+def available_memory(device: torch.device) -> float:
+    """Bytes that can still be allocated on ``device``; infinity if unknown."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    if device.type != "cpu":
+        return math.inf
+    try:
+        import psutil  # ComfyUI requires it; other programs may not have it
+    except ImportError:
+        return math.inf
+    return psutil.virtual_memory().available
+
+
 class StandaloneHost:
     """A `Host` without progress bar, interrupts or shared memory management."""
 
@@ -200,6 +222,9 @@ class StandaloneHost:
     def free_memory(self) -> None:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+    def available_memory(self, device: torch.device) -> float:
+        return available_memory(device)
 
     def on_device(self, model: Module, copy_as: Callable[[Module, torch.dtype], Module]) -> Module:
         return model

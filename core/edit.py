@@ -10,10 +10,9 @@ import torch
 
 from . import distance, masks, parts
 from .batching import NO_PROGRESS, parallel_map
-from .checks import as_mask_batch, check_number, check_switch, check_whole_number
+from .checks import Settings, as_mask_batch, check_number, check_switch, check_whole_number, setting
 from .engine import Progress
 from .morphology import MAX_SIZE
-from .settings import Settings, setting
 
 Edit = Callable[[torch.Tensor], torch.Tensor]
 

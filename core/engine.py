@@ -38,6 +38,10 @@ class Host(Protocol):
         """Free cached memory before a retry."""
         ...
 
+    def available_memory(self, device: torch.device) -> float:
+        """Bytes that can still be allocated on ``device``; infinity if unknown."""
+        ...
+
     def on_device(self, model: Module, copy_as: Callable[[Module, torch.dtype], Module]) -> Module:
         """Return ``model``, or a copy made by ``copy_as``, on the device for models. Valid until the next call."""
         ...

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -194,11 +194,6 @@ def _copy(array: _Array) -> _Array:
     return np.array(array, subok=True) if isinstance(array, np.ndarray) else array.clone()
 
 
-def _rows(array: _Array, rows: slice) -> _Array:
-    """Some rows of all masks, a view ``[b,h,W]``."""
-    return array[:, rows]
-
-
 class _Band(Generic[_Array]):
     """Some rows of some masks, padded by the reach of the element.
 
@@ -217,14 +212,15 @@ class _Band(Generic[_Array]):
         # The rows that the element reaches, clipped to the image.
         rows = slice(max(0, top - self._up), min(self._full_height, bottom + down))
         self._inner = slice(rows.start - top + self._up, rows.stop - top + self._up)
-        self._padded, *scratch = (_flat_buffer(source, math.prod(self._padded_shape)) for _ in range(3))
-        padded = self._padded.reshape(self._padded_shape)
-        padded[:, self._inner, self._left : self._left + self._width] = _rows(source, rows)
-        self._scratch = itertools.cycle(scratch)
+        length = math.prod(self._padded_shape)
+        self._padded = _flat_buffer(source, length)
+        self._scratch = itertools.cycle((_flat_buffer(source, length), _flat_buffer(source, length)))
+        padded: Any = self._padded.reshape(self._padded_shape)  # its type and that of `source` agree
+        padded[:, self._inner, self._left : self._left + self._width] = source[:, rows]
 
     def values(self) -> _Array:
         """The unchanged rows, ``[b,h,W]``."""
-        return _rows(self._source, slice(self._top, self._top + self._height))
+        return self._source[:, self._top : self._top + self._height]
 
     def maximum(self) -> _Array:
         """The maximum over the element, ``[b,h,W]``, valid until the next call."""

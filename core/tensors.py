@@ -108,7 +108,14 @@ def resize_image(
     """
     if image.shape[1:3] == (height, width):
         return image
-    return bchw_to_image(_resize(image_to_bchw(image), height, width, mode, antialias))
+    bchw = image_to_bchw(image)
+    if mode == "nearest":
+        resized = F.interpolate(bchw, (height, width), mode="nearest-exact")
+    elif mode == "area":
+        resized = F.interpolate(bchw, (height, width), mode="area")
+    else:
+        resized = F.interpolate(bchw, (height, width), mode=mode, antialias=antialias, align_corners=False).clamp(0, 1)
+    return bchw_to_image(resized)
 
 
 def resize_mask(
@@ -117,16 +124,8 @@ def resize_mask(
     """Resize ``[B,H,W]`` as `resize_image` does."""
     if mask.shape[1:3] == (height, width):
         return mask
-    # [B,H,W] -> [B,1,H,W] -> [B,h,w]
-    return _resize(mask.unsqueeze(1), height, width, mode, antialias).squeeze(1)
-
-
-def _resize(bchw: torch.Tensor, height: int, width: int, mode: str, antialias: bool) -> torch.Tensor:
-    if mode == "nearest":
-        return F.interpolate(bchw, (height, width), mode="nearest-exact")
-    if mode == "area":
-        return F.interpolate(bchw, (height, width), mode="area")
-    return F.interpolate(bchw, (height, width), mode=mode, antialias=antialias, align_corners=False).clamp(0, 1)
+    # [B,H,W] -> [B,H,W,1] -> [B,h,w]
+    return resize_image(mask.unsqueeze(-1), height, width, mode, antialias).squeeze(-1)
 
 
 _PILLOW = int(PIL.__version__.split(".")[0])
@@ -153,8 +152,11 @@ def resize_8bit(values: torch.Tensor, height: int, width: int, mode: str = "bicu
         ``[B,height,width,3]`` or ``[B,height,width]``, float32, multiples of 1/255.
     """
     if values.device.type == "cpu":
-        images = (to_pil(each) for each in values)
-        return torch.stack([from_pil(image.resize((width, height), _PILLOW_MODES[mode])) for image in images])
+        resized = empty((len(values), height, width, *values.shape[3:]), values.device)
+        for i, each in enumerate(values):
+            image = Image.fromarray(to_8bit(each)).resize((width, height), _PILLOW_MODES[mode])
+            resized[i] = from_8bit(np.asarray(image))
+        return resized
     if values.ndim == 3:
         return _resize_levels(values.unsqueeze(1), height, width, mode).squeeze(1)  # [B,H,W] -> [B,1,H,W] -> [B,h,w]
     return bchw_to_image(_resize_levels(image_to_bchw(values), height, width, mode))

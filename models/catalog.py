@@ -321,3 +321,6 @@ BACKGROUND = {model.name: model for model in (*_REMBG_MODELS, *MODNET.values(), 
 def rembg_name(model: Model) -> str:
     """rembg's name of a model in `REMBG`."""
     return PurePosixPath(model.files[0].name).stem
+
+
+BACKGROUND_DEMO = "demo: salient object (bundled)"  # the name of the model that comes with the pack

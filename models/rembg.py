@@ -26,7 +26,6 @@ from ..core.engine import Host
 from ..core.errors import DependencyError, ModelError
 from ..core.packages import import_package, import_scipy, keep_torch_threads
 from . import catalog, onnx_runtime
-from .background_store import DEMO
 from .store import LocalModel
 
 logger = logging.getLogger(__name__)
@@ -203,7 +202,7 @@ def _remedy(local: LocalModel) -> str:
         file = local.model.files[0]
         size = f", {file.size} bytes" if file.size else ""
         return f"Delete it and run again, or download it again from {file.url}{size}"
-    if local.name == DEMO:
+    if local.name == catalog.BACKGROUND_DEMO:
         return "Install this node pack again"
     return "Replace it with a complete ONNX model for background removal, or choose another model"
 

@@ -6,12 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..core.engine import Progress
-from ..core.text import clipseg_engine
 from ..core.text.query import MAX_RESOLUTION, RESOLUTION, RESOLUTION_STEP
 from ..models import catalog, clipseg_loader
 from ..models.clipseg_store import DEFAULT, ClipsegStore
 from . import _host as host
-from . import _view
 from ._widgets import integer, socket, text
 
 IMAGES = socket("IMAGE", "The images to search, of any size. Transparency is ignored.")
@@ -33,7 +31,7 @@ WORKING_RESOLUTION = integer(
     "Blur and dilation keep their scale.",
 )
 CLIPSEG_MODEL = socket(
-    "CLIPSEG_MODEL",
+    "CLIPSEG_MODEL,CLIPSEGMODEL",
     f"Optional, from 'CLIPSeg Model Loader'. If not connected, {DEFAULT} is used "
     f"({catalog.download_size(catalog.CLIPSEG)}, downloaded once).",
 )
@@ -53,14 +51,3 @@ def load(name: str, progress: Callable[[int], Progress] = host.download_progress
     """Load a model by name, as a CLIPSEG_MODEL ``(processor, model)``."""
     host.call_on_unload(clipseg_loader.release)
     return clipseg_loader.load(name, store(progress))
-
-
-def make_segmenter(clipseg_model: tuple | None, view: _view.View | None = None) -> clipseg_engine.Segmenter:
-    """Move the connected model, or the default one, to its device. ``view`` shows the loading phase."""
-    view = view or _view.View(None)
-    view.begin(_view.LOADING)
-    pair = load(DEFAULT, view.download_progress) if clipseg_model is None else clipseg_model
-    processor, model = clipseg_engine.check_clipseg_model(pair)
-    model = host.on_device(model, clipseg_engine.copy_with_dtype)
-    view.begin(_view.WORK)
-    return clipseg_engine.Segmenter(processor, model)

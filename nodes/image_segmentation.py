@@ -9,7 +9,7 @@ from ..core.cutout.remove import remove_background
 from ..core.cutout.trimap import MattingSettings
 from ..core.engine import Progress
 from ..models import background_models, catalog
-from ..models.background_store import DEMO, OTHER_KINDS, BackgroundStore
+from ..models.background_models import DEMO, OTHER_KINDS, BackgroundStore
 from . import _host as host
 from . import _view
 from ._widgets import TableNode, choice, integer, socket

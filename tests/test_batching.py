@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from fake_host import FakeHost
-from maskwright.core.batching import is_out_of_memory, parallel_map, run_in_chunks
+from maskwright.core.batching import is_out_of_memory, iterate_chunks, parallel_map
 
 
 class Counter:
@@ -23,8 +23,9 @@ class Counter:
 def run(total: int, size: int, work: Callable, host: FakeHost | None = None, shrink: Callable = lambda: False) -> None:
     """Run all chunks with the host's progress bar."""
     host = host or FakeHost()
-    for entries, _ in run_in_chunks(total, size, work, host, host.bar, shrink):
-        assert entries.stop <= total
+    for chunk in iterate_chunks(total, size, host, host.bar, shrink):
+        with chunk as entries:
+            work(entries)
 
 
 class Work:
@@ -43,7 +44,7 @@ class Work:
 
 
 @pytest.mark.parametrize(("total", "size"), [(0, 4), (1, 4), (4, 4), (9, 4), (3, 1)])
-def test_run_in_chunks_visits_entries_once_in_order(total: int, size: int) -> None:
+def test_iterate_chunks_visits_entries_once_in_order(total: int, size: int) -> None:
     work, counter = Work(), Counter()
     run(total, size, work, FakeHost(counter))
     assert work.entries_done == list(range(total))
@@ -51,7 +52,7 @@ def test_run_in_chunks_visits_entries_once_in_order(total: int, size: int) -> No
     assert counter.steps == total
 
 
-def test_run_in_chunks_halves_chunks_when_out_of_memory() -> None:
+def test_iterate_chunks_halves_chunks_when_out_of_memory() -> None:
     work, counter = Work(capacity=2), Counter()
     host = FakeHost(counter)
     run(11, 8, work, host)
@@ -61,7 +62,7 @@ def test_run_in_chunks_halves_chunks_when_out_of_memory() -> None:
     assert host.freed == 2
 
 
-def test_run_in_chunks_shrinks_single_entries() -> None:
+def test_iterate_chunks_shrinks_single_entries() -> None:
     work = Work(capacity=0)
 
     def shrink() -> bool:
@@ -73,14 +74,14 @@ def test_run_in_chunks_shrinks_single_entries() -> None:
     assert work.sizes_tried == [1, 1, 1]
 
 
-def test_run_in_chunks_raises_if_single_entry_does_not_fit() -> None:
+def test_iterate_chunks_raises_if_single_entry_does_not_fit() -> None:
     counter = Counter()
     with pytest.raises(MemoryError, match="the device is full"):
         run(4, 4, Work(capacity=0), FakeHost(counter))
     assert counter.steps == 0
 
 
-def test_run_in_chunks_propagates_other_errors() -> None:
+def test_iterate_chunks_propagates_other_errors() -> None:
     for error in (ValueError, KeyboardInterrupt):
         work, host = Work(capacity=0, error=error), FakeHost()
         with pytest.raises(error):
@@ -89,7 +90,7 @@ def test_run_in_chunks_propagates_other_errors() -> None:
         assert host.freed == 0
 
 
-def test_run_in_chunks_interrupts_between_chunks() -> None:
+def test_iterate_chunks_interrupts_between_chunks() -> None:
     class Stopped(BaseException):
         pass
 
@@ -103,7 +104,7 @@ def test_run_in_chunks_interrupts_between_chunks() -> None:
     assert work.entries_done == [0, 1]
 
 
-def test_run_in_chunks_frees_memory_of_failed_chunk() -> None:
+def test_iterate_chunks_frees_memory_of_failed_chunk() -> None:
     alive: list[int] = []
 
     class Allocation:

@@ -194,17 +194,17 @@ def test_segmenter_rejects_invalid_image_settings(pair: tuple, monkeypatch, name
         ((1, 2), "the processor in clipseg_model is of type int, not a CLIPSeg processor"),
     ],
 )
-def test_check_clipseg_model_rejects_other_values(value: object, message: str) -> None:
+def test_make_segmenter_rejects_other_values(value: object, message: str) -> None:
     with pytest.raises(InputError, match=f"{message}.*as loaded by transformers"):
-        clipseg_engine.check_clipseg_model(value)
+        clipseg_engine.make_segmenter(value)
 
 
-def test_check_clipseg_model_rejects_swapped_pair(pair: tuple) -> None:
+def test_make_segmenter_rejects_swapped_pair(pair: tuple) -> None:
     with pytest.raises(InputError, match="processor in clipseg_model is of type CLIPSegForImageSegmentation"):
-        clipseg_engine.check_clipseg_model(pair[::-1])
+        clipseg_engine.make_segmenter(pair[::-1])
     with pytest.raises(InputError, match="model in clipseg_model is of type CLIPSegProcessor"):
-        clipseg_engine.check_clipseg_model((pair[0], pair[0]))
-    assert clipseg_engine.check_clipseg_model(list(pair)) == pair
+        clipseg_engine.make_segmenter((pair[0], pair[0]))
+    assert clipseg_engine.make_segmenter(list(pair)).native_size == NATIVE
 
 
 def test_copy_with_dtype_keeps_decoder_and_original(pair: tuple) -> None:

@@ -178,7 +178,7 @@ def test_model_loader_outputs_and_names(folder, monkeypatch: pytest.MonkeyPatch)
     names, _ = CLIPSegModelLoader.INPUT_TYPES()["required"]["model"]
     assert names[0] == "CIDAS/clipseg-rd64-refined" and "tiny" in names
     ((processor, model),) = CLIPSegModelLoader().clipseg_model("tiny")
-    clipseg_engine.check_clipseg_model((processor, model))
+    clipseg_engine.make_segmenter((processor, model))
     assert CLIPSegModelLoader().clipseg_model("tiny")[0][1] is model
     assert CLIPSegModelLoader.VALIDATE_INPUTS(model="a name that is not in the list") is True
     # What ComfyUI asks where the name comes through a link from a node that gives text.

@@ -17,8 +17,8 @@ from maskwright.core.cutout import matting, trimap
 from maskwright.core.cutout import remove as background_ops
 from maskwright.core.errors import DependencyError, InputError, ModelError, PackError
 from maskwright.models import background_models, catalog, rembg
-from maskwright.models.background_store import DEMO, BackgroundStore
-from maskwright.models.cache import ModelCache
+from maskwright.models.background_models import DEMO, BackgroundStore
+from maskwright.models.store import ModelCache
 from maskwright.nodes import _host as host
 from saved_layouts import SEGMENTATION
 
@@ -210,7 +210,7 @@ def test_node_progress_and_interrupt(loaded_names: list[str], monkeypatch: pytes
             if len(steps) == 2:
                 raise Interrupt
 
-    monkeypatch.setattr(host, "progress", lambda total, *_: totals.append(total) or Bar())
+    monkeypatch.setattr(host.ComfyHost, "progress", lambda _, total: totals.append(total) or Bar())
     with pytest.raises(Interrupt):
         run("u2net", *PLAIN, images=make_portrait(batch=4))
     assert totals == [4] and steps == [1, 1]
@@ -233,7 +233,7 @@ def test_node_out_of_memory_unloads_host_models(monkeypatch: pytest.MonkeyPatch)
     comfy.model_management = management
     monkeypatch.setitem(sys.modules, "comfy", comfy)
     monkeypatch.setitem(sys.modules, "comfy.model_management", management)
-    monkeypatch.setattr(host, "progress", lambda *_: NoProgress())
+    monkeypatch.setattr(host.ComfyHost, "progress", lambda *_: NoProgress())
     monkeypatch.setattr(background_models, "load", lambda *_: Short())
     images = make_portrait(batch=2)
     assert torch.equal(run("u2net", *PLAIN, images=images)[1], images[..., 0])

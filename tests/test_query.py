@@ -127,7 +127,7 @@ def test_predict_tiles_without_seams(segmenter: clipseg_engine.Segmenter, monkey
     image = random_image(2, 4 * NATIVE, 4 * NATIVE, 3)
     assert (inference.side, inference.tile) == (4 * NATIVE, 2 * NATIVE)
     tiled = inference.predict(image)
-    while inference._shrink_tiles():
+    while inference.shrink_tiles():
         torch.testing.assert_close(inference.predict(image), tiled)
     assert inference.tile == NATIVE
     whole = brightness([segmenter.preprocess(image, 4 * NATIVE).mean(1)], None).sigmoid()

@@ -21,9 +21,6 @@ from maskwright.core.text.segment import (
     NORMALIZATIONS,
     Selection,
     apply_color_map,
-    draw_heat_map,
-    map_to_greys,
-    overlay,
     render_selection,
     score,
     segment,
@@ -215,11 +212,10 @@ def test_apply_color_map_matches_matplotlib(name: str, matplotlib_name: str) -> 
     np.testing.assert_array_equal((apply_color_map(mask, name)[0, 0] * 255).round().numpy(), expected)
 
 
-def test_map_to_greys_matches_color_map() -> None:
-    mask = torch.linspace(0, 1, 1000).view(1, 10, 100)
-    colors = apply_color_map(mask, "greys")
-    assert torch.equal(colors, map_to_greys(mask).unsqueeze(-1).expand(-1, -1, -1, 3))
-    assert (colors.diff(dim=2) >= 0).all()
+def test_apply_color_map_greys_brighten_from_black_to_white() -> None:
+    colors = apply_color_map(torch.linspace(0, 1, 1000).view(1, 10, 100), "greys")
+    assert torch.equal(colors, colors[..., :1].expand(-1, -1, -1, 3))
+    assert (colors[..., 0].flatten().diff() >= 0).all()
     assert (colors.min(), colors.max()) == (0, 1)
 
 
@@ -228,32 +224,28 @@ def test_apply_color_map_rejects_unknown_name() -> None:
         apply_color_map(torch.zeros(1, 2, 2), "jet")
 
 
-def test_overlay_blends_and_drops_alpha() -> None:
-    image = torch.rand(2, 5, 6, 4)
-    red = torch.tensor([1.0, 0.0, 0.0]).expand(2, 5, 6, 3)
+def test_render_selection_blends_and_drops_alpha() -> None:
+    image, selection = torch.rand(2, 5, 6, 4), torch.rand(2, 5, 6)
     original = image.clone()
-    assert torch.equal(overlay(image, red, 0), image[..., :3])
-    assert torch.equal(overlay(image, red, 1), red)
-    torch.testing.assert_close(overlay(image, red, 0.25), image[..., :3] * 0.75 + red * 0.25)
+    expected = (image[..., :3] + apply_color_map(selection, "viridis")) / 2
+    torch.testing.assert_close(render_selection(image, selection)[1], expected)
     assert torch.equal(image, original)
-    with pytest.raises(InputError, match=r"opacity is 1\.5"):
-        overlay(image, red, 1.5)
 
 
-def test_draw_heat_map_matches_opencv() -> None:
+def test_render_selection_matches_opencv() -> None:
     cv2 = pytest.importorskip("cv2")
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (1, 70, 90, 3), generator=generator) / 255
     mask = torch.rand(1, 31, 47, generator=generator)
-    colors = cv2.resize((apply_color_map(mask)[0] * 255).round().byte().numpy(), (90, 70))
+    colors = cv2.resize((apply_color_map(mask, "viridis")[0] * 255).round().byte().numpy(), (90, 70))
     expected = cv2.addWeighted((image[0] * 255).round().byte().numpy(), 0.5, colors, 0.5, 0)
-    np.testing.assert_allclose(draw_heat_map(image, mask)[0].numpy() * 255, expected, atol=1.0)
+    np.testing.assert_allclose(render_selection(image, mask)[1][0].numpy() * 255, expected, atol=1.0)
 
 
-def test_draw_heat_map_keeps_images_of_empty_masks() -> None:
+def test_render_selection_keeps_images_of_empty_masks() -> None:
     image = torch.rand(2, 8, 9, 3)
     mask = torch.zeros(2, 4, 4)
     mask[1, 2, 2] = 1
-    result = draw_heat_map(image, mask)
+    result = render_selection(image, mask)[1]
     assert torch.equal(result[0], image[0])
     assert not torch.isclose(result[1], image[1]).all(dim=-1).any()

@@ -79,7 +79,7 @@ def arithmetic_cases() -> list[tuple[dict, dict[str, torch.Tensor | np.ndarray]]
         arrays = {
             "input": values,
             "selected": selection,
-            "levels": (segment.map_to_greys(selection) * 255).round().to(torch.uint8),
+            "levels": (segment.apply_color_map(selection, "greys")[..., 0] * 255).round().to(torch.uint8),
         }
         names = dict(zip(("blur", "threshold", "dilation_factor"), settings))
         add("selection", arrays, settings=names, scale=scale, width=size[0], height=size[1])
@@ -112,8 +112,8 @@ def arithmetic_cases() -> list[tuple[dict, dict[str, torch.Tensor | np.ndarray]]
     ramp = (torch.arange(256) + 0.5) / 256
     edges = torch.cat([ramp, torch.tensor([0.0, 1.0, 1 / 256, 255 / 256])]).view(1, 1, -1)
     arrays = {
-        "viridis": (segment.apply_color_map(ramp.view(1, 1, -1)) * 255).round().to(torch.uint8).numpy(),
-        "greys": (segment.map_to_greys(ramp.view(1, 1, -1)) * 255).round().to(torch.uint8).numpy(),
+        "viridis": (segment.apply_color_map(ramp.view(1, 1, -1), "viridis") * 255).round().to(torch.uint8).numpy(),
+        "greys": (segment.apply_color_map(ramp.view(1, 1, -1), "greys")[..., 0] * 255).round().to(torch.uint8).numpy(),
         "values": edges,
         "steps": (edges * 256).clamp(0, 255).to(torch.uint8).numpy(),
     }

@@ -32,6 +32,7 @@ PAGES = {
     "CLIPSegModelLoader": "text_to_mask",
     "GradientRegion": "mask_edges",
     "ImageSegmentation": "remove_background",
+    "MaskInstances": "mask_instances",
 }
 # Help pages that show only the node, without a run, which would need a checkpoint.
 ALONE = ("MaskDetailerPipe", "ToBasicPipe", "FromBasicPipe", "EditBasicPipe")

@@ -14,6 +14,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,7 @@ def draw_text_to_mask() -> Image.Image:
     return add_caption(image, "astronaut suit | helmet", "Illustration: mask drawn by hand")
 
 
-def draw_detailer() -> Image.Image:
+def draw_detailer(words: str) -> Image.Image:
     """Draw the photograph with an outlined face and its enlarged crop."""
     photo = load_photo()
     mask = Image.new("L", photo.size)
@@ -99,12 +100,13 @@ def draw_detailer() -> Image.Image:
     for corner in ((crop_box[2], crop_box[1], at[0] + 230, at[1]), (crop_box[0], crop_box[3], at[0], at[1] + 230)):
         draw.line(corner, fill=YELLOW, width=2)
     image.paste(ImageOps.expand(inset, 3, YELLOW), (at[0] - 3, at[1] - 3))
-    return add_caption(image, "find, enlarge, refine", "Illustration: not a result")
+    return add_caption(image, words, "Illustration: not a result")
 
 
 ILLUSTRATIONS: dict[str, Callable[[], Image.Image]] = {
     "text_to_mask_photo": draw_text_to_mask,
-    "detail_masked_regions": draw_detailer,
+    "detail_masked_regions": partial(draw_detailer, "find, enlarge, refine"),
+    "crop_sample_stitch": partial(draw_detailer, "crop, sample, stitch"),
 }
 
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from .. import masks, tensors
-from ..batching import STANDALONE_HOST, run_in_chunks
+from ..batching import STANDALONE_HOST, iterate_chunks
 from ..checks import describe
 from ..engine import Host, Pipe, Sampler, SamplerRun, Vae
 from ..errors import PackError
@@ -185,13 +185,10 @@ class Refiner:
 
     def _run_vae(self, work: Callable[[torch.Tensor, bool], Any], rows: Sequence[torch.Tensor]) -> Iterator[Any]:
         """Yield ``work(row, tiled)`` for each row; from the first lack of memory on in tiles."""
-
-        def run(entries: slice) -> Any:
-            return work(rows[entries.start], self._tiled)
-
         try:
-            for _, result in run_in_chunks(len(rows), 1, run, self._host, shrink=self._use_tiles):
-                yield result
+            for chunk in iterate_chunks(len(rows), 1, self._host, shrink=self._use_tiles):
+                with chunk as entries:
+                    yield work(rows[entries.start], self._tiled)
         except Exception as error:
             if not self._host.is_out_of_memory(error):
                 raise

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..checks import check_number, check_switch, check_text, check_whole_number, describe
+from ..checks import Settings, check_number, check_switch, check_text, check_whole_number, describe, setting
 from ..errors import InputError
-from ..settings import Settings, setting
 
 SEEDS = 1 << 64  # seeds are 0 .. 2^64 - 1, and wrap around
 MIN_DENOISE = 1e-4  # anything lower changes nothing visible and needs an extremely long schedule

@@ -18,14 +18,16 @@ import textwrap
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from .. import tensors
+from ..batching import STANDALONE_HOST
 from ..checks import describe, is_real
+from ..engine import Host
 from ..errors import InputError
 from .query import RESOLUTION
 
@@ -84,30 +86,40 @@ def _invalid_model(problem: str) -> InputError:
     return InputError(problem, "Use a CLIPSeg processor and model as loaded by transformers", code="CLIPSeg model")
 
 
-def check_clipseg_model(value: object, name: str = "clipseg_model") -> tuple[Any, Any]:
-    """Check that ``value`` is a CLIPSEG_MODEL, a pair ``(processor, model)``, and return it.
-
-    Raises:
-        InputError: It is not.
-    """
-    if not isinstance(value, (tuple, list)) or len(value) != 2:
-        length = f" of length {len(value)}" if isinstance(value, (tuple, list)) else ""
-        raise _invalid_model(f"{name} is of type {type(value).__name__}{length}, not a pair (processor, model)")
-    processor, model = value
-    for part, role, attributes in (
-        (processor, "processor", ("tokenizer", "image_processor")),
-        (model, "model", ("clip", "decoder", "extract_layers", "get_conditional_embeddings")),
-    ):
-        if not all(hasattr(part, attribute) for attribute in attributes):
-            raise _invalid_model(f"the {role} in {name} is of type {type(part).__name__}, not a CLIPSeg {role}")
-    return processor, model
-
-
 def copy_with_dtype(model: Any, dtype: torch.dtype) -> Any:
     """Copy a CLIPSeg model with weights in ``dtype``. The decoder stays in float32 for exact logits."""
     result = copy.deepcopy(model).to(dtype)
     result.decoder.to(torch.float32)
     return result
+
+
+def make_segmenter(clipseg_model: object, host: Host = STANDALONE_HOST) -> Segmenter:
+    """Make an engine of a CLIPSEG_MODEL, a pair ``(processor, model)``. ``host`` moves the model to its device.
+
+    KJNodes' CLIPSEGMODEL, a dict of the two, is also accepted.
+
+    Raises:
+        InputError: It is neither.
+    """
+    if isinstance(clipseg_model, Mapping) and {"processor", "model"} <= clipseg_model.keys():
+        clipseg_model = clipseg_model["processor"], clipseg_model["model"]
+    kind = type(clipseg_model).__name__
+    if not isinstance(clipseg_model, (tuple, list)):
+        raise _invalid_model(f"clipseg_model is of type {kind}, not a pair (processor, model)")
+    if len(clipseg_model) != 2:
+        length = len(clipseg_model)
+        raise _invalid_model(f"clipseg_model is of type {kind} of length {length}, not a pair (processor, model)")
+    processor, model = clipseg_model
+    for part, role, attributes in (
+        (processor, "processor", ("tokenizer", "image_processor")),
+        (model, "model", ("clip", "decoder", "extract_layers", "get_conditional_embeddings")),
+    ):
+        for attribute in attributes:
+            if not hasattr(part, attribute):
+                raise _invalid_model(
+                    f"the {role} in clipseg_model is of type {type(part).__name__}, not a CLIPSeg {role}"
+                )
+    return Segmenter(processor, host.on_device(model, copy_with_dtype))
 
 
 @dataclass(frozen=True)
@@ -135,7 +147,14 @@ class ImageSettings:
             InputError: A setting is invalid.
         """
         size = getattr(processor, "size", None) or model_size
-        size = size if is_real(size) else _get_first(size, "height", "shortest_edge")
+        if not is_real(size):
+            side = None
+            for name in ("height", "shortest_edge"):  # of a dict, or of a dict-like object of transformers
+                side = side or (size.get(name) if isinstance(size, dict) else getattr(size, name, None))
+            if not side:
+                remedy = "It needs one of: height, shortest_edge"
+                raise InputError(f"the CLIPSeg processor's size is {describe(size)}", remedy)
+            size = side
         resample = getattr(processor, "resample", 2)
         resample = getattr(resample, "value", resample)
         if not isinstance(resample, Hashable):
@@ -144,27 +163,27 @@ class ImageSettings:
         filters = {0: "nearest", "nearest": "nearest", 2: "bilinear", "bilinear": "bilinear"}
         normalizes = getattr(processor, "do_normalize", True)
         mean, std = (processor.image_mean, processor.image_std) if normalizes else ((0.0,) * 3, (1.0,) * 3)
+        factor = getattr(processor, "rescale_factor", None) or 1 / 255
         return cls(
-            size=int(_parse_setting(size, "size", 1, _MAX_SIDE)),
+            size=int(*_parse_setting([size], "size", 1, _MAX_SIDE)),
             filter=filters.get(resample, "bicubic"),
-            factor=_parse_setting(
-                getattr(processor, "rescale_factor", None) or 1 / 255, "rescale_factor", _MIN_DIVISOR
-            ),
-            mean=_parse_three_settings(mean, "image_mean"),
-            std=_parse_three_settings(std, "image_std", _MIN_DIVISOR),
+            factor=_parse_setting([factor], "rescale_factor", _MIN_DIVISOR)[0],
+            mean=_parse_setting(mean, "image_mean", count=3),
+            std=_parse_setting(std, "image_std", _MIN_DIVISOR, count=3),
         )
 
 
-def _parse_setting(value: object, name: str, low: float = -_MAX_SETTING, high: float = _MAX_SETTING) -> float:
-    if is_real(value) and low <= value <= high:
-        return float(value)
-    raise _invalid_model(f"the CLIPSeg processor's {name} is {describe(value)}, not a number from {low:g} to {high:g}")
-
-
-def _parse_three_settings(values: Any, name: str, low: float = -_MAX_SETTING) -> tuple[float, ...]:
-    if not hasattr(values, "__len__") or len(values) != 3:
-        raise _invalid_model(f"the CLIPSeg processor's {name} is {describe(values)}, not three numbers")
-    return tuple(_parse_setting(value, name, low) for value in values)
+def _parse_setting(
+    values: Any, name: str, low: float = -_MAX_SETTING, high: float = _MAX_SETTING, count: int = 1
+) -> tuple[float, ...]:
+    """Check the ``count`` numbers of a setting."""
+    if not hasattr(values, "__len__") or len(values) != count:
+        raise _invalid_model(f"the CLIPSeg processor's {name} is {describe(values)}, not {count} numbers")
+    for value in values:
+        if not is_real(value) or not low <= value <= high:
+            problem = f"the CLIPSeg processor's {name} is {describe(value)}, not a number from {low:g} to {high:g}"
+            raise _invalid_model(problem)
+    return tuple(map(float, values))
 
 
 class Segmenter:
@@ -185,7 +204,7 @@ class Segmenter:
         self.device = self._model_device if self._model_device.type == "cuda" else torch.device("cpu")
         self._vision = model.clip.vision_model
         layers = len(self._vision.encoder.layers)
-        if not all(0 <= layer < layers for layer in model.extract_layers):
+        if min(model.extract_layers) < 0 or max(model.extract_layers) >= layers:
             raise _invalid_model(
                 f"clipseg_model reads the vision layers {list(model.extract_layers)} (from 0) but has only {layers}"
             )
@@ -211,8 +230,10 @@ class Segmenter:
         Quantized to 8 bits like the processor's own preprocessing, so that both give the same mask.
         """
         # One at a time: a single image of 8192 x 8192 takes 800 MB in float.
-        squares = [tensors.resize_8bit(tensors.drop_alpha(each), side, side, self._filter) for each in image.split(1)]
-        bchw = tensors.image_to_bchw(torch.cat(squares))
+        squares = tensors.empty((len(image), side, side, 3), image.device)
+        for i, each in enumerate(tensors.drop_alpha(image).split(1)):
+            squares[i : i + 1] = tensors.resize_8bit(each, side, side, self._filter)
+        bchw = tensors.image_to_bchw(squares)
         return (bchw * self._rescale - self._mean.to(bchw.device)) / self._std.to(bchw.device)
 
     def encode_text(self, prompt: str) -> torch.Tensor:
@@ -220,7 +241,15 @@ class Segmenter:
 
         Prompts longer than the model's limit (77 tokens including start and end) are truncated, with a warning.
         """
-        tokens = self._tokens(prompt)
+        # Tokenize without truncation to log what is cut; verbose=False silences the tokenizer's vaguer warning.
+        tokenizer, limit = self._processor.tokenizer, self._model.config.text_config.max_position_embeddings
+        tokens = tuple(tokenizer(prompt, verbose=False)["input_ids"])
+        if len(tokens) > limit:
+            rest = textwrap.shorten(tokenizer.decode(tokens[limit - 1 : -1]), 200, placeholder=" ...")
+            logger.warning(
+                "The text has %d tokens, but CLIPSeg reads only the first %d: ignored %r", len(tokens), limit, rest
+            )
+            tokens = tokens[: limit - 1] + tokens[-1:]
         embedding = _TEXT_CACHE.get(self._model, tokens)
         if embedding is None:
             input_ids = torch.tensor([tokens], device=self._model_device)
@@ -230,19 +259,6 @@ class Segmenter:
             _TEXT_CACHE.put(self._model, tokens, embedding)
         return embedding
 
-    def _tokens(self, prompt: str) -> tuple[int, ...]:
-        tokenizer = self._processor.tokenizer
-        # Tokenize without truncation to log what is cut; verbose=False silences the tokenizer's vaguer warning.
-        tokens = list(tokenizer(prompt, verbose=False)["input_ids"])
-        limit = self._model.config.text_config.max_position_embeddings
-        if len(tokens) > limit:
-            rest = textwrap.shorten(tokenizer.decode(tokens[limit - 1 : -1]), 200, placeholder=" ...")
-            logger.warning(
-                "The text has %d tokens, but CLIPSeg reads only the first %d: ignored %r", len(tokens), limit, rest
-            )
-            tokens = tokens[: limit - 1] + tokens[-1:]
-        return tuple(tokens)
-
     def encode_image(self, pixel_values: torch.Tensor) -> list[torch.Tensor]:
         """Activations of the vision tower, ``[B,1 + patches,hidden]`` for each layer that the decoder reads.
 
@@ -251,13 +267,17 @@ class Segmenter:
         """
         if not self.on_cpu:
             return list(self._run_tower(pixel_values))
-        keys = [hashlib.sha256(row.numpy().data).digest() for row in pixel_values.contiguous()]
-        cached = [_IMAGE_CACHE.get(self._model, key) for key in keys]
-        missing = [i for i, row in enumerate(cached) if row is None]
-        computed = iter(self._run_tower(pixel_values[missing]).split(1, dim=1) if missing else ())
-        rows = [next(computed) if row is None else row for row in cached]
-        for i in missing:
-            _IMAGE_CACHE.put(self._model, keys[i], rows[i])
+        rows: list[Any] = []
+        missing: dict[int, bytes] = {}
+        for i, row in enumerate(pixel_values.contiguous()):
+            key = hashlib.sha256(row.numpy().data).digest()
+            rows.append(_IMAGE_CACHE.get(self._model, key))
+            if rows[i] is None:
+                missing[i] = key
+        if missing:
+            computed = self._run_tower(pixel_values[list(missing)]).split(1, dim=1)
+            for (i, key), rows[i] in zip(missing.items(), computed):
+                _IMAGE_CACHE.put(self._model, key, rows[i])
         return list(torch.cat(rows, dim=1)) if len(rows) > 1 else list(rows[0])
 
     def _run_tower(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -285,12 +305,3 @@ def _run_layer(layer: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:
     masks = {"attention_mask", "causal_attention_mask"} & inspect.signature(layer.forward).parameters.keys()
     result = layer(hidden, **dict.fromkeys(masks))
     return result[0] if isinstance(result, tuple) else result
-
-
-def _get_first(size: object, *names: str) -> int:
-    """The first of ``names`` that is in ``size``, a dict or a dict-like object of transformers."""
-    for name in names:
-        value = size.get(name) if isinstance(size, dict) else getattr(size, name, None)
-        if value:
-            return value
-    raise InputError(f"the CLIPSeg processor's size is {describe(size)}", f"It needs one of: {', '.join(names)}")

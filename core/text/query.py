@@ -7,18 +7,17 @@ the model sees only one tile at a time: lower resolutions are better for large o
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
 from .. import masks
-from ..batching import NO_PROGRESS, parallel_rows, run_in_chunks
+from ..batching import NO_PROGRESS, parallel_map
 from ..checks import check_whole_number
-from ..engine import Host, Progress, TextMaskEngine
+from ..engine import Progress, TextMaskEngine
 from ..errors import InputError, ModelError
 
 # Input size of the published model. Resolutions refer to it, whatever the model.
@@ -49,7 +48,7 @@ def split_prompts(text: str | None, name: str = "text") -> list[str]:
         raise InputError(
             f"{name} contains {text[error.start]!r}, which is not a valid character", "Remove it from the text"
         ) from error
-    return [part.strip() for part in text.split("|") if part.strip()] or [""]
+    return list(filter(None, map(str.strip, text.split("|")))) or [""]
 
 
 @dataclass(frozen=True)
@@ -78,14 +77,6 @@ class Query:
             )
 
     @property
-    def prompts(self) -> list[str]:
-        return split_prompts(self.text)
-
-    @property
-    def negative_prompts(self) -> list[str]:
-        return [prompt for prompt in split_prompts(self.negative_text) if prompt]
-
-    @property
     def scale(self) -> float:
         """Input size relative to the model's native size."""
         return self.resolution / RESOLUTION
@@ -94,26 +85,31 @@ class Query:
 class TiledInference:
     """Computes the probabilities of a query.
 
-    ``progress`` advances by one step per image. It is also checked for an interrupt after each encoded prompt and after
-    each prompt in each tile.
+    Args:
+        progress: Checked for an interrupt after each encoded prompt, and after each prompt in each tile.
+
+    Attributes:
+        side: Side of the square to which an image is resized, in pixels.
+        tile: Side of the part of it that the model sees at a time.
+        batch_size: Number of images to try in one batch.
     """
 
+    @torch.no_grad()
     def __init__(self, engine: TextMaskEngine, query: Query, progress: Progress = NO_PROGRESS) -> None:
         self._engine, self._progress = engine, progress
-        self._positive = self._encode(query.prompts)
-        self._negative = self._encode(query.negative_prompts)
         self.side = engine.input_side(query.scale)
         self.tile = min(self.side, engine.input_side(_MAX_UNTILED_SCALE))
+        self.batch_size = engine.batch_size(self.side)
+        self._embeddings: list[list[torch.Tensor]] = []  # of the prompts, and of the negative prompts if there are any
+        positive, negative = split_prompts(query.text), split_prompts(query.negative_text)
+        for prompts in [positive] if negative == [""] else [positive, negative]:
+            embeddings = []
+            for prompt in prompts:
+                embeddings.append(engine.encode_text(prompt))
+                progress.step(0)
+            self._embeddings.append(embeddings)
 
-    @torch.no_grad()
-    def _encode(self, prompts: Sequence[str]) -> list[torch.Tensor]:
-        embeddings = []
-        for prompt in prompts:
-            embeddings.append(self._engine.encode_text(prompt))
-            self._progress.step(0)
-        return embeddings
-
-    def _shrink_tiles(self) -> bool:
+    def shrink_tiles(self) -> bool:
         """Halve the tile size, down to the model's native size. Returns False if it cannot shrink."""
         native = self._engine.input_side(1)
         if self.tile <= native:
@@ -121,14 +117,11 @@ class TiledInference:
         self.tile = max(native, self._engine.input_side(self.tile / native / 2))
         return True
 
-    def run_in_chunks(
-        self, total: int, work: Callable[[slice], tuple[torch.Tensor, ...]], host: Host
-    ) -> Iterator[tuple[slice, tuple[torch.Tensor, ...]]]:
-        """Yield ``(entries, work(entries))`` for a batch of ``total`` images. ``work`` calls `predict`. On a CPU its
-        rows run in parallel. If memory runs out, chunks and then tiles get smaller."""
-        work = parallel_rows(work) if self._engine.on_cpu else work
-        size = self._engine.batch_size(self.side)
-        return run_in_chunks(total, size, work, host, self._progress, self._shrink_tiles)
+    def map_rows(self, work: Callable[[slice], torch.Tensor], entries: slice) -> torch.Tensor:
+        """``work(entries)``; on the CPU for each image alone, several in parallel."""
+        starts, stops = range(entries.start, entries.stop), range(entries.start + 1, entries.stop + 1)
+        rows = list(map(slice, starts, stops)) if self._engine.on_cpu else [entries]
+        return torch.cat(parallel_map(work, rows))
 
     @torch.no_grad()
     def predict(self, image: torch.Tensor) -> torch.Tensor:
@@ -139,55 +132,51 @@ class TiledInference:
         """
         pixel_values = self._engine.preprocess(image.to(self._engine.device), self.side)
         compute_logits = self._compute_tiled_logits if self.tile < self.side else self._compute_logits
-        positive, negative = compute_logits(pixel_values)
-        if not all(logits.isfinite().all() for logits in (positive, negative) if logits is not None):
+        logits = compute_logits(pixel_values)
+        if not logits.isfinite().all():
             raise ModelError(
                 "the output of the CLIPSeg model contains NaN or infinity",
                 "Its weights may be damaged, or too large for half precision: use full precision, or download it again",
                 code="CLIPSeg not finite",
             )
-        if negative is None:
-            return positive.sigmoid()
-        return masks.combine(positive.sigmoid(), negative.sigmoid(), "difference")
+        positive, *negative = logits.sigmoid()
+        return masks.combine(positive, negative[0], "difference") if negative else positive
 
-    def _compute_logits(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Logits ``[B,h,w]`` of the prompts and of the negative prompts, each the maximum over its prompts.
+    def _compute_logits(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Logits ``[1 or 2,B,h,w]`` of the prompts and of the negative prompts, each the maximum over its prompts.
 
         The sigmoid is monotonic, so the largest logit has the largest probability.
         """
         activations = self._engine.encode_image(pixel_values)
-        positive = self._decode_maximum(activations, self._positive)
-        return positive, self._decode_maximum(activations, self._negative) if self._negative else None
-
-    def _decode_maximum(self, activations: list[torch.Tensor], embeddings: list[torch.Tensor]) -> torch.Tensor:
-        return functools.reduce(torch.maximum, self._decode_each(activations, embeddings))
-
-    def _decode_each(self, activations: list[torch.Tensor], embeddings: list[torch.Tensor]) -> Iterator[torch.Tensor]:
-        for embedding in embeddings:
-            yield self._engine.decode(activations, embedding)
+        maxima = []
+        for first, *others in self._embeddings:
+            highest = self._engine.decode(activations, first)
             self._progress.step(0)
+            for embedding in others:
+                highest = torch.maximum(highest, self._engine.decode(activations, embedding))
+                self._progress.step(0)
+            maxima.append(highest)
+        return torch.stack(maxima)
 
-    def _compute_tiled_logits(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def _compute_tiled_logits(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Like `_compute_logits`, blended from overlapping tiles."""
         patch = self._engine.patch
         starts = _tile_starts(self.side // patch, self.tile // patch)  # in patches
-        total, sums = None, []
+        blended = total = torch.empty(0)
         for y, x in itertools.product(starts, starts):
             crop = pixel_values[..., y * patch : y * patch + self.tile, x * patch : x * patch + self.tile]
-            tile_logits = [logits for logits in self._compute_logits(crop) if logits is not None]
-            if total is None:
+            logits = self._compute_logits(crop)
+            if not blended.numel():
                 # If patches are not 16 pixels, logits and input differ in size.
-                per_patch = tile_logits[0].shape[-1] * patch // self.tile
+                per_patch = logits.shape[-1] * patch // self.tile
                 side, tile = (length // patch * per_patch for length in (self.side, self.tile))
-                weights = _tile_weights(tile, tile_logits[0].device)
+                weights = _tile_weights(tile, logits.device)
                 total = weights.new_zeros(side, side)
-                sums = [weights.new_zeros(len(pixel_values), side, side) for _ in tile_logits]
+                blended = weights.new_zeros(*logits.shape[:2], side, side)
             position = (..., *(slice(start * per_patch, start * per_patch + tile) for start in (y, x)))
             total[position] += weights
-            for logits, whole in zip(tile_logits, sums):
-                whole[position] += logits * weights
-        assert total is not None  # there is at least one tile
-        return sums[0] / total, sums[1] / total if self._negative else None
+            blended[position] += logits * weights
+        return blended / total
 
 
 def _tile_starts(length: int, tile: int) -> list[int]:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 
 from .. import masks, morphology, tensors
-from ..batching import STANDALONE_HOST
+from ..batching import STANDALONE_HOST, iterate_chunks
 from ..checks import check_choice, check_number, check_whole_number
 from ..engine import Host, TextMaskEngine
 from .query import Query, TiledInference
@@ -78,7 +78,7 @@ def score(
 
     Args:
         image: ``[B,H,W,3 or 4]``; alpha is ignored.
-        normalization: ``stretch`` scales each mask (see `selection.stretch`); ``none`` returns raw probabilities.
+        normalization: ``stretch`` scales each mask (see `stretch`); ``none`` returns raw probabilities.
         keep: Number of images whose probabilities are also returned.
 
     Raises:
@@ -86,18 +86,22 @@ def score(
     """
     check_choice(normalization, "normalization", NORMALIZATIONS)
     height, width = image.shape[1:3]
-    inference = TiledInference(engine, query, host.progress(len(image)))
-
-    def work(entries: slice) -> tuple[torch.Tensor, ...]:
-        probabilities = inference.predict(image[entries])
-        if normalization == "stretch":
-            return probabilities, stretch(probabilities, height, width)
-        return probabilities, tensors.resize_mask(probabilities, height, width, "bicubic")
-
+    progress = host.progress(len(image))
+    inference = TiledInference(engine, query, progress)
     result = Scores(tensors.empty(image.shape[:3], image.device), [])
-    for entries, (probabilities, parts) in inference.run_in_chunks(len(image), work, host):
-        result.masks[entries] = parts
-        result.probabilities.extend(probabilities[: max(0, keep - entries.start)])
+
+    def find(rows: slice) -> torch.Tensor:
+        probabilities = inference.predict(image[rows])
+        if normalization == "stretch":
+            result.masks[rows] = stretch(probabilities, height, width)
+        else:
+            result.masks[rows] = tensors.resize_mask(probabilities, height, width, "bicubic")
+        return probabilities
+
+    for chunk in iterate_chunks(len(image), inference.batch_size, host, progress, inference.shrink_tiles):
+        with chunk as entries:
+            result.probabilities[entries] = inference.map_rows(find, entries)
+            del result.probabilities[keep:]
     return result
 
 
@@ -109,25 +113,28 @@ def segment(
     host: Host = STANDALONE_HOST,
     keep: int = 0,
 ) -> Segments:
-    """Select what the query describes, at the model's resolution (see `selection.select`), and resize it to the image.
+    """Select what the query describes, at the model's resolution (see `select`), and resize it to the image.
 
     Args:
         image: ``[B,H,W,3 or 4]``; alpha is ignored.
         keep: Number of images whose probabilities are also returned.
     """
-    inference = TiledInference(engine, query, host.progress(len(image)))
+    selection = selection or Selection()
+    progress = host.progress(len(image))
+    inference = TiledInference(engine, query, progress)
+    shape = image.shape[:3]
+    result = Segments(tensors.empty(shape, image.device), tensors.empty((*shape, 3), image.device), [])
 
-    def work(entries: slice) -> tuple[torch.Tensor, ...]:
-        probabilities = inference.predict(image[entries])
-        selected = select(probabilities, selection or Selection(), query.scale)
-        return probabilities, *render_selection(image[entries].to(selected.device), selected)
+    def find(rows: slice) -> torch.Tensor:
+        probabilities = inference.predict(image[rows])
+        selected = select(probabilities, selection, query.scale)
+        result.masks[rows], result.heat_maps[rows] = render_selection(image[rows].to(selected.device), selected)
+        return probabilities
 
-    result = Segments(
-        tensors.empty(image.shape[:3], image.device), tensors.empty((*image.shape[:3], 3), image.device), []
-    )
-    for entries, parts in inference.run_in_chunks(len(image), work, host):
-        probabilities, result.masks[entries], result.heat_maps[entries] = parts
-        result.probabilities.extend(probabilities[: max(0, keep - entries.start)])
+    for chunk in iterate_chunks(len(image), inference.batch_size, host, progress, inference.shrink_tiles):
+        with chunk as entries:
+            result.probabilities[entries] = inference.map_rows(find, entries)
+            del result.probabilities[keep:]
     return result
 
 
@@ -166,10 +173,23 @@ def select(probabilities: torch.Tensor, selection: Selection, scale: float = 1.0
 
 
 def render_selection(image: torch.Tensor, selection: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Render a selection ``[B,h,w]`` as a mask ``[B,H,W]`` and a heat map ``[B,H,W,3]``, at the size of the image."""
+    """Render a selection at the size of its image. It is colored first and then resized by bilinear sampling.
+
+    Args:
+        image: ``[B,H,W,3 or 4]``; alpha is dropped.
+        selection: ``[B,h,w]`` of any size.
+
+    Returns:
+        A mask ``[B,H,W]``, and a heat map ``[B,H,W,3]``, half image and half viridis. Where the selection is empty, the
+        heat map is the image.
+    """
     height, width = image.shape[1:3]
-    mask = tensors.resize_mask(map_to_greys(selection), height, width, "bilinear", antialias=False)
-    return mask, draw_heat_map(image, selection)
+    brightness = apply_color_map(selection, "greys")[..., 0]
+    mask = tensors.resize_mask(brightness, height, width, "bilinear", antialias=False)
+    colors = tensors.resize_image(apply_color_map(selection, "viridis"), height, width, "bilinear", antialias=False)
+    image = tensors.drop_alpha(image)
+    is_empty = (selection.amax((1, 2)) == 0).view(-1, 1, 1, 1)
+    return mask, torch.where(is_empty, image, torch.lerp(image, colors, 0.5).clamp(0, 1))
 
 
 # Both color maps equal matplotlib's: 256 steps of 8-bit colors.
@@ -215,12 +235,7 @@ def color_table(name: str) -> torch.Tensor:
     return (torch.tensor(levels, dtype=torch.float32) / 255).unsqueeze(1).expand(256, 3)
 
 
-def _quantize(values: torch.Tensor) -> torch.Tensor:
-    """The step of each value in 0..1: n/256 <= value < (n + 1)/256 for step n; the last step includes 1."""
-    return (values * 256).clamp(0, 255).to(torch.int64)
-
-
-def apply_color_map(mask: torch.Tensor, name: str = "viridis") -> torch.Tensor:
+def apply_color_map(mask: torch.Tensor, name: str) -> torch.Tensor:
     """Color a mask.
 
     Args:
@@ -233,43 +248,6 @@ def apply_color_map(mask: torch.Tensor, name: str = "viridis") -> torch.Tensor:
     Raises:
         InputError: ``name`` is unknown.
     """
-    return color_table(check_choice(name, "color map", COLOR_MAPS)).to(mask.device)[_quantize(mask)]
-
-
-def map_to_greys(mask: torch.Tensor) -> torch.Tensor:
-    """Map a mask ``[B,H,W]`` to its brightness in the color map ``greys``, as a mask ``[B,H,W]``."""
-    return color_table("greys")[:, 0].to(mask.device)[_quantize(mask)]
-
-
-def overlay(image: torch.Tensor, colors: torch.Tensor, opacity: float = 0.5) -> torch.Tensor:
-    """Blend colors over an image: ``image * (1 - opacity) + colors * opacity``.
-
-    Args:
-        image: ``[B,H,W,3 or 4]``; alpha is dropped.
-        colors: ``[B,H,W,3]``.
-        opacity: 0..1.
-
-    Returns:
-        ``[B,H,W,3]``.
-
-    Raises:
-        InputError: ``opacity`` is not a number in 0..1.
-    """
-    return torch.lerp(tensors.drop_alpha(image), colors, check_number(opacity, "opacity", 0, 1)).clamp(0, 1)
-
-
-def draw_heat_map(image: torch.Tensor, mask: torch.Tensor, opacity: float = 0.5) -> torch.Tensor:
-    """Overlay images with the viridis colors of their masks. Images whose mask is empty stay unchanged.
-
-    Args:
-        image: ``[B,H,W,3 or 4]``; alpha is dropped.
-        mask: ``[B,h,w]`` of any size. It is colored first and then resized by bilinear sampling.
-        opacity: Opacity of the colors, 0..1.
-
-    Returns:
-        ``[B,H,W,3]``.
-    """
-    height, width = image.shape[1:3]
-    colors = tensors.resize_image(apply_color_map(mask), height, width, "bilinear", antialias=False)
-    empty = mask.amax((1, 2)) == 0
-    return torch.where(empty.view(-1, 1, 1, 1), tensors.drop_alpha(image), overlay(image, colors, opacity))
+    # Step n is for n/256 <= value < (n + 1)/256; the last step includes 1.
+    steps = (mask * 256).clamp(0, 255).to(torch.int64)
+    return color_table(check_choice(name, "color map", COLOR_MAPS)).to(mask.device)[steps]

@@ -356,7 +356,7 @@ def test_a_mask_without_regions_is_explained(editor: Editor) -> None:
     assert editor.ended["kind"] == "execution_success", editor.ended
     node = detailer_id(workflow)
     editor.wait_for_image(node)
-    assert "No region in the mask is larger than drop_size" in editor.note(node)
+    assert "No selected region is larger than drop_size" in editor.note(node)
 
 
 # What users set

@@ -60,12 +60,9 @@ export class ComparisonView extends View {
     this.schedule();
   }
 
-  /** Horizontal position of a pointer, as a fraction of the image's width. The image is centered in its element. */
+  /** Horizontal position of a pointer, as a fraction of the image's width. */
   placeOf(event) {
-    const { canvas } = this;
-    const frame = canvas.getBoundingClientRect();
-    const scale = Math.min(frame.width / canvas.width, frame.height / canvas.height) || 1;
-    return (event.clientX - frame.left - (frame.width - canvas.width * scale) / 2) / (canvas.width * scale);
+    return this.pointOf(event)[0] / this.canvas.width;
   }
 
   files() {

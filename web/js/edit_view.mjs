@@ -1,6 +1,7 @@
 // The live mask of Edit Mask and Mask Edges: the mask of the last run, edited with the current widget values.
 
-import { MaskView, pixelsOf } from "./mask_view.mjs";
+import { pixelsOf } from "./elements.mjs";
+import { MaskView } from "./mask_view.mjs";
 import { RemoteEditing } from "./remote_editing.mjs";
 import { probabilitiesOf } from "./selection.mjs";
 import { filled } from "./texts.mjs";
@@ -26,7 +27,8 @@ export class EditView extends MaskView {
   prepare(entry) {
     const { mask } = this.loaded;
     if (!mask) throw new Error("no mask");
-    const map = probabilitiesOf(pixelsOf(mask), mask.width, mask.height, entry.bits, entry.high ?? 1);
+    const { data, width, height } = pixelsOf(mask);
+    const map = probabilitiesOf(data, width, height, entry.bits, entry.high ?? 1);
     this.editing = new RemoteEditing({ ...map, scale: entry.scale ?? 1 }, () => this.schedule());
     this.hasDrawn = false;
   }

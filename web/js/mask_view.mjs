@@ -142,16 +142,6 @@ export class MaskView extends View {
   }
 }
 
-/** The pixels of a bitmap, RGBA. */
-export function pixelsOf(bitmap) {
-  const canvas = document.createElement("canvas");
-  canvas.width = bitmap.width;
-  canvas.height = bitmap.height;
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.drawImage(bitmap, 0, 0);
-  return context.getImageData(0, 0, canvas.width, canvas.height).data;
-}
-
 function mapped(levels, table) {
   const pixels = new Uint32Array(levels.length);
   for (let i = 0; i < levels.length; i++) pixels[i] = table[levels[i]];

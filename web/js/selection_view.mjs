@@ -1,6 +1,7 @@
 // The live mask of CLIPSeg and CLIPSegMasking: the last run's probabilities with the current widget values.
 
-import { MaskView, pixelsOf } from "./mask_view.mjs";
+import { pixelsOf } from "./elements.mjs";
+import { MaskView } from "./mask_view.mjs";
 import * as selection from "./selection.mjs";
 
 /** Widgets that the view follows, and those whose changes need another run. */
@@ -17,8 +18,8 @@ export class SelectionView extends MaskView {
   prepare(entry) {
     const { probabilities } = this.loaded;
     if (!probabilities) throw new Error("no probabilities");
-    const { width, height } = probabilities;
-    this.map = selection.probabilitiesOf(pixelsOf(probabilities), width, height, entry.bits, entry.high ?? 1);
+    const { data, width, height } = pixelsOf(probabilities);
+    this.map = selection.probabilitiesOf(data, width, height, entry.bits, entry.high ?? 1);
     this.mask = { key: "" };
   }
 

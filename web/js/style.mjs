@@ -192,6 +192,20 @@ export const STYLE = `
   font-size: calc(12 * var(--maskwright-pixel));
   line-height: 1.2;
 }
+.maskwright-instance {
+  --maskwright-margin: calc(8 * var(--maskwright-pixel));
+  left: clamp(var(--maskwright-margin), var(--maskwright-x), 100% - var(--maskwright-margin));
+  top: clamp(var(--maskwright-margin), var(--maskwright-y), 100% - var(--maskwright-margin));
+  transform: translate(-50%, -50%);
+  border: 0;
+  border-radius: calc(3 * var(--maskwright-pixel));
+  font-family: inherit;
+  cursor: pointer;
+  pointer-events: auto;
+}
+.maskwright-instance:focus-visible {
+  outline: calc(2 * var(--maskwright-pixel)) solid #fff;
+}
 .maskwright-closed .maskwright-stage {
   display: none;
 }

@@ -52,7 +52,15 @@ export const ENGLISH = {
   turnOff: "Turn it off to keep the selection.",
   emptyMask: "The mask is black: nothing is selected.",
   noEdge: "There is no edge: the mask is uniform, or kernel_size is 1.",
-  noRegion: "No region in the mask is larger than drop_size, so nothing was changed.",
+  noRegion: "No selected region is larger than drop_size, so nothing was changed.",
+  regionOrder: "The numbers are the lines of region_prompts: mask by mask, and in each mask from the bottom up.",
+  noInstance: "Nothing is selected.",
+  picked: "{picked} of {count} picked. Click an instance to add or remove it.",
+  togglePick: "Add {number} to pick, or remove it",
+  pickUnreadable: "pick is not a list of numbers such as 0, 2-4.",
+  otherSettings: "The settings have changed. Run again to update.",
+  nothingCropped: "Nothing is selected. Region Stitch will return the image unchanged, without running the nodes in between.",
+  nothingStitched: "Nothing was selected, so the image is unchanged.",
   region: "Region {number} of {count} …",
 };
 

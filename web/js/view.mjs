@@ -11,7 +11,8 @@ const BAR = 24; // pixels of height of a closed view
 export class View {
   /**
    * @param {object} frame What the view needs from the editor: texts, settings() -> {mode, size},
-   *   widgets() -> {name: value}, label(name) -> what people read on that widget, load(file) -> Promise<ImageBitmap>, resize(change), remember(state) (`resume` gets
+   *   widgets() -> {name: value}, label(name) -> what people read on that widget, change(name, value) of a widget,
+   *   load(file) -> Promise<ImageBitmap>, resize(change), remember(state) (`resume` gets
    *   the state when the node comes back), releaseFocus().
    */
   constructor(frame) {
@@ -329,6 +330,17 @@ export class View {
     context.globalCompositeOperation = "source-over";
     context.clearRect(0, 0, width, height);
     return context;
+  }
+
+  /** Position of a pointer in pixels of the canvas, whose content is centered in its element. */
+  pointOf(event) {
+    const { canvas } = this;
+    const frame = canvas.getBoundingClientRect();
+    const scale = Math.min(frame.width / canvas.width, frame.height / canvas.height) || 1;
+    return [
+      (event.clientX - frame.left - (frame.width - canvas.width * scale) / 2) / scale,
+      (event.clientY - frame.top - (frame.height - canvas.height * scale) / 2) / scale,
+    ];
   }
 
   draw() {

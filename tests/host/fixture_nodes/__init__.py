@@ -196,6 +196,32 @@ def save_all(name, image=(), crops=(), alpha_crops=(), model=(), detailer_hook=(
     return {"ui": {}}
 
 
+COUNTS: dict[str, int] = {}  # by name
+
+
+@node("IMAGE", {"image": ("IMAGE",), "name": ("STRING", {}), "change": (["nothing", "negative"],), "tag": TAG})
+def count_images(image, name, change, tag):
+    """Passes images on, or their negatives, and counts how many batches there were."""
+    COUNTS[name] = COUNTS.get(name, 0) + 1
+    return (image if change == "nothing" else 1 - image,)
+
+
+@node(
+    "",
+    {"name": ("STRING", {}), "counted": ("STRING", {})},
+    {"image": ("IMAGE",), "mask": ("MASK",), "boxes": ("BOUNDING_BOX",)},
+    INPUT_IS_LIST=True,
+    OUTPUT_NODE=True,
+)
+def save_stitched(name, counted, image=(), mask=(), boxes=()):
+    """Into one file: images and masks in full precision, boxes, and how often FixtureCount ran."""
+    arrays = {f"image{i}": tensor.cpu().numpy() for i, tensor in enumerate(image)}
+    arrays |= {f"mask{i}": tensor.cpu().numpy() for i, tensor in enumerate(mask)}
+    told = {"count": COUNTS.pop(counted[0], 0), "boxes": list(boxes)}
+    np.savez(Path(folder_paths.get_output_directory()) / name[0], told=json.dumps(told), **arrays)
+    return {"ui": {}}
+
+
 @node("", {"tag": TAG}, OUTPUT_NODE=True)
 def count_kept_models(tag):
     """How many models each of the pack's caches holds, by module."""
@@ -221,4 +247,6 @@ NODE_CLASS_MAPPINGS = {
     "FixtureScheduler": make_scheduler,
     "FixtureDetailWith": detail_with,
     "FixtureSave": save_all,
+    "FixtureCount": count_images,
+    "FixtureSaveStitched": save_stitched,
 }

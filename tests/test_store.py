@@ -1,4 +1,4 @@
-"""models/cache.py: how often values are loaded, by which thread, and which ones stay."""
+"""models/store.py, the cache: how often values are loaded, by which thread, and which ones stay."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from maskwright.core.errors import ModelError
-from maskwright.models.cache import ModelCache, file_key
+from maskwright.models.store import ModelCache, file_key
 
 LONG = 20  # seconds; only ever waited for in full when a test fails
 

@@ -1,4 +1,4 @@
-"""models/background_store.py: which models there are, and where their files are found."""
+"""models/background_models.py: which models there are, and where their files are found."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from maskwright.core.errors import InputError, ModelError
-from maskwright.models import background_store, catalog, download
-from maskwright.models.background_store import BackgroundStore
+from maskwright.models import background_models, catalog, download
+from maskwright.models.background_models import BackgroundStore
 from maskwright.models.catalog import RemoteFile
 from maskwright.models.store import LocalModel, quote
 from test_download import CONTENT, Server, server  # noqa: F401 - the fixture
@@ -33,7 +33,7 @@ OLD_NAMES = [
 
 @pytest.fixture(autouse=True)
 def no_demo(isolated_model_dirs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(background_store, "DEMO_FILE", tmp_path / "demo" / "salient.onnx")
+    monkeypatch.setattr(background_models, "DEMO_FILE", tmp_path / "demo" / "salient.onnx")
 
 
 @pytest.fixture
@@ -89,12 +89,12 @@ def test_available_lists_files_of_published_models_once(folder: Path) -> None:
 
 
 def test_available_lists_the_demo_model_if_it_exists(folder: Path) -> None:
-    assert background_store.DEMO not in BackgroundStore([folder]).available()
+    assert background_models.DEMO not in BackgroundStore([folder]).available()
     with pytest.raises(ModelError, match="Install this node pack again"):
-        BackgroundStore([folder]).find(background_store.DEMO)
-    touch(background_store.DEMO_FILE)
-    assert BackgroundStore([folder]).available()[-1] == background_store.DEMO
-    assert BackgroundStore().find(background_store.DEMO).path == background_store.DEMO_FILE
+        BackgroundStore([folder]).find(background_models.DEMO)
+    touch(background_models.DEMO_FILE)
+    assert BackgroundStore([folder]).available()[-1] == background_models.DEMO
+    assert BackgroundStore().find(background_models.DEMO).path == background_models.DEMO_FILE
 
 
 def test_available_follows_links_to_folders(folder: Path, tmp_path: Path) -> None:
@@ -259,7 +259,7 @@ def test_find_searches_places_in_order(folder: Path, tmp_path: Path, monkeypatch
 def test_find_accepts_names_of_rembg(folder: Path) -> None:
     path = touch(folder / "isnet-anime.onnx")
     assert BackgroundStore([folder]).find("isnet-anime").path == path
-    assert background_store.published_model("isnet-anime") is background_store.published_model("isnetis")
+    assert background_models.published_model("isnet-anime") is background_models.published_model("isnetis")
 
 
 # What is not there
