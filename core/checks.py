@@ -219,7 +219,7 @@ def _finite_unit_range(tensor: torch.Tensor, name: str, clamp: bool = True) -> t
     return tensor.clamp(0, 1) if clamp and (low < 0 or high > 1) else tensor
 
 
-def setting(default: Any, check: Callable[[object, str], Any], **limits: float) -> Any:
+def setting(default: Any, check: Callable[..., Any], **limits: Any) -> Any:
     """A field of `Settings` whose value becomes ``check(value, name, **limits)``."""
     return dataclasses.field(default=default, metadata={"check": partial(check, **limits)})
 

@@ -105,11 +105,11 @@ class View:
             common["settings"] = _without_long_texts(common["settings"])
         entries = [{**common, **self._workflow, **self._entries[index]} for index in sorted(self._entries)]
         if result:
-            rest = result[0][1:] if isinstance(result[0], list) else None
-            first = result[0] if rest is None else result[0][0]
+            output = result[0]
+            first = output[0] if isinstance(output, list) else output
             first = first.view_as(first)  # a new object, since a node may return its input
             self._files.keep_for(first)
-            result = (first if rest is None else [first, *rest], *result[1:])
+            result = ([first, *output[1:]] if isinstance(output, list) else first, *result[1:])
         return {"ui": {KEY: entries}, "result": result}
 
     @_never_fail_the_run

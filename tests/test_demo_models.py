@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from demo_models import HELD_OUT, overlap_of, salient_scenes, shape_scenes
+from demo_scenes import HELD_OUT, overlap_of, salient_scenes, shape_scenes
 from maskwright import NODE_CLASS_MAPPINGS
 from maskwright.models import background_models, clipseg_loader
 from maskwright.models.clipseg_store import DEMO, DEMO_FOLDER, ClipsegStore

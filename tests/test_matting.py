@@ -668,3 +668,11 @@ def test_matte_properties(
     assert torch.equal(repeated, alpha)
     trimap_values = trimap.make_trimap(mask, *thresholds, erode_size)
     assert torch.equal(alpha, mask) or torch.equal(alpha[trimap_values != 0.5], trimap_values[trimap_values != 0.5])
+
+
+@pytest.mark.parametrize("width", [1, 3, 10])
+def test_make_trimap_equals_rembg(width: int) -> None:
+    rng = np.random.default_rng(0)
+    mask = np.kron(rng.choice([0, 19, 20, 100, 240, 241, 255], (6, 7)), np.ones((15, 15)))
+    trimap_values = trimap.make_trimap(torch.from_numpy(mask).float() / 255, 240, 20, width)
+    np.testing.assert_array_equal(exact_matting.rembg_trimap(mask, width), trimap_values.numpy())

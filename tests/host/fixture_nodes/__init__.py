@@ -14,7 +14,7 @@ import folder_paths
 import numpy as np
 import torch
 
-from . import fixture_models, timing
+from . import fixture_instances, fixture_models, timing
 
 TAG = ("INT", {"default": 0})
 
@@ -233,7 +233,28 @@ def count_kept_models(tag):
     return {"ui": {"kept": [kept]}}
 
 
+@node("MODEL CONDITIONING", {})
+def make_sam3():
+    return fixture_instances.make_sam3(), fixture_instances.make_text()
+
+
+RECORDED = {
+    "masks": ("MASK",),
+    "bounding_boxes": ("BOUNDING_BOX", {"forceInput": True}),
+    "image": ("IMAGE",),
+    "count": ("INT", {"forceInput": True}),
+}
+
+
+@node("", {}, RECORDED, OUTPUT_NODE=True)
+def record(**values):
+    """Into the results: shapes and sums of masks, the boxes, the shape of the image, the number."""
+    return {"ui": {"recorded": [fixture_instances.describe(**values)]}}
+
+
 NODE_CLASS_MAPPINGS = {
+    "FixtureSam3": make_sam3,
+    "FixtureRecord": record,
     "FixtureKeptModels": count_kept_models,
     "FixtureTensor": load_tensor,
     "FixtureModel": make_model,

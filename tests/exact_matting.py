@@ -45,3 +45,13 @@ def solve(t: np.ndarray, squared_length: float, trimap: np.ndarray) -> np.ndarra
     right = -laplacian[unknown][:, ~unknown] @ alpha[~unknown]
     alpha[unknown] = spsolve(laplacian[unknown][:, unknown].tocsc(), right).clip(0, 1)
     return alpha.reshape(height, width)
+
+
+def rembg_trimap(mask: np.ndarray, width: int) -> np.ndarray:
+    """rembg's trimap of a mask in levels of 255, at its thresholds of 240 and 20."""
+    from scipy.ndimage import binary_erosion
+
+    sure = np.full(mask.shape, 0.5)
+    sure[binary_erosion(mask > 240, np.ones((width, width)))] = 1
+    sure[binary_erosion(mask < 20, np.ones((width, width)), border_value=1)] = 0
+    return sure

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Takes the screenshots for the README and the help pages, from a real ComfyUI in a real browser.
 
-    python tools/editor_pictures.py
+    python tools/editor_screenshots.py
 
-Needs ComfyUI, Chromium and Playwright, as the tests in tests/browser do; `tools/template_pictures.py` makes the
+Needs ComfyUI, Chromium and Playwright, as the tests in tests/browser do; `tools/thumbnails.py` makes the
 thumbnails of the examples.
 """
 
@@ -25,6 +25,7 @@ import editor as editor_page
 HELP = ROOT / "web" / "docs" / "images"
 README = ROOT / "docs"
 EXAMPLES = ROOT / "example_workflows"
+GAP = 12  # pixels between screenshots
 
 # Help page -> the example to open for it.
 PAGES = {
@@ -54,25 +55,27 @@ def main() -> int:
         editor = editor_page.Editor(page, server.url)
         editor.open()
         for name, example in PAGES.items():
-            workflow = json.loads((EXAMPLES / f"{example}.json").read_text(encoding="utf-8"))
-            open_and_run(editor, remove_title(workflow, name), name)
-            save(take_screenshot(editor, name), HELP / f"{name}.jpg")
+            open_and_run(editor, remove_title(read_example(example), name), name)
+            save([take_screenshot(editor, name)], HELP / f"{name}.jpg")
         for name in ALONE:
             editor.load(make_single_node_workflow(name), name)
-            save(take_screenshot(editor, name), HELP / f"{name}.jpg")
+            save([take_screenshot(editor, name)], HELP / f"{name}.jpg")
         open_and_run(editor, make_masking_workflow(), "CLIPSegMasking")
-        save(take_screenshot(editor, "CLIPSegMasking"), HELP / "CLIPSegMasking.jpg")
-        workflow = json.loads((EXAMPLES / "text_to_mask.json").read_text(encoding="utf-8"))
+        save([take_screenshot(editor, "CLIPSegMasking")], HELP / "CLIPSegMasking.jpg")
         editor.reload()  # closes the other tabs
-        open_and_run(editor, workflow, "CLIPSeg", "text_to_mask")
+        open_and_run(editor, read_example("text_to_mask"), "CLIPSeg", "text_to_mask")
         page.wait_for_timeout(6000)  # until the notification of the finished job disappears
         editor.call("app.canvas.ds.offset[1] += 70 / app.canvas.ds.scale; app.canvas.setDirty(true, true)")
         editor.frames()
         area = {"x": 270, "y": 125, "width": 1190, "height": 850}  # below the editor's own buttons
-        save(page.screenshot(clip=area), README / "editor_text_to_mask.jpg")
-        save(side_by_side(take_mode_screenshots(editor)), README / "editor_modes.jpg")
+        save([page.screenshot(clip=area)], README / "editor_text_to_mask.jpg")
+        save(take_mode_screenshots(editor), README / "editor_modes.jpg")
         browser.close()
     return 0
+
+
+def read_example(name: str) -> dict:
+    return json.loads((EXAMPLES / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def remove_title(workflow: dict, type_name: str) -> dict:
@@ -110,8 +113,7 @@ def take_screenshot(editor: editor_page.Editor, type_name: str) -> bytes:
 
 
 def take_mode_screenshots(editor: editor_page.Editor) -> list[bytes]:
-    workflow = json.loads((EXAMPLES / "text_to_mask.json").read_text(encoding="utf-8"))
-    open_and_run(editor, workflow, "CLIPSeg")
+    open_and_run(editor, read_example("text_to_mask"), "CLIPSeg")
     screenshots = []
     for mode in ("Heat map", "Outline", "Cutout", "B/W"):
         editor.view(3).evaluate(
@@ -122,23 +124,9 @@ def take_mode_screenshots(editor: editor_page.Editor) -> list[bytes]:
     return screenshots
 
 
-def side_by_side(screenshots: list[bytes]) -> bytes:
-    images = [Image.open(io.BytesIO(data)).convert("RGB") for data in screenshots]
-    gap = 12
-    size = (sum(image.width for image in images) + gap * (len(images) - 1), max(image.height for image in images))
-    whole = Image.new("RGB", size, "#1a1a1a")
-    left = 0
-    for image in images:
-        whole.paste(image, (left, 0))
-        left += image.width + gap
-    file = io.BytesIO()
-    whole.save(file, "PNG")
-    return file.getvalue()
-
-
 def make_masking_workflow() -> dict:
     """The example text_to_mask with CLIPSegMasking instead of CLIPSeg, and without the nodes after it."""
-    workflow = json.loads((EXAMPLES / "text_to_mask.json").read_text(encoding="utf-8"))
+    workflow = read_example("text_to_mask")
     keep = {1, 2, 3, 4, 5}
     workflow["nodes"] = [node for node in workflow["nodes"] if node["id"] in keep]
     workflow["links"] = [link for link in workflow["links"] if {link[1], link[3]} <= keep and link[2] == 0]
@@ -156,8 +144,14 @@ def make_masking_workflow() -> dict:
     return workflow
 
 
-def save(screenshot: bytes, path: Path) -> None:
-    Image.open(io.BytesIO(screenshot)).convert("RGB").save(path, quality=88, optimize=True)
+def save(screenshots: list[bytes], path: Path) -> None:
+    """Save screenshots side by side."""
+    images = [Image.open(io.BytesIO(data)).convert("RGB") for data in screenshots]
+    steps = [image.width + GAP for image in images]
+    sheet = Image.new("RGB", (sum(steps) - GAP, max(image.height for image in images)), "#1a1a1a")
+    for index, image in enumerate(images):
+        sheet.paste(image, (sum(steps[:index]), 0))
+    sheet.save(path, quality=88, optimize=True)
     print(path)
 
 
