@@ -252,7 +252,15 @@ def record(**values):
     return {"ui": {"recorded": [fixture_instances.describe(**values)]}}
 
 
+@node("CLIPSEGMODEL", {"clipseg_model": ("CLIPSEG_MODEL",)})
+def make_kjnodes_model(clipseg_model):
+    """As KJNodes' loader outputs it."""
+    processor, model = clipseg_model
+    return ({"model": model, "processor": processor},)
+
+
 NODE_CLASS_MAPPINGS = {
+    "FixtureKjnodesModel": make_kjnodes_model,
     "FixtureSam3": make_sam3,
     "FixtureRecord": record,
     "FixtureKeptModels": count_kept_models,
