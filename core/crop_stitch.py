@@ -77,7 +77,11 @@ class Crops:
 
 @torch.no_grad()
 def crop_regions(
-    image: torch.Tensor, instances: Sequence[Instance], settings: CropSettings, progress: Progress = NO_PROGRESS
+    image: torch.Tensor,
+    instances: Sequence[Instance],
+    settings: CropSettings,
+    context: Sequence[Box | None] | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> Crops:
     """Crop every region of every image.
 
@@ -85,6 +89,7 @@ def crop_regions(
         image: ``[B,H,W,C]``, any finite values.
         instances: The regions, from `crop_regions.choose_regions`.
         settings: Size and context of the crops.
+        context: For each image a box that its crops also contain, or None; from `crop_regions.find_context`.
         progress: Advances by one step per region.
 
     Returns:
@@ -95,7 +100,8 @@ def crop_regions(
     found = []
     for number, instance in enumerate(instances):
         bbox, mask = draw_region(instance, whole, settings.grow)
-        frame = fit_crop_frame(bbox, whole, settings)
+        also = context[instance.image] if context else None
+        frame = fit_crop_frame(bbox.union(also) if also else bbox, whole, settings)
         found.append(StitchRegion(instance.image, number, bbox, mask, frame))
     groups = [[region] for region in found]
     if settings.batching == TOGETHER:
@@ -188,7 +194,7 @@ def stitch_crops(
 
 
 def _no_change(images: torch.Tensor) -> torch.Tensor:
-    return images.new_zeros(images.shape[:3])
+    return tensors.zeros(tuple(images.shape[:3]), images.device)
 
 
 def _deal(stitches: Sequence[Stitch], batches: Sequence[torch.Tensor], name: str) -> list[list[torch.Tensor]]:
@@ -201,7 +207,7 @@ def _deal(stitches: Sequence[Stitch], batches: Sequence[torch.Tensor], name: str
     dealt, first = [], 0
     for stitch in stitches:
         own = rows[first : first + stitch.crop_count] if stitch.regions else []  # drops the placeholder
-        for i, (row, region) in enumerate(zip(own, stitch.regions), first):
+        for i, (row, region) in enumerate(zip(own, stitch.regions), first + 1):  # as in the previews
             height, width = row.shape[1:3]
             if not match_proportions(region.frame.width, region.frame.height, width, height):
                 raise InputError(

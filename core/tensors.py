@@ -200,6 +200,13 @@ def empty(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
     return torch.empty(shape, dtype=torch.float32, device=device)
 
 
+def zeros(shape: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """A float32 tensor of zeros. On the CPU, memory that is never written costs nothing."""
+    if device.type == "cpu":
+        return torch.from_numpy(np.zeros(shape, np.float32))
+    return torch.zeros(shape, dtype=torch.float32, device=device)
+
+
 def resize_lanczos(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Resize ``[B,H,W,C]`` with a 3-lobe Lanczos filter in float on its device, clamped to 0..1.
 
