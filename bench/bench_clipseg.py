@@ -7,12 +7,8 @@ The node caches recent images, so every call changes its images first, unless a 
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
 import shutil
-import string
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -21,13 +17,13 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-from _measuring import ROOT, Spread, compare, count_operations, devices, floor, peak_memory, seconds, smooth_images
+from _measuring import count_operations, devices, smooth_images
 from maskwright import NODE_CLASS_MAPPINGS
 from maskwright.models import clipseg_loader
-from maskwright.models.clipseg_store import ClipsegStore
+from maskwright.models.clipseg_store import DEMO_FOLDER, ClipsegStore
 from maskwright.nodes import _host as host
 from PIL import Image
-from rows import Figure, Report, Timing
+from rows import Figure, Report
 
 SIDE, VOCABULARY = 1024, 49408
 READ_LAYERS = 10  # of the vision tower's 12: the decoder needs no later one
@@ -37,12 +33,12 @@ PROMPTS = [
 
 ABOUT = f"""Images of {SIDE} x {SIDE}; the model's input is 352 x 352 unless a resolution is named. The earlier node
 loads processor and model for every image, and runs one image and one prompt at a time. The floor: the matrix products
-and convolutions of the ten vision layers that the decoder needs, and of the decoder; in a new process also of the
+and convolutions of the ten vision layers that the decoder needs, and of the decoder; when loading the model also of the
 text."""
 CACHED = """The vision tower is skipped, so the rest matters more: the decoder, whose 64 channels make narrow products,
 the text, and resizing images and masks in 8 bits, like the earlier node, for the same masks."""
-COLD = """The floor excludes what a warm call does not repeat: building the model and reading its weights, reading the
-tokenizer's 49,408 tokens, and arranging the vision tower's weights for the CPU."""
+COLD = """The floor excludes what a warm call does not repeat: building the model, reading its weights, and arranging
+the vision tower's weights for the CPU."""
 TILES = """Above 704 the image is processed in overlapping tiles: four of 704 x 704, 16 times the patches of 352 x 352
 for ten times the pixels, and attention grows with the square of a tile's patches."""
 
@@ -50,9 +46,10 @@ for ten times the pixels, and attention grows with the square of a tile's patche
 def make_config():
     from transformers import CLIPSegConfig
 
-    start, end = VOCABULARY - 2, VOCABULARY - 1
+    demo = CLIPSegConfig.from_pretrained(DEMO_FOLDER).text_config  # its tokenizer's
+    ends = {name: getattr(demo, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     return CLIPSegConfig(
-        text_config={"vocab_size": VOCABULARY, "bos_token_id": start, "eos_token_id": end, "pad_token_id": end},
+        text_config={"vocab_size": VOCABULARY, **ends},
         vision_config={"image_size": 352, "patch_size": 16},
         extract_layers=[3, 6, 9],
         reduce_dim=64,
@@ -61,28 +58,10 @@ def make_config():
 
 
 def write_model(folder: Path) -> None:
-    """Write a model and a tokenizer of the published one's size."""
+    """Write a model of the published one's size, with the demo model's tokenizer."""
     from transformers import CLIPSegForImageSegmentation
 
-    folder.mkdir()
-    demo = ROOT / "models" / "demo" / "clipseg"
-    for name in ("preprocessor_config.json", "special_tokens_map.json", "tokenizer_config.json"):
-        shutil.copy(demo / name, folder)
-    vocabulary = json.loads((demo / "vocab.json").read_text(encoding="utf-8"))
-    tokens = dict.fromkeys(token for token in vocabulary if len(token.removesuffix("</w>")) == 1)
-    merges = []
-    for length in itertools.count(2):  # words of arbitrary letters, each with its own token
-        for letters in itertools.product(string.ascii_lowercase, repeat=length):
-            start = "".join(letters[:-1])
-            for last in (letters[-1], f"{letters[-1]}</w>"):
-                if len(tokens) < VOCABULARY - 2:
-                    merges.append(f"{start} {last}")
-                    tokens[start + last] = None
-        if len(tokens) == VOCABULARY - 2:
-            break
-    numbers = {token: number for number, token in enumerate([*tokens, "<|startoftext|>", "<|endoftext|>"])}
-    (folder / "vocab.json").write_text(json.dumps(numbers), encoding="utf-8")
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), encoding="utf-8")
+    shutil.copytree(DEMO_FOLDER, folder, ignore=shutil.ignore_patterns("*.safetensors"))
     model = CLIPSegForImageSegmentation(make_config()).requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
@@ -148,67 +127,67 @@ class Bench:
         return NODE_CLASS_MAPPINGS["CLIPSegMasking"]().CLIPSeg_image(images, text, self.pair, "", resolution)[0]
 
     def add(self, what: str, now: Callable, earlier: Callable | None, operations: float, **more) -> None:
-        calls = {"now": now, **({"earlier": earlier} if earlier else {})}
-        times = compare(calls, self.rounds, self.device)
-        peaks = {"peak": peak_memory(now, self.device)}
-        if earlier:
-            peaks["earlier_peak"] = peak_memory(earlier, self.device)
-        least = floor(self.device, operations)
-        self.report.add(Timing(what, **times, **peaks, device=self.device, floor=least, **more))
+        calls = {"now": now} | ({"earlier": earlier} if earlier else {})
+        self.report.add_comparison(what, calls, self.rounds, self.device, operations, **more)
 
-    def add_images(self, count: int, prompts: int = 1, **more) -> None:
-        images = smooth_images(count, SIDE)
-        tower, decoder, _ = count_model(352, 2)
+    def earlier(self, images: torch.Tensor, prompts: int = 1) -> Callable:
+        return lambda: run_earlier(images, PROMPTS[:prompts], self.folder, self.device)
+
+    def add_images(self, count: int, prompts: int = 1, resolution: int = 352, **more) -> None:
+        """The earlier node supports only the model's native resolution."""
+        images, (tower, decoder, _) = smooth_images(count, SIDE), count_model(resolution, 2)
         what = f"{count} image{'s' * (count > 1)}, {prompts} prompt{'s' * (prompts > 1)}"
-        earlier = lambda: run_earlier(images, PROMPTS[:prompts], self.folder, self.device)  # noqa: E731
-        self.add(what, self.now(images, prompts), earlier, count * (tower + prompts * decoder), **more)
-
-    def add_large(self, prompts: int) -> None:
-        """Twice the model's native resolution, which the earlier node does not support."""
-        tower, decoder, _ = count_model(704, 2)
-        what = f"1 image, {prompts} prompt{'s' * (prompts > 1)}, resolution 704"
-        self.add(what, self.now(smooth_images(1, SIDE), prompts, 704), None, tower + prompts * decoder)
+        what += f", resolution {resolution}" * (resolution != 352)
+        earlier = self.earlier(images, prompts) if resolution == 352 else None
+        self.add(what, self.now(images, prompts, resolution), earlier, count * (tower + prompts * decoder), **more)
 
     def add_cached(self, count: int) -> None:
         """The images of the previous call, with a new prompt each time and with the same prompt."""
         images, numbers = smooth_images(count, SIDE), itertools.count()
         tokens = len(self.pair[0].tokenizer("circle number 10")["input_ids"])
         _, decoder, text = count_model(352, tokens)
-        earlier = lambda: run_earlier(images, PROMPTS[:1], self.folder, self.device)  # noqa: E731
         another = lambda: self.mask(images, f"circle number {next(numbers)}")  # noqa: E731
-        calls = {"another": (another, text), "same": (self.now(images, changed=False), 0)}
-        for name, (call, more) in calls.items():
-            what = f"{count} cached images, {name} prompt"
-            self.add(what, call, earlier, count * decoder + more, note=CACHED, headline=name == "another")
+        same = self.now(images, changed=False)
+        for name, call, more in (("another", another, text), ("same", same, 0)):
+            what, operations = f"{count} cached images, {name} prompt", count * decoder + more
+            self.add(what, call, self.earlier(images), operations, note=CACHED, headline=name == "another")
 
     def add_cold(self) -> None:
-        """The first image of a new process, after the imports that both nodes need."""
-        runs: dict[str, list[dict]] = {"now": [], "earlier": []}
-        for _ in range(self.rounds + 1):
-            for way, times in runs.items():
-                command = [sys.executable, __file__, "--cold", way, str(self.folder), self.device]
-                output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-                times.append(json.loads(output.splitlines()[-1]))
-        spreads = {way: Spread.of([each["seconds"] for each in times[1:]]) for way, times in runs.items()}
-        peaks = {"peak": runs["now"][-1]["peak"], "earlier_peak": runs["earlier"][-1]["peak"]}
-        least = floor(self.device, sum(count_model(352, len(self.pair[0].tokenizer(PROMPTS[0])["input_ids"]))))
-        what, more = "1 image in a new process, after the imports", {"at_least": 1, "note": COLD}
-        self.report.add(Timing(what, **spreads, **peaks, device=self.device, floor=least, **more))
+        """The first image after the model is loaded, as in a new process."""
+        images, store = smooth_images(1, SIDE), ClipsegStore([self.folder.parent])
+
+        def now() -> None:
+            clipseg_loader.release()
+            pair = clipseg_loader.load(self.folder.name, store)
+            NODE_CLASS_MAPPINGS["CLIPSegMasking"]().CLIPSeg_image(images, PROMPTS[0], pair, "", 352)
+
+        operations = sum(count_model(352, len(self.pair[0].tokenizer(PROMPTS[0])["input_ids"])))
+        self.add("1 image, loading the model", now, self.earlier(images), operations, at_least=1, note=COLD)
 
 
-def run_cold(way: str, folder: Path, device: str) -> None:
-    """In its own process: print the time and memory of the first image."""
-    from transformers import CLIPSegForImageSegmentation, CLIPSegProcessor  # noqa: F401 - both nodes need these
-
-    images, times = smooth_images(1, SIDE), []
-
-    def now() -> None:
-        pair = clipseg_loader.load(folder.name, ClipsegStore([folder.parent]))
-        NODE_CLASS_MAPPINGS["CLIPSegMasking"]().CLIPSeg_image(images, PROMPTS[0], pair, "", 352)
-
-    call = now if way == "now" else lambda: run_earlier(images, PROMPTS[:1], folder, device)
-    peak = peak_memory(lambda: times.append(seconds(call, device)), device)
-    print(json.dumps({"seconds": times[0], "peak": peak}))
+def measure(bench: Bench, quick: bool) -> None:
+    images = smooth_images(2 if quick else 8, SIDE)
+    most = round(255 * (bench.mask(images, PROMPTS[0]) - bench.earlier(images)()).abs().max().item(), 3)
+    what = f"largest difference to the earlier node's masks, {len(images)} images"
+    bench.report.add(Figure(what, most, "/255", bench.device, 2 if bench.device == "cpu" else None))
+    for count in (1, 2) if quick else (1, 8, 64):
+        bench.add_images(count, **({"at_least": 2, "headline": True} if count == 8 else {}))
+    for prompts in (4,) if quick else (4, 16):
+        bench.add_images(1, prompts)
+    if bench.device == "cpu":  # on a GPU nothing is cached
+        bench.add_cached(1 if quick else 4)
+    for prompts in () if quick else (1, 4):
+        bench.add_images(1, prompts, 704)
+    bench.add_cold()
+    one, rounds = smooth_images(1, SIDE), bench.rounds
+    growths = [("prompts, 1 and 10", bench.now(one), bench.now(one, 10), "", rounds)]
+    if not quick:
+        few, many = (bench.now(smooth_images(count, SIDE)) for count in (2, 20))
+        large = bench.now(one, resolution=1120)
+        growths += [("images, 2 and 20", few, many, "", 2)]
+        growths += [("input pixels, 352 and 1120", bench.now(one), large, TILES, 2)]
+    for what, less, more, note, rounds in growths:
+        bench.report.add_growth(what, less, more, bench.device, note, rounds)
 
 
 def main(quick: bool) -> None:
@@ -218,43 +197,12 @@ def main(quick: bool) -> None:
         write_model(folder)
         for device in devices():
             with patch.object(host, "device", lambda: torch.device(device)):
-                bench = Bench(report, folder, device, quick)
-                images = smooth_images(2 if quick else 8, SIDE)
-                ours, earlier = bench.mask(images, PROMPTS[0]), run_earlier(images, PROMPTS[:1], folder, device)
-                most = round(255 * (ours - earlier).abs().max().item(), 3)
-                what = f"largest difference to the earlier node's masks, {len(images)} images"
-                report.add(Figure(what, most, "/255", device, 2 if device == "cpu" else None))
-                for count in (1, 2) if quick else (1, 8, 64):
-                    bench.add_images(count, **({"at_least": 2, "headline": True} if count == 8 else {}))
-                for prompts in (4,) if quick else (4, 16):
-                    bench.add_images(1, prompts)
-                if device == "cpu":  # on a GPU nothing is cached
-                    bench.add_cached(1 if quick else 4)
-                if not quick:
-                    bench.add_large(1)
-                    bench.add_large(4)
-                bench.add_cold()
-                one = smooth_images(1, SIDE)
-                report.add_growth("prompts, 1 and 10", bench.now(one), bench.now(one, 10), device, "", bench.rounds)
-                if not quick:
-                    few, many = bench.now(smooth_images(2, SIDE)), bench.now(smooth_images(20, SIDE))
-                    report.add_growth("images, 2 and 20", few, many, device, "", 2)
-                    large = bench.now(one, resolution=1120)
-                    report.add_growth("input pixels, 352 and 1120", bench.now(one), large, device, TILES, 2)
+                measure(Bench(report, folder, device, quick), quick)
 
 
 if __name__ == "__main__":
-    arguments = argparse.ArgumentParser()
-    arguments.add_argument("--quick", action="store_true")
-    arguments.add_argument("--cold", nargs=3, metavar=("WAY", "FOLDER", "DEVICE"))
-    options = arguments.parse_args()
     import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    if options.cold:
-        way, folder, device = options.cold
-        with patch.object(host, "device", lambda: torch.device(device)):
-            run_cold(way, Path(folder), device)
-    else:
-        main(options.quick)
+    main("--quick" in sys.argv)

@@ -10,10 +10,10 @@ import sys
 import cv2
 import numpy as np
 import torch
-from _measuring import compare, devices, floor, peak_memory
+from _measuring import devices
 from maskwright import NODE_CLASS_MAPPINGS
 from PIL import Image
-from rows import Report, Timing
+from rows import Report
 
 SIZES = [(1, 512), (1, 2048), (16, 512), (16, 1024), (128, 1024)]  # masks and their side
 KERNELS = (3, 15, 31)
@@ -46,28 +46,17 @@ def main(quick: bool) -> None:
     for device in devices():
         for count, side in [(4, 512)] if quick else SIZES:
             batch = torch.rand(count, side, side, generator=generator).to(device)
+            goal = {"at_least": 1.5, "headline": True} if (count, side) == GOAL else {}
             for size in KERNELS:
+                what = f"{count} mask{'s' * (count > 1)} of {side} x {side}, kernel {size}"
                 calls = {"now": lambda: run_now(batch, size), "earlier": lambda: run_earlier(batch, size)}
-                peaks = {"peak": peak_memory(calls["now"], device)}
-                if device == "cpu":  # where the earlier node works in any case
-                    peaks["earlier_peak"] = peak_memory(calls["earlier"])
-                report.add(
-                    Timing(
-                        f"{count} mask{'s' * (count > 1)} of {side} x {side}, kernel {size}",
-                        **compare(calls, 3 if quick else 9, device),
-                        **peaks,
-                        device=device,
-                        floor=floor(device, moved=8 * batch.numel()),
-                        at_least=1.5 if (count, side) == GOAL else None,
-                        note=NOTE,
-                        headline=(count, side) == GOAL,
-                    )
+                report.add_comparison(
+                    what, calls, 3 if quick else 9, device, moved=8 * batch.numel(), note=NOTE, **goal
                 )
         many = torch.rand(20, 512, 512, generator=generator).to(device)
-        few, small = many[:2], many[:1, :162, :162]
-        report.add_growth("masks, 2 and 20", lambda: run_now(few, 15), lambda: run_now(many, 15), device)
-        pixels = "pixels, 162 x 162 and 512 x 512"
-        report.add_growth(pixels, lambda: run_now(small, 15), lambda: run_now(many[:1], 15), device)
+        few, small, one = many[:2], many[:1, :162, :162], many[:1]
+        for what, less, more in (("masks, 2 and 20", few, many), ("pixels, 162 x 162 and 512 x 512", small, one)):
+            report.add_growth(what, lambda: run_now(less, 15), lambda: run_now(more, 15), device)
 
 
 if __name__ == "__main__":

@@ -48,15 +48,14 @@ folder, scratch = sys.argv[1:3]
 import importlib.util, json, os, time
 sys.dont_write_bytecode, sys.pycache_prefix = False, scratch
 loaded = set(sys.modules)
-start, used = time.perf_counter(), time.process_time()
+start = time.perf_counter()
 alone = folder.endswith(".py")  # a pack of one file
 where = {{}} if alone else {{"submodule_search_locations": [folder]}}
 spec = importlib.util.spec_from_file_location("pack", folder if alone else folder + "/__init__.py", **where)
 sys.modules["pack"] = module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
-times = time.perf_counter() - start, time.process_time() - used
 with open(os.path.join(scratch, "result"), "w") as file:  # not printed: packs print
-    json.dump([*times, len(set(sys.modules) - loaded)], file)
+    json.dump([time.perf_counter() - start, len(set(sys.modules) - loaded)], file)
 os._exit(0)  # whatever threads the pack has started
 """
 
@@ -71,29 +70,29 @@ def main(quick: bool) -> None:
         scratch, empty = Path(folder), Path(folder) / "empty"
         empty.mkdir()
         (empty / "__init__.py").touch()
-        packs = {"this pack": ROOT, "an empty pack": empty, **others}
         code = LOAD.format(before=COMFYUI if comfy.usable else "import numpy, PIL.Image, torch")
         python, cwd = (comfy.python, comfy.path) if comfy.usable else (sys.executable, scratch)
-        runs: dict[str, list] = {name: [] for name in packs}
-        for _ in range(3 if quick else 6):
-            for name, path in packs.items():
-                command = [str(python), "-c", code, str(path), str(scratch)]
-                result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-                if result.returncode:
-                    raise SystemExit(f"{name} does not load: {result.stderr.strip()[-500:]}")
-                runs[name].append(json.loads((scratch / "result").read_text("utf-8")))
-    wall, used = (  # the first run of each only compiles
-        {name: _measuring.Spread.of([each[column] for each in times[1:]]) for name, times in runs.items()}
-        for column in (0, 1)
-    )
-    for number, name in enumerate(others):
-        report.add(Timing(f"compared with {name}", wall["this pack"], earlier=wall[name], headline=number == 0))
-    for name, times in runs.items():
+
+        def load(path: Path) -> tuple[float, int]:
+            command = [str(python), "-c", code, str(path), str(scratch)]
+            result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+            if result.returncode:
+                raise SystemExit(f"{path} does not load: {result.stderr.strip()[-500:]}")
+            return json.loads((scratch / "result").read_text("utf-8"))
+
+        packs = {"this pack": ROOT, "an empty pack": empty, **others}
+        rounds = [{name: load(path) for name, path in packs.items()} for _ in range(3 if quick else 6)]
+    for name in packs:
+        # The first round only compiles.
+        seconds = _measuring.Spread.of([each[name][0] for each in rounds[1:]])
         limit = MAX_LOAD_SECONDS if name == "this pack" else None
-        if name not in others:
-            report.add(Figure(f"{name}: loaded", wall[name].median, " s", at_most=limit))
-        report.add(Figure(f"{name}: time of a core", used[name].median, " s"))
-        report.add(Figure(f"{name}: modules added", times[-1][2]))
+        report.add(Figure(f"{name}: loaded", seconds.median, " s", at_most=limit))
+        report.add(Figure(f"{name}: modules added", rounds[-1][name][1]))
+        if name == "this pack":
+            now = seconds
+        elif name in others:
+            headline = name == next(iter(others))
+            report.add(Timing(f"compared with {name}", now, earlier=seconds, headline=headline))
 
 
 if __name__ == "__main__":

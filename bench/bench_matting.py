@@ -5,17 +5,17 @@ python3 tools/dev.py bench matting [--quick]
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import numpy as np
 import torch
-from _measuring import compare, devices, floor, peak_memory, process_memory
-from maskwright.core import tensors, threads
+from _measuring import devices, peak_memory, process_memory
+from maskwright.core import tensors
 from maskwright.core.cutout.remove import remove_background
 from maskwright.core.cutout.trimap import MattingSettings
+from maskwright.core.packages import keep_torch_threads
 from PIL import Image
-from rows import Figure, Report, Timing
+from rows import Figure, Report
 
 SIDES = {512: "0.26 megapixels", 1024: "1 megapixel", 2048: "4 megapixels", 4096: "16 megapixels"}
 MAX_REMBG_SIDE = 2048
@@ -83,21 +83,11 @@ def add_row(report: Report, scene: Scene, what: str, matting: bool, rounds: int)
     calls, side = {"now": lambda: scene.run_now(matting)}, scene.mask.shape[0]
     if side <= MAX_REMBG_SIDE or not matting:
         calls["earlier"] = lambda: scene.run_earlier(matting)
-    peaks = {"peak": peak_memory(calls["now"], scene.device)}
-    if "earlier" in calls and scene.device == "cpu":  # where rembg works in any case
-        peaks["earlier_peak"] = peak_memory(calls["earlier"])
-    report.add(
-        Timing(
-            f"{'with' if matting else 'without'} matting: {what}",
-            **compare(calls, rounds, scene.device),
-            **peaks,
-            device=scene.device,
-            floor=None if matting else floor(scene.device, moved=36 * scene.mask.numel()),
-            at_least=2 if matting and side == 1024 else None,
-            note="" if matting else NOTE,
-            headline=matting and "earlier" in calls and side > 512,
-        )
-    )
+    if matting:
+        more = {"at_least": 2 if side == 1024 else None, "headline": "earlier" in calls and side > 512}
+    else:
+        more = {"moved": 36 * scene.mask.numel(), "note": NOTE}
+    report.add_comparison(f"{'with' if matting else 'without'} matting: {what}", calls, rounds, scene.device, **more)
     if matting and "earlier" in calls:
         now, earlier = (tensors.to_8bit(call()).astype(int) for call in calls.values())
         difference = np.abs(now - earlier)[now[..., 3] > 0].max().item()
@@ -105,10 +95,11 @@ def add_row(report: Report, scene: Scene, what: str, matting: bool, rounds: int)
 
 
 def main(quick: bool) -> None:
-    with threads.keep_torch_threads():
+    with keep_torch_threads():
         import rembg  # noqa: F401 - before anything is measured
 
     report = Report("Cutouts and alpha matting", ABOUT)
+    add_memory(report, quick)
     for device in devices():
         for side in (256,) if quick else SIDES:
             scene, what = Scene(side, device), f"{side} x {side}" + (f", {SIDES[side]}" if side in SIDES else "")
@@ -120,22 +111,18 @@ def main(quick: bool) -> None:
     for matting in (True, False):
         what = f"megapixels, 0.3 and 3, {'with' if matting else 'without'} matting"
         report.add_growth(what, lambda: small.run_now(matting), lambda: large.run_now(matting), note=NOTE)
+
+
+def add_memory(report: Report, quick: bool) -> None:
+    """Measured first, while the process has done nothing else."""
+    before = process_memory("VmRSS")
     for height, width in ((512, 512),) if quick else ((4096, 4096), (4320, 7680)):
-        for suffix, soft in (("", ""), (", most of it unknown", "soft")):
-            command = [sys.executable, __file__, "--alone", str(height), str(width), soft]
-            output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            peak = int(output.splitlines()[-1])
-            report.add(Figure(f"memory alone, {width} x {height}{suffix}", peak / 1e9, " GB", at_most=MAX_GIGABYTES))
-
-
-def run_alone(height: str, width: str, soft: str) -> None:
-    """In its own process: print its peak memory."""
-    scene = Scene(int(height), width=int(width), soft=bool(soft))
-    print(int((peak_memory(lambda: scene.run_now(True)) or 0) + process_memory("VmRSS")))
+        for suffix, soft in (("", False), (", most of it unknown", True)):
+            scene = Scene(height, width=width, soft=soft)
+            peak = before + scene.image.nbytes + scene.mask.nbytes + (peak_memory(lambda: scene.run_now(True)) or 0)
+            what = f"memory alone, {width} x {height}{suffix}"
+            report.add(Figure(what, peak / 1e9, " GB", at_most=MAX_GIGABYTES))
 
 
 if __name__ == "__main__":
-    if "--alone" in sys.argv:
-        run_alone(*sys.argv[2:])
-    else:
-        main("--quick" in sys.argv)
+    main("--quick" in sys.argv)

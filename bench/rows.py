@@ -7,7 +7,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from _measuring import RATES, Call, Spread, compare, peak_memory
+from _measuring import RATES, Call, Spread, compare, floor, peak_memory
 
 MAX_TIMES_FLOOR = 1.3  # a row further above its floor needs a note
 MAX_GROWTH = 1.1  # time and memory may grow at most this many times as fast as the work: a tenth for noise
@@ -111,6 +111,28 @@ class Report:
             line = {"title": self.title, "about": self.about, "rates": RATES, "kind": type(row).__name__, **asdict(row)}
             with Path(file).open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(line) + "\n")
+
+    def add_comparison(
+        self,
+        what: str,
+        calls: dict[str, Call],
+        rounds: int,
+        device: str = "cpu",
+        operations: float = 0,
+        moved: float = 0,
+        memory: bool = True,
+        **more,
+    ) -> dict[str, Spread]:
+        """Measure the calls "now" and maybe "earlier" in turns, and their memory; add the row. Returns all times.
+
+        Args: ``operations`` and ``moved`` bytes for the floor; ``more``, further fields of `Timing`.
+        """
+        times, ways = compare(calls, rounds, device), [way for way in ("now", "earlier") if way in calls]
+        names = {"now": "peak", "earlier": "earlier_peak"}
+        peaks = {names[way]: peak_memory(calls[way], device) for way in ways if memory}
+        pair = {way: times[way] for way in ways}
+        self.add(Timing(what, **pair, **peaks, device=device, floor=floor(device, operations, moved) or None, **more))
+        return times
 
     def add_growth(
         self, what: str, small: Call, large: Call, device: str = "cpu", note: str = "", rounds: int = 5

@@ -6,9 +6,11 @@ Nothing is changed in place; a tensor that already conforms is returned as it is
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from numbers import Real
 from typing import Any, TypeGuard
 
@@ -44,7 +46,7 @@ def as_mask_batch(value: object, name: str = "mask") -> torch.Tensor:
         )
     if len(tensor) == 0 and 0 not in tensor.shape[1:]:
         return tensor
-    return _finite_unit_range(_not_empty(tensor, name), name)
+    return _finite_unit_range(tensor, name)
 
 
 def as_image_batch(value: object, name: str = "image", clamp: bool = True) -> torch.Tensor:
@@ -68,7 +70,7 @@ def as_image_batch(value: object, name: str = "image", clamp: bool = True) -> to
             "It must be [batch, height, width, channels] with 1, 3 or 4 channels",
             code="image shape",
         )
-    tensor = _finite_unit_range(_not_empty(tensor, name), name, clamp)
+    tensor = _finite_unit_range(tensor, name, clamp)
     if tensor.shape[-1] == 1:
         tensor = tensor.expand(-1, -1, -1, 3)  # gray [B,H,W,1] -> [B,H,W,3], a view
     return tensor
@@ -196,21 +198,17 @@ def _float32_tensor(value: object, name: str, kind: str, code: str) -> torch.Ten
         raise InputError(f"{name} has dtype {dtype}", "Convert it to float32") from None
 
 
-def _not_empty(tensor: torch.Tensor, name: str) -> torch.Tensor:
+def _finite_unit_range(tensor: torch.Tensor, name: str, clamp: bool = True) -> torch.Tensor:
+    """Check that there are values and all are finite, and clamp them to 0..1. Copies only where needed."""
     if tensor.numel() == 0:
         raise InputError(
             f"{name} is empty: its shape is {list(tensor.shape)}",
             "It needs at least one image with at least one pixel",
             code="empty input",
         )
-    return tensor
-
-
-def _finite_unit_range(tensor: torch.Tensor, name: str, clamp: bool = True) -> torch.Tensor:
-    """Check that all values are finite and clamp them to 0..1. Copies only where needed."""
     # A single aminmax pass finds both. Per image, since on a non-contiguous batch it would copy the whole batch.
-    bounds = torch.stack([torch.stack(image.aminmax()) for image in tensor])
-    low, high = bounds[:, 0].amin().item(), bounds[:, 1].amax().item()  # NaN anywhere makes both NaN
+    lows, highs = zip(*map(torch.aminmax, tensor))
+    low, high = torch.stack(lows).amin().item(), torch.stack(highs).amax().item()  # NaN anywhere makes both NaN
     if not (math.isfinite(low) and math.isfinite(high)):
         bad = int((~torch.isfinite(tensor)).sum())
         raise InputError(
@@ -219,3 +217,17 @@ def _finite_unit_range(tensor: torch.Tensor, name: str, clamp: bool = True) -> t
             code="input not finite",
         )
     return tensor.clamp(0, 1) if clamp and (low < 0 or high > 1) else tensor
+
+
+def setting(default: Any, check: Callable[..., Any], **limits: Any) -> Any:
+    """A field of `Settings` whose value becomes ``check(value, name, **limits)``."""
+    return dataclasses.field(default=default, metadata={"check": partial(check, **limits)})
+
+
+class Settings:
+    """Base of frozen dataclasses with fields made by `setting`."""
+
+    def __post_init__(self) -> None:
+        for each in dataclasses.fields(self):  # pyright: ignore[reportArgumentType] - subclasses are dataclasses
+            value = each.metadata["check"](getattr(self, each.name), each.name)
+            object.__setattr__(self, each.name, value)

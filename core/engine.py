@@ -19,18 +19,8 @@ class Progress(Protocol):
         ...
 
 
-class NoProgress:
-    """A `Progress` that reports nothing and never interrupts."""
-
-    def step(self, count: int = 1) -> None:
-        return None
-
-
-NO_PROGRESS = NoProgress()
-
-
 class Host(Protocol):
-    """Services that the surrounding program provides: ComfyUI, or `memory.StandaloneHost`."""
+    """Services that the surrounding program provides: ComfyUI, or `batching.StandaloneHost`."""
 
     def progress(self, total: int) -> Progress:
         """Start a progress bar of ``total`` steps."""
@@ -46,6 +36,10 @@ class Host(Protocol):
 
     def free_memory(self) -> None:
         """Free cached memory before a retry."""
+        ...
+
+    def available_memory(self, device: torch.device) -> float:
+        """Bytes that can still be allocated on ``device``; infinity if unknown."""
         ...
 
     def on_device(self, model: Module, copy_as: Callable[[Module, torch.dtype], Module]) -> Module:

@@ -14,14 +14,15 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
 
 from . import tensors
+from .batching import NO_PROGRESS
 from .checks import check_choice, check_whole_number
-from .engine import NO_PROGRESS, Progress
+from .engine import Progress
 from .errors import InputError
 
 # The code below works on both: numpy arrays on the CPU, torch tensors on accelerators. With one thread per band, numpy
@@ -61,6 +62,24 @@ def dilate(mask: torch.Tensor, size: int, shape: str = "rectangle", progress: Pr
 def erode(mask: torch.Tensor, size: int, shape: str = "rectangle", progress: Progress = NO_PROGRESS) -> torch.Tensor:
     """Shrink the selection: the minimum over the element. Arguments, result and errors are those of `dilate`."""
     return _process_bands(mask, _Element(size, shape), _write_minimum, progress)
+
+
+def dilate_by_disc(mask: torch.Tensor, radius: float) -> torch.Tensor:
+    """Expand the selection: the maximum over all pixels whose centers are within ``radius``.
+
+    Args:
+        mask: ``[B,H,W]``.
+        radius: In pixels, at least 0; fractions count.
+
+    Returns:
+        ``[B,H,W]``.
+    """
+    return _process_bands(mask, _Disc(radius), _write_maximum, NO_PROGRESS)
+
+
+def erode_by_disc(mask: torch.Tensor, radius: float) -> torch.Tensor:
+    """Shrink the selection: the minimum over the disc. Arguments and result are those of `dilate_by_disc`."""
+    return _process_bands(mask, _Disc(radius), _write_minimum, NO_PROGRESS)
 
 
 def gradient(
@@ -135,8 +154,8 @@ class _Element:
         before = self.size // 2
         return min(before, length - 1), min(self.size - 1 - before, length - 1)
 
-    def ellipse_runs(self, height: int, width: int) -> Iterator[tuple[int, int, int]]:
-        """For each row of the ellipse: its offset from the anchor, and the reach of its run to the left and right,
+    def runs(self, height: int, width: int) -> Iterator[tuple[int, int, int]]:
+        """For each row of an ellipse: its offset from the anchor, and the reach of its run to the left and right,
         limited to an image of that size.
 
         The half-width at height y is sqrt(r^2 - y^2), rounded, as in OpenCV's ``MORPH_ELLIPSE``.
@@ -148,6 +167,24 @@ class _Element:
             yield y, min(half, left), min(half, right)
 
 
+@dataclass(frozen=True)
+class _Disc:
+    """The pixels whose centers are within a radius of the anchor, as an element."""
+
+    radius: float
+    shape = "disc"
+
+    def reach(self, length: int) -> tuple[int, int]:
+        side = min(math.floor(self.radius), length - 1)
+        return side, side
+
+    def runs(self, height: int, width: int) -> Iterator[tuple[int, int, int]]:
+        reach_y, reach_x = self.reach(height)[0], self.reach(width)[0]
+        for y in range(-reach_y, reach_y + 1):
+            half = min(math.isqrt(int(self.radius * self.radius) - y * y), reach_x)
+            yield y, half, half
+
+
 def _flat_buffer(like: _Array, length: int) -> _Array:
     """An uninitialized array of the same type and device as ``like``."""
     return np.empty_like(like, shape=length) if isinstance(like, np.ndarray) else like.new_empty(length)
@@ -155,11 +192,6 @@ def _flat_buffer(like: _Array, length: int) -> _Array:
 
 def _copy(array: _Array) -> _Array:
     return np.array(array, subok=True) if isinstance(array, np.ndarray) else array.clone()
-
-
-def _rows(array: _Array, rows: slice) -> _Array:
-    """Some rows of all masks, a view ``[b,h,W]``."""
-    return array[:, rows]
 
 
 class _Band(Generic[_Array]):
@@ -171,7 +203,7 @@ class _Band(Generic[_Array]):
     result reads them.
     """
 
-    def __init__(self, source: _Array, top: int, bottom: int, element: _Element) -> None:
+    def __init__(self, source: _Array, top: int, bottom: int, element: _Element | _Disc) -> None:
         count, self._full_height, self._width = source.shape
         self._source, self._top, self._height, self._element = source, top, bottom - top, element
         (self._up, down), (self._left, right) = element.reach(self._full_height), element.reach(self._width)
@@ -180,14 +212,15 @@ class _Band(Generic[_Array]):
         # The rows that the element reaches, clipped to the image.
         rows = slice(max(0, top - self._up), min(self._full_height, bottom + down))
         self._inner = slice(rows.start - top + self._up, rows.stop - top + self._up)
-        self._padded, *scratch = (_flat_buffer(source, math.prod(self._padded_shape)) for _ in range(3))
-        padded = self._padded.reshape(self._padded_shape)
-        padded[:, self._inner, self._left : self._left + self._width] = _rows(source, rows)
-        self._scratch = itertools.cycle(scratch)
+        length = math.prod(self._padded_shape)
+        self._padded = _flat_buffer(source, length)
+        self._scratch = itertools.cycle((_flat_buffer(source, length), _flat_buffer(source, length)))
+        padded: Any = self._padded.reshape(self._padded_shape)  # its type and that of `source` agree
+        padded[:, self._inner, self._left : self._left + self._width] = source[:, rows]
 
     def values(self) -> _Array:
         """The unchanged rows, ``[b,h,W]``."""
-        return _rows(self._source, slice(self._top, self._top + self._height))
+        return self._source[:, self._top : self._top + self._height]
 
     def maximum(self) -> _Array:
         """The maximum over the element, ``[b,h,W]``, valid until the next call."""
@@ -212,7 +245,7 @@ class _Band(Generic[_Array]):
             return reduce(across, down)
         result = None
         windows, length = self._padded, 1
-        runs = self._element.ellipse_runs(self._full_height, self._width)
+        runs = self._element.runs(self._full_height, self._width)
         for y, left, right in sorted(runs, key=lambda run: run[1] + run[2]):  # widen the windows step by step
             windows, length = self._slide(windows, length, left + right + 1, 1, reduce), left + right + 1
             run = self._pixels(windows, self._up + y, self._left - left)
@@ -252,7 +285,7 @@ def _write_minimum(band: _Band[_Array], out: _Array) -> None:
     out[...] = band.minimum()
 
 
-def _process_bands(mask: torch.Tensor, element: _Element, write: _Write, progress: Progress) -> torch.Tensor:
+def _process_bands(mask: torch.Tensor, element: _Element | _Disc, write: _Write, progress: Progress) -> torch.Tensor:
     """Call ``write(band, out)`` for every band of the batch, and return the output ``[B,H,W]``."""
     result = tensors.empty(mask.shape, mask.device)
     count, height, width = mask.shape

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import textwrap
+from collections.abc import Iterator
 from types import ModuleType
+
+import torch
 
 from .errors import DependencyError
 
@@ -56,3 +60,20 @@ def import_scipy(module: str) -> ModuleType:
         DependencyError: See `import_package`.
     """
     return import_package(f"scipy.{module}", "Install it: python -m pip install --upgrade scipy")
+
+
+@contextlib.contextmanager
+def keep_torch_threads() -> Iterator[None]:
+    """Restore this thread's torch thread count on exit.
+
+    For imports of packages based on numba (pymatting, and rembg, which imports it). numba starts its threads when
+    imported, one per hardware thread. If it shares an OpenMP library with torch, torch then uses as many, although
+    it chose one per core or the user chose fewer. Not for use inside `batching.parallel_map`: new threads would inherit
+    the count set here.
+    """
+    count = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        if torch.get_num_threads() != count:
+            torch.set_num_threads(count)

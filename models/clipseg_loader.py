@@ -17,11 +17,11 @@ import torch
 
 from ..core.errors import DependencyError, InputError, ModelError, PackError
 from ..core.packages import import_package, is_library_failure
-from ..core.text.clipseg import ImageSettings
+from ..core.text.clipseg_engine import ImageSettings
 from . import catalog
-from .cache import ModelCache, file_key
 from .clipseg_files import PICKLE, SAFE, broken, read_config, read_json, safetensors_files, unreadable, weights_file
 from .clipseg_store import INSTALL, ClipsegStore
+from .store import ModelCache, file_key
 
 if TYPE_CHECKING:
     from transformers import CLIPSegConfig, CLIPSegForImageSegmentation, CLIPSegProcessor

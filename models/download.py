@@ -18,7 +18,8 @@ import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..core.engine import NO_PROGRESS, Progress
+from ..core.batching import NO_PROGRESS
+from ..core.engine import Progress
 from ..core.errors import ModelError
 from ..core.packages import import_package
 from .catalog import HUB, Model, RemoteFile

@@ -7,8 +7,8 @@ import os
 import re
 from pathlib import Path
 
+from ..core.batching import is_out_of_memory
 from ..core.errors import ModelError
-from ..core.memory import is_out_of_memory
 
 
 class Unreadable(ModelError):

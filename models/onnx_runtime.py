@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..core.batching import STANDALONE_HOST
 from ..core.engine import Host
 from ..core.errors import DependencyError, ModelError
-from ..core.memory import STANDALONE_HOST
 from ..core.packages import import_package
 from . import files
 

@@ -20,13 +20,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..core import tensors, threads
+from ..core import tensors
+from ..core.batching import is_out_of_memory
 from ..core.engine import Host
 from ..core.errors import DependencyError, ModelError
-from ..core.memory import is_out_of_memory
-from ..core.packages import import_package, import_scipy
+from ..core.packages import import_package, import_scipy, keep_torch_threads
 from . import catalog, onnx_runtime
-from .background_store import DEMO
 from .store import LocalModel
 
 logger = logging.getLogger(__name__)
@@ -203,7 +202,7 @@ def _remedy(local: LocalModel) -> str:
         file = local.model.files[0]
         size = f", {file.size} bytes" if file.size else ""
         return f"Delete it and run again, or download it again from {file.url}{size}"
-    if local.name == DEMO:
+    if local.name == catalog.BACKGROUND_DEMO:
         return "Install this node pack again"
     return "Replace it with a complete ONNX model for background removal, or choose another model"
 
@@ -241,7 +240,7 @@ def _session_classes() -> dict[str, type[Any]]:
     if "rembg" not in sys.modules:
         logger.info("Importing rembg. The first import takes up to a minute.")
     install = f"Install it: {onnx_runtime.pip_install('--upgrade', 'rembg', onnx_runtime.best_package())}"
-    with threads.keep_torch_threads():
+    with keep_torch_threads():
         sessions = import_package("rembg.sessions", install, "sessions_class")
     return {each.name(): each for each in sessions.sessions_class}
 

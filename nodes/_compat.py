@@ -12,14 +12,14 @@ from functools import partial, reduce, wraps
 from string import ascii_lowercase
 
 from ..core import checks, masks, tensors
-from ..core.errors import InputError
+from ..core.errors import InputError, PackError
+from ..core.text.clipseg_engine import make_segmenter
 from ..core.text.query import Query, split_prompts
-from ..core.text.segment import score
-from ..core.text.selection import render_selection
+from ..core.text.segment import render_selection, score
 from . import _host as host
-from . import _messages, _text_engine
+from . import _messages, _text
 from ._host import registry
-from ._text_widgets import CLIPSEG_MODEL, TEXT
+from ._text import CLIPSEG_MODEL, TEXT
 from ._widgets import TableNode, socket, takes
 from .clipseg import CLIPSeg
 from .clipseg_masking import CLIPSegMasking
@@ -89,8 +89,9 @@ class WasClipsegBatchMasking(TableNode):
             raise InputError("no image is connected", "Connect at least image_a")
         device = pairs[0][0].device
         images = tensors.concatenate([tensors.drop_alpha(image).to(device) for image, _ in pairs], "the images")
-        segmenter = _text_engine.make_segmenter(clipseg_model)
-        scores = (score(image, segmenter, query, host=host.ComfyHost()) for image, query in pairs)
+        comfyui = host.ComfyHost()
+        segmenter = make_segmenter(_text.load(_text.DEFAULT) if clipseg_model is None else clipseg_model, comfyui)
+        scores = (score(image, segmenter, query, host=comfyui) for image, query in pairs)
         soft_masks = tensors.concatenate([each.masks.to(device) for each in scores], "the masks")
         return (images, soft_masks, tensors.mask_to_image(soft_masks), len(images))
 
@@ -202,14 +203,17 @@ def _reject_unknown_inputs(node: type) -> None:
 
     @wraps(method)
     def checked(self, *args, **kwargs):
-        unknown = [each for each in kwargs if each not in known]
+        unknown = sorted(kwargs.keys() - known.keys())
         if unknown:
             raise InputError(
                 f"this node has no input called {', '.join(unknown)}",
                 "Remove that link. The workflow was made for another version of this node, or for another pack's node",
             )
-        with _messages.remedies():
+        try:
             return method(self, *args, **kwargs)
+        except PackError as error:
+            _messages.replace_remedy(error)
+            raise
 
     _checked_methods.add(checked)
     setattr(owner, name, checked)

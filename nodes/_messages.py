@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from ..core.errors import PackError
 
 _PYMATTING = (
@@ -31,18 +28,14 @@ REMEDIES = {
     ),
     "no CLIP": "Put one into the pipe with 'EditBasicPipe', or leave region_prompts empty",
     "VAE not finite": "Start ComfyUI with --fp32-vae to run the VAE in full precision, or use another VAE",
+    "crops": "{}: connect 'crops' of Region Crop through nodes that keep them all",
     "hook failed": "Disconnect the hook, or check the settings of the node that creates it",
     "hook result": "Disconnect the hook, or ask its author",
 }
 
 
-@contextmanager
-def remedies() -> Iterator[None]:
-    """Replace the remedies of errors that pass through by those for users of ComfyUI. May be nested."""
-    try:
-        yield
-    except PackError as error:
-        if error.code in REMEDIES:
-            error.remedy = REMEDIES[error.code].format(error.remedy)
-            error.code = ""  # an outer call must not replace it again
-        raise
+def replace_remedy(error: PackError) -> None:
+    """Replace an error's remedy by the one for users of ComfyUI, if there is one. A second call changes nothing."""
+    if error.code in REMEDIES:
+        error.remedy = REMEDIES[error.code].format(error.remedy)
+        error.code = ""

@@ -20,7 +20,11 @@ import torch
 from PIL import Image
 
 from ..core import tensors
+from ..core.checks import as_image_batch
+from ..core.distance import is_hard
 from ..core.engine import Progress
+from ..core.instances import Instance
+from ..core.label_map import draw_labels
 from . import _host as host
 from . import _view_files
 
@@ -68,15 +72,20 @@ def _never_fail_the_run(method: Callable) -> Callable:
 
 
 class View:
-    """Preview of one run of a node. Every method is a no-op if no editor queued the run."""
+    """Preview of one run of a node. Every method is a no-op if no editor queued the run.
+
+    Attributes:
+        max_images: How many images of a batch get a preview; 0 if no editor queued the run.
+    """
 
     def __init__(self, extra_pnginfo: Mapping | None) -> None:
         workflow = extra_pnginfo.get("workflow") if isinstance(extra_pnginfo, Mapping) else None
         folder = host.temp_folder() if workflow else None
-        workflow_id = _get_workflow_id(workflow)
+        workflow_id = _get_workflow_id(workflow) if workflow else ""
         # By the time the editor receives this, it may show another workflow.
         self._workflow = {"workflow": workflow_id} if workflow_id else {}
         self._folder = folder / SUBFOLDER if folder else None
+        self.max_images = MAX_IMAGES if folder else 0
         self._files = _view_files.get_run_files(workflow_id, host.executing()) if folder else None
         self._name = uuid.uuid4().hex
         self._entries: dict[int, dict] = {}
@@ -87,7 +96,7 @@ class View:
         """Return ``result``, with the entries for the editor if there are any.
 
         Args:
-            result: The node's outputs; the first is a tensor.
+            result: The node's outputs; the first is a tensor or a list of tensors.
             common: Values to add to every entry.
         """
         if not self._entries or self._files is None:
@@ -96,15 +105,12 @@ class View:
             common["settings"] = _without_long_texts(common["settings"])
         entries = [{**common, **self._workflow, **self._entries[index]} for index in sorted(self._entries)]
         if result:
-            first = result[0].view_as(result[0])  # a new object, since a node may return its input
+            output = result[0]
+            first = output[0] if isinstance(output, list) else output
+            first = first.view_as(first)  # a new object, since a node may return its input
             self._files.keep_for(first)
-            result = (first, *result[1:])
+            result = ([first, *output[1:]] if isinstance(output, list) else first, *result[1:])
         return {"ui": {KEY: entries}, "result": result}
-
-    @property
-    def max_images(self) -> int:
-        """How many images of a batch get a preview; 0 if no editor queued the run."""
-        return MAX_IMAGES if self._folder else 0
 
     @_never_fail_the_run
     def probabilities(self, images: torch.Tensor, probabilities: Sequence[torch.Tensor], scale: float) -> None:
@@ -121,8 +127,24 @@ class View:
             self._add(index, images[index], _shrink(images[index]), {"probabilities": (data, "png")}, values)
 
     @_never_fail_the_run
+    def masks(self, masks: torch.Tensor, images: torch.Tensor | None) -> None:
+        """Add entries for masks ``[B,H,W]`` as the node received them: the editor applies the node's settings.
+
+        Args:
+            images: ``[B,H,W,C]`` of any size, the last for all further masks. If None, each mask is also its image.
+        """
+        if images is not None:
+            images = as_image_batch(images, "image")
+        for index, mask in enumerate(masks[:MAX_IMAGES]):
+            image = mask[..., None] if images is None else images[min(index, len(images) - 1)]
+            small = _shrink_mask(mask)
+            data, bits, shrunk = _encode_mask(small)
+            values = {"bits": bits, "high": 1.0, "scale": small.shape[1] / mask.shape[1] / shrunk}
+            self._add(index, image, _shrink(image), {"mask": (data, "png")}, values)
+
+    @_never_fail_the_run
     def comparison(self, before: torch.Tensor, after: torch.Tensor, boxes: Sequence[Sequence] = ()) -> None:
-        """Add entries that compare images before and after a node's work.
+        """Add entries that compare images before and after a node's work, after those of earlier calls.
 
         Args:
             before: ``[B,H,W,C]``.
@@ -130,7 +152,8 @@ class View:
                 the fourth channel is alpha.
             boxes: The regions of each image of ``after``: ``(x1, y1, x2, y2)`` in pixels of ``before``.
         """
-        for index, new in enumerate(after[:MAX_IMAGES]):
+        start = len(self._entries)
+        for index, new in enumerate(after[: MAX_IMAGES - start]):
             old = before[index * len(before) // len(after)]
             files = {}
             small, small_old = _shrink(new), _shrink(old)
@@ -143,7 +166,30 @@ class View:
                     colors.paste(small_old.convert("RGB"), mask=alpha.point(lambda value: 0 if value else 255))
             files["after"] = _encode(colors, _IMAGE_BYTES)
             regions = boxes[index] if index < len(boxes) else []
-            self._add(index, old, small_old, files, {"boxes": _as_numbers(regions)})
+            self._add(start + index, old, small_old, files, {"boxes": _as_numbers(regions)})
+
+    @_never_fail_the_run
+    def crops(
+        self, images: torch.Tensor, windows: Sequence[Sequence[Sequence]], bboxes: Sequence[Sequence[Sequence]]
+    ) -> None:
+        """Add entries for images ``[B,H,W,C]`` with what is cropped from each, and the regions in it.
+
+        Args:
+            windows, bboxes: The crops and the tight boxes of the regions: ``(x1, y1, x2, y2)`` in pixels.
+        """
+        for index, image in enumerate(images[:MAX_IMAGES]):
+            boxes = {"boxes": _as_numbers(windows[index]), "regions": _as_numbers(bboxes[index])}
+            self._add(index, image, _shrink(image), {}, boxes)
+
+    @_never_fail_the_run
+    def instances(self, images: Sequence[torch.Tensor], instances: Sequence[Sequence[Instance]]) -> None:
+        """Add entries for the instances of each of ``images``, each ``[H,W,C]`` of the masks' size."""
+        for index, (image, found) in enumerate(zip(images[:MAX_IMAGES], instances)):
+            small = _shrink(image)
+            labels = draw_labels(found[:MAX_BOXES], image.shape[:2], (small.height, small.width))
+            data = _encode_as(Image.fromarray(labels), "PNG", compress_level=1)
+            values = {"boxes": _as_numbers([[*each.box] for each in found[:MAX_BOXES]]), "count": len(found)}
+            self._add(index, image, small, {"labels": (data, "png")}, values)
 
     @_never_fail_the_run
     def on_region(self, node_id: str, image: torch.Tensor, boxes: Sequence[Sequence], current: int) -> None:
@@ -253,6 +299,23 @@ def _encode_probabilities(values: torch.Tensor) -> tuple[bytes, int, int]:
         if len(data) <= _PROBABILITIES_BYTES or min(height, width) < 2:
             return data, 8, shrunk
         shrunk *= 2
+
+
+def _shrink_mask(mask: torch.Tensor) -> torch.Tensor:
+    """``[H,W]`` with no side longer than `LONGEST_SIDE`. A mask without soft values stays without."""
+    if max(mask.shape) <= LONGEST_SIDE:
+        return mask
+    factor = LONGEST_SIDE / max(mask.shape)
+    height, width = (max(1, round(side * factor)) for side in mask.shape)
+    small = tensors.resize_mask(mask[None], height, width, "area")[0]  # [H,W] -> [1,h,w] -> [h,w]
+    return (small >= 0.5).float() if is_hard(mask) else small
+
+
+def _encode_mask(mask: torch.Tensor) -> tuple[bytes, int, int]:
+    """`_encode_probabilities` for a mask ``[H,W]``: 8 bits are enough for one without soft values."""
+    if not is_hard(mask):
+        return _encode_probabilities(mask)
+    return _encode_as(Image.fromarray(tensors.to_8bit(mask)), "PNG", compress_level=1), 8, 1
 
 
 def _encode_as(image: Image.Image, file_format: str, **options: Any) -> bytes:

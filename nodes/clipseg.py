@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from ..core import checks, tensors
+from ..core.text.clipseg_engine import make_segmenter
 from ..core.text.query import Query
-from ..core.text.segment import segment
-from ..core.text.selection import Selection
+from ..core.text.segment import Selection, segment
 from . import _host as host
-from . import _text_engine, _view
-from ._text_widgets import CLIPSEG_MODEL, IMAGES, NEGATIVE_TEXT, TEXT, WORKING_RESOLUTION
+from . import _text, _view
+from ._text import CLIPSEG_MODEL, IMAGES, NEGATIVE_TEXT, TEXT, WORKING_RESOLUTION
 from ._widgets import TableNode, integer, number
 
 
@@ -87,9 +87,13 @@ class CLIPSeg(TableNode):
         image = checks.as_image_batch(image, "image")
         query = Query(text, negative_text, resolution)
         selection = Selection(blur, threshold, dilation_factor)
-        view = _view.View(extra_pnginfo)
-        engine = _text_engine.make_segmenter(clipseg_model, view)
-        segments = segment(image, engine, query, selection, host.ComfyHost(), keep=view.max_images)
+        view, comfyui = _view.View(extra_pnginfo), host.ComfyHost()
+        view.begin(_view.LOADING)
+        if clipseg_model is None:
+            clipseg_model = _text.load(_text.DEFAULT, view.download_progress)
+        engine = make_segmenter(clipseg_model, comfyui)
+        view.begin(_view.WORK)
+        segments = segment(image, engine, query, selection, comfyui, keep=view.max_images)
         view.probabilities(image, segments.probabilities, query.scale)
         result = (segments.masks, segments.heat_maps, tensors.mask_to_image(segments.masks))
         return view.with_previews(result, kind="selection", settings={**asdict(query), **asdict(selection)})

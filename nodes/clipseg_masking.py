@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from ..core import checks, tensors
+from ..core.text.clipseg_engine import make_segmenter
 from ..core.text.query import Query
 from ..core.text.segment import NORMALIZATIONS, score
 from . import _host as host
-from . import _text_engine, _view
-from ._text_widgets import CLIPSEG_MODEL, IMAGES, NEGATIVE_TEXT, TEXT, WORKING_RESOLUTION
+from . import _text, _view
+from ._text import CLIPSEG_MODEL, IMAGES, NEGATIVE_TEXT, TEXT, WORKING_RESOLUTION
 from ._widgets import TableNode, choice
 
 
@@ -72,9 +73,13 @@ class CLIPSegMasking(TableNode):
         images = checks.as_image_batch(images, "images")
         query = Query(text, negative_text, resolution)
         checks.check_choice(normalization, "normalization", NORMALIZATIONS)
-        view = _view.View(extra_pnginfo)
-        engine = _text_engine.make_segmenter(clipseg_model, view)
-        scores = score(images, engine, query, normalization, host.ComfyHost(), keep=view.max_images)
+        view, comfyui = _view.View(extra_pnginfo), host.ComfyHost()
+        view.begin(_view.LOADING)
+        if clipseg_model is None:
+            clipseg_model = _text.load(_text.DEFAULT, view.download_progress)
+        engine = make_segmenter(clipseg_model, comfyui)
+        view.begin(_view.WORK)
+        scores = score(images, engine, query, normalization, comfyui, keep=view.max_images)
         view.probabilities(images, scores.probabilities, query.scale)
         result = (scores.masks, tensors.mask_to_image(scores.masks))
         return view.with_previews(

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from ..models import catalog
 from ..models.clipseg_store import DEFAULT, DEMO
-from . import _text_engine
+from . import _text
 from ._widgets import TableNode, choice
 
 
 def _available() -> list[str]:
-    return _text_engine.store().available()
+    return _text.store().available()
 
 
 def _labels() -> dict[str, str]:
     """Labels for list entries whose name alone does not say enough."""
-    downloads = {model.name: catalog.download_label(model) for model in _text_engine.store().not_on_disk()}
+    downloads = {model.name: catalog.download_label(model) for model in _text.store().not_on_disk()}
     return {DEMO: "demo (shapes only)", **downloads}
 
 
@@ -53,8 +53,8 @@ class CLIPSegModelLoader(TableNode):
     @classmethod
     def VALIDATE_INPUTS(cls, model=None, input_types=None) -> bool:
         """Accept any name: saved files may name models that are not in the list, and the widget was a text field in
-        earlier nodes, so it may be linked. `_text_engine.load` reports a missing model with more detail."""
+        earlier nodes, so it may be linked. `_text.load` reports a missing model with more detail."""
         return True
 
     def clipseg_model(self, model):
-        return (_text_engine.load(model),)
+        return (_text.load(model),)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from maskwright.core.engine import NO_PROGRESS, Progress
-from maskwright.core.memory import StandaloneHost
+from maskwright.core.batching import NO_PROGRESS, StandaloneHost
+from maskwright.core.engine import Progress
 
 
 class FakeHost(StandaloneHost):

@@ -1,12 +1,15 @@
-"""The chunked loop: order, out-of-memory retries, interrupts."""
+"""The chunked loop, parallel maps, and detection of out-of-memory errors."""
 
 from __future__ import annotations
 
+import errno
+import threading
 from collections.abc import Callable
 
 import pytest
+import torch
 from fake_host import FakeHost
-from maskwright.core.batching import run_in_chunks
+from maskwright.core.batching import is_out_of_memory, iterate_chunks, parallel_map
 
 
 class Counter:
@@ -20,8 +23,9 @@ class Counter:
 def run(total: int, size: int, work: Callable, host: FakeHost | None = None, shrink: Callable = lambda: False) -> None:
     """Run all chunks with the host's progress bar."""
     host = host or FakeHost()
-    for entries, _ in run_in_chunks(total, size, work, host, host.bar, shrink):
-        assert entries.stop <= total
+    for chunk in iterate_chunks(total, size, host, host.bar, shrink):
+        with chunk as entries:
+            work(entries)
 
 
 class Work:
@@ -40,7 +44,7 @@ class Work:
 
 
 @pytest.mark.parametrize(("total", "size"), [(0, 4), (1, 4), (4, 4), (9, 4), (3, 1)])
-def test_run_in_chunks_visits_entries_once_in_order(total: int, size: int) -> None:
+def test_iterate_chunks_visits_entries_once_in_order(total: int, size: int) -> None:
     work, counter = Work(), Counter()
     run(total, size, work, FakeHost(counter))
     assert work.entries_done == list(range(total))
@@ -48,7 +52,7 @@ def test_run_in_chunks_visits_entries_once_in_order(total: int, size: int) -> No
     assert counter.steps == total
 
 
-def test_run_in_chunks_halves_chunks_when_out_of_memory() -> None:
+def test_iterate_chunks_halves_chunks_when_out_of_memory() -> None:
     work, counter = Work(capacity=2), Counter()
     host = FakeHost(counter)
     run(11, 8, work, host)
@@ -58,7 +62,7 @@ def test_run_in_chunks_halves_chunks_when_out_of_memory() -> None:
     assert host.freed == 2
 
 
-def test_run_in_chunks_shrinks_single_entries() -> None:
+def test_iterate_chunks_shrinks_single_entries() -> None:
     work = Work(capacity=0)
 
     def shrink() -> bool:
@@ -70,14 +74,14 @@ def test_run_in_chunks_shrinks_single_entries() -> None:
     assert work.sizes_tried == [1, 1, 1]
 
 
-def test_run_in_chunks_raises_if_single_entry_does_not_fit() -> None:
+def test_iterate_chunks_raises_if_single_entry_does_not_fit() -> None:
     counter = Counter()
     with pytest.raises(MemoryError, match="the device is full"):
         run(4, 4, Work(capacity=0), FakeHost(counter))
     assert counter.steps == 0
 
 
-def test_run_in_chunks_propagates_other_errors() -> None:
+def test_iterate_chunks_propagates_other_errors() -> None:
     for error in (ValueError, KeyboardInterrupt):
         work, host = Work(capacity=0, error=error), FakeHost()
         with pytest.raises(error):
@@ -86,7 +90,7 @@ def test_run_in_chunks_propagates_other_errors() -> None:
         assert host.freed == 0
 
 
-def test_run_in_chunks_interrupts_between_chunks() -> None:
+def test_iterate_chunks_interrupts_between_chunks() -> None:
     class Stopped(BaseException):
         pass
 
@@ -100,7 +104,7 @@ def test_run_in_chunks_interrupts_between_chunks() -> None:
     assert work.entries_done == [0, 1]
 
 
-def test_run_in_chunks_frees_memory_of_failed_chunk() -> None:
+def test_iterate_chunks_frees_memory_of_failed_chunk() -> None:
     alive: list[int] = []
 
     class Allocation:
@@ -119,3 +123,99 @@ def test_run_in_chunks_frees_memory_of_failed_chunk() -> None:
 
     run(2, 2, work, FakeHost(free=lambda: alive_at_retry.append(len(alive))))
     assert alive_at_retry == [0]
+
+
+# Parallel maps
+
+
+@pytest.fixture(params=[1, 2, 5])
+def cores(request: pytest.FixtureRequest):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 12])
+def test_parallel_map_keeps_order_and_restores_threads(cores: int, count: int) -> None:
+    assert parallel_map(lambda item: item * item, range(count)) == [item * item for item in range(count)]
+    assert torch.get_num_threads() == cores
+    inherited: list[int] = []
+    thread = threading.Thread(target=lambda: inherited.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert inherited == [cores]
+
+
+def test_parallel_map_divides_threads_and_disables_gradients(cores: int) -> None:
+    modes = parallel_map(lambda _: (torch.get_num_threads(), torch.is_grad_enabled()), range(2))
+    assert modes == [(max(1, cores // 2), False)] * 2
+    assert torch.is_grad_enabled()
+
+
+def test_parallel_map_propagates_exceptions_and_restores_threads(cores: int) -> None:
+    class Stopped(BaseException):
+        pass
+
+    def work(item: int) -> None:
+        if item == 1:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        parallel_map(work, range(4))
+    assert torch.get_num_threads() == cores
+
+
+def test_parallel_map_writes_to_inference_tensors(cores: int) -> None:
+    with torch.inference_mode():
+        result = torch.zeros(4)
+
+        def write(item: int) -> None:
+            result[item] = item
+
+        parallel_map(write, range(4))
+    assert result.tolist() == [0, 1, 2, 3]
+
+
+# Out-of-memory errors
+
+
+def onnx_error(message: str) -> Exception:
+    """An error of ONNX Runtime, whose classes derive directly from `Exception`."""
+    kind = type("Fail", (Exception,), {"__module__": "onnxruntime.capi.onnxruntime_pybind11_state"})
+    return kind(message)
+
+
+def accelerator_error(code: int) -> RuntimeError:
+    """An `AcceleratorError` as in torch 2.8, without CUDA's message."""
+    error = getattr(torch, "AcceleratorError", RuntimeError)("CUDA error")
+    error.error_code = code
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (RuntimeError("MPS backend out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), True),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes."), True),
+        (RuntimeError("unable to mmap 9 bytes: Cannot allocate memory (12)"), True),
+        (RuntimeError("level_zero backend failed with error: 39 (UR_RESULT_ERROR_OUT_OF_DEVICE_MEMORY)"), True),
+        (accelerator_error(code=2), True),
+        (accelerator_error(code=700), False),
+        (RuntimeError("shape mismatch"), False),
+        (ValueError("out of memory"), False),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), True),
+        (PermissionError(errno.EACCES, "Permission denied"), False),
+        (onnx_error("Failed to allocate memory for requested buffer of size 9"), True),
+        (onnx_error("bad allocation"), True),
+        (onnx_error("open file failed: system error number 12"), True),
+        (onnx_error("system error number 13"), False),
+        (KeyboardInterrupt(), False),
+    ],
+)
+def test_is_out_of_memory(error: BaseException, expected: bool) -> None:
+    assert is_out_of_memory(error) is expected

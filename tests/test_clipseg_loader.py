@@ -20,8 +20,8 @@ import tiny_clipseg
 import torch
 from maskwright.core.errors import DependencyError, InputError, ModelError
 from maskwright.models import catalog, clipseg_loader, clipseg_store, download
-from maskwright.models.cache import ModelCache
 from maskwright.models.clipseg_store import DEFAULT, DEMO, ClipsegStore
+from maskwright.models.store import ModelCache
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent

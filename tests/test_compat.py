@@ -12,7 +12,7 @@ import torch
 from maskwright.core.errors import InputError
 from maskwright.models import clipseg_loader
 from maskwright.models.clipseg_store import DEMO, ClipsegStore
-from maskwright.nodes import _compat, _text_engine
+from maskwright.nodes import _compat, _text
 from maskwright.nodes import _host as host
 from maskwright.nodes._host import registry
 
@@ -192,7 +192,7 @@ def demo(monkeypatch: pytest.MonkeyPatch) -> tuple:
     pytest.importorskip("transformers")
     monkeypatch.setattr(host, "device", lambda: torch.device("cpu"))
     pair = clipseg_loader.load(DEMO, ClipsegStore())
-    monkeypatch.setattr(_text_engine, "load", lambda name, *_: pair)
+    monkeypatch.setattr(_text, "load", lambda name, *_: pair)
     return pair
 
 
@@ -240,7 +240,7 @@ def test_was_batch_keeps_parameter_order(demo: tuple) -> None:
 
 
 def test_was_batch_with_24_images_and_linked_model(demo: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_text_engine, "load", lambda name, *_: pytest.fail("the linked model was not used"))
+    monkeypatch.setattr(_text, "load", lambda name, *_: pytest.fail("the linked model was not used"))
     node = CLASSES["CLIPSeg Batch Masking"]()
     two = torch.cat([make_image(2), make_image(3)])
     inputs = {"image_a": make_image(1), "text_a": "red star", "image_b": two, "text_b": "circle", "clipseg_model": demo}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from demo_models import HELD_OUT, overlap_of, salient_scenes, shape_scenes
+from demo_scenes import HELD_OUT, overlap_of, salient_scenes, shape_scenes
 from maskwright import NODE_CLASS_MAPPINGS
-from maskwright.models import background_store, clipseg_loader
+from maskwright.models import background_models, clipseg_loader
 from maskwright.models.clipseg_store import DEMO, DEMO_FOLDER, ClipsegStore
 from pack import ROOT
 
@@ -62,15 +62,15 @@ def test_demo_salient_finds_subjects() -> None:
     for seed in SCENES:
         scene = salient_scenes.draw_salient_scene(seed, (300, 400))
         image_batch = torch.from_numpy(scene.image).float().div(255).unsqueeze(0)
-        cutout, mask = node.node(image_batch, background_store.DEMO, "false", 240, 20, 10, "false")
+        cutout, mask = node.node(image_batch, background_models.DEMO, "false", 240, 20, 10, "false")
         overlaps.append(overlap_of(mask[0].numpy() > 0.5, scene.mask))
         assert torch.equal(cutout[..., 3], mask)
     assert np.mean(overlaps) >= 0.9
 
 
 def test_demo_salient_is_available_and_small() -> None:
-    assert background_store.DEMO in background_store.BackgroundStore().available()
-    assert background_store.DEMO_FILE.stat().st_size < 1_000_000
+    assert background_models.DEMO in background_models.BackgroundStore().available()
+    assert background_models.DEMO_FILE.stat().st_size < 1_000_000
 
 
 def test_demo_models_readme_names_origin_and_license() -> None:

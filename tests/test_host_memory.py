@@ -9,13 +9,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from maskwright.core import separable
-from maskwright.core.engine import NoProgress
+from maskwright.core import tensors
+from maskwright.core.batching import NoProgress
 from maskwright.core.errors import ModelError
 from maskwright.models import background_models, clipseg_loader
 from maskwright.models.clipseg_store import DEFAULT, DEMO
 from maskwright.nodes import _host as host
-from maskwright.nodes import _text_engine
+from maskwright.nodes import _text
 from maskwright.nodes._host import unloading
 from torch.nn import Linear
 
@@ -270,8 +270,8 @@ def test_call_on_unload_without_loaded_model_class(comfyui: SimpleNamespace) -> 
 
 def test_clipseg_models_are_released_on_unload(comfyui: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("transformers")
-    monkeypatch.setattr(_text_engine, "folders", lambda: [])
-    _text_engine.load(DEMO)
+    monkeypatch.setattr(_text, "folders", lambda: [])
+    _text.load(DEMO)
     assert len(clipseg_loader._loaded)
     comfyui.management.unload_all_models()
     assert not len(clipseg_loader._loaded)
@@ -295,14 +295,14 @@ def test_background_models_are_released_on_unload(comfyui: SimpleNamespace, monk
 
 @pytest.mark.parametrize("release", ["release_memory", "unload"])
 def test_matrices_are_freed_with_memory(comfyui: SimpleNamespace, release: str) -> None:
-    separable.lanczos_matrix(8, 4, torch.device("cpu"))
-    separable.gaussian_matrix(8, 2, 1.0, "mirror", torch.device("cpu"))
+    tensors.lanczos_matrix(8, 4, torch.device("cpu"))
+    tensors.gaussian_matrix(8, 2, 1.0, "mirror", torch.device("cpu"))
     if release == "unload":
         host.call_on_unload(lambda: None)
         comfyui.management.unload_all_models()
     else:
         host.release_memory()
-    assert separable.lanczos_matrix.cache_info().currsize == separable.gaussian_matrix.cache_info().currsize == 0
+    assert tensors.lanczos_matrix.cache_info().currsize == tensors.gaussian_matrix.cache_info().currsize == 0
 
 
 # Out of memory, and --offline

@@ -16,11 +16,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from maskwright.core import tensors
+from maskwright.core.batching import NO_STAGE_PROGRESS
 from maskwright.core.cutout import closed_form, downscaled, matting, trimap
 from maskwright.core.cutout import foreground as foreground_colors
 from maskwright.core.cutout.trimap import MattingSettings, explain_unsolvable
 from maskwright.core.errors import DependencyError, InputError
-from maskwright.core.progress import NO_STAGE_PROGRESS
 
 scipy_ndimage = pytest.importorskip("scipy.ndimage")
 
@@ -317,7 +317,7 @@ def test_solve_conjugate_gradients_warns_if_not_converged(caplog: pytest.LogCapt
     matrix, right = csr_matrix(half @ half.T + 1e-3 * np.eye(30)), random.random(30)
     closed_form._solve_conjugate_gradients(matrix, right, lambda v: v, NO_STAGE_PROGRESS, max_steps=3)
     assert re.search(r"stopped before it reached its tolerance \(residual .*, tolerance 1e-06\)", caplog.text)
-    assert "alpha_matting_erode_size" in caplog.text
+    assert "Lower the edge width" in caplog.text
     caplog.clear()
     closed_form._solve_conjugate_gradients(-matrix, right, lambda v: v, NO_STAGE_PROGRESS)  # not positive definite
     assert "stopped before it reached its tolerance" in caplog.text
@@ -668,3 +668,11 @@ def test_matte_properties(
     assert torch.equal(repeated, alpha)
     trimap_values = trimap.make_trimap(mask, *thresholds, erode_size)
     assert torch.equal(alpha, mask) or torch.equal(alpha[trimap_values != 0.5], trimap_values[trimap_values != 0.5])
+
+
+@pytest.mark.parametrize("width", [1, 3, 10])
+def test_make_trimap_equals_rembg(width: int) -> None:
+    rng = np.random.default_rng(0)
+    mask = np.kron(rng.choice([0, 19, 20, 100, 240, 241, 255], (6, 7)), np.ones((15, 15)))
+    trimap_values = trimap.make_trimap(torch.from_numpy(mask).float() / 255, 240, 20, width)
+    np.testing.assert_array_equal(exact_matting.rembg_trimap(mask, width), trimap_values.numpy())

@@ -29,8 +29,8 @@ import pack
 pack.load_pack()
 import exact_diffusion, tiny_clipseg
 from maskwright import NODE_CLASS_MAPPINGS
-from maskwright.core.text import clipseg as clipseg_ops
-from maskwright.core.text.tensor_cache import TensorCache
+from maskwright.core.text import clipseg_engine
+from maskwright.core.text.clipseg_engine import TensorCache
 from maskwright.core.detail.detail import Backend, Pipe, detail
 from maskwright.core.detail.settings import DetailerSettings
 
@@ -38,7 +38,7 @@ node = {name: kind() for name, kind in NODE_CLASS_MAPPINGS.items()}
 pair = tiny_clipseg.make(Path(folder) / "clipseg")
 words = ("red", "green", "circle", "square", "sky", "cat")
 # The caches are bounded, and full before the measurement starts.
-clipseg_ops._IMAGE_CACHE, clipseg_ops._TEXT_CACHE = TensorCache(1_000_000), TensorCache(4_000)
+clipseg_engine._IMAGE_CACHE, clipseg_engine._TEXT_CACHE = TensorCache(1_000_000), TensorCache(4_000)
 generator = torch.Generator().manual_seed(0)
 
 def rand(*shape):

@@ -14,14 +14,14 @@ import pytest
 import tiny_clipseg
 import torch
 from maskwright.core.errors import InputError, PackError
-from maskwright.core.text import clipseg
+from maskwright.core.text import clipseg_engine
+from maskwright.core.text.clipseg_engine import TensorCache
 from maskwright.core.text.query import Query
 from maskwright.core.text.segment import score
-from maskwright.core.text.tensor_cache import TensorCache
 from maskwright.models import clipseg_loader
 from maskwright.models.clipseg_store import DEFAULT, DEMO, ClipsegStore
 from maskwright.nodes import _host as host
-from maskwright.nodes import _text_engine
+from maskwright.nodes import _text
 
 CLIPSeg, CLIPSegMasking, CLIPSegModelLoader = (
     maskwright.NODE_CLASS_MAPPINGS[name] for name in ("CLIPSeg", "CLIPSegMasking", "CLIPSegModelLoader")
@@ -54,7 +54,7 @@ def loads(pair: tuple, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.fixture(autouse=True)
 def clear_caches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clipseg, "_IMAGE_CACHE", TensorCache(0))
+    monkeypatch.setattr(clipseg_engine, "_IMAGE_CACHE", TensorCache(0))
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +118,7 @@ def test_clipseg_masking_outputs(loads: list[str]) -> None:
 
 def test_nodes_use_linked_model(pair: tuple, loads: list[str]) -> None:
     image = make_random_image(1, 20, 30, 3)
-    expected = score(image, clipseg.Segmenter(*pair), Query("cat")).masks
+    expected = score(image, clipseg_engine.Segmenter(*pair), Query("cat")).masks
     assert torch.equal(CLIPSegMasking().CLIPSeg_image(image, "cat", pair)[0], expected)
     assert torch.equal(CLIPSegMasking().CLIPSeg_image(image, "cat", list(pair))[0], expected)
     other = (pair[0], tiny_clipseg.model(seed=1))
@@ -174,11 +174,11 @@ def test_segment_image_names_invalid_input(changed: dict, told: str, loads: list
 
 
 def test_model_loader_outputs_and_names(folder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_text_engine, "folders", lambda: [folder.parent])
+    monkeypatch.setattr(_text, "folders", lambda: [folder.parent])
     names, _ = CLIPSegModelLoader.INPUT_TYPES()["required"]["model"]
     assert names[0] == "CIDAS/clipseg-rd64-refined" and "tiny" in names
     ((processor, model),) = CLIPSegModelLoader().clipseg_model("tiny")
-    clipseg.check_clipseg_model((processor, model))
+    clipseg_engine.make_segmenter((processor, model))
     assert CLIPSegModelLoader().clipseg_model("tiny")[0][1] is model
     assert CLIPSegModelLoader.VALIDATE_INPUTS(model="a name that is not in the list") is True
     # What ComfyUI asks where the name comes through a link from a node that gives text.
@@ -189,7 +189,7 @@ def test_model_loader_outputs_and_names(folder, monkeypatch: pytest.MonkeyPatch)
 
 def test_model_loader_option_labels(folder, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     def labels(models_folder: Path) -> dict[str, str]:
-        monkeypatch.setattr(_text_engine, "folders", lambda: [models_folder])
+        monkeypatch.setattr(_text, "folders", lambda: [models_folder])
         return CLIPSegModelLoader.INPUT_TYPES()["required"]["model"][1]["option_labels"]
 
     assert labels(tmp_path / "not there")[DEFAULT] == "clipseg-rd64-refined \u2193 605 MB"
@@ -242,14 +242,14 @@ def comfyui(monkeypatch: pytest.MonkeyPatch) -> _FakeManagement:
 
 
 def test_on_device_moves_half_precision_copy(pair: tuple, comfyui) -> None:
-    model = clipseg.copy_with_dtype(pair[1], torch.float32)
-    copy_on_device = host.on_device(model, clipseg.copy_with_dtype)
+    model = clipseg_engine.copy_with_dtype(pair[1], torch.float32)
+    copy_on_device = host.on_device(model, clipseg_engine.copy_with_dtype)
     assert {parameter.device.type for parameter in copy_on_device.parameters()} == {"meta"}
     assert next(copy_on_device.clip.parameters()).dtype == torch.float16
     assert next(copy_on_device.decoder.parameters()).dtype == torch.float32
     assert {(p.device.type, p.dtype) for p in model.parameters()} == {("cpu", torch.float32)}
 
-    assert host.on_device(model, clipseg.copy_with_dtype) is copy_on_device
+    assert host.on_device(model, clipseg_engine.copy_with_dtype) is copy_on_device
     assert len(comfyui.loaded) == 2 and comfyui.loaded[0]() is comfyui.loaded[1]()
     copy_alive = weakref.ref(copy_on_device)
     del model, copy_on_device
@@ -259,13 +259,15 @@ def test_on_device_moves_half_precision_copy(pair: tuple, comfyui) -> None:
 
 def test_on_device_without_half_precision(pair: tuple, comfyui) -> None:
     comfyui.half = False
-    copy_on_device = host.on_device(clipseg.copy_with_dtype(pair[1], torch.float32), clipseg.copy_with_dtype)
+    copy_on_device = host.on_device(
+        clipseg_engine.copy_with_dtype(pair[1], torch.float32), clipseg_engine.copy_with_dtype
+    )
     assert {parameter.dtype for parameter in copy_on_device.parameters()} == {torch.float32}
 
 
 def test_on_device_same_device_returns_model(pair: tuple, comfyui, monkeypatch) -> None:
     monkeypatch.setattr(host, "device", lambda: torch.device("cpu"))
-    assert host.on_device(pair[1], clipseg.copy_with_dtype) is pair[1]
+    assert host.on_device(pair[1], clipseg_engine.copy_with_dtype) is pair[1]
     assert comfyui.loaded == []
 
 

@@ -9,9 +9,10 @@ from collections.abc import Callable
 import maskwright
 import pytest
 import torch
-from maskwright.core import colors, geometry, masks, morphology, previews, tensors
+from maskwright.core import colors, geometry, masks, morphology, tensors
 from maskwright.core.cutout import matting, remove, trimap
-from maskwright.core.text.selection import Selection, render_selection, select, stretch
+from maskwright.core.text import segment
+from maskwright.core.text.segment import Selection, render_selection, select, stretch
 
 
 def random_values(*shape: int) -> torch.Tensor:
@@ -43,12 +44,11 @@ OPERATIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], object]] = {
     "resize": lambda image, mask: (tensors.resize_image(image, 33, 99), tensors.resize_mask(mask, 33, 99)),
     "resize in 8 bits": lambda image, mask: tensors.resize_8bit(mask, 33, 99, "nearest"),
     "resize with Lanczos": lambda image, mask: tensors.resize_lanczos(image, 33, 99),
-    "color map": lambda image, mask: previews.apply_color_map(mask),
-    "heat map": lambda image, mask: previews.draw_heat_map(image, tensors.resize_mask(mask, 30, 40)),
+    "color map": lambda image, mask: segment.apply_color_map(mask, "viridis"),
     "match colors": lambda image, mask: colors.match_colors(image, mask, image.flip(3), 1 - mask, 0.7),
     "selection": lambda image, mask: select(mask, Selection()),
     "stretch": lambda image, mask: stretch(mask / 2, 33, 99),
-    "render selection": lambda image, mask: render_selection(image, mask),
+    "render selection": lambda image, mask: render_selection(image, tensors.resize_mask(mask, 30, 40)),
     "trimap": lambda image, mask: trimap.make_trimap(mask[0]),
     "post-process": lambda image, mask: matting.post_process(mask),
     "cutout": lambda image, mask: matting.compose_cutout(image, mask),

@@ -13,8 +13,8 @@ import types
 from pathlib import Path
 
 import exact_matting
-import measure_quality
 import numpy as np
+import photographs
 import pytest
 import tiny_onnx
 from maskwright.models import catalog
@@ -32,7 +32,7 @@ def rembg() -> types.ModuleType:
     return pytest.importorskip("rembg")
 
 
-@pytest.fixture(params=measure_quality.WEIGHTS)
+@pytest.fixture(params=("u2netp", "u2net"))
 def model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of a model whose weights are in `FOLDER`."""
     (file,) = catalog.BACKGROUND[request.param].files
@@ -48,24 +48,19 @@ def model(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 @pytest.fixture
 def photograph(request: pytest.FixtureRequest) -> np.ndarray:
     """The 8-bit image ``[H,W,3]`` that the parameter names."""
-    name = request.param
-    if name == "lemur":
-        return np.array(Image.open(measure_quality.LEMUR).convert("RGB"))
-    data = pytest.importorskip("skimage.data")
     try:
-        image = getattr(data, name)()
-    except (OSError, ImportError) as error:  # releases that do not ship it download it
-        pytest.skip(f"scikit-image has no {name} here ({error})")
-    return np.array(Image.fromarray(image).convert("RGB"))
+        return photographs.load(request.param)
+    except (OSError, ImportError) as error:  # releases of scikit-image that do not ship it download it
+        pytest.skip(f"scikit-image has no {request.param} here ({error})")
 
 
-every_photograph = pytest.mark.parametrize("photograph", (*measure_quality.PHOTOGRAPHS, "lemur"), indirect=True)
+every_photograph = pytest.mark.parametrize("photograph", photographs.PHOTOGRAPHS, indirect=True)
 
 
 def remove_background(photograph: np.ndarray, model: str, edge_width: int) -> np.ndarray:
     """The node's cutout ``[H,W,4]`` as 8-bit levels, rounded as rembg does it. An edge width of 0: without matting."""
-    cutouts, _ = measure_quality.remove_background(photograph, model, edge_width)
-    return measure_quality.round_down(255 * cutouts[0].double().numpy()).astype(np.uint8)
+    cutouts, _ = photographs.remove_background(photograph, model, edge_width)
+    return photographs.round_down(255 * cutouts[0].double().numpy()).astype(np.uint8)
 
 
 def by_rembg(rembg: types.ModuleType, photograph: np.ndarray, model: str, **settings: object) -> np.ndarray:
@@ -92,7 +87,7 @@ def test_remove_background_equals_rembg(
 
 @pytest.mark.parametrize(
     ("photograph", "edge_width"),
-    [*((name, 10) for name in (*measure_quality.PHOTOGRAPHS, "lemur")), (CAMERA, 40)],
+    [*((name, 10) for name in photographs.PHOTOGRAPHS), (CAMERA, 40)],
     indirect=["photograph"],
 )
 def test_remove_background_with_matting_equals_rembg_or_the_exact_solution(
@@ -107,10 +102,10 @@ def test_remove_background_with_matting_equals_rembg_or_the_exact_solution(
     ours = remove_background(photograph, model, edge_width).astype(int)
     assert capfd.readouterr() == ("", "")
     assert "tolerance" not in caplog.text
-    theirs = by_rembg(rembg, photograph, model, **measure_quality.rembg_settings(edge_width)).astype(int)
+    theirs = by_rembg(rembg, photograph, model, **photographs.rembg_settings(edge_width)).astype(int)
     if request.node.callspec.params["photograph"] == CAMERA:
         mask = by_rembg(rembg, photograph, model, only_mask=True)
-        sure = measure_quality.trimap(mask, edge_width)
+        sure = exact_matting.rembg_trimap(mask, edge_width)
         exact = 255 * exact_matting.solve(photograph[..., 0] / 255, 3, sure)
         error, their_error = (np.abs(alpha[..., 3] - exact) for alpha in (ours, theirs))
         assert error.max() <= 1.5  # 1 of them by rounding down
@@ -126,9 +121,9 @@ def test_remove_background_with_matting_equals_rembg_or_the_exact_solution(
 def test_remove_background_comes_near_a_true_alpha(photograph: np.ndarray, model: str) -> None:
     """The numbers that rembg 2.0.86 reaches with the same settings."""
     at_most = {"u2netp": {0: 3.05, 10: 1.81, 20: 1.45}, "u2net": {0: 2.98, 10: 1.64, 20: 1.24}}[model]
-    true = np.array(Image.open(measure_quality.LEMUR_ALPHA))
+    true = photographs.true_alpha()
     for edge_width, limit in at_most.items():
-        sad, _ = measure_quality.sad_mse(remove_background(photograph, model, edge_width)[..., 3], true)
+        sad, _ = photographs.sad_mse(remove_background(photograph, model, edge_width)[..., 3], true)
         assert round(sad, 2) <= limit
 
 

@@ -7,8 +7,8 @@ import weakref
 import pytest
 import torch
 from maskwright.models import clipseg_loader
-from maskwright.models.cache import ModelCache
 from maskwright.models.clipseg_store import DEMO, ClipsegStore
+from maskwright.models.store import ModelCache
 
 
 @pytest.mark.slow

@@ -25,8 +25,8 @@ from maskwright.core import tensors
 from maskwright.core.cutout import remove as cutouts
 from maskwright.core.errors import DependencyError, InputError, ModelError
 from maskwright.models import background_models, catalog, modnet, modnet_network, onnx_runtime, rembg
-from maskwright.models.background_store import DEMO, BackgroundStore
-from maskwright.models.cache import ModelCache
+from maskwright.models.background_models import DEMO, BackgroundStore
+from maskwright.models.store import ModelCache
 from PIL import Image
 
 CPU = torch.device("cpu")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from maskwright import NODE_CLASS_MAPPINGS
-from maskwright.models import background_store
+from maskwright.models import background_models
 from maskwright.models.clipseg_store import DEMO
+from maskwright.nodes._text import CLIPSEG_MODEL
 from saved_layouts import LAYOUTS
 
 # Nodes that the built-in engine can also run.
@@ -17,12 +18,12 @@ PREVIEWS = {"IMAGE": ("PreviewImage", "images"), "MASK": ("MaskPreview", "mask")
 def wired(node: str, values: list, names: tuple[str, ...], photo: str) -> dict:
     """A prompt with the node, sources for its inputs, and previews of its outputs."""
     groups = NODE_CLASS_MAPPINGS[node].INPUT_TYPES()
-    sources = {"IMAGE": ["1", 0], "MASK": ["2", 0], "CLIPSEG_MODEL": ["3", 0]}
+    sources = {"IMAGE": ["1", 0], "MASK": ["2", 0], CLIPSEG_MODEL[0]: ["3", 0]}
     inputs = {**groups["required"], **{k: v for k, v in groups.get("optional", {}).items() if k not in names}}
     links = {k: sources[v[0]] for k, v in inputs.items() if isinstance(v[0], str) and v[0] in sources}
     widgets = dict(zip(names, values))
     if "model" in widgets:
-        widgets["model"] = background_store.DEMO if node == "ImageSegmentation" else DEMO
+        widgets["model"] = background_models.DEMO if node == "ImageSegmentation" else DEMO
     prompt = {
         "1": {"class_type": "LoadImage", "inputs": {"image": photo}},
         "2": {"class_type": "ImageToMask", "inputs": {"image": ["1", 0], "channel": "red"}},

@@ -15,7 +15,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from host_nodes import HOST_NODES, HOST_TITLES, Folders, HostNode
+from host_nodes import HOST_NODES, Folders, HostNode
 from pack import load_pack
 from workflow.check_prompt import check_prompt
 from workflow.engine_interface import BadWorkflow, NodeFailed, Progress, RunResult, id_order, node_label, output_files
@@ -45,7 +45,7 @@ class BuiltinEngine:
         self._pack_classes = {
             name: kind for name, kind in node_classes.items() if not getattr(kind, "NEEDS_COMFYUI", False)
         }
-        self._titles = {**HOST_TITLES, **(display_names or {})}
+        self._titles = {name: kind.TITLE for name, kind in HOST_NODES.items()} | (display_names or {})
         self._classes: dict[str, type] = {}
         self.base: Path | None = None
 

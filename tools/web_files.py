@@ -46,8 +46,8 @@ def with_models(page: str) -> str:
 
 def color_maps() -> str:
     """A JavaScript module with the RGB of each color map's 256 steps in hexadecimal."""
-    previews = load_pack().core.previews
-    parts = ["// Written by tools/web_files.py from core/previews.py: RGB of 256 steps in hexadecimal.\n"]
+    previews = load_pack().core.text.segment
+    parts = ["// Written by tools/web_files.py from core/text/segment.py: RGB of 256 steps in hexadecimal.\n"]
     for name in previews.COLOR_MAPS:
         digits = bytes((previews.color_table(name) * 255).round().int().flatten().tolist()).hex()
         lines = [digits[i : i + DIGITS_PER_LINE] for i in range(0, len(digits), DIGITS_PER_LINE)]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from .. import threads
-from ..packages import import_package
+from ..packages import import_package, keep_torch_threads
 
 
 def import_pymatting(name: str) -> ModuleType:
@@ -17,5 +16,5 @@ def import_pymatting(name: str) -> ModuleType:
         DependencyError: The package is missing or does not work.
     """
     remedy = "Install it: python -m pip install --upgrade pymatting; or turn alpha_matting off"
-    with threads.keep_torch_threads():
+    with keep_torch_threads():
         return import_package(name, remedy)

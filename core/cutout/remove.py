@@ -10,9 +10,8 @@ from collections.abc import Callable
 import torch
 
 from .. import tensors
-from ..batching import run_in_chunks
+from ..batching import STANDALONE_HOST, iterate_chunks
 from ..engine import Host, MaskSource
-from ..memory import STANDALONE_HOST
 from . import matting
 from .trimap import MattingSettings
 
@@ -51,25 +50,21 @@ def remove_background(
     steps = 1 if settings is None else 1 + _SUBJECT_STEPS + n * matting.STEPS
     progress = host.progress(batch * steps)
 
-    def work(entries: slice) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
-        image = images[entries.start]
-        on_phase(SUBJECT)
-        masks = source.predict_masks(image)
-        if post_process:
-            masks = matting.post_process(masks)
-        masks = masks.to(images.device)
-        if settings is None:
-            return [(mask, None) for mask in masks]
-        progress.step(_SUBJECT_STEPS)
-        on_phase(EDGES)
-        return [matting.matte(image, mask, settings, progress) for mask in masks]
-
     cutouts = tensors.empty((batch, n, height, width, 4), images.device)
     alphas = tensors.empty((batch, n, height, width), images.device)
-    for entries, layers in run_in_chunks(batch, 1, work, host, progress):
-        image = images[entries.start]
-        for i, (alpha, foreground) in enumerate(layers):
-            alpha = alpha * image[..., 3] if channels == 4 else alpha
-            matting.compose_cutout(image, alpha, foreground, out=cutouts[entries.start, i])
-            alphas[entries.start, i] = alpha
+    for chunk in iterate_chunks(batch, 1, host, progress):
+        with chunk as entries:
+            image = images[entries.start]
+            on_phase(SUBJECT)
+            masks = source.predict_masks(image)
+            if post_process:
+                masks = matting.post_process(masks)
+            if settings is not None:
+                progress.step(_SUBJECT_STEPS)
+                on_phase(EDGES)
+            for i, mask in enumerate(masks.to(images.device)):
+                alpha, foreground = (mask, None) if settings is None else matting.matte(image, mask, settings, progress)
+                alpha = alpha * image[..., 3] if channels == 4 else alpha
+                matting.compose_cutout(image, alpha, foreground, out=cutouts[entries.start, i])
+                alphas[entries.start, i] = alpha
     return cutouts.view(batch, n * height, width, 4), alphas.view(batch * n, height, width)

@@ -56,15 +56,18 @@ def soft_mask(region: Region, feather: int, image: Box, device: torch.device) ->
 def paste(image: torch.Tensor, refined: torch.Tensor, weights: torch.Tensor, crop: Box, part: Box) -> None:
     """Blend a refined crop into the image, in place.
 
-    Where the weight is 0, the image does not change by a bit. Its alpha never does.
+    Where the weight is 0, the image does not change by a bit. Its alpha changes only if the refined crop has alpha.
 
     Args:
         image: ``[1,H,W,C]``.
-        refined: ``[1,h,w,3]``, in the size of ``crop``.
+        refined: ``[1,h,w,3 or C]``, in the size of ``crop``.
         weights: ``[1,h,w]``, 1 for the refined crop.
         crop: Where the refined crop belongs.
         part: The part of ``crop`` to blend; all weights outside it are 0.
     """
-    target, source = tensors.drop_alpha(part.crop(image)), part.relative_to(crop)
-    # torch.lerp is exact at both ends.
-    target.copy_(torch.lerp(target.to(refined.device), source.crop(refined), source.crop(weights).unsqueeze(-1)))
+    target, source = part.crop(image)[..., : refined.shape[-1]], part.relative_to(crop)
+    # lerp_ is exact at both ends.
+    blended = target.to(refined.device)  # the target itself on the same device
+    blended.lerp_(source.crop(refined), source.crop(weights).unsqueeze(-1))
+    if blended is not target:
+        target.copy_(blended)

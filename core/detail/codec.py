@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from .. import tensors
-from ..batching import run_in_chunks
+from ..batching import iterate_chunks
 from ..engine import Host, Pipe, Vae
 from ..errors import PackError
 
@@ -65,13 +65,10 @@ class Codec:
 
     def _run(self, work: Callable[[torch.Tensor, bool], Any], rows: Sequence[torch.Tensor]) -> Iterator[Any]:
         """Yield ``work(row, tiled)`` for each row; from the first lack of memory on in tiles."""
-
-        def run(entries: slice) -> Any:
-            return work(rows[entries.start], self._tiled)
-
         try:
-            for _, result in run_in_chunks(len(rows), 1, run, self._host, shrink=self._use_tiles):
-                yield result
+            for chunk in iterate_chunks(len(rows), 1, self._host, shrink=self._use_tiles):
+                with chunk as entries:
+                    yield work(rows[entries.start], self._tiled)
         except Exception as error:
             if not self._host.is_out_of_memory(error):
                 raise

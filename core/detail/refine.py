@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 
 from .. import masks
+from ..batching import STANDALONE_HOST
 from ..checks import describe
 from ..engine import Host, Pipe, Sampler, SamplerRun, Vae
 from ..errors import PackError
 from ..geometry import SamplingFrame, nearest_multiple
-from ..memory import STANDALONE_HOST
 from ..regions import embed_mask
 from . import blend
 from .batches import Task

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
-from ..checks import check_number, check_switch, check_text, check_whole_number, describe
+from ..checks import Settings, check_number, check_switch, check_text, check_whole_number, describe, setting
 from ..errors import InputError
 
 SEEDS = 1 << 64  # seeds are 0 .. 2^64 - 1, and wrap around
 MIN_DENOISE = 1e-4  # anything lower changes nothing visible and needs an extremely long schedule
 _MAX_COUNT = 1_000_000  # of steps, cycles, versions: more would never finish, or overflow
-
-
-def _setting(default: Any, check: Callable[[object, str], Any], **limits: float) -> Any:
-    """A field whose value becomes ``check(value, name, **limits)``."""
-    return dataclasses.field(default=default, metadata={"check": partial(check, **limits)})
 
 
 def _check_texts(value: object, name: str) -> tuple[str, ...]:
@@ -30,7 +21,7 @@ def _check_texts(value: object, name: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class DetailerSettings:
+class DetailerSettings(Settings):
     """The node's widgets, with the same names and defaults.
 
     Attributes:
@@ -61,35 +52,30 @@ class DetailerSettings:
         InputError: A value is out of range or of the wrong type.
     """
 
-    guide_size: float = _setting(384.0, check_number, low=1)
-    guide_size_for: bool = _setting(True, check_switch)
-    max_size: float = _setting(1024.0, check_number, low=1)
-    mask_mode: bool = _setting(True, check_switch)
-    seed: int = _setting(0, check_whole_number, low=0, high=SEEDS - 1)
-    steps: int = _setting(20, check_whole_number, low=1, high=_MAX_COUNT)
-    cfg: float = _setting(8.0, check_number, low=0)
-    sampler_name: str = _setting("euler", check_text)
-    scheduler: str = _setting("normal", check_text)
-    denoise: float = _setting(0.5, check_number, low=MIN_DENOISE, high=1)
-    feather: int = _setting(5, check_whole_number, low=0)
-    crop_factor: float = _setting(3.0, check_number, low=1)
-    drop_size: int = _setting(10, check_whole_number, low=1)
-    refiner_ratio: float = _setting(0.2, check_number, low=0, high=1)
-    batch_size: int = _setting(1, check_whole_number, low=1, high=_MAX_COUNT)
-    cycle: int = _setting(1, check_whole_number, low=1, high=_MAX_COUNT)
-    inpaint_model: bool = _setting(False, check_switch)
-    noise_mask_feather: int = _setting(20, check_whole_number, low=0)
-    bbox_fill: bool = _setting(False, check_switch)
-    contour_fill: bool = _setting(True, check_switch)
-    region_batch: int = _setting(4, check_whole_number, low=1)
-    color_match: float = _setting(0.0, check_number, low=0, high=1)
-    tiled_vae: bool = _setting(False, check_switch)
-    region_prompts: tuple[str, ...] = _setting((), _check_texts)
-
-    def __post_init__(self) -> None:
-        for each in dataclasses.fields(self):
-            value = each.metadata["check"](getattr(self, each.name), each.name)
-            object.__setattr__(self, each.name, value)
+    guide_size: float = setting(384.0, check_number, low=1)
+    guide_size_for: bool = setting(True, check_switch)
+    max_size: float = setting(1024.0, check_number, low=1)
+    mask_mode: bool = setting(True, check_switch)
+    seed: int = setting(0, check_whole_number, low=0, high=SEEDS - 1)
+    steps: int = setting(20, check_whole_number, low=1, high=_MAX_COUNT)
+    cfg: float = setting(8.0, check_number, low=0)
+    sampler_name: str = setting("euler", check_text)
+    scheduler: str = setting("normal", check_text)
+    denoise: float = setting(0.5, check_number, low=MIN_DENOISE, high=1)
+    feather: int = setting(5, check_whole_number, low=0)
+    crop_factor: float = setting(3.0, check_number, low=1)
+    drop_size: int = setting(10, check_whole_number, low=1)
+    refiner_ratio: float = setting(0.2, check_number, low=0, high=1)
+    batch_size: int = setting(1, check_whole_number, low=1, high=_MAX_COUNT)
+    cycle: int = setting(1, check_whole_number, low=1, high=_MAX_COUNT)
+    inpaint_model: bool = setting(False, check_switch)
+    noise_mask_feather: int = setting(20, check_whole_number, low=0)
+    bbox_fill: bool = setting(False, check_switch)
+    contour_fill: bool = setting(True, check_switch)
+    region_batch: int = setting(4, check_whole_number, low=1)
+    color_match: float = setting(0.0, check_number, low=0, high=1)
+    tiled_vae: bool = setting(False, check_switch)
+    region_prompts: tuple[str, ...] = setting((), _check_texts)
 
     @property
     def has_soft_noise_mask(self) -> bool:

@@ -11,13 +11,15 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ...core import memory, separable
-from ...core.engine import Module, NoProgress, Progress
+from ...core import batching, tensors
+from ...core.engine import Module, Progress
 from ...core.errors import ModelError
 from . import unloading
 
@@ -38,7 +40,7 @@ def device() -> torch.device:
 
 def progress(total: int, node_id: str | None = None) -> Progress:
     """A progress bar of ``total`` steps for the running node. Each step also checks for an interrupt."""
-    return _HostProgress(total, node_id) if running() else NoProgress()
+    return _HostProgress(total, node_id) if running() else batching.NoProgress()
 
 
 def download_progress(total: int) -> Progress:
@@ -86,7 +88,7 @@ def is_interrupt(error: BaseException) -> bool:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` means that a device ran out of memory."""
     # ComfyUI first: its check also clears the CUDA error, which the next call would raise again.
-    return (running() and _is_hosts_out_of_memory(error)) or memory.is_out_of_memory(error)
+    return (running() and _is_hosts_out_of_memory(error)) or batching.is_out_of_memory(error)
 
 
 def _is_hosts_out_of_memory(error: BaseException) -> bool:
@@ -103,13 +105,22 @@ def _is_hosts_out_of_memory(error: BaseException) -> bool:
 
 def release_memory() -> None:
     """Free cached memory, so that a smaller retry can allocate large blocks."""
-    separable.clear_matrices()
+    tensors.clear_matrices()
     if running():
         import comfy.model_management
 
         comfy.model_management.soft_empty_cache()
     elif torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def available_memory(device: torch.device) -> float:
+    """Bytes that can still be allocated on ``device``; infinity if unknown."""
+    if not running():
+        return batching.available_memory(device)
+    import comfy.model_management
+
+    return comfy.model_management.get_free_memory(device)
 
 
 def run_node(name: str, **inputs: Any) -> Any:
@@ -135,33 +146,6 @@ def unload_host_models() -> None:
         comfy.model_management.unload_all_models()
         unloading.add_to_list()  # so that ComfyUI's next "unload models" also reaches what this run loads
     release_memory()
-
-
-class ComfyHost:
-    """ComfyUI as a `core.engine.Host`, with simple fallbacks without ComfyUI.
-
-    Args:
-        free: Frees memory before a smaller retry: `release_memory`, or `unload_host_models` for work outside
-            ComfyUI's memory management.
-    """
-
-    def __init__(self, free: Callable[[], None] = release_memory) -> None:
-        self._free = free
-
-    def progress(self, total: int) -> Progress:
-        return progress(total)
-
-    def is_out_of_memory(self, error: BaseException) -> bool:
-        return is_out_of_memory(error)
-
-    def is_interrupt(self, error: BaseException) -> bool:
-        return is_interrupt(error)
-
-    def free_memory(self) -> None:
-        self._free()
-
-    def on_device(self, model: Module, copy_as: Callable[[Module, torch.dtype], Module]) -> Module:
-        return on_device(model, copy_as)
 
 
 class _Managed(torch.nn.Module):
@@ -191,7 +175,8 @@ def on_device(model: Module, copy_as: Callable[[Module, torch.dtype], Module]) -
         copy_as: Returns a copy of a model in a dtype.
     """
     target = device()
-    if all(_identity(parameter.device) == _identity(target) for parameter in model.parameters()):
+    devices = set(map(attrgetter("device"), model.parameters()))
+    if set(map(_identity, devices)) == {_identity(target)}:
         return model
     if running():
         unloading.call_on_unload(_empty_copies)
@@ -214,6 +199,23 @@ def on_device(model: Module, copy_as: Callable[[Module, torch.dtype], Module]) -
         _LOADING_PATCHERS.remove(copy)
     # If memory is short, ComfyUI moves only layers of its own kinds in full. Here every layer must be on the device.
     return copy.model.to(target).model
+
+
+@dataclass
+class ComfyHost:
+    """ComfyUI as a `core.engine.Host`, with simple fallbacks without ComfyUI.
+
+    Attributes:
+        free_memory: Frees memory before a smaller retry: `release_memory`, or `unload_host_models` for work outside
+            ComfyUI's memory management.
+    """
+
+    free_memory: Callable[[], None] = release_memory
+    progress = staticmethod(progress)
+    is_out_of_memory = staticmethod(is_out_of_memory)
+    is_interrupt = staticmethod(is_interrupt)
+    available_memory = staticmethod(available_memory)
+    on_device = staticmethod(on_device)
 
 
 def _identity(target: torch.device) -> tuple[str, int]:

@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
-from ...core import separable
+from ...core import tensors
 
 # Bytes. ComfyUI asks each model to free 1e30 to unload everything, but at most a model's size to free memory for one.
 _MORE_THAN_ANY_DEVICE = 10**20
 
-_releases: list[Callable[[], None]] = [separable.clear_matrices]
+_releases: list[Callable[[], None]] = [tensors.clear_matrices]
 _entry: Any = None  # ComfyUI's reference is weak
 
 logger = logging.getLogger(__name__)

@@ -35,8 +35,8 @@ MACHINE = {"processor": "A processor, 2 cores", "memory": "24 GB", "gpu": "none"
 STORED = [json.loads(file.read_text("utf-8")) | {"name": file.stem} for file in sorted(suite.RESULTS.glob("*.json"))]
 
 
-def make_results(*given: rows.Row) -> dict:
-    lines = [{"title": "A node", "about": "As before.", "kind": type(row).__name__, **asdict(row)} for row in given]
+def make_results(*stored: rows.Row) -> dict:
+    lines = [{"title": "A node", "about": "As before.", "kind": type(row).__name__, **asdict(row)} for row in stored]
     bench = {"date": "2026-01-02", "commit": "0123456789", "system": "Linux, Python 3.12", "packages": "torch 2.13"}
     bench |= {"rates": {"cpu": {"GB/s copied": 20.0}}, "rows": json.loads(json.dumps(lines))}
     return {"name": "a-machine", "machine": MACHINE, "benches": {"bench_node": bench}}
@@ -110,6 +110,21 @@ def test_from_json_reads_what_a_report_stored(row: rows.Row, tmp_path: Path, mon
     line = json.loads(file.read_text("utf-8"))
     assert (line["title"], line["about"]) == ("A node", "As before.")
     assert rows.from_json(line) == row
+
+
+def test_add_comparison_adds_a_row_and_returns_the_times_of_all_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "rows"
+    monkeypatch.setenv(rows.ROWS_FILE, str(file))
+    monkeypatch.setattr(rows, "floor", lambda device, operations, moved: operations / 1e9)
+    calls = dict.fromkeys(("now", "earlier", "plain"), lambda: None)
+    for operations in (2e9, 0):
+        times = rows.Report("A node", "As before.").add_comparison("work", calls, 1, "cpu", operations, note="Why.")
+        assert times.keys() == calls.keys()
+    stored = [rows.from_json(json.loads(line)) for line in file.read_text("utf-8").splitlines()]
+    assert [(row.what, row.floor, row.note) for row in stored] == [("work", 2.0, "Why."), ("work", None, "Why.")]
+    assert all(row.now and row.earlier for row in stored)
 
 
 def test_store_leaves_the_rows_of_other_benchmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

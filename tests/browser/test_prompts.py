@@ -91,7 +91,7 @@ def compare(editor: Editor, info: dict, data: dict) -> None:
 
 
 @ONCE
-def test_converted_gives_what_the_editor_queues_for_each_file(queues: Editor, info: dict) -> None:
+def test_convert_gives_what_the_editor_queues_for_each_file(queues: Editor, info: dict) -> None:
     assert len(FILES) > 10
     for file in FILES:
         compare(queues, info, json.loads(file.read_text(encoding="utf-8")))
@@ -174,7 +174,7 @@ def graphs(draw: st.DrawFn) -> dict:
 
 
 @ONCE
-def test_converted_gives_what_the_editor_queues_for_any_graph(queues: Editor, info: dict) -> None:
+def test_convert_gives_what_the_editor_queues_for_any_graph(queues: Editor, info: dict) -> None:
     @settings(max_examples=80, derandomize=True, database=None, deadline=None)
     @given(graphs())
     def check(data: dict) -> None:
@@ -184,7 +184,7 @@ def test_converted_gives_what_the_editor_queues_for_any_graph(queues: Editor, in
 
 
 @ONCE
-def test_converted_gives_what_the_editor_queues_for_nodes_of_every_kind(queues: Editor, info: dict) -> None:
+def test_convert_gives_what_the_editor_queues_for_nodes_of_every_kind(queues: Editor, info: dict) -> None:
     """Each node of the pack and of ComfyUI as the editor makes it, including nodes with dynamic widgets."""
     left_out = ("3d", "splat", "pointcloud", "saveglb")  # viewers, whose values only a browser can make
     # Values that the editor fetches later, and curves, which newer editors write in another form.

@@ -111,11 +111,11 @@ def test_comfyui_loads_and_unloads_clipseg_model(found: comfyui.ComfyUI, tmp_pat
     script = (
         "import torch, tiny_clipseg\n"
         "from pathlib import Path\n"
-        "from maskwright.core.text import clipseg\n"
+        "from maskwright.core.text import clipseg_engine\n"
         "from maskwright.core.text.query import Query\n"
         "from maskwright.core.text.segment import score\n"
         "processor, model = tiny_clipseg.make(Path(sys.argv[4]))\n"
-        "held = host._make_copy(model, clipseg.copy_with_dtype, torch.device('cpu'))\n"
+        "held = host._make_copy(model, clipseg_engine.copy_with_dtype, torch.device('cpu'))\n"
         "host._COPIES[model] = {('cpu', 0): held}\n"
         "host.call_on_unload(host._empty_copies)\n"
         "management = comfy.model_management\n"
@@ -123,7 +123,7 @@ def test_comfyui_loads_and_unloads_clipseg_model(found: comfyui.ComfyUI, tmp_pat
         "print(any(loaded.model is held for loaded in management.current_loaded_models))\n"
         "image, query = torch.rand(1, 40, 40, 3), Query('red star')\n"
         # Not stretched: that rounds to 8 bits, and weights that lie elsewhere in memory may change a sum's last bit.
-        "one, two = (score(image, clipseg.Segmenter(processor, each), query, 'none').masks\n"
+        "one, two = (score(image, clipseg_engine.Segmenter(processor, each), query, 'none').masks\n"
         "            for each in (model, held.model.to('cpu').model))\n"
         "print(bool((one - two).abs().max() < 1e-3))\n"
         "print(all(a.data_ptr() != b.data_ptr() for a, b in zip(model.parameters(), held.model.parameters())))\n"

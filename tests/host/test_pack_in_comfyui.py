@@ -50,7 +50,7 @@ def test_web_directory_is_served(server: comfyui.Server) -> None:
 
 # Every example but those whose model has to be downloaded; and what samples runs in ComfyUI only, and is tested there.
 DOWNLOADS = {EXAMPLES / "text_to_mask_photo.json"}
-SAMPLES = {EXAMPLES / "detail_masked_regions.json"}
+SAMPLES = {EXAMPLES / "detail_masked_regions.json", EXAMPLES / "crop_sample_stitch.json"}
 
 
 def convert_inputs_to_png(example: Path, folder: Path) -> tuple[Path, list[Path]]:

@@ -30,8 +30,8 @@ def isolated_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
-    """A picture named photo.png, as the fixture workflows load it; in a folder apart from the workflow file's."""
-    folder = tmp_path / "pictures"
+    """An image named photo.png, as the fixture workflows load it, in another folder than the workflow."""
+    folder = tmp_path / "images"
     folder.mkdir()
     pixels = np.random.default_rng(7).integers(0, 256, (24, 32, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(folder / "photo.png")
@@ -40,7 +40,7 @@ def photo(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable:
-    """Runs a workflow (a dict, text or file) with the built-in engine and gives (exit code, stdout, stderr)."""
+    """Runs a workflow (a dict, text or file) with the built-in engine and returns (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
 
     def run(workflow: dict | str | Path, *arguments: object, engine: str = "builtin") -> tuple[int, str, str]:

@@ -14,7 +14,7 @@ from workflow_cases import load
 
 
 class Doubled:
-    """A node that gives its inputs back, so that a test sees how it was called."""
+    """A node that returns its inputs, which shows how it was called."""
 
     INPUT_TYPES = classmethod(lambda cls: {"required": {"value": ("*",), "other": ("*",)}})
     RETURN_TYPES, FUNCTION = ("*", "*"), "run"
@@ -79,15 +79,15 @@ def test_queue_maps_lists_as_comfyui_does() -> None:
         "4": {"class_type": "Show", "inputs": {"value": ["2", 1]}},
     }
     with engine_of(Listing=Listing, Doubled=Doubled, Show=Show) as engine:
-        shown = engine.queue(prompt, extra_pnginfo={"workflow": 1}).outputs
-    assert shown["3"]["seen"] == [
+        outputs = engine.queue(prompt, extra_pnginfo={"workflow": 1}).outputs
+    assert outputs["3"]["seen"] == [
         [(1, "x"), (2, "x"), (3, "x")],
         ["3"],
         ["1", "2", "3", "4"],
         [{"workflow": 1}],
         "not given",
     ]
-    assert shown["4"]["seen"][0] == [1, 1, 2, 2, 3, 3]
+    assert outputs["4"]["seen"][0] == [1, 1, 2, 2, 3, 3]
 
 
 def test_queue_runs_a_node_once() -> None:
@@ -100,7 +100,7 @@ def test_queue_runs_a_node_once() -> None:
 
     prompt = {"1": {"class_type": "Counting", "inputs": {}}}
     prompt |= {str(n): {"class_type": "Show", "inputs": {"value": ["1", 0]}} for n in (2, 3)}
-    prompt["9"] = {"class_type": "Counting", "inputs": {}}  # drawn on by nothing, so never run
+    prompt["9"] = {"class_type": "Counting", "inputs": {}}  # feeds nothing, so it never runs
     with engine_of(Counting=Counting, Show=Show) as engine:
         engine.queue(prompt)
     assert len(calls) == 1
@@ -108,8 +108,8 @@ def test_queue_runs_a_node_once() -> None:
 
 def test_queue_refuses_what_a_node_or_its_schema_refuses() -> None:
     with engine_of(Picky=Picky) as engine:
-        shown = engine.queue({"1": {"class_type": "Picky", "inputs": {"mode": "a", "size": "2"}}}).outputs
-        assert shown["1"] == {"mode": ["a"], "size": [2]}
+        outputs = engine.queue({"1": {"class_type": "Picky", "inputs": {"mode": "a", "size": "2"}}}).outputs
+        assert outputs["1"] == {"mode": ["a"], "size": [2]}
         with pytest.raises(BadWorkflow, match=r"node 1 \(Picky\) rejects its values: modes start with a"):
             engine.queue({"1": {"class_type": "Picky", "inputs": {"mode": "b", "size": 2}}})
         with pytest.raises(BadWorkflow, match="size=4 above max 3"):
@@ -120,20 +120,20 @@ def test_queue_names_a_failing_node() -> None:
     from maskwright.core.errors import InputError
 
     with engine_of(Failing=Failing) as engine:
-        for error, said in (
+        for error, message in (
             (InputError("mask is empty", "Draw one"), "node 7 (Failing) failed: mask is empty. Draw one."),
             (KeyError("x"), "node 7 (Failing) failed: KeyError: 'x'"),
         ):
             Failing.error = error
             with pytest.raises(NodeFailed) as caught:
                 engine.queue({"7": {"class_type": "Failing", "inputs": {}}})
-            assert str(caught.value) == said
+            assert str(caught.value) == message
             assert "Traceback" in caught.value.trace
 
 
 def test_main_shows_a_traceback_only_with_debug(run: Callable, photo: Path) -> None:
     prompt = load("edges_api.json")
-    code, _, err = run(prompt, "--input", photo, "--set", "3.channel=alpha")  # the picture has no alpha
+    code, _, err = run(prompt, "--input", photo, "--set", "3.channel=alpha")  # the image has no alpha
     assert code == run_workflow.FAILED
     assert "node 3 (ImageToMask) failed: IndexError" in err
     assert "Traceback" not in err

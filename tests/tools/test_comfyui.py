@@ -45,8 +45,8 @@ def test_server_ends_when_its_parent_is_killed(fake_comfyui: Callable, tmp_path:
     place = fake_comfyui("works")
     script = (
         "import sys, time; sys.path.insert(0, sys.argv[1]); import comfyui, pathlib\n"
-        "found = comfyui.ComfyUI(pathlib.Path(sys.argv[2]), pathlib.Path(sys.executable), '', '')\n"
-        "with comfyui.Server(found, cpu=True) as server:\n"
+        "comfy = comfyui.ComfyUI(pathlib.Path(sys.argv[2]), pathlib.Path(sys.executable), '', '')\n"
+        "with comfyui.Server(comfy, cpu=True) as server:\n"
         "    print(server.port, server.pid, server.base, flush=True)\n"
         "    time.sleep(60)\n"
     )
@@ -85,7 +85,7 @@ def test_start_stops_waiting_at_the_time_limit(fake_comfyui: Callable) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "error", "said"),
+    ("how", "error", "message"),
     [
         ("refuses", BadWorkflow, "node 4 .N.: Value 9 bigger than max of 3: n"),
         ("refuses a part", BadWorkflow, "node 4 .N.: Value 9 bigger than max of 3: n"),
@@ -94,16 +94,16 @@ def test_start_stops_waiting_at_the_time_limit(fake_comfyui: Callable) -> None:
     ],
 )
 def test_queue_turns_errors_of_the_server_into_sentences(
-    fake_comfyui: Callable, how: str, error: type, said: str
+    fake_comfyui: Callable, how: str, error: type, message: str
 ) -> None:
-    with comfyui.Server(fake_comfyui(how), cpu=True) as server, pytest.raises(error, match=said):
+    with comfyui.Server(fake_comfyui(how), cpu=True) as server, pytest.raises(error, match=message):
         server.queue({"4": {"class_type": "N", "inputs": {"n": 9}}})
 
 
 def test_write_model_paths_adds_folders_for_downloads(tmp_path: Path) -> None:
     (tmp_path / "models" / "checkpoints").mkdir(parents=True)
-    found = comfyui.ComfyUI(tmp_path, Path(sys.executable), "", "")
-    server = comfyui.Server(found, models=tmp_path / "models")
+    comfy = comfyui.ComfyUI(tmp_path, Path(sys.executable), "", "")
+    server = comfyui.Server(comfy, models=tmp_path / "models")
     server.base = tmp_path
     section = json.loads(server._write_model_paths().read_text())["models"]
     assert section["base_path"] == str(tmp_path / "models")
@@ -133,8 +133,8 @@ def test_find_comfyui_searches_in_order(no_comfyui: None, tmp_path: Path, monkey
     assert comfyui.find_comfyui(pack).path == around
     named = make_comfyui(tmp_path / "named")
     monkeypatch.setenv("COMFYUI_PATH", str(named))
-    found = comfyui.find_comfyui(pack)
-    assert (found.path, found.version, found.usable) == (named, "1.2.3", True)
+    comfy = comfyui.find_comfyui(pack)
+    assert (comfy.path, comfy.version, comfy.usable) == (named, "1.2.3", True)
     monkeypatch.setenv("COMFYUI_PATH", str(tmp_path / "nothing"))
     assert "not a ComfyUI folder" in comfyui.find_comfyui(pack).why
 
@@ -144,10 +144,10 @@ def test_find_comfyui_says_what_a_python_lacks(
 ) -> None:
     monkeypatch.setenv("COMFYUI_PATH", str(make_comfyui(tmp_path / "ComfyUI")))
     monkeypatch.setattr(find_comfyui, "NEEDED_MODULES", ("json", "surely_not_there"))
-    found = comfyui.find_comfyui()
-    assert not found.usable
-    assert "ComfyUI 1.2.3 is in" in found.why
-    assert "lacks surely_not_there" in found.why
-    assert "let COMFYUI_PYTHON name another Python" in found.why
+    comfy = comfyui.find_comfyui()
+    assert not comfy.usable
+    assert "ComfyUI 1.2.3 is in" in comfy.why
+    assert "lacks surely_not_there" in comfy.why
+    assert "let COMFYUI_PYTHON name another Python" in comfy.why
     monkeypatch.setenv("COMFYUI_PYTHON", str(tmp_path / "python"))
     assert f"no Python can run it: {tmp_path / 'python'} does not run" in comfyui.find_comfyui().why

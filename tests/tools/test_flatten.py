@@ -58,7 +58,10 @@ BOX = {"default": {"x": 0, "y": 0, "width": 512, "height": 512}}
 DETECTOR = {
     "input": {
         "required": {"image": ["IMAGE"], "threshold": ["FLOAT", {"default": 0.5}], "refine": ["INT", {}]},
-        "optional": {"bboxes": ["BOUNDING_BOX", BOX], "individual_masks": ["BOOLEAN", {"default": False}]},
+        "optional": {
+            "bboxes": ["BOUNDING_BOX", {**BOX, "forceInput": True}],
+            "individual_masks": ["BOOLEAN", {"default": False}],
+        },
     },
     "output": ["MASK"],
 }
@@ -92,7 +95,7 @@ def convert(info: dict) -> Callable:
         workflow = Workflow(Path("w.json"), data, is_editor=True)
         check_structure(workflow)
         prompt = to_prompt(workflow, info, lambda kind: "is unknown")
-        return {key: found["inputs"] for key, found in prompt.items()}
+        return {key: node["inputs"] for key, node in prompt.items()}
 
     return convert
 
@@ -273,8 +276,8 @@ SAMPLER_SUB = subgraph(
     [([], (1, 8)), ([5], (5, 8)), ([5, 3.5], (5, 3.5)), ([5, "fixed", 3.5], (5, 3.5)), ([5, "randomize"], (5, 8))],
 )
 def test_flatten_reads_a_seed_of_a_subgraph_node(convert: Callable, values: list, expected: tuple) -> None:
-    found = convert(graph([instance(5, 5, values, SAMPLER_INPUTS)], [], [SAMPLER_SUB]))["5:20"]
-    assert (found["seed"], found["cfg"]) == expected
+    inputs = convert(graph([instance(5, 5, values, SAMPLER_INPUTS)], [], [SAMPLER_SUB]))["5:20"]
+    assert (inputs["seed"], inputs["cfg"]) == expected
 
 
 def test_flatten_gives_a_seed_of_a_subgraph_node_the_value_of_a_primitive(convert: Callable) -> None:
@@ -310,7 +313,7 @@ def test_flatten_refuses_subgraphs_that_unfold_to_too_many_nodes(convert: Callab
 
 
 @pytest.mark.parametrize("switch", [True, False, "fixed"])
-def test_converted_reads_a_seed_followed_by_a_switch(convert: Callable, switch: object) -> None:
+def test_convert_reads_a_seed_followed_by_a_switch(convert: Callable, switch: object) -> None:
     """Early packs saved true or false where the editor saves a word."""
     values = [845, switch, 20, 7, "euler_ancestral", "karras", 0.8]
     names = ("seed", "steps", "cfg", "sampler_name", "scheduler", "denoise")
@@ -318,39 +321,48 @@ def test_converted_reads_a_seed_followed_by_a_switch(convert: Callable, switch: 
     assert convert(graph([node(1, "KSampler", values=values)], []))["1"] == expected
 
 
-def test_converted_gives_no_default_to_an_input_without_a_widget(convert: Callable) -> None:
+def test_convert_gives_no_default_to_an_input_without_a_widget(convert: Callable) -> None:
     data = graph([node(1, "SAM3_Detect", [("image", "IMAGE"), ("bboxes", "BOUNDING_BOX")], [], [0.4, 2, True])], [])
     assert convert(data)["1"] == {"threshold": 0.4, "refine": 2, "individual_masks": True}
 
 
-def test_converted_gives_a_widget_without_a_default_what_the_editor_gives_it(convert: Callable) -> None:
+def test_convert_gives_a_widget_without_a_default_what_the_editor_gives_it(convert: Callable) -> None:
     assert convert(graph([node(1, "SAM3_Detect")], []))["1"]["refine"] == 0
 
 
-def test_converted_reads_a_value_that_is_an_object(convert: Callable) -> None:
+def test_convert_reads_a_value_that_is_an_object(convert: Callable) -> None:
     box = {"x": 1, "y": 2, "width": 33, "height": 44}
     assert convert(graph([node(1, "ImageCropV2", values=[box])], []))["1"] == {"region": box}
 
 
-def test_converted_reads_values_saved_by_name(convert: Callable) -> None:
+def test_convert_gives_a_bounding_box_the_editor_s_default(info: dict) -> None:
+    schema = {"input": {"required": {"box": ["BOUNDING_BOX"], "size": ["INT", {"default": 3}]}}, "output": []}
+    box = {"x": 0, "y": 0, "width": 512, "height": 512}
+    for values, expected in (([], box), ([{**box, "x": 9}, 7], {**box, "x": 9})):
+        data = graph([node(1, "Boxed", values=values)], [])
+        prompt = to_prompt(Workflow(Path("w.json"), data, is_editor=True), {**info, "Boxed": schema}, str)
+        assert prompt["1"]["inputs"] == {"box": expected, "size": 7 if values else 3}
+
+
+def test_convert_reads_values_saved_by_name(convert: Callable) -> None:
     named = edges(1)
     del named["widgets_values"]
     named["widgets_values_named"] = {"edge": "inner", "kernel_size": 9, "gone": 1}
     assert convert(graph([named], []))["1"] == {"kernel_size": 9, "shape": "rectangle", "edge": "inner"}
 
 
-def test_converted_reads_the_widgets_of_the_node_s_own_type(convert: Callable) -> None:
+def test_convert_reads_the_widgets_of_the_node_s_own_type(convert: Callable) -> None:
     renamed = edges(1, 9)
     renamed["properties"] = {"Node name for S&R": "ImageToMask"}
     other = node(2, "ImageToMask", values=["red"])
     assert convert(graph([renamed, other], []))["1"] == {"kernel_size": 9, "shape": "cross", "edge": "both"}
 
 
-def test_converted_keeps_the_loader_of_the_output_folder(info: dict) -> None:
+def test_convert_keeps_the_loader_of_the_output_folder(info: dict) -> None:
     data = graph([node(1, "LoadImageOutput", [], [("IMAGE", "IMAGE")], ["a.png [output]"])], [])
     prompt = to_prompt(Workflow(Path("w.json"), data, is_editor=True), info, str)
-    found = prompt["1"]
-    assert (found["class_type"], found["inputs"]) == ("LoadImageOutput", {"image": "a.png [output]"})
+    inputs = prompt["1"]
+    assert (inputs["class_type"], inputs["inputs"]) == ("LoadImageOutput", {"image": "a.png [output]"})
 
 
 # -- files ---------------------------------------------------------------------------------------------------------
@@ -367,7 +379,7 @@ QUEUED = {
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in EDITOR_FILES.glob("*.json")))
-def test_converted_gives_what_the_editor_queues_for_files_that_people_saved(convert: Callable, name: str) -> None:
+def test_convert_gives_what_the_editor_queues_for_files_that_people_saved(convert: Callable, name: str) -> None:
     """The relevant parts, recorded from an editor with the packs that these files need."""
     inputs = convert(editor_file(name))
     assert inputs.keys() == QUEUED[name].keys()

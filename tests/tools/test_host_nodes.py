@@ -1,4 +1,4 @@
-"""ComfyUI's own nodes, written anew: each fact that its users rely on.
+"""ComfyUI's own nodes, as the built-in engine has them.
 
 `host/test_run_workflow_host.py` compares their pixels with a real ComfyUI's, for 8-bit RGB and RGBA PNG files.
 """
@@ -36,8 +36,8 @@ EIGHT = np.arange(0, 256, 4, dtype=np.uint8).reshape(8, 8)
 @pytest.mark.parametrize(
     ("image", "name"),
     [
-        (Image.fromarray(SIXTEEN), "grey.png"),
-        (Image.fromarray(SIXTEEN), "grey.tiff"),
+        (Image.fromarray(SIXTEEN), "gray.png"),
+        (Image.fromarray(SIXTEEN), "gray.tiff"),
         (Image.frombytes("I;16B", (8, 4), SIXTEEN.astype(">u2").tobytes()), "swapped.tiff"),
         (Image.fromarray(SIXTEEN).convert("I"), "wide.tiff"),
         (Image.fromarray((SIXTEEN / 65535).astype(np.float32)), "float.tiff"),
@@ -55,7 +55,7 @@ def test_load_image_scales_floats_beyond_one(tmp_path: Path) -> None:
     assert torch.allclose(pixels[0, ..., 0], torch.from_numpy(EIGHT / np.float32(252)))
 
 
-def test_load_image_reads_sixteen_bit_colours(tmp_path: Path) -> None:
+def test_load_image_reads_sixteen_bit_colors(tmp_path: Path) -> None:
     """Pillow cannot write such a file, so it is built here. Pillow reads the upper eight bits."""
     values = np.random.default_rng(2).integers(0, 65536, (4, 5, 3)).astype(">u2")
     rows = b"".join(b"\0" + row.tobytes() for row in values)
@@ -85,7 +85,7 @@ def test_load_image_rotates_and_mirrors_by_exif(tmp_path: Path, orientation: int
     assert (pixels[0, ..., 0] * 255).round().int().tolist() == expected
 
 
-def test_load_image_turns_transparent_colours_into_alpha(tmp_path: Path) -> None:
+def test_load_image_turns_transparent_colors_into_alpha(tmp_path: Path) -> None:
     rgb = Image.new("RGB", (3, 2), (10, 20, 30))
     rgb.putpixel((0, 0), (1, 2, 3))
     palette = rgb.quantize(4)
@@ -172,7 +172,7 @@ def test_load_image_reads_alpha_turns_by_exif_and_stacks_frames(tmp_path: Path) 
     exif = Image.Exif()
     exif[0x0112] = 6  # turned by a quarter
     assert load_image(tmp_path, Image.new("RGB", (4, 2)), "p.jpg", exif=exif)[0].shape == (1, 4, 2, 3)
-    frames = [Image.new("RGB", (5, 3), colour) for colour in ("red", "lime", "blue")]
+    frames = [Image.new("RGB", (5, 3), color) for color in ("red", "lime", "blue")]
     image, mask = load_image(tmp_path, frames[0], "p.gif", save_all=True, append_images=frames[1:])
     assert image.shape == (3, 3, 5, 3)
     assert mask.shape == (3, 64, 64)

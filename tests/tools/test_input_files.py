@@ -43,12 +43,12 @@ def test_assign_inputs_fills_the_loading_nodes(widgets: list[str], files: list[s
 
 @pytest.mark.parametrize("value", [5, None, True, {"a": 1}])
 def test_provide_files_refuses_values_that_are_not_text(run: Callable, photo: Path, value: object) -> None:
-    shown = json.dumps(value)
-    said = f"node 1 (LoadImage), widget image: {shown} is not a file name in the input folder"
+    text = json.dumps(value)
+    message = f"node 1 (LoadImage), widget image: {text} is not a file name in the input folder"
     code, _, err = run(loaders(value))
-    assert (code, said in err) == (run_workflow.WRONG, True)
-    code, _, err = run(loaders("a.png"), "--set", f"1.image={shown}")
-    assert (code, said in err) == (run_workflow.WRONG, True)
+    assert (code, message in err) == (run_workflow.WRONG, True)
+    code, _, err = run(loaders("a.png"), "--set", f"1.image={text}")
+    assert (code, message in err) == (run_workflow.WRONG, True)
     assert run(loaders(value), "--input", photo)[0] == run_workflow.OK
 
 

@@ -6,6 +6,7 @@ import re
 
 import measure_quality
 import numpy as np
+import photographs
 import pytest
 from maskwright.core.errors import ModelError
 from maskwright.models import catalog
@@ -13,20 +14,9 @@ from maskwright.models import catalog
 
 def test_sad_mse_by_hand() -> None:
     alpha, true = np.array([[0, 255, 51], [0, 0, 255]]), np.array([[0, 255, 0], [255, 0, 255]], np.uint8)
-    sad, mse = measure_quality.sad_mse(alpha, true)
+    sad, mse = photographs.sad_mse(alpha, true)
     assert sad == pytest.approx(1.2 / 1000)
     assert mse == pytest.approx((0.04 + 1) / 6 * 1000)
-
-
-@pytest.mark.parametrize("width", [1, 3, 10])
-def test_trimap_equals_the_one_of_the_pack(width: int) -> None:
-    import torch
-    from maskwright.core.cutout.trimap import make_trimap
-
-    rng = np.random.default_rng(0)
-    mask = np.kron(rng.choice([0, 19, 20, 100, 240, 241, 255], (6, 7)), np.ones((15, 15)))
-    expected = make_trimap(torch.from_numpy(mask).float() / 255, 240, 20, width)
-    np.testing.assert_array_equal(measure_quality.trimap(mask, width), expected.numpy())
 
 
 def test_main_without_weights_says_so_and_writes_nothing(

@@ -17,7 +17,7 @@ from workflow_cases import TOOLS, WORKFLOWS, load, saved
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "is not JSON, or is incomplete: Expecting value at line 1, column 1"),
         ('{"nodes": [{"id": 1, "type": "LoadIm', "incomplete: Unterminated string starting at at line 1"),
@@ -34,10 +34,10 @@ from workflow_cases import TOOLS, WORKFLOWS, load, saved
         ),
     ],
 )
-def test_read_workflow_says_why_a_file_holds_none(run: Callable, text: str, said: str) -> None:
+def test_read_workflow_says_why_a_file_holds_none(run: Callable, text: str, message: str) -> None:
     code, _, err = run(text)
     assert code == run_workflow.WRONG
-    assert said in err
+    assert message in err
     assert "workflow.json" in err or "nested" in err
     assert "Traceback" not in err
 
@@ -126,8 +126,8 @@ def test_main_prints_no_traceback_for_lone_surrogates(run: Callable, tmp_path: P
         node, name = {"file": ("1", "image"), "prefix": ("8", "filename_prefix")}[where]
         prompt[node]["inputs"][name] = half
     (tmp_path / "w.json").write_text(json.dumps(prompt), encoding="ascii")
-    given = [] if where == "file" else ["--input", str(photo)]
-    for arguments in (["--check"], given):
+    with_input = [] if where == "file" else ["--input", str(photo)]
+    for arguments in (["--check"], with_input):
         command = [sys.executable, TOOLS / "run_workflow.py", tmp_path / "w.json", "--engine", "builtin", *arguments]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert "Traceback" not in done.stderr
@@ -156,8 +156,8 @@ def test_main_gives_the_same_pixels_for_both_formats_and_a_saved_image(run: Call
     pytest.importorskip("comfy_cli")
     first = saved(run(WORKFLOWS / "edges_editor.json", "--input", photo)[1])
     second = saved(run(WORKFLOWS / "edges_api.json", "--input", photo)[1])
-    again = saved(run(first[0], "--input", photo)[1])  # the picture holds the workflow that made it
-    pictures = [np.array(Image.open(file)) for (file,) in (first, second, again)]
-    assert pictures[0].any()
-    assert (pictures[0] == pictures[1]).all()
-    assert (pictures[0] == pictures[2]).all()
+    again = saved(run(first[0], "--input", photo)[1])  # the image contains its workflow
+    images = [np.array(Image.open(file)) for (file,) in (first, second, again)]
+    assert images[0].any()
+    assert (images[0] == images[1]).all()
+    assert (images[0] == images[2]).all()

@@ -1,4 +1,4 @@
-"""`--check`: what a file needs and holds, told without running it."""
+"""`--check`: what a file needs, and its faults, without a run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_check_of_a_good_file_runs_nothing(run: Callable, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "message"),
     [
         (99, 'problem: node 5 (GradientRegion "Edges"): kernel_size=99 above max 31'),
         ("wide", "problem: node 5 (GradientRegion \"Edges\"): kernel_size: expected INT, got str 'wide'"),
@@ -34,12 +34,12 @@ def test_check_of_a_good_file_runs_nothing(run: Callable, tmp_path: Path) -> Non
         ("7", ""),
     ],
 )
-def test_check_judges_each_value(run: Callable, value: object, said: str) -> None:
+def test_check_judges_each_value(run: Callable, value: object, message: str) -> None:
     prompt = load("edges_api.json")
     prompt["5"]["inputs"]["kernel_size"] = value
     code, out, _ = run(prompt, "--check")
-    assert said in out
-    assert code == (run_workflow.WRONG if said else run_workflow.OK)
+    assert message in out
+    assert code == (run_workflow.WRONG if message else run_workflow.OK)
 
 
 @pytest.mark.parametrize("name", ["edges_api.json", "edges_editor.json"])
@@ -162,8 +162,8 @@ def test_convert_reads_a_switch_saved_as_text(name: str, text: str, taken: bool)
     workflow, info = detailer(**{name: text})
     notes: list[str] = []
     assert convert(workflow, info, notes.append)["7"]["inputs"][name] is taken
-    told = f"widget {name}: the text {text.lower()} is taken as {json.dumps(taken)}"
-    assert told in notes[0] and told in report(workflow, info, str, lambda kind: [])[0][0]
+    note = f"widget {name}: the text {text.lower()} is taken as {json.dumps(taken)}"
+    assert note in notes[0] and note in report(workflow, info, str, lambda kind: [])[0][0]
 
 
 @pytest.mark.parametrize("text", ["", "maybe", "normal"])
@@ -186,10 +186,10 @@ def test_report_leaves_model_names_to_the_pack_s_own_nodes(about: str, problems:
         "description": about,
     }
     prompt = {"7": {"class_type": node, "inputs": {"model": "gone.pth"}}}
-    notes, found = report(Workflow(Path("old.json"), prompt, is_editor=False), {node: info}, str, lambda kind: [])
-    assert len([text for text in found if "known options for model" in text]) == problems
-    told_of_the_model = [text for text in notes + found if "the model gone.pth" in text]
-    assert len(told_of_the_model) == 1 - problems
+    notes, faults = report(Workflow(Path("old.json"), prompt, is_editor=False), {node: info}, str, lambda kind: [])
+    assert len([text for text in faults if "known options for model" in text]) == problems
+    model_sentences = [text for text in notes + faults if "the model gone.pth" in text]
+    assert len(model_sentences) == 1 - problems
 
 
 def test_check_reports_a_missing_input(run: Callable) -> None:
@@ -200,7 +200,7 @@ def test_check_reports_a_missing_input(run: Callable) -> None:
 
 
 @pytest.mark.parametrize(
-    ("node", "said", "code"),
+    ("node", "message", "code"),
     [
         (
             {"class_type": "CLIPSegModelLoader", "inputs": {"model": "CIDAS/clipseg-rd64-refined"}},
@@ -234,7 +234,7 @@ def test_check_reports_a_missing_input(run: Callable) -> None:
         ),
     ],
 )
-def test_check_names_models_and_their_source(run: Callable, node: dict, said: str, code: int) -> None:
+def test_check_names_models_and_their_source(run: Callable, node: dict, message: str, code: int) -> None:
     pytest.importorskip("transformers")
     prompt = load("edges_api.json")
     defaults = {
@@ -250,6 +250,6 @@ def test_check_names_models_and_their_source(run: Callable, node: dict, said: st
     prompt["8"]["inputs"].pop("images", None)
     prompt["9"] = {"class_type": "MaskToImage", "inputs": {"mask": ["5", 0]}}
     prompt["8"]["inputs"]["images"] = ["9", 0]
-    found = run(prompt, "--check")
-    assert said in found[1].replace("\\", "/")
-    assert found[0] == code
+    result, out, _ = run(prompt, "--check")
+    assert message in out.replace("\\", "/")
+    assert result == code

@@ -14,7 +14,7 @@ from host_nodes import HOST_NODES
 from maskwright import NODE_CLASS_MAPPINGS
 from maskwright.models.clipseg_store import DEMO
 from maskwright.nodes import _host as host
-from maskwright.nodes import _text_engine
+from maskwright.nodes import _text
 from PIL import Image
 from saved_layouts import DETAILER, LAYOUTS, editor_file
 from wired_layouts import RUNNABLE, as_editor, wired
@@ -36,9 +36,9 @@ def prompt_of(node: str, values: list) -> dict:
 @pytest.mark.parametrize(("node", "values", "names"), LAYOUTS)
 def test_convert_puts_each_saved_value_into_its_widget(node: str, values: list, names: tuple[str, ...]) -> None:
     expected = {name: value for name, value in zip(names, values) if name != "control_after_generate"}
-    found = prompt_of(node, values)
-    assert {name: found[name] for name in expected} == expected
-    assert list(expected) == [name for name in found if name in expected]
+    inputs = prompt_of(node, values)
+    assert {name: inputs[name] for name in expected} == expected
+    assert list(expected) == [name for name in inputs if name in expected]
 
 
 @pytest.mark.parametrize(("node", "values", "names"), LAYOUTS)
@@ -76,8 +76,8 @@ OUTPUTS_OF = {
 @pytest.fixture
 def published_is_bundled(monkeypatch: pytest.MonkeyPatch) -> None:
     """The bundled model where a node without a model link takes the published one."""
-    load = _text_engine.load
-    monkeypatch.setattr(_text_engine, "load", lambda *_: load(DEMO))
+    load = _text.load
+    monkeypatch.setattr(_text, "load", lambda *_: load(DEMO))
     monkeypatch.setattr(host, "device", lambda: torch.device("cpu"))
 
 
@@ -98,12 +98,12 @@ def test_main_runs_each_saved_layout_in_both_formats(
     prompt = wired(node, values, names, photo.name)
     code, out, err = run(as_editor(prompt, OUTPUTS_OF) if is_editor else prompt, "--input", photo)
     assert code == run_workflow.OK, err
-    pictures = [np.array(Image.open(file)) for file in saved(out)]
+    images = [np.array(Image.open(file)) for file in saved(out)]
     rows = sum(name.startswith("image_") for name in prompt["7"]["inputs"]) or 1
     kinds = [kind for kind in NODE_CLASS_MAPPINGS[node].RETURN_TYPES if kind != "INT"]
-    assert len(pictures) == rows * len(kinds)
+    assert len(images) == rows * len(kinds)
     size = np.array(Image.open(photo)).shape[:2]
-    assert {picture.shape[:2] for picture in pictures} == {size}
+    assert {image.shape[:2] for image in images} == {size}
 
 
 def test_check_prompt_lets_text_be_linked_to_the_old_loader() -> None:

@@ -25,11 +25,11 @@ def test_settings_match_the_editor_s_code() -> None:
 
 def test_translations_differ_from_english() -> None:
     for kind in ("main", "nodeDefs", "settings"):
-        english = translations.read("en", kind)
-        long = [key for key in translations.keys(english) if len(translations.at(english, key)) > 24]
+        english = translations.texts_of(translations.read("en", kind))
         for language in translations.LANGUAGES[1:]:
-            other = translations.read(language, kind)
-            assert [key for key in long if translations.at(english, key) == translations.at(other, key)] == [], language
+            other = translations.texts_of(translations.read(language, kind))
+            same = [key for key, text in english.items() if len(text) > 24 and other[key] == text]
+            assert same == [], language
 
 
 def test_syntax_faults_names_texts_that_the_editor_would_change(
@@ -44,10 +44,10 @@ def test_syntax_faults_names_texts_that_the_editor_would_change(
 
 def test_with_second_ids_repeats_the_texts() -> None:
     for language in translations.LANGUAGES[1:]:
-        said = translations.read(language, "nodeDefs")
-        second = said["MaskDetailerPipe (Maskwright)"]
-        assert second["inputs"] == said["MaskDetailerPipe"]["inputs"]
-        assert second["display_name"] == f"{said['MaskDetailerPipe']['display_name']} (Maskwright)"
+        texts = translations.read(language, "nodeDefs")
+        second = texts["MaskDetailerPipe (Maskwright)"]
+        assert second["inputs"] == texts["MaskDetailerPipe"]["inputs"]
+        assert second["display_name"] == f"{texts['MaskDetailerPipe']['display_name']} (Maskwright)"
 
 
 def test_node_definitions_omit_ids_of_other_packs() -> None:

@@ -17,7 +17,7 @@ def test_with_models_matches_the_committed_page() -> None:
     assert page == web_files.with_models(page), "run `python tools/web_files.py`"
 
 
-def test_model_list_names_every_model_with_its_licence_address_and_size() -> None:
+def test_model_list_names_every_model_with_its_license_address_and_size() -> None:
     lines = web_files.model_list().splitlines()
     assert len(lines) == len(catalog.BACKGROUND)
     for line, model in zip(lines, catalog.BACKGROUND.values()):

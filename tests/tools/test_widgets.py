@@ -1,4 +1,4 @@
-"""Widgets: bad values in words, --set, and what is filled in to file names."""
+"""Widgets: bad values, --set, and placeholders in file names."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from workflow_cases import load
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "message"),
     [
         ("5.kernel_size=99", "kernel_size=99 above max 31; use a value <= 31"),
         ("5.kernel_size=-1", "kernel_size=-1 below min 1"),
         ("5.kernel_size=wide", 'widget kernel_size: "wide" is not of type INT'),
         (
-            "3.channel=grey",
-            "node 3 (ImageToMask): 'grey' not in 4 known options for channel",
+            "3.channel=gray",
+            "node 3 (ImageToMask): 'gray' not in 4 known options for channel",
         ),
     ],
 )
-def test_set_of_a_bad_value_names_node_and_limit(run: Callable, photo: Path, setting: str, said: str) -> None:
+def test_set_of_a_bad_value_names_node_and_limit(run: Callable, photo: Path, setting: str, message: str) -> None:
     code, _, err = run(load("edges_api.json"), "--input", photo, "--set", setting)
     assert code == run_workflow.WRONG
-    assert said in err
+    assert message in err
 
 
 def test_check_prompt_reports_all_faults_at_once(run: Callable, photo: Path) -> None:
@@ -73,7 +73,7 @@ def test_apply_settings_reads_json_but_not_text_and_choices() -> None:
 
 
 @pytest.mark.parametrize(
-    ("setting", "said"),
+    ("setting", "message"),
     [
         ("5.width=3", 'node 5 (GradientRegion "Edges") has no widget width. Its widgets: kernel_size, shape, edge'),
         (
@@ -84,10 +84,10 @@ def test_apply_settings_reads_json_but_not_text_and_choices() -> None:
         ("5.kernel_size", "write it as NODE.WIDGET=VALUE"),
     ],
 )
-def test_set_of_an_unknown_widget_lists_the_known_ones(run: Callable, photo: Path, setting: str, said: str) -> None:
+def test_set_of_an_unknown_widget_lists_the_known_ones(run: Callable, photo: Path, setting: str, message: str) -> None:
     code, _, err = run(load("edges_api.json"), "--input", photo, "--set", setting)
     assert code == run_workflow.WRONG
-    assert said in err
+    assert message in err
 
 
 @pytest.mark.parametrize(

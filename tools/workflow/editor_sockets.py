@@ -2,64 +2,53 @@
 
 from __future__ import annotations
 
-from .graph import entries, sockets
+from .graph import sockets
 from .widgets import has_widget, input_specs
 
 
-class EditorSockets:
-    """The sockets of a file's nodes."""
+def socket_has_widget(node: dict, socket: dict, object_info: dict) -> bool:
+    """Whether an input also has a widget."""
+    specs, name = input_specs(object_info.get(node["type"]) or {}), socket.get("name")
+    return has_widget(*specs[name]) if name in specs else bool(socket.get("widget"))
 
-    def __init__(self, object_info: dict, definitions: dict[str, dict]) -> None:
-        """Args: the engine's object_info, and the file's subgraphs from `definitions_of`."""
-        self._info, self._definitions = object_info, definitions
 
-    def is_widget(self, node: dict, socket: dict) -> bool:
-        """Whether an input also has a widget."""
-        specs, name = self._specs(node), socket.get("name")
-        return has_widget(*specs[name]) if name in specs else bool(socket.get("widget"))
+def input_type(node: dict, socket: dict, object_info: dict) -> object:
+    """The type that an input takes."""
+    specs, name = input_specs(object_info.get(node["type"]) or {}), socket.get("name")
+    return specs[name][0] if name in specs else socket.get("type")
 
-    def input_type(self, node: dict, socket: dict) -> object:
-        """The type that an input takes."""
-        specs, name = self._specs(node), socket.get("name")
-        return specs[name][0] if name in specs else socket.get("type")
 
-    def bypass_input(self, node: dict, slot: int, target_type: object) -> dict | None:
-        """The input of a bypassed node that takes the place of its output `slot` for an input of type `target_type`."""
-        inputs = self._inputs(node)
-        opposite = inputs[slot] if 0 <= slot < len(inputs) else None
-        if _is_any(target_type):
-            return opposite or (inputs[0] if inputs else None)
-        output_type = self._output_type(node, slot)
+def bypass_input(node: dict, slot: int, target_type: object, object_info: dict, definition: dict) -> dict | None:
+    """The input of a bypassed node that takes the place of its output `slot` for an input of type `target_type`.
 
-        def fits(socket: dict) -> bool:
-            return _types_match(socket.get("type"), output_type) and _types_match(socket.get("type"), target_type)
+    Args: ``definition``, that of the node if it is a subgraph, else empty.
+    """
+    schema = object_info.get(node["type"]) or {}
+    inputs = _all_inputs(node, input_specs(schema), definition)
+    opposite = inputs[slot] if 0 <= slot < len(inputs) else None
+    if _is_any(target_type):
+        return opposite or next(iter(inputs), None)
+    declared, saved = schema.get("output"), sockets(node, "outputs")
+    if isinstance(declared, list) and 0 <= slot < len(declared):
+        output_type = "COMBO" if isinstance(declared[slot], list) else declared[slot]
+    else:
+        output_type = saved[slot].get("type") if 0 <= slot < len(saved) else None
+    fitting = [
+        s for s in inputs if _types_match(s.get("type"), output_type) and _types_match(s.get("type"), target_type)
+    ]
+    if opposite in fitting:
+        return opposite
+    same = [socket for socket in inputs if socket.get("type") == target_type]
+    return next(iter(same or fitting), None)
 
-        if opposite and fits(opposite):
-            return opposite
-        same = [socket for socket in inputs if socket.get("type") == target_type]
-        return next(iter(same or filter(fits, inputs)), None)
 
-    def _specs(self, node: dict) -> dict[str, tuple[str, dict]]:
-        return input_specs(self._info.get(node["type"]) or {})
-
-    def _inputs(self, node: dict) -> list[dict]:
-        """Link inputs before widgets, and last those that only the file has."""
-        saved_sockets = {socket.get("name"): socket for socket in sockets(node, "inputs")}
-        specs = self._specs(node)
-        declared = [(name, specs[name][0]) for name in sorted(specs, key=lambda name: has_widget(*specs[name]))]
-        if node["type"] in self._definitions and not declared:
-            inside = sockets(self._definitions[node["type"]], "inputs")
-            declared = [(socket.get("name"), socket.get("type")) for socket in inside]
-        known = {name for name, _ in declared}
-        others = [socket for name, socket in saved_sockets.items() if name not in known]
-        return [{**saved_sockets.get(name, {}), "name": name, "type": kind} for name, kind in declared] + others
-
-    def _output_type(self, node: dict, slot: int) -> object:
-        declared = (self._info.get(node["type"]) or {}).get("output")
-        if isinstance(declared, list) and 0 <= slot < len(declared):
-            return "COMBO" if isinstance(declared[slot], list) else declared[slot]
-        outputs = entries(node, "outputs")
-        return outputs[slot].get("type") if 0 <= slot < len(outputs) and isinstance(outputs[slot], dict) else None
+def _all_inputs(node: dict, specs: dict[str, tuple[str, dict]], definition: dict) -> list[dict]:
+    """Link inputs before widgets, and last those that only the file has."""
+    saved = {socket.get("name"): socket for socket in sockets(node, "inputs")}
+    declared = {name: specs[name][0] for name in sorted(specs, key=lambda name: has_widget(*specs[name]))}
+    declared = declared or {socket.get("name"): socket.get("type") for socket in sockets(definition, "inputs")}
+    others = [socket for name, socket in saved.items() if name not in declared]
+    return [{**saved.get(name, {}), "name": name, "type": kind} for name, kind in declared.items()] + others
 
 
 def _is_any(kind: object) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .engine_interface import node_label
 
@@ -45,37 +45,26 @@ def definitions_of(data: dict) -> dict[str, dict]:
     return {sub["id"]: sub for sub in subgraphs if isinstance(sub, dict) and isinstance(sub.get("id"), str)}
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(NamedTuple):
     """A link of the editor's format."""
 
-    id: object
+    id: int | str
     source: object
     source_slot: object
     target: object
-    target_slot: object
-    type: object
 
 
-def read_link(entry: object) -> Link | None:
-    """Read a link in the older form, a list of six, or in the newer one, an object; None if it is neither."""
-    if isinstance(entry, list) and len(entry) >= 5:
-        link = Link(*entry[:5], entry[5] if len(entry) > 5 else "*")
-    elif isinstance(entry, dict) and {"id", "origin_id", "origin_slot", "target_id", "target_slot"} <= entry.keys():
-        keys = ("id", "origin_id", "origin_slot", "target_id", "target_slot")
-        link = Link(*(entry[key] for key in keys), entry.get("type", "*"))
-    else:
-        return None
+def read_links(graph: dict) -> list[Link]:
+    """The well-formed links of a graph, in the older form, lists of six, or in the newer one, objects."""
+    rows = []
+    for entry in entries(graph, "links"):
+        if isinstance(entry, dict):
+            entry = [entry.get(key) for key in ("id", "origin_id", "origin_slot", "target_id")]
+        if isinstance(entry, list) and len(entry) >= 4:
+            rows.append(Link(*entry[:4]))
     # The ends of a leftover link may be None.
-    ends = all(isinstance(end, (int, str, type(None))) for end in (link.source, link.target))
-    return link if ends and isinstance(link.id, (int, str)) else None
-
-
-def in_use(link: Link, nodes: dict[str, dict]) -> bool:
-    """Whether an input names the link. The editor ignores other links, but leaves some in its files."""
-    if link.target == SUBGRAPH_OUTPUT and str(SUBGRAPH_OUTPUT) not in nodes:
-        return True
-    return any(socket.get("link") == link.id for socket in sockets(nodes.get(str(link.target)), "inputs"))
+    ends = (int, str, type(None))
+    return [row for row in rows if isinstance(row.id, (int, str)) and isinstance(row.source, ends)]
 
 
 def sockets(node: dict | None, which: str) -> list[dict]:
@@ -83,9 +72,9 @@ def sockets(node: dict | None, which: str) -> list[dict]:
     return [socket for socket in entries(node or {}, which) if isinstance(socket, dict)]
 
 
-def entries(holder: dict, key: str) -> list:
+def entries(holder: object, key: str) -> list:
     """The list under a key, or an empty one for anything else: files are edited by hand."""
-    value = holder.get(key)
+    value = holder.get(key) if isinstance(holder, dict) else None
     return value if isinstance(value, list) else []
 
 

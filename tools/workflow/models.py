@@ -34,7 +34,7 @@ def model_notes(
 
 def _find_model(kind: type, node: dict, model_folders: Callable[[str], list[Path]]) -> tuple[str, bool] | None:
     from maskwright.models import catalog
-    from maskwright.models.background_store import OTHER_KINDS, BackgroundStore, published_model
+    from maskwright.models.background_models import OTHER_KINDS, BackgroundStore, published_model
     from maskwright.models.clipseg_store import DEFAULT, ClipsegStore, full_name
     from maskwright.nodes import clipseg_model_loader, image_segmentation
 
@@ -47,7 +47,8 @@ def _find_model(kind: type, node: dict, model_folders: Callable[[str], list[Path
         local = BackgroundStore(folders(*BackgroundStore.KINDS), folders(*OTHER_KINDS)).locate(name)
         return _describe(name, local and local.path, published_model(name))
     is_loader = issubclass(kind, clipseg_model_loader.CLIPSegModelLoader)
-    takes_model = any("CLIPSEG_MODEL" in spec for spec in kind.INPUT_TYPES().get("optional", {}).values())
+    types = [spec[0] for spec in kind.INPUT_TYPES().get("optional", {}).values() if isinstance(spec[0], str)]
+    takes_model = any("CLIPSEG_MODEL" in each.split(",") for each in types)
     if is_loader and "model" not in linked:
         name = node["inputs"].get("model", DEFAULT)
     elif takes_model and "clipseg_model" not in linked:

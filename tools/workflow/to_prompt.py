@@ -5,23 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from .converter_fixes import fix_node, fix_schemas, restore_values
 from .engine_interface import BadWorkflow
-from .flatten import ADD_ONS, EDITOR_ONLY_TYPES, flatten
-from .graph import (
-    BYPASSED,
-    MUTED,
-    definitions_of,
-    editor_label,
-    entries,
-    in_use,
-    is_slot,
-    prompt_label,
-    read_link,
-    schema_of,
-)
+from .flatten import ADD_ONS, EDITOR_ONLY_TYPES, FlatGraph
+from .graph import BYPASSED, MUTED, editor_label, is_slot, prompt_label, schema_of
 from .import_comfy_cli import import_comfy_cli
 from .read_workflow import Workflow
 from .widgets import input_specs
@@ -39,11 +28,10 @@ def to_prompt(
     of the sentence "node 7 (KSampler) ..." for an unknown type; ``note``, called about nodes that are left out.
     Raises: `BadWorkflow` for unknown nodes, links in a loop and other failures of the conversion.
     """
-    sentences = find_unknown(workflow, object_info, unknown)
-    for sentence, needed in sentences:
-        if not needed:
-            note(sentence)
-    if problems := [sentence for sentence, needed in sentences if needed]:
+    problems = []
+    for sentence, needed in find_unknown(workflow, object_info, unknown):
+        (problems.append if needed else note)(sentence)
+    if problems:
         raise BadWorkflow(problems)
     return convert(workflow, object_info, note)
 
@@ -80,27 +68,24 @@ def _read_switches(prompt: dict, object_info: dict, note: Callable[[str], None])
 
 
 def _convert_file(data: dict, object_info: dict) -> dict:
-    converter = import_comfy_cli("workflow_to_api")
-    graph, values = flatten(data, object_info)
+    graph, values = FlatGraph(data, object_info).resolve()
     schemas = fix_schemas(object_info, {node["type"] for node in graph["nodes"]})
     hidden = {}
     for index, node in enumerate(graph["nodes"]):
         graph["nodes"][index], hidden[node["id"]] = fix_node(node, schemas[node["type"]])
-    logger = logging.getLogger("comfy_cli.workflow_to_api")
-    handler = _ErrorCollector()
-    logger.addHandler(handler)
+    logger, errors = logging.getLogger("comfy_cli.workflow_to_api"), _ErrorCollector()
+    logger.addHandler(errors)
     propagate, logger.propagate = logger.propagate, False  # it logs tracebacks, which users should not see
     try:
-        prompt = converter.convert_ui_to_api(graph, schemas)
+        prompt = import_comfy_cli("workflow_to_api").convert_ui_to_api(graph, schemas)
     except Exception as error:  # malformed nodes raise errors of many kinds
         raise BadWorkflow([f"comfy-cli's converter cannot read it ({type(error).__name__}: {error})"]) from error
     finally:
-        logger.removeHandler(handler)
+        logger.removeHandler(errors)
         logger.propagate = propagate
-    skipped = [node for node in graph["nodes"] if node["id"] not in prompt]
-    if handler.errors or skipped:
-        left_out = [f"comfy-cli's converter left out {editor_label(node)}" for node in skipped]
-        raise BadWorkflow(handler.errors or left_out)
+    skipped = [editor_label(node) for node in graph["nodes"] if node["id"] not in prompt]
+    if errors.texts or skipped:
+        raise BadWorkflow(errors.texts or [f"comfy-cli's converter left out {label}" for label in skipped])
     restore_values(prompt, hidden, values)
     return prompt
 
@@ -110,60 +95,40 @@ class _ErrorCollector(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
-        self.errors: list[str] = []
+        self.texts: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         cause = f" ({record.exc_info[1]})" if record.exc_info else ""
-        self.errors.append(f"comfy-cli's converter: {record.getMessage()}{cause}")
+        self.texts.append(f"comfy-cli's converter: {record.getMessage()}{cause}")
 
 
-def find_unknown(workflow: Workflow, object_info: dict, unknown: Callable[[str], str]) -> list[tuple[str, bool]]:
+def find_unknown(workflow: Workflow, object_info: dict, unknown: Callable[[str], str]) -> Iterator[tuple[str, bool]]:
     """A sentence for each node of unknown type, except muted ones, and whether a run needs the node.
 
     Args: ``unknown`` as in `to_prompt`.
     """
     if not workflow.is_editor:
-        nodes = [(key, node) for key, node in workflow.data.items() if node["class_type"] not in object_info]
-        return [(f"{prompt_label(key, node)} {unknown(node['class_type'])}", True) for key, node in nodes]
-    definitions = definitions_of(workflow.data)
-    known = {*object_info, *definitions, *EDITOR_ONLY_TYPES} - ADD_ONS
-    sentences = []
-    for graph in (workflow.data, *_find_used_subgraphs(workflow.data, definitions)):
-        place = "" if graph is workflow.data else f' in subgraph "{graph.get("name")}"'
-        linked = _find_linked_nodes(graph)
-        for node in entries(graph, "nodes"):
-            if node["type"] in known or node.get("mode") == MUTED:
-                continue
-            label, why = editor_label(node) + place, _explain_unknown(node, unknown)
-            if node["type"] in ADD_ONS:
-                sentences.append((f"{label} is left out: it works only in the editor", False))
-            elif node.get("mode") == BYPASSED:
-                sentences.append((f"{label} is left out: it is bypassed, and {why}", False))
-            elif str(node["id"]) not in linked:
-                sentences.append((f"{label} is left out: it is connected to nothing, and {why}", False))
-            else:
-                sentences.append((f"{label} {why}", True))
-    return sentences
-
-
-def _find_used_subgraphs(graph: dict, definitions: dict[str, dict]) -> list[dict]:
-    """The subgraph definitions that active nodes of a graph use, and those that these use in turn."""
-    used: dict[str, dict] = {}
-    todo = [graph]
-    while todo:
-        for node in entries(todo.pop(), "nodes"):
-            kind = node.get("type")
-            if kind in definitions and kind not in used and node.get("mode") not in (MUTED, BYPASSED):
-                used[kind] = definitions[kind]
-                todo.append(definitions[kind])
-    return list(used.values())
-
-
-def _find_linked_nodes(graph: dict) -> set[str]:
-    """The ids of the nodes at the ends of a graph's links."""
-    nodes = {str(node["id"]): node for node in entries(graph, "nodes")}
-    links = [link for link in map(read_link, entries(graph, "links")) if link]
-    return {str(end) for link in links if in_use(link, nodes) for end in (link.source, link.target)}
+        for key, node in workflow.data.items():
+            if node["class_type"] not in object_info:
+                yield f"{prompt_label(key, node)} {unknown(node['class_type'])}", True
+        return
+    graph = FlatGraph(workflow.data, object_info)
+    linked, seen = graph.linked_nodes(), set()
+    for node_id, node in graph.nodes.items():
+        is_known = node["type"] in object_info or node["type"] in EDITOR_ONLY_TYPES or graph.definition(node)
+        label = editor_label(node) + graph.place_of(node_id)
+        if is_known or node.get("mode") == MUTED or label in seen:
+            continue
+        seen.add(label)
+        why = _explain_unknown(node, unknown)
+        if node["type"] in ADD_ONS:
+            yield f"{label} is left out: it works only in the editor", False
+        elif node.get("mode") == BYPASSED:
+            yield f"{label} is left out: it is bypassed, and {why}", False
+        elif node_id not in linked:
+            yield f"{label} is left out: it is connected to nothing, and {why}", False
+        else:
+            yield f"{label} {why}", True
 
 
 def _explain_unknown(node: dict, unknown: Callable[[str], str]) -> str:

@@ -19,13 +19,18 @@ export class Boxes {
     if (this.boxes !== boxes) {
       this.boxes = boxes;
       element.style.setProperty("--maskwright-ratio", String(width / height));
-      element.replaceChildren(...boxes.map((box, index) => boxElement(box, index, width, height)));
+      element.replaceChildren(...boxes.map((box, index) => this.child(box, index, width, height)));
     }
     [...element.children].forEach((child, index) => {
       child.classList.toggle("maskwright-box-current", index === current);
       child.classList.toggle("maskwright-box-waiting", current >= 0 && index > current);
     });
     this.adapt();
+  }
+
+  /** The element of one box. */
+  child(box, index, width, height) {
+    return boxElement(box, index, width, height);
   }
 
   hide() {
@@ -41,9 +46,10 @@ export class Boxes {
   }
 }
 
+export const percent = (part, whole) => `${(100 * part) / whole}%`;
+
 function boxElement([x1, y1, x2, y2], index, width, height) {
   const element = make("div", "maskwright-box");
-  const percent = (part, whole) => `${(100 * part) / whole}%`;
   Object.assign(element.style, {
     left: percent(x1, width),
     top: percent(y1, height),

@@ -1,4 +1,4 @@
-// Written by tools/web_files.py from core/previews.py: RGB of 256 steps in hexadecimal.
+// Written by tools/web_files.py from core/text/segment.py: RGB of 256 steps in hexadecimal.
 
 export const VIRIDIS_HEX =
   "44015444025544035745055845065a45085b46095c460b5e460c5f460e61470f62471163471265471466471567471669" +

@@ -17,6 +17,17 @@ export function canvasOf(pixels, width, height) {
   return canvas;
 }
 
+/** The pixels of a bitmap, as ImageData. */
+export function pixelsOf(bitmap) {
+  const { width, height } = bitmap;
+  const canvas = document.createElement("canvas");
+  canvas.width = width;
+  canvas.height = height;
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.drawImage(bitmap, 0, 0);
+  return context.getImageData(0, 0, width, height);
+}
+
 /** Draw a checkerboard behind the whole image, to show transparency. */
 export function drawCheckerboard(context) {
   const { width, height } = context.canvas;

@@ -67,14 +67,31 @@ export function isSame(prompt, other, path) {
  */
 export function valuesOf(node, hosts = [], follow = () => {}) {
   const values = {};
-  for (const widget of node.widgets ?? []) {
-    const slot = (node.inputs ?? []).findIndex((input) => (input.widget?.name ?? input.name) === widget.name);
-    const source = slot >= 0 && isLinked(node, slot) ? promotedWidget(node, slot, hosts) : widget;
-    if (!source) continue;
+  for (const [widget, source] of sourcesOf(node, hosts)) {
     if (source !== widget) follow(source);
     values[widget.name] = source.value;
   }
   return values;
+}
+
+/** Change the value of a node's widget, or of the one on a subgraph's node that feeds it. False if neither has it. */
+export function setValue(node, hosts, name, value, canvas) {
+  for (const [widget, source] of sourcesOf(node, hosts)) {
+    if (widget.name !== name) continue;
+    source.value = value;
+    source.callback?.(value, canvas, source === widget ? node : hosts.at(-1));
+    return true;
+  }
+  return false;
+}
+
+/** Each widget of a node with the one that holds its value; without those fed by another node. */
+function* sourcesOf(node, hosts) {
+  for (const widget of node.widgets ?? []) {
+    const slot = (node.inputs ?? []).findIndex((input) => (input.widget?.name ?? input.name) === widget.name);
+    const source = slot >= 0 && isLinked(node, slot) ? promotedWidget(node, slot, hosts) : widget;
+    if (source) yield [widget, source];
+  }
 }
 
 /** The widget on a subgraph's node that feeds an input inside it; undefined if another node feeds it. */

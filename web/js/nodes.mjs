@@ -1,7 +1,10 @@
 // Which node has which view. `app` and `api` are the editor's own.
 
 import { ComparisonView } from "./comparison_view.mjs";
-import { hostsOf, idOf, nodesOf, valuesOf } from "./graph.mjs";
+import { CropView, StitchView } from "./crop_views.mjs";
+import { EditView } from "./edit_view.mjs";
+import { hostsOf, idOf, nodesOf, setValue, valuesOf } from "./graph.mjs";
+import { InstancesView } from "./instances_view.mjs";
 import { RegionsView } from "./regions_view.mjs";
 import { Results } from "./results.mjs";
 import { Runs } from "./runs.mjs";
@@ -16,8 +19,14 @@ const VIEWS = {
   CLIPSegMasking: SelectionView,
   "CLIPSeg Masking": SelectionView,
   SaltCLIPSegMasking: SelectionView,
+  EditMask: EditView,
+  GradientRegion: EditView,
+  SaltMaskGradientRegion: EditView,
   ImageSegmentation: ComparisonView,
   MaskDetailerPipe: RegionsView,
+  RegionCrop: CropView,
+  RegionStitch: StitchView,
+  MaskInstances: InstancesView,
 };
 
 const PROPERTY = "maskwright_view"; // a node's property with the user's settings in its view
@@ -96,6 +105,8 @@ export class NodeViews {
       texts: this.texts,
       settings: () => this.viewSettings(),
       widgets: () => this.widgetsOf(node),
+      label: (name) => node.widgets?.find((widget) => widget.name === name)?.label || name,
+      change: (name, value) => this.change(node, name, value),
       load: (file) => load(this.api, file),
       resize: (change) => this.heights.adapt(node, change, () => view.isOpen),
       remember: (state) => {
@@ -188,8 +199,16 @@ export class NodeViews {
 
   /** The values of a node's widgets, including those promoted to a subgraph's node. */
   widgetsOf(node) {
-    const path = node.graph === this.root ? String(node.id) : this.pathOf(node);
-    return valuesOf(node, hostsOf(this.root, path), (widget) => this.follow(widget));
+    return valuesOf(node, this.hostsOf(node), (widget) => this.follow(widget));
+  }
+
+  /** Change the value of a node's widget, as a user would. */
+  change(node, name, value) {
+    if (setValue(node, this.hostsOf(node), name, value, this.app.canvas)) node.graph?.setDirtyCanvas?.(true, true);
+  }
+
+  hostsOf(node) {
+    return hostsOf(this.root, node.graph === this.root ? String(node.id) : this.pathOf(node));
   }
 
   /** A node's path. A subgraph may be in a workflow several times: then the path of the node's last result. */

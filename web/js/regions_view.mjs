@@ -19,6 +19,7 @@ export class RegionsView extends ComparisonView {
   setBoxes(shown) {
     this.showsBoxes = shown;
     this.boxesButton.setAttribute("aria-pressed", String(shown));
+    this.refresh();
     this.schedule();
   }
 
@@ -92,7 +93,11 @@ export class RegionsView extends ComparisonView {
   hint() {
     const entry = this.entries[this.page];
     const { texts } = this.frame;
-    if (entry?.kind !== "regions") return entry?.boxes && !entry.boxes.length ? texts.noRegion : "";
+    if (entry?.kind !== "regions") {
+      if (!entry?.boxes) return "";
+      if (!entry.boxes.length) return texts.noRegion;
+      return this.showsBoxes && entry.boxes.length > 1 ? texts.regionOrder : "";
+    }
     const count = entry.count ?? entry.boxes?.length ?? 0;
     return count ? filled(texts.region, { number: (entry.current ?? 0) + 1, count }) : "";
   }

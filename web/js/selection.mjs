@@ -1,4 +1,4 @@
-// From probabilities to a mask, with the arithmetic of text/selection, morphology, masks and previews in core/, so that
+// From probabilities to a mask, with the arithmetic of text/segment, morphology and masks in core/, so that
 // the view matches the next run. Pure functions on row-major arrays.
 
 import { GREYS } from "./colors.mjs";

@@ -2,6 +2,7 @@
 // A view that is closed or out of sight fetches and draws nothing.
 
 import { make } from "./elements.mjs";
+import { Larger } from "./larger.mjs";
 import { STYLE } from "./style.mjs";
 import { filled } from "./texts.mjs";
 
@@ -10,7 +11,8 @@ const BAR = 24; // pixels of height of a closed view
 export class View {
   /**
    * @param {object} frame What the view needs from the editor: texts, settings() -> {mode, size},
-   *   widgets() -> {name: value}, load(file) -> Promise<ImageBitmap>, resize(change), remember(state) (`resume` gets
+   *   widgets() -> {name: value}, label(name) -> what people read on that widget, change(name, value) of a widget,
+   *   load(file) -> Promise<ImageBitmap>, resize(change), remember(state) (`resume` gets
    *   the state when the node comes back), releaseFocus().
    */
   constructor(frame) {
@@ -54,6 +56,8 @@ export class View {
     for (const kind of ["pointerdown", "pointerup", "dblclick"]) {
       this.element.addEventListener(kind, (event) => event.stopPropagation());
     }
+    this.larger = new Larger(this);
+    this.bar.append(this.toggle);
     this.watch();
     this.addTools();
     this.refresh();
@@ -229,6 +233,7 @@ export class View {
     this.pages.hidden = !this.isOpen || pages < 2;
     this.pageText.textContent = filled(texts.page, { page: this.page + 1, pages });
     this.tools.hidden = !this.isOpen || !this.loaded;
+    this.larger.refresh();
     const activity = this.activity();
     const sentence = activity || this.remark;
     let message = sentence || (pages ? texts.loading : texts.nothingYet);
@@ -297,6 +302,20 @@ export class View {
     this.prepare(entry);
   }
 
+  /** Whether the canvas shows the page, or why not. */
+  get isDrawn() {
+    return !!this.problem || (!!this.loaded && !this.scheduled);
+  }
+
+  async untilDrawn() {
+    while (!this.isDrawn) await new Promise(requestAnimationFrame);
+  }
+
+  /** The page as a canvas or bitmap for a file: transparent where the view shows a checkerboard. */
+  exported() {
+    return this.canvas;
+  }
+
   /** Called once when the files of an entry are here. */
   prepare() {}
 
@@ -311,6 +330,17 @@ export class View {
     context.globalCompositeOperation = "source-over";
     context.clearRect(0, 0, width, height);
     return context;
+  }
+
+  /** Position of a pointer in pixels of the canvas, whose content is centered in its element. */
+  pointOf(event) {
+    const { canvas } = this;
+    const frame = canvas.getBoundingClientRect();
+    const scale = Math.min(frame.width / canvas.width, frame.height / canvas.height) || 1;
+    return [
+      (event.clientX - frame.left - (frame.width - canvas.width * scale) / 2) / scale,
+      (event.clientY - frame.top - (frame.height - canvas.height * scale) / 2) / scale,
+    ];
   }
 
   draw() {

@@ -14,7 +14,7 @@ import folder_paths
 import numpy as np
 import torch
 
-from . import models, places, timing
+from . import fixture_instances, fixture_models, places, timing
 
 TAG = ("INT", {"default": 0})
 
@@ -53,10 +53,10 @@ def load_tensor(file):
         "delay": ("FLOAT", {"default": 0.0}),
         "tag": TAG,
     },
-    {"shape": (list(models.SHAPES),)},
+    {"shape": (list(fixture_models.SHAPES),)},
 )
 def make_model(tag, **options):
-    return (models.model(**options),)
+    return (fixture_models.model(**options),)
 
 
 @node(
@@ -69,7 +69,7 @@ def make_model(tag, **options):
     },
 )
 def make_vae(tag, **options):
-    return (models.vae(**options),)
+    return (fixture_models.vae(**options),)
 
 
 PROGRESS: list[tuple] = []
@@ -96,11 +96,11 @@ def watch_progress(model, tag):
     {"seed": ("INT", {"default": 0})},
     {
         "tokens": ("INT", {"default": 8}),
-        "width": ("INT", {"default": models.CONTEXT}),
+        "width": ("INT", {"default": fixture_models.CONTEXT}),
         "pooled": ("INT", {"default": 0}),
     },
 )
-def make_conditioning(seed, tokens=8, width=models.CONTEXT, pooled=0):
+def make_conditioning(seed, tokens=8, width=fixture_models.CONTEXT, pooled=0):
     """The placeholder for seed -1. With ``pooled`` a vector of that width for the whole text, as SDXL wants it."""
     if seed < 0:
         return ("NegativePlaceholder",)
@@ -112,20 +112,20 @@ def make_conditioning(seed, tokens=8, width=models.CONTEXT, pooled=0):
 @node("CONDITIONING CONDITIONING", {"positive": ("CONDITIONING",), "negative": ("CONDITIONING",), "image": ("IMAGE",)})
 def apply_control_net(positive, negative, image):
     """Both prompts with one ControlNet of random weights, for the model of the tests."""
-    control = models.control_net(image)
+    control = fixture_models.control_net(image)
     return tuple([[text, {**details, "control": control}] for text, details in each] for each in (positive, negative))
 
 
 @node("CLIP", {})
 def make_clip():
-    return (models.Clip(),)
+    return (fixture_models.Clip(),)
 
 
 @node("MODEL CLIP VAE", {})
 def make_checkpoint():
     """In the place of a real one: it turns all it may change to grey."""
-    model = models.model("eps", channels=4, level=0.5, spread=0.0, unet=0.0, delay=0.0)
-    return model, models.Clip(), models.vae("means", 8, "none")
+    model = fixture_models.model("eps", channels=4, level=0.5, spread=0.0, unet=0.0, delay=0.0)
+    return model, fixture_models.Clip(), fixture_models.vae("means", 8, "none")
 
 
 @node("BASIC_PIPE", {"basic_pipe": ("BASIC_PIPE",), "how": ("STRING", {})})
@@ -139,7 +139,7 @@ def spoil_pipe(basic_pipe, how):
 
 @node("DETAILER_HOOK", {"changes": ("STRING", {}), "tag": TAG})
 def make_hook(changes, tag):
-    return (models.RecordingHook(changes.split()),)
+    return (fixture_models.RecordingHook(changes.split()),)
 
 
 @node("SCHEDULER_FUNC", {"kind": (["straight", "nothing"],)})
@@ -203,6 +203,32 @@ def save_all(name, image=(), crops=(), alpha_crops=(), model=(), detailer_hook=(
     return {"ui": {}}
 
 
+COUNTS: dict[str, int] = {}  # by name
+
+
+@node("IMAGE", {"image": ("IMAGE",), "name": ("STRING", {}), "change": (["nothing", "negative"],), "tag": TAG})
+def count_images(image, name, change, tag):
+    """Passes images on, or their negatives, and counts how many batches there were."""
+    COUNTS[name] = COUNTS.get(name, 0) + 1
+    return (image if change == "nothing" else 1 - image,)
+
+
+@node(
+    "",
+    {"name": ("STRING", {}), "counted": ("STRING", {})},
+    {"image": ("IMAGE",), "mask": ("MASK",), "boxes": ("BOUNDING_BOX",)},
+    INPUT_IS_LIST=True,
+    OUTPUT_NODE=True,
+)
+def save_stitched(name, counted, image=(), mask=(), boxes=()):
+    """Into one file: images and masks in full precision, boxes, and how often FixtureCount ran."""
+    arrays = {f"image{i}": tensor.cpu().numpy() for i, tensor in enumerate(image)}
+    arrays |= {f"mask{i}": tensor.cpu().numpy() for i, tensor in enumerate(mask)}
+    told = {"count": COUNTS.pop(counted[0], 0), "boxes": list(boxes)}
+    np.savez(Path(folder_paths.get_output_directory()) / name[0], told=json.dumps(told), **arrays)
+    return {"ui": {}}
+
+
 @node("", {"tag": TAG}, OUTPUT_NODE=True)
 def count_kept_models(tag):
     """How many models each of the pack's caches holds, by module."""
@@ -214,6 +240,25 @@ def count_kept_models(tag):
     return {"ui": {"kept": [kept]}}
 
 
+@node("MODEL CONDITIONING", {})
+def make_sam3():
+    return fixture_instances.make_sam3(), fixture_instances.make_text()
+
+
+RECORDED = {
+    "masks": ("MASK",),
+    "bounding_boxes": ("BOUNDING_BOX", {"forceInput": True}),
+    "image": ("IMAGE",),
+    "count": ("INT", {"forceInput": True}),
+}
+
+
+@node("", {}, RECORDED, OUTPUT_NODE=True)
+def record(**values):
+    """Into the results: shapes and sums of masks, the boxes, the shape of the image, the number."""
+    return {"ui": {"recorded": [fixture_instances.describe(**values)]}}
+
+
 @node("", {"case": ("STRING", {}), "family": ("STRING", {"default": ""}), "tag": TAG}, OUTPUT_NODE=True)
 def compare_places(case, family, tag):
     """What `places` finds: the differences of a case, by what they are."""
@@ -221,6 +266,8 @@ def compare_places(case, family, tag):
 
 
 NODE_CLASS_MAPPINGS = {
+    "FixtureSam3": make_sam3,
+    "FixtureRecord": record,
     "FixtureKeptModels": count_kept_models,
     "FixtureTensor": load_tensor,
     "FixtureModel": make_model,
@@ -235,5 +282,7 @@ NODE_CLASS_MAPPINGS = {
     "FixtureScheduler": make_scheduler,
     "FixtureDetailWith": detail_with,
     "FixtureSave": save_all,
+    "FixtureCount": count_images,
+    "FixtureSaveStitched": save_stitched,
     "FixturePlaces": compare_places,
 }

@@ -1,0 +1,92 @@
+"""Connected parts of masks: holes and specks.
+
+All functions take and return float32 masks ``[B,H,W]`` on any device, and change nothing in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from . import tensors
+from .checks import check_whole_number
+from .packages import import_scipy
+
+_SOFT_LEVELS = 16  # at which the holes of a soft mask are looked for
+
+
+def fill_outlines(selected: np.ndarray) -> np.ndarray:
+    """Select all that the selected pixels enclose.
+
+    A hole is a set of unselected pixels, connected at their sides, that does not reach the border.
+
+    Args:
+        selected: Bool ``[H,W]``.
+
+    Returns:
+        Bool ``[H,W]``.
+    """
+    outside = np.pad(~selected, 1, constant_values=True)
+    background, _ = import_scipy("ndimage").label(outside)  # its label 1 begins in the corner: outside all outlines
+    return background[1:-1, 1:-1] != 1
+
+
+def fill_holes(mask: torch.Tensor) -> torch.Tensor:
+    """Fill the holes of the selection; soft edges around it stay as they are.
+
+    Each pixel rises to the highest level at which selected pixels enclose it. A mask with more than 16 different values
+    is filled at 16 levels up to its maximum.
+    """
+
+    def fill(values: np.ndarray) -> np.ndarray:
+        result = values.copy()
+        for level in _levels(values):
+            filled = fill_outlines(values >= level)
+            np.maximum(result, level, out=result, where=filled)
+        return result
+
+    return _for_each(mask, fill)
+
+
+def _levels(values: np.ndarray) -> np.ndarray:
+    """The levels above 0 at which to look for holes."""
+    high = values.max()
+    if ((values == 0) | (values == high)).all():
+        return np.array([high] if high > 0 else [], np.float32)
+    different = np.unique(values)
+    if len(different) > _SOFT_LEVELS:
+        return np.linspace(0, high, _SOFT_LEVELS + 1, dtype=np.float32)[1:]
+    return different[different > 0]
+
+
+def remove_specks(mask: torch.Tensor, pixels: int) -> torch.Tensor:
+    """Remove connected parts smaller than ``pixels``.
+
+    Pixels of at least 1/255 are connected at sides and corners.
+
+    Args:
+        mask: ``[B,H,W]``.
+        pixels: At least 0; 0 and 1 change nothing.
+
+    Raises:
+        InputError: ``pixels`` is not a whole number of at least 0.
+    """
+    pixels = check_whole_number(pixels, "remove_specks", low=0)
+
+    def remove(values: np.ndarray) -> np.ndarray:
+        numbers, _ = import_scipy("ndimage").label(tensors.to_8bit(torch.from_numpy(values)) > 0, np.ones((3, 3)))
+        is_speck = np.bincount(numbers.ravel()) < pixels
+        is_speck[0] = False  # not a part: what is not selected
+        return np.where(is_speck[numbers], np.float32(0), values)
+
+    return _for_each(mask, remove) if pixels > 1 else mask
+
+
+def _for_each(mask: torch.Tensor, change: Callable[[np.ndarray], np.ndarray]) -> torch.Tensor:
+    """Apply a function of ``[H,W]`` to each mask, on the CPU."""
+    if len(mask) == 0:
+        return mask
+    changed = [torch.from_numpy(change(each.cpu().numpy())) for each in mask]
+    return torch.stack(changed).to(mask.device)
