@@ -21,9 +21,8 @@ from ..core.engine import Host
 from ..core.errors import DependencyError, InputError, ModelError, PackError
 from ..core.packages import import_package, is_library_failure
 from . import catalog, download
-from .cache import ModelCache, file_key
 from .files import machine_error
-from .store import LocalModel, ModelStore, quote
+from .store import LocalModel, ModelCache, ModelStore, file_key, quote
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +132,7 @@ def _copy(model: torch.nn.Module, dtype: torch.dtype) -> torch.nn.Module:
 
 
 class VitMatter:
-    """Computes alpha with a loaded ViTMatte (a `core.cutout.refine.Matter`).
+    """Computes alpha with a loaded ViTMatte (a `core.cutout.edges.Matter`).
 
     Args:
         model: A ``VitMatteForImageMatting``.

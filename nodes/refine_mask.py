@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 from ..core import checks, tensors
-from ..core.cutout.refine import BACKGROUNDS, METHODS, VITMATTE, RefineSettings, refine_masks
+from ..core.cutout.edges import BACKGROUNDS, METHODS, VITMATTE, RefineSettings, refine_masks
 from ..core.engine import Progress
 from ..models import vitmatte
 from . import _host as host

@@ -11,7 +11,7 @@ import torch
 from maskwright.core.batching import NO_STAGE_PROGRESS, StandaloneHost
 from maskwright.core.errors import DependencyError, InputError, ModelError
 from maskwright.models import catalog, vitmatte
-from maskwright.models.cache import ModelCache
+from maskwright.models.store import ModelCache
 from maskwright.models.vitmatte import VitMatter, VitMatteStore, prepare
 
 transformers = pytest.importorskip("transformers")

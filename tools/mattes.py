@@ -32,7 +32,7 @@ def draw_composites(seed: int = 0) -> Iterator[tuple[str, np.ndarray, np.ndarray
 
 def refine(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """The alpha of this pack's RefineMask at its defaults, in levels of 255. The pack must be loaded."""
-    from maskwright.core.cutout.refine import RefineSettings, refine_masks
+    from maskwright.core.cutout.edges import RefineSettings, refine_masks
     from maskwright.core.tensors import from_8bit
 
     alpha, _, _ = refine_masks(from_8bit(image)[None], from_8bit(mask)[None], RefineSettings())

@@ -8,8 +8,8 @@ import mattes
 import numpy as np
 import pytest
 import torch
-from maskwright.core.cutout import closed_form, refine
-from maskwright.core.cutout.refine import CLOSED_FORM, GUIDED_FILTER, METHODS, THE_IMAGE, RefineSettings, refine_masks
+from maskwright.core.cutout import closed_form, edges
+from maskwright.core.cutout.edges import CLOSED_FORM, GUIDED_FILTER, METHODS, THE_IMAGE, RefineSettings, refine_masks
 from maskwright.core.cutout.thin_parts import ThinParts
 from maskwright.core.cutout.trimap import find_edge_width, make_band
 from maskwright.core.errors import InputError
@@ -272,7 +272,7 @@ class Bar:
             raise Interrupt
 
 
-class BarHost(refine.STANDALONE_HOST.__class__):
+class BarHost(edges.STANDALONE_HOST.__class__):
     def __init__(self, stop: int = -1) -> None:
         self.stop = stop
 

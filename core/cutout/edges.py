@@ -11,7 +11,7 @@ from typing import Protocol
 import torch
 
 from .. import tensors
-from ..batching import STANDALONE_HOST, StageProgress, run_in_chunks
+from ..batching import STANDALONE_HOST, StageProgress, iterate_chunks
 from ..checks import Settings, check_choice, check_number, check_switch, setting
 from ..engine import Host
 from ..errors import InputError
@@ -101,30 +101,34 @@ def refine_masks(
     foregrounds = tensors.empty((count, height, width, 3), images.device)
     progress = host.progress(count * (STEPS + 1))
 
-    def work(entries: slice) -> tuple[torch.Tensor, torch.Tensor]:
-        image, mask = _entry(images, entries.start), _entry(masks, entries.start).to(images.device)
-        trimap = None if trimaps is None else _entry(trimaps, entries.start).to(images.device)
-        stage = StageProgress(progress, STEPS)
-        on_phase(EDGES)
-        alpha, unknown = _refine(tensors.drop_alpha(image), mask, trimap, settings, matter, stage)
-        stage.advance_to(AFTER_ALPHA)
-        colors = tensors.drop_alpha(image)
-        if settings.decontaminate and unknown.any():
-            on_phase(COLORS)
-            arrays = (each.cpu().numpy() for each in (colors.contiguous(), alpha, unknown))
-            colors = torch.from_numpy(estimate_foreground(*arrays, stage)).to(images.device)
-        stage.advance_to(1)
-        return alpha, colors
-
-    for entries, (alpha, colors) in run_in_chunks(count, 1, work, host, progress):
-        i, image = entries.start, _entry(images, entries.start)
-        alphas[i] = alpha * image[..., 3] if image.shape[-1] == 4 else alpha
-        foregrounds[i] = colors
-        compose_cutout(image, alphas[i], foregrounds[i], out=cutouts[i])
-        if settings.background == THE_IMAGE:
-            hidden = (alphas[i] == 0).unsqueeze(-1)
-            cutouts[i, ..., :3] = torch.where(hidden, tensors.drop_alpha(image), cutouts[i, ..., :3])
+    for chunk in iterate_chunks(count, 1, host, progress):
+        with chunk as entries:
+            i = entries.start
+            image, mask = _entry(images, i), _entry(masks, i).to(images.device)
+            trimap = None if trimaps is None else _entry(trimaps, i).to(images.device)
+            stage, colors = StageProgress(progress, STEPS), tensors.drop_alpha(image)
+            on_phase(EDGES)
+            alpha, unknown = _refine(colors, mask, trimap, settings, matter, stage)
+            stage.advance_to(AFTER_ALPHA)
+            alphas[i] = alpha * image[..., 3] if image.shape[-1] == 4 else alpha
+            if settings.decontaminate and unknown.any():
+                on_phase(COLORS)
+                foregrounds[i] = _decontaminate(colors, alpha, unknown, stage)
+            else:
+                foregrounds[i] = colors
+            compose_cutout(image, alphas[i], foregrounds[i], out=cutouts[i])
+            if settings.background == THE_IMAGE:
+                cutouts[i, ..., :3] = torch.where((alphas[i] == 0).unsqueeze(-1), colors, cutouts[i, ..., :3])
+            stage.advance_to(1)
     return alphas, cutouts, foregrounds
+
+
+def _decontaminate(
+    image: torch.Tensor, alpha: torch.Tensor, unknown: torch.Tensor, stage: StageProgress
+) -> torch.Tensor:
+    """Foreground colors ``[H,W,3]`` of ``[H,W,3]``, with alpha and where it was unknown, both ``[H,W]``."""
+    arrays = [each.cpu().contiguous().numpy() for each in (image, alpha, unknown)]
+    return torch.from_numpy(estimate_foreground(*arrays, stage))
 
 
 def _count_results(images: torch.Tensor, masks: torch.Tensor, trimaps: torch.Tensor | None) -> int:
