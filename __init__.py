@@ -5,11 +5,13 @@ from .nodes.clipseg import CLIPSeg
 from .nodes.clipseg_masking import CLIPSegMasking
 from .nodes.clipseg_model_loader import CLIPSegModelLoader
 from .nodes.edit_basic_pipe import EditBasicPipe
+from .nodes.edit_mask import EditMask
 from .nodes.from_basic_pipe import FromBasicPipe
 from .nodes.gradient_region import GradientRegion
 from .nodes.image_segmentation import ImageSegmentation
 from .nodes.mask_detailer_pipe import MaskDetailerPipe
 from .nodes.mask_instances import MaskInstances
+from .nodes.refine_mask import RefineMask
 from .nodes.region_crop import RegionCrop
 from .nodes.region_stitch import RegionStitch
 from .nodes.to_basic_pipe import ToBasicPipe
@@ -20,11 +22,13 @@ NODE_CLASS_MAPPINGS = {
     "CLIPSegMasking": CLIPSegMasking,
     "CLIPSegModelLoader": CLIPSegModelLoader,
     "EditBasicPipe": EditBasicPipe,
+    "EditMask": EditMask,
     "FromBasicPipe": FromBasicPipe,
     "GradientRegion": GradientRegion,
     "ImageSegmentation": ImageSegmentation,
     "MaskDetailerPipe": MaskDetailerPipe,
     "MaskInstances": MaskInstances,
+    "RefineMask": RefineMask,
     "RegionCrop": RegionCrop,
     "RegionStitch": RegionStitch,
     "ToBasicPipe": ToBasicPipe,
@@ -35,11 +39,13 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "CLIPSegMasking": "Text to Soft Mask (CLIPSeg)",
     "CLIPSegModelLoader": "CLIPSeg Model Loader",
     "EditBasicPipe": "Edit Basic Pipe",
+    "EditMask": "Edit Mask",
     "FromBasicPipe": "From Basic Pipe",
     "GradientRegion": "Mask Edges",
     "ImageSegmentation": "Remove Background (rembg)",
     "MaskDetailerPipe": "Mask Detailer (pipe)",
     "MaskInstances": "Mask Instances",
+    "RefineMask": "Refine Mask",
     "RegionCrop": "Region Crop",
     "RegionStitch": "Region Stitch",
     "ToBasicPipe": "To Basic Pipe",
