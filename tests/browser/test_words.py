@@ -18,6 +18,7 @@ NAMES = {
     "CLIPSegMasking": "Text to Soft Mask (CLIPSeg)",
     "CLIPSegModelLoader": "CLIPSeg Model Loader",
     "EditBasicPipe": "Edit Basic Pipe",
+    "EditMask": "Edit Mask",
     "FromBasicPipe": "From Basic Pipe",
     "GradientRegion": "Mask Edges",
     "ImageSegmentation": "Remove Background (rembg)",
@@ -37,6 +38,7 @@ SEARCHES = {
     "clipseg": "CLIPSeg",
     "mask edge": "GradientRegion",
     "gradient region": "GradientRegion",
+    "grow mask": "EditMask",
     "detailer": "MaskDetailerPipe",
     "basic pipe": "ToBasicPipe",
 }
