@@ -19,6 +19,7 @@ from .errors import InputError, PackError
 from .geometry import Box
 from .packages import import_scipy
 from .parts import cut_apart
+from .regions import tight_box
 
 SPLITS = ("connected parts", "each mask", "leave as they are")
 MEMORY_SHARE = 4  # masks may take at most one of this many parts of the free memory
@@ -269,16 +270,9 @@ def _count_labels(labels: np.ndarray, count: int) -> np.ndarray:
 def _whole_part(mask: torch.Tensor) -> Part:
     selected = tensors.is_selected(mask)
     height, width = mask.shape
-    box = _tight_box(selected) or Box(0, 0, width, height)
+    box = tight_box(selected) or Box(0, 0, width, height)
     labels = selected[box.y1 : box.y2, box.x1 : box.x2].copy()
     return Part(box, int(labels.sum()), mask, labels, True, (box.x1, box.y1), is_whole=True)
-
-
-def _tight_box(selected: np.ndarray) -> Box | None:
-    rows, columns = np.flatnonzero(selected.any(axis=1)), np.flatnonzero(selected.any(axis=0))
-    if len(rows) == 0:
-        return None
-    return Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
 
 
 def _find_containing(parts: Sequence[Part], detections: Sequence[Detection]) -> list[Detection | None]:

@@ -17,6 +17,8 @@ from maskwright.core.detail.references import References
 from maskwright.core.engine import Pipe
 from maskwright.core.errors import InputError
 from maskwright.core.geometry import Box, SamplingFrame
+from pack import ROOT
+from PIL import Image
 
 WHOLE = Box(0, 0, 192, 128)  # 24 x 16 latent cells
 
@@ -213,9 +215,48 @@ def test_move_references_crops_other_latent_of_same_size() -> None:
 
 def test_move_references_keeps_other_shapes() -> None:
     vae = MeanVae()
-    for shape, sizes in (((1, 3, 20, 20), []), ((1, 3, 32, 48), [(256, 384)]), ((1, 5, 32, 48), [(256, 384)])):
+    for shape, sizes in (((1, 3, 20, 20), []), ((1, 3, 32, 48), [(256, 384)]), ((1, 5, 8, 12), [(64, 96)])):
         other, vae.sizes = torch.rand(shape), []
         assert move_reference(other, vae) is other and vae.sizes == sizes
+
+
+def load_photo() -> torch.Tensor:
+    """``[1,360,500,3]``, whose sides fit no latent and no edit model."""
+    photo = Image.open(ROOT / "example_workflows" / "assets" / "astronaut.jpg").convert("RGB").resize((500, 360))
+    return tensors.from_pil(photo).unsqueeze(0)
+
+
+def encode_blocks(pixels: torch.Tensor) -> torch.Tensor:
+    """All details, as a latent with 192 channels. Like ComfyUI's VAE, crops borders that fill no block."""
+    height, width = (length // 8 * 8 for length in pixels.shape[1:3])
+    top, left = (pixels.shape[1] - height) // 2, (pixels.shape[2] - width) // 2
+    cropped = pixels[:, top : top + height, left : left + width]
+    return torch.nn.functional.pixel_unshuffle(tensors.image_to_bchw(cropped), 8)
+
+
+def resize_with_pillow(photo: torch.Tensor, width: int, height: int, box: tuple | None = None) -> torch.Tensor:
+    return tensors.from_pil(tensors.to_pil(photo[0]).resize((width, height), Image.Resampling.LANCZOS, box)).unsqueeze(
+        0
+    )
+
+
+PHOTO = load_photo()
+
+
+@pytest.mark.parametrize(
+    ("reference", "shows"),
+    [
+        (PHOTO, True),
+        (tensors.resize_image(PHOTO, 869, 1207, "area"), True),  # a megapixel, as TextEncodeQwenImageEdit makes it
+        (tensors.resize_image(PHOTO, 872, 1208, "area"), True),  # the same in whole cells
+        (resize_with_pillow(PHOTO, 1184, 880, (8, 0, 492, 360)), True),  # FluxKontextImageScale: other aspect ratio
+        (resize_with_pillow(PHOTO, 248, 176), True),
+        (torch.cat([PHOTO[:, :, :50].flip(2), PHOTO[:, :, 50:]], dim=2), False),  # a tenth is changed
+        (PHOTO.flip(2), False),
+    ],
+)
+def test_references_recognize_photo_as_nodes_encode_it(reference: torch.Tensor, shows: bool) -> None:
+    assert References(PHOTO, 8, encode_blocks).show_image(encode_blocks(reference), 0) == shows
 
 
 def test_move_references_keeps_other_objects() -> None:

@@ -66,6 +66,7 @@ OPERATIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], object]] = {
     "remove background": lambda image, mask: remove.remove_background(image, Discs()),
     "matting": lambda image, mask: remove.remove_background(image, Discs(), trimap.MattingSettings(erode_size=3), True),
     "GradientRegion": lambda image, mask: make_node("GradientRegion").gradient_region(mask, 5),
+    "MaskInstances": lambda image, mask: make_node("MaskInstances").split_masks(mask, None, image)[:2],
     "CombineSegMasks": lambda image, mask: make_node("CombineSegMasks").combine_masks(image, mask, mask.flip(2)),
     "CombineSegMasks, a mask on the CPU": lambda image, mask: make_node("CombineSegMasks").combine_masks(
         image, mask.cpu(), mask.flip(2)

@@ -75,7 +75,10 @@ class Refiner:
         self._sampler, self._vae, self._host = backend.sampler, backend.vae, backend.host
         self._device = backend.device or images.device
         self._codec = Codec(backend.vae, backend.host, settings.tiled_vae)
-        self._objects, self._references = backend.objects, References(originals, backend.vae.ratio, self._codec.encode)
+        self._objects = backend.objects
+        # With a codec of its own: if the whole image needs tiles, crops still do not.
+        codec = Codec(backend.vae, backend.host, settings.tiled_vae)
+        self._references = References(originals, backend.vae.ratio, codec.encode)
         self._steps_per_region = settings.cycle * settings.steps
         self._total_steps, self._steps_done = count * self._steps_per_region, 0
         self._sampler.set_total_steps(self._total_steps)

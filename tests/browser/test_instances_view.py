@@ -181,3 +181,15 @@ def test_clicks_in_app_mode_change_pick(editor: Editor, parts: str, shots: Path)
         workflow["extra"]["linearMode"] = False
         editor.load(workflow, f"graph {uuid.uuid4().hex[:6]}")
         editor.page.wait_for_timeout(500)
+
+
+@ONCE
+def test_kjnodes_clipseg_model_can_be_connected(editor: Editor) -> None:
+    is_connected = editor.call(
+        "const g = app.rootGraph ?? app.graph; g.clear();"
+        "const [source, target] = ['FixtureKjnodesModel', 'CLIPSeg'].map((kind) => window.LiteGraph.createNode(kind));"
+        "g.add(source); g.add(target);"
+        "const slot = target.inputs.findIndex((each) => each.name === 'clipseg_model');"
+        "source.connect(0, target, slot); return target.inputs[slot].link != null"
+    )
+    assert is_connected

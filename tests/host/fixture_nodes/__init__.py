@@ -259,6 +259,13 @@ def record(**values):
     return {"ui": {"recorded": [fixture_instances.describe(**values)]}}
 
 
+@node("CLIPSEGMODEL", {"clipseg_model": ("CLIPSEG_MODEL",)})
+def make_kjnodes_model(clipseg_model):
+    """As KJNodes' loader outputs it."""
+    processor, model = clipseg_model
+    return ({"model": model, "processor": processor},)
+
+
 @node("", {"case": ("STRING", {}), "family": ("STRING", {"default": ""}), "tag": TAG}, OUTPUT_NODE=True)
 def compare_places(case, family, tag):
     """What `places` finds: the differences of a case, by what they are."""
@@ -266,6 +273,7 @@ def compare_places(case, family, tag):
 
 
 NODE_CLASS_MAPPINGS = {
+    "FixtureKjnodesModel": make_kjnodes_model,
     "FixtureSam3": make_sam3,
     "FixtureRecord": record,
     "FixtureKeptModels": count_kept_models,
