@@ -75,12 +75,9 @@ def cut_apart(selected: np.ndarray) -> list[list[Box]]:
     Returns:
         Strips from the top down, each with its boxes from the left; empty if nothing is selected.
     """
-    strips = _find_runs(np.logical_or.reduce(selected, axis=1))
+    strips = _find_runs(np.any(selected, axis=1))
     if len(strips) <= _MAX_CELLS:
-        cut = [
-            [Box(x1, y1, x2, y2) for x1, x2 in _find_runs(np.logical_or.reduce(selected[y1:y2], axis=0))]
-            for y1, y2 in strips
-        ]
+        cut = [[Box(x1, y1, x2, y2) for x1, x2 in _find_runs(np.any(selected[y1:y2], axis=0))] for y1, y2 in strips]
         if sum(map(len, cut)) <= _MAX_CELLS:
             return cut
     columns = np.flatnonzero(selected.any(axis=0))

@@ -59,8 +59,8 @@ def solve(
     matrix, right = _build_equations(colors, trimap == 1, unknown, stage)
     stage.advance_to(_AFTER_EQUATIONS)
     alpha = _solve_equations(matrix, right, stage)
-    pull = prior and prior.weigh(alpha, trimap, unknown)
-    if not pull:
+    pull = prior.weigh(alpha, trimap, unknown) if prior else None
+    if pull is None:
         return alpha
     weights, values = pull  # each adds a term ``weight (alpha - value)^2`` to the energy
     matrix = matrix + import_scipy("sparse").diags(weights, format="csr")

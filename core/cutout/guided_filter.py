@@ -74,7 +74,8 @@ def _fit_lines(colors: torch.Tensor, values: torch.Tensor, radius: int, epsilon:
         t, u = (q + 1) % 3, (q + 2) % 3
         cofactors[p, q] = cofactors[q, p] = c[r, t] * c[s, u] - c[r, u] * c[s, t]
     determinant = sum(c[0, q] * cofactors[0, q] for q in range(3))
-    a = torch.stack([sum(cofactors[p, q] * shared[:, q] for q in range(3)) / determinant for p in range(3)], dim=1)
+    rows = [[cofactors[p, q] * shared[:, q] for q in range(3)] for p in range(3)]
+    a = torch.stack([(x + y + z) / determinant for x, y, z in rows], dim=1)
     b = m_value - (a * m).sum(dim=1, keepdim=True)
     a, b = box_mean(torch.cat((a, b), dim=1), radius).split((3, 1), dim=1)
     return torch.cat((a, b - (a * center).sum(dim=1, keepdim=True)), dim=1)
