@@ -35,6 +35,7 @@ PAGES = {
     "GradientRegion": "mask_edges",
     "ImageSegmentation": "remove_background",
     "MaskInstances": "mask_instances",
+    "RefineMask": "refine_mask",
 }
 # Help pages that show only the node, without a run, which would need a checkpoint.
 ALONE = ("MaskDetailerPipe", "RegionCrop", "RegionStitch", "ToBasicPipe", "FromBasicPipe", "EditBasicPipe")

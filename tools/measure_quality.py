@@ -29,6 +29,8 @@ from PIL import Image
 
 sys.path.insert(0, str(ROOT / "tests"))
 
+import mattes
+import measure_refine
 import photographs
 from photographs import round_down, sad_mse, true_alpha
 
@@ -71,6 +73,7 @@ def write_page() -> None:
         images="\n\n".join(f"![{name}](quality/{name}.jpg)" for name in measured),
         shown=IMAGE_EDGE_WIDTH,
         **background_tables(measured),
+        **refine_tables(),
     )
     PAGE.write_text(page, encoding="utf-8")
 
@@ -119,6 +122,17 @@ def background_tables(measured: dict[str, dict[str, Alphas]]) -> dict[str, str]:
     return {
         "differences": table(("photograph", "weights", "no matting", *widths), differences),
         "true_alpha": table(("weights", "edge width", *four), to_true_alpha),
+    }
+
+
+def refine_tables() -> dict[str, str]:
+    composites = [name for name, *_ in mattes.draw_composites(measure_refine.SEED)]
+    return {
+        "refined": table(
+            ("method", *(f"SAD of `lemur`, {model}" for model in WEIGHTS), "legs, u2netp"),
+            measure_refine.measure_photographs(WEIGHTS),
+        ),
+        "composites": table(("method", *composites), measure_refine.measure_composites()),
     }
 
 

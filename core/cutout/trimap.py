@@ -86,9 +86,10 @@ def find_edge_width(mask: torch.Tensor) -> float:
     longest = max(mask.shape)
     uncertain = ((mask >= _BACKGROUND) & (mask <= _FOREGROUND)).sum().item()
     down, across = torch.diff(mask, dim=0)[:, :-1], torch.diff(mask, dim=1)[:-1]
-    length = torch.hypot(down, across).sum().item()
+    length = torch.hypot(down, across).sum(dtype=torch.float64).item()
     softness = uncertain / length if length else 0.0
-    return min(max(_PER_SOFTNESS * softness, _LEAST * longest), _MOST * longest)
+    width = min(max(_PER_SOFTNESS * softness, _LEAST * longest), _MOST * longest)
+    return round(width, 1)  # so that rounding errors, which differ between machines, do not change the result
 
 
 def make_band(mask: torch.Tensor, edge_width: float) -> torch.Tensor:
