@@ -53,10 +53,6 @@ WORK = {"grow 4": grow_nodes(4), "grow 64": grow_nodes(64), "blur 32": BLUR_NODE
 ABOUT = """A disc with a wavy outline that covers a third of the mask. EditMask grows by Euclidean distance, ComfyUI's
 GrowMask by diamonds, the others by diamonds, squares or octagons. No other node feathers by distance. Earlier: other
 nodes, in ComfyUI's Python, in turns with EditMask. Times are seconds of CPU, all cores together."""
-NOTE_SOFT = """The distance of a soft mask's growth counts: each pixel is compared with all pixels of a disc, in as many
-passes as the disc has rows. The others compare with diamonds or squares, for which a pass per pixel of distance, or two
-passes, are enough."""
-
 NOTE_BLUR = """GrowMaskWithBlur blurs with Pillow: 8 bits, with boxes in place of a Gaussian. MaskBlur+ and
 INPAINT_ExpandMask take 32 as the width of a window, with a smaller sigma."""
 
@@ -140,10 +136,10 @@ def time_nodes(comfy: ComfyUI, count: int, side: int, rounds: int, soft: bool = 
     return {work: {name: Spread.of(each) for name, each in times.items()} for work, times in result.items()}
 
 
-def add_rows(report: Report, times: dict[str, dict[str, Spread]], what: str, soft: bool = False) -> None:
+def add_rows(report: Report, times: dict[str, dict[str, Spread]], what: str) -> None:
     for work, by_node in times.items():
         now = by_node.pop("EditMask")
-        note = NOTE_BLUR if work.startswith("blur") else NOTE_SOFT if soft else ""
+        note = NOTE_BLUR if work.startswith("blur") else ""
         for name, earlier in by_node.items():
             report.add(Timing(f"{what}, {work}, beside {name}", now, earlier=earlier, at_least=1, note=note))
         if not by_node:
@@ -163,7 +159,7 @@ def main(quick: bool) -> None:
         growth = times["grow 64"]["EditMask"].median / times["grow 4"]["EditMask"].median
         report.add(Figure(f"{what}: time of grow 64 / grow 4", growth, "x", at_most=MAX_GROWTH_WITH_DISTANCE))
     side = 256 if quick else 1024
-    add_rows(report, time_nodes(comfy, 1, side, 2, soft=True), f"1 soft mask of {side} x {side}", soft=True)
+    add_rows(report, time_nodes(comfy, 1, side, 2, soft=True), f"1 soft mask of {side} x {side}")
 
 
 if __name__ == "__main__":
