@@ -11,6 +11,7 @@ from .nodes.gradient_region import GradientRegion
 from .nodes.image_segmentation import ImageSegmentation
 from .nodes.mask_detailer_pipe import MaskDetailerPipe
 from .nodes.mask_instances import MaskInstances
+from .nodes.refine_mask import RefineMask
 from .nodes.region_crop import RegionCrop
 from .nodes.region_stitch import RegionStitch
 from .nodes.to_basic_pipe import ToBasicPipe
@@ -27,6 +28,7 @@ NODE_CLASS_MAPPINGS = {
     "ImageSegmentation": ImageSegmentation,
     "MaskDetailerPipe": MaskDetailerPipe,
     "MaskInstances": MaskInstances,
+    "RefineMask": RefineMask,
     "RegionCrop": RegionCrop,
     "RegionStitch": RegionStitch,
     "ToBasicPipe": ToBasicPipe,
@@ -43,6 +45,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "ImageSegmentation": "Remove Background (rembg)",
     "MaskDetailerPipe": "Mask Detailer (pipe)",
     "MaskInstances": "Mask Instances",
+    "RefineMask": "Refine Mask",
     "RegionCrop": "Region Crop",
     "RegionStitch": "Region Stitch",
     "ToBasicPipe": "To Basic Pipe",

@@ -25,6 +25,9 @@ PACKAGES = ("torch", "numpy", "opencv-python-headless", "pillow", "transformers"
 
 
 def main(arguments: list[str]) -> int:
+    if {"-h", "--help"} & set(arguments):
+        print(__doc__)
+        return 0
     scripts = {script.stem.removeprefix("bench_"): script for script in sorted(HERE.glob("bench_*.py"))}
     names = [argument for argument in arguments if not argument.startswith("-")] or list(scripts)
     unknown = [name for name in names if name not in scripts]

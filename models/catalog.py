@@ -118,6 +118,26 @@ CLIPSEG = Model(
     ),
 )
 
+_VITMATTE_REVISION = "6a58ad7646403c1df626fbd746900aec7361ea1d"
+
+VITMATTE = Model(
+    name="hustvl/vitmatte-small-composition-1k",
+    page=f"{HUB}/hustvl/vitmatte-small-composition-1k/tree/{_VITMATTE_REVISION}",
+    revision=_VITMATTE_REVISION,
+    license="Apache-2.0",
+    input_size=512,
+    mean=(0.5, 0.5, 0.5),
+    std=(0.5, 0.5, 0.5),
+    # The preprocessor's settings are `mean`, `std` and the padding in `vitmatte`.
+    files=_hub_files(
+        "hustvl/vitmatte-small-composition-1k",
+        _VITMATTE_REVISION,
+        ("config.json", 837, "ae1006f5a83227048b563b2e60709d4203e432b2276949ebef41a8cfeeeaf45f"),
+        ("model.safetensors", 103_294_572, "bda9289db1bb6762d978b42d1c62ae3f34daf7497171a347a1d09657efd788cb"),
+    ),
+    note="alpha from a trimap",
+)
+
 
 # Background removal. rembg's names, addresses and MD5 come from its source (rembg/sessions); it renames downloads to
 # <name>.onnx. Sizes and SHA-256 come from many independent projects that state them for these addresses; those stated

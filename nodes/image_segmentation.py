@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable
+from typing import Any
 
-from ..core import checks
+import torch
+from PIL import ImageColor
+
+from ..core import checks, tensors
+from ..core.cutout import matting
 from ..core.cutout.remove import remove_background
 from ..core.cutout.trimap import MattingSettings
 from ..core.engine import Progress
+from ..core.errors import InputError
 from ..models import background_models, catalog
 from ..models.background_models import DEMO, OTHER_KINDS, BackgroundStore
 from . import _host as host
@@ -119,6 +127,19 @@ class ImageSegmentation(TableNode):
                 tooltip="Clean up the mask first: remove specks, smooth the outline, make it binary.",
             ),
         },
+        "optional": {
+            "background_removal": socket(
+                "BACKGROUND_REMOVAL",
+                "Optional: a model of ComfyUI's own 'Load Background Removal Model', used instead of the model above. "
+                "It needs no rembg.",
+            ),
+            "background": socket(
+                "IMAGE,STRING",
+                "Optional: what to place the subject over. An image is scaled to fill the frame and cropped; a text is "
+                "a color, such as #ff9628 or white. The output IMAGE is then opaque.",
+                forceInput=True,
+            ),
+        },
         "hidden": _view.HIDDEN,
     }
 
@@ -137,6 +158,8 @@ class ImageSegmentation(TableNode):
         alpha_matting_background_threshold,
         alpha_matting_erode_size,
         post_process_mask,
+        background_removal=None,
+        background=None,
         extra_pnginfo=None,
     ):
         images = checks.as_image_batch(images, "images")
@@ -146,14 +169,57 @@ class ImageSegmentation(TableNode):
                 alpha_matting_foreground_threshold, alpha_matting_background_threshold, alpha_matting_erode_size
             )
         clean = _is_on(post_process_mask, "post_process_mask")
+        backgrounds = None if background is None else _read_background(background)
         host.call_on_unload(background_models.release)
         view = _view.View(extra_pnginfo)
         view.begin(_view.LOADING)
         comfyui = host.ComfyHost(host.unload_host_models)
-        source = background_models.load(model, _store(view.download_progress), host.device(), comfyui)
+        if background_removal is None:
+            source = background_models.load(model, _store(view.download_progress), host.device(), comfyui)
+        else:
+            source, comfyui = _HostMasks(background_removal), host.ComfyHost()
         cutouts, masks = remove_background(images, source, settings, clean, comfyui, view.begin)
+        if backgrounds is not None:
+            cutouts = matting.place_over(cutouts, backgrounds)
         view.comparison(images, cutouts)
         return view.with_previews((cutouts, masks), kind="comparison")
+
+
+class _HostMasks:
+    """ComfyUI's BACKGROUND_REMOVAL as a `core.engine.MaskSource`."""
+
+    masks_per_image = 1
+
+    def __init__(self, model: Any) -> None:
+        encode = getattr(model, "encode_image", None)
+        if not callable(encode):
+            raise InputError(
+                f"background_removal is {checks.describe_type(model, 'a background removal model')}",
+                "Connect the output of 'Load Background Removal Model'",
+            )
+        # Newer models take the size that the image is resized to; without it, they use the size of their training, too.
+        takes_size = "image_size" in inspect.signature(encode).parameters
+        options = {"image_size": getattr(model, "image_size", None)} if takes_size else {}
+        self._encode = functools.partial(encode, **options)
+
+    def predict_masks(self, image: torch.Tensor) -> torch.Tensor:
+        """``[H,W,3 or 4]`` -> ``[1,H,W]``."""
+        colors = tensors.drop_alpha(image).unsqueeze(0)  # [H,W,C] -> [1,H,W,3]
+        return checks.as_mask_batch(self._encode(colors), "the mask of background_removal").to(image.device)
+
+
+def _read_background(background: object) -> torch.Tensor:
+    """Backgrounds ``[K,h,w,3 or 4]``: images, or one pixel of a color."""
+    if not isinstance(background, str):
+        return checks.as_image_batch(background, "background")
+    try:
+        color = ImageColor.getrgb(background.strip())[:3]
+    except ValueError as error:
+        raise InputError(
+            f"background is {checks.describe(background)}, which is not a color",
+            "Use a color such as #ff9628 or white, or connect an image",
+        ) from error
+    return torch.tensor(color).div(255).view(1, 1, 1, 3)
 
 
 def _is_on(value: object, name: str) -> bool:

@@ -98,7 +98,8 @@ def fake_device(kind: str = "cuda") -> Iterator[torch.device]:
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     try:
         device = mock.patch.object(_FakeTensor, "fake_device", torch.device(kind, 0))
-        with device, mock.patch.object(torch.cuda, "_lazy_init"), _FakeDeviceMode():
+        memory = mock.patch.object(torch.cuda, "mem_get_info", lambda device=None: (1 << 33, 1 << 34))  # free, total
+        with device, memory, mock.patch.object(torch.cuda, "_lazy_init"), _FakeDeviceMode():
             yield _FakeTensor.fake_device
     finally:
         torch._C._set_only_lift_cpu_tensors(lift_cpu_tensors)

@@ -317,7 +317,7 @@ def test_solve_conjugate_gradients_warns_if_not_converged(caplog: pytest.LogCapt
     matrix, right = csr_matrix(half @ half.T + 1e-3 * np.eye(30)), random.random(30)
     closed_form._solve_conjugate_gradients(matrix, right, lambda v: v, NO_STAGE_PROGRESS, max_steps=3)
     assert re.search(r"stopped before it reached its tolerance \(residual .*, tolerance 1e-06\)", caplog.text)
-    assert "alpha_matting_erode_size" in caplog.text
+    assert "Lower the edge width" in caplog.text
     caplog.clear()
     closed_form._solve_conjugate_gradients(-matrix, right, lambda v: v, NO_STAGE_PROGRESS)  # not positive definite
     assert "stopped before it reached its tolerance" in caplog.text

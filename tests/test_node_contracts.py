@@ -13,6 +13,7 @@ from maskwright.nodes.edit_mask import EditMask
 from maskwright.nodes.gradient_region import GradientRegion
 from maskwright.nodes.image_segmentation import ImageSegmentation
 from maskwright.nodes.mask_instances import MaskInstances
+from maskwright.nodes.refine_mask import RefineMask
 from pack import ROOT
 
 # Without the second ids that every node has.
@@ -78,7 +79,7 @@ def test_widget_defaults_match_method(name: str, node: type) -> None:
 
 
 # Their view shows the result that a run gives without further nodes.
-RUN_ALONE = (CLIPSeg, CLIPSegMasking, EditMask, GradientRegion, ImageSegmentation, MaskInstances)
+RUN_ALONE = (CLIPSeg, CLIPSegMasking, EditMask, GradientRegion, ImageSegmentation, MaskInstances, RefineMask)
 
 
 @pytest.mark.parametrize(("name", "node"), sorted(NODE_CLASS_MAPPINGS.items()))

@@ -333,3 +333,89 @@ def test_node_batch_equals_single_images(
     for whole, parts in zip(together, zip(*alone)):
         assert torch.equal(whole, torch.cat(parts))
     assert sessions == ["u2net"]
+
+
+# --- ComfyUI's own models, and backgrounds ----------------------------------------------------------------------------
+
+
+class HostModel:
+    """ComfyUI's BACKGROUND_REMOVAL up to 0.33: selects red, in half precision."""
+
+    def encode_image(self, image: torch.Tensor) -> torch.Tensor:
+        assert image.shape[-1] == 3
+        return image[..., 0].half()
+
+
+class NewerHostModel(HostModel):
+    """Since 0.38."""
+
+    image_size = 2048
+
+    def encode_image(self, image: torch.Tensor, image_size: int | None = None) -> torch.Tensor:
+        self.sizes = [*getattr(self, "sizes", []), image_size]
+        return super().encode_image(image)
+
+
+@pytest.mark.parametrize("model", [HostModel(), NewerHostModel()], ids=["older", "newer"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_node_uses_comfyuis_model(loaded_names: list[str], model: HostModel, channels: int) -> None:
+    images = (torch.arange(2 * 4 * 5 * channels).view(2, 4, 5, channels) % 3) / 2
+    cutouts, masks = ImageSegmentation().node(images, "u2net", *PLAIN, background_removal=model)
+    expected = images[..., 0] * (images[..., 3] if channels == 4 else 1)
+    torch.testing.assert_close(masks, expected)
+    assert torch.equal(cutouts[..., 3], masks) and masks.dtype == torch.float32
+    assert loaded_names == []  # neither rembg nor its model is touched
+    if isinstance(model, NewerHostModel):
+        assert set(model.sizes) == {2048}
+
+
+def test_node_mattes_the_mask_of_comfyuis_model(loaded_names: list[str]) -> None:
+    pytest.importorskip("pymatting")
+    ramp = (torch.arange(48) / 16 - 1).clamp(0, 1).expand(1, 40, 48)
+    images = torch.stack((ramp, 1 - ramp, ramp), dim=-1)
+    _, masks = ImageSegmentation().node(images, "u2net", "true", *PLAIN[1:], background_removal=HostModel())
+    assert (masks - ramp).abs().max() < 0.02
+
+
+@pytest.mark.parametrize(
+    "model, problem",
+    [
+        ("u2net", "background_removal is of type str"),
+        (types.SimpleNamespace(encode_image=lambda image: image * torch.nan), "mask of background_removal"),
+        (types.SimpleNamespace(encode_image=lambda image: None), "mask of background_removal is missing"),
+    ],
+)
+def test_node_names_a_model_that_is_none(model: object, problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        ImageSegmentation().node(torch.rand(1, 4, 4, 3), "u2net", *PLAIN, background_removal=model)
+
+
+@pytest.mark.parametrize("color", ["#ff0000", "red", " rgb(255, 0, 0) "])
+def test_node_places_the_subject_over_a_color(loaded_names: list[str], color: str) -> None:
+    images = torch.tensor([[0.0, 0.2, 0.4], [1.0, 0.6, 0.8], [0.5, 0.4, 0.0]]).view(1, 1, 3, 3)
+    result, masks = ImageSegmentation().node(images, "u2net", *PLAIN, background=color)
+    expected = torch.tensor([[1.0, 0, 0], [1.0, 0.6, 0.8], [0.75, 0.2, 0]]).view(1, 1, 3, 3)
+    torch.testing.assert_close(result, expected)
+    torch.testing.assert_close(masks, torch.tensor([[[0, 1, 0.5]]]))
+
+
+@pytest.mark.parametrize("height, width", [(4, 8), (16, 8), (40, 4)])
+def test_node_fits_the_background(loaded_names: list[str], height: int, width: int) -> None:
+    """Scaled to fill the frame, cropped in the center, without stretching."""
+    background = torch.zeros(1, height, width, 3)
+    background[:, height // 2 :] = 1
+    background[..., 2] = 0.5
+    result, _ = ImageSegmentation().node(torch.zeros(2, 6, 6, 3), "u2net", *PLAIN, background=background)
+    assert result.shape == (2, 6, 6, 3)
+    top, bottom = result[:, :2, :, 0].mean(), result[:, 4:, :, 0].mean()
+    assert top < 0.1 and bottom > 0.9
+    torch.testing.assert_close(result[..., 2], torch.full((2, 6, 6), 0.5))
+
+
+@pytest.mark.parametrize(
+    "background, problem",
+    [("no color", "not a color"), (torch.rand(2, 4, 4, 3), "batch of 2 for 3 images"), (7, "background is of type")],
+)
+def test_node_names_a_bad_background(loaded_names: list[str], background: object, problem: str) -> None:
+    with pytest.raises(InputError, match=problem):
+        ImageSegmentation().node(torch.rand(3, 4, 4, 3), "u2net", *PLAIN, background=background)

@@ -37,7 +37,7 @@ PAGES = {
     "MaskInstances": "mask_instances",
 }
 # Help pages that show only the node, without a run, which would need a checkpoint.
-ALONE = ("MaskDetailerPipe", "ToBasicPipe", "FromBasicPipe", "EditBasicPipe")
+ALONE = ("MaskDetailerPipe", "RegionCrop", "RegionStitch", "ToBasicPipe", "FromBasicPipe", "EditBasicPipe")
 
 
 def main() -> int:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from functools import partial
 from types import FunctionType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
 _Preconditioner: TypeAlias = Callable[[np.ndarray], np.ndarray]
 
 # Fraction of the work that is done after each step, measured at 12 megapixels.
@@ -27,20 +31,78 @@ _AFTER_EQUATIONS = 0.3
 _AFTER_PRECONDITIONER = 0.5
 AFTER_ALPHA = 0.85
 
+_MAX_STEPS = 2000  # of the solver; photographs take 20 to 300
 _EPSILON = 1e-7  # regularizes the color lines; same as pymatting (and rembg)
+_FEW = 1 << 17  # unknown pixels; more take noticeable time
 _WINDOWS_PER_CHUNK = 1 << 15  # as many as fit into the cache
 REACH = 2  # two pixels share a 3x3 window if they are at most this far apart in x and in y
 
 
-def solve(colors: np.ndarray, trimap: np.ndarray, unknown: np.ndarray, stage: StageProgress) -> np.ndarray:
-    """Solve for alpha of the unknown pixels, in raster order: float64 in 0..1."""
+def solve(
+    colors: np.ndarray,
+    trimap: np.ndarray,
+    unknown: np.ndarray,
+    stage: StageProgress,
+    prior: Prior | None = None,
+) -> np.ndarray:
+    """Solve for alpha of the unknown pixels, in raster order: float64 in 0..1.
+
+    Args:
+        colors: ``[H,W,3]``.
+        trimap: ``[H,W]``; 1 for definite foreground.
+        unknown: ``[H,W]`` bool.
+        stage: Advances to `AFTER_ALPHA`.
+        prior: Asked once, about the solution without it.
+    """
     if not unknown.any():
         return np.empty(0)
     matrix, right = _build_equations(colors, trimap == 1, unknown, stage)
     stage.advance_to(_AFTER_EQUATIONS)
-    precondition = _build_preconditioner(matrix)
+    alpha = _solve_equations(matrix, right, stage)
+    pull = prior.weigh(alpha, trimap, unknown) if prior else None
+    if pull is None:
+        return alpha
+    weights, values = pull  # each adds a term ``weight (alpha - value)^2`` to the energy
+    matrix = matrix + import_scipy("sparse").diags(weights, format="csr")
+    return _solve_equations(matrix, right + weights * values, stage)
+
+
+def _solve_equations(matrix: csr_matrix, right: np.ndarray, stage: StageProgress) -> np.ndarray:
+    precondition = _build_preconditioner(matrix, stage)
     stage.advance_to(_AFTER_PRECONDITIONER)
     return _solve_conjugate_gradients(matrix, right, precondition, stage).clip(0, 1)
+
+
+class Prior(Protocol):
+    """What is known about alpha besides the equations."""
+
+    def crop(self, part: tuple[slice, slice]) -> Prior: ...
+
+    def resize(self, height: int, width: int) -> Prior: ...
+
+    def weigh(self, alpha: np.ndarray, trimap: np.ndarray, unknown: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+        """For the ``[n]`` unknown pixels, whose solution so far is ``alpha``: weights of at least 0, and the values
+        that they pull alpha to. None keeps the solution."""
+        ...
+
+
+def run_interruptibly(work: Callable[[], Result], stage: StageProgress) -> Result:
+    """Call ``work`` in another thread, and check for an interrupt meanwhile. ``work`` must release Python's lock.
+
+    On interrupt, the thread ends in the background, and its result is dropped.
+    """
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    while not wait([future], timeout=0.2).done:
+        stage.advance_to(0)
+    return future.result()
 
 
 def _build_equations(
@@ -133,7 +195,7 @@ def _window_laplacian(colors: np.ndarray) -> Iterator[_Entry]:
             yield (i, j), (i == j) - affinity[j - i]
 
 
-def _build_preconditioner(matrix: csr_matrix) -> _Preconditioner:
+def _build_preconditioner(matrix: csr_matrix, stage: StageProgress) -> _Preconditioner:
     """An incomplete Cholesky factorization, or the diagonal if that fails."""
     ichol = _silence(import_pymatting("pymatting.preconditioner.ichol").ichol)
     diagonal = matrix.diagonal()
@@ -142,7 +204,8 @@ def _build_preconditioner(matrix: csr_matrix) -> _Preconditioner:
     # much memory for large ones.
     for threshold in (5e-3, 1e-2) if count <= 1 << 18 else (1e-2,):
         try:
-            return ichol(matrix, discard_threshold=threshold, max_nnz=128 * (count + 1))
+            factorize = partial(ichol, matrix, discard_threshold=threshold, max_nnz=128 * (count + 1))
+            return run_interruptibly(factorize, stage) if count > _FEW else factorize()
         except ValueError as error:  # too many entries, or not positive definite
             logger.info("Incomplete Cholesky with a threshold of %g failed: %s", threshold, error)
     inverse = 1 / diagonal
@@ -168,7 +231,7 @@ def _solve_conjugate_gradients(
     precondition: _Preconditioner,
     stage: StageProgress,
     tolerance: float = 1e-6,
-    max_steps: int = 2000,
+    max_steps: int | None = None,
 ) -> np.ndarray:
     """Solve ``matrix @ x = right`` by preconditioned conjugate gradients (Hestenes and Stiefel, 1952).
 
@@ -188,7 +251,7 @@ def _solve_conjugate_gradients(
     preconditioned = precondition(residual)
     direction = preconditioned.copy()
     energy = inner(residual, preconditioned)
-    for _ in range(max_steps):
+    for _ in range(max_steps or _MAX_STEPS):
         product = matrix @ direction
         curvature = inner(direction, product)
         if not (curvature > 0 and math.isfinite(energy)):  # no progress beyond rounding errors
@@ -208,7 +271,7 @@ def _solve_conjugate_gradients(
         direction += preconditioned
     logger.warning(
         "Alpha matting stopped before it reached its tolerance (residual %.1e, tolerance %.0e), so transparency along "
-        "the edges may be wrong. Lower alpha_matting_erode_size, or turn alpha_matting off.",
+        "the edges may be wrong. Lower the edge width.",
         math.sqrt(inner(residual, residual)) / right_norm,
         tolerance,
     )

@@ -34,7 +34,13 @@ def bounding_slices(selected: np.ndarray, margin: int) -> _Slices:
     )
 
 
-def solve_downscaled(colors: np.ndarray, trimap: np.ndarray, unknown: np.ndarray, stage: StageProgress) -> np.ndarray:
+def solve_downscaled(
+    colors: np.ndarray,
+    trimap: np.ndarray,
+    unknown: np.ndarray,
+    stage: StageProgress,
+    prior: closed_form.Prior | None = None,
+) -> np.ndarray:
     """Like `closed_form.solve`, but on a smaller image.
 
     Closed-form matting models alpha as a linear function of color in every small window. The guided filter upsamples
@@ -57,7 +63,8 @@ def solve_downscaled(colors: np.ndarray, trimap: np.ndarray, unknown: np.ndarray
     image = torch.from_numpy(colors).unsqueeze(0)  # [H,W,3] -> [1,H,W,3]
     small = tensors.resize_image(image, *size, mode="area")
     small_alpha = small_trimap
-    small_alpha[small_unknown] = closed_form.solve(small[0].numpy(), small_trimap, small_unknown, stage)
+    small_prior = prior and prior.resize(*size)
+    small_alpha[small_unknown] = closed_form.solve(small[0].numpy(), small_trimap, small_unknown, stage, small_prior)
     lines = _fit_color_lines(tensors.image_to_bchw(small), torch.from_numpy(small_alpha)[None, None])
     pixels, flat_colors = np.flatnonzero(unknown), colors.reshape(-1, 3)
     result = np.empty(len(pixels))

@@ -9,16 +9,30 @@ import numpy as np
 import torch
 
 from .. import tensors
+from ..batching import NO_STAGE_PROGRESS, StageProgress
+from .closed_form import run_interruptibly
 from .downscaled import bounding_slices, sample_at
 from .pymatting import import_pymatting
 
 # Larger images are cropped to the surroundings of the unknown pixels, and downscaled if the crop is still larger. Each
 # pixel costs about 64 bytes.
 _MAX_PIXELS = 1 << 24
+_FEW_PIXELS = 1 << 20  # more take noticeable time
 
 
-def estimate_foreground(colors: np.ndarray, alpha: np.ndarray, unknown: np.ndarray) -> np.ndarray:
+def estimate_foreground(
+    colors: np.ndarray, alpha: np.ndarray, unknown: np.ndarray, stage: StageProgress = NO_STAGE_PROGRESS
+) -> np.ndarray:
     """Estimate foreground colors ``[H,W,3]``, float32, from colors ``[H,W,3]`` and alpha ``[H,W]``."""
+    if alpha.size == 1:
+        return colors  # pymatting divides by the logarithm of the size
+    if alpha.size <= _FEW_PIXELS:
+        return _estimate(colors, alpha, unknown)
+    import_pymatting("pymatting.foreground.estimate_foreground_ml")  # imports belong in the main thread
+    return run_interruptibly(lambda: _estimate(colors, alpha, unknown), stage)
+
+
+def _estimate(colors: np.ndarray, alpha: np.ndarray, unknown: np.ndarray) -> np.ndarray:
     if alpha.size <= _MAX_PIXELS:
         return _estimate_multi_level(colors, alpha)[0]
     # Away from the unknown pixels alpha is 0 or 1, and the foreground is the image itself.

@@ -83,9 +83,9 @@ def matte(
         return torch.from_numpy(trimap).to(device), colors.to(device, copy=True)
 
     stage.advance_to(0)
-    alpha = _solve_alpha(colors.numpy(), trimap, unknown, stage)
+    alpha = solve_alpha(colors.numpy(), trimap, unknown, stage)
     stage.advance_to(closed_form.AFTER_ALPHA)
-    foreground = estimate_foreground(colors.numpy(), alpha, unknown)
+    foreground = estimate_foreground(colors.numpy(), alpha, unknown, stage)
     stage.advance_to(1)
     return torch.from_numpy(alpha).to(device), torch.from_numpy(foreground).to(device)
 
@@ -117,6 +117,34 @@ def compose_cutout(
     return out
 
 
+def place_over(cutouts: torch.Tensor, backgrounds: torch.Tensor) -> torch.Tensor:
+    """Place cutouts over backgrounds, which are scaled to fill the image and cropped in the center.
+
+    Args:
+        cutouts: ``[B,H,W,4]``, straight alpha.
+        backgrounds: ``[K,h,w,3 or 4]``; one for all cutouts or one for each; a fourth channel is ignored.
+
+    Returns:
+        ``[B,H,W,3]``.
+
+    Raises:
+        InputError: The numbers do not match.
+    """
+    if len(backgrounds) not in (1, len(cutouts)):
+        raise InputError(
+            f"background is a batch of {len(backgrounds)} for {len(cutouts)} images",
+            "Use one background for all images, or one per image",
+        )
+    height, width = cutouts.shape[1:3]
+    old_height, old_width = backgrounds.shape[1:3]
+    scale = max(height / old_height, width / old_width)
+    kept = [min(old, max(1, round(new / scale))) for old, new in ((old_height, height), (old_width, width))]
+    top, left = (old_height - kept[0]) // 2, (old_width - kept[1]) // 2
+    part = tensors.drop_alpha(backgrounds)[:, top : top + kept[0], left : left + kept[1]].to(cutouts)
+    alpha = cutouts[..., 3:]
+    return torch.lerp(tensors.resize_image(part, height, width), tensors.drop_alpha(cutouts), alpha)
+
+
 def post_process(mask: torch.Tensor) -> torch.Tensor:
     """Clean up a mask and make it binary, like ``post_process_mask`` of rembg 2.0.75 and later.
 
@@ -139,10 +167,16 @@ def post_process(mask: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(np.stack(binary).astype(np.float32)).to(mask.device)
 
 
-def _solve_alpha(colors: np.ndarray, trimap: np.ndarray, unknown: np.ndarray, stage: StageProgress) -> np.ndarray:
+def solve_alpha(
+    colors: np.ndarray,
+    trimap: np.ndarray,
+    unknown: np.ndarray,
+    stage: StageProgress,
+    prior: closed_form.Prior | None = None,
+) -> np.ndarray:
     """Alpha ``[H,W]``, float32, from colors ``[H,W,3]``: solved where the trimap is unknown, else the trimap itself."""
     crop = bounding_slices(unknown, closed_form.REACH)
     alpha = trimap.copy()
     solve = closed_form.solve if np.count_nonzero(unknown) <= MAX_UNKNOWNS else solve_downscaled
-    alpha[unknown] = solve(colors[crop], trimap[crop], unknown[crop], stage)
+    alpha[unknown] = solve(colors[crop], trimap[crop], unknown[crop], stage, prior and prior.crop(crop))
     return alpha

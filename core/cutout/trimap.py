@@ -10,6 +10,9 @@ import torch.nn.functional as F
 
 from .. import morphology, tensors
 from ..checks import check_number, check_whole_number
+from ..distance import is_within
+
+_FOREGROUND, _BACKGROUND = 240 / 255, 20 / 255  # values above and below are reliable, except near the edge
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,49 @@ def make_trimap(
     foreground = morphology.erode(foreground, size, shape)[0, 1:-1, 1:-1]
     background = morphology.erode((levels < settings.background_threshold).float(), size, shape)[0]
     return torch.where(background > 0, 0.0, (1 + foreground) / 2).to(mask.device)
+
+
+# Factors of the edge width, chosen by measurement: see docs/quality.md.
+_OUTSIDE = 0.5  # masks of networks are too wide more often than too narrow
+_PER_SOFTNESS = 2.0
+_LEAST, _MOST = 0.01, 0.05  # of the longer side of the image
+
+
+def find_edge_width(mask: torch.Tensor) -> float:
+    """Find how far along the edge a mask cannot be relied on, from the softness of its own edge.
+
+    The softness is the mean distance over which the edge passes through the uncertain values: their area, divided by
+    the length of the edge (the total variation of the mask).
+
+    Args:
+        mask: ``[H,W]`` in 0..1.
+
+    Returns:
+        The ``edge_width`` of `make_band` in pixels: twice the softness, between 1 and 5 % of the longer side.
+    """
+    longest = max(mask.shape)
+    uncertain = ((mask >= _BACKGROUND) & (mask <= _FOREGROUND)).sum().item()
+    down, across = torch.diff(mask, dim=0)[:, :-1], torch.diff(mask, dim=1)[:-1]
+    length = torch.hypot(down, across).sum().item()
+    softness = uncertain / length if length else 0.0
+    return min(max(_PER_SOFTNESS * softness, _LEAST * longest), _MOST * longest)
+
+
+def make_band(mask: torch.Tensor, edge_width: float) -> torch.Tensor:
+    """Classify as `make_trimap` does, but by Euclidean distance, and less far outside the edge than inside.
+
+    Args:
+        mask: ``[H,W]`` in 0..1.
+        edge_width: In pixels. Foreground is what is farther than this from all values that are not foreground,
+            background what is farther than half of it from all that are not background.
+
+    Returns:
+        ``[H,W]`` of 0, 0.5 and 1.
+    """
+    values = mask.unsqueeze(0)  # [H,W] -> [1,H,W]
+    foreground = ~is_within(values <= _FOREGROUND, edge_width)
+    background = ~is_within(values >= _BACKGROUND, _OUTSIDE * edge_width)
+    return torch.where(background, 0.0, (1 + foreground.float()) / 2)[0]
 
 
 def explain_unsolvable(trimap: np.ndarray, settings: MattingSettings) -> str | None:

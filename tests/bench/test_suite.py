@@ -185,3 +185,12 @@ def test_main_runs_a_benchmark_and_stores_nothing_when_quick() -> None:
 def test_main_names_an_unknown_benchmark(capsys: pytest.CaptureFixture) -> None:
     assert suite.main(["nothing"]) == 2
     assert "no benchmark is called nothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_main_shows_help_and_runs_nothing(
+    option: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suite, "run", lambda *_: pytest.fail("it ran"))
+    assert suite.main([option]) == 0
+    assert "dev.py bench [NAME ...] [--quick]" in capsys.readouterr().out

@@ -1,0 +1,211 @@
+"""Refines masks of any source: exact alpha along the edges, and foreground colors without the background."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import torch
+
+from .. import tensors
+from ..batching import STANDALONE_HOST, StageProgress, iterate_chunks
+from ..checks import Settings, check_choice, check_number, check_switch, setting
+from ..engine import Host
+from ..errors import InputError
+from .closed_form import AFTER_ALPHA
+from .foreground import estimate_foreground
+from .guided_filter import apply_guided_filter
+from .matting import STEPS, compose_cutout, solve_alpha
+from .remove import EDGES
+from .thin_parts import SURE, ThinParts
+from .trimap import find_edge_width, make_band
+
+logger = logging.getLogger(__name__)
+
+CLOSED_FORM, GUIDED_FILTER, VITMATTE = METHODS = ("closed form", "guided filter", "ViTMatte")
+TRANSPARENT, THE_IMAGE = BACKGROUNDS = ("transparent", "the image")
+COLORS = "colors"  # the phase after `EDGES`
+
+_KNOWN = 0.05  # values of a connected trimap this close to 0 or 1 are known
+_REST = 0.01  # of alpha: the equations approach 0 and 1 without reaching them
+
+
+class Matter(Protocol):
+    """A loaded model that computes alpha from a trimap."""
+
+    def predict_alpha(self, image: torch.Tensor, trimap: torch.Tensor, stage: StageProgress) -> torch.Tensor:
+        """``[H,W,3]`` in 0..1 and ``[H,W]`` of 0, 0.5 and 1 -> ``[H,W]`` in 0..1, on any device."""
+        ...
+
+
+@dataclass(frozen=True)
+class RefineSettings(Settings):
+    """How to refine masks.
+
+    Attributes:
+        method: One of `METHODS`.
+        edge_width: How far along the edge the mask is not reliable, in pixels: this far inside, half as far outside.
+            0: see `trimap.find_edge_width`.
+        keep_thin_parts: See `ThinParts.weight`; for closed form.
+        decontaminate: Estimate the colors of the foreground without the background; if false, use the image's.
+        background: One of `BACKGROUNDS`: the colors of the cutout where alpha is 0.
+
+    Raises:
+        InputError: A value is out of range or of the wrong type.
+    """
+
+    method: str = setting(CLOSED_FORM, partial(check_choice, choices=METHODS))
+    edge_width: float = setting(0.0, check_number, low=0, high=16384)
+    keep_thin_parts: float = setting(0.2, check_number, low=0, high=1)
+    decontaminate: bool = setting(True, check_switch)
+    background: str = setting(TRANSPARENT, partial(check_choice, choices=BACKGROUNDS))
+
+
+def refine_masks(
+    images: torch.Tensor,
+    masks: torch.Tensor,
+    settings: RefineSettings,
+    trimaps: torch.Tensor | None = None,
+    matter: Matter | None = None,
+    host: Host = STANDALONE_HOST,
+    on_phase: Callable[[str], None] = lambda phase: None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Refine the edges of masks, and cut out what they select.
+
+    Args:
+        images: ``[B,H,W,3 or 4]``. Their own alpha multiplies the new alpha.
+        masks: ``[M,H,W]``: one for all images, one for each, any number for a single image, or none (M = 0), which
+            selects nothing.
+        trimaps: ``[T,H,W]`` with 1 for definite foreground, 0 for definite background and other values for unknown
+            pixels: one for all results, or one for each. None: made from the masks.
+        matter: For the method `VITMATTE`.
+        on_phase: Called at the start of each phase, `EDGES` and `COLORS`, of every result.
+
+    Returns:
+        Alpha ``[N,H,W]``, cutouts with straight alpha ``[N,H,W,4]``, and foreground colors ``[N,H,W,3]``, on the
+        images' device; N is the larger of B and M.
+
+    Raises:
+        InputError: The numbers of images, masks and trimaps do not match, or their sizes.
+        DependencyError: A package is missing or does not work.
+    """
+    count = _count_results(images, masks, trimaps)
+    if len(masks) == 0:
+        masks = images.new_zeros(1, *images.shape[1:3])
+    height, width = images.shape[1:3]
+    alphas = tensors.empty((count, height, width), images.device)
+    cutouts = tensors.empty((count, height, width, 4), images.device)
+    foregrounds = tensors.empty((count, height, width, 3), images.device)
+    progress = host.progress(count * (STEPS + 1))
+
+    for chunk in iterate_chunks(count, 1, host, progress):
+        with chunk as entries:
+            i = entries.start
+            image, mask = _entry(images, i), _entry(masks, i).to(images.device)
+            trimap = None if trimaps is None else _entry(trimaps, i).to(images.device)
+            stage, colors = StageProgress(progress, STEPS), tensors.drop_alpha(image)
+            on_phase(EDGES)
+            alpha, unknown = _refine(colors, mask, trimap, settings, matter, stage)
+            stage.advance_to(AFTER_ALPHA)
+            alphas[i] = alpha * image[..., 3] if image.shape[-1] == 4 else alpha
+            if settings.decontaminate and unknown.any():
+                on_phase(COLORS)
+                foregrounds[i] = _decontaminate(colors, alpha, unknown, stage)
+            else:
+                foregrounds[i] = colors
+            compose_cutout(image, alphas[i], foregrounds[i], out=cutouts[i])
+            if settings.background == THE_IMAGE:
+                cutouts[i, ..., :3] = torch.where((alphas[i] == 0).unsqueeze(-1), colors, cutouts[i, ..., :3])
+            stage.advance_to(1)
+    return alphas, cutouts, foregrounds
+
+
+def _decontaminate(
+    image: torch.Tensor, alpha: torch.Tensor, unknown: torch.Tensor, stage: StageProgress
+) -> torch.Tensor:
+    """Foreground colors ``[H,W,3]`` of ``[H,W,3]``, with alpha and where it was unknown, both ``[H,W]``."""
+    colors, alphas, is_unknown = (each.cpu().contiguous().numpy() for each in (image, alpha, unknown))
+    return torch.from_numpy(estimate_foreground(colors, alphas, is_unknown, stage))
+
+
+def _count_results(images: torch.Tensor, masks: torch.Tensor, trimaps: torch.Tensor | None) -> int:
+    numbers = {len(images), len(masks) or 1}
+    if len(numbers - {1}) > 1:
+        raise InputError(
+            f"there are {len(masks)} masks for {len(images)} images",
+            "Use one mask for all images, one per image, or any number of masks for one image",
+        )
+    for name, each in (("mask", masks), ("trimap", trimaps)):
+        if each is not None and each.shape[1:] != images.shape[1:3]:
+            raise InputError(
+                f"{name} has shape {list(each.shape)} and image has shape {list(images.shape)}",
+                f"Use a {name} of the same height and width as the image",
+            )
+    if trimaps is not None and len(trimaps) not in (1, max(numbers)):
+        raise InputError(
+            f"there are {len(trimaps)} trimaps for {max(numbers)} masks",
+            "Use one trimap for all masks, or one per mask",
+        )
+    return max(numbers)
+
+
+def _entry(batch: torch.Tensor, index: int) -> torch.Tensor:
+    return batch[index if len(batch) > 1 else 0]
+
+
+def _refine(
+    image: torch.Tensor,
+    mask: torch.Tensor,
+    known: torch.Tensor | None,
+    settings: RefineSettings,
+    matter: Matter | None,
+    stage: StageProgress,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Alpha of one image ``[H,W,3]`` and mask ``[H,W]``, and where it was unknown, both ``[H,W]``.
+
+    Args:
+        known: A trimap ``[H,W]`` from the user, or None.
+    """
+    edge_width = settings.edge_width or find_edge_width(mask)
+    trimap = make_band(mask, edge_width) if known is None else _snap(known)
+    unknown = trimap == 0.5
+    if not unknown.any():
+        return trimap, unknown
+    if settings.method == GUIDED_FILTER:
+        filtered = apply_guided_filter(image[None], mask[None], max(1, round(edge_width)))[0]  # [H,W,3] -> [1,H,W,3]
+        return torch.where(unknown, filtered, trimap), unknown
+
+    keep = settings.keep_thin_parts if settings.method == CLOSED_FORM else 0.0
+    reason = _explain_unsolvable(trimap, mask, keep)
+    if reason:
+        logger.warning("The mask is used as it is, because %s.", reason)
+        return mask, unknown
+    if settings.method == VITMATTE:
+        assert matter is not None  # the node loads it
+        return torch.where(unknown, matter.predict_alpha(image, trimap, stage).to(trimap), trimap), unknown
+
+    colors, values, where = (each.cpu().contiguous().numpy() for each in (image, trimap, unknown))
+    thin_parts = ThinParts(mask.cpu().numpy(), keep, edge_width / 2)
+    alpha = torch.from_numpy(solve_alpha(colors, values, where, stage, thin_parts)).to(trimap)
+    return ((alpha - _REST) / (1 - 2 * _REST)).clamp(0, 1), unknown
+
+
+def _snap(trimap: torch.Tensor) -> torch.Tensor:
+    """Known values of a connected trimap as exactly 0 and 1, all others as 0.5."""
+    half = torch.full_like(trimap, 0.5)
+    return torch.where(trimap <= _KNOWN, 0.0, torch.where(trimap >= 1 - _KNOWN, 1.0, half))
+
+
+def _explain_unsolvable(trimap: torch.Tensor, mask: torch.Tensor, keep_thin_parts: float) -> str | None:
+    """Explain why alpha cannot be computed from a trimap; None if it can."""
+    if not (trimap == 0).any():
+        return "no pixel is definite background: lower edge_width, or connect a trimap"
+    if not (trimap == 1).any() and not (keep_thin_parts and (mask > SURE).any()):
+        return "no pixel is definite foreground: lower edge_width, or connect a trimap"
+    height, width = trimap.shape
+    if min(height, width) < 3:
+        return f"the image has {width} x {height} pixels, and matting needs at least 3 x 3"
+    return None
