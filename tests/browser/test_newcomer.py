@@ -156,7 +156,14 @@ def test_template_runs_in_one_click(newcomer: Editor, fresh: comfyui.Server, nam
 NEXT_APP = pytest.mark.editor("1.49", "an App mode that shows the next app's widgets")  # it has an early one
 
 
-@pytest.mark.parametrize("name", ["remove_background_app", *(pytest.param(name, marks=NEXT_APP) for name in ("edit_mask", "text_to_mask_app"))])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "remove_background_app",
+        pytest.param("edit_mask", marks=NEXT_APP),
+        pytest.param("text_to_mask_app", marks=NEXT_APP),
+    ],
+)
 def test_app_runs_in_one_click_with_a_live_view(newcomer: Editor, fresh: comfyui.Server, name: str) -> None:
     open_template(newcomer, name)
     press_run(newcomer, is_app=True)
