@@ -127,8 +127,8 @@ def _decontaminate(
     image: torch.Tensor, alpha: torch.Tensor, unknown: torch.Tensor, stage: StageProgress
 ) -> torch.Tensor:
     """Foreground colors ``[H,W,3]`` of ``[H,W,3]``, with alpha and where it was unknown, both ``[H,W]``."""
-    colors, alphas, is_unknown = (each.cpu().contiguous().numpy() for each in (image, alpha, unknown))
-    return torch.from_numpy(estimate_foreground(colors, alphas, is_unknown, stage))
+    colors, values, where = (each.cpu().contiguous().numpy() for each in (image, alpha, unknown))
+    return torch.from_numpy(estimate_foreground(colors, values, where, stage))
 
 
 def _count_results(images: torch.Tensor, masks: torch.Tensor, trimaps: torch.Tensor | None) -> int:
