@@ -5,6 +5,7 @@ from .nodes.clipseg import CLIPSeg
 from .nodes.clipseg_masking import CLIPSegMasking
 from .nodes.clipseg_model_loader import CLIPSegModelLoader
 from .nodes.edit_basic_pipe import EditBasicPipe
+from .nodes.edit_mask import EditMask
 from .nodes.from_basic_pipe import FromBasicPipe
 from .nodes.gradient_region import GradientRegion
 from .nodes.image_segmentation import ImageSegmentation
@@ -21,6 +22,7 @@ NODE_CLASS_MAPPINGS = {
     "CLIPSegMasking": CLIPSegMasking,
     "CLIPSegModelLoader": CLIPSegModelLoader,
     "EditBasicPipe": EditBasicPipe,
+    "EditMask": EditMask,
     "FromBasicPipe": FromBasicPipe,
     "GradientRegion": GradientRegion,
     "ImageSegmentation": ImageSegmentation,
@@ -37,6 +39,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "CLIPSegMasking": "Text to Soft Mask (CLIPSeg)",
     "CLIPSegModelLoader": "CLIPSeg Model Loader",
     "EditBasicPipe": "Edit Basic Pipe",
+    "EditMask": "Edit Mask",
     "FromBasicPipe": "From Basic Pipe",
     "GradientRegion": "Mask Edges",
     "ImageSegmentation": "Remove Background (rembg)",

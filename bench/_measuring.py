@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import gc
+import os
 import statistics
 import sys
 import time
@@ -28,6 +29,13 @@ sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests")]
 from pack import load_pack  # noqa: E402 - found through the line above
 
 load_pack(ROOT)
+
+DEVICE = os.environ.get("MASKWRIGHT_BENCH_DEVICE")  # the only one to measure; "simulated": the tests' simulated GPU
+if DEVICE == "simulated":
+    import fake_cuda
+
+    SIMULATION = fake_cuda.fake_device()
+    SIMULATION.__enter__()
 
 MAX_SECONDS = 30.0  # for all rounds of one comparison; at least two rounds always run
 
@@ -67,7 +75,7 @@ def compare(calls: Mapping[str, Call], rounds: int, device: str = "cpu") -> dict
 
 def seconds(call: Call, device: str = "cpu") -> float:
     """Time one call; on CUDA until the device has finished all queued work."""
-    if device == "cuda":
+    if is_gpu(device):
         before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         torch.cuda.synchronize()
         before.record()
@@ -87,7 +95,7 @@ def peak_memory(call: Call, device: str = "cpu") -> float | None:
     CUDA that of PyTorch's allocator.
     """
     gc.collect()  # a model of an earlier call may be part of a reference cycle
-    if device == "cuda":
+    if is_gpu(device):
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -132,7 +140,7 @@ def bytes_per_second(device: str = "cpu") -> float:
 @functools.cache
 def operations_per_second(device: str = "cpu", dtype: torch.dtype = torch.float32) -> float:
     """The rate of large matrix products; a multiplication and an addition are two operations."""
-    side = 8192 if device == "cuda" else 2048
+    side = 8192 if is_gpu(device) else 2048
     one, two = (torch.rand(side, side, device=device, dtype=dtype) for _ in range(2))
     rate = 2 * side**3 / min(seconds(lambda: torch.matmul(one, two), device) for _ in range(5))
     rounded = device == "cuda" and dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
@@ -154,8 +162,15 @@ def count_operations(call: Call) -> int:
     return counter.get_total_flops()
 
 
+def is_gpu(device: str) -> bool:
+    """Whether a device is a real GPU."""
+    return device == "cuda" and DEVICE != "simulated"
+
+
 def devices() -> list[str]:
-    """The devices that can be measured here."""
+    """The devices that can be measured here, unless `DEVICE` names one."""
+    if DEVICE:
+        return ["cuda" if DEVICE == "simulated" else DEVICE]
     return ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
 

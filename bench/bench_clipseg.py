@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from _measuring import count_operations, devices, smooth_images
 from maskwright import NODE_CLASS_MAPPINGS
+from maskwright.core.text.clipseg_engine import copy_with_dtype
 from maskwright.models import clipseg_loader
 from maskwright.models.clipseg_store import DEMO_FOLDER, ClipsegStore
 from maskwright.nodes import _host as host
@@ -39,6 +40,7 @@ CACHED = """The vision tower is skipped, so the rest matters more: the decoder, 
 the text, and resizing images and masks in 8 bits, like the earlier node, for the same masks."""
 COLD = """The floor excludes what a warm call does not repeat: building the model, reading its weights, and arranging
 the vision tower's weights for the CPU."""
+HALF = """Half precision is what ComfyUI chooses on most GPUs. The floor is that of float32."""
 TILES = """Above 704 the image is processed in overlapping tiles: four of 704 x 704, 16 times the patches of 352 x 352
 for ten times the pixels, and attention grows with the square of a tile's patches."""
 
@@ -134,12 +136,23 @@ class Bench:
         return lambda: run_earlier(images, PROMPTS[:prompts], self.folder, self.device)
 
     def add_images(self, count: int, prompts: int = 1, resolution: int = 352, **more) -> None:
-        """The earlier node supports only the model's native resolution."""
+        """The earlier node supports only the model's native resolution. It takes minutes for many images or prompts, so
+        on a GPU it is omitted there."""
         images, (tower, decoder, _) = smooth_images(count, SIDE), count_model(resolution, 2)
         what = f"{count} image{'s' * (count > 1)}, {prompts} prompt{'s' * (prompts > 1)}"
         what += f", resolution {resolution}" * (resolution != 352)
-        earlier = self.earlier(images, prompts) if resolution == 352 else None
+        is_short = self.device == "cpu" or count * prompts <= 8
+        earlier = self.earlier(images, prompts) if resolution == 352 and is_short else None
         self.add(what, self.now(images, prompts, resolution), earlier, count * (tower + prompts * decoder), **more)
+
+    def add_half(self, count: int) -> None:
+        """The model in half precision."""
+        processor, model = full = self.pair
+        self.pair = processor, copy_with_dtype(model, torch.float16).to(self.device)
+        images, (tower, decoder, _) = smooth_images(count, SIDE), count_model(352, 2)
+        operations = count * (tower + decoder)
+        self.add(f"{count} images, 1 prompt, float16", self.now(images), None, operations, note=HALF)
+        self.pair = full
 
     def add_cached(self, count: int) -> None:
         """The images of the previous call, with a new prompt each time and with the same prompt."""
@@ -176,6 +189,8 @@ def measure(bench: Bench, quick: bool) -> None:
         bench.add_images(1, prompts)
     if bench.device == "cpu":  # on a GPU nothing is cached
         bench.add_cached(1 if quick else 4)
+    else:
+        bench.add_half(2 if quick else 8)
     for prompts in () if quick else (1, 4):
         bench.add_images(1, prompts, 704)
     bench.add_cold()

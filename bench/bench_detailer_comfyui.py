@@ -30,6 +30,7 @@ between runs by more than the node's own work takes."""
 STEPS, FEW_STEPS = 20, 4
 BATCHES = {1: (1,), 2: (1, 4), 8: (1, 4, 8), 32: (1, 4, 8)}  # regions -> values of region_batch
 MAX_OWN_SHARE = {"cpu": 10, "cuda": 5}  # percent of the time outside sampler and VAE
+MAX_CONTROL_SHARE = 5  # the same with a ControlNet, whose hint is cropped for each region
 TARGETS = {"cpu": 1, "cuda": 2}  # times as fast as the earlier node, with regions of one size batched
 IMAGE, SMALL_IMAGE = (1152, 2304), (364, 728)  # height and width; a tenth of the pixels
 DISTANCE = 288  # pixels from one region to the next: four rows of eight
@@ -72,8 +73,12 @@ class Bench(Detailer):
         widgets = {"guide_size": guide_size, "crop_factor": 2.0, "feather": 5, "noise_mask_feather": 20, "cfg": 5.0}
         self.options = {"model": model, "vae": {"kind": vae}, **widgets}
 
-    def prompt(self, *args: Any, memory: bool = False, **options: Any) -> tuple[dict, str]:
+    def prompt(self, *args: Any, memory: bool = False, control: bool = False, **options: Any) -> tuple[dict, str]:
         prompt, name = super().prompt(*args, **self.options, **options)
+        if control:
+            inputs = {"positive": ["positive", 0], "negative": ["negative", 0], "image": ["image", 0]}
+            prompt["control"] = {"class_type": "FixtureControlNet", "inputs": inputs}
+            prompt["pipe"]["inputs"] |= {"positive": ["control", 0], "negative": ["control", 1]}
         for node in ("made", "model", "vae"):
             prompt[node]["inputs"]["tag"] = 0
         for text in ("positive", "negative"):
@@ -138,6 +143,15 @@ class Bench(Detailer):
                 difference = 255 * (now.image - results["1"].image).abs().max().item()
                 self.report.add(Figure(f"{name}: largest difference to 1 at a time", difference, "/255", self.device))
 
+    def add_control(self) -> None:
+        """Eight regions with a ControlNet for the whole image."""
+        options = {"whose": "Maskwright", "region_batch": 1, "control": True}
+        steps = 2 if self.quick else STEPS
+        result = self.run({"": (*self.draw(8), options)}, 5, steps)[""]
+        what = f"{self.name}, 8 regions with a ControlNet: outside sampler and VAE"
+        share = 100 * result.own / result.median
+        self.report.add(Figure(what, share, " %", self.device, MAX_CONTROL_SHARE, NOTE))
+
     def add_growth(self) -> None:
         """Ten times the regions, one at a time, and ten times the image around one region."""
         options = {"whose": "Maskwright", "region_batch": 1}
@@ -171,6 +185,8 @@ def main(quick: bool) -> None:
                         bench.add_comparison(count, False, bool(impact))
                     if not quick:
                         bench.add_comparison(8, True, bool(impact))
+                    if setup[4] == "tiny":
+                        bench.add_control()
                     bench.add_growth()
 
 

@@ -116,6 +116,16 @@ def time_other_node(pack: Path, name: str, comfy: ComfyUI) -> Spread | None:
         return Spread.of(json.loads(result.read_text("utf-8")))
 
 
+def add_growths(report: Report, mask: torch.Tensor, rounds: int) -> None:
+    few = draw_specks(1296, 1024)
+    report.add_growth("specks and pixels", without_collection(find, few), without_collection(find, mask), rounds=rounds)
+    # Time only: objects this small take no more memory than the interpreter's own noise.
+    sides = (95, 300)
+    times = compare({str(each): without_collection(make_batches, each) for each in sides}, rounds)
+    small, large = (times[str(each)].median / each**2 for each in sides)
+    report.add(Figure("growth of time to growth of overlapping regions", large / small, "x", at_most=MAX_GROWTH))
+
+
 def add_comparisons(report: Report, rounds: int) -> None:
     comfy = find_comfyui()
     mask = draw_specks(SMALL, FEW)
@@ -142,15 +152,10 @@ def main(quick: bool) -> None:
     memory = peak_memory(lambda: find(mask))
     if memory is not None:
         report.add(Figure(f"{what}: memory", memory / 1e6, " MB", at_most=MAX_MEGABYTES))
-    few = draw_specks(162, 9) if quick else draw_specks(1296, 1024)
-    report.add_growth("specks and pixels", without_collection(find, few), without_collection(find, mask), rounds=rounds)
     batching = compare({"now": lambda: make_batches(30)}, rounds)["now"]
     report.add(Figure("900 overlapping regions, batched: time", batching.median, " s", at_most=MAX_BATCHING))
-    sides = (10, 32) if quick else (95, 300)
-    # Time only: the memory of so small objects cannot be told from that of the interpreter.
-    times = compare({str(each): without_collection(make_batches, each) for each in sides}, rounds)
-    small, large = (times[str(each)].median / each**2 for each in sides)
-    report.add(Figure("growth of time to growth of overlapping regions", large / small, "x", at_most=MAX_GROWTH))
+    if not quick:
+        add_growths(report, mask, rounds)
     add_comparisons(report, rounds)
 
 

@@ -1,9 +1,11 @@
 """Runs benchmarks, stores their rows in `results/<machine>.json`, and writes docs/performance.md from all results.
 
     python3 tools/dev.py bench [NAME ...] [--quick]
+    python3 tools/dev.py bench --merge FILE
 
-Each `bench_<NAME>.py` runs in its own process. Results of other benchmarks are kept. With
-``--quick``, small inputs only test that everything runs, and nothing is stored.
+Each `bench_<NAME>.py` runs in its own process. Results of other benchmarks are kept. With ``--quick``, small inputs
+only test that everything runs, and nothing is stored. ``--merge`` adds the results of another machine, from
+`tools/gpu_check.py`.
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
@@ -25,6 +29,11 @@ PACKAGES = ("torch", "numpy", "opencv-python-headless", "pillow", "transformers"
 
 
 def main(arguments: list[str]) -> int:
+    if {"-h", "--help"} & set(arguments):
+        print(__doc__)
+        return 0
+    if "--merge" in arguments:
+        return merge(arguments[1:])
     scripts = {script.stem.removeprefix("bench_"): script for script in sorted(HERE.glob("bench_*.py"))}
     names = [argument for argument in arguments if not argument.startswith("-")] or list(scripts)
     unknown = [name for name in names if name not in scripts]
@@ -44,33 +53,85 @@ def main(arguments: list[str]) -> int:
 
 def run(script: Path, quick: bool) -> bool:
     """Run a benchmark and store its rows. Returns whether it succeeded."""
+    rows, problem = measure(script, quick)
+    if rows and not problem and not quick:
+        machine, facts = describe_machine()
+        store(RESULTS / f"{machine}.json", facts, script.stem, rows)
+    return not problem
+
+
+def measure(
+    script: Path, quick: bool, time_limit: float | None = None, variables: Mapping[str, str] = MappingProxyType({})
+) -> tuple[list[dict], str]:
+    """Run a benchmark in a process of its own.
+
+    Args:
+        time_limit: In seconds.
+        variables: Of the environment.
+
+    Returns:
+        Its rows, also those before a failure; and what failed, or "".
+    """
     from rows import ROWS_FILE
 
     with tempfile.TemporaryDirectory() as folder:
-        rows = Path(folder) / "rows"
-        command = [sys.executable, str(script), *(["--quick"] if quick else [])]
-        if subprocess.run(command, env=os.environ | {ROWS_FILE: str(rows)}).returncode:
-            return False
-        if not quick and rows.exists():
-            store(script.stem, [json.loads(line) for line in rows.read_text("utf-8").splitlines()])
-    return True
+        file = Path(folder) / "rows"
+        command, problem = [sys.executable, str(script), *(["--quick"] if quick else [])], ""
+        try:
+            code = subprocess.run(
+                command, env={**os.environ, **variables, ROWS_FILE: str(file)}, timeout=time_limit
+            ).returncode
+            problem = f"exit code {code}" if code else ""
+        except subprocess.TimeoutExpired:
+            problem = f"stopped after {time_limit:.0f} s"
+        rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else []
+    return rows, problem
 
 
-def store(name: str, rows: list[dict]) -> None:
-    """Replace the stored rows of this benchmark; also store the date, the commit and the versions."""
-    machine, facts = describe_machine()
-    file = RESULTS / f"{machine}.json"
-    results = json.loads(file.read_text("utf-8")) if file.exists() else {"benches": {}}
+def store(file: Path, facts: dict, name: str, rows: list[dict], command: str = "") -> None:
+    """Replace the rows of a benchmark in ``file``; also store the machine's facts, the date, the commit and the
+    versions.
+
+    Args: ``command``, how to measure them again, if not by `dev.py bench`.
+    """
+    results = read(file)
     results["machine"] = facts
     results["benches"][name] = {
         "date": datetime.date.today().isoformat(),
         "commit": find_commit(),
         "system": f"{platform.system()}, Python {platform.python_version()}",
         "packages": ", ".join(f"{package} {version}" for package in PACKAGES if (version := find_version(package))),
+        **({"command": command} if command else {}),
         "rates": [row.pop("rates") for row in rows][-1],  # the last row has all rates of the run
         "rows": rows,
     }
-    RESULTS.mkdir(exist_ok=True)
+    write(file, results)
+
+
+def merge(files: list[str]) -> int:
+    """Add the results of `tools/gpu_check.py` to those of the same machine, and write docs/performance.md."""
+    try:
+        (file,) = files
+        new = json.loads(Path(file).read_text("utf-8"))
+        target = RESULTS / f"{name_machine(new['machine'])}.json"
+        results = read(target)
+        write(target, {**results, **new, "benches": {**results["benches"], **new["benches"]}})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        print(f"--merge needs a file that tools/gpu_check.py wrote ({error!r})", file=sys.stderr)
+        return 2
+    import write_docs
+
+    write_docs.write()
+    return 0
+
+
+def read(file: Path) -> dict:
+    return json.loads(file.read_text("utf-8")) if file.exists() else {"benches": {}}
+
+
+def write(file: Path, results: dict) -> None:
+    """Write results as a whole, or not at all."""
+    file.parent.mkdir(exist_ok=True)
     partial = file.with_suffix(".tmp")
     partial.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n", "utf-8")
     partial.replace(file)
@@ -78,17 +139,33 @@ def store(name: str, rows: list[dict]) -> None:
 
 def describe_machine() -> tuple[str, dict]:
     """The name that results are stored under, and the machine's processor, memory and GPU."""
-    import psutil
     import torch
 
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     cpuinfo = Path("/proc/cpuinfo")
     match = re.search(r"^model name\s*: (.+)$", cpuinfo.read_text("utf-8"), re.MULTILINE) if cpuinfo.exists() else None
     processor = match[1].strip() if match else platform.processor() or platform.machine()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    processor = f"{processor}, {cores} cores"
-    facts = {"processor": processor, "memory": f"{psutil.virtual_memory().total / 1e9:.0f} GB", "gpu": gpu or "none"}
-    return re.sub(r"[^a-z0-9]+", "-", f"{processor} {gpu}".lower()).strip("-"), facts
+    facts = {
+        "processor": f"{processor}, {cores} cores",
+        "memory": f"{_count_memory() / 1e9:.0f} GB",
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+    }
+    return name_machine(facts), facts
+
+
+def _count_memory() -> int:
+    """The machine's memory in bytes."""
+    if hasattr(os, "sysconf"):  # without psutil, which not every ComfyUI has
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    import psutil
+
+    return psutil.virtual_memory().total
+
+
+def name_machine(facts: dict) -> str:
+    """The name of the file for a machine's results."""
+    gpu = "" if facts["gpu"] == "none" else facts["gpu"]
+    return re.sub(r"[^a-z0-9]+", "-", f"{facts['processor']} {gpu}".lower()).strip("-")
 
 
 def find_version(package: str) -> str | None:
@@ -102,7 +179,10 @@ def find_commit() -> str:
     """The measured commit, marked if files differ from it."""
 
     def git(*command: str) -> str:
-        return subprocess.run(["git", *command], cwd=HERE, capture_output=True, text=True).stdout.rstrip()
+        try:
+            return subprocess.run(["git", *command], cwd=HERE, capture_output=True, text=True).stdout.rstrip()
+        except OSError:  # git is not installed
+            return ""
 
     generated = ("bench/results", "docs/performance")
     changed = [line for line in git("status", "--porcelain").splitlines() if not line[3:].startswith(generated)]

@@ -53,14 +53,15 @@ def _format_machine(results: dict) -> list[str]:
     chart = f"![How many times as fast as the earlier nodes](performance-{results['name']}.svg)"
     versions = dict.fromkeys(f"{bench['system']}, {bench['packages']}." for bench in results["benches"].values())
     lines = [f"## {facts['processor']}{gpu}", "", f"{facts['memory']} of memory. {' '.join(versions)}", "", chart, ""]
+    lines += [f"- {check}" for check in results.get("checks", [])] + [""] * ("checks" in results)
     for name, bench in sorted(results["benches"].items()):
         rows = [from_json(row) for row in bench["rows"]]
         lines += [f"### {bench['rows'][0]['title']}", "", bench["rows"][0]["about"], "", *_format_rows(rows)]
         rates = [
             f"{rate:g} {unit} ({device})" for device, best in bench["rates"].items() for unit, rate in best.items()
         ]
-        command = f"`python3 tools/dev.py bench {name.removeprefix('bench_')}`"
-        lines += [f"{', '.join([command, bench['date'], 'commit ' + bench['commit'], *rates])}.", ""]
+        command = bench.get("command") or f"python3 tools/dev.py bench {name.removeprefix('bench_')}"
+        lines += [f"{', '.join([f'`{command}`', bench['date'], 'commit ' + bench['commit'], *rates])}.", ""]
     return lines
 
 

@@ -124,7 +124,8 @@ def parallel_map(work: Callable[[Item], Result], items: Sequence[Item]) -> list[
     Torch's own threads share every operation and synchronize after it. Threads that each process a whole item
     synchronize only once, which is faster, especially while other programs use the cores.
 
-    ``work`` runs without gradients. If items fail, the exception of the first one propagates after all have ended.
+    ``work`` runs without gradients. If items fail, the exception of the first one propagates when all
+    running ones have ended; the others are not started.
     """
     cores = torch.get_num_threads()
     workers = min(len(items), cores)

@@ -11,6 +11,7 @@ import torch
 
 from . import distance, parts, tensors
 from .crop_frames import CropSettings
+from .errors import InputError
 from .geometry import Box
 from .instances import SPLITS, Detection, Instance, boxes_to_instances, find_instances
 from .picking import sort_instances
@@ -69,6 +70,29 @@ def _join(instances: Sequence[Instance]) -> Iterator[Instance]:
         by_image.setdefault(instance.image, []).append(instance)
     for image, members in by_image.items():
         yield Instance(tuple(part for member in members for part in member.parts), image)
+
+
+def find_context(context_mask: torch.Tensor | None, image: torch.Tensor) -> list[Box | None]:
+    """The box that the crops of each image also contain; None for no such box.
+
+    Args:
+        context_mask: ``[M,h,w]``: one mask for all images, or one per image; M = 0 or None for no box.
+        image: ``[B,H,W,C]``.
+
+    Raises:
+        InputError: The numbers of masks and images do not match.
+    """
+    count = len(image)
+    if context_mask is None or len(context_mask) == 0:
+        return [None] * count
+    if len(context_mask) not in (1, count):
+        raise InputError(
+            f"image is a batch of {count}, and context_mask is a batch of {len(context_mask)}",
+            "Use one context mask for all images, or one per image",
+        )
+    found = find_instances(_fit(context_mask, *image.shape[1:3]), split="each mask", images=len(context_mask))
+    boxes = {instance.image: instance.box for instance in found}
+    return [boxes.get(index if len(context_mask) > 1 else 0) for index in range(count)]
 
 
 def draw_region(instance: Instance, image: Box, grow: float) -> tuple[Box, torch.Tensor]:

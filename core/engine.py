@@ -187,6 +187,11 @@ class Vae(Protocol):
         """Image width and height must be multiples of this many pixels (8 for SD, 16 or 32 for others)."""
         ...
 
+    @property
+    def ratio(self) -> int:
+        """Pixels per latent cell, on each axis."""
+        ...
+
     def encode(self, image: torch.Tensor, tiled: bool = False) -> torch.Tensor:
         """``[B,H,W,3]`` in 0..1 -> samples ``[B,C,h,w]``, with a time axis if the model has one."""
         ...

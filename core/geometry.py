@@ -71,6 +71,10 @@ class Box:
             return None
         return Box(max(self.x1, other.x1), max(self.y1, other.y1), min(self.x2, other.x2), min(self.y2, other.y2))
 
+    def union(self, other: Box) -> Box:
+        """The smallest box that contains both."""
+        return Box(min(self.x1, other.x1), min(self.y1, other.y1), max(self.x2, other.x2), max(self.y2, other.y2))
+
     def overlaps(self, other: Box) -> bool:
         """Whether two boxes share a pixel."""
         return self.x1 < other.x2 and other.x1 < self.x2 and self.y1 < other.y2 and other.y1 < self.y2

@@ -17,6 +17,7 @@ from .checks import as_mask_batch, check_number, check_whole_number
 from .errors import InputError
 from .geometry import Box, compute_crop_region
 from .packages import import_scipy
+from .parts import fill_outlines
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +68,7 @@ def find_regions(
     values = mask[0].cpu()
     height, width = values.shape
     regions = []
-    for bbox, outline in _find_outlines(tensors.to_8bit(values) > 0, drop_size):
+    for bbox, outline in _find_outlines(tensors.is_selected(values), drop_size):
         crop = compute_crop_region(bbox, crop_factor, width, height)
         selected = torch.from_numpy(outline).unsqueeze(0).float()
         if not contour_fill:
@@ -100,18 +101,23 @@ def _find_outlines(selected: np.ndarray, drop_size: int) -> Iterator[tuple[Box, 
     one folder, and ComfyUI requires none of them.
     """
     ndimage = import_scipy("ndimage")
-    rows, columns = np.flatnonzero(selected.any(axis=1)), np.flatnonzero(selected.any(axis=0))
-    if len(rows) == 0:
+    whole = tight_box(selected)
+    if whole is None:
         return
-    top, left = int(rows[0]), int(columns[0])
-    unselected = np.pad(~selected[top : rows[-1] + 1, left : columns[-1] + 1], 1, constant_values=True)
-    background, _ = ndimage.label(unselected)  # 4-connected; label 1 is outside all outlines
-    parts, _ = ndimage.label(background[1:-1, 1:-1] != 1, np.ones((3, 3)))  # 8-connected
-    del background
+    filled = fill_outlines(selected[whole.y1 : whole.y2, whole.x1 : whole.x2])
+    parts, _ = ndimage.label(filled, np.ones((3, 3)))  # 8-connected
     for number, (rows, columns) in reversed([*enumerate(ndimage.find_objects(parts), 1)]):
         if columns.stop - columns.start > drop_size and rows.stop - rows.start > drop_size:
-            box = Box(left + columns.start, top + rows.start, left + columns.stop, top + rows.stop)
+            box = Box(whole.x1 + columns.start, whole.y1 + rows.start, whole.x1 + columns.stop, whole.y1 + rows.stop)
             yield box, parts[rows, columns] == number
+
+
+def tight_box(selected: np.ndarray) -> Box | None:
+    """The tight box around the selected pixels of ``[H,W]`` (bool); None if there are none."""
+    rows, columns = np.flatnonzero(selected.any(axis=1)), np.flatnonzero(selected.any(axis=0))
+    if len(rows) == 0:
+        return None
+    return Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
 
 
 def scale_region(region: Region, x_scale: float, y_scale: float, image: Box) -> Region:

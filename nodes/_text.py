@@ -1,4 +1,4 @@
-"""What the text-to-mask nodes share: their inputs, and their model, which is found, loaded and moved here."""
+"""What the text-to-mask nodes share: their inputs, and the search for their model."""
 
 from __future__ import annotations
 

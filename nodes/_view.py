@@ -20,6 +20,8 @@ import torch
 from PIL import Image
 
 from ..core import tensors
+from ..core.checks import as_image_batch
+from ..core.distance import is_hard
 from ..core.engine import Progress
 from ..core.instances import Instance
 from ..core.label_map import draw_labels
@@ -123,6 +125,22 @@ class View:
             data, bits, shrunk = _encode_probabilities(probability_map / high)
             values = {"bits": bits, "high": high, "scale": scale / shrunk}
             self._add(index, images[index], _shrink(images[index]), {"probabilities": (data, "png")}, values)
+
+    @_never_fail_the_run
+    def masks(self, masks: torch.Tensor, images: torch.Tensor | None) -> None:
+        """Add entries for masks ``[B,H,W]`` as the node received them: the editor applies the node's settings.
+
+        Args:
+            images: ``[B,H,W,C]`` of any size, the last for all further masks. If None, each mask is also its image.
+        """
+        if images is not None:
+            images = as_image_batch(images, "image")
+        for index, mask in enumerate(masks[:MAX_IMAGES]):
+            image = mask[..., None] if images is None else images[min(index, len(images) - 1)]
+            small = _shrink_mask(mask)
+            data, bits, shrunk = _encode_mask(small)
+            values = {"bits": bits, "high": 1.0, "scale": small.shape[1] / mask.shape[1] / shrunk}
+            self._add(index, image, _shrink(image), {"mask": (data, "png")}, values)
 
     @_never_fail_the_run
     def comparison(self, before: torch.Tensor, after: torch.Tensor, boxes: Sequence[Sequence] = ()) -> None:
@@ -281,6 +299,23 @@ def _encode_probabilities(values: torch.Tensor) -> tuple[bytes, int, int]:
         if len(data) <= _PROBABILITIES_BYTES or min(height, width) < 2:
             return data, 8, shrunk
         shrunk *= 2
+
+
+def _shrink_mask(mask: torch.Tensor) -> torch.Tensor:
+    """``[H,W]`` with no side longer than `LONGEST_SIDE`. A mask without soft values stays without."""
+    if max(mask.shape) <= LONGEST_SIDE:
+        return mask
+    factor = LONGEST_SIDE / max(mask.shape)
+    height, width = (max(1, round(side * factor)) for side in mask.shape)
+    small = tensors.resize_mask(mask[None], height, width, "area")[0]  # [H,W] -> [1,h,w] -> [h,w]
+    return (small >= 0.5).float() if is_hard(mask) else small
+
+
+def _encode_mask(mask: torch.Tensor) -> tuple[bytes, int, int]:
+    """`_encode_probabilities` for a mask ``[H,W]``: 8 bits are enough for one without soft values."""
+    if not is_hard(mask):
+        return _encode_probabilities(mask)
+    return _encode_as(Image.fromarray(tensors.to_8bit(mask)), "PNG", compress_level=1), 8, 1
 
 
 def _encode_as(image: Image.Image, file_format: str, **options: Any) -> bytes:

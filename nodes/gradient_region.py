@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..core import checks, morphology
 from . import _host as host
+from . import _view
 from ._widgets import TableNode, choice, integer, socket
 
 
@@ -26,6 +27,8 @@ class GradientRegion(TableNode):
     ]
     CATEGORY = "image/mask"
     FUNCTION = "gradient_region"
+    HAS_INTERMEDIATE_OUTPUT = True
+    OUTPUT_NODE = True  # can be run alone, for its preview
     RETURN_TYPES = ("MASK",)
     RETURN_NAMES = ("MASKS",)
     OUTPUT_TOOLTIPS = ("The edges, one mask per input mask, same size.",)
@@ -51,9 +54,15 @@ class GradientRegion(TableNode):
                 tooltip="Where the line is drawn: on both sides of the edge, only inside the selection, or only "
                 "outside it.",
             ),
+            "image": socket("IMAGE", "Only for the preview: the image that the masks belong to."),
         },
+        "hidden": _view.HIDDEN,
     }
 
-    def gradient_region(self, masks, kernel_size=3, shape="rectangle", edge="both"):
+    def gradient_region(self, masks, kernel_size=3, shape="rectangle", edge="both", image=None, extra_pnginfo=None):
         masks = checks.as_mask_batch(masks, "masks")
-        return (morphology.gradient(masks, kernel_size, shape, edge, host.progress(len(masks))),)
+        edges = morphology.gradient(masks, kernel_size, shape, edge, host.progress(len(masks)))
+        view = _view.View(extra_pnginfo)
+        view.masks(masks, image)
+        settings = {"kernel_size": kernel_size, "shape": shape, "edge": edge}
+        return view.with_previews((edges,), kind="edges", settings=settings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..core.checks import as_image_batch, as_mask_batch
 from ..core.crop_frames import BATCHING, MAX_LENGTH, REGIONS, SIZES, CropSettings
-from ..core.crop_regions import choose_regions
+from ..core.crop_regions import choose_regions, find_context
 from ..core.crop_stitch import Stitch, crop_regions
 from ..core.errors import InputError
 from ..core.geometry import Box
@@ -117,12 +117,17 @@ class RegionCrop(TableNode):
                 "per image tells which mask belongs to which image.",
                 forceInput=True,
             ),
+            "context_mask": socket(
+                "MASK",
+                "An area that every crop also contains, for the model to see. One mask for all images, or one per "
+                "image.",
+            ),
         },
         "hidden": _view.HIDDEN,
     }
 
     @takes(INPUTS)
-    def crop(self, image, mask, bounding_boxes, extra_pnginfo, **widgets):
+    def crop(self, image, mask, bounding_boxes, context_mask, extra_pnginfo, **widgets):
         settings = CropSettings(**widgets)
         if mask is None and bounding_boxes is None:
             raise InputError("neither mask nor bounding_boxes is connected", "Connect one of them, or both")
@@ -130,7 +135,8 @@ class RegionCrop(TableNode):
         mask = None if mask is None else as_mask_batch(mask)
         detections = read_boxes(bounding_boxes, image.shape[2], image.shape[1])
         instances = choose_regions(mask, detections, image, settings)
-        crops = crop_regions(image, instances, settings, host.progress(len(instances)))
+        context = find_context(None if context_mask is None else as_mask_batch(context_mask, "context_mask"), image)
+        crops = crop_regions(image, instances, settings, context, host.progress(len(instances)))
         view = _view.View(extra_pnginfo)
         view.crops(image, *group_boxes(crops.stitch))
         boxes = write_boxes(_locate_crops(crops.stitch, instances), len(image))

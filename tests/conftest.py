@@ -29,7 +29,7 @@ for folder in (TOOLS, ROOT / "tests"):  # for `pack`, and for the helper modules
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 
-import comfyui  # noqa: E402 - these two need the paths above
+from find_comfyui import find_comfyui  # noqa: E402 - these two need the paths above
 from pack import load_pack  # noqa: E402
 
 HOME = Path(tempfile.mkdtemp(prefix="maskwright-test-home-"))
@@ -38,7 +38,7 @@ _MODEL_VARIABLES = ("HF_", "HUGGINGFACE_", "TRANSFORMERS_", "U2NET_", "REMBG_", 
 
 def _isolate_environment() -> None:
     """Hide the user's models and settings from this process and its children."""
-    host = comfyui.find_comfyui()
+    host = find_comfyui()
     if host.usable:  # it may be in the user's home folder
         os.environ["COMFYUI_PATH"], os.environ["COMFYUI_PYTHON"] = str(host.path), str(host.python)
     # For test_real_weights.py alone, which checks the SHA-256 of what it reads there.
@@ -84,7 +84,7 @@ def background_removal() -> None:
     """Skip if ComfyUI's Python lacks a package that ImageSegmentation needs."""
     names = ("rembg", "onnxruntime", "pymatting")
     code = f"import importlib.util as u, json; print(json.dumps([n for n in {names} if u.find_spec(n) is None]))"
-    python = comfyui.find_comfyui().python
+    python = find_comfyui().python
     missing = json.loads(subprocess.run([python, "-c", code], check=True, capture_output=True, text=True).stdout)
     if missing:
         pytest.skip(f"ComfyUI's Python lacks {', '.join(missing)}")

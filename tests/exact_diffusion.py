@@ -27,6 +27,10 @@ class SpaceToDepthVae:
     tiled: list[bool] = field(default_factory=list)
     trouble: Callable[[str, torch.Tensor, bool], None] = lambda work, values, tiled: None
 
+    @property
+    def ratio(self) -> int:
+        return self.multiple
+
     def encode(self, image: torch.Tensor, tiled: bool = False) -> torch.Tensor:
         self._note("encode", image, tiled)
         assert image.shape[1] % self.multiple == image.shape[2] % self.multiple == 0, "the host would crop the image"

@@ -24,6 +24,7 @@ if not FIRST_KNOWN <= tuple(int(part) for part in torch.__version__.split(".")[:
         allow_module_level=True,
     )
 
+from torch.overrides import TorchFunctionMode  # noqa: E402 - after the check
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402 - private, so after the check
 from torch.utils._pytree import tree_leaves, tree_map_only  # noqa: E402
 
@@ -41,7 +42,8 @@ _RESULTS = {_aten._fused_sdp_choice.default: 0, _aten._has_compatible_shallow_co
 # For these, Python calls the missing driver before it calls this code.
 _INDEX = (torch.Tensor.__getitem__, torch.Tensor.__setitem__)
 _SCALAR = (torch.Tensor.__bool__, torch.Tensor.__int__, torch.Tensor.__index__, torch.Tensor.__float__)
-_CALL_DRIVER = {*_INDEX, *_SCALAR, torch.Tensor.item, torch.Tensor.contiguous, torch.Tensor.nonzero}
+_OTHERS = (torch.Tensor.item, torch.Tensor.contiguous, torch.Tensor.nonzero, torch.Tensor.__invert__)
+_CALL_DRIVER = {*_INDEX, *_SCALAR, *_OTHERS}
 
 
 class _FakeTensor(torch.Tensor):
@@ -87,6 +89,17 @@ class _FakeDeviceMode(TorchDispatchMode):
         return _run(operator, args, kwargs or {})
 
 
+class _IndexMode(TorchFunctionMode):
+    """Adds the index to a device without one, for which torch would ask the driver."""
+
+    def __torch_function__(self, function: Callable, _: object, args: tuple = (), kwargs: dict | None = None) -> object:
+        def add_index(device: str | torch.device) -> str | torch.device:
+            return _FakeTensor.fake_device if str(device) == _FakeTensor.fake_device.type else device
+
+        args, kwargs = tree_map_only((str, torch.device), add_index, (args, kwargs or {}))
+        return function(*args, **kwargs)
+
+
 @contextlib.contextmanager
 def fake_device(kind: str = "cuda") -> Iterator[torch.device]:
     """Make the device available inside the block. Other kinds are equally strict, but lack no operations."""
@@ -98,7 +111,8 @@ def fake_device(kind: str = "cuda") -> Iterator[torch.device]:
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     try:
         device = mock.patch.object(_FakeTensor, "fake_device", torch.device(kind, 0))
-        with device, mock.patch.object(torch.cuda, "_lazy_init"), _FakeDeviceMode():
+        memory = mock.patch.object(torch.cuda, "mem_get_info", lambda device=None: (1 << 33, 1 << 34))  # free, total
+        with device, memory, mock.patch.object(torch.cuda, "_lazy_init"), _FakeDeviceMode(), _IndexMode():
             yield _FakeTensor.fake_device
     finally:
         torch._C._set_only_lift_cpu_tensors(lift_cpu_tensors)

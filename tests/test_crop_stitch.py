@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 from maskwright.core.crop_frames import BATCHING, TOGETHER, CropSettings
-from maskwright.core.crop_regions import choose_regions
-from maskwright.core.crop_stitch import Crops, Stitch, crop_regions, stitch_crops
+from maskwright.core.crop_regions import choose_regions, find_context
+from maskwright.core.crop_stitch import Crops, Stitch, crop_regions
 from maskwright.core.errors import InputError
 from maskwright.core.geometry import Box
 from maskwright.core.instances import Detection
+from maskwright.core.stitch import stitch_crops
 from maskwright.core.tensors import resize_image
 
 HEIGHT, WIDTH = 60, 80
@@ -145,6 +146,38 @@ def test_batching_changes_no_pixel() -> None:
     assert len(crop(image, MASK, batching=TOGETHER).images) < len(SPOTS)
 
 
+@pytest.mark.parametrize("batching", BATCHING)
+@pytest.mark.parametrize(("order", "expected"), [("as found", 0.8), ("largest first", 0.2)])
+def test_later_regions_are_blended_over_earlier_ones(batching: str, order: str, expected: float) -> None:
+    image = random_image()
+    masks = torch.cat([draw_mask((20, 20, 40, 40)), draw_mask((30, 30, 58, 58))])  # the second one is larger
+    crops = crop(image, masks, order=order, batching=batching, blend=0)
+    values = {region.number: 0.2 if region.bbox.x1 == 20 else 0.8 for region in crops.stitch.regions}
+    rows = [row for batch in crops.images for row in batch.split(1)]
+    filled = [torch.full_like(row, values[region.number]) for row, region in zip(rows, crops.stitch.regions)]
+    result, _ = stitch_one(crops, filled)
+    assert (result[:, 31:39, 31:39] == expected).all()
+    assert (result[:, 21:29, 21:29] == 0.2).all() and (result[:, 45:55, 45:55] == 0.8).all()
+
+
+def test_many_regions_equal_few() -> None:
+    """Regions are processed several at a time; the number of threads changes no pixel."""
+    image = random_image()
+    mask = torch.zeros(1, HEIGHT, WIDTH)
+    mask[:, 1::4, 1::4] = 1  # 300 regions whose crops overlap
+    results = []
+    threads = torch.get_num_threads()
+    for count in (1, 4):
+        torch.set_num_threads(count)
+        try:
+            crops = crop(image, mask, context_pixels=3, blend=1)
+            results.append(stitch_one(crops, [1 - batch for batch in crops.images]))
+        finally:
+            torch.set_num_threads(threads)
+    assert len(crops.stitch.regions) == 300
+    assert torch.equal(results[0][0], results[1][0]) and torch.equal(results[0][1], results[1][1])
+
+
 def test_batch_equals_single_images() -> None:
     images, masks = random_image(3), torch.cat([MASK, torch.zeros_like(MASK), SQUARE])
     crops = crop(images, masks)
@@ -261,6 +294,27 @@ def test_regions_by_image(masks: torch.Tensor, images: int, regions: str, counts
     assert [indices.count(i) for i in range(images)] == counts and indices == sorted(indices)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_context_mask_extends_every_crop(count: int) -> None:
+    image, chosen = random_image(count), CropSettings(**KEEP)
+    mask = draw_mask((10, 10, 14, 14), (60, 40, 66, 46))
+    context = torch.cat([draw_mask((30, 20, 40, 24)), torch.zeros(1, HEIGHT, WIDTH)])[:count]
+    crops = crop_regions(image, choose_regions(mask, ((),), image, chosen), chosen, find_context(context, image))
+    for region in crops.stitch.regions:
+        wanted = region.bbox if region.image else region.bbox.union(Box(30, 20, 40, 24))
+        assert region.frame.window.intersection(wanted) == wanted
+        assert (region.frame.window.intersection(Box(30, 20, 40, 24)) is not None) is (region.image == 0)
+    result, weights = stitch_one(crops, [1 - batch for batch in crops.images])
+    assert torch.equal(result[weights == 0], image[weights == 0])
+    assert not weights[:, 24:36, 30:40].any(), "the context itself does not change"
+
+
+def test_context_masks_that_match_no_image_are_an_error() -> None:
+    with pytest.raises(InputError, match="image is a batch of 3, and context_mask is a batch of 2"):
+        find_context(torch.cat([MASK, MASK]), random_image(3))
+    assert find_context(None, random_image(2)) == find_context(MASK[:0], random_image(2)) == [None, None]
+
+
 def test_fill_holes_also_selects_what_is_inside() -> None:
     ring = SQUARE.clone()
     ring[:, 24:32, 34:42] = 0
@@ -305,8 +359,8 @@ def test_crop_masks_have_the_region_only_and_nothing_in_the_extension() -> None:
     [
         (lambda crops: crops[:1], "crops contains 1 crops, and stitch has 2"),
         (lambda crops: [*crops, crops[0]], "crops contains 3 crops, and stitch has 2"),
-        (lambda crops: crops[::-1], "crop 0 of crops is 48 x 24, and was 16 x 32"),
-        (lambda crops: [crops[0].transpose(1, 2), crops[1]], "crop 0 of crops is 32 x 16, and was 16 x 32"),
+        (lambda crops: crops[::-1], "crop 1 of crops is 48 x 24, and was 16 x 32"),
+        (lambda crops: [crops[0].transpose(1, 2), crops[1]], "crop 1 of crops is 32 x 16, and was 16 x 32"),
         (lambda crops: [crops[0], crops[1] * float("nan")], r"crops\[1\] contains NaN"),
         (lambda crops: [crops[0], "image"], r"crops\[1\] is of type str"),
         (lambda crops: [crops[0], None], r"crops\[1\] is missing"),
@@ -323,7 +377,7 @@ def test_stitch_names_what_does_not_match(change, message: str) -> None:
     ("masks", "message"),
     [
         ([torch.ones(2, 24, 24)], "crop_masks contains 2 crops, and stitch has 1"),
-        ([torch.ones(1, 10, 24)], "crop 0 of crop_masks is 24 x 10, and was 24 x 24"),
+        ([torch.ones(1, 10, 24)], "crop 1 of crop_masks is 24 x 10, and was 24 x 24"),
         ([torch.full((1, 24, 24), float("inf"))], "NaN or infinity"),
     ],
 )

@@ -6,6 +6,7 @@ import logging
 
 import pytest
 import torch
+from exact_diffusion import SpaceToDepthVae
 from maskwright.core.detail.conditionings import RegionPipes
 from maskwright.core.detail.plan import find_image_regions, plan
 from maskwright.core.detail.settings import DetailerSettings
@@ -14,7 +15,7 @@ from maskwright.core.geometry import Box
 from maskwright.core.regions import Region
 
 IMAGE = Box(0, 0, 100, 80)
-PIPES = RegionPipes(Pipe("model", "positive", "negative"), IMAGE)
+PIPES, VAE = RegionPipes(Pipe("model", "positive", "negative"), IMAGE), SpaceToDepthVae()
 
 
 def region(x: int, y: int, side: int = 10, selected: bool = True) -> Region:
@@ -28,20 +29,20 @@ def region(x: int, y: int, side: int = 10, selected: bool = True) -> Region:
 
 def test_plan_orders_tasks_by_image_version_and_region() -> None:
     settings = DetailerSettings(batch_size=2, seed=2**64 - 1)
-    tasks = plan([[region(10, 10), region(40, 40)], [], [region(20, 20)]], settings, IMAGE, 8, PIPES)
+    tasks = plan([[region(10, 10), region(40, 40)], [], [region(20, 20)]], settings, IMAGE, VAE, PIPES)
     assert [(task.version, task.number, task.seed) for task in tasks] == [
         (0, 0, 2**64 - 1), (0, 1, 0), (1, 0, 0), (1, 1, 1), (4, 0, 2**64 - 1), (5, 0, 0),
     ]  # fmt: skip
 
 
 def test_plan_skips_regions_without_a_selected_pixel_and_keeps_the_seeds_of_the_others() -> None:
-    tasks = plan([[region(10, 10, selected=False), region(40, 40)]], DetailerSettings(seed=5), IMAGE, 8, PIPES)
+    tasks = plan([[region(10, 10, selected=False), region(40, 40)]], DetailerSettings(seed=5), IMAGE, VAE, PIPES)
     assert [(task.number, task.seed) for task in tasks] == [(0, 6)]
 
 
 def test_plan_reads_the_ring_only_for_color_match_and_writes_within_the_feather() -> None:
     plain, matched = (
-        plan([[region(40, 40)]], DetailerSettings(color_match=weight, feather=3), IMAGE, 8, PIPES)[0]
+        plan([[region(40, 40)]], DetailerSettings(color_match=weight, feather=3), IMAGE, VAE, PIPES)[0]
         for weight in (0.0, 0.5)
     )
     assert plain.reads == (plain.frame.window,)

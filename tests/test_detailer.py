@@ -421,6 +421,74 @@ def test_detail_crops_prompt_masks_by_region(masked: str) -> None:
     assert torch.equal(prompt_masks[0], whole[:, 60:92, 60:92]) and torch.equal(prompt_masks[1], whole[:, 4:36, 4:36])
 
 
+@pytest.mark.parametrize("edited", ["pipe", "refiner"])
+def test_detail_gives_edit_models_the_crop(edited: str) -> None:
+    """A reference that shows the image becomes the latent of each crop; the image is encoded once for that."""
+    image, sampler, vae = make_image(batch=2), EulerSampler(), SpaceToDepthVae()
+    references = [torch.cat([vae.encode(row) for row in image.split(1)])]
+    pipe = Pipe(RED_MODEL, "positive", "negative")
+    with_references = replace(pipe, positive=[["tokens", {"reference_latents": references}]])
+    pipe, refiner = (with_references, pipe) if edited == "pipe" else (pipe, with_references)
+    options = replace(PLAIN, refiner_ratio=0.5, batch_size=2)
+    vae.encoded.clear()
+    run(image, draw_squares((4, 4), (60, 60)), options, sampler=sampler, vae=vae, pipe=pipe, refiner=refiner)
+    runs = [one for one in sampler.runs if one.positive != "positive"]
+    assert [len(one.seeds) for one in runs] == [2] * 4, "versions are sampled together, regions are not"
+    for one in runs:
+        assert torch.equal(one.positive[0][1]["reference_latents"][0], one.latent["samples"])
+    assert [tuple(shape[1:3]) for shape in vae.encoded].count((SIZE, SIZE)) == 2, "each image once"
+    assert len(vae.encoded) == 2 + 8
+
+
+def test_detail_encodes_whole_image_for_references_in_tiles_if_memory_runs_out() -> None:
+    """Crops, which fit into memory, are still encoded without tiles."""
+
+    def fail_for_whole_image(work: str, values: torch.Tensor, tiled: bool) -> None:
+        if work == "encode" and values.shape[1] == SIZE and not tiled:
+            raise torch.cuda.OutOfMemoryError("out of memory")
+
+    sampler, vae, image = EulerSampler(), SpaceToDepthVae(trouble=fail_for_whole_image), make_image()
+    positive = [["tokens", {"reference_latents": [SpaceToDepthVae().encode(image)]}]]
+    run(image, sampler=sampler, vae=vae, pipe=Pipe(RED_MODEL, positive, "negative"))
+    reference = sampler.runs[0].positive[0][1]["reference_latents"][0]
+    assert torch.equal(reference, SpaceToDepthVae().encode(image[:, 16:80, 16:80]))
+    assert vae.tiled.count(True) == 1 and vae.encoded == [(1, SIZE, SIZE, 3), (1, 64, 64, 3)]
+
+
+def test_detail_reference_does_not_follow_hooks() -> None:
+    class Hook:
+        def post_encode(self, latent: dict) -> dict:
+            latent["samples"].zero_()
+            return latent
+
+    sampler, vae, image = EulerSampler(), SpaceToDepthVae(), make_image()
+    positive = [["tokens", {"reference_latents": [vae.encode(image)]}]]
+    run(image, sampler=sampler, vae=vae, pipe=Pipe(RED_MODEL, positive, "negative"), hook=Hook())
+    reference = sampler.runs[0].positive[0][1]["reference_latents"][0]
+    assert torch.equal(reference, vae.encode(image[:, 16:80, 16:80])) and not sampler.runs[0].latent["samples"].any()
+
+
+def test_detail_with_size_hook_moves_areas_to_its_size() -> None:
+    class Hook:
+        def touch_scaled_size(self, width: int, height: int) -> tuple[int, int]:
+            return 2 * width, height
+
+    sampler, positive = EulerSampler(), [["tokens", {"area": (12, 6, 0, 0)}]]
+    run(make_image(), sampler=sampler, pipe=Pipe(RED_MODEL, positive, "negative"), hook=Hook())
+    assert sampler.runs[0].latent["samples"].shape[-2:] == (8, 16)
+    assert sampler.runs[0].positive[0][1]["area"] == (8, 8, 0, 0)
+
+
+def test_detail_with_nothing_left_of_prompt_fails_before_sampling() -> None:
+    sampler, positive = EulerSampler(), [["tokens", {"area": (4, 12, 8, 0)}]]
+    with pytest.raises(InputError, match=r"positive prompt of basic_pipe is left for region 2: .* \(4, 4\) to"):
+        run(
+            make_image(), draw_squares((4, 4), (60, 60)), replace(PLAIN, crop_factor=1), sampler=sampler,
+            pipe=Pipe(RED_MODEL, positive, "negative"),
+        )  # fmt: skip
+    assert not sampler.runs
+
+
 # Noise masks.
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from types import ModuleType, SimpleNamespace
 
@@ -220,3 +221,18 @@ def test_nodes_with_half_precision_inputs_return_float32(dtype: torch.dtype) -> 
         torch.rand(1, 16, 16, 3).to(dtype), mask.to(dtype), mask.to(dtype)
     )
     assert {each.dtype for each in combined} == {torch.float32}
+
+
+def test_available_memory_asks_comfyui(comfyui: SimpleNamespace) -> None:
+    comfyui.management.get_free_memory = lambda device: {"cpu": 5, "meta": 7}[device.type]
+    assert host.ComfyHost().available_memory(torch.device("cpu")) == 5
+    assert host.ComfyHost().available_memory(torch.device("meta")) == 7
+
+
+def test_available_memory_without_comfyui(without_comfyui: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    psutil = SimpleNamespace(virtual_memory=lambda: SimpleNamespace(available=9))
+    monkeypatch.setitem(sys.modules, "psutil", psutil)
+    assert host.ComfyHost().available_memory(torch.device("cpu")) == 9
+    assert host.ComfyHost().available_memory(torch.device("meta")) == math.inf
+    monkeypatch.setitem(sys.modules, "psutil", None)  # not installed
+    assert host.ComfyHost().available_memory(torch.device("cpu")) == math.inf

@@ -276,10 +276,11 @@ def test_find_instances_calls_do_not_grow_with_parts(monkeypatch: pytest.MonkeyP
         work = getattr(ndimage, name)
         monkeypatch.setattr(ndimage, name, lambda *args, work=work: calls.append(work) or work(*args))
     passes = {}
-    for side in (2, 20):
+    for side in (2, 8, 40):
         mask = torch.zeros(1, 3 * side, 3 * side)
         mask[:, ::3, ::3] = 1
         calls.clear()
         assert len(find_instances(mask)) == side**2
         passes[side] = len(calls)
-    assert passes[2] == passes[20] == 2
+    assert passes[2] == 2 * 4 and passes[8] == 2 * 64, "one for each cell of the grid"
+    assert passes[40] == 2, "one for all, with too many cells"

@@ -9,6 +9,8 @@ import pytest
 from maskwright import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS, WEB_DIRECTORY
 from maskwright.nodes.clipseg import CLIPSeg
 from maskwright.nodes.clipseg_masking import CLIPSegMasking
+from maskwright.nodes.edit_mask import EditMask
+from maskwright.nodes.gradient_region import GradientRegion
 from maskwright.nodes.image_segmentation import ImageSegmentation
 from maskwright.nodes.mask_instances import MaskInstances
 from maskwright.nodes.refine_mask import RefineMask
@@ -76,11 +78,14 @@ def test_widget_defaults_match_method(name: str, node: type) -> None:
             assert parameters[input_name].default == LEFT_OUT.get((name, input_name), default), input_name
 
 
+# Their view shows the result that a run gives without further nodes.
+RUN_ALONE = (CLIPSeg, CLIPSegMasking, EditMask, GradientRegion, ImageSegmentation, MaskInstances, RefineMask)
+
+
 @pytest.mark.parametrize(("name", "node"), sorted(NODE_CLASS_MAPPINGS.items()))
 def test_nodes_with_mask_view_are_output_nodes(name: str, node: type) -> None:
     """Under every id: the editor gives output nodes a play button."""
-    with_view = (CLIPSeg, CLIPSegMasking, ImageSegmentation, MaskInstances, RefineMask)
-    assert getattr(node, "OUTPUT_NODE", False) == issubclass(node, with_view)
+    assert getattr(node, "OUTPUT_NODE", False) == issubclass(node, RUN_ALONE)
 
 
 @pytest.mark.parametrize(("name", "node"), NODES)

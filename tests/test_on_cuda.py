@@ -9,7 +9,7 @@ from collections.abc import Callable
 import maskwright
 import pytest
 import torch
-from maskwright.core import colors, geometry, masks, morphology, tensors
+from maskwright.core import colors, crop_frames, crop_regions, crop_stitch, geometry, masks, morphology, stitch, tensors
 from maskwright.core.cutout import matting, remove, trimap
 from maskwright.core.text import segment
 from maskwright.core.text.segment import Selection, render_selection, select, stretch
@@ -32,8 +32,19 @@ class Discs:
         return make_discs()[:1]
 
 
+def _crop_and_stitch(image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    chosen = crop_frames.CropSettings(size="exact", width=40, height=48, blend=3, grow=2.5)
+    instances = crop_regions.choose_regions(mask, ((),), image, chosen)
+    crops = crop_stitch.crop_regions(image, instances, chosen)
+    ((result, weights),) = stitch.stitch_crops(
+        [crops.stitch], [1 - each.cpu() for each in crops.images], color_match=0.5
+    )
+    return crops.images[0], crops.masks[0], result, weights
+
+
 IMAGE, MASK = random_values(2, 60, 80, 3), make_discs()
 OPERATIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], object]] = {
+    "crop and stitch": lambda image, mask: _crop_and_stitch(image, mask),
     "dilate": lambda image, mask: morphology.dilate(mask, 6, "ellipse"),
     "erode": lambda image, mask: morphology.erode(mask, 5, "cross"),
     "gradient": lambda image, mask: morphology.gradient(mask, [3, 7]),
@@ -55,6 +66,7 @@ OPERATIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], object]] = {
     "remove background": lambda image, mask: remove.remove_background(image, Discs()),
     "matting": lambda image, mask: remove.remove_background(image, Discs(), trimap.MattingSettings(erode_size=3), True),
     "GradientRegion": lambda image, mask: make_node("GradientRegion").gradient_region(mask, 5),
+    "MaskInstances": lambda image, mask: make_node("MaskInstances").split_masks(mask, None, image)[:2],
     "CombineSegMasks": lambda image, mask: make_node("CombineSegMasks").combine_masks(image, mask, mask.flip(2)),
     "CombineSegMasks, a mask on the CPU": lambda image, mask: make_node("CombineSegMasks").combine_masks(
         image, mask.cpu(), mask.flip(2)

@@ -15,6 +15,7 @@ from maskwright.models.clipseg_store import ClipsegStore
 from maskwright.nodes import _view, _view_files
 from maskwright.nodes.clipseg import CLIPSeg
 from maskwright.nodes.clipseg_masking import CLIPSegMasking
+from maskwright.nodes.mask_instances import MaskInstances
 from PIL import Image
 
 EDITOR_INFO = {"workflow": {"nodes": []}}
@@ -459,3 +460,34 @@ def test_download_progress_reports_phase_once_allowed(phases: list[dict], monkey
     with pytest.raises(ModelError):
         _view.View(EDITOR_INFO).download_progress(7)
     assert len(phases) == 1
+
+
+def test_mask_instances_sends_labels_and_boxes(temp: Path) -> None:
+    masks = torch.zeros(2, 30, 40)
+    masks[0, 2:8, 3:9], masks[0, 20:22, 30:38], masks[1, 5:9, 5:9] = 1, 0.5, 1
+    image = random(2, 30, 40, 3)
+    sent = MaskInstances().split_masks(masks, image=image, pick="0", extra_pnginfo=EDITOR_INFO)
+    assert sent["result"][3] == 2 and sent["result"][0].shape == (2, 30, 40)
+    entries = sent["ui"][_view.KEY]
+    assert [(entry["kind"], entry["size"], entry["count"]) for entry in entries] == [
+        ("instances", [40, 30], 2), ("instances", [40, 30], 1),
+    ]  # fmt: skip
+    assert entries[0]["boxes"] == [[3, 2, 9, 8], [30, 20, 38, 22]], "all, picked or not"
+    assert entries[0]["settings"]["pick"] == "0" and entries[0]["settings"]["split"] == "connected parts"
+    labels = np.asarray(open_file(temp, entries[0]["labels"]))
+    assert labels.shape == (60, 40) and labels[30 + 4, 5] == 1 and labels[30 + 21, 32] == 2 and labels[:30].max() == 0
+
+
+@pytest.mark.parametrize("masks", [torch.zeros(0, 30, 40), torch.zeros(1, 30, 40)], ids=["no mask", "empty mask"])
+def test_mask_instances_without_an_image_shows_the_masks(masks: torch.Tensor, temp: Path) -> None:
+    (entry,) = MaskInstances().split_masks(masks, extra_pnginfo=EDITOR_INFO)["ui"][_view.KEY]
+    assert entry["boxes"] == [] and entry["count"] == 0
+    assert np.asarray(open_file(temp, entry["image"])).max() == 0
+
+
+def test_mask_instances_sends_many_instances_in_little_space(temp: Path) -> None:
+    mask = torch.zeros(1, 512, 512)
+    mask[:, ::8, ::8] = 1
+    (entry,) = MaskInstances().split_masks(mask, limit=1500, extra_pnginfo=EDITOR_INFO)["ui"][_view.KEY]
+    assert entry["count"] == 1500 and len(entry["boxes"]) == _view.MAX_BOXES
+    assert (temp / entry["labels"]["subfolder"] / entry["labels"]["filename"]).stat().st_size < MEGABYTE

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from maskwright.core import masks, morphology, tensors
+from maskwright.core.edit import MaskEdits, edit_masks
 from maskwright.core.text import segment
 from maskwright.core.text.segment import NORMALIZATIONS, Selection, select, stretch
 from maskwright.nodes import _view
@@ -91,6 +94,18 @@ def arithmetic_cases() -> list[tuple[dict, dict[str, torch.Tensor | np.ndarray]]
             facts = {"width": 352, "height": 352, "newWidth": new[0], "newHeight": new[1]}
             add("probabilities", {"input": values, "mask": tensors.to_8bit(mask)}, normalization=normalization, **facts)
 
+    for mask, settings, scale in mask_edits():
+        edited = edit_masks(mask, MaskEdits(**settings))[0]
+        small = _view._shrink_mask(mask[0])  # as the node sends it, [h,w]
+        height, width = small.shape
+        arrays = {"input": small, "mask": tensors.resize_mask(edited, height, width, "area")}
+        add("edits", arrays, settings=settings, width=width, height=height, scale=scale)
+    for size, shape, edge in itertools.product((1, 3, 4, 9), morphology.SHAPES, morphology.EDGES):
+        values = blobs(40, 29, size)
+        names = {"kernel_size": size, "shape": shape, "edge": edge}
+        arrays = {"input": values, "mask": morphology.gradient(values, size, shape, edge)}
+        add("edges", arrays, settings=names, width=40, height=29, scale=1.0)
+
     values = blobs(31, 20, 5)
     add("halves", {"input": values, "file": tensors.to_16bit_halves(values[0])}, width=31, height=20)
 
@@ -106,6 +121,33 @@ def arithmetic_cases() -> list[tuple[dict, dict[str, torch.Tensor | np.ndarray]]
     return cases
 
 
+def mask_edits() -> Iterator[tuple[torch.Tensor, dict, float]]:
+    """Masks ``[1,H,W]``, settings of the node Edit Mask, and the scale of the preview."""
+    random = np.random.default_rng(0)
+    ranges = {
+        "threshold": (0.0, 1.0), "remove_specks": (0, 300), "grow": (-20.0, 20.0), "smooth": (0.0, 10.0),
+        "feather_inside": (0.0, 20.0), "feather_outside": (0.0, 20.0), "blur": (0.0, 12.0),
+    }  # fmt: skip
+    for seed in range(24):
+        is_hard = seed % 2 == 0
+        width, height = (1500, 1100) if seed in (2, 3) else [(160, 120), (97, 201), (1, 9), (1, 1)][seed % 4]
+        mask = blobs(width, height, seed)
+        mask = (mask >= 0.5).float() if is_hard else mask
+        settings = {name: bool(random.random() < 0.3) for name in ("invert", "fill_holes")}
+        for name, (low, high) in ranges.items():
+            if random.random() < 0.5:
+                value = random.uniform(low, high)
+                settings[name] = int(value) if name == "remove_specks" else round(float(value), 2)
+        yield mask, settings, min(1.0, _view.LONGEST_SIDE / max(width, height))
+    hard, soft = (blobs(160, 120, 1) >= 0.5).float(), blobs(160, 120, 1)
+    for name, (low, high) in ranges.items():  # each alone
+        for mask, value in itertools.product((hard, soft), (low, high / 3, high)):
+            yield mask, {name: int(value) if name == "remove_specks" else value}, 1.0
+    for mask in (hard, soft, hard * 0, hard * 0 + 1):  # a blur with a large sigma, all black, all white
+        yield mask, {"blur": 40.0}, 1.0
+        yield mask, {"fill_holes": True, "invert": True, "grow": 3.5, "smooth": 7.0, "feather_inside": 4.0}, 1.0
+
+
 def write_cases(folder: Path) -> None:
     listed = []
     for facts, arrays in arithmetic_cases():
@@ -118,13 +160,19 @@ def write_cases(folder: Path) -> None:
     (folder / "cases.json").write_text(json.dumps(listed), encoding="utf-8")
 
 
+@pytest.fixture(scope="module")
+def arrays(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("arrays")
+    write_cases(folder)
+    return folder
+
+
 @pytest.mark.skipif(bool(skip_reason()), reason=skip_reason())
 @pytest.mark.parametrize("file", TESTS, ids=lambda path: path.stem)
-def test_javascript_matches_core(file: Path, tmp_path: Path) -> None:
-    write_cases(tmp_path)
+def test_javascript_matches_core(file: Path, arrays: Path) -> None:
     done = subprocess.run(
         [shutil.which("node"), "--test", str(file)],
-        env={**os.environ, "MASKWRIGHT_ARRAYS": str(tmp_path)},
+        env={**os.environ, "MASKWRIGHT_ARRAYS": str(arrays)},
         capture_output=True,
         text=True,
         encoding="utf-8",

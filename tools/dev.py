@@ -4,7 +4,7 @@
     python3 tools/dev.py run [WORKFLOW.json] ...   run a workflow, or two examples; see run --help
     python3 tools/dev.py test [pytest arguments]   run all tests
     python3 tools/dev.py lint                      check style and types, and what the registry checks
-    python3 tools/dev.py bench [names]             run the benchmarks
+    python3 tools/dev.py bench [names]             run the benchmarks; --merge FILE: add results of tools/gpu_check.py
     python3 tools/dev.py quality                   write docs/quality.md; downloads u2netp and u2net (181 MB)
     python3 tools/dev.py setup                     only set up the environment, and fetch the weights for the examples
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ..engine import Pipe
 from ..geometry import Box, SamplingFrame
 from ..regions import Region
+from .placement import Placement
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,9 +24,10 @@ class Task:
         number: Index of the region in its version.
         frame: Where the region is cropped, and the size at which it is sampled.
         seed: Seed of the first cycle.
-        pipe, refiner: Models with the conditionings of this region.
+        pipe, refiner: Models with the conditionings of this region, for the whole image.
         reads: The parts of the image that the result depends on.
         writes: The part of the image that changes.
+        placement: The crop that the conditionings move to; None if they are the same for all crops.
     """
 
     version: int
@@ -37,13 +39,15 @@ class Task:
     refiner: Pipe | None
     reads: tuple[Box, ...]
     writes: Box
+    placement: Placement | None = None
 
     @property
     def kind(self) -> Hashable:
-        """Equal for tasks that can be rows of one batch: same size and identical conditionings."""
+        """Equal for tasks that can be rows of one batch: same size and identical conditionings, moved to
+        the same crop if they must move."""
         pipes = [self.pipe] if self.refiner is None else [self.pipe, self.refiner]
         conditionings = tuple(id(each) for pipe in pipes for each in (pipe.positive, pipe.negative))
-        return self.frame.width, self.frame.height, conditionings
+        return self.frame.width, self.frame.height, conditionings, self.placement
 
     def is_independent_of(self, other: Task) -> bool:
         """Whether two tasks of one version can run in any order: neither reads what the other writes."""

@@ -1,79 +1,122 @@
-"""Crops the host's conditionings to parts of an image."""
+"""The prompts of each region: with the region's own text, and moved from the whole image to the crop."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from ..engine import Pipe
+from ..errors import InputError
 from ..geometry import Box
+from .moves import MOVES, Target, entries_to_move, is_outside
+from .placement import Placement
 
 
 class RegionPipes:
-    """Makes a pipe for each region: with the region's own text, and masks cropped to its window.
+    """Finds the pipe of each region: with the region's own text, and checked against its crop.
 
-    Regions with the same text and window share the same conditioning objects: no text is encoded twice, and such
-    regions can be sampled together.
+    Regions with the same text share the same conditioning objects: no text is encoded twice, and such regions can be
+    sampled together if nothing has to move.
 
     Args:
         pipe: The pipe for all regions.
         image: The whole image.
         prompts: Text for each region, added to the positive prompt.
+        name: The node's input that the pipe comes from, for errors.
+        holds_images: Whether patches of the pipe's model hold images of the whole image.
     """
 
-    def __init__(self, pipe: Pipe, image: Box, prompts: Sequence[str] = ()) -> None:
-        self._pipe, self._image = pipe, image
+    def __init__(
+        self,
+        pipe: Pipe,
+        image: Box,
+        prompts: Sequence[str] = (),
+        name: str = "basic_pipe",
+        holds_images: bool = False,
+    ) -> None:
+        self._pipe, self._name = pipe, name
         self._prompts = [text.strip() for text in prompts]
-        self._positives: dict[str, Any] = {"": pipe.positive}  # by text
-        self._pipes: dict[tuple[str, Box], Pipe] = {}  # by text and window
+        self._pipes: dict[str, Pipe] = {"": pipe}  # by text
+        # Added text has no place of its own, so this holds for the pipes of all regions.
+        self.has_places = holds_images or any(_has_places(each, image) for each in (pipe.positive, pipe.negative))
 
-    def for_region(self, index: int, window: Box) -> Pipe:
-        """The pipe for region ``index``, which is sampled in ``window``."""
-        text = self._prompts[index] if index < len(self._prompts) else ""
-        if (text, window) not in self._pipes:
-            self._pipes[text, window] = replace(
-                self._pipe,
-                positive=crop_conditioning(self._add_text(text), self._image, window),
-                negative=crop_conditioning(self._pipe.negative, self._image, window),
-            )
-        return self._pipes[text, window]
+    def for_region(self, index: int, placement: Placement) -> Pipe:
+        """The pipe for region ``index``, still for the whole image.
 
-    def _add_text(self, text: str) -> Any:
+        Raises:
+            InputError: Nothing of a prompt is left in the region's crop.
+        """
+        for prompt, conditioning in (("positive", self._pipe.positive), ("negative", self._pipe.negative)):
+            if not _is_left(conditioning, placement):
+                window = placement.frame.window
+                region = f"region {index + 1}" + (f" of image {placement.index + 1}" if placement.index else "")
+                raise InputError(
+                    f"Nothing of the {prompt} prompt of {self._name} is left for {region}: its areas and masks are all "
+                    f"outside the crop from ({window.x1}, {window.y1}) to ({window.x2}, {window.y2})",
+                    "Combine it with a prompt for the whole image, or increase crop_factor",
+                )
+        return self._with_text(self._prompts[index] if index < len(self._prompts) else "")
+
+    def _with_text(self, text: str) -> Pipe:
         if self._pipe.add_text is None:
-            return self._pipe.positive
-        if text not in self._positives:
-            self._positives[text] = self._pipe.add_text(self._pipe.positive, text)
-        return self._positives[text]
+            return self._pipe
+        if text not in self._pipes:
+            self._pipes[text] = replace(self._pipe, positive=self._pipe.add_text(self._pipe.positive, text))
+        return self._pipes[text]
 
 
-def crop_conditioning(conditioning: Any, image: Box, window: Box) -> Any:
-    """Crop a conditioning's masks to ``window``.
+def _is_left(conditioning: Any, placement: Placement) -> bool:
+    """Whether at least one prompt takes part in the crop. Without any prompt, the host decides."""
+    if not isinstance(conditioning, (list, tuple)) or not conditioning:
+        return True
+    return not all(is_outside(details, placement) for _, details in conditioning)
+
+
+def _has_places(conditioning: Any, image: Box) -> bool:
+    """Whether a conditioning, which may also be a placeholder, has an entry that must move."""
+    if not isinstance(conditioning, (list, tuple)):
+        return False
+    return any(entries_to_move(details, image) for _, details in conditioning)
+
+
+class Mover:
+    """Moves pipes to one crop. What several prompts share is moved once, and they still share it.
 
     Args:
-        conditioning: A list of pairs (tensor, details), where ``details["mask"]`` may be a mask ``[B,h,w]`` of the
-            whole image, of any size. Anything else, such as a placeholder, is returned unchanged.
-        image: The whole image.
-        window: The part of the image.
-
-    Returns:
-        A new list; the same object if it has no mask.
+        target: The crop.
     """
-    if not isinstance(conditioning, (list, tuple)) or window == image:
-        return conditioning
-    if not any("mask" in details for _, details in conditioning):
-        return conditioning
-    return [
-        [tokens, {**details, "mask": _crop_scaled(details["mask"], image, window)} if "mask" in details else details]
-        for tokens, details in conditioning
-    ]
 
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._moved: dict[tuple[str, int], Any] = {}  # by entry and id of the value
 
-def _crop_scaled(mask: torch.Tensor, image: Box, window: Box) -> torch.Tensor:
-    """``window`` of a mask ``[...,h,w]`` whose size may differ from the image's; partial pixels are included."""
-    height, width = mask.shape[-2:]
-    x1, y1 = (window.x1 * width) // image.width, (window.y1 * height) // image.height
-    x2, y2 = -(-window.x2 * width // image.width), -(-window.y2 * height // image.height)
-    return mask[..., y1:y2, x1:x2]
+    def move_pipe(self, pipe: Pipe) -> Pipe:
+        """The pipe for the crop."""
+        return replace(
+            pipe,
+            model=self._target.objects.crop_model(pipe.model, self._target.placement),
+            positive=self.move_conditioning(pipe.positive),
+            negative=self.move_conditioning(pipe.negative),
+        )
+
+    def move_conditioning(self, conditioning: Any) -> Any:
+        """A new list without the prompts that take no part in the crop; the same object if nothing has to move."""
+        placement = self._target.placement
+        if not _has_places(conditioning, placement.image):
+            return conditioning
+        return [
+            [tokens, self._move_details(details)]
+            for tokens, details in conditioning
+            if not is_outside(details, placement)
+        ]
+
+    def _move_details(self, details: Mapping[str, Any]) -> dict[str, Any]:
+        names = entries_to_move(details, self._target.placement.image)
+        return {**details, **{name: self._move(name, details[name]) for name in names}}
+
+    def _move(self, name: str, value: Any) -> Any:
+        key = name, id(value)
+        if key not in self._moved:
+            self._moved[key] = MOVES[name](value, self._target)
+        return self._moved[key]

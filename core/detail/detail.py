@@ -1,7 +1,7 @@
 """Refines every masked region: crop, upscale, encode, sample, decode, reduce, blend.
 
-The host samples and encodes through `engine.Sampler` and `engine.Vae`. Its models and conditionings are passed through
-unchanged.
+The host samples and encodes through `engine.Sampler` and `engine.Vae`. Its models and conditionings are passed through;
+what in them refers to the whole image is moved to each crop (see `moves`).
 """
 
 from __future__ import annotations
@@ -98,11 +98,14 @@ def detail(
         pipe = _add_differential_diffusion(pipe, backend)
         refiner = refiner and _add_differential_diffusion(refiner, backend)
     whole = Box(0, 0, image.shape[2], image.shape[1])
-    prompts = settings.region_prompts
-    refiner_pipes = RegionPipes(refiner, whole, prompts) if refiner else None
-    tasks = plan(regions, settings, whole, backend.vae.multiple, RegionPipes(pipe, whole, prompts), refiner_pipes)
-    images = _repeat(image, settings.batch_size, backend.host)  # the only copy; everything is blended into it
-    return _run(tasks, images, backend, settings, on_region)
+
+    def make_pipes(pipe: Pipe, name: str) -> RegionPipes:
+        holds_images = backend.objects.holds_images(pipe.model, whole, backend.vae.ratio)
+        return RegionPipes(pipe, whole, settings.region_prompts, name, holds_images)
+
+    refiner_pipes = make_pipes(refiner, "refiner_basic_pipe_opt") if refiner else None
+    tasks = plan(regions, settings, whole, backend.vae, make_pipes(pipe, "basic_pipe"), refiner_pipes)
+    return _run(tasks, image, backend, settings, on_region)
 
 
 def _add_differential_diffusion(pipe: Pipe, backend: Backend) -> Pipe:
@@ -124,16 +127,17 @@ def _repeat(image: torch.Tensor, times: int, host: Host) -> torch.Tensor:
 
 
 def _run(
-    tasks: Sequence[Task], images: torch.Tensor, backend: Backend, settings: DetailerSettings, on_region: OnRegion
+    tasks: Sequence[Task], image: torch.Tensor, backend: Backend, settings: DetailerSettings, on_region: OnRegion
 ) -> DetailerResult:
-    """Refine all tasks, and blend them into ``images`` in place."""
+    """Refine all tasks, and blend them into a copy of the images ``[B,H,W,C]``."""
+    images = _repeat(image, settings.batch_size, backend.host)  # the only copy; everything is blended into it
     hooks = Hooks(backend.hook, backend.host)
-    ranges = [_value_range(image) if hooks.exist else (0.0, 1.0) for image in images]
+    ranges = [_value_range(each) if hooks.exist else (0.0, 1.0) for each in images]
     boxes: list[list[Box]] = [[] for _ in images]
     for task in tasks:
         boxes[task.version].append(task.region.crop_region)
 
-    refiner = Refiner(images, backend, hooks, settings, len(tasks))
+    refiner = Refiner(images, image, backend, hooks, settings, len(tasks))
     queue, limit = TaskQueue(tasks), refiner.largest_batch()
     results = {}
     while batch := queue.take(limit):
@@ -141,11 +145,11 @@ def _run(
         on_region(images[version], boxes[version], batch[0].number)
         crops, limit = refiner.run(batch, limit)
         for task, crop in zip(batch, crops):
-            image = images[task.version : task.version + 1]
-            results[task] = _blend_in(image, task, crop, settings.feather)
-            changed = hooks.post_paste(image, *ranges[task.version])
-            if changed is not image:
-                image[..., : changed.shape[-1]].copy_(changed)
+            version_image = images[task.version : task.version + 1]
+            results[task] = _blend_in(version_image, task, crop, settings.feather)
+            changed = hooks.post_paste(version_image, *ranges[task.version])
+            if changed is not version_image:
+                version_image[..., : changed.shape[-1]].copy_(changed)
         del crops, crop  # before the next batch needs the memory
     return _collect(images, tasks, results, boxes, settings.batch_size)
 

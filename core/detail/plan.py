@@ -7,12 +7,14 @@ import logging
 import numpy as np
 import torch
 
+from ..engine import Vae
 from ..errors import InputError
 from ..geometry import Box, fit_sampling_frame
 from ..regions import FAINT, Region, find_regions, only_faint_values_cover_all, scale_region
 from .batches import Task
 from .blend import color_ring
 from .conditionings import RegionPipes
+from .placement import Placement
 from .settings import SEEDS, DetailerSettings
 
 logger = logging.getLogger(__name__)
@@ -67,7 +69,7 @@ def plan(
     regions: list[list[Region]],
     settings: DetailerSettings,
     image: Box,
-    multiple: int,
+    vae: Vae,
     pipes: RegionPipes,
     refiner_pipes: RegionPipes | None = None,
 ) -> list[Task]:
@@ -76,10 +78,14 @@ def plan(
     Args:
         regions: The regions of each image. Those without a selected pixel are skipped.
         image: The whole image.
-        multiple: Sampled sizes are multiples of this, in pixels.
+        vae: Its sizes decide the sampled sizes.
         pipes, refiner_pipes: The pipes of each region; None for no refiner.
+
+    Raises:
+        InputError: Nothing of a prompt is left in a region's crop.
     """
     tasks = []
+    has_places = pipes.has_places or (refiner_pipes is not None and refiner_pipes.has_places)
     for version in range(len(regions) * settings.batch_size):
         index, repeat = divmod(version, settings.batch_size)
         number = 0
@@ -88,7 +94,8 @@ def plan(
             if selected is None:
                 continue
             size = settings.guide_size, settings.guide_size_for, settings.max_size
-            frame = fit_sampling_frame(region.bbox, region.crop_region, image, *size, multiple)
+            frame = fit_sampling_frame(region.bbox, region.crop_region, image, *size, vae.multiple)
+            placement = Placement(image, frame, vae.ratio, index)
             ring = [color_ring(region, image)] if settings.color_match else []
             task = Task(
                 version=version,
@@ -96,8 +103,9 @@ def plan(
                 region=region,
                 frame=frame,
                 seed=(settings.seed + repeat + i) % SEEDS,
-                pipe=pipes.for_region(i, frame.window),
-                refiner=refiner_pipes.for_region(i, frame.window) if refiner_pipes else None,
+                pipe=pipes.for_region(i, placement),
+                refiner=refiner_pipes.for_region(i, placement) if refiner_pipes else None,
+                placement=placement if has_places else None,
                 reads=(frame.window, *ring),
                 writes=selected.expand(settings.feather, region.crop_region),
             )

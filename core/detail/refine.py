@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import logging
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 
-from .. import masks, tensors
-from ..batching import STANDALONE_HOST, iterate_chunks
+from .. import masks
+from ..batching import STANDALONE_HOST
 from ..checks import describe
 from ..engine import Host, Pipe, Sampler, SamplerRun, Vae
 from ..errors import PackError
@@ -21,7 +20,12 @@ from ..geometry import SamplingFrame, nearest_multiple
 from ..regions import embed_mask
 from . import blend
 from .batches import Task
+from .codec import Codec, concatenate, is_finite
+from .conditionings import Mover
 from .hooks import Hooks
+from .host_objects import NO_HOST_OBJECTS, HostObjects
+from .moves import Target
+from .references import References
 from .settings import MIN_DENOISE, SEEDS, DetailerSettings, schedule
 
 logger = logging.getLogger(__name__)
@@ -35,6 +39,7 @@ class Backend:
         sampler, vae, host: See `engine`.
         hook: A detailer hook (see `engine.Hook`), or None.
         device: Device for resizing and blending crops; None for the image's device.
+        objects: Crops ControlNets and patches of models.
     """
 
     sampler: Sampler
@@ -42,13 +47,15 @@ class Backend:
     hook: object | None = None
     device: torch.device | None = None
     host: Host = STANDALONE_HOST
+    objects: HostObjects = NO_HOST_OBJECTS
 
 
 class Refiner:
     """Resamples regions.
 
     Args:
-        images: ``[B,H,W,C]``, as refined so far; one per version.
+        images: ``[B x versions,H,W,C]``, as refined so far.
+        originals: ``[B,H,W,C]``, which do not change.
         backend: Samples, encodes and decodes.
         hooks: The methods of the backend's hook.
         settings: The detailer's settings.
@@ -56,12 +63,22 @@ class Refiner:
     """
 
     def __init__(
-        self, images: torch.Tensor, backend: Backend, hooks: Hooks, settings: DetailerSettings, count: int
+        self,
+        images: torch.Tensor,
+        originals: torch.Tensor,
+        backend: Backend,
+        hooks: Hooks,
+        settings: DetailerSettings,
+        count: int,
     ) -> None:
         self._images, self._hooks, self._settings = images, hooks, settings
         self._sampler, self._vae, self._host = backend.sampler, backend.vae, backend.host
         self._device = backend.device or images.device
-        self._tiled = settings.tiled_vae
+        self._codec = Codec(backend.vae, backend.host, settings.tiled_vae)
+        self._objects = backend.objects
+        # With a codec of its own: if the whole image needs tiles, crops still do not.
+        codec = Codec(backend.vae, backend.host, settings.tiled_vae)
+        self._references = References(originals, backend.vae.ratio, codec.encode)
         self._steps_per_region = settings.cycle * settings.steps
         self._total_steps, self._steps_done = count * self._steps_per_region, 0
         self._sampler.set_total_steps(self._total_steps)
@@ -115,14 +132,18 @@ class Refiner:
         """The refined crops of tasks that are sampled together."""
         frames = [self._apply_size_hook(task.frame) for task in tasks]
         noise_masks = [self._noise_mask(task) for task in tasks] if self._settings.mask_mode else []
-        pixels = _cat([blend.crop_out(self._image(task), each, self._device) for task, each in zip(tasks, frames)])
+        pixels = concatenate(
+            [blend.crop_out(self._image(task), each, self._device) for task, each in zip(tasks, frames)]
+        )
         pixels = self._hooks.post_upscale(pixels, noise_masks[0] if noise_masks else None)
         if not self._hooks.get_skip_sampling():
-            pipe, latent = self._encode(tasks[0].pipe, pixels, noise_masks)
+            encode = functools.cache(functools.partial(self._codec.encode, pixels))
+            first = self._move_pipes(tasks[0], pixels, encode)
+            pipe, latent = self._encode(first.pipe, pixels, noise_masks, encode)
             latent = self._hooks.post_encode(latent)
             custom_sampler = self._hooks.get_custom_sampler()
             for cycle in range(self._settings.cycle):
-                latent = self._sample_cycle(tasks, cycle, pipe, latent, custom_sampler)
+                latent = self._sample_cycle(tasks, cycle, pipe, first.refiner, latent, custom_sampler)
             pixels = self._decode(self._hooks.pre_decode(latent), len(tasks))
         pixels = self._hooks.post_decode(pixels)
         return [self._fit(task, row) for task, row in zip(tasks, pixels.split(1))]
@@ -150,32 +171,35 @@ class Refiner:
             return refined
         return blend.match_colors(refined, self._image(task), task.region, self._settings.color_match)
 
-    def _encode(self, pipe: Pipe, pixels: torch.Tensor, noise_masks: list[torch.Tensor]) -> tuple[Pipe, dict[str, Any]]:
+    def _move_pipes(self, task: Task, pixels: torch.Tensor, encode: Callable[[], torch.Tensor]) -> Task:
+        """Move the task's pipes to its crop, which is sampled in the size of ``pixels`` ``[B,H,W,3]``."""
+        if task.placement is None:
+            return task
+        frame = SamplingFrame(task.frame.window, pixels.shape[2], pixels.shape[1])
+        placement = replace(task.placement, frame=frame)
+        mover = Mover(Target(placement, self._objects, self._references, encode))
+        refiner = task.refiner and mover.move_pipe(task.refiner)
+        return replace(task, pipe=mover.move_pipe(task.pipe), refiner=refiner)
+
+    def _encode(
+        self, pipe: Pipe, pixels: torch.Tensor, noise_masks: list[torch.Tensor], encode: Callable[[], torch.Tensor]
+    ) -> tuple[Pipe, dict[str, Any]]:
         """Return the pipe, whose conditionings change for an inpainting model, and the latent."""
         if noise_masks and self._settings.inpaint_model:
             mask = _stack(noise_masks, pixels.shape[1:3])
-            encode = partial(self._encode_for_inpainting, pipe, mask)
-            ((positive, negative, latent),) = self._run_vae(encode, [pixels])
+            positive, negative, latent = self._codec.encode_for_inpainting(pipe, pixels, mask)
             pipe, latent = replace(pipe, positive=positive, negative=negative), dict(latent)
         else:
-            latent = {"samples": _cat([*self._run_vae(self._vae.encode, pixels.split(1))])}
+            latent = {"samples": encode()}
             if noise_masks:
                 latent["noise_mask"] = _stack(noise_masks, latent["samples"].shape[-2:])
         if "noise_mask" in latent:  # hooks may combine it with the samples, and a host's VAE returns those on the CPU
             latent["noise_mask"] = latent["noise_mask"].to(latent["samples"].device)
-        _check_vae(latent["samples"], "encoded")
         return pipe, latent
-
-    def _encode_for_inpainting(self, pipe: Pipe, mask: torch.Tensor, pixels: torch.Tensor, tiled: bool) -> tuple:
-        return self._vae.encode_for_inpainting(pipe.positive, pipe.negative, pixels, mask, tiled)
 
     def _decode(self, latent: dict[str, Any], rows: int) -> torch.Tensor:
         """``[B,H,W,3]`` in 0..1 on the device."""
-        decoded = []
-        for pixels in self._run_vae(self._vae.decode, latent["samples"].split(1)):
-            _check_vae(pixels, "decoded")
-            decoded.append(tensors.drop_alpha(pixels.to(self._device, torch.float32)).clamp(0, 1))
-        result = _cat(decoded)
+        result = self._codec.decode(latent["samples"], self._device)
         if len(result) != rows:
             raise PackError(
                 f"{len(result)} images were decoded for {rows} regions",
@@ -183,32 +207,17 @@ class Refiner:
             )
         return result
 
-    def _run_vae(self, work: Callable[[torch.Tensor, bool], Any], rows: Sequence[torch.Tensor]) -> Iterator[Any]:
-        """Yield ``work(row, tiled)`` for each row; from the first lack of memory on in tiles."""
-        try:
-            for chunk in iterate_chunks(len(rows), 1, self._host, shrink=self._use_tiles):
-                with chunk as entries:
-                    yield work(rows[entries.start], self._tiled)
-        except Exception as error:
-            if not self._host.is_out_of_memory(error):
-                raise
-            raise PackError(
-                "The VAE ran out of memory, even in tiles", "Lower max_size or guide_size, or free memory elsewhere"
-            ) from error
-
-    def _use_tiles(self) -> bool:
-        """Switch to tiles. Return False if they are already in use, so a retry would need as much memory."""
-        if self._tiled:
-            return False
-        self._tiled = True
-        logger.warning("The VAE ran out of memory; continuing in tiles")
-        return True
-
     def _sample_cycle(
-        self, tasks: Sequence[Task], cycle: int, pipe: Pipe, latent: dict[str, Any], custom_sampler: Any
+        self,
+        tasks: Sequence[Task],
+        cycle: int,
+        pipe: Pipe,
+        refiner: Pipe | None,
+        latent: dict[str, Any],
+        custom_sampler: Any,
     ) -> dict[str, Any]:
         """Run one more cycle and return its latent."""
-        settings, refiner = self._settings, tasks[0].refiner
+        settings = self._settings
         self._hooks.set_steps(cycle, settings.cycle)
         latent = self._hooks.cycle_latent(latent)
         first, *others = ((task.seed + cycle) % SEEDS for task in tasks)
@@ -254,7 +263,7 @@ class Refiner:
                 resume=self._sampler.sample(run) if run.start_step < run.end_step else None,
             )
             samples = self._sampler.sample(rest)
-        if not _is_finite(samples):
+        if not is_finite(samples):
             raise PackError(
                 f"The sampler {describe(run.sampler_name)} returned NaN or infinite values",
                 "Check the model, its precision and cfg, or try another sampler or scheduler",
@@ -268,23 +277,4 @@ def _stack(noise_masks: list[torch.Tensor], size: Sequence[int]) -> torch.Tensor
     if len({mask.shape for mask in noise_masks}) > 1:
         # [1,y,x] -> [1,1,y,x] -> [1,h,w]
         noise_masks = [F.interpolate(mask[None], tuple(size), mode="bilinear")[0] for mask in noise_masks]
-    return _cat(noise_masks)
-
-
-def _cat(rows: list[torch.Tensor]) -> torch.Tensor:
-    """Concatenate rows to a batch; a single row is not copied."""
-    return rows[0] if len(rows) == 1 else torch.cat(rows)
-
-
-def _check_vae(values: torch.Tensor, verb: str) -> None:
-    if not _is_finite(values):
-        raise PackError(
-            f"The VAE returned NaN or infinite values when it {verb} a crop",
-            "Run the VAE in full precision, or use another VAE",
-            code="VAE not finite",
-        )
-
-
-def _is_finite(values: torch.Tensor) -> bool:
-    low, high = values.aminmax()  # one pass over the memory; NaN makes both NaN
-    return math.isfinite(low.item()) and math.isfinite(high.item())
+    return concatenate(noise_masks)

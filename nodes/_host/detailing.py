@@ -10,6 +10,7 @@ from ...core.checks import describe
 from ...core.detail.detail import Backend
 from ...core.errors import InputError
 from . import ComfyHost, device, running
+from .image_holders import ComfyObjects
 from .sampling import HostSampler
 from .schedulers import SchedulerFunction
 from .vae import HostVae
@@ -37,6 +38,7 @@ def backend(vae: Any, hook: object | None, scheduler_function: SchedulerFunction
         hook=hook,
         device=device(),
         host=ComfyHost(),
+        objects=ComfyObjects(),
     )
 
 

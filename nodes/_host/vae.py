@@ -24,7 +24,11 @@ class HostVae:
     @property
     def multiple(self) -> int:
         # ComfyUI's models and its inpainting node need multiples of 8, whatever the VAE.
-        return math.lcm(8, max(1, int(self.vae.spacial_compression_encode())))
+        return math.lcm(8, self.ratio)
+
+    @property
+    def ratio(self) -> int:
+        return max(1, int(self.vae.spacial_compression_encode()))
 
     def encode(self, image: torch.Tensor, tiled: bool = False) -> torch.Tensor:
         image = image[..., :3]

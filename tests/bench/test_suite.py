@@ -127,19 +127,57 @@ def test_add_comparison_adds_a_row_and_returns_the_times_of_all_calls(
     assert all(row.now and row.earlier for row in stored)
 
 
-def test_store_leaves_the_rows_of_other_benchmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(suite, "RESULTS", tmp_path)
-    monkeypatch.setattr(suite, "describe_machine", lambda: ("a-machine", MACHINE))
-    known = {"cpu": {"GB/s copied": 21.0}}
+def test_store_leaves_the_rows_of_other_benchmarks(tmp_path: Path) -> None:
+    known, file = {"cpu": {"GB/s copied": 21.0}}, tmp_path / "a-machine.json"
     for name, number in (("bench_a", 1), ("bench_b", 2), ("bench_a", 3)):
-        suite.store(name, [{"what": 0, "rates": {}}, {"what": number, "rates": known}])
-    stored = json.loads((tmp_path / "a-machine.json").read_text("utf-8"))
+        suite.store(file, MACHINE, name, [{"what": 0, "rates": {}}, {"what": number, "rates": known}])
+    stored = json.loads(file.read_text("utf-8"))
     assert {name: bench["rows"] for name, bench in stored["benches"].items()} == {
         "bench_a": [{"what": 0}, {"what": 3}],
         "bench_b": [{"what": 0}, {"what": 2}],
     }
     assert [bench["rates"] for bench in stored["benches"].values()] == [known, known]
     assert [file.name for file in tmp_path.iterdir()] == ["a-machine.json"]
+
+
+def test_measure_keeps_rows_before_a_failure(tmp_path: Path) -> None:
+    script = tmp_path / "bench_broken.py"
+    script.write_text("import os; print('{}', file=open(os.environ['MASKWRIGHT_BENCH_ROWS'], 'w'), flush=True); 1 / 0")
+    assert suite.measure(script, quick=False) == ([{}], "exit code 1")
+
+
+def test_merge_adds_another_machine_to_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib")
+    for module in (suite, write_docs):
+        monkeypatch.setattr(module, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(write_docs, "DOCS", tmp_path)
+    own = make_results(ROW)
+    suite.write(tmp_path / "results" / "a-processor-2-cores.json", own)
+    new = make_results(replace(ROW, device="cuda", earlier=None))
+    new["machine"] = MACHINE | {"gpu": "NVIDIA Card 9"}
+    new["checks"] = ["Tests on the GPU: 12 passed, 0 skipped"]
+    new["benches"]["bench_node"]["command"] = "python tools/gpu_check.py"
+    del new["name"]
+    file = tmp_path / "gpu_check.json"
+    file.write_text(json.dumps(new), "utf-8")
+    for _ in range(2):  # the second time, it replaces the first
+        assert suite.main(["--merge", str(file)]) == 0
+        page = (tmp_path / "performance.md").read_text("utf-8")
+        assert page.count("## A processor, 2 cores, NVIDIA Card 9") == 1 and "GPUs measured: NVIDIA Card 9." in page
+        assert page.count("| 4 images on CUDA |") == page.count("| 4 images |") == 1
+        assert "- Tests on the GPU: 12 passed, 0 skipped" in page and "`python tools/gpu_check.py`, 2026-01-02" in page
+    assert (tmp_path / "performance-a-processor-2-cores-nvidia-card-9.svg").exists()
+
+
+@pytest.mark.parametrize("arguments", [[], ["missing.json"], ["{}"], ["one", "two"]])
+def test_merge_rejects_other_files(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(suite, "RESULTS", tmp_path / "results")
+    monkeypatch.chdir(tmp_path)
+    Path("{}").write_text("{}")
+    assert suite.main(["--merge", *arguments]) == 2
+    assert "gpu_check" in capsys.readouterr().err and not suite.RESULTS.exists()
 
 
 def test_format_page_shows_machine_commit_rows_and_each_reason_once() -> None:
@@ -185,3 +223,12 @@ def test_main_runs_a_benchmark_and_stores_nothing_when_quick() -> None:
 def test_main_names_an_unknown_benchmark(capsys: pytest.CaptureFixture) -> None:
     assert suite.main(["nothing"]) == 2
     assert "no benchmark is called nothing" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_main_shows_help_and_runs_nothing(
+    option: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(suite, "run", lambda *_: pytest.fail("it ran"))
+    assert suite.main([option]) == 0
+    assert "dev.py bench [NAME ...] [--quick]" in capsys.readouterr().out

@@ -352,7 +352,7 @@ def test_background_removal_shows_before_and_after(
 @ONCE
 def test_regions_are_shown_while_they_are_worked_on(editor: Editor, server: comfyui.Server) -> None:
     """The view of a detailer, by itself: boxes with numbers, the current one in another colour."""
-    working, later, interrupted, after, kind, gone = editor.page.evaluate(
+    working, later, interrupted, order, after, kind, gone = editor.page.evaluate(
         """async ([url, folder]) => {
           const {RegionsView} = await import(`${url}/extensions/${folder}/js/regions_view.mjs`);
           const {ENGLISH} = await import(`${url}/extensions/${folder}/js/texts.mjs`);
@@ -378,6 +378,15 @@ def test_regions_are_shown_while_they_are_worked_on(editor: Editor, server: comf
           seen.push(await look());
           view.say('Interrupted.');
           seen.push(view.message.textContent);
+          const order = [];
+          for (const shown of [boxes, boxes.slice(1), []]) {
+            view.show([{kind: 'comparison', size: [64, 48], image: {filename: 'a'}, boxes: shown}]);
+            view.setBoxes(true);
+            order.push((await look()).note);
+          }
+          view.setBoxes(false);
+          order.push((await look()).note);
+          seen.push(order);
           view.show([{kind: 'comparison', size: [64, 48], image: {filename: 'a'}}]);
           view.working({size: [128, 96], boxes, count: 2, current: 0, image: {filename: 'a'}});
           await look();
@@ -395,6 +404,8 @@ def test_regions_are_shown_while_they_are_worked_on(editor: Editor, server: comf
     assert working["numbers"] == later["numbers"] == ["1", "2"]
     assert (working["note"], later["note"]) == ("Region 1 of 2 …", "Region 2 of 2 …")
     assert all(one != other for one, other in zip(working["colours"], later["colours"]))
+    assert "mask by mask, and in each mask from the bottom up" in order[0] and order[1] == ""
+    assert order[2] == order[3] == "No selected region is larger than drop_size, so nothing was changed."
     assert interrupted == "Interrupted.", "there is nothing of an earlier run"
     assert kind == "comparison" and after["note"].startswith("Interrupted.") and "earlier run" in after["note"]
     assert gone == "Gone. Failed."

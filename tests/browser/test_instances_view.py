@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import uuid
+from pathlib import Path
 
 import comfyui
 import numpy as np
@@ -155,7 +156,7 @@ def test_clicks_in_a_subgraph_change_the_promoted_widget(editor: Editor, parts: 
 
 
 @pytest.mark.editor("1.49", "App mode")
-def test_clicks_in_app_mode_change_pick(editor: Editor, parts: str) -> None:
+def test_clicks_in_app_mode_change_pick(editor: Editor, parts: str, shots: Path) -> None:
     workflow = split(parts)
     workflow["extra"] |= {
         "linearData": {"inputs": [[2, "pick"], [2, "maskwright_view"]], "outputs": [6]},
@@ -173,9 +174,22 @@ def test_clicks_in_app_mode_change_pick(editor: Editor, parts: str) -> None:
             skip_tour.wait_for(state="hidden")
         click(editor, *CENTERS[2])
         assert editor.call(PICK) == "2" and colored(editor) == [False, False, True]
-        shown = editor.page.locator("[data-testid='app-mode-widget-item'] input[type='text']").all()
+        editor.page.screenshot(path=shots / "instances-in-app-mode.png")
+        shown = editor.page.locator("[data-testid='app-mode-widget-item']").locator("input, textarea").all()
         assert "2" in [each.input_value() for each in shown]
     finally:
         workflow["extra"]["linearMode"] = False
         editor.load(workflow, f"graph {uuid.uuid4().hex[:6]}")
         editor.page.wait_for_timeout(500)
+
+
+@ONCE
+def test_kjnodes_clipseg_model_can_be_connected(editor: Editor) -> None:
+    is_connected = editor.call(
+        "const g = app.rootGraph ?? app.graph; g.clear();"
+        "const [source, target] = ['FixtureKjnodesModel', 'CLIPSeg'].map((kind) => window.LiteGraph.createNode(kind));"
+        "g.add(source); g.add(target);"
+        "const slot = target.inputs.findIndex((each) => each.name === 'clipseg_model');"
+        "source.connect(0, target, slot); return target.inputs[slot].link != null"
+    )
+    assert is_connected

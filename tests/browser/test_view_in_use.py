@@ -129,7 +129,7 @@ def test_a_view_has_a_label(editor: Editor) -> None:
 
 
 @ONCE
-@pytest.mark.parametrize("kind", ["CLIPSeg", "ImageSegmentation", "MaskDetailerPipe"])
+@pytest.mark.parametrize("kind", ["CLIPSeg", "ImageSegmentation", "MaskDetailerPipe", "MaskInstances"])
 def test_a_new_node_is_as_high_as_after_an_undo(editor: Editor, kind: str) -> None:
     editor.load(graph(LOAD))
     editor.call(
@@ -344,6 +344,7 @@ def test_region_numbers_keep_their_size_on_screen(editor: Editor) -> None:
         area = boxes.bounding_box()
         assert image["x"] - 1 <= area["x"] and area["x"] + area["width"] <= image["x"] + image["width"] + 1
     assert sizes == pytest.approx([14.4] * 3, abs=2)
+    assert editor.note(node) == "", "a single region has no order"
     press(editor, node, "Show the regions and their numbers")
     assert not boxes.is_visible()
 

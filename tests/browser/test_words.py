@@ -18,14 +18,22 @@ NAMES = {
     "CLIPSegMasking": "Text to Soft Mask (CLIPSeg)",
     "CLIPSegModelLoader": "CLIPSeg Model Loader",
     "EditBasicPipe": "Edit Basic Pipe",
+    "EditMask": "Edit Mask",
     "FromBasicPipe": "From Basic Pipe",
     "GradientRegion": "Mask Edges",
     "ImageSegmentation": "Remove Background (rembg)",
     "MaskDetailerPipe": "Mask Detailer (pipe)",
+    "MaskInstances": "Mask Instances",
     "ToBasicPipe": "To Basic Pipe",
 }
 SEARCH_WORDS = pytest.mark.editor("1.49", "search words of nodes")
-NEED_SEARCH_WORDS = {"transparent", "cutout", "mask by text"}  # the others are in names and ids
+NEED_SEARCH_WORDS = {
+    "transparent",
+    "cutout",
+    "mask by text",
+    "separate masks",
+    "connected components",
+}  # the others are in names and ids
 SEARCHES = {
     "remove background": "ImageSegmentation",
     "transparent": "ImageSegmentation",
@@ -37,7 +45,10 @@ SEARCHES = {
     "clipseg": "CLIPSeg",
     "mask edge": "GradientRegion",
     "gradient region": "GradientRegion",
+    "grow mask": "EditMask",
     "detailer": "MaskDetailerPipe",
+    "separate masks": "MaskInstances",
+    "connected components": "MaskInstances",
     "basic pipe": "ToBasicPipe",
 }
 FIRST = 5  # results that are seen without scrolling

@@ -47,6 +47,14 @@ def test_clipseg_nodes_run_saved_prompts(server: comfyui.Server, node: str, save
     assert mask.min() == 0 and mask.max() > 200
 
 
+def test_clipseg_takes_kjnodes_model(server: comfyui.Server) -> None:
+    prompt = build_prompt(server, "CLIPSeg", text="red star")
+    prompt["6"] = {"class_type": "FixtureKjnodesModel", "inputs": {"clipseg_model": ["3", 0]}}
+    prompt["4"]["inputs"]["clipseg_model"] = ["6", 0]
+    mask = np.array(Image.open(server.queue(prompt).files[-1].path).convert("L"))
+    assert mask.min() == 0 and mask.max() > 200
+
+
 def test_clipseg_masking_stops_on_interrupt(server: comfyui.Server, tmp_path: Path) -> None:
     generator = np.random.default_rng()  # never the same picture, or ComfyUI would answer from its cache
     image_file = tmp_path / "noise.png"

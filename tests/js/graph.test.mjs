@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { hostsOf, nodeAt, valuesOf } from "../../web/js/graph.mjs";
+import { hostsOf, nodeAt, setValue, valuesOf } from "../../web/js/graph.mjs";
 
 const widget = (name, value) => ({ name, value });
 const input = (name, link = null) => ({ name, widget: { name }, link });
@@ -42,6 +42,24 @@ for (const isNew of [false, true]) {
     assert.deepEqual(valuesOf(node, hostsOf(root, "3:5")), { blur: 3 });
   });
 }
+
+test("setValue changes the widget that has the value, and calls its callback", () => {
+  const { root, host, node } = subgraph(input("threshold"), false);
+  const calls = [];
+  for (const each of [host.widgets[0], node.widgets[1]]) each.callback = (...values) => calls.push(values);
+  const hosts = hostsOf(root, "3:5");
+  assert.equal(setValue(node, hosts, "threshold", 0.9, "canvas"), true);
+  assert.equal(setValue(node, hosts, "blur", 5, "canvas"), true);
+  assert.deepEqual(calls, [[0.9, "canvas", host], [5, "canvas", node]]);
+  assert.deepEqual(valuesOf(node, hosts), { threshold: 0.9, blur: 5 });
+  assert.equal(node.widgets[0].value, 0.1);
+});
+
+test("setValue leaves alone what another node feeds", () => {
+  const { root, host, node } = subgraph(input("threshold", 4), false);
+  assert.equal(setValue(node, hostsOf(root, "3:5"), "threshold", 0.9), false);
+  assert.deepEqual([host.widgets[0].value, node.widgets[0].value], [0.7, 0.1]);
+});
 
 test("valuesOf without a known subgraph leaves out the promoted value", () => {
   const { root, node } = subgraph(input("threshold"), false);

@@ -16,7 +16,7 @@ from PIL import Image
 
 TEMPLATES = sorted((ROOT / "example_workflows").glob("*.json"))
 ASSETS = ROOT / "example_workflows" / "assets"
-APPS = {"remove_background_app", "text_to_mask_app"}
+APPS = {"edit_mask", "remove_background_app", "text_to_mask_app"}
 VIEW = "maskwright_view"
 
 each_template = pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.stem)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from .widgets import has_widget, input_specs
 
 _EMPTY = {"INT": 0, "FLOAT": 0, "STRING": "", "BOOLEAN": False}
+_BOX = {"x": 0, "y": 0, "width": 512, "height": 512}  # the editor's
 _HIDDEN = "\0value {}"
 _RENAMED = "LoadImageOutput"
 
@@ -29,6 +30,8 @@ def _fix_default(spec: list, section: str, kind: str, options: dict) -> None:
         # comfy-cli gives an input without a widget its default as a value; the editor leaves it empty.
         if len(spec) > 1 and isinstance(spec[1], dict):
             spec[1].pop("default", None)
+    elif kind == "BOUNDING_BOX" and has_widget(kind, options):
+        spec[1:] = [{"default": _BOX, **options, "socketless": True}]  # else comfy-cli sees no widget
     elif has_widget(kind, options) and kind in _EMPTY and "default" not in options:
         # comfy-cli gives a widget without a default no value; the editor gives it 0, false or an empty text.
         low = options.get("min")

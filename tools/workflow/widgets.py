@@ -15,7 +15,16 @@ from .read_workflow import Workflow
 
 _WIDGETS = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
 _OTHER_WIDGETS = frozenset(
-    {"COMFY_DYNAMICGROUP_V3", "LOAD_3D", "LOAD_3D_ADVANCED", "PREVIEW_3D", "AUDIO_UI", "IMAGEUPLOAD", "AUDIOUPLOAD"}
+    {
+        "BOUNDING_BOX",
+        "COMFY_DYNAMICGROUP_V3",
+        "LOAD_3D",
+        "LOAD_3D_ADVANCED",
+        "PREVIEW_3D",
+        "AUDIO_UI",
+        "IMAGEUPLOAD",
+        "AUDIOUPLOAD",
+    }
 )
 
 

@@ -115,7 +115,12 @@ export class ComparisonView extends View {
       const line = Math.max(1, Math.round(width / 256));
       context.fillStyle = "#fff";
       context.fillRect(from - line / 2, 0, line, height);
+      drawGrip(context, from, height / 2, Math.max(width, height) / 40);
     }
+  }
+
+  exported() {
+    return this.result ?? this.loaded.image;
   }
 
   /** Draw the result on its backdrop. */
@@ -137,6 +142,21 @@ export class ComparisonView extends View {
       context.fillRect(0, 0, width, height);
     }
     context.drawImage(this.result, 0, 0, width, height);
+  }
+}
+
+/** A disc with an arrow to each side, to show that the divider can be dragged. */
+function drawGrip(context, x, y, radius) {
+  context.beginPath();
+  context.arc(x, y, radius, 0, 2 * Math.PI);
+  context.fill();
+  context.fillStyle = "#333";
+  for (const side of [-1, 1]) {
+    context.beginPath();
+    context.moveTo(x + side * radius * 0.75, y);
+    context.lineTo(x + side * radius * 0.25, y - radius * 0.4);
+    context.lineTo(x + side * radius * 0.25, y + radius * 0.4);
+    context.fill();
   }
 }
 

@@ -2,8 +2,8 @@
 
 import { api } from "../../../scripts/api.js";
 import { app } from "../../../scripts/app.js";
+import { MODES } from "./mask_view.mjs";
 import { folderOf, NodeViews } from "./nodes.mjs";
-import { MODES } from "./selection_view.mjs";
 import { registerTemplates } from "./templates.mjs";
 import "./widgets.mjs";
 

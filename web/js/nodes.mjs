@@ -2,6 +2,7 @@
 
 import { ComparisonView } from "./comparison_view.mjs";
 import { CropView, StitchView } from "./crop_views.mjs";
+import { EditView } from "./edit_view.mjs";
 import { hostsOf, idOf, nodesOf, setValue, valuesOf } from "./graph.mjs";
 import { InstancesView } from "./instances_view.mjs";
 import { RegionsView } from "./regions_view.mjs";
@@ -18,6 +19,9 @@ const VIEWS = {
   CLIPSegMasking: SelectionView,
   "CLIPSeg Masking": SelectionView,
   SaltCLIPSegMasking: SelectionView,
+  EditMask: EditView,
+  GradientRegion: EditView,
+  SaltMaskGradientRegion: EditView,
   ImageSegmentation: ComparisonView,
   RefineMask: ComparisonView,
   MaskDetailerPipe: RegionsView,
@@ -102,6 +106,7 @@ export class NodeViews {
       texts: this.texts,
       settings: () => this.viewSettings(),
       widgets: () => this.widgetsOf(node),
+      label: (name) => node.widgets?.find((widget) => widget.name === name)?.label || name,
       change: (name, value) => this.change(node, name, value),
       load: (file) => load(this.api, file),
       resize: (change) => this.heights.adapt(node, change, () => view.isOpen),

@@ -71,6 +71,65 @@ export const STYLE = `
   height: 14px;
   margin: 0 2px;
 }
+.maskwright-stage > .maskwright-enlarge {
+  position: absolute;
+  z-index: 2;
+  top: 2px;
+  right: 2px;
+  background: rgb(0 0 0 / 50%);
+  color: #fff;
+}
+.maskwright-files {
+  display: none;
+}
+.maskwright-larger[open] {
+  display: flex;
+  flex-direction: column;
+  box-sizing: border-box;
+  width: 96vw;
+  height: 94vh;
+  max-width: none;
+  max-height: none;
+  margin: auto;
+  padding: 8px;
+  border: 1px solid var(--border-color, #555);
+  border-radius: 6px;
+  background: var(--comfy-input-bg, #222);
+  color: inherit;
+  font: 13px/1.3 sans-serif;
+}
+.maskwright-larger::backdrop {
+  background: rgb(0 0 0 / 60%);
+}
+.maskwright-larger .maskwright-files {
+  display: flex;
+  flex: none;
+  gap: 2px;
+}
+.maskwright-larger .maskwright-toggle {
+  display: none;
+}
+.maskwright-sheet {
+  display: grid;
+  flex: 1 1 0;
+  grid-template-columns: repeat(auto-fill, minmax(140px, 1fr));
+  align-content: start;
+  gap: 8px;
+  min-height: 0;
+  overflow: auto;
+}
+.maskwright-larger:has(.maskwright-sheet) :is(.maskwright-tools, .maskwright-pages) {
+  visibility: hidden; /* they are about one image */
+}
+.maskwright-sheet button {
+  display: flex;
+  flex-direction: column;
+  align-items: center;
+  gap: 2px;
+}
+.maskwright-sheet canvas {
+  max-width: 100%;
+}
 .maskwright-stage {
   position: relative;
   flex: 1 1 0;

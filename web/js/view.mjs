@@ -2,6 +2,7 @@
 // A view that is closed or out of sight fetches and draws nothing.
 
 import { make } from "./elements.mjs";
+import { Larger } from "./larger.mjs";
 import { STYLE } from "./style.mjs";
 import { filled } from "./texts.mjs";
 
@@ -10,7 +11,8 @@ const BAR = 24; // pixels of height of a closed view
 export class View {
   /**
    * @param {object} frame What the view needs from the editor: texts, settings() -> {mode, size},
-   *   widgets() -> {name: value}, change(name, value) of a widget, load(file) -> Promise<ImageBitmap>, resize(change), remember(state) (`resume` gets
+   *   widgets() -> {name: value}, label(name) -> what people read on that widget, change(name, value) of a widget,
+   *   load(file) -> Promise<ImageBitmap>, resize(change), remember(state) (`resume` gets
    *   the state when the node comes back), releaseFocus().
    */
   constructor(frame) {
@@ -54,6 +56,7 @@ export class View {
     for (const kind of ["pointerdown", "pointerup", "dblclick"]) {
       this.element.addEventListener(kind, (event) => event.stopPropagation());
     }
+    this.larger = new Larger(this);
     this.watch();
     this.addTools();
     this.refresh();
@@ -229,6 +232,7 @@ export class View {
     this.pages.hidden = !this.isOpen || pages < 2;
     this.pageText.textContent = filled(texts.page, { page: this.page + 1, pages });
     this.tools.hidden = !this.isOpen || !this.loaded;
+    this.larger.refresh();
     const activity = this.activity();
     const sentence = activity || this.remark;
     let message = sentence || (pages ? texts.loading : texts.nothingYet);
@@ -295,6 +299,20 @@ export class View {
     this.loaded = Object.fromEntries(names.map((name, i) => [name, bitmaps[i]]));
     if (!this.loaded.image) throw new Error("no image");
     this.prepare(entry);
+  }
+
+  /** Whether the canvas shows the page, or why not. */
+  get isDrawn() {
+    return !!this.problem || (!!this.loaded && !this.scheduled);
+  }
+
+  async untilDrawn() {
+    while (!this.isDrawn) await new Promise(requestAnimationFrame);
+  }
+
+  /** The page as a canvas or bitmap for a file: transparent where the view shows a checkerboard. */
+  exported() {
+    return this.canvas;
   }
 
   /** Called once when the files of an entry are here. */

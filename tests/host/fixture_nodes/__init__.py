@@ -14,7 +14,7 @@ import folder_paths
 import numpy as np
 import torch
 
-from . import fixture_background, fixture_instances, fixture_models, timing
+from . import fixture_background, fixture_instances, fixture_models, places, timing
 
 TAG = ("INT", {"default": 0})
 
@@ -112,6 +112,13 @@ def make_conditioning(seed, tokens=8, width=fixture_models.CONTEXT, pooled=0):
     generator = torch.Generator().manual_seed(seed)
     text = torch.randn(1, tokens, width, generator=generator)
     return ([[text, {"pooled_output": torch.randn(1, pooled, generator=generator)} if pooled else {}]],)
+
+
+@node("CONDITIONING CONDITIONING", {"positive": ("CONDITIONING",), "negative": ("CONDITIONING",), "image": ("IMAGE",)})
+def apply_control_net(positive, negative, image):
+    """Both prompts with one ControlNet of random weights, for the model of the tests."""
+    control = fixture_models.control_net(image)
+    return tuple([[text, {**details, "control": control}] for text, details in each] for each in (positive, negative))
 
 
 @node("CLIP", {})
@@ -257,7 +264,21 @@ def record(**values):
     return {"ui": {"recorded": [fixture_instances.describe(**values)]}}
 
 
+@node("CLIPSEGMODEL", {"clipseg_model": ("CLIPSEG_MODEL",)})
+def make_kjnodes_model(clipseg_model):
+    """As KJNodes' loader outputs it."""
+    processor, model = clipseg_model
+    return ({"model": model, "processor": processor},)
+
+
+@node("", {"case": ("STRING", {}), "family": ("STRING", {"default": ""}), "tag": TAG}, OUTPUT_NODE=True)
+def compare_places(case, family, tag):
+    """What `places` finds: the differences of a case, by what they are."""
+    return {"ui": {"differences": [places.run(case, family)]}}
+
+
 NODE_CLASS_MAPPINGS = {
+    "FixtureKjnodesModel": make_kjnodes_model,
     "FixtureBackgroundRemoval": make_background_removal,
     "FixtureSam3": make_sam3,
     "FixtureRecord": record,
@@ -267,6 +288,7 @@ NODE_CLASS_MAPPINGS = {
     "FixtureWatch": watch_progress,
     "FixtureVae": make_vae,
     "FixtureConditioning": make_conditioning,
+    "FixtureControlNet": apply_control_net,
     "FixtureClip": make_clip,
     "FixtureCheckpoint": make_checkpoint,
     "FixtureSpoilPipe": spoil_pipe,
@@ -276,4 +298,5 @@ NODE_CLASS_MAPPINGS = {
     "FixtureSave": save_all,
     "FixtureCount": count_images,
     "FixtureSaveStitched": save_stitched,
+    "FixturePlaces": compare_places,
 }

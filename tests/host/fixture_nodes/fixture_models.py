@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 
+import comfy.cldm.cldm
+import comfy.controlnet
 import comfy.model_base
 import comfy.model_management
 import comfy.model_patcher
 import comfy.model_sampling
+import comfy.ops
 import comfy.sd
 import comfy.supported_models
 import torch
@@ -115,6 +118,27 @@ def model(kind: str, channels: int, level: float, spread: float, unet: float, de
     patcher = comfy.model_patcher.ModelPatcher(base, management.get_torch_device(), management.unet_offload_device())
     patcher.set_model_unet_function_wrapper(Denoiser(base, level, spread, unet, delay))
     return patcher
+
+
+def control_net(image: torch.Tensor, shape: str = "tiny"):
+    """A CONTROL_NET with ComfyUI's own network and random weights, and the hint ``image`` ``[B,H,W,3]``."""
+    management, options = comfy.model_management, dict(SHAPES[shape])
+    options.pop("transformer_depth_output")
+    network = comfy.cldm.cldm.ControlNet(
+        image_size=32,
+        in_channels=4,
+        hint_channels=3,
+        use_checkpoint=False,
+        use_spatial_transformer=True,
+        legacy=False,
+        dtype=torch.float32,
+        operations=comfy.ops.disable_weight_init,
+        **options,
+    )
+    with_random_weights(network)
+    network.requires_grad_(False)
+    control = comfy.controlnet.ControlNet(network, load_device=management.get_torch_device())
+    return control.set_cond_hint(image.movedim(-1, 1), 0.1)
 
 
 def with_random_weights(module: torch.nn.Module) -> None:
