@@ -13,11 +13,11 @@ import torch
 from fake_host import FakeHost
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from maskwright.core import instances as core_instances
 from maskwright.core.batching import STANDALONE_HOST
 from maskwright.core.errors import InputError, PackError
 from maskwright.core.geometry import Box
-from maskwright.core.instances import (
+from maskwright.core.instances import instances as core_instances
+from maskwright.core.instances.instances import (
     SPLITS,
     Detection,
     Instance,
@@ -26,7 +26,7 @@ from maskwright.core.instances import (
     draw_union,
     find_instances,
 )
-from maskwright.core.picking import ORDERS, Choice, Pick, merge_overlapping, sort_instances
+from maskwright.core.instances.picking import ORDERS, Choice, Pick, merge_overlapping, sort_instances
 from scipy import ndimage
 
 CPU = torch.device("cpu")

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import maskwright
 import pytest
 import torch
-from maskwright.core import colors, crop_frames, crop_regions, crop_stitch, geometry, masks, morphology, stitch, tensors
+from maskwright.core import colors, geometry, masks, morphology, tensors
+from maskwright.core.crop import crop_frames, crop_regions, crop_stitch, stitch
 from maskwright.core.cutout import matting, remove, trimap
 from maskwright.core.text import segment
 from maskwright.core.text.segment import Selection, render_selection, select, stretch
