@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BENCH, TESTS = ROOT / "bench", ROOT / "tests"
 sys.path.insert(0, str(BENCH))
 
-BENCHMARKS = {"gradient": [], "clipseg": ["transformers"], "segmentation": [], "on_device": []}  # and what each needs
+BENCHMARKS = {"gradient": [], "on_device": [], "segmentation": [], "clipseg": ["transformers"]}  # and what each needs
 IN_COMFYUI = {"detailer_comfyui": ["requests", "websocket"]}
 SECONDS, TEST_SECONDS = 460, 150  # for everything without ComfyUI, and for the tests
 COMFYUI_SECONDS = 3600
