@@ -1,4 +1,4 @@
-"""The node MaskInstances: from one selection to the things in it."""
+"""The node MaskInstances: splits masks into instances, and picks some of them."""
 
 from __future__ import annotations
 
@@ -74,13 +74,14 @@ class MaskInstances(TableNode):
             ),
             "bounding_boxes": socket(
                 "BOUNDING_BOX",
-                "Optional boxes of a detector, for their scores and labels. If there are as many boxes as masks, each "
-                "describes one mask. Otherwise, a connected part gets the smallest box that contains its center.",
+                "Optional boxes from a detector, for their scores and labels. As many boxes as masks describe them in "
+                "order; otherwise each connected part gets the smallest box that contains its center.",
                 forceInput=True,
             ),
             "image": socket(
                 "IMAGE",
-                "The image for the preview. Masks of another size are resized to it. Required for boxes without masks.",
+                "The image for the preview, to which masks of another size are resized. Required for boxes without "
+                "masks.",
             ),
             "split": choice(
                 SPLITS,
@@ -110,8 +111,8 @@ class MaskInstances(TableNode):
                 Choice.limit, (0, 100000), "Maximum number of instances per image, counted after sorting. 0: no limit."
             ),
             "pick": text(
-                "Which instances to output, by their numbers in the preview, such as 0, 2-4. Negative numbers count "
-                "from the end. If empty, all are output. Clicking an instance in the preview adds or removes it.",
+                "Numbers of the instances to output, such as 0, 2-4; -1 is the last, and empty means all. Click "
+                "instances in the preview to add or remove them.",
             ),
         },
         "hidden": _view.HIDDEN,

@@ -52,7 +52,7 @@ class RegionPipes:
                 window = placement.frame.window
                 region = f"region {index + 1}" + (f" of image {placement.index + 1}" if placement.index else "")
                 raise InputError(
-                    f"Nothing of the {prompt} prompt of {self._name} is left for {region}: its areas and masks are all "
+                    f"No part of the {prompt} prompt of {self._name} applies to {region}: its areas and masks are all "
                     f"outside the crop from ({window.x1}, {window.y1}) to ({window.x2}, {window.y2})",
                     "Combine it with a prompt for the whole image, or increase crop_factor",
                 )
