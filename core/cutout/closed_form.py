@@ -59,7 +59,7 @@ def solve(
     matrix, right = _build_equations(colors, trimap == 1, unknown, stage)
     stage.advance_to(_AFTER_EQUATIONS)
     alpha = _solve_equations(matrix, right, stage)
-    pull = prior.weigh(alpha, trimap, unknown) if prior else None
+    pull = None if prior is None else prior.weigh(alpha, trimap, unknown)
     if pull is None:
         return alpha
     weights, values = pull  # each adds a term ``weight (alpha - value)^2`` to the energy
