@@ -482,7 +482,7 @@ def test_detail_with_size_hook_moves_areas_to_its_size() -> None:
 
 def test_detail_with_nothing_left_of_prompt_fails_before_sampling() -> None:
     sampler, positive = EulerSampler(), [["tokens", {"area": (4, 12, 8, 0)}]]
-    with pytest.raises(InputError, match=r"positive prompt of basic_pipe is left for region 2: .* \(4, 4\) to"):
+    with pytest.raises(InputError, match=r"positive prompt of basic_pipe applies to region 2: .* \(4, 4\) to"):
         run(
             make_image(), draw_squares((4, 4), (60, 60)), replace(PLAIN, crop_factor=1), sampler=sampler,
             pipe=Pipe(RED_MODEL, positive, "negative"),

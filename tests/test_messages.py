@@ -6,6 +6,7 @@ import ast
 import pickle
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 from exact_diffusion import EulerSampler, KnownTarget, SpaceToDepthVae
 from maskwright import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from maskwright.core import packages
+from maskwright.core.crop_frames import CropSettings
 from maskwright.core.detail.detail import Backend
 from maskwright.core.errors import DependencyError, InputError, ModelError, PackError
 from maskwright.nodes import _messages
@@ -57,6 +59,11 @@ def detail(clip: Any = "clip", vae: Any = None, hook: Any = None, prompts: str =
     values |= {"steps": 1, "guide_size": 64, "region_prompts": prompts}
     pipe = (KnownTarget(0.5), clip, vae or SpaceToDepthVae(), "positive", "negative")
     node().doit(IMAGE, MASK, pipe, detailer_hook=hook, **values)
+
+
+def stitch_no_crops() -> None:
+    stitch = NODE_CLASS_MAPPINGS["RegionCrop"]().crop(image=IMAGE, mask=MASK, **asdict(CropSettings()))[2]
+    NODE_CLASS_MAPPINGS["RegionStitch"]().stitch([stitch], [], [0.0], [-1])
 
 
 # Code -> what raises the error at a node, and the whole message.
@@ -106,6 +113,11 @@ SENTENCES: dict[str, tuple[Callable[[], None], str]] = {
         lambda: detail(vae=NanVae()),
         "The VAE returned NaN or infinite values when it decoded a crop. Start ComfyUI with --fp32-vae to run the VAE "
         "in full precision, or use another VAE.",
+    ),
+    "crops": (
+        stitch_no_crops,
+        "crops contains 0 crops, and stitch has 1. Use all crops of this stitch, in their order: connect 'crops' of "
+        "Region Crop through nodes that keep them all.",
     ),
     "hook failed": (
         lambda: detail(hook=Hook(KeyError("x"))),

@@ -8,7 +8,7 @@ writes a file (gpu_check.json) that `tools/dev.py bench --merge FILE` adds to do
 folder of a ComfyUI, it also measures Mask Detailer there, which takes longer. Exit code 1 if something failed; 0
 without an NVIDIA GPU, where there is nothing to check.
 
-``--simulated`` tries this command itself, with small inputs on a simulated GPU; its file holds no times of a GPU.
+``--simulated`` tries this command itself, with small inputs on a simulated GPU; its file contains no times of a GPU.
 """
 
 from __future__ import annotations

@@ -90,8 +90,8 @@ def find_context(context_mask: torch.Tensor | None, image: torch.Tensor) -> list
             f"image is a batch of {count}, and context_mask is a batch of {len(context_mask)}",
             "Use one context mask for all images, or one per image",
         )
-    found = find_instances(_fit(context_mask, *image.shape[1:3]), split="each mask", images=len(context_mask))
-    boxes = {instance.image: instance.box for instance in found}
+    instances = find_instances(_fit(context_mask, *image.shape[1:3]), split="each mask", images=len(context_mask))
+    boxes = {instance.image: instance.box for instance in instances}
     return [boxes.get(index if len(context_mask) > 1 else 0) for index in range(count)]
 
 

@@ -64,8 +64,8 @@ def stitch_crops(
         batches = [as_mask_batch(each, f"crop_masks[{i}]") for i, each in enumerate(crop_masks)]
         mask_rows = _deal(stitches, batches, "crop_masks")
     return [
-        _stitch(stitch, one, masks, color_match, stitch.blend if blend_width is None else blend_width, progress)
-        for stitch, one, masks in zip(stitches, rows, mask_rows)
+        _stitch(stitch, own, masks, color_match, stitch.blend if blend_width is None else blend_width, progress)
+        for stitch, own, masks in zip(stitches, rows, mask_rows)
     ]
 
 
@@ -80,7 +80,7 @@ def _deal(stitches: Sequence[Stitch], batches: Sequence[torch.Tensor], name: str
     if len(rows) != expected:
         problem = f"{name} contains {len(rows)} crops, and stitch has {expected}"
         raise InputError(problem, "Use all crops of this stitch, in their order", code="crops")
-    dealt, first = [], 0
+    result, first = [], 0
     for stitch in stitches:
         own = rows[first : first + stitch.crop_count] if stitch.regions else []  # drops the placeholder
         for i, (row, region) in enumerate(zip(own, stitch.regions), first + 1):  # as in the previews
@@ -92,9 +92,9 @@ def _deal(stitches: Sequence[Stitch], batches: Sequence[torch.Tensor], name: str
                     "proportions",
                     code="crops",
                 )
-        dealt.append(own)
+        result.append(own)
         first += stitch.crop_count
-    return dealt
+    return result
 
 
 def _stitch(
