@@ -13,7 +13,7 @@ from . import distance, parts, tensors
 from .crop_frames import CropSettings
 from .errors import InputError
 from .geometry import Box
-from .instances import SPLITS, Detection, Instance, boxes_to_instances, find_instances
+from .instances import SPLITS, Detection, Instance, boxes_to_instances, check_lists, find_instances
 from .picking import sort_instances
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ def choose_regions(
         InputError: The numbers of masks, boxes and images do not match.
     """
     count = len(image)
+    check_lists(detections, count)
     if mask is None or len(mask) == 0:
         instances, is_shared = boxes_to_instances(detections, images=count), len(detections) == 1
     else:
@@ -43,7 +44,7 @@ def choose_regions(
         if settings.fill_holes:
             mask = parts.fill_holes(mask)
         split = settings.regions if settings.regions in SPLITS else "each mask"
-        instances, is_shared = find_instances(mask, detections, split, count), len(mask) == 1
+        instances, is_shared = find_instances(mask, detections, split, count, name="mask"), len(mask) == 1
     if is_shared:
         instances = [dataclasses.replace(each, image=index) for index in range(count) for each in instances]
     if settings.regions == "all as one":

@@ -59,6 +59,14 @@ def detail(clip: Any = "clip", vae: Any = None, hook: Any = None, prompts: str =
     node().doit(IMAGE, MASK, pipe, detailer_hook=hook, **values)
 
 
+def stitch(crops: list) -> None:
+    node = NODE_CLASS_MAPPINGS["RegionCrop"]
+    required = node.INPUT_TYPES()["required"]
+    values = {name: spec[1]["default"] for name, spec in required.items() if "default" in spec[1]}
+    cropped = node().crop(image=IMAGE, mask=MASK, **values)
+    NODE_CLASS_MAPPINGS["RegionStitch"]().stitch([cropped[2]], crops, [0.0], [-1])
+
+
 # Code -> what raises the error at a node, and the whole message.
 SENTENCES: dict[str, tuple[Callable[[], None], str]] = {
     "not a mask": (lambda: outline(None), "masks is missing. Connect an output of type MASK."),
@@ -106,6 +114,11 @@ SENTENCES: dict[str, tuple[Callable[[], None], str]] = {
         lambda: detail(vae=NanVae()),
         "The VAE returned NaN or infinite values when it decoded a crop. Start ComfyUI with --fp32-vae to run the VAE "
         "in full precision, or use another VAE.",
+    ),
+    "crops": (
+        lambda: stitch([]),
+        "crops contains 0 crops, and stitch has 1 crops. Use all crops of this stitch, in their order: connect 'crops' "
+        "of Region Crop through nodes that keep them all.",
     ),
     "hook failed": (
         lambda: detail(hook=Hook(KeyError("x"))),
