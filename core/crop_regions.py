@@ -13,7 +13,7 @@ from . import distance, parts, tensors
 from .crop_frames import CropSettings
 from .errors import InputError
 from .geometry import Box
-from .instances import SPLITS, Detection, Instance, boxes_to_instances, check_lists, find_instances
+from .instances import SPLITS, Detection, Instance, boxes_to_instances, check_lists, count_images, find_instances
 from .picking import sort_instances
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,9 @@ def choose_regions(
         if settings.fill_holes:
             mask = parts.fill_holes(mask)
         split = settings.regions if settings.regions in SPLITS else "each mask"
-        instances, is_shared = find_instances(mask, detections, split, count, name="mask"), len(mask) == 1
+        detections = detections if any(detections) else [[]]  # without boxes, lists say nothing about the masks
+        instances = find_instances(mask, detections, split, count, name="mask")
+        is_shared = count_images(len(mask), detections, count) == 1
     if is_shared:
         instances = [dataclasses.replace(each, image=index) for index in range(count) for each in instances]
     if settings.regions == "all as one":

@@ -349,6 +349,27 @@ def test_boxes_are_regions_without_a_mask() -> None:
     assert [region.image for region in crops.stitch.regions] == [1, 1]
 
 
+@pytest.mark.parametrize(
+    ("masks", "boxes", "expected"),
+    [
+        (1, [1], [0, 1, 2]),
+        (1, [1, 0, 0], [0]),
+        (1, [0, 1, 0], [1]),
+        (1, [0, 0, 0], [0, 1, 2]),
+        (2, [2], [0, 0, 1, 1, 2, 2]),
+        (2, [0, 2, 0], [1, 1]),
+        (2, [0, 1, 1], [1, 2]),
+        (3, [3], [0, 1, 2]),
+        (3, [1, 0, 2], [0, 2, 2]),
+        (3, [0, 0, 0], [0, 1, 2]),
+    ],
+)
+def test_boxes_tell_which_image_a_mask_belongs_to(masks: int, boxes: list[int], expected: list[int]) -> None:
+    lists = [[Detection(Box(30, 20, 46, 36))] * number for number in boxes]
+    crops = crop(random_image(3), SQUARE.repeat(masks, 1, 1), lists)
+    assert [region.image for region in crops.stitch.regions] == expected
+
+
 @pytest.mark.parametrize("masks", [0, 1, 2])
 @pytest.mark.parametrize(("images", "lists"), [(1, 2), (2, 3)])
 def test_crop_rejects_boxes_of_other_images(masks: int, images: int, lists: int) -> None:
