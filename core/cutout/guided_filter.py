@@ -74,9 +74,9 @@ def _fit_lines(colors: torch.Tensor, values: torch.Tensor, radius: int, epsilon:
         r, s = (p + 1) % 3, (p + 2) % 3
         t, u = (q + 1) % 3, (q + 2) % 3
         cofactors[p, q] = cofactors[q, p] = c[r, t] * c[s, u] - c[r, u] * c[s, t]
-    determinant = sum(c[0, q] * cofactors[0, q] for q in range(3))
-    rows = [[cofactors[p, q] * shared[:, q] for q in range(3)] for p in range(3)]
-    a = torch.stack([(x + y + z) / determinant for x, y, z in rows], dim=1)
+    adjugate = torch.stack([torch.stack([cofactors[p, q] for q in range(3)], dim=1) for p in range(3)], dim=1)
+    determinant = c[0, 0] * adjugate[:, 0, 0] + c[0, 1] * adjugate[:, 0, 1] + c[0, 2] * adjugate[:, 0, 2]
+    a = (adjugate * shared[:, None]).sum(dim=2) / determinant[:, None]  # [B,3,3,h,w] -> [B,3,h,w]
     b = m_value - (a * m).sum(dim=1, keepdim=True)
     a, b = box_mean(torch.cat((a, b), dim=1), radius).split((3, 1), dim=1)
     return torch.cat((a, b - (a * center).sum(dim=1, keepdim=True)), dim=1)
