@@ -69,8 +69,9 @@ def _read_box(value: Mapping, width: int, height: int, name: str) -> Detection:
     score = value.get("score")
     if score is not None:
         score = _read_number(score, f"score of {name}")
-    x1, x2 = (min(width, max(0, int(side))) for side in (x, x + box_width))
-    y1, y2 = (min(height, max(0, int(side))) for side in (y, y + box_height))
+    # Cut to the image before rounding: the sum of two finite numbers may be infinite.
+    x1, x2 = (int(min(width, max(0, side))) for side in (x, x + box_width))
+    y1, y2 = (int(min(height, max(0, side))) for side in (y, y + box_height))
     box = Box(x1, y1, x2, y2) if x1 < x2 and y1 < y2 else None
     return Detection(box, score, {key: each for key, each in value.items() if key not in _SIDES})
 
@@ -78,9 +79,13 @@ def _read_box(value: Mapping, width: int, height: int, name: str) -> Detection:
 def _read_number(value: object, name: str) -> float:
     item = getattr(value, "item", None)
     value = item() if item and getattr(value, "shape", None) == () else value  # NumPy's and torch's scalars
-    if isinstance(value, bool) or not is_real(value) or not math.isfinite(value):
-        raise InputError(f"{name} is {describe(value)}, which is not a number", _FORMAT)
-    return float(value)
+    try:
+        number = math.nan if isinstance(value, bool) or not is_real(value) else float(value)
+    except OverflowError:  # an int beyond the range of floats
+        number = math.inf
+    if not math.isfinite(number):
+        raise InputError(f"{name} is {describe(value)}, which is not a finite number", _FORMAT)
+    return number
 
 
 def write_boxes(instances: Sequence[Instance], images: int = 1) -> list[list[dict[str, Any]]]:

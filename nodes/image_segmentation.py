@@ -170,6 +170,8 @@ class ImageSegmentation(TableNode):
             )
         clean = _is_on(post_process_mask, "post_process_mask")
         backgrounds = None if background is None else _read_background(background)
+        if backgrounds is not None:
+            matting.check_backgrounds(backgrounds, len(images))  # before the model runs
         host.call_on_unload(background_models.release)
         view = _view.View(extra_pnginfo)
         view.begin(_view.LOADING)

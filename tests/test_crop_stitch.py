@@ -260,6 +260,15 @@ def test_crop_masks_replace_the_mask(scale: int) -> None:
     assert torch.allclose(own[1], same[1], atol=1e-6)
 
 
+def test_crop_masks_may_be_a_batch_of_0() -> None:
+    crops = crop(random_image(), MASK)
+    masks = [crops.masks[0], torch.zeros(0, 5, 7), *crops.masks[2:]]
+    black = [crops.masks[0], torch.zeros_like(crops.masks[1]), *crops.masks[2:]]
+    changed = [1 - each for each in crops.images]
+    for result, expected in zip(stitch_one(crops, changed, masks), stitch_one(crops, changed, black)):
+        assert torch.equal(result, expected)
+
+
 def test_color_match_moves_colors_to_the_surroundings() -> None:
     image = 0.5 + 0.1 * random_image().clamp(-1, 1)
     crops = crop(image, SQUARE)
@@ -338,8 +347,35 @@ def test_boxes_are_regions_without_a_mask() -> None:
     assert found == [(i, box) for i in (0, 1) for box in (Box(40, 10, 60, 30), Box(5, 6, 15, 20))]
     crops = crop(random_image(2), None, [[], boxes])
     assert [region.image for region in crops.stitch.regions] == [1, 1]
-    with pytest.raises(InputError, match="image is a batch of 2, and bounding_boxes has 3 lists"):
-        crop(random_image(2), None, [[], boxes, []])
+
+
+@pytest.mark.parametrize(
+    ("masks", "boxes", "expected"),
+    [
+        (1, [1], [0, 1, 2]),
+        (1, [1, 0, 0], [0]),
+        (1, [0, 1, 0], [1]),
+        (1, [0, 0, 0], [0, 1, 2]),
+        (2, [2], [0, 0, 1, 1, 2, 2]),
+        (2, [0, 2, 0], [1, 1]),
+        (2, [0, 1, 1], [1, 2]),
+        (3, [3], [0, 1, 2]),
+        (3, [1, 0, 2], [0, 2, 2]),
+        (3, [0, 0, 0], [0, 1, 2]),
+    ],
+)
+def test_boxes_tell_which_image_a_mask_belongs_to(masks: int, boxes: list[int], expected: list[int]) -> None:
+    lists = [[Detection(Box(30, 20, 46, 36))] * number for number in boxes]
+    crops = crop(random_image(3), SQUARE.repeat(masks, 1, 1), lists)
+    assert [region.image for region in crops.stitch.regions] == expected
+
+
+@pytest.mark.parametrize("masks", [0, 1, 2])
+@pytest.mark.parametrize(("images", "lists"), [(1, 2), (2, 3)])
+def test_crop_rejects_boxes_of_other_images(masks: int, images: int, lists: int) -> None:
+    boxes = [[Detection(Box(5, 6, 15, 20))]] * lists
+    with pytest.raises(InputError, match=f"image is a batch of {images}, and bounding_boxes has {lists} lists"):
+        crop(random_image(images), MASK.repeat(masks, 1, 1), boxes)
 
 
 def test_crop_masks_have_the_region_only_and_nothing_in_the_extension() -> None:
@@ -357,8 +393,8 @@ def test_crop_masks_have_the_region_only_and_nothing_in_the_extension() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda crops: crops[:1], "crops contains 1 crops, and stitch has 2"),
-        (lambda crops: [*crops, crops[0]], "crops contains 3 crops, and stitch has 2"),
+        (lambda crops: crops[:1], "crops contains 1 crops, and stitch has 2 crops"),
+        (lambda crops: [*crops, crops[0]], "crops contains 3 crops, and stitch has 2 crops"),
         (lambda crops: crops[::-1], "crop 1 of crops is 48 x 24, and was 16 x 32"),
         (lambda crops: [crops[0].transpose(1, 2), crops[1]], "crop 1 of crops is 32 x 16, and was 16 x 32"),
         (lambda crops: [crops[0], crops[1] * float("nan")], r"crops\[1\] contains NaN"),
@@ -376,8 +412,8 @@ def test_stitch_names_what_does_not_match(change, message: str) -> None:
 @pytest.mark.parametrize(
     ("masks", "message"),
     [
-        ([torch.ones(2, 24, 24)], "crop_masks contains 2 crops, and stitch has 1"),
-        ([torch.ones(1, 10, 24)], "crop 1 of crop_masks is 24 x 10, and was 24 x 24"),
+        ([torch.ones(2, 24, 24)], "crop_masks contains 2 masks, and stitch has 1 crops"),
+        ([torch.ones(1, 10, 24)], "mask 1 of crop_masks is 24 x 10, and was 24 x 24"),
         ([torch.full((1, 24, 24), float("inf"))], "NaN or infinity"),
     ],
 )
@@ -394,7 +430,7 @@ def test_stitch_checks_its_numbers(options: dict) -> None:
 
 
 def test_masks_that_match_no_image_are_an_error() -> None:
-    with pytest.raises(InputError, match="masks is a batch of 2, image is a batch of 3"):
+    with pytest.raises(InputError, match="^mask is a batch of 2, image is a batch of 3"):
         crop(random_image(3), torch.cat([MASK, SQUARE]))
 
 

@@ -14,7 +14,7 @@ import torch
 from exact_diffusion import EulerSampler, KnownTarget, SpaceToDepthVae
 from maskwright import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from maskwright.core import packages
-from maskwright.core.crop_frames import CropSettings
+from maskwright.core.crop.crop_frames import CropSettings
 from maskwright.core.detail.detail import Backend
 from maskwright.core.errors import DependencyError, InputError, ModelError, PackError
 from maskwright.nodes import _messages
@@ -116,8 +116,8 @@ SENTENCES: dict[str, tuple[Callable[[], None], str]] = {
     ),
     "crops": (
         stitch_no_crops,
-        "crops contains 0 crops, and stitch has 1. Use all crops of this stitch, in their order: connect 'crops' of "
-        "Region Crop through nodes that keep them all.",
+        "crops contains 0 crops, and stitch has 1 crops. Use all crops of this stitch, in their order: connect 'crops' "
+        "of Region Crop through nodes that keep them all.",
     ),
     "hook failed": (
         lambda: detail(hook=Hook(KeyError("x"))),

@@ -414,8 +414,13 @@ def test_node_fits_the_background(loaded_names: list[str], height: int, width: i
 
 @pytest.mark.parametrize(
     "background, problem",
-    [("no color", "not a color"), (torch.rand(2, 4, 4, 3), "batch of 2 for 3 images"), (7, "background is of type")],
+    [
+        ("no color", "not a color"),
+        (torch.rand(2, 4, 4, 3), "background is a batch of 2, and images is a batch of 3"),
+        (7, "background is of type"),
+    ],
 )
 def test_node_names_a_bad_background(loaded_names: list[str], background: object, problem: str) -> None:
     with pytest.raises(InputError, match=problem):
         ImageSegmentation().node(torch.rand(3, 4, 4, 3), "u2net", *PLAIN, background=background)
+    assert loaded_names == [], "checked before the model runs"

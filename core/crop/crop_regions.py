@@ -12,7 +12,15 @@ import torch
 from .. import distance, parts, tensors
 from ..errors import InputError
 from ..geometry import Box
-from ..instances.instances import SPLITS, Detection, Instance, boxes_to_instances, find_instances
+from ..instances.instances import (
+    SPLITS,
+    Detection,
+    Instance,
+    boxes_to_instances,
+    check_lists,
+    count_images,
+    find_instances,
+)
 from ..instances.picking import sort_instances
 from .crop_frames import CropSettings
 
@@ -36,6 +44,7 @@ def choose_regions(
         InputError: The numbers of masks, boxes and images do not match.
     """
     count = len(image)
+    check_lists(detections, count)
     if mask is None or len(mask) == 0:
         instances, is_shared = boxes_to_instances(detections, images=count), len(detections) == 1
     else:
@@ -43,7 +52,9 @@ def choose_regions(
         if settings.fill_holes:
             mask = parts.fill_holes(mask)
         split = settings.regions if settings.regions in SPLITS else "each mask"
-        instances, is_shared = find_instances(mask, detections, split, count), len(mask) == 1
+        detections = detections if any(detections) else [[]]  # without boxes, lists say nothing about the masks
+        instances = find_instances(mask, detections, split, count, name="mask")
+        is_shared = count_images(len(mask), detections, count) == 1
     if is_shared:
         instances = [dataclasses.replace(each, image=index) for index in range(count) for each in instances]
     if settings.regions == "all as one":

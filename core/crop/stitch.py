@@ -39,8 +39,8 @@ def stitch_crops(
         stitches: From one or more calls of `crop_regions`.
         crops: Batches ``[k,h,w,C]`` that together contain the crops of all stitches, in order; each may be larger or
             smaller than it was, in proportion. Ignored if there are no regions.
-        crop_masks: Other masks for blending, batches ``[k,h,w]`` in the proportions of the crops; None for those of the
-            regions.
+        crop_masks: Other masks for blending, batches ``[k,h,w]`` in the proportions of the crops; a batch of 0 is an
+            empty mask for one crop. None for those of the regions.
         color_match: How strongly to match the crops' colors to the surroundings of their regions, 0..1.
         blend_width: Width of the seam in pixels; None for that of each stitch.
         progress: Advances by one step per region.
@@ -75,26 +75,31 @@ def _no_change(images: torch.Tensor) -> torch.Tensor:
 
 def _deal(stitches: Sequence[Stitch], batches: Sequence[torch.Tensor], name: str) -> list[list[torch.Tensor]]:
     """Divide ``batches`` into one row per region of each stitch. Check their number and proportions."""
-    rows = [row for batch in batches for row in batch.split(1)]
+    item = name.removeprefix("crop_").removesuffix("s")
+    rows = [row for batch in batches for row in batch.split(1)]  # one empty row for an empty batch
     expected = sum(stitch.crop_count for stitch in stitches)
     if len(rows) != expected:
-        problem = f"{name} contains {len(rows)} crops, and stitch has {expected}"
-        raise InputError(problem, "Use all crops of this stitch, in their order", code="crops")
+        problem = f"{name} contains {len(rows)} {item}s, and stitch has {expected} crops"
+        raise _mismatch(problem, name)
     result, first = [], 0
     for stitch in stitches:
         own = rows[first : first + stitch.crop_count] if stitch.regions else []  # drops the placeholder
         for i, (row, region) in enumerate(zip(own, stitch.regions), first + 1):  # as in the previews
             height, width = row.shape[1:3]
-            if not match_proportions(region.frame.width, region.frame.height, width, height):
-                raise InputError(
-                    f"crop {i} of {name} is {width} x {height}, and was {region.frame.width} x {region.frame.height}",
-                    "Use all crops of this stitch, in their order; they may be larger or smaller, but only in the same "
-                    "proportions",
-                    code="crops",
-                )
+            frame = region.frame
+            if len(row) and not match_proportions(frame.width, frame.height, width, height):
+                problem = f"{item} {i} of {name} is {width} x {height}, and was {frame.width} x {frame.height}"
+                allowed = "; they may be larger or smaller, but only in the same proportions"
+                raise _mismatch(problem, name, allowed)
         result.append(own)
         first += stitch.crop_count
     return result
+
+
+def _mismatch(problem: str, name: str, allowed: str = "") -> InputError:
+    if name == "crop_masks":
+        return InputError(problem, "Use one mask per crop, in the proportions of the crop, or disconnect crop_masks")
+    return InputError(problem, f"Use all crops of this stitch, in their order{allowed}", code="crops")
 
 
 def _stitch(
@@ -158,13 +163,14 @@ def _make_patch(
     """Scale a crop ``[1,h,w,C]`` back, and compute its weights.
 
     Args:
-        crop_mask: ``[1,h,w]``, in the proportions of the crop; None for the region's own mask.
+        crop_mask: ``[1,h,w]``, in the proportions of the crop, or empty; None for the region's own mask.
         image: The unchanged image ``[1,H,W,C]``.
         width: Of the seam, in pixels.
     """
     frame, whole, device = region.frame, Box(0, 0, image.shape[2], image.shape[1]), image.device
     bbox, mask = region.bbox, region.mask
     if crop_mask is not None:
+        crop_mask = crop_mask if len(crop_mask) else crop_mask.new_zeros(1, 1, 1)  # nothing is selected
         unscaled = tensors.resize_mask(crop_mask, frame.unscaled.height, frame.unscaled.width)
         bbox, mask = frame.window, frame.locate(frame.window).crop(unscaled)
     box = bbox.expand(2 * width + 2, frame.window)  # so that the seam is as wide as in a mask of the whole image

@@ -130,11 +130,7 @@ def place_over(cutouts: torch.Tensor, backgrounds: torch.Tensor) -> torch.Tensor
     Raises:
         InputError: The numbers do not match.
     """
-    if len(backgrounds) not in (1, len(cutouts)):
-        raise InputError(
-            f"background is a batch of {len(backgrounds)} for {len(cutouts)} images",
-            "Use one background for all images, or one per image",
-        )
+    check_backgrounds(backgrounds, len(cutouts))
     height, width = cutouts.shape[1:3]
     old_height, old_width = backgrounds.shape[1:3]
     scale = max(height / old_height, width / old_width)
@@ -143,6 +139,15 @@ def place_over(cutouts: torch.Tensor, backgrounds: torch.Tensor) -> torch.Tensor
     part = tensors.drop_alpha(backgrounds)[:, top : top + sides[0], left : left + sides[1]].to(cutouts)
     alpha = cutouts[..., 3:]
     return torch.lerp(tensors.resize_image(part, height, width), tensors.drop_alpha(cutouts), alpha)
+
+
+def check_backgrounds(backgrounds: torch.Tensor, images: int) -> None:
+    """Raise an error unless there is one background for all images, or one per image."""
+    if len(backgrounds) not in (1, images):
+        raise InputError(
+            f"background is a batch of {len(backgrounds)}, and images is a batch of {images}",
+            "Use one background for all images, or one per image",
+        )
 
 
 def post_process(mask: torch.Tensor) -> torch.Tensor:

@@ -136,6 +136,7 @@ def find_instances(
     split: str = "connected parts",
     images: int = 1,
     least_area: float = 0,
+    name: str = "masks",
 ) -> list[Instance]:
     """Find the instances that masks select, in the order of the masks, and in each mask from the top down.
 
@@ -148,13 +149,14 @@ def find_instances(
             every mask.
         images: The number of images; 1 if unknown.
         least_area: Parts with fewer selected pixels are left out.
+        name: The name of the input ``masks``, for messages.
 
     Raises:
         InputError: ``split`` is unknown, or the numbers of masks, boxes and images do not match.
     """
     check_choice(split, "split", SPLITS)
     instances = []
-    for mask, image, detection, nearby in _assign_detections(masks, detections, images):
+    for mask, image, detection, nearby in _assign_detections(masks, detections, images, name):
         if split == SPLITS[0]:
             parts = list(_find_parts(mask, least_area))
         else:
@@ -174,17 +176,23 @@ def boxes_to_instances(
     Raises:
         InputError: The numbers of lists and images do not match.
     """
-    if images > 1 and len(detections) not in (1, images):
-        raise InputError(
-            f"image is a batch of {images}, and bounding_boxes has {len(detections)} lists",
-            "Use one list for all images, or one list per image",
-        )
+    if images > 1:
+        check_lists(detections, images)
     return [
         _describe((Part(box, area),), image, each)
         for image, frame in enumerate(detections)
         for each in frame
         if (box := each.box) and (area := box.width * box.height) >= least_area
     ]
+
+
+def check_lists(detections: Sequence[Sequence[Detection]], images: int) -> None:
+    """Raise an error unless there is one list for all images, or one list per image."""
+    if len(detections) not in (1, images):
+        raise InputError(
+            f"image is a batch of {images}, and bounding_boxes has {len(detections)} lists",
+            "Use one list for all images, or one list per image",
+        )
 
 
 def count_images(masks: int, detections: Sequence[Sequence[Detection]], images: int = 1) -> int:
@@ -199,7 +207,7 @@ def _describe(parts: tuple[Part, ...], image: int, detection: Detection | None) 
 
 
 def _assign_detections(
-    masks: torch.Tensor, detections: Sequence[Sequence[Detection]], images: int
+    masks: torch.Tensor, detections: Sequence[Sequence[Detection]], images: int, name: str
 ) -> Iterator[tuple[torch.Tensor, int, Detection | None, Sequence[Detection]]]:
     """Yield each mask ``[H,W]`` with the index of its image, its own detection or None, and the detections of its image
     if the mask has none."""
@@ -210,26 +218,29 @@ def _assign_detections(
         pairs = [(i if is_one_per_image and lists == 1 else image, each) for i, (image, each) in enumerate(flat)]
         last = max(image for image, _ in pairs)
         if images > 1 and (last >= images or lists not in (1, images)):
-            raise _mismatch(count, len(flat), lists, images)
+            raise _mismatch(name, count, len(flat), lists, images)
         yield from ((mask, image, each, ()) for mask, (image, each) in zip(masks, pairs))
         return
     has_image_masks = images == 1 or count in (1, images)
     has_image_lists = not flat or lists == 1 or (is_one_per_image and lists == count)
     has_place = not flat or count <= 1 or is_one_per_image
     if count and not (has_image_masks and has_image_lists and has_place):
-        raise _mismatch(count, len(flat), lists, images)
+        raise _mismatch(name, count, len(flat), lists, images)
     for i, mask in enumerate(masks):
         image = i if is_one_per_image else 0
         yield mask, image, None, detections[image if lists > 1 else 0] if flat else ()
 
 
-def _mismatch(masks: int, boxes: int, lists: int, images: int) -> InputError:
+def _mismatch(name: str, masks: int, boxes: int, lists: int, images: int) -> InputError:
+    problem = f"{name} is a batch of {masks}"
+    if images > 1:  # any number of masks is right for a single image
+        problem += f", image is a batch of {images}"
+    if not boxes:
+        return InputError(problem, "Use one mask for all images, one per image, or any number of masks for one image")
     listed = f" in {lists} lists" if lists > 1 else ""
-    boxed = f", and bounding_boxes has {boxes} boxes{listed}" if boxes else ""
     return InputError(
-        f"masks is a batch of {masks}, image is a batch of {images}{boxed}",
-        "Use one mask per image, any number of masks for one image, or bounding boxes that match: one per mask, or one "
-        "list per image",
+        f"{problem}, and bounding_boxes has {boxes} boxes{listed}",
+        "Use one box per mask, or one mask and one list of boxes per image, or disconnect bounding_boxes",
     )
 
 
