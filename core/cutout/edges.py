@@ -170,10 +170,12 @@ def _refine(
         user_trimap: A connected trimap ``[H,W]``, or None.
     """
     edge_width = settings.edge_width or find_edge_width(mask)
-    if user_trimap is None:
-        trimap = run_interruptibly(lambda: make_band(mask, edge_width), stage)
-    else:
+    if user_trimap is not None:
         trimap = _snap(user_trimap)
+    elif mask.device.type == "cpu":
+        trimap = run_interruptibly(lambda: make_band(mask, edge_width), stage)
+    else:  # takes milliseconds
+        trimap = make_band(mask, edge_width)
     unknown = trimap == 0.5
     if not unknown.any():
         return trimap, unknown

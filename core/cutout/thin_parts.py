@@ -60,5 +60,5 @@ class ThinParts:
         if self.weight == 0 or not lost.any():
             return None
         distance = distance_to(torch.from_numpy(lost[None]), self.reach)[0].numpy()
-        weights = self.weight * (1 - distance / self.reach).clip(0, 1) * (self.mask > 0.5)
+        weights = self.weight * (1 - distance / max(self.reach, 1)).clip(0, 1) * (self.mask > 0.5)
         return weights[unknown].astype(np.float64), self.mask[unknown].astype(np.float64)
