@@ -17,13 +17,13 @@ import _measuring  # makes the tools importable
 import comfyui
 from rows import Figure, Report, Timing
 
-OWN, CORE, OTHER = "Maskwright", "ComfyUI", ("CropAndStitch", "CropAndStitch (its GPU way)")
+OWN, CORE, OTHER = "Maskwright", "ComfyUI", "CropAndStitch"
 PATHS = {"CropAndStitch": "CROP_AND_STITCH_PATH", "KJNodes": "KJNODES_PATH", "Impact": "IMPACT_PACK_PATH"}
 AT_LEAST = 10  # times as fast as CropAndStitch
 MAX_TIMES_CORE = 1.5
 MAX_TIMES_ONE = 3  # 16 regions to 1 region
 
-ABOUT = """In {version}, without samplers between. The earlier nodes: {earlier}, the faster of its two ways. The floor:
+ABOUT = """In {version}, without samplers between. The earlier nodes: {earlier}. The floor:
 ComfyUI's own crop and composite of the region's box, which neither finds regions, nor blends, nor can resize."""
 NOTE = f"""The goal is at most {MAX_TIMES_CORE} times ComfyUI's own nodes. This pack also finds the regions, checks
 images and crops for NaN, blends with a soft seam, and returns a mask of what changed."""
@@ -42,13 +42,14 @@ def main(quick: bool) -> None:
     folders = {name: os.environ.get(variable, "") for name, variable in PATHS.items()}
     packs = [Path(__file__).parent / "crop_stitch_nodes", *(Path(each) for each in folders.values() if each)]
     installed = comfyui.find_comfyui()
-    earlier = "ComfyUI-Inpaint-CropAndStitch" if folders["CropAndStitch"] else "not installed"
+    earlier = "ComfyUI-Inpaint-CropAndStitch at its defaults, but without resizing for single images"
+    earlier = earlier if folders["CropAndStitch"] else "not installed"
     report = Report(
         "RegionCrop and RegionStitch", ABOUT.format(version=f"ComfyUI {installed.version}", earlier=earlier)
     )
     with comfyui.Server(installed, packs=packs, cpu=True, time_limit=600) as server:
         known = server.object_info()
-        names = [OWN, CORE, *(OTHER if "InpaintCropImproved" in known else ())]
+        names = [OWN, CORE, *((OTHER, f"{OTHER} (compatible)") if "InpaintCropImproved" in known else ())]
         names += [name for name, node in (("KJNodes", "ImageUncropByMask"), ("Impact", "SEGSPaste")) if node in known]
         results = {}
         for what, case in CASES.items():
@@ -72,8 +73,7 @@ def measure(server: comfyui.Server, case: dict, names: list[str], rounds: int) -
 def add_rows(report: Report, what: str, results: dict) -> None:
     """A row for this pack beside CropAndStitch and ComfyUI, and figures for the others."""
     spreads = {name: _measuring.Spread(**each["spread"]) for name, each in results.items() if "spread" in each}
-    earlier = min((name for name in OTHER if name in spreads), key=lambda name: spreads[name].median, default=None)
-    core = spreads.get(CORE)
+    earlier, core = OTHER if OTHER in spreads else None, spreads.get(CORE)
     report.add(
         Timing(
             what,

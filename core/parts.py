@@ -12,8 +12,10 @@ import torch
 
 from . import tensors
 from .checks import check_whole_number
+from .geometry import Box
 from .packages import import_scipy
 
+_MAX_CELLS = 64  # of `cut_apart`
 _SOFT_LEVELS = 16  # at which the holes of a soft mask are looked for
 
 
@@ -61,6 +63,33 @@ def _levels(values: np.ndarray) -> np.ndarray:
     return different[different > 0]
 
 
+def cut_apart(selected: np.ndarray) -> list[list[Box]]:
+    """Boxes that together contain all selected pixels, so that less than the whole mask needs to be searched.
+
+    The mask is cut at empty rows, and each strip at empty columns. Pixels of two boxes are never neighbors. With many
+    boxes, which would cost more than they save, there is only one.
+
+    Args:
+        selected: Bool ``[H,W]``.
+
+    Returns:
+        Strips from the top down, each with its boxes from the left; empty if nothing is selected.
+    """
+    strips = _find_runs(np.any(selected, axis=1))
+    if len(strips) <= _MAX_CELLS:
+        cut = [[Box(x1, y1, x2, y2) for x1, x2 in _find_runs(np.any(selected[y1:y2], axis=0))] for y1, y2 in strips]
+        if sum(map(len, cut)) <= _MAX_CELLS:
+            return cut
+    columns = np.flatnonzero(selected.any(axis=0))
+    return [[Box(columns[0], strips[0][0], columns[-1] + 1, strips[-1][1])]]
+
+
+def _find_runs(flags: np.ndarray) -> list[tuple[int, int]]:
+    """Start and stop of each run of true values."""
+    changes = np.flatnonzero(np.diff(flags, prepend=False, append=False)).tolist()
+    return list(zip(changes[::2], changes[1::2]))
+
+
 def remove_specks(mask: torch.Tensor, pixels: int) -> torch.Tensor:
     """Remove connected parts smaller than ``pixels``.
 
@@ -76,7 +105,7 @@ def remove_specks(mask: torch.Tensor, pixels: int) -> torch.Tensor:
     pixels = check_whole_number(pixels, "remove_specks", low=0)
 
     def remove(values: np.ndarray) -> np.ndarray:
-        numbers, _ = import_scipy("ndimage").label(tensors.to_8bit(torch.from_numpy(values)) > 0, np.ones((3, 3)))
+        numbers, _ = import_scipy("ndimage").label(tensors.is_selected(torch.from_numpy(values)), np.ones((3, 3)))
         is_speck = np.bincount(numbers.ravel()) < pixels
         is_speck[0] = False  # not a part: what is not selected
         return np.where(is_speck[numbers], np.float32(0), values)

@@ -68,7 +68,7 @@ def find_regions(
     values = mask[0].cpu()
     height, width = values.shape
     regions = []
-    for bbox, outline in _find_outlines(tensors.to_8bit(values) > 0, drop_size):
+    for bbox, outline in _find_outlines(tensors.is_selected(values), drop_size):
         crop = compute_crop_region(bbox, crop_factor, width, height)
         selected = torch.from_numpy(outline).unsqueeze(0).float()
         if not contour_fill:

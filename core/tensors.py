@@ -31,6 +31,11 @@ def to_8bit(values: torch.Tensor) -> np.ndarray:
     return np.clip(levels, 0, 255, out=levels).astype(np.uint8)  # in place: allocating costs more than clipping
 
 
+def is_selected(values: torch.Tensor) -> np.ndarray:
+    """Which values of a mask of any shape are at least 1/255: those that are not 0 in 8 bits."""
+    return values.detach().cpu().numpy() >= np.float32(1 / 255)
+
+
 def from_8bit(values: np.ndarray) -> torch.Tensor:
     """uint8 values of any shape as float32 in 0..1."""
     return torch.from_numpy(values.astype(np.float32) / 255.0)

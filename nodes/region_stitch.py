@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..core.checks import describe_type
-from ..core.crop_stitch import Stitch, stitch_crops
+from ..core.crop.crop_stitch import Stitch
+from ..core.crop.stitch import stitch_crops
 from ..core.errors import InputError
 from . import _host as host
 from . import _view

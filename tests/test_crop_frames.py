@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from maskwright.core.crop_frames import SIZES, CropSettings, fit_crop_frame, match_proportions
+from maskwright.core.crop.crop_frames import SIZES, CropSettings, fit_crop_frame, match_proportions
 from maskwright.core.errors import InputError
 from maskwright.core.geometry import Box
 from properties import examples

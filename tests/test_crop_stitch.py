@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from maskwright.core.crop_frames import BATCHING, TOGETHER, CropSettings
-from maskwright.core.crop_regions import choose_regions, find_context
-from maskwright.core.crop_stitch import Crops, Stitch, crop_regions, stitch_crops
+from maskwright.core.crop.crop_frames import BATCHING, TOGETHER, CropSettings
+from maskwright.core.crop.crop_regions import choose_regions, find_context
+from maskwright.core.crop.crop_stitch import Crops, Stitch, crop_regions
+from maskwright.core.crop.stitch import stitch_crops
 from maskwright.core.errors import InputError
 from maskwright.core.geometry import Box
-from maskwright.core.instances import Detection
+from maskwright.core.instances.instances import Detection
 from maskwright.core.tensors import resize_image
 
 HEIGHT, WIDTH = 60, 80
@@ -143,6 +144,38 @@ def test_batching_changes_no_pixel() -> None:
         results.append(stitch_one(crops, rows)[0])
     assert torch.equal(*results)
     assert len(crop(image, MASK, batching=TOGETHER).images) < len(SPOTS)
+
+
+@pytest.mark.parametrize("batching", BATCHING)
+@pytest.mark.parametrize(("order", "expected"), [("as found", 0.8), ("largest first", 0.2)])
+def test_later_regions_are_blended_over_earlier_ones(batching: str, order: str, expected: float) -> None:
+    image = random_image()
+    masks = torch.cat([draw_mask((20, 20, 40, 40)), draw_mask((30, 30, 58, 58))])  # the second one is larger
+    crops = crop(image, masks, order=order, batching=batching, blend=0)
+    values = {region.number: 0.2 if region.bbox.x1 == 20 else 0.8 for region in crops.stitch.regions}
+    rows = [row for batch in crops.images for row in batch.split(1)]
+    filled = [torch.full_like(row, values[region.number]) for row, region in zip(rows, crops.stitch.regions)]
+    result, _ = stitch_one(crops, filled)
+    assert (result[:, 31:39, 31:39] == expected).all()
+    assert (result[:, 21:29, 21:29] == 0.2).all() and (result[:, 45:55, 45:55] == 0.8).all()
+
+
+def test_many_regions_equal_few() -> None:
+    """Regions are processed several at a time; the number of threads changes no pixel."""
+    image = random_image()
+    mask = torch.zeros(1, HEIGHT, WIDTH)
+    mask[:, 1::4, 1::4] = 1  # 300 regions whose crops overlap
+    results = []
+    threads = torch.get_num_threads()
+    for count in (1, 4):
+        torch.set_num_threads(count)
+        try:
+            crops = crop(image, mask, context_pixels=3, blend=1)
+            results.append(stitch_one(crops, [1 - batch for batch in crops.images]))
+        finally:
+            torch.set_num_threads(threads)
+    assert len(crops.stitch.regions) == 300
+    assert torch.equal(results[0][0], results[1][0]) and torch.equal(results[0][1], results[1][1])
 
 
 def test_batch_equals_single_images() -> None:

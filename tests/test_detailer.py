@@ -441,6 +441,21 @@ def test_detail_gives_edit_models_the_crop(edited: str) -> None:
     assert len(vae.encoded) == 2 + 8
 
 
+def test_detail_encodes_whole_image_for_references_in_tiles_if_memory_runs_out() -> None:
+    """Crops, which fit into memory, are still encoded without tiles."""
+
+    def fail_for_whole_image(work: str, values: torch.Tensor, tiled: bool) -> None:
+        if work == "encode" and values.shape[1] == SIZE and not tiled:
+            raise torch.cuda.OutOfMemoryError("out of memory")
+
+    sampler, vae, image = EulerSampler(), SpaceToDepthVae(trouble=fail_for_whole_image), make_image()
+    positive = [["tokens", {"reference_latents": [SpaceToDepthVae().encode(image)]}]]
+    run(image, sampler=sampler, vae=vae, pipe=Pipe(RED_MODEL, positive, "negative"))
+    reference = sampler.runs[0].positive[0][1]["reference_latents"][0]
+    assert torch.equal(reference, SpaceToDepthVae().encode(image[:, 16:80, 16:80]))
+    assert vae.tiled.count(True) == 1 and vae.encoded == [(1, SIZE, SIZE, 3), (1, 64, 64, 3)]
+
+
 def test_detail_reference_does_not_follow_hooks() -> None:
     class Hook:
         def post_encode(self, latent: dict) -> dict:

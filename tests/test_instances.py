@@ -13,11 +13,11 @@ import torch
 from fake_host import FakeHost
 from hypothesis import given
 from hypothesis import strategies as st
-from maskwright.core import instances as core_instances
 from maskwright.core.batching import STANDALONE_HOST
 from maskwright.core.errors import InputError, PackError
 from maskwright.core.geometry import Box
-from maskwright.core.instances import (
+from maskwright.core.instances import instances as core_instances
+from maskwright.core.instances.instances import (
     SPLITS,
     Detection,
     Instance,
@@ -26,7 +26,7 @@ from maskwright.core.instances import (
     draw_union,
     find_instances,
 )
-from maskwright.core.picking import ORDERS, Choice, Pick, merge_overlapping, sort_instances
+from maskwright.core.instances.picking import ORDERS, Choice, Pick, merge_overlapping, sort_instances
 from properties import examples
 from scipy import ndimage
 
@@ -277,10 +277,11 @@ def test_find_instances_calls_do_not_grow_with_parts(monkeypatch: pytest.MonkeyP
         work = getattr(ndimage, name)
         monkeypatch.setattr(ndimage, name, lambda *args, work=work: calls.append(work) or work(*args))
     passes = {}
-    for side in (2, 20):
+    for side in (2, 8, 40):
         mask = torch.zeros(1, 3 * side, 3 * side)
         mask[:, ::3, ::3] = 1
         calls.clear()
         assert len(find_instances(mask)) == side**2
         passes[side] = len(calls)
-    assert passes[2] == passes[20] == 2
+    assert passes[2] == 2 * 4 and passes[8] == 2 * 64, "one for each cell of the grid"
+    assert passes[40] == 2, "one for all, with too many cells"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import maskwright
 import pytest
 import torch
-from maskwright.core import colors, crop_frames, crop_regions, crop_stitch, geometry, masks, morphology, tensors
+from maskwright.core import colors, geometry, masks, morphology, tensors
+from maskwright.core.crop import crop_frames, crop_regions, crop_stitch, stitch
 from maskwright.core.cutout import matting, remove, trimap
 from maskwright.core.text import segment
 from maskwright.core.text.segment import Selection, render_selection, select, stretch
@@ -32,8 +34,19 @@ class Discs:
         return make_discs()[:1]
 
 
+def _crop_and_stitch(image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    chosen = crop_frames.CropSettings(size="exact", width=40, height=48, blend=3, grow=2.5)
+    instances = crop_regions.choose_regions(mask, ((),), image, chosen)
+    crops = crop_stitch.crop_regions(image, instances, chosen)
+    ((result, weights),) = stitch.stitch_crops(
+        [crops.stitch], [1 - each.cpu() for each in crops.images], color_match=0.5
+    )
+    return crops.images[0], crops.masks[0], result, weights
+
+
 IMAGE, MASK = random_values(2, 60, 80, 3), make_discs()
 OPERATIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], object]] = {
+    "crop and stitch": lambda image, mask: _crop_and_stitch(image, mask),
     "dilate": lambda image, mask: morphology.dilate(mask, 6, "ellipse"),
     "erode": lambda image, mask: morphology.erode(mask, 5, "cross"),
     "gradient": lambda image, mask: morphology.gradient(mask, [3, 7]),
@@ -58,7 +71,6 @@ OPERATIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], object]] = {
     "EditMask of hard masks": lambda image, mask: make_node("EditMask").edit(mask.round(), grow=-4, feather_inside=3),
     "RefineMask, guided filter": lambda image, mask: make_node("RefineMask").refine(image, mask, "guided filter", 6),
     "RefineMask, closed form": lambda image, mask: make_node("RefineMask").refine(image, mask, edge_width=6),
-    "RegionCrop and RegionStitch": lambda image, mask: crop_and_stitch(image, mask),
     "GradientRegion": lambda image, mask: make_node("GradientRegion").gradient_region(mask, 5),
     "MaskInstances": lambda image, mask: make_node("MaskInstances").split_masks(mask, None, image)[:2],
     "CombineSegMasks": lambda image, mask: make_node("CombineSegMasks").combine_masks(image, mask, mask.flip(2)),
@@ -70,14 +82,6 @@ OPERATIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], object]] = {
 
 def make_node(name: str) -> object:
     return maskwright.NODE_CLASS_MAPPINGS[name]()
-
-
-def crop_and_stitch(image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """What both nodes compute, with a change in between."""
-    settings = crop_frames.CropSettings(size="exact", width=48, height=40, context_pixels=4)
-    crops = crop_stitch.crop_regions(image, crop_regions.choose_regions(mask, [], image, settings), settings)
-    negatives = [1 - each for each in crops.images]
-    return *crops.images, *crops.masks, *crop_stitch.stitch_crops([crops.stitch], negatives, color_match=0.5)[0]
 
 
 @pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
@@ -127,6 +131,8 @@ def test_device_allows_valid_mixes(cuda: torch.device) -> None:
     assert torch.equal(on_device[torch.tensor([2, 0])].cpu(), on_cpu[[2, 0]])
     assert torch.equal((~(on_device > 0.5)).cpu(), on_cpu <= 0.5)
     assert on_cpu.to(cuda.type).device == torch.rand(2, device=torch.device("cuda")).device == cuda
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: torch.tensor([2, 0], device=cuda) + on_device[:, 0].sum()).result().device == cuda
     on_device[:2] = torch.zeros(2, 4)
     on_device.copy_(on_device.clone().add_(1))
     assert on_device.device == cuda and on_device[0].eq(1).all() and on_cpu[0].ne(0).any()

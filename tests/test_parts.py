@@ -68,3 +68,31 @@ def test_parts_work_on_gpu_and_on_no_mask(cuda):
 def test_remove_specks_with_fraction_raises():
     with pytest.raises(InputError, match="remove_specks"):
         parts.remove_specks(torch.zeros(1, 2, 2), 1.5)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.01, 0.1, 0.6])
+@pytest.mark.parametrize("seed", range(3))
+def test_cut_apart_separates_only_parts_that_do_not_touch(share, seed):
+    selected = np.random.default_rng(seed).random((60, 80)) < share
+    cells = [cell for strip in parts.cut_apart(selected) for cell in strip]
+    counts = np.zeros((62, 82), int)
+    for cell in cells:
+        counts[cell.y1 + 1 : cell.y2 + 1, cell.x1 + 1 : cell.x2 + 1] += 1
+    inside = counts[1:-1, 1:-1]
+    assert inside.max(initial=0) <= 1 and (inside[selected] == 1).all()
+    assert len(cells) <= 64
+    for cell in cells:  # no selected pixel beside a cell
+        around = np.zeros_like(selected)
+        around[max(0, cell.y1 - 1) : cell.y2 + 1, max(0, cell.x1 - 1) : cell.x2 + 1] = True
+        around[cell.y1 : cell.y2, cell.x1 : cell.x2] = False
+        assert not (around & selected).any()
+
+
+def test_cut_apart_finds_every_part_of_a_grid():
+    selected = np.zeros((40, 60), bool)
+    selected[2:5, 3:8] = selected[2:5, 20:30] = selected[10:12, 50:60] = True
+    assert [[tuple(cell) for cell in strip] for strip in parts.cut_apart(selected)] == [
+        [(3, 2, 8, 5), (20, 2, 30, 5)],
+        [(50, 10, 60, 12)],
+    ]
+    assert parts.cut_apart(np.zeros((4, 4), bool)) == []

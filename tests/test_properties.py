@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from maskwright import NODE_CLASS_MAPPINGS
 from maskwright.core import distance, parts
 from maskwright.core.batching import STANDALONE_HOST
-from maskwright.core.crop_frames import BATCHING, REGIONS, SIZES
-from maskwright.core.instances import SPLITS, draw_masks, draw_union, find_instances
-from maskwright.core.label_map import draw_labels
-from maskwright.core.picking import ORDERS, Choice, Pick, merge_overlapping, sort_instances
+from maskwright.core.crop.crop_frames import BATCHING, REGIONS, SIZES
+from maskwright.core.instances.instances import SPLITS, draw_masks, draw_union, find_instances
+from maskwright.core.instances.label_map import draw_labels
+from maskwright.core.instances.picking import ORDERS, Choice, Pick, merge_overlapping, sort_instances
 from properties import examples
 
 pytest.importorskip("scipy.ndimage")

@@ -31,12 +31,14 @@ GAP = 12  # pixels between screenshots
 PAGES = {
     "CLIPSeg": "text_to_mask",
     "CLIPSegModelLoader": "text_to_mask",
+    "EditMask": "edit_mask",
     "GradientRegion": "mask_edges",
     "ImageSegmentation": "remove_background",
     "MaskInstances": "mask_instances",
+    "RefineMask": "refine_mask",
 }
 # Help pages that show only the node, without a run, which would need a checkpoint.
-ALONE = ("MaskDetailerPipe", "ToBasicPipe", "FromBasicPipe", "EditBasicPipe")
+ALONE = ("MaskDetailerPipe", "RegionCrop", "RegionStitch", "ToBasicPipe", "FromBasicPipe", "EditBasicPipe")
 
 
 def main() -> int:
@@ -75,7 +77,9 @@ def main() -> int:
 
 
 def read_example(name: str) -> dict:
-    return json.loads((EXAMPLES / f"{name}.json").read_text(encoding="utf-8"))
+    workflow = json.loads((EXAMPLES / f"{name}.json").read_text(encoding="utf-8"))
+    workflow["extra"].pop("linearMode", None)  # the graph, not the app
+    return workflow
 
 
 def remove_title(workflow: dict, type_name: str) -> dict:

@@ -5,10 +5,7 @@ Each has a coarse mask such as a segmentation network gives: as wide as the subj
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -27,26 +24,7 @@ def draw_composites(seed: int = 0) -> Iterator[tuple[str, np.ndarray, np.ndarray
         alpha = draw(rng)
         subject, backdrop = _texture(rng, 0.15, 0.6), _texture(rng, 0.45, 0.9)
         image = backdrop + alpha[..., None] * (subject - backdrop)
-        yield name, _to_8bit(image), _to_8bit(alpha), _to_8bit(_coarsen(alpha))
-
-
-def refine(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The alpha of this pack's RefineMask at its defaults, in levels of 255. The pack must be loaded."""
-    from maskwright.core.cutout.edges import RefineSettings, refine_masks
-    from maskwright.core.tensors import from_8bit
-
-    alpha, _, _ = refine_masks(from_8bit(image)[None], from_8bit(mask)[None], RefineSettings())
-    return 255 * alpha[0].double().numpy()
-
-
-def matte_with_rembg(bg: Any, image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """The alpha of rembg's matting at its defaults, in levels of 255; the mask where rembg gives up, as it does."""
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # pymatting prints a warning when it retries
-            cutout = bg.alpha_matting_cutout(Image.fromarray(image), Image.fromarray(mask), 240, 10, 10)
-    except ValueError:
-        return mask.astype(np.float64)
-    return np.array(cutout)[..., 3].astype(np.float64)
+        yield name, *((255 * each.clip(0, 1)).round().astype(np.uint8) for each in (image, alpha, _coarsen(alpha)))
 
 
 def _texture(rng: np.random.Generator, darkest: float, lightest: float) -> np.ndarray:
@@ -64,48 +42,34 @@ def _coarsen(alpha: np.ndarray) -> np.ndarray:
     return np.array(sure.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
 
 
-def _to_8bit(values: np.ndarray) -> np.ndarray:
-    return (255 * np.clip(values, 0, 1)).round().astype(np.uint8)
-
-
-class _Canvas:
+class _Canvas(ImageDraw.ImageDraw):
     """Antialiased drawing in units of the image's side."""
 
     def __init__(self) -> None:
-        self._image = Image.new("L", (_WIDTH, _WIDTH))
-        self.draw = ImageDraw.Draw(self._image)
+        self.image = Image.new("L", (_WIDTH, _WIDTH))
+        super().__init__(self.image)
 
-    def line(self, points: np.ndarray, pixels: float) -> None:
-        width = max(1, round(pixels * _FINER))
-        self.draw.line([tuple(point) for point in points * _WIDTH], fill=255, width=width, joint="curve")
+    def stroke(self, points: np.ndarray, pixels: float) -> None:
+        self.line([tuple(each) for each in points * _WIDTH], 255, max(1, round(pixels * _FINER)), joint="curve")
 
-    def ellipse(self, x: float, y: float, width: float, height: float) -> None:
-        box = np.array((x - width / 2, y - height / 2, x + width / 2, y + height / 2))
-        self.draw.ellipse(tuple(box * _WIDTH), fill=255)
+    def oval(self, x: float, y: float, width: float, height: float) -> None:
+        self.ellipse([_WIDTH * each for each in (x - width / 2, y - height / 2, x + width / 2, y + height / 2)], 255)
 
     def alpha(self) -> np.ndarray:
-        return np.array(self._image.resize((SIDE, SIDE), Image.Resampling.BOX)) / 255
+        return np.array(self.image.resize((SIDE, SIDE), Image.Resampling.BOX)) / 255
 
 
 def _draw_strands(rng: np.random.Generator, count: int, length: float, bend: float, pixels: float) -> np.ndarray:
-    """A head with strands of hair that leave it in all directions and bend."""
+    """A head with strands that leave it in all directions and bend."""
     canvas = _Canvas()
-    canvas.ellipse(0.5, 0.55, 0.42, 0.5)
+    canvas.oval(0.5, 0.55, 0.42, 0.5)
     steps = np.linspace(0, 1, 12)
     for start in rng.uniform(0, 2 * np.pi, count):
         angle = start + bend * rng.normal() * steps
         reach = length * rng.uniform(0.3, 1) * steps
         root = np.array((0.5 + 0.2 * np.cos(start), 0.55 + 0.24 * np.sin(start)))
-        canvas.line(root + reach[:, None] * np.stack((np.cos(angle), np.sin(angle)), axis=-1), pixels)
+        canvas.stroke(root + reach[:, None] * np.stack((np.cos(angle), np.sin(angle)), axis=-1), pixels)
     return canvas.alpha()
-
-
-def _draw_hair(rng: np.random.Generator) -> np.ndarray:
-    return _draw_strands(rng, 260, 0.2, 0.8, 1.3)
-
-
-def _draw_fur(rng: np.random.Generator) -> np.ndarray:
-    return _draw_strands(rng, 1500, 0.09, 0.4, 1)
 
 
 def _draw_smoke(rng: np.random.Generator) -> np.ndarray:
@@ -117,41 +81,38 @@ def _draw_smoke(rng: np.random.Generator) -> np.ndarray:
 
 def _draw_net(rng: np.random.Generator) -> np.ndarray:
     """A frame with a net of strings."""
-    canvas = _Canvas()
-    canvas.draw.rectangle((0.1 * _WIDTH, 0.1 * _WIDTH, 0.9 * _WIDTH, 0.9 * _WIDTH), outline=255, width=36 * _FINER)
+    canvas, along = _Canvas(), np.array((0.12, 0.5, 0.88))
+    canvas.rectangle((0.1 * _WIDTH, 0.1 * _WIDTH, 0.9 * _WIDTH, 0.9 * _WIDTH), outline=255, width=36 * _FINER)
     for place in np.linspace(0.15, 0.85, 12):
         sag = place + 0.01 * rng.normal() + np.array((0, 0.01, 0))
-        along = np.array((0.12, 0.5, 0.88))
-        canvas.line(np.stack((along, sag), axis=-1), 2.5)
-        canvas.line(np.stack((sag, along), axis=-1), 2.5)
+        canvas.stroke(np.stack((along, sag), axis=-1), 2.5)
+        canvas.stroke(np.stack((sag, along), axis=-1), 2.5)
     return canvas.alpha()
 
 
 def _draw_wires(rng: np.random.Generator) -> np.ndarray:
     """Wires between two posts."""
-    canvas = _Canvas()
-    for x in (0.12, 0.88):
-        canvas.draw.rectangle(((x - 0.06) * _WIDTH, 0.1 * _WIDTH, (x + 0.06) * _WIDTH, _WIDTH), fill=255)
-    x = np.linspace(0.12, 0.88, 30)
+    canvas, x = _Canvas(), np.linspace(0.12, 0.88, 30)
+    for post in (0.12, 0.88):
+        canvas.rectangle(((post - 0.06) * _WIDTH, 0.1 * _WIDTH, (post + 0.06) * _WIDTH, _WIDTH), 255)
     for top in np.linspace(0.15, 0.8, 6) + 0.02 * rng.normal(size=6):
-        canvas.line(np.stack((x, top + 0.1 * (1 - ((x - 0.5) / 0.38) ** 2)), axis=-1), 3)
+        canvas.stroke(np.stack((x, top + 0.1 * (1 - ((x - 0.5) / 0.38) ** 2)), axis=-1), 3)
     return canvas.alpha()
 
 
 def _draw_hard_edges(rng: np.random.Generator) -> np.ndarray:
     """A star and a disk."""
-    canvas = _Canvas()
-    angles = np.pi / 5 * np.arange(10) + rng.uniform(0, 1)
+    canvas, angles = _Canvas(), np.pi / 5 * np.arange(10) + rng.uniform(0, 1)
     radii = np.where(np.arange(10) % 2, 0.15, 0.34)[:, None]
     points = np.array((0.38, 0.4)) + radii * np.stack((np.cos(angles), np.sin(angles)), axis=-1)
-    canvas.draw.polygon([tuple(point) for point in points * _WIDTH], fill=255)
-    canvas.ellipse(0.75, 0.77, 0.3, 0.3)
+    canvas.polygon([tuple(each) for each in points * _WIDTH], 255)
+    canvas.oval(0.75, 0.77, 0.3, 0.3)
     return canvas.alpha()
 
 
 _SUBJECTS = {
-    "drawn hair": _draw_hair,
-    "fur": _draw_fur,
+    "drawn hair": lambda rng: _draw_strands(rng, 260, 0.2, 0.8, 1.3),
+    "fur": lambda rng: _draw_strands(rng, 1500, 0.09, 0.4, 1),
     "smoke": _draw_smoke,
     "net": _draw_net,
     "thin wires": _draw_wires,

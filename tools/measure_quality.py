@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes docs/quality.md and its images: background removal on photographs, beside rembg.
+"""Writes docs/quality.md and its images: masks of photographs, beside rembg, and text to mask with the demo model.
 
     python3 tools/dev.py quality
 
@@ -23,13 +23,19 @@ from pathlib import Path
 import fetch_weights  # loads the pack
 import numpy as np
 from maskwright.core.errors import ModelError
-from maskwright.models import catalog
+from maskwright.models import catalog, clipseg_loader, clipseg_store
+from maskwright.nodes.clipseg import CLIPSeg
 from pack import ROOT
 from PIL import Image
 
 sys.path.insert(0, str(ROOT / "tests"))
 
+import demo_scenes
+import mattes
+import measure_refine
 import photographs
+import torch
+from demo_scenes import shape_scenes
 from photographs import round_down, sad_mse, true_alpha
 
 TEMPLATE = ROOT / "tools" / "quality_page.md"
@@ -40,6 +46,8 @@ WEIGHTS = ("u2netp", "u2net")
 EDGE_WIDTHS = (10, 20, 40)
 IMAGE_EDGE_WIDTH = 10  # edge width in the images
 WIDTH = 200  # pixels of one panel
+SCENES = range(demo_scenes.HELD_OUT, demo_scenes.HELD_OUT + 50)
+PROMPTS = {"a color and a shape": "color shape", "a shape": "shape", "a color": "color", "background": "background"}
 ORANGE = np.array((255, 150, 40))
 
 Alphas = dict[tuple[str, int], np.ndarray]
@@ -71,6 +79,8 @@ def write_page() -> None:
         images="\n\n".join(f"![{name}](quality/{name}.jpg)" for name in measured),
         shown=IMAGE_EDGE_WIDTH,
         **background_tables(measured),
+        **refine_tables(),
+        **text_tables(),
     )
     PAGE.write_text(page, encoding="utf-8")
 
@@ -119,6 +129,40 @@ def background_tables(measured: dict[str, dict[str, Alphas]]) -> dict[str, str]:
     return {
         "differences": table(("photograph", "weights", "no matting", *widths), differences),
         "true_alpha": table(("weights", "edge width", *four), to_true_alpha),
+    }
+
+
+def refine_tables() -> dict[str, str]:
+    composites = [name for name, *_ in mattes.draw_composites(measure_refine.SEED)]
+    return {
+        "refined": table(
+            ("method", *(f"SAD of `lemur`, {model}" for model in WEIGHTS), "legs, u2netp"),
+            measure_refine.measure_photographs(WEIGHTS),
+        ),
+        "composites": table(("method", *composites), measure_refine.measure_composites()),
+    }
+
+
+def text_tables() -> dict[str, str]:
+    """How well the demo model's masks fit the shapes of drawings that it was not trained on."""
+    model, node = clipseg_loader.load(clipseg_store.DEMO, clipseg_store.ClipsegStore()), CLIPSeg()
+    overlaps: dict[str, list[float]] = {kind: [] for kind in PROMPTS}
+    areas = []
+
+    def select(scene: shape_scenes.Scene, prompt: str) -> np.ndarray:
+        image = torch.from_numpy(scene.image).float().div(255).unsqueeze(0)  # [H,W,3] -> [1,H,W,3]
+        mask = node.segment_image(image, prompt, 0.0, 0.5, 0, clipseg_model=model)[0]
+        return mask[0].numpy() > 0.5
+
+    for scene in map(shape_scenes.draw_scene, SCENES):
+        for kind, name in PROMPTS.items():
+            for prompt, shape in shape_scenes.present_prompts(scene, (name,)).items():
+                overlaps[kind].append(demo_scenes.overlap_of(select(scene, prompt), shape))
+        areas += [float(select(scene, prompt).mean()) for prompt in shape_scenes.absent_prompts(scene)[:3]]
+    rows = [(kind, str(len(each)), f"{np.mean(each):.3f}", f"{min(each):.3f}") for kind, each in overlaps.items()]
+    return {
+        "overlaps": table(("prompt", "number", "mean", "lowest"), rows),
+        "absent": f"{np.mean(areas):.2%} of the image on average and {max(areas):.2%} at most, of {len(areas)} prompts",
     }
 
 

@@ -65,11 +65,12 @@ def run_comfyui(images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
 
 
 def run_crop_and_stitch(images: torch.Tensor, masks: torch.Tensor, device_mode: str) -> torch.Tensor:
-    """CropAndStitch without resizing where it allows that: for single images."""
+    """CropAndStitch at its defaults, which also fill holes, but without resizing where it allows that: for single
+    images."""
     side = 512
     stitcher, crops, _ = find_node("InpaintCropImproved")().inpaint_crop(
         images, "bilinear", "bicubic", False, "ensure minimum resolution", 0, 0, 16384, 16384, False, 1.0, 1.0, 1.0,
-        1.0, 0.1, False, 0, False, BLEND, CONTEXT, len(images) > 1, side, side, "8", device_mode, mask=masks,
+        1.0, 0.1, True, 0, False, BLEND, CONTEXT, len(images) > 1, side, side, "8", device_mode, mask=masks,
     )  # fmt: skip
     return find_node("InpaintStitchImproved")().inpaint_stitch(stitcher, crops)[0]
 
@@ -87,8 +88,8 @@ def run_impact(images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
 ALTERNATIVES: dict[str, Callable] = {
     "Maskwright": run_maskwright,
     "ComfyUI": run_comfyui,
-    "CropAndStitch": lambda images, masks: run_crop_and_stitch(images, masks, "cpu (compatible)"),
-    "CropAndStitch (its GPU way)": lambda images, masks: run_crop_and_stitch(images, masks, "gpu (much faster)"),
+    "CropAndStitch": lambda images, masks: run_crop_and_stitch(images, masks, "gpu (much faster)"),
+    "CropAndStitch (compatible)": lambda images, masks: run_crop_and_stitch(images, masks, "cpu (compatible)"),
     "KJNodes": run_kjnodes,
     "Impact": run_impact,
 }

@@ -15,7 +15,7 @@ from ..batching import STANDALONE_HOST, StageProgress, iterate_chunks
 from ..checks import Settings, check_choice, check_number, check_switch, setting
 from ..engine import Host
 from ..errors import InputError
-from .closed_form import AFTER_ALPHA
+from .closed_form import AFTER_ALPHA, run_interruptibly
 from .foreground import estimate_foreground
 from .guided_filter import apply_guided_filter
 from .matting import STEPS, compose_cutout, solve_alpha
@@ -127,8 +127,8 @@ def _decontaminate(
     image: torch.Tensor, alpha: torch.Tensor, unknown: torch.Tensor, stage: StageProgress
 ) -> torch.Tensor:
     """Foreground colors ``[H,W,3]`` of ``[H,W,3]``, with alpha and where it was unknown, both ``[H,W]``."""
-    arrays = [each.cpu().contiguous().numpy() for each in (image, alpha, unknown)]
-    return torch.from_numpy(estimate_foreground(*arrays, stage))
+    colors, values, where = (each.cpu().contiguous().numpy() for each in (image, alpha, unknown))
+    return torch.from_numpy(estimate_foreground(colors, values, where, stage))
 
 
 def _count_results(images: torch.Tensor, masks: torch.Tensor, trimaps: torch.Tensor | None) -> int:
@@ -170,7 +170,7 @@ def _refine(
         known: A trimap ``[H,W]`` from the user, or None.
     """
     edge_width = settings.edge_width or find_edge_width(mask)
-    trimap = make_band(mask, edge_width) if known is None else _snap(known)
+    trimap = run_interruptibly(lambda: make_band(mask, edge_width), stage) if known is None else _snap(known)
     unknown = trimap == 0.5
     if not unknown.any():
         return trimap, unknown

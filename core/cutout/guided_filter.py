@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from .. import tensors
+from ..packages import import_scipy
 
 _EPSILON = 1e-4  # variance of colors below which a window counts as flat
 _LEAST_RADIUS = 4  # in pixels, on a smaller image
@@ -73,8 +74,9 @@ def _fit_lines(colors: torch.Tensor, values: torch.Tensor, radius: int, epsilon:
         r, s = (p + 1) % 3, (p + 2) % 3
         t, u = (q + 1) % 3, (q + 2) % 3
         cofactors[p, q] = cofactors[q, p] = c[r, t] * c[s, u] - c[r, u] * c[s, t]
-    determinant = sum(c[0, q] * cofactors[0, q] for q in range(3))
-    a = torch.stack([sum(cofactors[p, q] * shared[:, q] for q in range(3)) / determinant for p in range(3)], dim=1)
+    adjugate = torch.stack([torch.stack([cofactors[p, q] for q in range(3)], dim=1) for p in range(3)], dim=1)
+    determinant = c[0, 0] * adjugate[:, 0, 0] + c[0, 1] * adjugate[:, 0, 1] + c[0, 2] * adjugate[:, 0, 2]
+    a = (adjugate * shared[:, None]).sum(dim=2) / determinant[:, None]  # [B,3,3,h,w] -> [B,3,h,w]
     b = m_value - (a * m).sum(dim=1, keepdim=True)
     a, b = box_mean(torch.cat((a, b), dim=1), radius).split((3, 1), dim=1)
     return torch.cat((a, b - (a * center).sum(dim=1, keepdim=True)), dim=1)
@@ -83,10 +85,19 @@ def _fit_lines(colors: torch.Tensor, values: torch.Tensor, radius: int, epsilon:
 def box_mean(values: torch.Tensor, radius: int) -> torch.Tensor:
     """The mean over windows of ``2 radius + 1`` pixels in both directions, cut off at the border: ``[B,C,h,w]``."""
     for dim in (-1, -2):
-        length = values.shape[dim]
-        sums = F.pad(values.cumsum(dim, dtype=torch.float64), (1, 0) if dim == -1 else (0, 0, 1, 0))
-        index = torch.arange(length, device=values.device)
-        stop, start = (index + radius + 1).clamp(max=length), (index - radius).clamp(min=0)
+        index = torch.arange(values.shape[dim], device=values.device)
+        stop, start = (index + radius + 1).clamp(max=len(index)), (index - radius).clamp(min=0)
         count = (stop - start).view(-1, *([1] * (-1 - dim)))
-        values = ((sums.index_select(dim, stop) - sums.index_select(dim, start)) / count).to(values.dtype)
+        values = _box_sum(values, radius, start, stop, dim) / count
     return values
+
+
+def _box_sum(values: torch.Tensor, radius: int, start: torch.Tensor, stop: torch.Tensor, dim: int) -> torch.Tensor:
+    """Sums of ``values[start:stop]`` along a dimension. Accumulates in float64, since float32 loses small windows."""
+    if values.device.type == "cpu":  # several times as fast as torch, especially while other programs use the cores
+        radius = min(radius, len(start))
+        size = 2 * radius + 1
+        uniform = import_scipy("ndimage").uniform_filter1d
+        return torch.from_numpy(uniform(values.contiguous().numpy(), size, dim, mode="constant")).mul_(size)
+    sums = F.pad(values.cumsum(dim, dtype=torch.float64), (1, 0) if dim == -1 else (0, 0, 1, 0))
+    return (sums.index_select(dim, stop) - sums.index_select(dim, start)).to(values.dtype)

@@ -10,7 +10,7 @@ from ...core.checks import describe
 from ...core.detail.detail import Backend
 from ...core.errors import InputError
 from . import ComfyHost, device, running
-from .conditionings import ComfyObjects
+from .image_holders import ComfyObjects
 from .sampling import HostSampler
 from .schedulers import SchedulerFunction
 from .vae import HostVae

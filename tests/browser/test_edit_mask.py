@@ -40,9 +40,19 @@ def wait_until_drawn(editor: Editor, node_id: int = EDIT) -> None:
     editor.frames()
 
 
-def saved(server: comfyui.Server) -> np.ndarray:
-    newest = sorted((server.base / "output").glob("edited_*.png"))[-1]
-    return np.asarray(Image.open(newest).convert("RGB"))
+def run_and_read(editor: Editor, server: comfyui.Server) -> np.ndarray:
+    """Run, and return the image that this run saved."""
+
+    def count() -> int:
+        return len(list((server.base / "output").glob("edited_*.png")))
+
+    before = count()
+    editor.run()
+    for _ in range(100):
+        if count() > before:
+            break
+        editor.page.wait_for_timeout(100)
+    return np.asarray(Image.open(sorted((server.base / "output").glob("edited_*.png"))[-1]).convert("RGB"))
 
 
 def test_view_shows_what_the_next_run_gives(editor: Editor, server: comfyui.Server) -> None:
@@ -62,8 +72,7 @@ def test_view_shows_what_the_next_run_gives(editor: Editor, server: comfyui.Serv
         wait_until_drawn(editor)
         live = editor.pixels(EDIT)[..., :3]
         assert editor.queued == queued
-        editor.run()
-        assert differing(live, saved(server)) < 0.01, values
+        assert differing(live, run_and_read(editor, server)) < 0.01, values
     press(editor, EDIT, "Heat map")
     editor.page.wait_for_timeout(300)
 
@@ -174,8 +183,7 @@ def test_edges_follow_their_settings(editor: Editor, server: comfyui.Server) -> 
         editor.set_widget(EDIT, name, value)
     wait_until_drawn(editor)
     live = editor.pixels(EDIT)[..., :3]
-    editor.run()
-    assert differing(live, saved(server)) < 0.01
+    assert differing(live, run_and_read(editor, server)) < 0.01
     editor.set_widget(EDIT, "kernel_size", 1)
     wait_until_drawn(editor)
     assert "no edge" in editor.note(EDIT)

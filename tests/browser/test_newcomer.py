@@ -16,7 +16,7 @@ from PIL import Image
 from workflows import ONCE
 
 RUNNABLE = ("mask_edges", "remove_background", "text_to_mask")
-APPS = {"remove_background_app": 2, "text_to_mask_app": 3}  # the node that has the live view
+APPS = {"edit_mask": 3, "remove_background_app": 2, "text_to_mask_app": 3}  # the node that has the live view
 VIEW_SHOWN = (
     "([id]) => { const {app} = window.comfyAPI.app;"
     " const node = (app.rootGraph ?? app.graph).getNodeById(id);"
@@ -156,11 +156,18 @@ def test_template_runs_in_one_click(newcomer: Editor, fresh: comfyui.Server, nam
 NEXT_APP = pytest.mark.editor("1.49", "an App mode that shows the next app's widgets")  # it has an early one
 
 
-@pytest.mark.parametrize("name", ["remove_background_app", pytest.param("text_to_mask_app", marks=NEXT_APP)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "remove_background_app",
+        pytest.param("edit_mask", marks=NEXT_APP),
+        pytest.param("text_to_mask_app", marks=NEXT_APP),
+    ],
+)
 def test_app_runs_in_one_click_with_a_live_view(newcomer: Editor, fresh: comfyui.Server, name: str) -> None:
     open_template(newcomer, name)
     press_run(newcomer, is_app=True)
-    assert len(saved_images(fresh)) == 2
+    assert len(saved_images(fresh)) == (1 if name == "edit_mask" else 2)
     newcomer.page.wait_for_function(VIEW_SHOWN, arg=[APPS[name]])
 
 

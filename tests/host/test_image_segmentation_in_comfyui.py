@@ -113,3 +113,23 @@ def test_node_names_broken_model_file(server: comfyui.Server, portrait: Path, mo
     broken.write_bytes(model.read_bytes()[:-40])
     with pytest.raises(NodeFailed, match=r"broken\.onnx .*is incomplete"):
         server.queue(build_prompt(server, portrait, model="broken.onnx"))
+
+
+def test_node_takes_comfyuis_own_model(server: comfyui.Server, portrait: Path) -> None:
+    """BiRefNet with random weights: the mask of ComfyUI's own node, bit for bit, over a color."""
+    if "RemoveBackground" not in server.object_info():
+        pytest.skip("this ComfyUI has no background removal")
+    prompt = build_prompt(server, portrait, 2, background_removal=["6", 0], background=["7", 0])
+    prompt["6"] = {"class_type": "FixtureBackgroundRemoval", "inputs": {"seed": 1}}
+    prompt["7"] = {"class_type": "PrimitiveString", "inputs": {"value": "#00ff00"}}
+    prompt["8"] = {"class_type": "RemoveBackground", "inputs": {"bg_removal_model": ["6", 0], "image": ["2", 0]}}
+    prompt["9"] = {"class_type": "MaskPreview", "inputs": {"mask": ["8", 0]}}
+    images: dict[str, list[np.ndarray]] = {"4": [], "5": [], "9": []}
+    for file in server.queue(prompt).files:
+        images[file.node_id].append(np.array(Image.open(file.path)).astype(int))
+    assert len(images["4"]) == len(images["5"]) == len(images["9"]) == 2
+    source = np.array(Image.open(portrait)).astype(int)
+    for over, ours, theirs in zip(images["4"], images["5"], images["9"]):
+        assert np.array_equal(ours, theirs) and ours.std() > 0.2, "the model gives the same alpha everywhere"
+        alpha = ours[..., :1] / 255
+        assert np.abs(over - (alpha * source + (1 - alpha) * (0, 255, 0))).max() <= 2

@@ -1,9 +1,11 @@
-// Before and after, with a divider to drag. Transparency is shown as a checkerboard.
+// Before and after, with a divider to drag. A button changes what a cutout lies on.
 
 import { canvasOf, drawCheckerboard } from "./elements.mjs";
 import { View } from "./view.mjs";
 
 const SPLIT = 0.5; // initial position of the divider, as a fraction of the width
+// What a cutout lies on: a name or a color. "mask" shows its alpha alone.
+const BACKDROPS = ["checkerboard", "mask", "#000", "#fff", "#0b0", "image"];
 
 export class ComparisonView extends View {
   static widgets = [];
@@ -16,6 +18,13 @@ export class ComparisonView extends View {
     canvas.setAttribute("aria-label", this.frame.texts.compare);
     canvas.title = this.frame.texts.compare;
     this.moveTo(this.split);
+    [this.backdrop] = BACKDROPS;
+    this.backdropButton = this.button(this.tools, this.frame.texts.backdrop, this.frame.texts.changeBackdrop, () => {
+      this.backdrop = BACKDROPS[(BACKDROPS.indexOf(this.backdrop) + 1) % BACKDROPS.length];
+      this.remember();
+      this.schedule();
+    });
+    this.backdropButton.hidden = true;
     let dragging = false;
     canvas.addEventListener("pointerdown", (event) => {
       if (event.button !== 0) return;
@@ -46,10 +55,15 @@ export class ComparisonView extends View {
   }
 
   get state() {
-    return this.split === SPLIT ? super.state : { ...super.state, split: this.split };
+    return {
+      ...super.state,
+      ...(this.split === SPLIT ? {} : { split: this.split }),
+      ...(this.backdrop === BACKDROPS[0] ? {} : { backdrop: this.backdrop }),
+    };
   }
 
   resume(state) {
+    this.backdrop = BACKDROPS.includes(state?.backdrop) ? state.backdrop : BACKDROPS[0];
     this.moveTo(typeof state?.split === "number" ? state.split : SPLIT);
     super.resume(state);
   }
@@ -73,6 +87,7 @@ export class ComparisonView extends View {
     const { after, alpha } = this.loaded;
     this.result = after ?? null;
     if (after && alpha) this.result = withAlpha(after, alpha);
+    this.backdropButton.hidden = !alpha;
   }
 
   forget() {
@@ -95,8 +110,7 @@ export class ComparisonView extends View {
       context.beginPath();
       context.rect(from, 0, width - from, height);
       context.clip();
-      drawCheckerboard(context);
-      context.drawImage(result, 0, 0, width, height);
+      this.drawResult(context, times);
       context.restore();
       const line = Math.max(1, Math.round(width / 256));
       context.fillStyle = "#fff";
@@ -107,6 +121,27 @@ export class ComparisonView extends View {
 
   exported() {
     return this.result ?? this.loaded.image;
+  }
+
+  /** Draw the result on its backdrop. */
+  drawResult(context, times) {
+    const { width, height } = context.canvas;
+    const { image, alpha } = this.loaded;
+    const backdrop = alpha ? this.backdrop : BACKDROPS[0];
+    if (backdrop === "mask") {
+      context.drawImage(alpha, 0, 0, width, height);
+      return;
+    }
+    if (backdrop === "checkerboard") drawCheckerboard(context);
+    else if (backdrop === "image") {
+      for (let i = 0; i < times; i++) context.drawImage(image, 0, (i * height) / times, width, height / times);
+      context.fillStyle = "rgba(0, 0, 0, 0.7)";
+      context.fillRect(0, 0, width, height);
+    } else {
+      context.fillStyle = backdrop;
+      context.fillRect(0, 0, width, height);
+    }
+    context.drawImage(this.result, 0, 0, width, height);
   }
 }
 

@@ -17,7 +17,9 @@ export class Larger {
     if (navigator.clipboard?.write && typeof ClipboardItem !== "undefined") {
       this.copyButton = view.button(this.files, texts.copy, texts.copyImage, () => this.copy());
     }
-    this.toggle = view.button(view.bar, "⤢", texts.larger, () => this.setOpen(!this.dialog.open));
+    // Over the image, since the bar of a narrow node has no room.
+    this.toggle = view.button(view.stage, "⤢", texts.larger, () => this.setOpen(!this.dialog.open));
+    this.toggle.classList.add("maskwright-enlarge");
     this.dialog = make("dialog", "maskwright-larger", view.element);
     this.dialog.addEventListener("close", () => this.takeBack());
     // The editor below must not act on what happens here.
@@ -46,6 +48,7 @@ export class Larger {
       return;
     }
     dialog.append(view.bar, view.stage, view.note);
+    view.bar.append(this.toggle);
     dialog.showModal();
     view.refresh();
     view.zoomed();
@@ -56,6 +59,7 @@ export class Larger {
     const { view } = this;
     this.setSheet(false);
     view.element.append(view.bar, view.stage, view.note, this.dialog);
+    view.stage.append(this.toggle);
     view.refresh();
     view.zoomed();
   }

@@ -23,6 +23,7 @@ const VIEWS = {
   GradientRegion: EditView,
   SaltMaskGradientRegion: EditView,
   ImageSegmentation: ComparisonView,
+  RefineMask: ComparisonView,
   MaskDetailerPipe: RegionsView,
   RegionCrop: CropView,
   RegionStitch: StitchView,

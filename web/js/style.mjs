@@ -71,6 +71,14 @@ export const STYLE = `
   height: 14px;
   margin: 0 2px;
 }
+.maskwright-stage > .maskwright-enlarge {
+  position: absolute;
+  z-index: 2;
+  top: 2px;
+  right: 2px;
+  background: rgb(0 0 0 / 50%);
+  color: #fff;
+}
 .maskwright-files {
   display: none;
 }

@@ -57,7 +57,6 @@ export class View {
       this.element.addEventListener(kind, (event) => event.stopPropagation());
     }
     this.larger = new Larger(this);
-    this.bar.append(this.toggle);
     this.watch();
     this.addTools();
     this.refresh();

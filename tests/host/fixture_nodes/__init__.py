@@ -14,7 +14,7 @@ import folder_paths
 import numpy as np
 import torch
 
-from . import fixture_instances, fixture_models, places, timing
+from . import fixture_background, fixture_instances, fixture_models, places, timing
 
 TAG = ("INT", {"default": 0})
 
@@ -40,6 +40,11 @@ def node(outputs: str, required: dict, optional: dict | None = None, **attribute
 def load_tensor(file):
     values = torch.from_numpy(np.load(Path(folder_paths.get_input_directory()) / file))
     return values, values
+
+
+@node("BACKGROUND_REMOVAL", {"seed": TAG})
+def make_background_removal(seed):
+    return (fixture_background.make_background_removal(seed),)
 
 
 @node(
@@ -274,6 +279,7 @@ def compare_places(case, family, tag):
 
 NODE_CLASS_MAPPINGS = {
     "FixtureKjnodesModel": make_kjnodes_model,
+    "FixtureBackgroundRemoval": make_background_removal,
     "FixtureSam3": make_sam3,
     "FixtureRecord": record,
     "FixtureKeptModels": count_kept_models,

@@ -12,7 +12,7 @@ import pytest
 import torch
 from maskwright.core.detail.placement import Placement
 from maskwright.core.geometry import Box, SamplingFrame
-from maskwright.nodes._host.conditionings import ComfyObjects
+from maskwright.nodes._host.image_holders import ComfyObjects
 
 WHOLE, WINDOW = Box(0, 0, 48, 32), Box(8, 4, 40, 28)
 PLACEMENT = Placement(WHOLE, SamplingFrame(WINDOW, 32, 24), 8)

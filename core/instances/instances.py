@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import tensors
-from .checks import check_choice
-from .engine import Host
-from .errors import InputError, PackError
-from .geometry import Box
-from .packages import import_scipy
-from .regions import tight_box
+from .. import tensors
+from ..checks import check_choice
+from ..engine import Host
+from ..errors import InputError, PackError
+from ..geometry import Box
+from ..packages import import_scipy
+from ..parts import cut_apart
+from ..regions import tight_box
 
 SPLITS = ("connected parts", "each mask", "leave as they are")
 MEMORY_SHARE = 4  # masks may take at most one of this many parts of the free memory
@@ -233,21 +234,28 @@ def _mismatch(masks: int, boxes: int, lists: int, images: int) -> InputError:
 
 def _find_parts(mask: torch.Tensor, least_area: float) -> Iterator[Part]:
     """Yield the connected parts of ``[H,W]`` from the top down. Time and memory do not grow with their number."""
+    selected = tensors.is_selected(mask)
+    for strip in cut_apart(selected):
+        found = [part for cell in strip for part in _label_parts(mask, selected, cell) if part.area >= least_area]
+        yield from found if len(strip) == 1 else sorted(found, key=_first_pixel)
+
+
+def _label_parts(mask: torch.Tensor, selected: np.ndarray, cell: Box) -> Iterator[Part]:
+    """Yield the connected parts in a box, in the order of their first pixels."""
     ndimage = import_scipy("ndimage")
-    selected = tensors.to_8bit(mask) > 0
-    bounds = tight_box(selected)
-    if bounds is None:
-        return
-    inside = selected[bounds.y1 : bounds.y2, bounds.x1 : bounds.x2]
-    labels, count = ndimage.label(inside, np.ones((3, 3)))  # 8-connected
-    del selected, inside
+    labels, count = ndimage.label(selected[cell.y1 : cell.y2, cell.x1 : cell.x2], np.ones((3, 3)))  # 8-connected
     areas = _count_labels(labels, count)
-    corner = bounds.x1, bounds.y1
+    corner = cell.x1, cell.y1
     for number, (rows, columns) in enumerate(ndimage.find_objects(labels), 1):
-        if areas[number] >= least_area:
-            x1, x2 = corner[0] + columns.start, corner[0] + columns.stop
-            box = Box(x1, corner[1] + rows.start, x2, corner[1] + rows.stop)
-            yield Part(box, int(areas[number]), mask, labels, number, corner)
+        x1, x2 = corner[0] + columns.start, corner[0] + columns.stop
+        box = Box(x1, corner[1] + rows.start, x2, corner[1] + rows.stop)
+        yield Part(box, int(areas[number]), mask, labels, number, corner)
+
+
+def _first_pixel(part: Part) -> tuple[int, int]:
+    """Row and column of a part's first pixel, from the top left."""
+    box = part.box
+    return box.y1, box.x1 + int(part.selected(Box(box.x1, box.y1, box.x2, box.y1 + 1))[0].argmax())
 
 
 def _count_labels(labels: np.ndarray, count: int) -> np.ndarray:
@@ -260,7 +268,7 @@ def _count_labels(labels: np.ndarray, count: int) -> np.ndarray:
 
 
 def _whole_part(mask: torch.Tensor) -> Part:
-    selected = tensors.to_8bit(mask) > 0
+    selected = tensors.is_selected(mask)
     height, width = mask.shape
     box = tight_box(selected) or Box(0, 0, width, height)
     labels = selected[box.y1 : box.y2, box.x1 : box.x2].copy()

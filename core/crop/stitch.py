@@ -1,148 +1,24 @@
-"""Crops the regions of images for any work in between, and blends the results back."""
+"""Blends crops back into the images they come from. See `crop_stitch`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
-from . import tensors
-from .batching import NO_PROGRESS
-from .checks import as_image_batch, as_mask_batch, check_number, check_whole_number
-from .crop_frames import TOGETHER, CropFrame, CropSettings, fit_crop_frame, match_proportions
-from .crop_regions import draw_region
-from .detail import blend
-from .engine import Progress
-from .errors import InputError
-from .geometry import Box
-from .instances import Instance
-from .regions import Region, embed_mask
+from .. import tensors
+from ..batching import NO_PROGRESS
+from ..checks import as_image_batch, as_mask_batch, check_number, check_whole_number
+from ..detail import blend
+from ..engine import Progress
+from ..errors import InputError
+from ..geometry import Box
+from ..regions import Region, embed_mask
+from .crop_frames import match_proportions
+from .crop_stitch import Stitch, StitchRegion, run_regions
 
-PLACEHOLDER = 64  # side of the only crop if nothing is selected, so that no list is empty
-
-
-class StitchRegion(NamedTuple):
-    """What is needed to blend one crop back.
-
-    Attributes:
-        image: Index of its image.
-        number: Its place in the order of the regions.
-        bbox: The tight box around the region.
-        mask: The region's mask, ``[1,h,w]`` in the size of ``bbox``.
-        frame: Where it was cropped.
-    """
-
-    image: int
-    number: int
-    bbox: Box
-    mask: torch.Tensor
-    frame: CropFrame
-
-
-class Stitch(NamedTuple):
-    """The images, and where their crops belong. A tuple, since ComfyUI's cache counts tensors in tuples.
-
-    Attributes:
-        images: ``[B,H,W,C]``, unchanged.
-        regions: In the order of the crops.
-        blend: Width of the seam in pixels.
-    """
-
-    images: torch.Tensor
-    regions: tuple[StitchRegion, ...]
-    blend: int
-
-    @property
-    def crop_count(self) -> int:
-        """How many crops belong to these images, including the placeholder."""
-        return max(1, len(self.regions))
-
-
-@dataclass(frozen=True)
-class Crops:
-    """Crops and their masks.
-
-    Attributes:
-        images: Batches ``[k,h,w,C]``.
-        masks: Batches ``[k,h,w]``, one for each of ``images``.
-        stitch: What `stitch_crops` needs.
-    """
-
-    images: list[torch.Tensor]
-    masks: list[torch.Tensor]
-    stitch: Stitch
-
-
-@torch.no_grad()
-def crop_regions(
-    image: torch.Tensor,
-    instances: Sequence[Instance],
-    settings: CropSettings,
-    context: Sequence[Box | None] | None = None,
-    progress: Progress = NO_PROGRESS,
-) -> Crops:
-    """Crop every region of every image.
-
-    Args:
-        image: ``[B,H,W,C]``, any finite values.
-        instances: The regions, from `crop_regions.choose_regions`.
-        settings: Size and context of the crops.
-        context: For each image a box that its crops also contain, or None; from `crop_regions.find_context`.
-        progress: Advances by one step per region.
-
-    Returns:
-        Crops in the scale of the image equal it bit for bit; scaled ones are clamped to 0..1. If there are no regions,
-        one black crop.
-    """
-    whole = Box(0, 0, image.shape[2], image.shape[1])
-    found = []
-    for number, instance in enumerate(instances):
-        bbox, mask = draw_region(instance, whole, settings.grow)
-        also = context[instance.image] if context else None
-        frame = fit_crop_frame(bbox.union(also) if also else bbox, whole, settings)
-        found.append(StitchRegion(instance.image, number, bbox, mask, frame))
-    groups = [[region] for region in found]
-    if settings.batching == TOGETHER:
-        by_size: dict[tuple[int, int], list[StitchRegion]] = {}
-        for region in found:
-            by_size.setdefault((region.frame.width, region.frame.height), []).append(region)
-        groups = list(by_size.values())
-    stitch = Stitch(image, tuple(region for group in groups for region in group), settings.blend)
-    if not found:
-        side = PLACEHOLDER
-        return Crops([image.new_zeros(1, side, side, image.shape[-1])], [image.new_zeros(1, side, side)], stitch)
-    pairs = [_crop_group(image, group, progress) for group in groups]
-    return Crops([images for images, _ in pairs], [masks for _, masks in pairs], stitch)
-
-
-def _crop_group(
-    image: torch.Tensor, group: Sequence[StitchRegion], progress: Progress
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The crops ``[k,h,w,C]`` of regions of one size, and their masks ``[k,h,w]``."""
-    shape = len(group), group[0].frame.height, group[0].frame.width
-    crops = tensors.empty((*shape, image.shape[-1]), image.device)
-    masks = tensors.empty(shape, image.device)
-    for crop, mask, region in zip(crops.split(1), masks.split(1), group):
-        frame = region.frame
-        source = _extend(image[region.image : region.image + 1], frame)
-        crop.copy_(tensors.resize_lanczos(source, frame.height, frame.width))
-        selected = embed_mask(region.mask, frame.locate(region.bbox), frame.unscaled)
-        mask.copy_(tensors.resize_mask(selected.to(image.device), frame.height, frame.width))
-        progress.step()
-    return crops, masks
-
-
-def _extend(image: torch.Tensor, frame: CropFrame) -> torch.Tensor:
-    """The unscaled crop of ``[1,H,W,C]``; a view unless the crop extends beyond the image."""
-    if not any(frame.extension):
-        return frame.window.crop(image)
-    left, top, right, bottom = frame.extension
-    rows = torch.arange(frame.window.y1 - top, frame.window.y2 + bottom, device=image.device)
-    columns = torch.arange(frame.window.x1 - left, frame.window.x2 + right, device=image.device)
-    rows, columns = rows.clamp(0, image.shape[1] - 1), columns.clamp(0, image.shape[2] - 1)
-    return image[:, rows][:, :, columns]
+_MAX_CHUNK = 64  # regions that are compared with each other
 
 
 @torch.no_grad()
@@ -234,14 +110,31 @@ def _stitch(
     if not stitch.regions:
         return images, weights
     result = tensors.empty(tuple(images.shape), images.device).copy_(images)
-    for region, crop, mask in sorted(zip(stitch.regions, crops, crop_masks), key=lambda each: each[0].number):
+
+    def stitch_region(job: tuple[StitchRegion, torch.Tensor, torch.Tensor | None]) -> None:
+        region, crop, mask = job
         index = slice(region.image, region.image + 1)
         patch = _make_patch(region, crop, mask, images[index], color_match, width)
         blend.paste(result[index], patch.pixels, patch.weights, patch.box, patch.changes)
         target = patch.changes.crop(weights[index])
         torch.maximum(target, patch.changes.relative_to(patch.box).crop(patch.weights), out=target)
-        progress.step()
+
+    jobs = sorted(zip(stitch.regions, crops, crop_masks), key=lambda job: job[0].number)
+    for chunk in _split_at_overlaps(jobs):
+        run_regions(stitch_region, chunk, images.device, progress)
     return result, weights
+
+
+def _split_at_overlaps(jobs: Sequence[tuple[StitchRegion, Any, Any]]) -> list[list[tuple[StitchRegion, Any, Any]]]:
+    """Consecutive jobs whose windows do not overlap, so that their order does not matter."""
+    chunks: list[list] = [[]]
+    for job in jobs:
+        region = job[0]
+        others = (other for other, _, _ in chunks[-1] if other.image == region.image)
+        if len(chunks[-1]) == _MAX_CHUNK or any(region.frame.window.overlaps(other.frame.window) for other in others):
+            chunks.append([])
+        chunks[-1].append(job)
+    return chunks
 
 
 class _Patch(NamedTuple):
