@@ -11,6 +11,7 @@ the tests that import this file are skipped.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from unittest import mock
 
@@ -112,11 +113,30 @@ def fake_device(kind: str = "cuda") -> Iterator[torch.device]:
     try:
         device = mock.patch.object(_FakeTensor, "fake_device", torch.device(kind, 0))
         memory = mock.patch.object(torch.cuda, "mem_get_info", lambda device=None: (1 << 33, 1 << 34))  # free, total
-        with device, memory, mock.patch.object(torch.cuda, "_lazy_init"), _FakeDeviceMode(), _IndexMode():
+        with (
+            device,
+            memory,
+            mock.patch.object(torch.cuda, "_lazy_init"),
+            _in_new_threads(),
+            _FakeDeviceMode(),
+            _IndexMode(),
+        ):
             yield _FakeTensor.fake_device
     finally:
         torch._C._set_only_lift_cpu_tensors(lift_cpu_tensors)
         torch.__future__.set_overwrite_module_params_on_conversion(overwrite_parameters)
+
+
+def _in_new_threads() -> contextlib.AbstractContextManager:
+    """Make the device available in threads that start inside the block: torch's modes belong to one thread."""
+    run = threading.Thread.run
+
+    def run_in_modes(thread: threading.Thread) -> None:
+        torch._C._set_only_lift_cpu_tensors(True)  # also one thread's
+        with _FakeDeviceMode(), _IndexMode():
+            run(thread)
+
+    return mock.patch.object(threading.Thread, "run", run_in_modes)
 
 
 def _run(operator: Callable, args: tuple, kwargs: dict) -> object:

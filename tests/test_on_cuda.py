@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import maskwright
 import pytest
@@ -129,7 +130,9 @@ def test_device_allows_valid_mixes(cuda: torch.device) -> None:
     assert torch.equal((on_device * torch.tensor(2.0)).cpu(), on_cpu * 2)
     assert torch.equal(on_device[torch.tensor([2, 0])].cpu(), on_cpu[[2, 0]])
     assert torch.equal((~(on_device > 0.5)).cpu(), on_cpu <= 0.5)
-    assert on_cpu.to("cuda").device == torch.rand(2, device=torch.device("cuda")).device == cuda
+    assert on_cpu.to(cuda.type).device == torch.rand(2, device=torch.device("cuda")).device == cuda
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: torch.tensor([2, 0], device=cuda) + on_device[:, 0].sum()).result().device == cuda
     on_device[:2] = torch.zeros(2, 4)
     on_device.copy_(on_device.clone().add_(1))
     assert on_device.device == cuda and on_device[0].eq(1).all() and on_cpu[0].ne(0).any()
