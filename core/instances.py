@@ -225,7 +225,8 @@ def _assign_detections(
 
 def _mismatch(masks: int, boxes: int, lists: int, images: int) -> InputError:
     listed = f" in {lists} lists" if lists > 1 else ""
-    boxed = f", and bounding_boxes has {boxes} boxes{listed}" if boxes else ""
+    plural = "" if boxes == 1 else "es"
+    boxed = f", and bounding_boxes has {boxes} box{plural}{listed}" if boxes else ""
     return InputError(
         f"masks is a batch of {masks}, image is a batch of {images}{boxed}",
         "Use one mask per image, any number of masks for one image, or bounding boxes that match: one per mask, or one "

@@ -78,7 +78,7 @@ def _deal(stitches: Sequence[Stitch], batches: Sequence[torch.Tensor], name: str
     rows = [row for batch in batches for row in batch.split(1)]
     expected = sum(stitch.crop_count for stitch in stitches)
     if len(rows) != expected:
-        problem = f"{name} contains {len(rows)} crops, and stitch has {expected}"
+        problem = f"the number of {name} is {len(rows)}, but stitch needs {expected}"
         raise InputError(problem, "Use all crops of this stitch, in their order", code="crops")
     result, first = [], 0
     for stitch in stitches:
@@ -87,7 +87,7 @@ def _deal(stitches: Sequence[Stitch], batches: Sequence[torch.Tensor], name: str
             height, width = row.shape[1:3]
             if not match_proportions(region.frame.width, region.frame.height, width, height):
                 raise InputError(
-                    f"crop {i} of {name} is {width} x {height}, and was {region.frame.width} x {region.frame.height}",
+                    f"crop {i} of {name} is {width} x {height}, but was {region.frame.width} x {region.frame.height}",
                     "Use all crops of this stitch, in their order; they may be larger or smaller, but only in the same "
                     "proportions",
                     code="crops",
