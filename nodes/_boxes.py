@@ -14,7 +14,7 @@ from typing import Any
 from ..core.checks import describe, describe_type, is_real
 from ..core.errors import InputError
 from ..core.geometry import Box
-from ..core.instances import Detection, Instance
+from ..core.instances.instances import Detection, Instance
 
 logger = logging.getLogger(__name__)
 

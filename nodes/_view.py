@@ -23,8 +23,8 @@ from ..core import tensors
 from ..core.checks import as_image_batch
 from ..core.distance import is_hard
 from ..core.engine import Progress
-from ..core.instances import Instance
-from ..core.label_map import draw_labels
+from ..core.instances.instances import Instance
+from ..core.instances.label_map import draw_labels
 from . import _host as host
 from . import _view_files
 

@@ -10,7 +10,7 @@ import torch
 
 from ..core import checks, tensors
 from ..core.errors import InputError
-from ..core.instances import (
+from ..core.instances.instances import (
     SPLITS,
     Instance,
     boxes_to_instances,
@@ -20,7 +20,7 @@ from ..core.instances import (
     draw_union,
     find_instances,
 )
-from ..core.picking import ORDERS, Choice
+from ..core.instances.picking import ORDERS, Choice
 from . import _host as host
 from . import _view
 from ._boxes import read_boxes, write_boxes

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from ..core.checks import as_image_batch, as_mask_batch
-from ..core.crop_frames import BATCHING, MAX_LENGTH, REGIONS, SIZES, CropSettings
-from ..core.crop_regions import choose_regions, find_context
-from ..core.crop_stitch import Stitch, crop_regions
+from ..core.crop.crop_frames import BATCHING, MAX_LENGTH, REGIONS, SIZES, CropSettings
+from ..core.crop.crop_regions import choose_regions, find_context
+from ..core.crop.crop_stitch import Stitch, crop_regions
 from ..core.errors import InputError
 from ..core.geometry import Box
-from ..core.instances import Instance, Part
-from ..core.picking import ORDERS
+from ..core.instances.instances import Instance, Part
+from ..core.instances.picking import ORDERS
 from . import _host as host
 from . import _view
 from ._boxes import read_boxes, write_boxes

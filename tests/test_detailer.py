@@ -13,7 +13,7 @@ import pytest
 import torch
 from exact_diffusion import EulerSampler, IdleSampler, KnownTarget, SpaceToDepthVae, noise_for, sigmas
 from fake_host import FakeHost
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from maskwright.core import masks, morphology, tensors
 from maskwright.core.detail.detail import Backend, DetailerResult, detail
@@ -23,6 +23,7 @@ from maskwright.core.errors import InputError, PackError
 from maskwright.core.geometry import Box
 from maskwright.core.regions import find_regions
 from PIL import Image
+from properties import examples
 
 RED = 0.9  # what the model of most tests wants everywhere, as a latent value
 RED_PIXEL = (RED + 1) / 2
@@ -191,7 +192,7 @@ def test_detail_with_max_size_does_not_shift_region() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     size=st.tuples(st.integers(20, 90), st.integers(20, 90)),
     options=st.builds(

@@ -136,6 +136,7 @@ def _build_equations(
     right = np.zeros(count)
     columns = np.empty((count, 25), np.int32)
     for k, (dy, dx) in enumerate(itertools.product(range(-REACH, REACH + 1), repeat=2)):
+        stage.advance_to(0)
         neighbors = pixels + (dy * width + dx)
         columns[:, k] = row_of[neighbors]
         right -= stencil[k] * known_alpha[neighbors]
@@ -200,14 +201,12 @@ def _build_preconditioner(matrix: csr_matrix, stage: StageProgress) -> _Precondi
     ichol = _silence(import_pymatting("pymatting.preconditioner.ichol").ichol)
     diagonal = matrix.diagonal()
     count = len(diagonal)
-    # Dropping more of the factor saves memory but costs solver steps. 5e-3 is fastest for small systems, but takes too
-    # much memory for large ones.
-    for threshold in (5e-3, 1e-2) if count <= 1 << 18 else (1e-2,):
-        try:
-            factorize = partial(ichol, matrix, discard_threshold=threshold, max_nnz=128 * (count + 1))
-            return run_interruptibly(factorize, stage) if count > _FEW else factorize()
-        except ValueError as error:  # too many entries, or not positive definite
-            logger.info("Incomplete Cholesky with a threshold of %g failed: %s", threshold, error)
+    # Dropping more of the factor saves time and memory here, but costs solver steps.
+    factorize = partial(ichol, matrix, discard_threshold=1e-2, max_nnz=128 * (count + 1))
+    try:
+        return run_interruptibly(factorize, stage) if count > _FEW else factorize()
+    except ValueError as error:  # too many entries, or not positive definite
+        logger.info("Incomplete Cholesky failed: %s", error)
     inverse = 1 / diagonal
     return lambda vector: inverse * vector
 

@@ -15,7 +15,7 @@ from ..batching import STANDALONE_HOST, StageProgress, iterate_chunks
 from ..checks import Settings, check_choice, check_number, check_switch, setting
 from ..engine import Host
 from ..errors import InputError
-from .closed_form import AFTER_ALPHA
+from .closed_form import AFTER_ALPHA, run_interruptibly
 from .foreground import estimate_foreground
 from .guided_filter import apply_guided_filter
 from .matting import STEPS, compose_cutout, solve_alpha
@@ -170,7 +170,10 @@ def _refine(
         user_trimap: A connected trimap ``[H,W]``, or None.
     """
     edge_width = settings.edge_width or find_edge_width(mask)
-    trimap = make_band(mask, edge_width) if user_trimap is None else _snap(user_trimap)
+    if user_trimap is None:
+        trimap = run_interruptibly(lambda: make_band(mask, edge_width), stage)
+    else:
+        trimap = _snap(user_trimap)
     unknown = trimap == 0.5
     if not unknown.any():
         return trimap, unknown

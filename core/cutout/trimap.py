@@ -83,10 +83,10 @@ def find_edge_width(mask: torch.Tensor) -> float:
     Returns:
         The ``edge_width`` of `make_band` in pixels: twice the softness, between 1 and 5 % of the longer side.
     """
-    longest = max(mask.shape)
-    uncertain = ((mask >= _BACKGROUND) & (mask <= _FOREGROUND)).sum().item()
-    down, across = torch.diff(mask, dim=0)[:, :-1], torch.diff(mask, dim=1)[:-1]
-    length = torch.hypot(down, across).sum(dtype=torch.float64).item()
+    longest, values = max(mask.shape), mask.cpu().numpy()
+    uncertain = np.count_nonzero((values >= _BACKGROUND) & (values <= _FOREGROUND))
+    down, across = np.diff(values, axis=0)[:, :-1], np.diff(values, axis=1)[:-1]
+    length = np.sqrt(down * down + across * across).sum(dtype=np.float64)
     softness = uncertain / length if length else 0.0
     width = min(max(_PER_SOFTNESS * softness, _LEAST * longest), _MOST * longest)
     return round(width, 1)  # so that rounding errors, which differ between machines, do not change the result

@@ -1,4 +1,4 @@
-// Lists of instance numbers, such as "0, 2-4", as core/picking.py reads them.
+// Lists of instance numbers, such as "0, 2-4", as core/instances/picking.py reads them.
 
 const SEPARATORS = /[,;\uff0c\u3001]/;
 const RANGE = /^\s*(-?\d+)\s*(?:-\s*(-?\d+)\s*)?$/;

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .checks import check_choice, check_number, check_text, check_whole_number, describe
-from .errors import InputError
+from ..checks import check_choice, check_number, check_text, check_whole_number, describe
+from ..errors import InputError
 from .instances import Instance, Part
 
 ORDERS = ("as found", "left to right", "top to bottom", "largest first", "highest score")

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from . import distance, parts, tensors
+from .. import distance, parts, tensors
+from ..errors import InputError
+from ..geometry import Box
+from ..instances.instances import SPLITS, Detection, Instance, boxes_to_instances, find_instances
+from ..instances.picking import sort_instances
 from .crop_frames import CropSettings
-from .errors import InputError
-from .geometry import Box
-from .instances import SPLITS, Detection, Instance, boxes_to_instances, find_instances
-from .picking import sort_instances
 
 logger = logging.getLogger(__name__)
 

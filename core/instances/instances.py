@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import tensors
-from .checks import check_choice
-from .engine import Host
-from .errors import InputError, PackError
-from .geometry import Box
-from .packages import import_scipy
-from .parts import cut_apart
-from .regions import tight_box
+from .. import tensors
+from ..checks import check_choice
+from ..engine import Host
+from ..errors import InputError, PackError
+from ..geometry import Box
+from ..packages import import_scipy
+from ..parts import cut_apart
+from ..regions import tight_box
 
 SPLITS = ("connected parts", "each mask", "leave as they are")
 MEMORY_SHARE = 4  # masks may take at most one of this many parts of the free memory

@@ -7,16 +7,16 @@ from typing import Any, NamedTuple
 
 import torch
 
-from . import tensors
-from .batching import NO_PROGRESS
-from .checks import as_image_batch, as_mask_batch, check_number, check_whole_number
+from .. import tensors
+from ..batching import NO_PROGRESS
+from ..checks import as_image_batch, as_mask_batch, check_number, check_whole_number
+from ..detail import blend
+from ..engine import Progress
+from ..errors import InputError
+from ..geometry import Box
+from ..regions import Region, embed_mask
 from .crop_frames import match_proportions
 from .crop_stitch import Stitch, StitchRegion, run_regions
-from .detail import blend
-from .engine import Progress
-from .errors import InputError
-from .geometry import Box
-from .regions import Region, embed_mask
 
 _MAX_CHUNK = 64  # regions that are compared with each other
 

@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 import torch
 
-from . import tensors
-from .batching import NO_PROGRESS, Item, Result, parallel_map
+from .. import tensors
+from ..batching import NO_PROGRESS, Item, Result, parallel_map
+from ..engine import Progress
+from ..geometry import Box
+from ..instances.instances import Instance
+from ..regions import embed_mask
 from .crop_frames import TOGETHER, CropFrame, CropSettings, fit_crop_frame
 from .crop_regions import draw_region
-from .engine import Progress
-from .geometry import Box
-from .instances import Instance
-from .regions import embed_mask
 
 PLACEHOLDER = 64  # side of the only crop if nothing is selected, so that no list is empty
 
