@@ -14,7 +14,7 @@ import torch
 from exact_diffusion import EulerSampler, KnownTarget, SpaceToDepthVae
 from maskwright import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from maskwright.core import packages
-from maskwright.core.crop_frames import CropSettings
+from maskwright.core.crop.crop_frames import CropSettings
 from maskwright.core.detail.detail import Backend
 from maskwright.core.errors import DependencyError, InputError, ModelError, PackError
 from maskwright.nodes import _messages
