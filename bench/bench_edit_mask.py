@@ -1,4 +1,4 @@
-"""EditMask beside ComfyUI's GrowMask and other packs' nodes that grow or blur masks.
+"""EditMask compared with ComfyUI's GrowMask and other packs' nodes that grow or blur masks.
 
 All nodes run in turns in one process with ComfyUI's Python, on the CPU. The packs whose folders are in ``PACKS`` (in
 the format of PATH) are loaded into it. Times are those of all cores together, so that other programs matter less.

@@ -1,6 +1,6 @@
-"""MaskInstances and the batches of the detailer's regions; beside them other packs' nodes that split masks.
+"""MaskInstances and the batches of the detailer's regions, compared with other packs' nodes that split masks.
 
-The packs whose folders are in ``PACKS`` (in the format of PATH) run in ComfyUI's Python, in a process of their own.
+The packs whose folders are in ``PACKS`` (in the format of PATH) run in ComfyUI's Python, in a separate process.
 
     python3 tools/dev.py bench instances [--quick]
 """

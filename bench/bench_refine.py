@@ -1,4 +1,4 @@
-"""RefineMask beside rembg's matting, its guided filter, and a very large image.
+"""RefineMask compared with rembg's matting, its guided filter, and a very large image.
 
 python3 tools/dev.py bench refine [--quick]
 """

@@ -63,7 +63,7 @@ def run(script: Path, quick: bool) -> bool:
 def measure(
     script: Path, quick: bool, time_limit: float | None = None, variables: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[list[dict], str]:
-    """Run a benchmark in a process of its own.
+    """Run a benchmark in a separate process.
 
     Args:
         time_limit: In seconds.

@@ -156,7 +156,7 @@ class Detailer:
         prompt, name = self.prompt(image, mask, **options)
         self.server.queue(prompt)
         with np.load(self.server.base / "output" / name) as saved:
-            records = json.loads(str(saved["told"]))
+            records = json.loads(str(saved["record"]))
             return Detailed(*_numbered(saved, "image"), _numbered(saved, "crop"), _numbered(saved, "alpha"), **records)
 
 
@@ -173,7 +173,7 @@ def impact_pack(comfyui_install: comfyui.ComfyUI) -> Path | None:
     return next((folder for folder in folders if (folder / "modules" / "impact" / "impact_pack.py").is_file()), None)
 
 
-def picture(height: int = 128, width: int = 192, count: int = 1) -> torch.Tensor:
+def wave_image(height: int = 128, width: int = 192, count: int = 1) -> torch.Tensor:
     """Soft colored shapes, ``[B,H,W,3]`` in 0.2..0.8."""
     y, x = torch.meshgrid(torch.linspace(0, 1, height), torch.linspace(0, 1, width), indexing="ij")
     waves = [torch.sin(9 * x + 4 * y), torch.cos(7 * y - 5 * x), torch.sin(11 * x * y)]

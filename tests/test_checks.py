@@ -52,9 +52,9 @@ BAD_MASKS = [
 ]
 
 
-@pytest.mark.parametrize(("value", "told"), BAD_MASKS)
-def test_as_mask_batch_refuses_invalid_mask(value: object, told: str) -> None:
-    with pytest.raises(InputError, match=told) as caught:
+@pytest.mark.parametrize(("value", "message"), BAD_MASKS)
+def test_as_mask_batch_refuses_invalid_mask(value: object, message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
         checks.as_mask_batch(value, "my mask")
     assert isinstance(caught.value, PackError)
     assert "my mask" in caught.value.problem
@@ -99,7 +99,7 @@ def test_as_image_batch_shapes(shape: tuple) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "message"),
     [
         (torch.zeros(1, 4, 6), r"shape \[1, 4, 6\]|shape \[1, 1, 4, 6\]"),
         (torch.zeros(2, 4, 6, 2), r"shape \[2, 4, 6, 2\]"),
@@ -108,8 +108,8 @@ def test_as_image_batch_shapes(shape: tuple) -> None:
         ("image", "is of type str, not an image"),
     ],
 )
-def test_as_image_batch_refuses_invalid_image(value: object, told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_as_image_batch_refuses_invalid_image(value: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         checks.as_image_batch(value)
 
 

@@ -102,7 +102,7 @@ def test_register_leaves_old_id_of_another_pack(comfyui: dict[str, type], name: 
 
 
 def test_register_on_reload_keeps_own_ids(comfyui: dict[str, type]) -> None:
-    """ComfyUI-Manager loads a pack anew in the same process."""
+    """ComfyUI-Manager loads a pack again in the same process."""
     comfyui.update(CLASSES)
     classes, titles = list_own_nodes()
     _compat.register(classes, titles)
@@ -276,10 +276,10 @@ def test_combine_masks_adds_masks() -> None:
         one[:4],
         two[2:6],
     ) = 0.6, 0.7
-    combined, heat_map, grey = CLASSES["CombineSegMasks"]().combine_masks(make_image(1, 8, 8), one, two)
-    assert combined.shape == (1, 8, 8) and heat_map.shape == grey.shape == (1, 8, 8, 3)
+    combined, heat_map, gray = CLASSES["CombineSegMasks"]().combine_masks(make_image(1, 8, 8), one, two)
+    assert combined.shape == (1, 8, 8) and heat_map.shape == gray.shape == (1, 8, 8, 3)
     torch.testing.assert_close(combined[0, :, 0], torch.tensor([0.6, 0.6, 1.0, 1.0, 0.7, 0.7, 0.0, 0.0]))
-    assert grey[0, 2, 0, 0] == 1 and grey[0, 7, 0, 0] == 0
+    assert gray[0, 2, 0, 0] == 1 and gray[0, 7, 0, 0] == 0
     three = CLASSES["CombineSegMasks"]().combine_masks(make_image(1, 8, 8), one, two, torch.full((1, 8, 8), 0.25))[0]
     assert three[0, 7, 0] == 0.25
 
@@ -287,18 +287,18 @@ def test_combine_masks_adds_masks() -> None:
 def test_combine_masks_keeps_mask_size() -> None:
     half = torch.zeros(1, 8, 8)
     half[:, :4] = 1
-    combined, heat_map, grey = CLASSES["CombineSegMasks"]().combine_masks(make_image(1, 16, 24), half, half * 0)
+    combined, heat_map, gray = CLASSES["CombineSegMasks"]().combine_masks(make_image(1, 16, 24), half, half * 0)
     assert torch.equal(combined, half)
-    assert heat_map.shape == grey.shape == (1, 16, 24, 3)
-    assert grey[:, :6].min() == 1 and grey[:, 10:].max() == 0
+    assert heat_map.shape == gray.shape == (1, 16, 24, 3)
+    assert gray[:, :6].min() == 1 and gray[:, 10:].max() == 0
 
 
 def test_combine_masks_with_empty_batch() -> None:
     image, half = make_image(2, 8, 8).repeat(2, 1, 1, 1), torch.full((2, 8, 8), 0.5)
     node, none = CLASSES["CombineSegMasks"](), torch.zeros(0, 8, 8)
     assert torch.equal(node.combine_masks(image, none, half)[0], half)
-    combined, heat_map, grey = node.combine_masks(image, none, none)
-    assert combined.shape == (2, 8, 8) and not combined.any() and not grey.any()
+    combined, heat_map, gray = node.combine_masks(image, none, none)
+    assert combined.shape == (2, 8, 8) and not combined.any() and not gray.any()
     assert torch.equal(heat_map, image[..., :3])
 
 

@@ -285,8 +285,8 @@ def test_mover_moves_every_entry_and_keeps_the_rest() -> None:
     assert [tokens for tokens, _ in moved] == ["a", "b"], "the area of c is outside the crop"
     assert moved[0][1]["area"] == (8, 4, 0, 0) and moved[0][1]["mask"].shape == (1, 64, 64)
     assert moved[0][1]["reference_latents"][0] is details["reference_latents"][0]
-    kept = ("strength", "hooks", "start_percent", "control", "reference_latents_method")
-    assert {name: moved[0][1][name] for name in kept} == {name: details[name] for name in kept}
+    unchanged = ("strength", "hooks", "start_percent", "control", "reference_latents_method")
+    assert {name: moved[0][1][name] for name in unchanged} == {name: details[name] for name in unchanged}
     assert moved[1] == conditioning[1]
     assert details["mask"] is mask and details["area"] is area, "changed in place"
 

@@ -38,8 +38,8 @@ SQUARE = draw_mask((30, 20, 46, 36))
 
 
 def crop(image: torch.Tensor, mask: torch.Tensor | None, detections=((),), **settings: object) -> Crops:
-    chosen = CropSettings(**{**KEEP, **settings})
-    return crop_regions(image, choose_regions(mask, detections, image, chosen), chosen)
+    crop_settings = CropSettings(**{**KEEP, **settings})
+    return crop_regions(image, choose_regions(mask, detections, image, crop_settings), crop_settings)
 
 
 def stitch_one(crops: Crops, images: list[torch.Tensor] | None = None, *args, **options) -> tuple:
@@ -305,13 +305,15 @@ def test_regions_by_image(masks: torch.Tensor, images: int, regions: str, counts
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_context_mask_extends_every_crop(count: int) -> None:
-    image, chosen = random_image(count), CropSettings(**KEEP)
+    image, crop_settings = random_image(count), CropSettings(**KEEP)
     mask = draw_mask((10, 10, 14, 14), (60, 40, 66, 46))
     context = torch.cat([draw_mask((30, 20, 40, 24)), torch.zeros(1, HEIGHT, WIDTH)])[:count]
-    crops = crop_regions(image, choose_regions(mask, ((),), image, chosen), chosen, find_context(context, image))
+    crops = crop_regions(
+        image, choose_regions(mask, ((),), image, crop_settings), crop_settings, find_context(context, image)
+    )
     for region in crops.stitch.regions:
-        wanted = region.bbox if region.image else region.bbox.union(Box(30, 20, 40, 24))
-        assert region.frame.window.intersection(wanted) == wanted
+        expected = region.bbox if region.image else region.bbox.union(Box(30, 20, 40, 24))
+        assert region.frame.window.intersection(expected) == expected
         assert (region.frame.window.intersection(Box(30, 20, 40, 24)) is not None) is (region.image == 0)
     result, weights = stitch_one(crops, [1 - batch for batch in crops.images])
     assert torch.equal(result[weights == 0], image[weights == 0])
@@ -343,8 +345,8 @@ def test_grow_expands_each_region_by_a_distance() -> None:
 def test_boxes_are_regions_without_a_mask() -> None:
     boxes = [Detection(Box(5, 6, 15, 20), 0.5), Detection(None), Detection(Box(40, 10, 60, 30), 0.9)]
     crops = crop(random_image(2), None, [boxes], order="highest score")
-    found = [(region.image, region.bbox) for region in crops.stitch.regions]
-    assert found == [(i, box) for i in (0, 1) for box in (Box(40, 10, 60, 30), Box(5, 6, 15, 20))]
+    regions = [(region.image, region.bbox) for region in crops.stitch.regions]
+    assert regions == [(i, box) for i in (0, 1) for box in (Box(40, 10, 60, 30), Box(5, 6, 15, 20))]
     crops = crop(random_image(2), None, [[], boxes])
     assert [region.image for region in crops.stitch.regions] == [1, 1]
 

@@ -37,7 +37,7 @@ PLAIN = DetailerSettings(
 
 
 def make_image(*size: int, batch: int = 1, channels: int = 3, seed: int = 0) -> torch.Tensor:
-    """Smooth random colours."""
+    """Smooth random colors."""
     height, width = size or (SIZE, SIZE)
     coarse = torch.rand(batch, channels, 7, 9, generator=torch.Generator().manual_seed(seed))
     fine = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic")
@@ -78,7 +78,7 @@ def run(
 
 
 def blend_mask(image: torch.Tensor, mask: torch.Tensor, options: DetailerSettings) -> torch.Tensor:
-    """The blend of all regions over the picture, ``[1,H,W]``."""
+    """The blend of all regions over the image, ``[1,H,W]``."""
     whole = Box(0, 0, image.shape[2], image.shape[1])
     total = torch.zeros(1, *image.shape[1:3])
     for region in find_regions(
@@ -89,7 +89,7 @@ def blend_mask(image: torch.Tensor, mask: torch.Tensor, options: DetailerSetting
     return total
 
 
-# The right picture comes out.
+# The right image comes out.
 
 
 @pytest.mark.parametrize("feather", (0, 5, 12))
@@ -97,7 +97,7 @@ def test_detail_blends_with_feathered_mask(feather: int) -> None:
     image, options = make_image(), replace(PLAIN, feather=feather)
     soft = blend_mask(image, MIDDLE, options).unsqueeze(-1)
     expected = (1 - soft) * image + soft * RED_PIXEL
-    if feather:  # the noise mask is hard, so the blend's outer half has the picture itself
+    if feather:  # the noise mask is hard, so the blend's outer half has the image itself
         inside = MIDDLE.unsqueeze(-1)
         expected = torch.where(inside > 0, expected, image)
     torch.testing.assert_close(run(image, options=options).image, expected, atol=1e-5, rtol=0)
@@ -265,7 +265,7 @@ def test_detail_wraps_largest_seed_to_0() -> None:
     assert [one.seeds for one in sampler.runs] == [(2**64 - 1,), (0,)]
 
 
-SOFT_MODEL = KnownTarget(0.1, spread=0.7)  # what comes out depends on picture and noise
+SOFT_MODEL = KnownTarget(0.1, spread=0.7)  # what comes out depends on image and noise
 
 
 @pytest.mark.parametrize("own_masks", (True, False))
@@ -668,7 +668,7 @@ def test_hook_post_upscale_without_mask_parameter() -> None:
 
 
 def test_hook_may_modify_arguments_in_place() -> None:
-    """Neither the picture around the mask nor the mask of later pictures changes with it."""
+    """Neither the image around the mask nor the mask of later images changes with it."""
 
     class Writes:
         def post_upscale(self, pixels, mask):
@@ -1095,7 +1095,7 @@ def test_detail_copies_image_once() -> None:
     assert storages == {result.image.data_ptr()}
 
 
-# Colours.
+# Colors.
 
 
 def test_detail_color_match_matches_ring_mean() -> None:
@@ -1213,7 +1213,7 @@ def test_detail_scales_mask_per_axis(caplog: pytest.LogCaptureFixture) -> None:
     assert not outside.any()
 
     caplog.clear()
-    run(image, torch.zeros(1, 64, 64))  # what LoadImage gives for a picture without transparency
+    run(image, torch.zeros(1, 64, 64))  # what LoadImage gives for an image without transparency
     assert caplog.text == ""
 
 
@@ -1386,7 +1386,7 @@ def test_nan_from_the_sampler_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"guide_size": 0}, "guide_size is 0"),
         ({"max_size": float("nan")}, "max_size is nan"),
@@ -1423,8 +1423,8 @@ def test_nan_from_the_sampler_is_an_error() -> None:
         ({"region_prompts": ("a", 3)}, r"region_prompts\[1\] is 3, which is not text"),
     ],
 )
-def test_settings_out_of_range(options: dict, told: str) -> None:
-    with pytest.raises(InputError, match=told):
+def test_settings_out_of_range(options: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         DetailerSettings(**options)
 
 
@@ -1480,7 +1480,7 @@ def test_hook_pixels_from_another_device(cuda: torch.device, method: str, skip: 
 
 
 def test_detail_calls_on_region_with_image_and_boxes() -> None:
-    """Before each batch of regions: the picture as refined so far, its boxes, and the number of the first."""
+    """Before each batch of regions: the image as refined so far, its boxes, and the number of the first."""
     image = make_image(batch=2)
     mask = torch.cat([draw_squares((0, 0), (64, 64)), MIDDLE])
     calls: list[tuple[float, list[tuple[int, ...]], int]] = []

@@ -67,10 +67,10 @@ def test_thin_parts_weigh_only_what_is_lost() -> None:
     mask[8:12] = 1
     unknown = np.zeros_like(mask, bool)
     unknown[4:16] = True
-    kept = np.zeros_like(mask)
-    kept[8:12, :20] = 1  # the left half of the bar
+    half = np.zeros_like(mask)
+    half[8:12, :20] = 1  # the left half of the bar
     parts = ThinParts(mask, weight=0.5, reach=4)
-    weights, values = parts.weigh(kept[unknown], np.where(unknown, 0.5, 0), unknown) or (None, None)
+    weights, values = parts.weigh(half[unknown], np.where(unknown, 0.5, 0), unknown) or (None, None)
     assert weights is not None
     full = np.zeros_like(mask)
     full[unknown] = weights
@@ -78,7 +78,7 @@ def test_thin_parts_weigh_only_what_is_lost() -> None:
     assert (np.diff(full[10, 19:25]) >= 0).all()  # fades toward the part that is kept
     np.testing.assert_array_equal(values, mask[unknown])
     assert parts.weigh(mask[unknown], np.where(unknown, 0.5, 0), unknown) is None
-    assert ThinParts(mask, 0, 4).weigh(kept[unknown], np.where(unknown, 0.5, 0), unknown) is None
+    assert ThinParts(mask, 0, 4).weigh(half[unknown], np.where(unknown, 0.5, 0), unknown) is None
 
 
 def test_solve_with_a_prior_solves_the_equations_with_the_prior() -> None:
@@ -111,11 +111,11 @@ def bar(color: tuple[float, float, float]) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_refine_masks_keeps_thin_parts() -> None:
     image, mask = bar((0.1, 0.9, 0.2))  # nothing like the block: the equations alone lose it
-    kept = {}
+    means = {}
     for weight in (0.0, RefineSettings.keep_thin_parts):
         alpha, _, _ = refine_masks(image[None], mask[None], RefineSettings(edge_width=10, keep_thin_parts=weight))
-        kept[weight] = alpha[0, 28:32, 60:].mean().item()
-    assert kept[0.0] < 0.3 and kept[RefineSettings.keep_thin_parts] > 0.8
+        means[weight] = alpha[0, 28:32, 60:].mean().item()
+    assert means[0.0] < 0.3 and means[RefineSettings.keep_thin_parts] > 0.8
 
 
 def test_refine_masks_needs_no_foreground_for_thin_parts() -> None:

@@ -60,12 +60,12 @@ SHAPES = draw_mask(
 
 def test_find_instances_splits_connected_parts() -> None:
     """Corner neighbors are connected, soft values and holes are kept, and a part in a hole is one of its own."""
-    found = find_instances(SHAPES)
-    assert boxes_of(found) == [[1, 0, 3, 2], [5, 1, 7, 3], [0, 3, 3, 6], [4, 4, 5, 5]]
-    assert [each.area for each in found] == [2, 3, 6, 1]
-    masks = draw_masks(found, (6, 7), CPU, STANDALONE_HOST)
+    instances = find_instances(SHAPES)
+    assert boxes_of(instances) == [[1, 0, 3, 2], [5, 1, 7, 3], [0, 3, 3, 6], [4, 4, 5, 5]]
+    assert [each.area for each in instances] == [2, 3, 6, 1]
+    masks = draw_masks(instances, (6, 7), CPU, STANDALONE_HOST)
     assert torch.equal(masks.amax(0, keepdim=True), SHAPES) and torch.equal(masks.sum(0, keepdim=True), SHAPES)
-    assert torch.equal(found[1].crop_mask(found[1].box), SHAPES[:, 1:3, 5:7])
+    assert torch.equal(instances[1].crop_mask(instances[1].box), SHAPES[:, 1:3, 5:7])
 
 
 @examples(60)
@@ -74,31 +74,31 @@ def test_find_instances_matches_definition(share: float, seed: int, size: tuple)
     random = np.random.default_rng(seed)
     values = torch.from_numpy(np.where(random.random(size) < share, random.random(size), 0).astype(np.float32))
     parts, count = ndimage.label((values * 255).numpy().astype(np.uint8) > 0, np.ones((3, 3)))
-    found = find_instances(values[None])
-    masks = draw_masks(found, size, CPU, STANDALONE_HOST)
+    instances = find_instances(values[None])
+    masks = draw_masks(instances, size, CPU, STANDALONE_HOST)
     assert len(masks) == count
     for number, mask in enumerate(masks, 1):
         np.testing.assert_array_equal(mask.numpy(), np.where(parts == number, values.numpy(), 0))
-        assert found[number - 1].area == (parts == number).sum()
+        assert instances[number - 1].area == (parts == number).sum()
 
 
 @pytest.mark.parametrize(("split", "count"), list(zip(SPLITS, (5, 2, 3))))
 def test_find_instances_by_split(split: str, count: int) -> None:
     faint = SHAPES * 0.002  # below 1/255
     masks = torch.cat([SHAPES, faint, draw_mask("0000000", "0000000", "0000900", *["0000000"] * 3) + faint])
-    found = find_instances(masks, split=split)
-    assert len(found) == count
+    instances = find_instances(masks, split=split)
+    assert len(instances) == count
     if split == "leave as they are":
-        assert torch.equal(draw_masks(found, (6, 7), CPU, STANDALONE_HOST), masks), "bit for bit"
-        assert found[1].area == 0
+        assert torch.equal(draw_masks(instances, (6, 7), CPU, STANDALONE_HOST), masks), "bit for bit"
+        assert instances[1].area == 0
 
 
 @pytest.mark.parametrize("split", SPLITS)
 def test_find_instances_of_no_masks(split: str) -> None:
-    found = find_instances(torch.zeros(0, 6, 7), [[]], split)
-    assert found == []
-    assert draw_masks(found, (6, 7), CPU, STANDALONE_HOST).shape == (0, 6, 7)
-    assert torch.equal(draw_union(found, (6, 7), CPU), torch.zeros(1, 6, 7))
+    instances = find_instances(torch.zeros(0, 6, 7), [[]], split)
+    assert instances == []
+    assert draw_masks(instances, (6, 7), CPU, STANDALONE_HOST).shape == (0, 6, 7)
+    assert torch.equal(draw_union(instances, (6, 7), CPU), torch.zeros(1, 6, 7))
 
 
 def detections(*counts: int) -> list[list[Detection]]:
@@ -123,8 +123,8 @@ ASSIGNED = [
 
 @pytest.mark.parametrize(("masks", "counts", "images", "expected"), ASSIGNED)
 def test_find_instances_assigns_boxes(masks: int, counts: tuple, images: int, expected: list) -> None:
-    found = find_instances(torch.ones(masks, 4, 4), detections(*counts), images=images)
-    assert [(each.image, each.score) for each in found] == expected
+    instances = find_instances(torch.ones(masks, 4, 4), detections(*counts), images=images)
+    assert [(each.image, each.score) for each in instances] == expected
 
 
 @pytest.mark.parametrize(
@@ -141,17 +141,17 @@ def test_find_instances_rejects_numbers(masks: int, counts: tuple, images: int) 
 def test_find_instances_gives_parts_the_smallest_box_around_them() -> None:
     sides = [(0, 0, 7, 6), (4, 0, 7, 3), (0, 3, 2, 6)]
     boxes = [Detection(Box(*each), i / 10, {"label": str(i)}) for i, each in enumerate(sides)]
-    found = find_instances(SHAPES, [[*boxes, Detection(None, 0.9)]])
-    assert [each.details.get("label") for each in found] == ["0", "1", "2", "0"]
-    assert [each.score for each in found] == [0.0, 0.1, 0.2, 0.0]
-    found = find_instances(SHAPES, [boxes[1:]])
-    assert [each.score for each in found] == [None, 0.1, 0.2, None]
+    instances = find_instances(SHAPES, [[*boxes, Detection(None, 0.9)]])
+    assert [each.details.get("label") for each in instances] == ["0", "1", "2", "0"]
+    assert [each.score for each in instances] == [0.0, 0.1, 0.2, 0.0]
+    instances = find_instances(SHAPES, [boxes[1:]])
+    assert [each.score for each in instances] == [None, 0.1, 0.2, None]
 
 
 def test_boxes_to_instances_draws_rectangles() -> None:
-    found = boxes_to_instances([[Detection(Box(1, 2, 4, 5)), Detection(None)], [Detection(Box(0, 0, 1, 1))]])
-    assert [each.image for each in found] == [0, 1]
-    masks = draw_masks(found, (6, 7), CPU, STANDALONE_HOST)
+    instances = boxes_to_instances([[Detection(Box(1, 2, 4, 5)), Detection(None)], [Detection(Box(0, 0, 1, 1))]])
+    assert [each.image for each in instances] == [0, 1]
+    masks = draw_masks(instances, (6, 7), CPU, STANDALONE_HOST)
     assert masks.sum((1, 2)).tolist() == [9, 1] and masks[0, 2:5, 1:4].min() == 1
     assert len(boxes_to_instances([[Detection(Box(1, 2, 4, 5)), Detection(Box(0, 0, 1, 1))]], least_area=2)) == 1
 
@@ -171,17 +171,17 @@ def test_sort_instances_orders(sort_by: str, expected: list[int]) -> None:
 
 def test_sort_instances_sorts_image_by_image() -> None:
     frames = [[Detection(Box(x, 0, x + 1, 1)) for x in (3, 1)], [Detection(Box(x, 0, x + 1, 1)) for x in (2, 0)]]
-    found = sort_instances(boxes_to_instances(frames), "left to right")
-    assert [(each.image, each.box.x1) for each in found] == [(0, 1), (0, 3), (1, 0), (1, 2)]
+    instances = sort_instances(boxes_to_instances(frames), "left to right")
+    assert [(each.image, each.box.x1) for each in instances] == [(0, 1), (0, 3), (1, 0), (1, 2)]
 
 
 def test_merge_overlapping_merges_by_share_of_the_smaller() -> None:
-    found = rectangles((0, 0, 10, 10), (8, 0, 12, 10), (30, 30, 31, 31), scores=(0.1, 0.8, None))
-    assert merge_overlapping(found, 0.5) == found, "exactly the limit"
-    merged, other = merge_overlapping(found, 0.49)
-    assert [*merged.box] == [0, 0, 12, 10] and merged.score == 0.8 and other is found[2]
+    instances = rectangles((0, 0, 10, 10), (8, 0, 12, 10), (30, 30, 31, 31), scores=(0.1, 0.8, None))
+    assert merge_overlapping(instances, 0.5) == instances, "exactly the limit"
+    merged, other = merge_overlapping(instances, 0.49)
+    assert [*merged.box] == [0, 0, 12, 10] and merged.score == 0.8 and other is instances[2]
     assert merged.crop_mask(Box(0, 0, 14, 10)).sum() == 120
-    assert merge_overlapping(found, 1) == found
+    assert merge_overlapping(instances, 1) == instances
 
 
 def test_merge_overlapping_counts_pixels_not_boxes() -> None:
@@ -189,8 +189,8 @@ def test_merge_overlapping_counts_pixels_not_boxes() -> None:
     ring, center = torch.ones(1, 9, 9), torch.zeros(1, 9, 9)
     ring[:, 2:7, 2:7] = 0
     center[:, 3:6, 3:6] = 1
-    found = find_instances(torch.cat([ring, center, center]), split="each mask")
-    assert [len(each.parts) for each in merge_overlapping(found, 0.0)] == [1, 2]
+    instances = find_instances(torch.cat([ring, center, center]), split="each mask")
+    assert [len(each.parts) for each in merge_overlapping(instances, 0.0)] == [1, 2]
 
 
 def test_merge_overlapping_is_transitive_and_stays_in_its_image() -> None:
@@ -205,18 +205,18 @@ def test_merge_overlapping_is_transitive_and_stays_in_its_image() -> None:
     overlap=st.floats(0, 0.99),
 )
 def test_merge_overlapping_matches_definition(sides: list, overlap: float) -> None:
-    found = rectangles(*[(x, y, x + width, y + height) for x, y, width, height in sides])
-    groups = [{i} for i in range(len(found))]
-    for i, one in enumerate(found):
-        for j, other in enumerate(found[:i]):
+    instances = rectangles(*[(x, y, x + width, y + height) for x, y, width, height in sides])
+    groups = [{i} for i in range(len(instances))]
+    for i, one in enumerate(instances):
+        for j, other in enumerate(instances[:i]):
             common = one.box.intersection(other.box)
             if common and common.width * common.height / min(one.area, other.area) > overlap:
                 joined = groups[i] | groups[j]
                 for member in joined:
                     groups[member] = joined
     expected = {frozenset(group) for group in groups}
-    parts = {id(each.parts[0]): i for i, each in enumerate(found)}
-    merged = merge_overlapping(found, overlap)
+    parts = {id(each.parts[0]): i for i, each in enumerate(instances)}
+    merged = merge_overlapping(instances, overlap)
     assert {frozenset(parts[id(part)] for part in each.parts) for each in merged} == expected
 
 
@@ -237,9 +237,9 @@ def test_pick_rejects_values(text: Any) -> None:
 
 def test_choice_applies_to_each_image() -> None:
     frames = [[Detection(Box(x, 0, x + 1, 1)) for x in range(4)], [Detection(Box(5, 0, 6, 1))]]
-    found = boxes_to_instances(frames)
+    instances = boxes_to_instances(frames)
     choice = Choice(limit=3, pick="-1")
-    assert [(each.image, each.box.x1) for each in choice.choose(choice.candidates(found))] == [(0, 2), (1, 5)]
+    assert [(each.image, each.box.x1) for each in choice.choose(choice.candidates(instances))] == [(0, 2), (1, 5)]
 
 
 @pytest.mark.parametrize(
@@ -265,11 +265,11 @@ def test_draw_masks_checks_memory_before_it_allocates(monkeypatch: pytest.Monkey
         def available_memory(self, device: torch.device) -> float:
             return 4 * 4 * 6 * 7 * 3 + 15  # three masks are a quarter
 
-    found = find_instances(SHAPES)
-    assert len(draw_masks(found[:3], (6, 7), CPU, SmallHost())) == 3
+    instances = find_instances(SHAPES)
+    assert len(draw_masks(instances[:3], (6, 7), CPU, SmallHost())) == 3
     monkeypatch.setattr(core_instances.torch, "zeros", lambda *_, **__: pytest.fail("allocated"))
     with pytest.raises(PackError, match=r"^4 masks of 7 x 6 take .* quarter of the free memory.*min_area.*limit"):
-        draw_masks(found, (6, 7), CPU, SmallHost())
+        draw_masks(instances, (6, 7), CPU, SmallHost())
 
 
 def test_find_instances_calls_do_not_grow_with_parts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,8 +33,8 @@ def test_clipseg_accepts_kjnodes_dict(pair: tuple) -> None:
 def test_clipseg_accepts_kjnodes_model_in_half_precision(pair: tuple, dtype: torch.dtype) -> None:
     processor, model = pair
     half = copy.deepcopy(model).to(dtype).requires_grad_(True)  # as transformers loads it
-    found = find_cat({"model": half, "processor": processor})
-    assert found.isfinite().all() and not found.requires_grad
+    mask = find_cat({"model": half, "processor": processor})
+    assert mask.isfinite().all() and not mask.requires_grad
     assert {weight.dtype for weight in half.parameters()} == {dtype}, "the other pack's model is not changed"
 
 

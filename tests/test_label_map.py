@@ -24,10 +24,10 @@ def test_draw_labels_at_full_size() -> None:
     mask = torch.zeros(1, 6, 8)
     mask[:, 0:2, 0:3] = 0.5
     mask[:, 4:6, 5:8] = 1
-    drawn = numbers(draw_labels(find_instances(mask), (6, 8), (6, 8)))
+    labels = numbers(draw_labels(find_instances(mask), (6, 8), (6, 8)))
     expected = np.zeros((6, 8), int)
     expected[0:2, 0:3], expected[4:6, 5:8] = 1, 2
-    np.testing.assert_array_equal(drawn, expected)
+    np.testing.assert_array_equal(labels, expected)
 
 
 def test_draw_labels_puts_smaller_ones_on_top() -> None:
@@ -45,15 +45,15 @@ def test_draw_labels_of_merged_instances() -> None:
 def test_draw_labels_shows_every_instance(map_size: tuple[int, int]) -> None:
     """Also those that are smaller than a pixel of the preview, unless a smaller one covers them."""
     for side in ((0, 0, 1, 1), (99, 63, 100, 64), (37, 21, 38, 22), (0, 20, 100, 21)):
-        drawn = numbers(draw_labels(boxes(side), (64, 100), map_size))
-        assert drawn.shape == map_size and (drawn == 1).any()
+        labels = numbers(draw_labels(boxes(side), (64, 100), map_size))
+        assert labels.shape == map_size and (labels == 1).any()
 
 
 def test_draw_labels_of_more_than_255() -> None:
-    found = boxes(*[(x, y, x + 1, y + 1) for y in range(20) for x in range(20)])
-    np.testing.assert_array_equal(numbers(draw_labels(found, (20, 20), (20, 20))).ravel(), np.arange(1, 401))
+    instances = boxes(*[(x, y, x + 1, y + 1) for y in range(20) for x in range(20)])
+    np.testing.assert_array_equal(numbers(draw_labels(instances, (20, 20), (20, 20))).ravel(), np.arange(1, 401))
 
 
 def test_draw_labels_of_nothing() -> None:
-    found = find_instances(torch.zeros(1, 4, 4), split="leave as they are")
-    assert draw_labels(found, (4, 4), (2, 2)).sum() == 0 == draw_labels([], (4, 4), (2, 2)).sum()
+    instances = find_instances(torch.zeros(1, 4, 4), split="leave as they are")
+    assert draw_labels(instances, (4, 4), (2, 2)).sum() == 0 == draw_labels([], (4, 4), (2, 2)).sum()

@@ -52,15 +52,15 @@ def test_read_boxes_depths(value: Any, lengths: list[int]) -> None:
 )
 def test_read_boxes_cuts_to_image(changes: dict, expected: tuple | None, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        ((found,),) = read_boxes({**BOX, **changes}, 32, 24)
-    assert found.box == (Box(*expected) if expected else None)
+        ((detection,),) = read_boxes({**BOX, **changes}, 32, 24)
+    assert detection.box == (Box(*expected) if expected else None)
     assert ("1 of 1 boxes of bounding_boxes select nothing" in caplog.text) == (expected is None)
 
 
 def test_read_boxes_keeps_score_and_details() -> None:
-    ((found,),) = read_boxes(SCORED, 32, 24)
-    assert found.score == 0.5
-    assert found.details == {"score": 0.5, "label": "cat", "metadata": {"desc": "a"}}
+    ((detection,),) = read_boxes(SCORED, 32, 24)
+    assert detection.score == 0.5
+    assert detection.details == {"score": 0.5, "label": "cat", "metadata": {"desc": "a"}}
 
 
 @pytest.mark.parametrize(
@@ -88,12 +88,12 @@ def test_read_boxes_rejects(value: Any, match: str) -> None:
 
 
 def test_write_boxes_writes_one_list_per_image() -> None:
-    found = boxes_to_instances(read_boxes([[BOX], [], [SCORED]], 32, 24))
+    instances = boxes_to_instances(read_boxes([[BOX], [], [SCORED]], 32, 24))
     details = {key: SCORED[key] for key in ("score", "label", "metadata")}
-    assert write_boxes(found, 3) == [[BOX], [], [{"x": 1, "y": 2, "width": 3, "height": 4, **details}]]
+    assert write_boxes(instances, 3) == [[BOX], [], [{"x": 1, "y": 2, "width": 3, "height": 4, **details}]]
     assert write_boxes([]) == [[]]
 
 
 def test_write_boxes_of_empty_mask() -> None:
-    found = find_instances(torch.zeros(1, 8, 8), split="leave as they are")
-    assert write_boxes(found) == [[{"x": 0, "y": 0, "width": 0, "height": 0}]]
+    instances = find_instances(torch.zeros(1, 8, 8), split="leave as they are")
+    assert write_boxes(instances) == [[{"x": 0, "y": 0, "width": 0, "height": 0}]]

@@ -129,16 +129,16 @@ def test_nodes_use_linked_model(pair: tuple, loads: list[str]) -> None:
 
 def test_segment_image_half_precision_and_grey(pair: tuple) -> None:
     image = make_random_image(1, 20, 30, 1)
-    grey = CLIPSeg().segment_image(image, "cat", clipseg_model=pair)
-    colour = CLIPSeg().segment_image(image.expand(-1, -1, -1, 3), "cat", clipseg_model=pair)
+    gray = CLIPSeg().segment_image(image, "cat", clipseg_model=pair)
+    color = CLIPSeg().segment_image(image.expand(-1, -1, -1, 3), "cat", clipseg_model=pair)
     half = CLIPSeg().segment_image(image.half(), "cat", clipseg_model=pair)
-    for one, other, rough in zip(grey, colour, half):
+    for one, other, rough in zip(gray, color, half):
         assert torch.equal(one, other)
         assert rough.dtype == torch.float32 and rough.shape == one.shape
 
 
 @pytest.mark.parametrize(
-    ("image", "told"),
+    ("image", "message"),
     [
         (torch.full((1, 4, 4, 3), float("nan")), "NaN or infinity in 48 of 48 values"),
         (torch.zeros(0, 4, 4, 3), "is empty"),
@@ -146,16 +146,16 @@ def test_segment_image_half_precision_and_grey(pair: tuple) -> None:
         (None, "is missing"),
     ],
 )
-def test_nodes_check_image_before_loading(image: object, told: str, loads: list[str]) -> None:
-    with pytest.raises(InputError, match=f"images.*{told}"):
+def test_nodes_check_image_before_loading(image: object, message: str, loads: list[str]) -> None:
+    with pytest.raises(InputError, match=f"images.*{message}"):
         CLIPSegMasking().CLIPSeg_image(image, "cat")
-    with pytest.raises(InputError, match=f"image .*{told}"):
+    with pytest.raises(InputError, match=f"image .*{message}"):
         CLIPSeg().segment_image(image, "cat")
     assert loads == []
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"blur": -1}, "blur is -1"),
         ({"threshold": 2}, "threshold is 2"),
@@ -166,9 +166,9 @@ def test_nodes_check_image_before_loading(image: object, told: str, loads: list[
         ({"clipseg_model": "CIDAS"}, "clipseg_model is of type str"),
     ],
 )
-def test_segment_image_names_invalid_input(changed: dict, told: str, loads: list[str]) -> None:
+def test_segment_image_names_invalid_input(changed: dict, message: str, loads: list[str]) -> None:
     arguments = {"image": make_random_image(1, 8, 8, 3), "text": "cat"} | changed
-    with pytest.raises(InputError, match=told):
+    with pytest.raises(InputError, match=message):
         CLIPSeg().segment_image(**arguments)
     assert loads == []
 
@@ -294,6 +294,6 @@ def test_nodes_on_cuda_match_cpu(cuda: torch.device, pair: tuple, monkeypatch) -
             on_cpu = call()
         for one, other in zip(on_cuda, on_cpu):
             assert one.device.type == "cpu"
-            # A step of a colour map here and there: the mean tells whether they are the same.
+            # A step of a color map here and there: the mean tells whether they are the same.
             assert (one - other).abs().mean() < 1e-3
     assert next(pair[1].parameters()).device.type == "cpu"

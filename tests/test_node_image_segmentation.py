@@ -150,10 +150,10 @@ def test_switches_accept_text_and_bool(loaded_names: list[str]) -> None:
 
 
 def test_node_grey_half_precision_and_transparent_images(loaded_names: list[str]) -> None:
-    grey = torch.rand(1, 5, 6, 1, generator=torch.Generator().manual_seed(0))
-    cutouts, masks = run("u2net", *PLAIN, images=grey.half())
+    gray = torch.rand(1, 5, 6, 1, generator=torch.Generator().manual_seed(0))
+    cutouts, masks = run("u2net", *PLAIN, images=gray.half())
     assert cutouts.dtype == masks.dtype == torch.float32
-    assert torch.equal(masks, grey.half().float()[..., 0])
+    assert torch.equal(masks, gray.half().float()[..., 0])
     see_through = make_portrait(channels=4)
     assert torch.equal(run("u2net", *PLAIN, images=see_through)[1], see_through[..., 0] * see_through[..., 3])
 
@@ -244,7 +244,7 @@ def test_node_out_of_memory_unloads_host_models(monkeypatch: pytest.MonkeyPatch)
 
 
 def run_rembg(rembg_module: types.ModuleType, images: torch.Tensor, *values: object) -> np.ndarray:
-    """What the earlier node made of the first picture, as numbers 0..255."""
+    """What the earlier node made of the first image, as numbers 0..255."""
     matting_on, foreground, background_level, erode, clean = values
     (source,) = background_models._loaded._values.values()
     session = source._session

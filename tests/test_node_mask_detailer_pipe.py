@@ -165,18 +165,18 @@ def test_node_without_clip() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pipe", "told"),
+    ("pipe", "message"),
     [
         (None, "basic_pipe is missing"),
         (PIPE[:4], "basic_pipe has 4 parts, not the 5"),
         (3, "basic_pipe is of type int, not a pipe"),
     ],
 )
-def test_node_refuses_invalid_pipe(pipe: Any, told: str) -> None:
+def test_node_refuses_invalid_pipe(pipe: Any, message: str) -> None:
     calls = [lambda: run_node(pipe=pipe)]
     calls += [lambda name=name: NODE_CLASS_MAPPINGS[name]().doit(pipe) for name in ("FromBasicPipe", "EditBasicPipe")]
     for call in calls:
-        with pytest.raises(InputError, match=told):
+        with pytest.raises(InputError, match=message):
             call()
 
 

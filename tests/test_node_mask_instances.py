@@ -57,9 +57,9 @@ def test_split_masks_of_one_mask(widgets: dict, areas: list[int]) -> None:
 
 def test_split_masks_of_several_images() -> None:
     masks = torch.cat([three_parts(), torch.zeros(1, 12, 16), three_parts().flip(2)])
-    found, _, boxes, count = split(masks, image=IMAGE.expand(3, -1, -1, -1), sort_by="left to right", pick="0")
+    instance_masks, _, boxes, count = split(masks, image=IMAGE.expand(3, -1, -1, -1), sort_by="left to right", pick="0")
     assert count == 2 and [len(each) for each in boxes] == [1, 0, 1]
-    assert (found > 0).sum((1, 2)).tolist() == [2, 4]
+    assert (instance_masks > 0).sum((1, 2)).tolist() == [2, 4]
 
 
 def test_split_masks_keeps_scores_and_labels() -> None:
@@ -72,9 +72,9 @@ def test_split_masks_keeps_scores_and_labels() -> None:
 
 @pytest.mark.parametrize("masks", [None, torch.zeros(0, 12, 16)], ids=["not connected", "batch of 0"])
 def test_split_masks_makes_rectangles_of_boxes(masks: torch.Tensor | None) -> None:
-    found, union, boxes, count = split(masks, [BOX, {"x": 14, "y": 10, "width": 9, "height": 9}], IMAGE)
-    assert count == 2 and found.sum((1, 2)).tolist() == [12, 4]
-    assert found[0, 1:4, 1:5].min() == 1 and torch.equal(union[0], found.amax(0))
+    instance_masks, union, boxes, count = split(masks, [BOX, {"x": 14, "y": 10, "width": 9, "height": 9}], IMAGE)
+    assert count == 2 and instance_masks.sum((1, 2)).tolist() == [12, 4]
+    assert instance_masks[0, 1:4, 1:5].min() == 1 and torch.equal(union[0], instance_masks.amax(0))
     assert boxes == [[BOX, {"x": 14, "y": 10, "width": 2, "height": 2}]]
 
 
@@ -92,8 +92,8 @@ NOTHING = [
 @pytest.mark.parametrize(("masks", "boxes", "widgets", "sentence"), NOTHING)
 def test_split_masks_of_nothing(masks: Any, boxes: Any, widgets: dict, sentence: str, caplog: Any) -> None:
     with caplog.at_level(logging.WARNING):
-        found, union, out, count = split(masks, boxes, IMAGE, **widgets)
-    assert found.shape == (0, 12, 16) and torch.equal(union, torch.zeros(1, 12, 16))
+        instance_masks, union, out, count = split(masks, boxes, IMAGE, **widgets)
+    assert instance_masks.shape == (0, 12, 16) and torch.equal(union, torch.zeros(1, 12, 16))
     assert out == [[]] and count == 0
     assert sentence in caplog.text
 
@@ -128,8 +128,8 @@ def test_split_masks_resizes_masks_to_the_image(caplog: pytest.LogCaptureFixture
     mask = torch.zeros(1, 6, 8)
     mask[:, 2:4, 2:4] = 1
     with caplog.at_level(logging.WARNING):
-        found, _, ((box,),), _ = split(mask, None, IMAGE)
-    assert found.shape == (1, 12, 16) and found[0, 4:8, 4:8].min() > 0.5
+        instance_masks, _, ((box,),), _ = split(mask, None, IMAGE)
+    assert instance_masks.shape == (1, 12, 16) and instance_masks[0, 4:8, 4:8].min() > 0.5
     assert abs(box["x"] - 4) <= 1 and abs(box["width"] - 4) <= 2
     assert "masks are 8 x 6 and image is 16 x 12" in caplog.text
 

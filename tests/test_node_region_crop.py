@@ -41,8 +41,8 @@ def crop(image: torch.Tensor, mask: torch.Tensor | None = None, **inputs: object
 
 def stitch(stitch: object, crops: list, **inputs: object) -> tuple | dict:
     """With INPUT_IS_LIST, every value is in a list."""
-    given = {"stitch": [stitch], "crops": crops, "color_match": [0.0], "blend": [-1], **inputs}
-    return RegionStitch().stitch(**given)
+    values = {"stitch": [stitch], "crops": crops, "color_match": [0.0], "blend": [-1], **inputs}
+    return RegionStitch().stitch(**values)
 
 
 def test_nodes_round_trip() -> None:
@@ -72,8 +72,8 @@ def test_default_widgets_scale_to_the_area_of_a_model() -> None:
 )
 def test_boxes_without_mask_are_regions(boxes: object, images: int, expected: list) -> None:
     _, _, data, windows, count = crop(make_image(images), bounding_boxes=boxes, blend=0, context_pixels=2)
-    found = [(i, box["x"], box["y"]) for i, frame in enumerate(windows) for box in frame]
-    assert found == expected and count == len(expected) and len(windows) == images
+    corners = [(i, box["x"], box["y"]) for i, frame in enumerate(windows) for box in frame]
+    assert corners == expected and count == len(expected) and len(windows) == images
     assert all(box.get("label", "cat") == "cat" for frame in windows for box in frame)
     assert len(data.regions) == count
 
@@ -140,10 +140,10 @@ def test_crop_warns_of_a_stretched_mask(caplog: pytest.LogCaptureFixture) -> Non
 )
 def test_check_lazy_status(masks: list[torch.Tensor], linked: dict, needed: list[str]) -> None:
     stitches = [crop(make_image(), mask)[2] for mask in masks]
-    asked = RegionStitch().check_lazy_status(
+    requested = RegionStitch().check_lazy_status(
         stitch=stitches, color_match=[0.0], blend=[-1], extra_pnginfo=[None], **linked
     )
-    assert asked == needed
+    assert requested == needed
 
 
 def test_lazy_inputs_are_marked() -> None:

@@ -35,9 +35,9 @@ class Discs:
 
 
 def _crop_and_stitch(image: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    chosen = crop_frames.CropSettings(size="exact", width=40, height=48, blend=3, grow=2.5)
-    instances = crop_regions.choose_regions(mask, ((),), image, chosen)
-    crops = crop_stitch.crop_regions(image, instances, chosen)
+    crop_settings = crop_frames.CropSettings(size="exact", width=40, height=48, blend=3, grow=2.5)
+    instances = crop_regions.choose_regions(mask, ((),), image, crop_settings)
+    crops = crop_stitch.crop_regions(image, instances, crop_settings)
     ((result, weights),) = stitch.stitch_crops(
         [crops.stitch], [1 - each.cpu() for each in crops.images], color_match=0.5
     )

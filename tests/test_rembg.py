@@ -59,7 +59,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def make_image(height: int = 60, width: int = 90, channels: int = 3) -> torch.Tensor:
-    """Smooth colours, with a bright square."""
+    """Smooth colors, with a bright square."""
     small = torch.rand((1, 4, 5, channels), generator=torch.Generator().manual_seed(0))
     image = tensors.resize_image(small, height, width)[0].clone()
     image[height // 3 : height // 2, width // 3 : width // 2] = 1
@@ -119,7 +119,7 @@ def test_masks_of_clothes_do_not_mix_classes(plain: types.ModuleType, folder: Pa
     assert masks.shape == (3, 90, 300)
     assert set(masks.unique().tolist()) == {0.0, 1.0}
     assert (masks.sum(0) <= 1).all()
-    # In uniform areas they are the colours; rembg's own adds other clothes between blue ones and the background.
+    # In uniform areas they are the colors; rembg's own adds other clothes between blue ones and the background.
     for part in range(3):
         assert torch.equal(masks[part, 25:65, 65:235], image[25:65, 65:235, part])
     theirs = source._session.predict(tensors.to_pil(image))

@@ -117,7 +117,7 @@ def arithmetic_cases() -> list[tuple[dict, dict[str, torch.Tensor | np.ndarray]]
         "values": edges,
         "steps": (edges * 256).clamp(0, 255).to(torch.uint8).numpy(),
     }
-    add("colours", arrays)
+    add("colors", arrays)
     return cases
 
 

@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[comfyui.Server]:
-    """ComfyUI with the pack linked in, the host tests' nodes (a model for the detailer), the pictures of the examples.
+    """ComfyUI with the pack linked in, the host tests' nodes (a model for the detailer), the images of the examples.
 
     COMFYUI_FRONTEND_ROOT names another editor (the folder `static` of a comfyui-frontend-package).
     """

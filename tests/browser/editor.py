@@ -208,13 +208,13 @@ class Editor:
         return handle.as_element()
 
     def message(self, node_id: int) -> str:
-        """What a node's view says in place of a picture; empty where it shows one."""
+        """The message that a node's view shows in place of an image; empty if it shows an image."""
         return self.view(node_id).evaluate(
             "(e) => { const m = e.querySelector('.maskwright-message'); return m.hidden ? '' : m.textContent }"
         )
 
-    def wait_until_told(self, node_id: int, words: str) -> None:
-        """Until a node's view says them, in place of a picture or below it."""
+    def wait_for_text(self, node_id: int, words: str) -> None:
+        """Wait until a node's view shows the words, in place of the image or below it."""
         self.page.wait_for_function(
             "([e, words]) => [...e.querySelectorAll('.maskwright-message, .maskwright-note')]"
             ".some((m) => !m.hidden && m.textContent.includes(words))",

@@ -87,13 +87,13 @@ def test_view_without_workers_works(editor: Editor, how: str) -> None:
     editor.set_widget(EDIT, "grow", 9)
     wait_until_drawn(editor)
     expected = editor.pixels(EDIT)
-    made = (
+    fake_worker = (
         "null"
         if how == "no workers"
         else "class { postMessage() { setTimeout(() => this.onerror({})); } terminate() {} }"
     )
     try:
-        editor.call(f"window.__Worker = window.Worker; window.Worker = {made}")
+        editor.call(f"window.__Worker = window.Worker; window.Worker = {fake_worker}")
         editor.set_widget(EDIT, "grow", 0)
         editor.run()
         wait_until_drawn(editor)

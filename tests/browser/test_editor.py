@@ -27,7 +27,7 @@ from workflows import (
     SEGMENT,
     TEXT_TO_MASK,
     differing,
-    from_picture,
+    from_image,
     graph,
     out,
     press,
@@ -40,7 +40,7 @@ KNOWN_TO_THE_EDITOR = ("zh", "ja")  # German it took over from packs only in som
 
 
 def newest(server: comfyui.Server, prefix: str) -> np.ndarray:
-    """The grey levels of the last picture that was saved under a name."""
+    """The gray levels of the last image that was saved under a name."""
     files = sorted((server.base / "output").glob(f"{prefix}_*.png"))
     return np.array(Image.open(files[-1]).convert("L"))
 
@@ -117,9 +117,7 @@ def test_early_access_to_the_graph_is_an_error_only_in_an_extension(editor: Edit
     editor.errors.clear()
 
 
-def test_run_gives_the_picture_and_sliders_redraw_it_as_the_next_run_will(
-    editor: Editor, server: comfyui.Server
-) -> None:
+def test_run_gives_the_image_and_sliders_redraw_it_as_the_next_run_will(editor: Editor, server: comfyui.Server) -> None:
     editor.load({**TEXT_TO_MASK, "id": str(uuid.uuid4())})
     assert "Run the workflow" in editor.message(CLIPSEG)
     before = of_the_pack(editor.serialized())
@@ -213,23 +211,23 @@ def test_every_mode_shows_something_of_its_own(editor: Editor) -> None:
     editor.load(TEXT_TO_MASK)
     editor.run()
     editor.wait_for_image(CLIPSEG)
-    pictures = {}
+    images = {}
     for label in ("Heat map", "Outline", "Cutout", "B/W"):
         press(editor, CLIPSEG, label)
-        pictures[label] = editor.pixels(CLIPSEG)
+        images[label] = editor.pixels(CLIPSEG)
         pressed = editor.view(CLIPSEG).evaluate("(e) => e.querySelector('[aria-pressed=true]').textContent")
         assert pressed == label
-    labels = list(pictures)
+    labels = list(images)
     for i, one in enumerate(labels):
         for other in labels[i + 1 :]:
-            assert differing(pictures[one], pictures[other]) > 0.01, f"{one} and {other} look alike"
+            assert differing(images[one], images[other]) > 0.01, f"{one} and {other} look alike"
     press(editor, CLIPSEG, "Heat map")
     editor.view(CLIPSEG).evaluate(
         "(e) => { const s = e.querySelector('input'); s.value = 0; s.dispatchEvent(new Event('input')) }"
     )
     editor.frames()
-    picture = np.array(Image.open(EXAMPLES / "assets" / "shapes.png").convert("RGB"))
-    assert differing(editor.pixels(CLIPSEG)[..., :3], picture, 12) < 0.01, "at no opacity it is the picture"
+    image = np.array(Image.open(EXAMPLES / "assets" / "shapes.png").convert("RGB"))
+    assert differing(editor.pixels(CLIPSEG)[..., :3], image, 12) < 0.01, "at no opacity it is the image"
 
 
 def test_it_comes_back_after_a_reload_and_on_another_tab(editor: Editor) -> None:
@@ -255,7 +253,7 @@ def test_it_comes_back_after_a_reload_and_on_another_tab(editor: Editor) -> None
 def test_a_result_from_the_cache_is_shown_too(editor: Editor) -> None:
     """The same work in another workflow: ComfyUI does not run the node again."""
     for _ in range(2):
-        editor.load(from_picture(LOAD, widgets_values=["purple cross", 1, 0.5, 2, "", 352]))
+        editor.load(from_image(LOAD, widgets_values=["purple cross", 1, 0.5, 2, "", 352]))
         editor.run()
         editor.wait_for_image(3)
         assert editor.note(3) == ""
@@ -263,11 +261,11 @@ def test_a_result_from_the_cache_is_shown_too(editor: Editor) -> None:
 
 @ONCE
 def test_a_host_that_sends_cached_results_again_is_listened_to(editor: Editor, server: comfyui.Server) -> None:
-    """Where nobody remembers the run: its history is cleared, the page is a new one, and no node runs again."""
+    """Without any record of the run: its history is cleared, the page is a new one, and no node runs again."""
     source = (server.comfyui.path / "execution.py").read_text(encoding="utf-8")
     if "HAS_INTERMEDIATE_OUTPUT" not in source:
         pytest.skip("this ComfyUI does not send again what nodes show that need not run; 0.19 and newer do")
-    work = from_picture(LOAD, widgets_values=["green square", 1, 0.5, 2, "", 352])
+    work = from_image(LOAD, widgets_values=["green square", 1, 0.5, 2, "", 352])
     editor.load(work)
     editor.run()
     editor.wait_for_image(3)
@@ -282,7 +280,7 @@ def test_a_host_that_sends_cached_results_again_is_listened_to(editor: Editor, s
 
 
 def test_inside_a_subgraph(editor: Editor) -> None:
-    editor.load(from_picture(LOAD))
+    editor.load(from_image(LOAD))
     editor.call(
         "const g = app.rootGraph ?? app.graph;g.convertToSubgraph(new Set([g.getNodeById(2), g.getNodeById(3)]))"
     )
@@ -330,14 +328,14 @@ def test_background_removal_shows_before_and_after(
     assert editor.ended["kind"] == "execution_success", editor.ended
     editor.wait_for_image(2)
     half = editor.pixels(2)
-    picture = np.array(Image.open(EXAMPLES / "assets" / "shapes.png").convert("RGB"))
-    left = slice(0, picture.shape[1] // 2 - 8)
-    assert differing(half[:, left, :3], picture[:, left], 12) < 0.01, "left of the slider lies the picture"
-    assert differing(half[:, 264:, :3], picture[:, 264:], 12) > 0.1, "right of it the cutout over a checkerboard"
+    image = np.array(Image.open(EXAMPLES / "assets" / "shapes.png").convert("RGB"))
+    left = slice(0, image.shape[1] // 2 - 8)
+    assert differing(half[:, left, :3], image[:, left], 12) < 0.01, "the image is left of the divider"
+    assert differing(half[:, 264:, :3], image[:, 264:], 12) > 0.1, "the cutout over a checkerboard is right of it"
     editor.view(2).query_selector("canvas").focus()
     editor.page.keyboard.press("Home")
     editor.frames()
-    assert differing(editor.pixels(2)[:, left, :3], picture[:, left], 12) > 0.1
+    assert differing(editor.pixels(2)[:, left, :3], image[:, left], 12) > 0.1
     box = editor.view(2).query_selector("canvas").bounding_box()
     position = editor.call("return [...(app.rootGraph ?? app.graph).getNodeById(2).pos]")
     editor.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
@@ -345,13 +343,13 @@ def test_background_removal_shows_before_and_after(
     editor.page.mouse.move(box["x"] + box["width"] - 1, box["y"] + box["height"] / 2, steps=4)
     editor.page.mouse.up()
     editor.frames()
-    assert differing(editor.pixels(2)[:, left, :3], picture[:, left], 12) < 0.01
+    assert differing(editor.pixels(2)[:, left, :3], image[:, left], 12) < 0.01
     assert editor.call("return [...(app.rootGraph ?? app.graph).getNodeById(2).pos]") == position
 
 
 @ONCE
 def test_regions_are_shown_while_they_are_worked_on(editor: Editor, server: comfyui.Server) -> None:
-    """The view of a detailer, by itself: boxes with numbers, the current one in another colour."""
+    """The view of a detailer, by itself: boxes with numbers, the current one in another color."""
     working, later, interrupted, order, after, kind, gone = editor.page.evaluate(
         """async ([url, folder]) => {
           const {RegionsView} = await import(`${url}/extensions/${folder}/js/regions_view.mjs`);
@@ -369,7 +367,7 @@ def test_regions_are_shown_while_they_are_worked_on(editor: Editor, server: comf
             await new Promise((done) => setTimeout(done, 300));
             const numbers = [...view.element.querySelectorAll('.maskwright-number')];
             return {note: view.note.textContent, numbers: numbers.map((each) => each.textContent),
-                    colours: numbers.map((each) => getComputedStyle(each).backgroundColor)};
+                    colors: numbers.map((each) => getComputedStyle(each).backgroundColor)};
           };
           const seen = [];
           view.working({size: [128, 96], boxes, count: 2, current: 0, image: {filename: 'a'}});
@@ -403,7 +401,7 @@ def test_regions_are_shown_while_they_are_worked_on(editor: Editor, server: comf
     )
     assert working["numbers"] == later["numbers"] == ["1", "2"]
     assert (working["note"], later["note"]) == ("Region 1 of 2 …", "Region 2 of 2 …")
-    assert all(one != other for one, other in zip(working["colours"], later["colours"]))
+    assert all(one != other for one, other in zip(working["colors"], later["colors"]))
     assert "mask by mask, and in each mask from the bottom up" in order[0] and order[1] == ""
     assert order[2] == order[3] == "No selected region is larger than drop_size, so nothing was changed."
     assert interrupted == "Interrupted.", "there is nothing of an earlier run"
@@ -428,24 +426,24 @@ def test_the_detailer_shows_its_regions_and_then_before_and_after(editor: Editor
     editor.run()
     assert editor.ended["kind"] == "execution_success", editor.ended
     editor.wait_for_image(detailer)
-    told = editor.page.evaluate("() => window.__regions")
-    assert [each["current"] for each in told] == [*range(len(told[0]["boxes"]))]
-    assert "image" in told[0] and all(not {"image", "boxes"} & set(each) for each in told[1:])
+    messages = editor.page.evaluate("() => window.__regions")
+    assert [each["current"] for each in messages] == [*range(len(messages[0]["boxes"]))]
+    assert "image" in messages[0] and all(not {"image", "boxes"} & set(each) for each in messages[1:])
     shown = {}
     editor.view(detailer).query_selector("canvas").focus()
     for key in ("Home", "End"):  # all of it after, all of it before
         editor.page.keyboard.press(key)
         editor.frames()
         shown[key] = editor.pixels(detailer)[..., :3]
-    picture = np.array(Image.open(EXAMPLES / "assets" / "shapes.png").convert("RGB"))
-    assert differing(shown["End"], picture, 12) < 0.01
-    assert differing(shown["Home"], picture, 12) > 0.03, "the star is another"
+    image = np.array(Image.open(EXAMPLES / "assets" / "shapes.png").convert("RGB"))
+    assert differing(shown["End"], image, 12) < 0.01
+    assert differing(shown["Home"], image, 12) > 0.03, "the star is another"
 
 
 @ONCE
 def test_a_failed_run_is_told_in_plain_words(editor: Editor) -> None:
     """Before the node, and in the node itself: the tests' ComfyUI has neither a network nor the published model."""
-    before = from_picture(LOAD)
+    before = from_image(LOAD)
     next(n for n in before["nodes"] if n["id"] == 2)["widgets_values"] = ["CIDAS/clipseg-rd64-refined"]
     itself = graph(*copy.deepcopy([LOAD, SEGMENT, PREVIEW]), links=[LINKS[0], [2, 3, 2, 4, 0, "IMAGE"]])
     named = "The run failed at 'CLIPSeg Model Loader' before reaching this node: CIDAS/clipseg-rd64-refined"
@@ -453,12 +451,12 @@ def test_a_failed_run_is_told_in_plain_words(editor: Editor) -> None:
         editor.load(workflow)
         editor.run()
         assert (editor.ended["kind"], editor.ended["node_id"]) == ("execution_error", str(node))
-        editor.wait_until_told(3, said)
+        editor.wait_for_text(3, said)
         editor.page.keyboard.press("Escape")
     reason = editor.message(3).removeprefix("The run failed: ").removesuffix(" …")
     assert editor.ended["exception_message"].startswith(reason) and "clipseg" in reason.lower()
     assert "model.safetensors" in reason, "the remedy names the files to download"
-    editor.load(from_picture(LOAD))
+    editor.load(from_image(LOAD))
     editor.run()
     editor.wait_for_image(3)
     assert editor.note(3) == ""
@@ -466,7 +464,7 @@ def test_a_failed_run_is_told_in_plain_words(editor: Editor) -> None:
 
 @ONCE
 def test_an_interrupted_run_keeps_what_was_there_and_says_so(editor: Editor) -> None:
-    workflow = from_picture(solid(512, 512, 96))
+    workflow = from_image(solid(512, 512, 96))
     editor.load(workflow)
     for earlier in (False, True):
         if earlier:
@@ -479,7 +477,7 @@ def test_an_interrupted_run_keeps_what_was_there_and_says_so(editor: Editor) -> 
         editor.call("await api.interrupt()")
         editor.page.wait_for_function("() => window.__ended", timeout=120_000)
         assert editor.ended["kind"] == "execution_interrupted"
-        editor.wait_until_told(3, "Cancelled before this node finished")
+        editor.wait_for_text(3, "Cancelled before this node finished")
         said = editor.note(3) if earlier else editor.message(3)
         assert ("earlier run" in said) == earlier
 
@@ -487,7 +485,7 @@ def test_an_interrupted_run_keeps_what_was_there_and_says_so(editor: Editor) -> 
 @ONCE
 def test_a_batch_of_64_is_paged_and_a_missing_file_is_told(editor: Editor, server: comfyui.Server) -> None:
     before = set(view_files(server))
-    editor.load(from_picture(solid(64, 48, 64)))
+    editor.load(from_image(solid(64, 48, 64)))
     editor.run()
     assert editor.ended["kind"] == "execution_success", editor.ended
     editor.wait_for_image(3)
@@ -512,8 +510,8 @@ def test_a_batch_of_64_is_paged_and_a_missing_file_is_told(editor: Editor, serve
 
 
 @ONCE
-def test_a_picture_of_one_pixel_is_a_picture(editor: Editor) -> None:
-    editor.load(from_picture(solid(1, 1, 1)))
+def test_image_of_one_pixel_is_shown(editor: Editor) -> None:
+    editor.load(from_image(solid(1, 1, 1)))
     editor.run()
     assert editor.ended["kind"] == "execution_success", editor.ended
     editor.wait_for_image(3)
@@ -534,7 +532,7 @@ def test_a_muted_and_a_bypassed_node_say_so(editor: Editor) -> None:
 
 @ONCE
 def test_a_text_that_has_changed_asks_for_a_run(editor: Editor) -> None:
-    editor.load(from_picture(LOAD))
+    editor.load(from_image(LOAD))
     editor.run()
     editor.wait_for_image(3)
     editor.set_widget(3, "text", "green ring")
@@ -547,7 +545,7 @@ def test_a_text_that_has_changed_asks_for_a_run(editor: Editor) -> None:
 
 @ONCE
 def test_a_closed_view_fetches_and_draws_nothing(editor: Editor) -> None:
-    editor.load(from_picture(LOAD, widgets_values=["white cross", 1, 0.5, 2, "", 352]))
+    editor.load(from_image(LOAD, widgets_values=["white cross", 1, 0.5, 2, "", 352]))
     press(editor, 3, "Hide preview")
     fetched = []
     editor.page.on("request", lambda request: fetched.append(request.url))
@@ -580,7 +578,7 @@ def test_the_views_can_be_turned_off_and_on(editor: Editor) -> None:
 def test_the_size_and_the_first_mode_of_the_views_are_settings(editor: Editor) -> None:
     choose = "await app.extensionManager.setting.set(...given)"
     tall = "return (app.rootGraph ?? app.graph).getNodeById(3).size[1]"
-    editor.load(from_picture(LOAD, size=[320, 100]))
+    editor.load(from_image(LOAD, size=[320, 100]))
     before = editor.call(tall)
     try:
         editor.call(choose, ["Maskwright.View.Size", 480])
@@ -590,7 +588,7 @@ def test_the_size_and_the_first_mode_of_the_views_are_settings(editor: Editor) -
         pressed = "(e) => e.querySelector('[aria-pressed=true]').dataset.mode"
         editor.call(choose, ["Maskwright.View.Mode", "outline"])
         assert editor.view(3).evaluate(pressed) == "heatMap", "a view that is there stays as it is"
-        editor.load(from_picture(LOAD))
+        editor.load(from_image(LOAD))
         assert editor.view(3).evaluate(pressed) == "outline"
     finally:
         editor.call(choose, ["Maskwright.View.Size", 240])
@@ -615,19 +613,19 @@ def test_templates_are_offered_with_thumbnails(editor: Editor, server: comfyui.S
     offered = json.loads(fetch(f"{server.url}/api/workflow_templates"))[comfyui.LINK_NAME]
     for example in sorted(EXAMPLES.glob("*.json")):
         assert example.stem in offered
-        picture = fetch(f"{server.url}/api/workflow_templates/{comfyui.LINK_NAME}/{example.stem}.jpg")
-        with Image.open(io.BytesIO(picture)) as image:
+        data = fetch(f"{server.url}/api/workflow_templates/{comfyui.LINK_NAME}/{example.stem}.jpg")
+        with Image.open(io.BytesIO(data)) as image:
             assert min(image.size) >= 256 and np.asarray(image).std() > 5
 
 
 @ONCE
-def test_the_files_of_a_run_stay_under_a_megabyte_a_picture(editor: Editor, server: comfyui.Server) -> None:
+def test_the_files_of_a_run_stay_under_a_megabyte_per_image(editor: Editor, server: comfyui.Server) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (1400, 1400, 3), dtype=np.uint8)
     Image.fromarray(noise).save(server.input_folder / "noise.png")
     for resolution in (352, 704):
         before = set(view_files(server))
         source = {**LOAD, "widgets_values": ["noise.png", "image"]}
-        editor.load(from_picture(source, widgets_values=["shapes", 3, 0.3, 4, "", resolution]))
+        editor.load(from_image(source, widgets_values=["shapes", 3, 0.3, 4, "", resolution]))
         editor.run()
         assert editor.ended["kind"] == "execution_success", editor.ended
         made = set(view_files(server)) - before
@@ -640,7 +638,7 @@ def test_redraw_time(editor: Editor, server: comfyui.Server, renderer: str, caps
     """A measurement, not a mark: script time of redrawing 1024 x 1024 after a slider moved."""
     shapes = Image.open(EXAMPLES / "assets" / "shapes.png").convert("RGB").resize((1024, 1024))
     shapes.save(server.input_folder / "large.png")
-    editor.load(from_picture({**LOAD, "widgets_values": ["large.png", "image"]}))
+    editor.load(from_image({**LOAD, "widgets_values": ["large.png", "image"]}))
     editor.run()
     editor.wait_for_image(3)
     assert editor.pixels(3).shape == (1024, 1024, 4)
@@ -691,7 +689,7 @@ def test_the_editor_in_another_language(
     try:
         editor = Editor(context.new_page(), server.url)
         editor.open()
-        editor.load(from_picture(LOAD, widgets_values=["blue", 1, 0.5, 2, "", 352]))
+        editor.load(from_image(LOAD, widgets_values=["blue", 1, 0.5, 2, "", 352]))
         is_english = editor.call("return app.extensionManager.setting.get('Comfy.Locale')") == "en"
         if is_english:
             assert language not in KNOWN_TO_THE_EDITOR
@@ -715,7 +713,7 @@ def test_the_editor_in_another_language(
 
 
 def test_after_an_undo_the_view_follows_again(editor: Editor) -> None:
-    """An undo makes all nodes anew; the Vue renderer keeps the elements that it had."""
+    """An undo creates all nodes again; the Vue renderer keeps the elements that it had."""
     editor.load({**TEXT_TO_MASK, "id": str(uuid.uuid4())})
     editor.run()
     editor.wait_for_image(CLIPSEG)
@@ -729,7 +727,7 @@ def test_after_an_undo_the_view_follows_again(editor: Editor) -> None:
     assert editor.view(CLIPSEG).evaluate("(e) => e.isConnected")
     editor.wait_for_image(CLIPSEG)
     press(editor, CLIPSEG, "B/W")  # some editors take back the mode, too
-    assert differing(editor.pixels(CLIPSEG), before) == 0, "the value and the picture of before"
+    assert differing(editor.pixels(CLIPSEG), before) == 0, "the earlier value and image"
     editor.set_widget(CLIPSEG, "threshold", 0.9)
     assert differing(editor.pixels(CLIPSEG), before) > 0.001
     editor.set_widget(CLIPSEG, "text", "blue ring")
@@ -741,8 +739,8 @@ def test_after_an_undo_the_view_follows_again(editor: Editor) -> None:
 @ONCE
 def test_another_workflows_run_leaves_the_views_alone(editor: Editor) -> None:
     """Its nodes have the same numbers. What it had from a cache is shown where it belongs."""
-    first = from_picture(LOAD, widgets_values=["orange triangle", 1, 0.5, 2, "", 352])
-    second = from_picture(LOAD, widgets_values=["red star", 1, 0.5, 2, "", 352])
+    first = from_image(LOAD, widgets_values=["orange triangle", 1, 0.5, 2, "", 352])
+    second = from_image(LOAD, widgets_values=["red star", 1, 0.5, 2, "", 352])
     editor.load({**first, "id": str(uuid.uuid4())}, "the other")
     editor.call("window.__other = await app.graphToPrompt()")
     editor.load({**second, "id": str(uuid.uuid4())}, "this")
@@ -787,8 +785,8 @@ def test_a_detailer_that_works_is_shown_again_on_its_tab(editor: Editor) -> None
     editor.load(graph({"id": 1, "type": "MaskDetailerPipe", "inputs": [], "outputs": []}), "detailing")
     message = {"workflow": editor.serialized()["id"], "node": "1", "size": [64, 64], "boxes": [[0, 0, 32, 32]] * 2}
     tell = "api.dispatchEvent(new CustomEvent('maskwright.regions', {detail: given}));"
-    picture = {"filename": "shapes.png", "subfolder": "", "type": "input"}
-    editor.call(tell, {**message, "current": 0, "image": picture})
+    image = {"filename": "shapes.png", "subfolder": "", "type": "input"}
+    editor.call(tell, {**message, "current": 0, "image": image})
     editor.load(graph(LOAD), "elsewhere")
     editor.call(tell, {**message, "current": 1})
     editor.page.locator(".workflow-tabs, .workflow-tabs-container").get_by_text("detailing", exact=True).last.click()

@@ -175,8 +175,8 @@ def test_clicks_in_app_mode_change_pick(editor: Editor, parts: str, shots: Path)
         click(editor, *CENTERS[2])
         assert editor.call(PICK) == "2" and colored(editor) == [False, False, True]
         editor.page.screenshot(path=shots / "instances-in-app-mode.png")
-        shown = editor.page.locator("[data-testid='app-mode-widget-item']").locator("input, textarea").all()
-        assert "2" in [each.input_value() for each in shown]
+        inputs = editor.page.locator("[data-testid='app-mode-widget-item']").locator("input, textarea").all()
+        assert "2" in [each.input_value() for each in inputs]
     finally:
         workflow["extra"]["linearMode"] = False
         editor.load(workflow, f"graph {uuid.uuid4().hex[:6]}")

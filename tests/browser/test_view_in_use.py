@@ -20,7 +20,7 @@ from workflows import (
     PREVIEW,
     SEGMENT,
     differing,
-    from_picture,
+    from_image,
     graph,
     out,
     press,
@@ -99,7 +99,7 @@ def widths(editor: Editor, node_id: int) -> list[float]:
 
 
 def test_a_view_is_as_wide_as_its_node_beside_the_side_panel(editor: Editor) -> None:
-    editor.load(from_picture(LOAD))
+    editor.load(from_image(LOAD))
     try:
         open_side_panel(editor, 3)
         panel = editor.page.locator("[data-testid='properties-panel'], .side-bar-panel, aside").all_inner_texts()
@@ -115,7 +115,7 @@ def test_a_view_is_as_wide_as_its_node_beside_the_side_panel(editor: Editor) -> 
 
 @ONCE
 def test_a_width_that_an_older_editor_writes_is_ignored(editor: Editor) -> None:
-    editor.load(from_picture(LOAD))
+    editor.load(from_image(LOAD))
     editor.call(VIEW + "widget.width = 259; app.canvas.setDirty(true, true)", 3)
     editor.page.wait_for_timeout(300)
     view, node = widths(editor, 3)
@@ -124,7 +124,7 @@ def test_a_width_that_an_older_editor_writes_is_ignored(editor: Editor) -> None:
 
 @ONCE
 def test_a_view_has_a_label(editor: Editor) -> None:
-    editor.load(from_picture(LOAD))
+    editor.load(from_image(LOAD))
     assert editor.call(VIEW + "return widget.label", 3) == "Live view"
 
 
@@ -148,7 +148,7 @@ def test_a_new_node_is_as_high_as_after_an_undo(editor: Editor, kind: str) -> No
 def test_views_that_are_off_or_smaller_leave_no_hole(editor: Editor) -> None:
     """The height that the user gave the node stays."""
     choose = "await app.extensionManager.setting.set(...given)"
-    editor.load(from_picture(LOAD, size=[320, 100]))
+    editor.load(from_image(LOAD, size=[320, 100]))
     editor.wait_until_settled()
     editor.call(NODE + "node.setSize([node.size[0], node.size[1] + 40])", 3)
     editor.wait_until_settled()
@@ -172,7 +172,7 @@ def test_views_that_are_off_or_smaller_leave_no_hole(editor: Editor) -> None:
 
 
 def test_the_bar_of_a_narrow_node_is_one_row(editor: Editor) -> None:
-    editor.load(from_picture(LOAD, size=[272, 560]))
+    editor.load(from_image(LOAD, size=[272, 560]))
     editor.run()
     editor.wait_for_image(3)
     tops = editor.view(3).evaluate(
@@ -235,7 +235,7 @@ def set_promoted(editor: Editor, value: float) -> None:
 
 
 def test_a_slider_on_a_subgraphs_node_moves_the_view_inside(editor: Editor) -> None:
-    editor.load(from_picture(LOAD))
+    editor.load(from_image(LOAD))
     make_subgraph(editor)
     try:
         set_promoted(editor, 0.5)
@@ -265,7 +265,7 @@ def test_a_slider_on_a_subgraphs_node_moves_the_view_inside(editor: Editor) -> N
 @ONCE
 def test_a_linked_slider_on_a_subgraphs_node_shows_the_runs_value(editor: Editor) -> None:
     """A value that another node computes is not known before the run."""
-    editor.load(from_picture(LOAD))
+    editor.load(from_image(LOAD))
     make_subgraph(editor)
     try:
         set_promoted(editor, 0.5)
@@ -292,7 +292,7 @@ def test_a_linked_slider_on_a_subgraphs_node_shows_the_runs_value(editor: Editor
 
 @pytest.mark.editor("1.49", "App mode")
 def test_a_view_in_app_mode_follows_the_sliders(editor: Editor) -> None:
-    workflow = from_picture(LOAD)
+    workflow = from_image(LOAD)
     inputs = [[3, "text"], [3, "threshold"], [3, "maskwright_view"]]
     workflow["extra"] |= {"linearData": {"inputs": inputs, "outputs": [4]}, "linearMode": True}
     try:
@@ -309,7 +309,7 @@ def test_a_view_in_app_mode_follows_the_sliders(editor: Editor) -> None:
         editor.set_widget(3, "threshold", 0.95)
         assert differing(before, editor.pixels(3)) > 0.001 and editor.queued == queued
     finally:
-        plain = from_picture(LOAD)
+        plain = from_image(LOAD)
         plain["extra"]["linearMode"] = False
         editor.load(plain, f"graph {uuid.uuid4().hex[:6]}")
         editor.page.wait_for_timeout(500)
@@ -364,7 +364,7 @@ def test_a_mask_without_regions_is_explained(editor: Editor) -> None:
 
 
 def test_opacity_and_page_survive_undo_and_reload(editor: Editor) -> None:
-    editor.load({**from_picture(solid(64, 48, 3)), "id": str(uuid.uuid4())}, f"kept {uuid.uuid4().hex[:6]}")
+    editor.load({**from_image(solid(64, 48, 3)), "id": str(uuid.uuid4())}, f"kept {uuid.uuid4().hex[:6]}")
     editor.run()
     editor.wait_for_image(3)
     saved = editor.serialized()
@@ -428,7 +428,7 @@ def test_split_and_page_survive_tabs_and_reload(background_removal: None, editor
 @ONCE
 def test_missing_files_of_an_earlier_run_are_no_error(editor: Editor, server: comfyui.Server) -> None:
     """After a reload the server's history still lists it, for instance because another workflow had the same nodes."""
-    editor.load({**from_picture(LOAD, widgets_values=["blue ring", 1, 0.5, 2, "", 352]), "id": str(uuid.uuid4())})
+    editor.load({**from_image(LOAD, widgets_values=["blue ring", 1, 0.5, 2, "", 352]), "id": str(uuid.uuid4())})
     nothing_yet = editor.message(3)
     before = set((server.base / "temp" / "maskwright").glob("*"))
     editor.run()
@@ -452,7 +452,7 @@ def test_missing_files_of_an_earlier_run_are_no_error(editor: Editor, server: co
     [7, "closed", [], {"opacity": 3, "page": -1, "mode": 5}, {"opacity": {"heatMap": "x"}, "page": 1e9, "split": None}],
 )
 def test_an_odd_property_of_a_file_is_ignored(editor: Editor, odd: object) -> None:
-    workflow = from_picture(LOAD, properties={"maskwright_view": odd})
+    workflow = from_image(LOAD, properties={"maskwright_view": odd})
     editor.load(workflow)
     editor.run()
     editor.wait_for_image(3)
@@ -460,7 +460,7 @@ def test_an_odd_property_of_a_file_is_ignored(editor: Editor, odd: object) -> No
 
 
 def test_a_click_on_a_view_selects_its_node(editor: Editor) -> None:
-    editor.load(from_picture(LOAD))
+    editor.load(from_image(LOAD))
     editor.run()
     editor.wait_for_image(3)
     editor.call("app.canvas.deselectAll()")
@@ -550,7 +550,7 @@ def test_a_run_cancelled_in_a_phase_says_so(
     )
     editor.run(timeout=300_000)
     assert editor.ended["kind"] == "execution_interrupted", editor.ended
-    editor.wait_until_told(2, "Cancelled before this node finished.")
+    editor.wait_for_text(2, "Cancelled before this node finished.")
     editor.page.wait_for_timeout(300)
     assert editor.message(2) == "Cancelled before this node finished."
     editor.reload()  # its listeners go
@@ -559,7 +559,7 @@ def test_a_run_cancelled_in_a_phase_says_so(
 @ONCE
 def test_a_node_that_waits_for_others_says_so(editor: Editor) -> None:
     """While the node before it works."""
-    workflow = from_picture(solid(512, 512, 64))
+    workflow = from_image(solid(512, 512, 64))
     second = {**copy.deepcopy(SEGMENT), "id": 5, "pos": [40, 700], "outputs": out("MASK", "IMAGE", "IMAGE")}
     workflow["nodes"].append({**second, "order": 5, "mode": 0, "flags": {}, "properties": {}})
     workflow["links"] += [[4, 3, 1, 5, 0, "IMAGE"], [5, 2, 0, 5, 1, "CLIPSEG_MODEL"], [6, 5, 2, 6, 0, "IMAGE"]]
@@ -572,15 +572,15 @@ def test_a_node_that_waits_for_others_says_so(editor: Editor) -> None:
         nodes[target]["inputs"][in_slot]["link"] = link
     editor.load(workflow)
     editor.run(wait=False)
-    editor.wait_until_told(5, "Waiting for the nodes before this one")
+    editor.wait_for_text(5, "Waiting for the nodes before this one")
     editor.call("await api.interrupt()")
     editor.page.wait_for_function("() => window.__ended", timeout=120_000)
-    editor.wait_until_told(5, "Cancelled")
+    editor.wait_for_text(5, "Cancelled")
 
 
 @ONCE
 def test_no_text_is_explained(editor: Editor) -> None:
-    editor.load(from_picture(LOAD, widgets_values=[" | ", 1, 0.5, 2, "", 352]))
+    editor.load(from_image(LOAD, widgets_values=[" | ", 1, 0.5, 2, "", 352]))
     editor.run()
     editor.wait_for_image(3)
     assert editor.note(3) == "No text, so the selection is arbitrary."
@@ -589,7 +589,7 @@ def test_no_text_is_explained(editor: Editor) -> None:
 
 
 @ONCE
-def test_an_error_is_coloured_and_leaves_the_image(editor: Editor) -> None:
+def test_an_error_is_colored_and_leaves_the_image(editor: Editor) -> None:
     """Of an earlier run: the error is below it, however long it is."""
     editor.load(graph(*copy.deepcopy([LOAD, LOADER, SEGMENT, PREVIEW]), links=copy.deepcopy(LINKS)))
     editor.run()
@@ -599,7 +599,7 @@ def test_an_error_is_coloured_and_leaves_the_image(editor: Editor) -> None:
     editor.set_widget(2, "model", "CIDAS/clipseg-rd64-refined")
     editor.run()
     assert editor.ended["kind"] == "execution_error"
-    editor.wait_until_told(3, "The run failed at 'CLIPSeg Model Loader' before reaching this node: CIDAS")
+    editor.wait_for_text(3, "The run failed at 'CLIPSeg Model Loader' before reaching this node: CIDAS")
     editor.page.keyboard.press("Escape")
     addresses = re.findall(r"https://\S+", editor.note(3))
     assert addresses and len(addresses) == len(set(addresses))
@@ -616,7 +616,7 @@ def test_an_error_is_coloured_and_leaves_the_image(editor: Editor) -> None:
 
 @ONCE
 def test_a_workflow_id_of_two_megabytes_harms_nothing(editor: Editor) -> None:
-    workflow = {**from_picture(LOAD, widgets_values=["blue ring", 1, 0.5, 2, "", 352]), "id": "x" * 2_000_000}
+    workflow = {**from_image(LOAD, widgets_values=["blue ring", 1, 0.5, 2, "", 352]), "id": "x" * 2_000_000}
     editor.load(workflow)
     editor.call(
         "window.__sizes = []; for (const kind of ['executed', 'maskwright.phase'])"

@@ -51,7 +51,7 @@ PREVIEW = {"id": 4, "type": "PreviewImage", "inputs": [slot("images", "IMAGE")]}
 LINKS = [[1, 1, 0, 3, 0, "IMAGE"], [2, 2, 0, 3, 1, "CLIPSEG_MODEL"], [3, 3, 2, 4, 0, "IMAGE"]]
 
 
-def from_picture(source: dict, **changes: object) -> dict:
+def from_image(source: dict, **changes: object) -> dict:
     """`source` -> CLIPSeg -> preview; `changes` are CLIPSeg's."""
     nodes = [{"id": 1, **source}, LOADER, {**SEGMENT, **changes}, PREVIEW]
     return graph(*copy.deepcopy(nodes), links=copy.deepcopy(LINKS))

@@ -20,7 +20,7 @@ SHAPES = ROOT / "example_workflows" / "assets" / "shapes.png"
 def build_prompt(
     server: comfyui.Server, node: str, image_file: Path = SHAPES, repeat: int = 1, **inputs: object
 ) -> dict:
-    """A prompt that shows the masks of ``repeat`` copies of a picture, by the demo model."""
+    """A prompt that shows the masks of ``repeat`` copies of an image, by the demo model."""
     images = "images" if node == "CLIPSegMasking" else "image"
     return {
         "1": {"class_type": "LoadImage", "inputs": {"image": server.copy_input(image_file)}},
@@ -56,7 +56,7 @@ def test_clipseg_takes_kjnodes_model(server: comfyui.Server) -> None:
 
 
 def test_clipseg_masking_stops_on_interrupt(server: comfyui.Server, tmp_path: Path) -> None:
-    generator = np.random.default_rng()  # never the same picture, or ComfyUI would answer from its cache
+    generator = np.random.default_rng()  # never the same image, or ComfyUI would answer from its cache
     image_file = tmp_path / "noise.png"
     Image.fromarray(generator.integers(0, 256, (352, 352, 3), np.uint8)).save(image_file)
     steps: list[int] = []

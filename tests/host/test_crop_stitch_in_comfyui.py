@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import run_workflow
 import torch
-from detailer_prompts import picture
+from detailer_prompts import wave_image
 from PIL import Image
 from workflow.engine_interface import NodeFailed
 from workflow_cases import SharedServer
@@ -104,11 +104,11 @@ class Runner:
     def run(self, prompt: dict) -> Stitched:
         self.server.queue(prompt)
         with np.load(self.server.base / "output" / prompt["save"]["inputs"]["name"]) as file:
-            told = json.loads(str(file["told"]))
-            arrays = {name: torch.from_numpy(file[name]) for name in file.files if name != "told"}
+            record = json.loads(str(file["record"]))
+            arrays = {name: torch.from_numpy(file[name]) for name in file.files if name != "record"}
         images = [arrays[name] for name in sorted(arrays) if name.startswith("image")]
         masks = [arrays[name] for name in sorted(arrays) if name.startswith("mask")]
-        return Stitched(images, masks, told["count"], told["boxes"])
+        return Stitched(images, masks, record["count"], record["boxes"])
 
     def __call__(self, *args: Any, **widgets: Any) -> Stitched:
         return self.run(self.prompt(*args, **widgets))
@@ -186,7 +186,7 @@ def test_lazy_crop_masks_are_not_computed_either(runner: Runner) -> None:
 @pytest.mark.parametrize("batching", ["one by one", TOGETHER])
 @pytest.mark.parametrize("channels", [3, 4])
 def test_sampler_in_between(runner: Runner, batching: str, channels: int) -> None:
-    image, mask = picture()[:, :HEIGHT, :WIDTH], make_mask(*SQUARES)
+    image, mask = wave_image()[:, :HEIGHT, :WIDTH], make_mask(*SQUARES)
     if channels == 4:
         image = torch.cat([image, make_image()[..., :1]], dim=-1)
     nodes = sampler_nodes(["counted", 0])
@@ -213,7 +213,7 @@ def test_vae_round_trip(runner: Runner) -> None:
 
 @pytest.mark.parametrize("factor", [0.5, 1.7, 4.0])
 def test_upscaler_in_between(runner: Runner, factor: float) -> None:
-    image = picture()[:, :HEIGHT, :WIDTH]
+    image = wave_image()[:, :HEIGHT, :WIDTH]
     inputs = {"image": ["counted", 0], "upscale_method": "bicubic", "scale_by": factor}
     result = runner(image, make_mask(*SQUARES), {"work": {"class_type": "ImageScaleBy", "inputs": inputs}})
     outside = result.masks[0] == 0
@@ -349,7 +349,7 @@ def test_blueprint(server: comfyui.Server, tmp_path: Path, monkeypatch: pytest.M
         (
             "ImageScale",
             {"upscale_method": "area", "width": 64, "height": 32, "crop": "disabled"},
-            "is 64 x 32, and was 40 x 40",
+            "is 64 x 32, but was 40 x 40",
         ),
         ("ImageFromBatch", {"batch_index": 0, "length": 1}, "contains 1 crops, and stitch has 3 crops"),
     ],

@@ -1,6 +1,6 @@
 """MaskDetailerPipe against the node it replaces, the Impact Pack's, where that is installed in the ComfyUI found.
 
-For one region that needs no other size than the earlier node takes, the same seed gives the same picture but for the
+For one region that needs no other size than the earlier node takes, the same seed gives the same image but for the
 earlier node's 8 bits. ``IMPACT_PACK_PATH`` names the pack's folder where it lies elsewhere.
 """
 
@@ -12,9 +12,9 @@ from pathlib import Path
 import comfyui
 import pytest
 import torch
-from detailer_prompts import Detailer, impact_pack, picture, squares
+from detailer_prompts import Detailer, impact_pack, squares, wave_image
 
-IMAGE = picture()
+IMAGE = wave_image()
 MASK = squares(IMAGE, (64, 32))
 # No blur that reaches the edge of the crop, where this node blends and the earlier one does not.
 OPTIONS = {"crop_factor": 1.5, "feather": 5, "noise_mask_feather": 0, "denoise": 0.6, "steps": 6, "scheduler": "karras"}
@@ -37,7 +37,7 @@ def check_against_impact(detailer: Detailer, image: torch.Tensor = IMAGE, **opti
     assert difference.mean() <= 1.5 / 255
     assert (ours.image - image).abs().mean() > 4 / 255  # and something was done
     assert [crop.shape for crop in ours.crops] == [crop.shape for crop in theirs.crops]
-    # Levels, prompts and pictures that the model was given, in order; dpm_adaptive chooses levels by what it sees.
+    # Levels, prompts and images that the model was given, in order; dpm_adaptive chooses levels by what it sees.
     assert [call[2:] for call in ours.calls] == [call[2:] for call in theirs.calls]
     levels = (torch.tensor([call[1] for call in each.calls]) for each in (ours, theirs))
     torch.testing.assert_close(*levels, rtol=0.01, atol=1e-4)

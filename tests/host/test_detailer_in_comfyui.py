@@ -15,7 +15,7 @@ import pytest
 import run_workflow
 import torch
 import torch.nn.functional as F
-from detailer_prompts import LATENT_SCALE, Detailer, picture, squares
+from detailer_prompts import LATENT_SCALE, Detailer, squares, wave_image
 from PIL import Image
 from workflow.engine_interface import NodeFailed, WorkflowError
 from workflow.read_workflow import read_workflow
@@ -30,7 +30,7 @@ def detailer(server: comfyui.Server) -> Detailer:
     return Detailer(server)
 
 
-IMAGE = picture()
+IMAGE = wave_image()
 ONE = squares(IMAGE, (64, 32))
 CROP = (slice(None), slice(32, 96), slice(64, 128))  # what is selected, and with crop_factor 1 the crop as well
 DEFAULTS = {"guide_size": 64, "noise_mask_feather": 0}  # no enlarging
@@ -62,7 +62,7 @@ def add_noise(clean: torch.Tensor, seed: int, sigma: float, flow: bool = False) 
     return (1 - sigma) * clean + sigma * make_noise(seed) if flow else clean + sigma * make_noise(seed)
 
 
-# -- the right picture
+# -- the right image
 
 
 def test_detailer_with_each_sampler_and_scheduler(detailer: Detailer) -> None:
@@ -191,12 +191,12 @@ def test_detailer_negative_placeholder(detailer: Detailer) -> None:
 
 @pytest.mark.parametrize("ratio", [4, 8, 16, 32])
 def test_detailer_fits_size_to_vae_ratio(detailer: Detailer, ratio: int) -> None:
-    image = picture(131, 155)
+    image = wave_image(131, 155)
     model, vae = {"level": 0.25, "channels": 3 * ratio**2}, {"ratio": ratio}
     mask = squares(image, (61, 23), side=67)
     result = detailer(image, mask, **DEFAULTS | {"crop_factor": 1.7}, model=model, vae=vae)
     assert result.image.shape == image.shape
-    # Where a latent's pixel is only partly masked, the picture is only partly changed.
+    # Where a latent's pixel is only partly masked, the image is only partly changed.
     inside = result.image[:, 23 + ratio : 90 - ratio, 61 + ratio : 128 - ratio]
     torch.testing.assert_close(inside, torch.full_like(inside, 0.25), atol=2e-3, rtol=0)
     assert torch.equal(result.image[mask == 0], image[mask == 0])
@@ -214,7 +214,7 @@ def test_detailer_with_comfyui_unet(detailer: Detailer) -> None:
 # -- batches of regions
 
 
-WIDE = picture(144, 304)
+WIDE = wave_image(144, 304)
 FOUR = squares(WIDE, (0, 0), (72, 0), (240, 0), (72, 72))
 
 
@@ -359,7 +359,7 @@ def test_detailer_scheduler_function(detailer: Detailer) -> None:
 
 
 def test_detailer_large_crops_use_tiled_vae(detailer: Detailer) -> None:
-    image = picture(600, 640)
+    image = wave_image(600, 640)
     mask = squares(image, (8, 8), side=584)
     options = {**DEFAULTS, "vae": {"trouble": "large"}, "model": {"level": 0.25}, "steps": 1}
     for tiled_vae in (False, True):
@@ -371,7 +371,7 @@ def test_detailer_large_crops_use_tiled_vae(detailer: Detailer) -> None:
 
 
 def test_detailer_example_workflow(server: comfyui.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it is in the file, but for the models: the tests' checkpoint, and the demo model with its picture."""
+    """As it is in the file, but for the models: the tests' checkpoint, and the demo model with its image."""
     pytest.importorskip("comfy_cli")
     workflow = json.loads((ROOT / "example_workflows" / "detail_masked_regions.json").read_text(encoding="utf-8"))
     nodes = {node["type"]: node for node in workflow["nodes"]}
@@ -388,7 +388,7 @@ def test_detailer_example_workflow(server: comfyui.Server, tmp_path: Path, monke
     after = np.array(Image.open(tmp_path / "out" / "detail_masked_regions_00001_.png")).astype(int)
     changed = np.abs(after - before).max(axis=-1) > 1
     assert 0.002 < changed.mean() < 0.2
-    assert before[changed].std() > 20 + after[changed].std()  # it was coloured, and is nearly grey
+    assert before[changed].std() > 20 + after[changed].std()  # it was colored, and is nearly gray
     assert (tmp_path / "out" / "detail_masked_regions_crop_00001_.png").exists()
 
 
@@ -441,7 +441,7 @@ def test_basic_pipe_nodes_build_edit_and_split(server: comfyui.Server) -> None:
     kinds = []
     for number in range(3):
         with np.load(server.base / "output" / f"pipe{number}.npz") as arrays:
-            kinds += json.loads(str(arrays["told"]))["pipe"]
+            kinds += json.loads(str(arrays["record"]))["pipe"]
     assert kinds[0] == ["ModelPatcher", "Clip", "VAE", "list", "list"]
     assert kinds[1] == kinds[2] == ["ModelPatcher", "Clip", "VAE", "list", "str"]
 
@@ -450,7 +450,7 @@ def test_basic_pipe_nodes_build_edit_and_split(server: comfyui.Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"spoil": "short"}, "basic_pipe has 4 parts, not the 5"),
         ({"spoil": "vae"}, "basic_pipe is missing vae"),
@@ -464,15 +464,15 @@ def test_basic_pipe_nodes_build_edit_and_split(server: comfyui.Server) -> None:
         ({"levels": "nothing"}, "scheduler_func_opt returned None"),
     ],
 )
-def test_detailer_error_messages(detailer: Detailer, options: dict, told: str) -> None:
-    with pytest.raises(NodeFailed, match=told) as caught:
+def test_detailer_error_messages(detailer: Detailer, options: dict, message: str) -> None:
+    with pytest.raises(NodeFailed, match=message) as caught:
         detailer(IMAGE, ONE, **DEFAULTS, **options)
     assert "MaskDetailerPipe" in str(caught.value)
 
 
 def test_detailer_names_unequal_batch_sizes(detailer: Detailer) -> None:
     with pytest.raises(NodeFailed, match="3.*2|2.*3"):
-        detailer(picture(count=3), ONE.expand(2, -1, -1).clone(), **DEFAULTS)
+        detailer(wave_image(count=3), ONE.expand(2, -1, -1).clone(), **DEFAULTS)
 
 
 def test_detailer_without_clip(detailer: Detailer) -> None:

@@ -33,7 +33,7 @@ PYTHON, BROKER = os.environ.get("MASKWRIGHT_HIDDENSWITCH_PYTHON"), os.environ.ge
 WHY_SKIPPED = "" if PYTHON else "MASKWRIGHT_HIDDENSWITCH_PYTHON names no Python with the pip-installable ComfyUI"
 TIME_LIMIT = 180  # seconds; its first import takes a while
 
-# Two clients one after the other: the second loads all nodes anew in the same process.
+# Two clients one after the other: the second loads all nodes again in the same process.
 CLIENT = """
 import asyncio, json, sys
 from comfy.client.embedded_comfy_client import Comfy
@@ -56,7 +56,7 @@ START = "from comfy.{} import entrypoint; entrypoint()"
 
 @pytest.fixture(scope="module")
 def expected() -> Iterator[tuple[list[dict], dict[str, np.ndarray]]]:
-    """The examples as prompts, and the pictures that the built-in engine makes of them, by name."""
+    """The examples as prompts, and the images that the built-in engine makes of them, by name."""
     prompts, images = [], {}
     with pytest.MonkeyPatch.context() as patch, BuiltinEngine() as engine:
         patch.setattr(host, "device", lambda: torch.device("cpu"))

@@ -30,15 +30,15 @@ def portrait(tmp_path: Path) -> Path:
     """A red disc with a soft rim before a blue wall; never twice the same, or ComfyUI would answer from its cache."""
     y, x = np.mgrid[0:120, 0:90]
     disc = ((30 - np.hypot(y - 60, x - 45)) / 6).clip(0, 1)
-    colours = np.stack([0.1 + 0.8 * disc, np.full_like(disc, 0.2), 0.7 - 0.5 * disc], axis=-1)
-    colours[..., 1] += np.random.default_rng().uniform(-0.03, 0.03, disc.shape)
+    colors = np.stack([0.1 + 0.8 * disc, np.full_like(disc, 0.2), 0.7 - 0.5 * disc], axis=-1)
+    colors[..., 1] += np.random.default_rng().uniform(-0.03, 0.03, disc.shape)
     path = tmp_path / "portrait.png"
-    Image.fromarray((colours * 255).astype(np.uint8)).save(path)
+    Image.fromarray((colors * 255).astype(np.uint8)).save(path)
     return path
 
 
 def build_prompt(server: comfyui.Server, image_file: Path, repeat: int = 1, **inputs: object) -> dict:
-    """A prompt that saves the cutouts and the masks of ``repeat`` copies of a picture."""
+    """A prompt that saves the cutouts and the masks of ``repeat`` copies of an image."""
     widgets = {
         "alpha_matting": "false",
         "alpha_matting_foreground_threshold": 230,
@@ -96,14 +96,14 @@ def test_node_stops_on_interrupt(server: comfyui.Server, portrait: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("inputs", "told"),
+    ("inputs", "message"),
     [
         ({"model": "of nobody"}, "model is 'of nobody', which is not a background removal model"),
         ({"model": "../rembg/mine.onnx"}, "which is not a background removal model"),
     ],
 )
-def test_node_error_messages(server: comfyui.Server, portrait: Path, inputs: dict, told: str) -> None:
-    with pytest.raises(NodeFailed, match=told) as caught:
+def test_node_error_messages(server: comfyui.Server, portrait: Path, inputs: dict, message: str) -> None:
+    with pytest.raises(NodeFailed, match=message) as caught:
         server.queue(build_prompt(server, portrait, **inputs))
     assert "ImageSegmentation" in str(caught.value)
 

@@ -43,12 +43,12 @@ def test_created_boxes_become_masks_and_go_on(server: comfyui.Server) -> None:
                        "keep_aspect": "stretch"},
         },
     }  # fmt: skip
-    found = record(server, prompt, masks=["3", 0], bounding_boxes=["3", 2], image=["5", 0], count=["3", 3])
-    assert found["masks"] == [[2, 64, 64], [16 * 24, 14 * 14]]
-    assert [{key: box[key] for key in ("x", "y", "width", "height")} for box in found["boxes"][0]] == [
+    saved = record(server, prompt, masks=["3", 0], bounding_boxes=["3", 2], image=["5", 0], count=["3", 3])
+    assert saved["masks"] == [[2, 64, 64], [16 * 24, 14 * 14]]
+    assert [{key: box[key] for key in ("x", "y", "width", "height")} for box in saved["boxes"][0]] == [
         {key: box[key] for key in ("x", "y", "width", "height")} for box in (BOXES[0], BOXES[2])
     ]
-    assert found["image"] == [2, 80, 64, 3] and found["count"] == 2
+    assert saved["image"] == [2, 80, 64, 3] and saved["count"] == 2
 
 
 def test_no_boxes_go_on(server: comfyui.Server) -> None:
@@ -62,8 +62,8 @@ def test_no_boxes_go_on(server: comfyui.Server) -> None:
                        "keep_aspect": "stretch"},
         },
     }  # fmt: skip
-    found = record(server, prompt, masks=["3", 0], bounding_boxes=["3", 2], image=["5", 0])
-    assert found["masks"] == [[0, 64, 64], []] and found["boxes"] == [[]] and found["image"] == [2, 64, 64, 3]
+    saved = record(server, prompt, masks=["3", 0], bounding_boxes=["3", 2], image=["5", 0])
+    assert saved["masks"] == [[0, 64, 64], []] and saved["boxes"] == [[]] and saved["image"] == [2, 64, 64, 3]
 
 
 def test_batched_masks_take_a_box_each(server: comfyui.Server) -> None:
@@ -79,8 +79,8 @@ def test_batched_masks_take_a_box_each(server: comfyui.Server) -> None:
         "3": split(masks=["8", 0], bounding_boxes=["2", 1]),
         "4": split(masks=["8", 0], split="leave as they are"),
     }
-    found = record(server, prompt, masks=["3", 0], bounding_boxes=["3", 2], count=["4", 3])
-    assert found["masks"] == [[2, 64, 64], [4096, 4096]] and len(found["boxes"][0]) == 2 and found["count"] == 3
+    saved = record(server, prompt, masks=["3", 0], bounding_boxes=["3", 2], count=["4", 3])
+    assert saved["masks"] == [[2, 64, 64], [4096, 4096]] and len(saved["boxes"][0]) == 2 and saved["count"] == 3
     prompt["8"]["inputs"].pop("masks.mask2")
     with pytest.raises(NodeFailed, match="masks is a batch of 2, .* bounding_boxes has 3 boxes"):
         record(server, prompt, masks=["3", 0])
@@ -103,11 +103,11 @@ def test_sam3_detections(server: comfyui.Server, images: int, is_individual: boo
         ),
         "5": {"class_type": "DrawBBoxes", "inputs": {"image": ["2", 0], "bboxes": ["4", 2]}},
     }  # fmt: skip
-    found = record(server, prompt, masks=["4", 0], bounding_boxes=["4", 2], image=["5", 0], count=["4", 3])
+    saved = record(server, prompt, masks=["4", 0], bounding_boxes=["4", 2], image=["5", 0], count=["4", 3])
     per_image = 0 if not is_found else 4 if is_individual else 1
-    assert found["masks"][0] == [images * per_image, 48, 64] and found["count"] == images * per_image
-    assert [len(frame) for frame in found["boxes"]] == [per_image] * images
-    assert found["image"] == [images, 48, 64, 3]
-    for frame in found["boxes"] if is_individual else ():
+    assert saved["masks"][0] == [images * per_image, 48, 64] and saved["count"] == images * per_image
+    assert [len(frame) for frame in saved["boxes"]] == [per_image] * images
+    assert saved["image"] == [images, 48, 64, 3]
+    for frame in saved["boxes"] if is_individual else ():
         scores = [box["score"] for box in frame]
         assert scores == sorted(scores, reverse=True)

@@ -96,7 +96,7 @@ def test_example_pixels_match_builtin_engine(
 def test_missing_model_names_address_and_folder(
     server: comfyui.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    """The tests' ComfyUI is told to stay off the network, and its models folder is empty."""
+    """The tests' ComfyUI runs without network, and its models folder is empty."""
     monkeypatch.setattr(run_workflow, "Server", lambda *_, **__: SharedServer(server))
     (example,) = DOWNLOADS
     assert run_workflow.main([str(example), "--engine", "comfyui", "--output", str(tmp_path)]) == 1
@@ -121,7 +121,7 @@ def test_gradient_region_runs_old_prompt(server: comfyui.Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("inputs", "told"),
+    ("inputs", "message"),
     [
         ({"kernel_size": 0}, "kernel_size"),
         ({"kernel_size": "wide"}, "kernel_size"),
@@ -129,8 +129,8 @@ def test_gradient_region_runs_old_prompt(server: comfyui.Server) -> None:
         ({"masks": ["9", 0]}, "9"),
     ],
 )
-def test_gradient_region_names_invalid_input(server: comfyui.Server, inputs: dict, told: str) -> None:
-    with pytest.raises(WorkflowError, match=told):
+def test_gradient_region_names_invalid_input(server: comfyui.Server, inputs: dict, message: str) -> None:
+    with pytest.raises(WorkflowError, match=message):
         server.queue(build_edges_prompt(server, **inputs))
 
 

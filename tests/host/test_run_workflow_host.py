@@ -192,7 +192,7 @@ def make_invalid_prompt(change: dict, remove: str | None = None) -> dict:
     [
         (make_invalid_prompt({"5": {"kernel_size": 99}}), "node 5 (GradientRegion", "kernel_size"),
         (make_invalid_prompt({"5": {"kernel_size": "wide"}}), "node 5 (GradientRegion", "kernel_size"),
-        (make_invalid_prompt({"3": {"channel": "grey"}}), "node 3 (ImageToMask", "channel"),
+        (make_invalid_prompt({"3": {"channel": "gray"}}), "node 3 (ImageToMask", "channel"),
         (make_invalid_prompt({}, remove="3"), "node 3 (ImageToMask", "channel"),
         (make_invalid_prompt({"7": {"mask": ["1", 0]}}), "node 7 (MaskToImage", "mask"),
     ],

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import comfyui
 import pytest
-from detailer_prompts import Detailer, picture, squares
+from detailer_prompts import Detailer, squares, wave_image
 from maskwright.models.clipseg_store import DEMO_FOLDER
 from PIL import Image
 from saved_layouts import LAYOUTS, editor_file
@@ -61,7 +61,7 @@ def test_saved_detailer_layout_runs(server: comfyui.Server) -> None:
     """What the editor's file of each age becomes, and the same without the widgets that the file does not have."""
     pytest.importorskip("comfy_cli")
     detailer = Detailer(server)
-    image = picture()
+    image = wave_image()
     mask = squares(image, (64, 32))
     info = server.object_info()
     for _, values, names in DETAILED:
@@ -78,7 +78,7 @@ def test_saved_detailer_layout_runs(server: comfyui.Server) -> None:
 @pytest.mark.parametrize("missing", ["guide_size", "seed", "sampler_name"])
 def test_shifted_values_name_widget(server: comfyui.Server, missing: str) -> None:
     detailer = Detailer(server)
-    image = picture()
+    image = wave_image()
     _, values, names = DETAILED[5]
     remaining = [value for name, value in zip(names, values) if name not in (missing, "control_after_generate")]
     widgets = dict(zip([name for name in names if name != "control_after_generate"], remaining))

@@ -10,7 +10,7 @@ import { casesOf, share } from "./arrays.mjs";
 const CLOSE = 1e-5;
 
 test("there are cases of every kind", () => {
-  for (const kind of ["steps", "selection", "probabilities", "halves", "colours"]) assert.ok(casesOf(kind).length > 0, kind);
+  for (const kind of ["steps", "selection", "probabilities", "halves", "colors"]) assert.ok(casesOf(kind).length > 0, kind);
 });
 
 for (const found of casesOf("steps")) {
@@ -20,7 +20,7 @@ for (const found of casesOf("steps")) {
     assert.equal(share(values, found.thresholded), 0);
     const inside = (i) =>
       where && i % width >= where.left && i % width <= where.right && i >= where.top * width && i < (where.bottom + 1) * width;
-    values.forEach((value, i) => value > 0 && assert.ok(inside(i), `pixel ${i} lies outside what is told`));
+    values.forEach((value, i) => value > 0 && assert.ok(inside(i), `pixel ${i} is outside the reported area`));
   });
   test(`blur, ${found.name}`, () => {
     const whole = selection.gaussianBlur(found.input, width, height, found.sigma);
@@ -54,7 +54,7 @@ for (const found of casesOf("probabilities")) {
 }
 
 for (const found of casesOf("halves")) {
-  test(`16 bits from a grey file, ${found.name}`, () => {
+  test(`16 bits from a gray file, ${found.name}`, () => {
     const rgba = new Uint8Array(4 * found.file.length);
     found.file.forEach((level, i) => rgba.fill(level, 4 * i, 4 * i + 3));
     const { values, width, height } = selection.probabilitiesOf(rgba, found.width, 2 * found.height, 16);
@@ -63,15 +63,15 @@ for (const found of casesOf("halves")) {
   });
 }
 
-test("8 bits from a grey file", () => {
+test("8 bits from a gray file", () => {
   const { values, width, height } = selection.probabilitiesOf([0, 0, 0, 255, 255, 255, 255, 255], 2, 1, 8);
   assert.deepEqual([[...values], width, height], [[0, 1], 2, 1]);
   const small = selection.probabilitiesOf([0, 0, 0, 255, 255, 255, 255, 255], 2, 1, 8, 0.25);
   assert.deepEqual([...small.values], [0, 0.25]);
 });
 
-test("colour maps", () => {
-  const [found] = casesOf("colours");
+test("color maps", () => {
+  const [found] = casesOf("colors");
   assert.equal(share(VIRIDIS, found.viridis), 0);
   assert.equal(share(GREYS, found.greys), 0);
   assert.equal(share(selection.steps(found.values), found.steps), 0);
@@ -98,14 +98,14 @@ test("the outline of a square is closed, and goes around its pixels", () => {
   assert.deepEqual([Math.min(...xs), Math.max(...xs), Math.min(...ys), Math.max(...ys)], [1, 4, 2, 4]);
 });
 
-test("the outline of a full picture is its border, of an empty one nothing", () => {
+test("the outline of a full image is its border, of an empty one nothing", () => {
   const lines = selection.outline(new Float32Array(12).fill(1), 4, 3, 0.5);
   assert.ok(lines.every((value, i) => value >= 0 && value <= (i % 2 ? 3 : 4)));
   assert.ok(lines.includes(0) && lines.includes(4));
   assert.deepEqual(selection.outline(new Float32Array(12), 4, 3, 0.5), []);
 });
 
-test("one pixel is a picture", () => {
+test("one pixel is an image", () => {
   const settings = { threshold: 0.2, blur: 3, dilation_factor: 4 };
   for (const [value, expected] of [[0.9, 255], [0.1, 0]]) {
     const got = selection.selected(Float32Array.of(value), 1, 1, settings, 1);

@@ -83,15 +83,15 @@ TIMES: list[dict] = []  # of the last FixtureDetailWith
 
 @node("MODEL", {"model": ("MODEL",), "tag": TAG})
 def watch_progress(model, tag):
-    """Notes what ComfyUI is told about the progress from here on: value, total, whether there is a preview."""
+    """Notes ComfyUI's progress reports from here on: value, total, whether there is a preview."""
     PROGRESS.clear()
-    told = comfy.utils.PROGRESS_BAR_HOOK
+    original = comfy.utils.PROGRESS_BAR_HOOK
 
     def hook(value, total, preview, *given, **named):
         PROGRESS.append([value, total, preview is not None])
-        return told(value, total, preview, *given, **named)
+        return original(value, total, preview, *given, **named)
 
-    hook.inner = getattr(told, "inner", told)
+    hook.inner = getattr(original, "inner", original)
     comfy.utils.set_progress_bar_global_hook(hook)
     return (model,)
 
@@ -128,7 +128,7 @@ def make_clip():
 
 @node("MODEL CLIP VAE", {})
 def make_checkpoint():
-    """In the place of a real one: it turns all it may change to grey."""
+    """In the place of a real one: it turns all it may change to gray."""
     model = fixture_models.model("eps", channels=4, level=0.5, spread=0.0, unet=0.0, delay=0.0)
     return model, fixture_models.Clip(), fixture_models.vae("means", 8, "none")
 
@@ -170,15 +170,15 @@ def make_scheduler(kind):
     OUTPUT_IS_LIST=(False, True, True, False, False),
 )
 def detail_with(whose, inputs, memory=False, **linked):
-    """MaskDetailerPipe of one of two packs that hold the same id; ``memory`` is told, too, if asked for."""
+    """MaskDetailerPipe of one of two packs that use the same id; ``memory`` is also recorded if requested."""
     for name, module in list(sys.modules.items()):
-        held = vars(module).get("NODE_CLASS_MAPPINGS") or {}
-        kind = held.get("MaskDetailerPipe" if whose == "Impact" else "MaskDetailerPipe (Maskwright)")
+        mappings = vars(module).get("NODE_CLASS_MAPPINGS") or {}
+        kind = mappings.get("MaskDetailerPipe" if whose == "Impact" else "MaskDetailerPipe (Maskwright)")
         if kind is not None and name != "nodes" and ("impact" in name.lower()) == (whose == "Impact"):
             with timing.Watch(memory) as watch:
-                made = kind().doit(**json.loads(inputs), **linked)
-            TIMES[:] = [watch.told()]
-            return made
+                outputs = kind().doit(**json.loads(inputs), **linked)
+            TIMES[:] = [watch.results()]
+            return outputs
     raise ValueError(f"{whose} is not loaded")
 
 
@@ -197,14 +197,14 @@ def save_all(name, image=(), crops=(), alpha_crops=(), model=(), detailer_hook=(
         arrays |= {f"{key}{i}": tensor.cpu().numpy() for i, tensor in enumerate(tensors)}
     hook = comfy.utils.PROGRESS_BAR_HOOK
     comfy.utils.set_progress_bar_global_hook(getattr(hook, "inner", hook))
-    told = {"calls": [], "hook": [], "progress": list(PROGRESS), "times": list(TIMES)}
+    record = {"calls": [], "hook": [], "progress": list(PROGRESS), "times": list(TIMES)}
     for each in model:
-        told["calls"] = each.model_options["model_function_wrapper"].calls
+        record["calls"] = each.model_options["model_function_wrapper"].calls
     for each in detailer_hook:
-        told["hook"] = each.calls
-    told["pipe"] = [[type(part).__name__ for part in pipe] for pipe in basic_pipe]
-    told["refiner"] = [pipe is None for pipe in refiner]
-    np.savez(Path(folder_paths.get_output_directory()) / name[0], told=json.dumps(told), **arrays)
+        record["hook"] = each.calls
+    record["pipe"] = [[type(part).__name__ for part in pipe] for pipe in basic_pipe]
+    record["refiner"] = [pipe is None for pipe in refiner]
+    np.savez(Path(folder_paths.get_output_directory()) / name[0], record=json.dumps(record), **arrays)
     return {"ui": {}}
 
 
@@ -229,8 +229,8 @@ def save_stitched(name, counted, image=(), mask=(), boxes=()):
     """Into one file: images and masks in full precision, boxes, and how often FixtureCount ran."""
     arrays = {f"image{i}": tensor.cpu().numpy() for i, tensor in enumerate(image)}
     arrays |= {f"mask{i}": tensor.cpu().numpy() for i, tensor in enumerate(mask)}
-    told = {"count": COUNTS.pop(counted[0], 0), "boxes": list(boxes)}
-    np.savez(Path(folder_paths.get_output_directory()) / name[0], told=json.dumps(told), **arrays)
+    record = {"count": COUNTS.pop(counted[0], 0), "boxes": list(boxes)}
+    np.savez(Path(folder_paths.get_output_directory()) / name[0], record=json.dumps(record), **arrays)
     return {"ui": {}}
 
 

@@ -22,7 +22,7 @@ CONTEXT = 16  # width of the text embeddings
 class Denoiser:
     """The posterior mean of x0 for x0 ~ N(level, spread^2), given what ComfyUI calls x, and the UNet's answer on top.
 
-    The spread tells how much of the picture stays: 0 makes everything the level, as in `exact_diffusion.KnownTarget`.
+    The spread tells how much of the image stays: 0 makes everything the level, as in `exact_diffusion.KnownTarget`.
     """
 
     def __init__(self, model, level: float, spread: float, unet: float, delay: float) -> None:
@@ -107,7 +107,7 @@ def model(kind: str, channels: int, level: float, spread: float, unet: float, de
     )
     config.latent_format.latent_channels = channels
     if channels != 4:
-        config.latent_format.latent_rgb_factors = None  # no preview without a colour for each channel
+        config.latent_format.latent_rgb_factors = None  # no preview without a color for each channel
     types = comfy.model_base.ModelType
     made = comfy.model_base.SDXL if sdxl else comfy.model_base.BaseModel
     base = made(config, types.FLOW if kind == "flow" else types.EPS)
@@ -184,7 +184,7 @@ class SpaceToDepth(torch.nn.Module):
 
 
 class BlockMeans(SpaceToDepth):
-    """Four channels, as SD 1.5 has them: the mean colour of each block, and its mean brightness. Amplifies nothing."""
+    """Four channels, as SD 1.5 has them: the mean color of each block, and its mean brightness. Amplifies nothing."""
 
     def encode(self, pixels):
         means = F.avg_pool2d(pixels, self.ratio)
@@ -220,7 +220,7 @@ class Clip:
 
 
 class RecordingHook:
-    """A detailer hook that notes its calls, and changes what it is told to change."""
+    """A detailer hook that notes its calls, and changes what its settings name."""
 
     def __init__(self, changes: list[str]) -> None:
         self.calls, self.changes = [], changes

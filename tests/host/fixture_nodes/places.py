@@ -166,7 +166,7 @@ def compare_whole(name: str) -> Triples:
         model = carried.patch(model, vae)
     mask = torch.ones(1, *SIZE)
     refined, *_ = detail(model, carried.positive, carried.negative, vae, image, mask)
-    seen, recorder.records = recorder.records, []
+    recorded, recorder.records = recorder.records, []
     (latent,) = nodes.common_ksampler(
         model, 7, 2, 2.0, "euler", "normal", carried.positive, carried.negative, {"samples": vae.encode(image)},
         denoise=0.5,
@@ -174,8 +174,8 @@ def compare_whole(name: str) -> Triples:
     right = vae.decode(latent["samples"])
     return [
         ("result", refined, right.reshape(refined.shape)),
-        ("number of calls", len(seen), len(recorder.records)),
-        ("first input", seen[0]["x"], recorder.records[0]["x"]),
+        ("number of calls", len(recorded), len(recorder.records)),
+        ("first input", recorded[0]["x"], recorder.records[0]["x"]),
     ]
 
 
@@ -277,8 +277,8 @@ def compare_image_batch(_: str) -> Triples:
     hints, mask = torch.cat([draw(seed=1), draw(seed=2)]), mask_region(REGION)
     control, network = make_control(hints)
     detail(model, prompt(family, control=control), prompt(family), vae, images, mask)
-    seen = [hint for hint in network.hints if len(hint) == 1]
-    return [(f"hint {i}", seen[2 * i], crop_hint(hints[i : i + 1])) for i in range(2)]
+    recorded = [hint for hint in network.hints if len(hint) == 1]
+    return [(f"hint {i}", recorded[2 * i], crop_hint(hints[i : i + 1])) for i in range(2)]
 
 
 def compare_memory(_: str) -> Triples:

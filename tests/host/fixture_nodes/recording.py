@@ -135,14 +135,14 @@ class Slices(torch.nn.Module):
 
 def make_vae(channels: int, video: bool) -> Any:
     """A VAE of ComfyUI's class."""
-    made = comfy.sd.VAE(sd={"taesd_decoder.1.weight": torch.zeros(64, 4, 3, 3)}, dtype=torch.float32)
-    made.first_stage_model = Slices(channels)
-    made.latent_channels, made.latent_dim = channels, 3 if video else 2
-    made.downscale_ratio = made.upscale_ratio = 8
-    made.process_input = lambda image: image * 2 - 1
-    made.process_output = lambda image: image.add_(1).div_(2).clamp_(0, 1)
-    made.patcher = comfy.model_patcher.ModelPatcher(made.first_stage_model, made.device, torch.device("cpu"))
-    return made
+    vae = comfy.sd.VAE(sd={"taesd_decoder.1.weight": torch.zeros(64, 4, 3, 3)}, dtype=torch.float32)
+    vae.first_stage_model = Slices(channels)
+    vae.latent_channels, vae.latent_dim = channels, 3 if video else 2
+    vae.downscale_ratio = vae.upscale_ratio = 8
+    vae.process_input = lambda image: image * 2 - 1
+    vae.process_output = lambda image: image.add_(1).div_(2).clamp_(0, 1)
+    vae.patcher = comfy.model_patcher.ModelPatcher(vae.first_stage_model, vae.device, torch.device("cpu"))
+    return vae
 
 
 class ControlNetwork(torch.nn.Module):

@@ -53,8 +53,8 @@ class Watch:
         for (owner, name, _kind), function in zip(self.WATCHED, self.before):
             setattr(owner, name, function)
 
-    def told(self) -> dict:
-        """Seconds, and the bytes at most beyond those held before; None where nobody asked or nobody knows."""
+    def results(self) -> dict:
+        """Seconds, and the peak of additional bytes; None if it was not requested or is unknown."""
         spent = {"sampling": 0.0, "vae": 0.0, "total": 0.0}
         for kind, start, end in self.marks:
             spent[kind] += start.elapsed_time(end) / 1e3 if self.cuda else end - start
@@ -79,7 +79,7 @@ class Watch:
 
 
 class _Memory:
-    """On a GPU what PyTorch hands out; else what Linux counts for this process, and nothing where nobody counts."""
+    """On a GPU, PyTorch's allocations; otherwise Linux's count for this process; nothing if there is none."""
 
     def __init__(self, cuda: bool) -> None:
         self.cuda = cuda
