@@ -1,4 +1,4 @@
-"""RegionCrop and RegionStitch with nothing between, in a real ComfyUI, beside other nodes for this.
+"""RegionCrop and RegionStitch with nothing in between, in a real ComfyUI, compared with other packs' nodes.
 
 ``CROP_AND_STITCH_PATH``, ``KJNODES_PATH`` and ``IMPACT_PACK_PATH`` name the folders of the other packs.
 

@@ -23,8 +23,8 @@ from comfyui import ComfyUI, find_comfyui
 from maskwright.core.detail.batches import Task, TaskQueue
 from maskwright.core.engine import Pipe
 from maskwright.core.geometry import Box, SamplingFrame
-from maskwright.core.instances import find_instances
-from maskwright.core.picking import Choice
+from maskwright.core.instances.instances import find_instances
+from maskwright.core.instances.picking import Choice
 from maskwright.nodes.mask_instances import MaskInstances
 from rows import MAX_GROWTH, Figure, Report, Timing
 

@@ -12,9 +12,10 @@ import torch
 from _measuring import devices, smooth_images  # first: makes the tests importable
 from exact_diffusion import IdleSampler, SpaceToDepthVae
 from maskwright.core.checks import as_image_batch, as_mask_batch
-from maskwright.core.crop_frames import CropSettings
-from maskwright.core.crop_regions import choose_regions
-from maskwright.core.crop_stitch import crop_regions, stitch_crops
+from maskwright.core.crop.crop_frames import CropSettings
+from maskwright.core.crop.crop_regions import choose_regions
+from maskwright.core.crop.crop_stitch import crop_regions
+from maskwright.core.crop.stitch import stitch_crops
 from maskwright.core.cutout.edges import GUIDED_FILTER, RefineSettings, refine_masks
 from maskwright.core.detail.detail import Backend, detail
 from maskwright.core.detail.settings import DetailerSettings

@@ -1,7 +1,7 @@
 """Euclidean distance in masks: growing, shrinking and fading by exact distances.
 
-A distance is measured between the centers of two pixels, so that the neighbor of a selected pixel is 1 pixel away. What
-is beyond the border of the image counts neither as selected nor as unselected.
+A distance is measured between the centers of two pixels, so that the neighbor of a selected pixel is 1 pixel away.
+Pixels beyond the border of the image count neither as selected nor as unselected.
 
 All functions work on any device and change nothing in place.
 """
@@ -76,7 +76,7 @@ def is_within(selected: torch.Tensor, distance: float) -> torch.Tensor:
     limit = min(math.floor(distance), selected.shape[1])
     squares = int(distance * distance)  # whole, as are all squared distances between pixels
     reach = [min(math.isqrt(squares - k * k), selected.shape[2]) for k in range(limit + 1)]
-    reach.append(-1 - selected.shape[2])  # none
+    reach.append(-1 - selected.shape[2])  # no reach
     if selected.device.type != "cpu":
         return _reach_on_accelerator(selected, torch.tensor(reach, dtype=torch.int32, device=selected.device))
     result = torch.empty_like(selected)

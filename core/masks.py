@@ -60,7 +60,7 @@ def smooth_outline(mask: torch.Tensor, sigma: float) -> torch.Tensor:
     """Round corners and remove bumps of the outline, without making the mask softer.
 
     Blurs with a Gaussian, then raises the contrast around 0.5 until the mask is as soft as before: the mean of
-    ``4 x mask x (1 - mask)`` is equal. So a mask without soft values stays without.
+    ``4 x mask x (1 - mask)`` is equal. A binary mask stays binary.
 
     Args:
         mask: ``[B,H,W]``.

@@ -16,11 +16,11 @@ from .geometry import Box
 from .packages import import_scipy
 
 _MAX_CELLS = 64  # of `cut_apart`
-_SOFT_LEVELS = 16  # at which the holes of a soft mask are looked for
+_SOFT_LEVELS = 16  # at which a soft mask is searched for holes
 
 
 def fill_outlines(selected: np.ndarray) -> np.ndarray:
-    """Select all that the selected pixels enclose.
+    """Select everything that the selected pixels enclose.
 
     A hole is a set of unselected pixels, connected at their sides, that does not reach the border.
 
@@ -57,17 +57,17 @@ def _levels(values: np.ndarray) -> np.ndarray:
     high = values.max()
     if ((values == 0) | (values == high)).all():
         return np.array([high] if high > 0 else [], np.float32)
-    different = np.unique(values)
-    if len(different) > _SOFT_LEVELS:
+    distinct = np.unique(values)
+    if len(distinct) > _SOFT_LEVELS:
         return np.linspace(0, high, _SOFT_LEVELS + 1, dtype=np.float32)[1:]
-    return different[different > 0]
+    return distinct[distinct > 0]
 
 
 def cut_apart(selected: np.ndarray) -> list[list[Box]]:
     """Boxes that together contain all selected pixels, so that less than the whole mask needs to be searched.
 
-    The mask is cut at empty rows, and each strip at empty columns. Pixels of two boxes are never neighbors. With many
-    boxes, which would cost more than they save, there is only one.
+    The mask is cut at empty rows, and each strip at empty columns. Pixels of two boxes are never neighbors. More than
+    `_MAX_CELLS` boxes would cost more than they save, so they become one.
 
     Args:
         selected: Bool ``[H,W]``.
@@ -77,9 +77,9 @@ def cut_apart(selected: np.ndarray) -> list[list[Box]]:
     """
     strips = _find_runs(np.any(selected, axis=1))
     if len(strips) <= _MAX_CELLS:
-        cut = [[Box(x1, y1, x2, y2) for x1, x2 in _find_runs(np.any(selected[y1:y2], axis=0))] for y1, y2 in strips]
-        if sum(map(len, cut)) <= _MAX_CELLS:
-            return cut
+        cells = [[Box(x1, y1, x2, y2) for x1, x2 in _find_runs(np.any(selected[y1:y2], axis=0))] for y1, y2 in strips]
+        if sum(map(len, cells)) <= _MAX_CELLS:
+            return cells
     columns = np.flatnonzero(selected.any(axis=0))
     return [[Box(columns[0], strips[0][0], columns[-1] + 1, strips[-1][1])]]
 
@@ -107,7 +107,7 @@ def remove_specks(mask: torch.Tensor, pixels: int) -> torch.Tensor:
     def remove(values: np.ndarray) -> np.ndarray:
         numbers, _ = import_scipy("ndimage").label(tensors.is_selected(torch.from_numpy(values)), np.ones((3, 3)))
         is_speck = np.bincount(numbers.ravel()) < pixels
-        is_speck[0] = False  # not a part: what is not selected
+        is_speck[0] = False  # the background, not a part
         return np.where(is_speck[numbers], np.float32(0), values)
 
     return _for_each(mask, remove) if pixels > 1 else mask

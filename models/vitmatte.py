@@ -38,7 +38,7 @@ _OVERLAP = 8  # tiles overlap by this fraction of their side
 
 
 class VitMatteStore(ModelStore):
-    """The published ViTMatte. Each of ``folders`` is searched for a folder called like the model (with or without its
+    """The published ViTMatte. Each of ``folders`` is searched for a folder with the model's name (with or without its
     organization), for the files themselves and for a Hugging Face cache; then the user's own cache is searched."""
 
     KINDS = ("vitmatte",)
@@ -104,7 +104,7 @@ def _read(folder: Path) -> torch.nn.Module:
     try:
         settings = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
         if settings.get("model_type") != "vitmatte" or settings["backbone_config"]["model_type"] != "vitdet":
-            raise ValueError("its config.json is not that of a ViTMatte with a ViTDet backbone")
+            raise ValueError("its config.json does not describe a ViTMatte with a ViTDet backbone")
         # Built from known keys only: others may name code or weights on the hub, which transformers would fetch.
         known = ("batch_norm_eps", "convstream_hidden_sizes", "fusion_hidden_sizes", "hidden_size", "backbone_config")
         config = transformers.VitMatteConfig(**{key: settings[key] for key in known if key in settings})
@@ -157,7 +157,7 @@ class VitMatter:
                     raise
             self._host.free_memory()  # outside the except block: its traceback would keep tensors alive
             self._tile = max(_SMALLEST_TILE, min(self._tile, max(trimap.shape)) // 2)
-            logger.info("Memory ran out: ViTMatte continues with tiles of %d pixels.", self._tile)
+            logger.info("ViTMatte ran out of memory; continuing with tiles of %d pixels", self._tile)
 
     def _predict_in_tiles(self, image: torch.Tensor, trimap: torch.Tensor, stage: StageProgress) -> torch.Tensor:
         height, width = trimap.shape
@@ -217,6 +217,6 @@ def prepare(image: torch.Tensor, trimap: torch.Tensor) -> torch.Tensor:
     """
     mean, std = (image.new_tensor(each) for each in (catalog.VITMATTE.mean, catalog.VITMATTE.std))
     colors = tensors.image_to_bchw(((image - mean) / std).unsqueeze(0))  # [H,W,3] -> [1,3,H,W]
-    known = torch.where(trimap == 0.5, _UNKNOWN, trimap)[None, None]  # [H,W] -> [1,1,H,W]
+    values = torch.where(trimap == 0.5, _UNKNOWN, trimap)[None, None]  # [H,W] -> [1,1,H,W]
     height, width = trimap.shape
-    return F.pad(torch.cat((colors, known.to(colors)), dim=1), (0, -width % _MULTIPLE, 0, -height % _MULTIPLE))
+    return F.pad(torch.cat((colors, values.to(colors)), dim=1), (0, -width % _MULTIPLE, 0, -height % _MULTIPLE))

@@ -1,7 +1,7 @@
 """ComfyUI's BOUNDING_BOX: a dict with x, y, width and height, a list of them, or a list of lists, one per image.
 
 ComfyUI's own nodes output a list of lists, and read a single list as the boxes of every image. Coordinates may be
-floats; like `CropByBBoxes`, this module cuts fractions off.
+floats; like `CropByBBoxes`, this module truncates them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from ..core.checks import describe, describe_type, is_real
 from ..core.errors import InputError
 from ..core.geometry import Box
-from ..core.instances import Detection, Instance
+from ..core.instances.instances import Detection, Instance
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def _read_number(value: object, name: str) -> float:
 
 
 def write_boxes(instances: Sequence[Instance], images: int = 1) -> list[list[dict[str, Any]]]:
-    """The tight boxes of the instances, one list per image, with the score, label and all else that their boxes had.
+    """The tight boxes of the instances, one list per image, with the score, label and other values of their boxes.
 
     The box of an empty mask has width and height 0.
     """

@@ -23,8 +23,8 @@ from ..core import tensors
 from ..core.checks import as_image_batch
 from ..core.distance import is_hard
 from ..core.engine import Progress
-from ..core.instances import Instance
-from ..core.label_map import draw_labels
+from ..core.instances.instances import Instance
+from ..core.instances.label_map import draw_labels
 from . import _host as host
 from . import _view_files
 
@@ -172,7 +172,7 @@ class View:
     def crops(
         self, images: torch.Tensor, windows: Sequence[Sequence[Sequence]], bboxes: Sequence[Sequence[Sequence]]
     ) -> None:
-        """Add entries for images ``[B,H,W,C]`` with what is cropped from each, and the regions in it.
+        """Add entries for images ``[B,H,W,C]``, the crops of each, and the regions in them.
 
         Args:
             windows, bboxes: The crops and the tight boxes of the regions: ``(x1, y1, x2, y2)`` in pixels.
@@ -184,11 +184,11 @@ class View:
     @_never_fail_the_run
     def instances(self, images: Sequence[torch.Tensor], instances: Sequence[Sequence[Instance]]) -> None:
         """Add entries for the instances of each of ``images``, each ``[H,W,C]`` of the masks' size."""
-        for index, (image, found) in enumerate(zip(images[:MAX_IMAGES], instances)):
+        for index, (image, group) in enumerate(zip(images[:MAX_IMAGES], instances)):
             small = _shrink(image)
-            labels = draw_labels(found[:MAX_BOXES], image.shape[:2], (small.height, small.width))
+            labels = draw_labels(group[:MAX_BOXES], image.shape[:2], (small.height, small.width))
             data = _encode_as(Image.fromarray(labels), "PNG", compress_level=1)
-            values = {"boxes": _as_numbers([[*each.box] for each in found[:MAX_BOXES]]), "count": len(found)}
+            values = {"boxes": _as_numbers([[*each.box] for each in group[:MAX_BOXES]]), "count": len(group)}
             self._add(index, image, small, {"labels": (data, "png")}, values)
 
     @_never_fail_the_run
@@ -302,7 +302,7 @@ def _encode_probabilities(values: torch.Tensor) -> tuple[bytes, int, int]:
 
 
 def _shrink_mask(mask: torch.Tensor) -> torch.Tensor:
-    """``[H,W]`` with no side longer than `LONGEST_SIDE`. A mask without soft values stays without."""
+    """``[H,W]`` with no side longer than `LONGEST_SIDE`. A binary mask stays binary."""
     if max(mask.shape) <= LONGEST_SIDE:
         return mask
     factor = LONGEST_SIDE / max(mask.shape)
@@ -312,7 +312,7 @@ def _shrink_mask(mask: torch.Tensor) -> torch.Tensor:
 
 
 def _encode_mask(mask: torch.Tensor) -> tuple[bytes, int, int]:
-    """`_encode_probabilities` for a mask ``[H,W]``: 8 bits are enough for one without soft values."""
+    """`_encode_probabilities` for a mask ``[H,W]``: 8 bits are enough for a binary mask."""
     if not is_hard(mask):
         return _encode_probabilities(mask)
     return _encode_as(Image.fromarray(tensors.to_8bit(mask)), "PNG", compress_level=1), 8, 1

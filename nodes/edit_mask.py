@@ -51,13 +51,14 @@ class EditMask(TableNode):
         "required": {"mask": socket("MASK", "The masks to edit, from any node.")},
         "optional": {
             "image": socket("IMAGE", "Only for the preview: the image that the mask belongs to."),
-            "invert": switch(MaskEdits.invert, "Select what was not selected."),
+            "invert": switch(MaskEdits.invert, "Swap selected and unselected areas."),
             "threshold": number(
                 MaskEdits.threshold,
                 (0.0, 1.0, 0.01),
-                tooltip="Select pixels of at least this value completely, and no others. 0 keeps soft edges.",
+                tooltip="Make the mask binary: pixels of at least this value become white, all others black. 0 keeps "
+                "soft edges.",
             ),
-            "fill_holes": switch(MaskEdits.fill_holes, "Select everything that the selection encloses."),
+            "fill_holes": switch(MaskEdits.fill_holes, "Fill areas that the selection encloses completely."),
             "remove_specks": integer(
                 MaskEdits.remove_specks,
                 (0, 1_000_000, 1),

@@ -135,8 +135,8 @@ class ImageSegmentation(TableNode):
             ),
             "background": socket(
                 "IMAGE,STRING",
-                "Optional: what to place the subject over. An image is scaled to fill the frame and cropped; a text is "
-                "a color, such as #ff9628 or white. The output IMAGE is then opaque.",
+                "Optional: what to place the subject over: an image, scaled to fill the frame and cropped, or a text "
+                "with a color, such as #ff9628 or white. The output IMAGE is then opaque.",
                 forceInput=True,
             ),
         },
@@ -199,7 +199,7 @@ class _HostMasks:
                 f"background_removal is {checks.describe_type(model, 'a background removal model')}",
                 "Connect the output of 'Load Background Removal Model'",
             )
-        # Newer models take the size that the image is resized to; without it, they use the size of their training, too.
+        # Newer models take the size that the image is resized to; without it, they also use their training size.
         takes_size = "image_size" in inspect.signature(encode).parameters
         options = {"image_size": getattr(model, "image_size", None)} if takes_size else {}
         self._encode = functools.partial(encode, **options)

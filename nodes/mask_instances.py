@@ -1,4 +1,4 @@
-"""The node MaskInstances: from one selection to the things in it."""
+"""The node MaskInstances: splits masks into instances, and picks some of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 from ..core import checks, tensors
 from ..core.errors import InputError
-from ..core.instances import (
+from ..core.instances.instances import (
     SPLITS,
     Instance,
     boxes_to_instances,
@@ -20,7 +20,7 @@ from ..core.instances import (
     draw_union,
     find_instances,
 )
-from ..core.picking import ORDERS, Choice
+from ..core.instances.picking import ORDERS, Choice
 from . import _host as host
 from . import _view
 from ._boxes import read_boxes, write_boxes
@@ -74,13 +74,14 @@ class MaskInstances(TableNode):
             ),
             "bounding_boxes": socket(
                 "BOUNDING_BOX",
-                "Optional boxes of a detector, for their scores and labels. If there are as many boxes as masks, each "
-                "describes one mask. Otherwise, a connected part gets the smallest box that contains its center.",
+                "Optional boxes from a detector, for their scores and labels. As many boxes as masks describe them in "
+                "order; otherwise each connected part gets the smallest box that contains its center.",
                 forceInput=True,
             ),
             "image": socket(
                 "IMAGE",
-                "The image for the preview. Masks of another size are resized to it. Required for boxes without masks.",
+                "The image for the preview, to which masks of another size are resized. Required for boxes without "
+                "masks.",
             ),
             "split": choice(
                 SPLITS,
@@ -110,8 +111,8 @@ class MaskInstances(TableNode):
                 Choice.limit, (0, 100000), "Maximum number of instances per image, counted after sorting. 0: no limit."
             ),
             "pick": text(
-                "Which instances to output, by their numbers in the preview, such as 0, 2-4. Negative numbers count "
-                "from the end. If empty, all are output. Clicking an instance in the preview adds or removes it.",
+                "Numbers of the instances to output, such as 0, 2-4; -1 is the last, and empty means all. Click "
+                "instances in the preview to add or remove them.",
             ),
         },
         "hidden": _view.HIDDEN,
@@ -136,21 +137,21 @@ class MaskInstances(TableNode):
         detections = read_boxes(bounding_boxes, width, height)
         least_area = settings.least_area(height, width)
         if len(masks) == 0:
-            found = boxes_to_instances(detections, least_area, images)
+            instances = boxes_to_instances(detections, least_area, images)
         else:
-            found = find_instances(masks, detections, split, images, least_area)
+            instances = find_instances(masks, detections, split, images, least_area)
         images = count_images(len(masks), detections, images)
-        candidates = settings.candidates(found)
+        candidates = settings.candidates(instances)
         picked = settings.choose(candidates)
         if not picked:
-            logger.warning(_explain_nothing(len(found), len(candidates), settings))
-        kept = draw_masks(picked, (height, width), masks.device, host.ComfyHost())
+            logger.warning(_explain_nothing(len(candidates), settings))
+        picked_masks = draw_masks(picked, (height, width), masks.device, host.ComfyHost())
         union = draw_union(picked, (height, width), masks.device)
         view = _view.View(extra_pnginfo)
         if view.max_images:
             by_image = [[each for each in candidates if each.image == i] for i in range(images)]
             view.instances(_choose_backgrounds(image, by_image, masks), by_image)
-        result = (kept, union, write_boxes(picked, images), len(picked))
+        result = (picked_masks, union, write_boxes(picked, images), len(picked))
         return view.with_previews(result, kind="instances", settings={"split": split, **asdict(settings)})
 
 
@@ -177,7 +178,7 @@ def _check_inputs(masks, bounding_boxes, image) -> tuple[torch.Tensor, torch.Ten
     return tensors.resize_mask(masks, height, width), image
 
 
-def _explain_nothing(found: int, candidates: int, settings: Choice) -> str:
+def _explain_nothing(candidates: int, settings: Choice) -> str:
     """Why the result is a batch of 0."""
     if candidates:
         return f"pick is {settings.pick!r}, which names none of the {candidates} instances (the first is 0)"
@@ -189,8 +190,8 @@ def _explain_nothing(found: int, candidates: int, settings: Choice) -> str:
 def _choose_backgrounds(
     image: torch.Tensor | None, by_image: Sequence[Sequence[Instance]], masks: torch.Tensor
 ) -> list[torch.Tensor]:
-    """What the preview shows below the instances of each image: the image ``[H,W,C]``, or else the masks in gray."""
-    shown = by_image[: _view.MAX_IMAGES]
+    """The background of each image's preview: the image ``[H,W,C]``, or else the masks in gray."""
+    previewed = by_image[: _view.MAX_IMAGES]
     if image is not None:
-        return [image[i if len(image) > i else 0] for i in range(len(shown))]
-    return [tensors.mask_to_image(draw_union(each, masks.shape[1:], masks.device))[0] for each in shown]
+        return [image[i if len(image) > i else 0] for i in range(len(previewed))]
+    return [tensors.mask_to_image(draw_union(each, masks.shape[1:], masks.device))[0] for each in previewed]

@@ -1,4 +1,4 @@
-"""The node RefineMask: any mask, exact edges, clean colors."""
+"""The node RefineMask: accurate edges and clean colors for any mask."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def _store(progress: Callable[[int], Progress] | None = None) -> vitmatte.VitMat
 
 
 class RefineMask(TableNode):
-    """Refines the edges of masks by the colors of their images."""
+    """Refines the edges of masks from the colors of their images."""
 
     DESCRIPTION = (
-        "Refines the edges of any mask by the colors of the image: hair, fur, soft and thin things get exact "
-        "transparency. Also outputs the cutout, and the foreground's colors without a rim of the background."
+        "Refines the edges of any mask from the colors of the image, so that hair, fur, soft edges and thin objects "
+        "get accurate transparency. Also outputs the cutout, and the foreground's colors without a background fringe."
     )
     SEARCH_ALIASES = [
         "maskwright",
@@ -71,14 +71,14 @@ class RefineMask(TableNode):
             "method": choice(
                 METHODS,
                 default=RefineSettings.method,
-                tooltip="Closed form: exact, for hair, fur and thin things. Guided filter: fast, for edges that are "
-                "nearly right. ViTMatte: a neural network, downloaded into models/vitmatte on first use (103 MB).",
+                tooltip="Closed form: accurate, for hair, fur and thin objects. Guided filter: fast, for edges that "
+                "are nearly right. ViTMatte: a neural network, downloaded into models/vitmatte on first use (103 MB).",
             ),
             "edge_width": number(
                 RefineSettings.edge_width,
                 (0.0, 16384.0, 1.0),
-                tooltip="How many pixels inside the edge the mask is not reliable; outside, half as many. Increase for "
-                "long hair. 0: found from the softness of the mask.",
+                tooltip="Width in pixels of the band to refine inside the mask's edge; outside the edge it is half as "
+                "wide. Increase for long hair; 0 chooses the width from the softness of the mask.",
                 round=0.01,
             ),
             "keep_thin_parts": number(
@@ -95,14 +95,14 @@ class RefineMask(TableNode):
                 BACKGROUNDS,
                 default=RefineSettings.background,
                 tooltip="What the fully transparent pixels of the cutout contain: black, or the colors of the image, "
-                "for programs that blur or resize the colors without regard to transparency.",
+                "for programs that ignore transparency when they blur or resize.",
             ),
         },
         "optional": {
             "trimap": socket(
                 "MASK",
-                "Optional, instead of the edge width: white where the image is certainly foreground, black where it is "
-                "certainly background, gray where the edge is to be found.",
+                "Optional, replaces the edge width: white is definite foreground, black is definite background, and "
+                "alpha is computed where it is gray.",
             ),
         },
         "hidden": _view.HIDDEN,

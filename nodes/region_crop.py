@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from ..core.checks import as_image_batch, as_mask_batch
-from ..core.crop_frames import BATCHING, MAX_LENGTH, REGIONS, SIZES, CropSettings
-from ..core.crop_regions import choose_regions, find_context
-from ..core.crop_stitch import Stitch, crop_regions
+from ..core.crop.crop_frames import BATCHING, MAX_LENGTH, REGIONS, SIZES, CropSettings
+from ..core.crop.crop_regions import choose_regions, find_context
+from ..core.crop.crop_stitch import Stitch, crop_regions
 from ..core.errors import InputError
 from ..core.geometry import Box
-from ..core.instances import Instance, Part
-from ..core.picking import ORDERS
+from ..core.instances.instances import Instance, Part
+from ..core.instances.picking import ORDERS
 from . import _host as host
 from . import _view
 from ._boxes import read_boxes, write_boxes
@@ -52,14 +52,14 @@ class RegionCrop(TableNode):
 
     INPUTS = {
         "required": {
-            "image": socket("IMAGE", "The images, RGB or RGBA; several need one size."),
+            "image": socket("IMAGE", "One image or a batch, RGB or RGBA."),
             "regions": choice(
                 REGIONS,
                 default=CropSettings.regions,
                 tooltip="What to crop: every connected part of a mask, every mask, or everything selected in an image "
                 "as a single region.",
             ),
-            "order": choice(ORDERS, default=CropSettings.order, tooltip="Order of the regions of an image."),
+            "order": choice(ORDERS, default=CropSettings.order, tooltip="Order of the regions in each image."),
             "fill_holes": switch(CropSettings.fill_holes, "Also select the holes in the mask."),
             "grow": number(
                 CropSettings.grow, (0, 1024, 0.5), "Grow each region by this many pixels, in every direction."
@@ -83,14 +83,15 @@ class RegionCrop(TableNode):
             "width": integer(
                 CropSettings.width,
                 (1, MAX_LENGTH),
-                "Width of the crops for exact, their longer side for longer side; same area multiplies it by height.",
+                "Width of the crops for exact, or their longer side for longer side. For same area, width x height is "
+                "the number of pixels.",
             ),
             "height": integer(CropSettings.height, (1, MAX_LENGTH), "Height of the crops for exact and same area."),
             "multiple_of": integer(
                 CropSettings.multiple_of,
                 (1, 128),
-                "Make both sides of the crops multiples of this, as the VAE needs them: 8 for most models, 16, 32 or "
-                "64 for some.",
+                "Make both sides of the crops multiples of this number, as the VAE requires: 8 for most models, 16, 32 "
+                "or 64 for some.",
             ),
             "blend": integer(
                 CropSettings.blend,
@@ -101,20 +102,20 @@ class RegionCrop(TableNode):
             "batching": choice(
                 BATCHING,
                 default=CropSettings.batching,
-                tooltip="Output every crop by itself, or crops of equal size as one batch, which samples faster and "
+                tooltip="Output every crop separately, or crops of equal size as one batch, which samples faster and "
                 "takes more memory.",
             ),
         },
         "optional": {
             "mask": socket(
                 "MASK",
-                "The area to crop. One mask for all images, one per image, or several for a single image. No mask (a "
-                "batch of 0) selects nothing. Resized to the image if the sizes differ.",
+                "The area to crop: one mask for all images, one per image, or several for a single image. Resized to "
+                "the image if the sizes differ.",
             ),
             "bounding_boxes": socket(
                 "BOUNDING_BOX",
-                "Without a mask, each box is a region. With masks, the boxes add the scores for order, and one list "
-                "per image tells which mask belongs to which image.",
+                "Without a mask, each box is a region. With masks, the boxes only add scores for order, and one list "
+                "per image assigns the masks to the images.",
                 forceInput=True,
             ),
             "context_mask": socket(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..core.checks import describe_type
-from ..core.crop_stitch import Stitch
+from ..core.crop.crop_stitch import Stitch
+from ..core.crop.stitch import stitch_crops
 from ..core.errors import InputError
-from ..core.stitch import stitch_crops
 from . import _host as host
 from . import _view
 from ._widgets import TableNode, integer, number, socket, takes

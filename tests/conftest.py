@@ -6,6 +6,7 @@ environment variables for models or servers, and offline for libraries that down
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -52,6 +53,8 @@ def _isolate_environment() -> None:
 
 _isolate_environment()
 load_pack(ROOT)
+with contextlib.suppress(ImportError):  # tools/gpu_check.py runs tests without hypothesis, too
+    import properties  # noqa: F401 - registers the profile "deep"
 
 
 class _RootIsNotATestPackage:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from maskwright.core.crop_frames import SIZES, CropSettings, fit_crop_frame, match_proportions
+from maskwright.core.crop.crop_frames import SIZES, CropSettings, fit_crop_frame, match_proportions
 from maskwright.core.errors import InputError
 from maskwright.core.geometry import Box
+from properties import examples
 
 IMAGE = Box(0, 0, 200, 100)
 KEEP = {"size": "keep", "context_factor": 1, "context_pixels": 0, "blend": 0, "multiple_of": 1}
@@ -61,7 +62,7 @@ def boxes(draw: st.DrawFn) -> tuple[Box, Box]:
     return Box(x1, y1, x2, y2), Box(0, 0, width, height)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     boxes(),
     st.builds(

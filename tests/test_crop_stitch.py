@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from maskwright.core.crop_frames import BATCHING, TOGETHER, CropSettings
-from maskwright.core.crop_regions import choose_regions, find_context
-from maskwright.core.crop_stitch import Crops, Stitch, crop_regions
+from maskwright.core.crop.crop_frames import BATCHING, TOGETHER, CropSettings
+from maskwright.core.crop.crop_regions import choose_regions, find_context
+from maskwright.core.crop.crop_stitch import Crops, Stitch, crop_regions
+from maskwright.core.crop.stitch import stitch_crops
 from maskwright.core.errors import InputError
 from maskwright.core.geometry import Box
-from maskwright.core.instances import Detection
-from maskwright.core.stitch import stitch_crops
+from maskwright.core.instances.instances import Detection
 from maskwright.core.tensors import resize_image
 
 HEIGHT, WIDTH = 60, 80

@@ -13,7 +13,7 @@ import pytest
 import torch
 from exact_diffusion import EulerSampler, IdleSampler, KnownTarget, SpaceToDepthVae, noise_for, sigmas
 from fake_host import FakeHost
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from maskwright.core import masks, morphology, tensors
 from maskwright.core.detail.detail import Backend, DetailerResult, detail
@@ -23,6 +23,7 @@ from maskwright.core.errors import InputError, PackError
 from maskwright.core.geometry import Box
 from maskwright.core.regions import find_regions
 from PIL import Image
+from properties import examples
 
 RED = 0.9  # what the model of most tests wants everywhere, as a latent value
 RED_PIXEL = (RED + 1) / 2
@@ -191,7 +192,7 @@ def test_detail_with_max_size_does_not_shift_region() -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     size=st.tuples(st.integers(20, 90), st.integers(20, 90)),
     options=st.builds(
@@ -481,7 +482,7 @@ def test_detail_with_size_hook_moves_areas_to_its_size() -> None:
 
 def test_detail_with_nothing_left_of_prompt_fails_before_sampling() -> None:
     sampler, positive = EulerSampler(), [["tokens", {"area": (4, 12, 8, 0)}]]
-    with pytest.raises(InputError, match=r"positive prompt of basic_pipe is left for region 2: .* \(4, 4\) to"):
+    with pytest.raises(InputError, match=r"positive prompt of basic_pipe applies to region 2: .* \(4, 4\) to"):
         run(
             make_image(), draw_squares((4, 4), (60, 60)), replace(PLAIN, crop_factor=1), sampler=sampler,
             pipe=Pipe(RED_MODEL, positive, "negative"),

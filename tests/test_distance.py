@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from maskwright.core import distance
 from maskwright.core.errors import InputError
+from properties import examples
 
 ndimage = pytest.importorskip("scipy.ndimage")
 
@@ -27,7 +28,7 @@ def distances_of(selected: torch.Tensor) -> np.ndarray:
     return torch.cdist(grid.double(), points.double()).min(dim=1).values.reshape(y.shape).numpy()
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     st.integers(1, 24),
     st.integers(1, 24),

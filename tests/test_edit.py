@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from maskwright.core import masks
 from maskwright.core.edit import MaskEdits, edit_masks
 from maskwright.core.errors import InputError
+from properties import examples
 
 
 def disc(radius: float, size: int = 33) -> torch.Tensor:
@@ -55,7 +56,7 @@ def test_edit_masks_names_edit_that_removes_all(edits, step):
         assert not result.any()
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     st.builds(
         MaskEdits,

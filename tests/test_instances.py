@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 from fake_host import FakeHost
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from maskwright.core import instances as core_instances
 from maskwright.core.batching import STANDALONE_HOST
 from maskwright.core.errors import InputError, PackError
 from maskwright.core.geometry import Box
-from maskwright.core.instances import (
+from maskwright.core.instances import instances as core_instances
+from maskwright.core.instances.instances import (
     SPLITS,
     Detection,
     Instance,
@@ -26,7 +26,8 @@ from maskwright.core.instances import (
     draw_union,
     find_instances,
 )
-from maskwright.core.picking import ORDERS, Choice, Pick, merge_overlapping, sort_instances
+from maskwright.core.instances.picking import ORDERS, Choice, Pick, merge_overlapping, sort_instances
+from properties import examples
 from scipy import ndimage
 
 CPU = torch.device("cpu")
@@ -67,7 +68,7 @@ def test_find_instances_splits_connected_parts() -> None:
     assert torch.equal(found[1].crop_mask(found[1].box), SHAPES[:, 1:3, 5:7])
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(share=st.floats(0.02, 0.98), seed=st.integers(0, 10_000), size=st.tuples(st.integers(1, 20), st.integers(1, 20)))
 def test_find_instances_matches_definition(share: float, seed: int, size: tuple) -> None:
     random = np.random.default_rng(seed)
@@ -198,7 +199,7 @@ def test_merge_overlapping_is_transitive_and_stays_in_its_image() -> None:
     assert [len(each.parts) for each in merge_overlapping(boxes_to_instances(frames), 0.1)] == [3, 1]
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     sides=st.lists(st.tuples(*[st.integers(0, 12)] * 2, *[st.integers(1, 8)] * 2), max_size=12),
     overlap=st.floats(0, 0.99),

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from maskwright.core.geometry import Box
-from maskwright.core.instances import Detection, boxes_to_instances, find_instances
-from maskwright.core.label_map import draw_labels
-from maskwright.core.picking import merge_overlapping
+from maskwright.core.instances.instances import Detection, boxes_to_instances, find_instances
+from maskwright.core.instances.label_map import draw_labels
+from maskwright.core.instances.picking import merge_overlapping
 
 
 def numbers(halves: np.ndarray) -> np.ndarray:

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from maskwright.core import masks, morphology
 from maskwright.core.errors import InputError
+from properties import examples
 
 cv2 = pytest.importorskip("cv2")
 GOLDEN = Path(__file__).parent / "golden"
@@ -158,7 +159,7 @@ def test_gradient_rejects_unknown_shape_and_edge() -> None:
         morphology.gradient(torch.zeros(1, 4, 4), 3, edge="left")
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     batch=st.integers(1, 3),
     height=st.integers(1, 40),
@@ -235,7 +236,7 @@ def test_gaussian_blur_matches_scipy(size: tuple[int, int], sigma: float) -> Non
     assert torch.equal(mask, original)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     size=st.tuples(st.integers(1, 5), st.integers(1, 40), st.integers(1, 40)),
     sigma=st.floats(0.2, 12),

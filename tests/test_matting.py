@@ -13,7 +13,7 @@ import exact_matting
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from maskwright.core import tensors
 from maskwright.core.batching import NO_STAGE_PROGRESS
@@ -21,6 +21,7 @@ from maskwright.core.cutout import closed_form, downscaled, matting, trimap
 from maskwright.core.cutout import foreground as foreground_colors
 from maskwright.core.cutout.trimap import MattingSettings, explain_unsolvable
 from maskwright.core.errors import DependencyError, InputError
+from properties import examples
 
 scipy_ndimage = pytest.importorskip("scipy.ndimage")
 
@@ -633,7 +634,7 @@ def test_matte_accepts_rgba_and_half_precision() -> None:
     assert (halves - alpha).abs().mean() < 1 / 255
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     height=st.integers(1, 24),
     width=st.integers(1, 24),

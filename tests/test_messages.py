@@ -6,6 +6,7 @@ import ast
 import pickle
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 from exact_diffusion import EulerSampler, KnownTarget, SpaceToDepthVae
 from maskwright import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from maskwright.core import packages
+from maskwright.core.crop.crop_frames import CropSettings
 from maskwright.core.detail.detail import Backend
 from maskwright.core.errors import DependencyError, InputError, ModelError, PackError
 from maskwright.nodes import _messages
@@ -59,12 +61,9 @@ def detail(clip: Any = "clip", vae: Any = None, hook: Any = None, prompts: str =
     node().doit(IMAGE, MASK, pipe, detailer_hook=hook, **values)
 
 
-def stitch(crops: list) -> None:
-    node = NODE_CLASS_MAPPINGS["RegionCrop"]
-    required = node.INPUT_TYPES()["required"]
-    values = {name: spec[1]["default"] for name, spec in required.items() if "default" in spec[1]}
-    cropped = node().crop(image=IMAGE, mask=MASK, **values)
-    NODE_CLASS_MAPPINGS["RegionStitch"]().stitch([cropped[2]], crops, [0.0], [-1])
+def stitch_no_crops() -> None:
+    stitch = NODE_CLASS_MAPPINGS["RegionCrop"]().crop(image=IMAGE, mask=MASK, **asdict(CropSettings()))[2]
+    NODE_CLASS_MAPPINGS["RegionStitch"]().stitch([stitch], [], [0.0], [-1])
 
 
 # Code -> what raises the error at a node, and the whole message.
@@ -116,7 +115,7 @@ SENTENCES: dict[str, tuple[Callable[[], None], str]] = {
         "in full precision, or use another VAE.",
     ),
     "crops": (
-        lambda: stitch([]),
+        stitch_no_crops,
         "crops contains 0 crops, and stitch has 1 crops. Use all crops of this stitch, in their order: connect 'crops' "
         "of Region Crop through nodes that keep them all.",
     ),

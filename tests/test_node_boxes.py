@@ -11,7 +11,7 @@ import pytest
 import torch
 from maskwright.core.errors import InputError
 from maskwright.core.geometry import Box
-from maskwright.core.instances import boxes_to_instances, find_instances
+from maskwright.core.instances.instances import boxes_to_instances, find_instances
 from maskwright.nodes._boxes import read_boxes, write_boxes
 
 BOX = {"x": 1, "y": 2, "width": 3, "height": 4}

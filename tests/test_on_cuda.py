@@ -9,7 +9,8 @@ from collections.abc import Callable
 import maskwright
 import pytest
 import torch
-from maskwright.core import colors, crop_frames, crop_regions, crop_stitch, geometry, masks, morphology, stitch, tensors
+from maskwright.core import colors, geometry, masks, morphology, tensors
+from maskwright.core.crop import crop_frames, crop_regions, crop_stitch, stitch
 from maskwright.core.cutout import matting, remove, trimap
 from maskwright.core.text import segment
 from maskwright.core.text.segment import Selection, render_selection, select, stretch
@@ -65,6 +66,10 @@ OPERATIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], object]] = {
     "cutout": lambda image, mask: matting.compose_cutout(image, mask),
     "remove background": lambda image, mask: remove.remove_background(image, Discs()),
     "matting": lambda image, mask: remove.remove_background(image, Discs(), trimap.MattingSettings(erode_size=3), True),
+    "EditMask": lambda image, mask: make_node("EditMask").edit(mask, image, False, 0.1, True, 3, 4, 2, 3, 3, 1),
+    "EditMask of hard masks": lambda image, mask: make_node("EditMask").edit(mask.round(), grow=-4, feather_inside=3),
+    "RefineMask, guided filter": lambda image, mask: make_node("RefineMask").refine(image, mask, "guided filter", 6),
+    "RefineMask, closed form": lambda image, mask: make_node("RefineMask").refine(image, mask, edge_width=6),
     "GradientRegion": lambda image, mask: make_node("GradientRegion").gradient_region(mask, 5),
     "MaskInstances": lambda image, mask: make_node("MaskInstances").split_masks(mask, None, image)[:2],
     "CombineSegMasks": lambda image, mask: make_node("CombineSegMasks").combine_masks(image, mask, mask.flip(2)),
@@ -123,6 +128,8 @@ def test_device_allows_valid_mixes(cuda: torch.device) -> None:
     on_device = on_cpu.to(cuda)
     assert torch.equal((on_device * torch.tensor(2.0)).cpu(), on_cpu * 2)
     assert torch.equal(on_device[torch.tensor([2, 0])].cpu(), on_cpu[[2, 0]])
+    assert torch.equal((~(on_device > 0.5)).cpu(), on_cpu <= 0.5)
+    assert on_cpu.to("cuda").device == torch.rand(2, device=torch.device("cuda")).device == cuda
     on_device[:2] = torch.zeros(2, 4)
     on_device.copy_(on_device.clone().add_(1))
     assert on_device.device == cuda and on_device[0].eq(1).all() and on_cpu[0].ne(0).any()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from fake_host import FakeHost
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from maskwright.core.cutout import matting, remove, trimap
+from properties import examples
 
 
 class Red:
@@ -62,7 +63,7 @@ def test_remove_background_stacks_masks_of_an_image() -> None:
             assert torch.equal(cutouts[image, 4 * part : 4 * part + 4, :, 3], expected)
 
 
-@settings(max_examples=20, deadline=None)
+@examples(20)
 @given(
     batch=st.integers(1, 4),
     height=st.integers(1, 9),

@@ -7,11 +7,12 @@ import sys
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from maskwright.core import tensors
 from maskwright.core.errors import DependencyError
 from PIL import Image
+from properties import examples
 from scipy import ndimage
 
 MODES = {
@@ -123,7 +124,7 @@ def test_resize_lanczos_accepts_views_and_batches() -> None:
     assert torch.equal(result, torch.cat([tensors.resize_lanczos(each, 50, 20) for each in view.split(1)]))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(before=st.integers(1, 300), after=st.integers(1, 300), radius=st.integers(1, 40))
 def test_filter_lines_blocks_match_sparse(before: int, after: int, radius: int) -> None:
     values = random_values(2, before, 3, 2)

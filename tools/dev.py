@@ -2,7 +2,7 @@
 """The commands for developing the pack. Needs only Python 3.10 or newer.
 
     python3 tools/dev.py run [WORKFLOW.json] ...   run a workflow, or two examples; see run --help
-    python3 tools/dev.py test [pytest arguments]   run all tests
+    python3 tools/dev.py test [pytest arguments]   run all tests; --deep: property tests only, 10,000 examples each
     python3 tools/dev.py lint                      check style and types, and what the registry checks
     python3 tools/dev.py bench [names]             run the benchmarks; --merge FILE: add results of tools/gpu_check.py
     python3 tools/dev.py quality                   write docs/quality.md; downloads u2netp and u2net (181 MB)
@@ -87,6 +87,9 @@ def _run_examples(arguments: list[str]) -> int:
 
 def test(arguments: list[str]) -> int:
     """Run the tests, after installing ComfyUI for the host tests if none is found."""
+    if "--deep" in arguments:  # no property needs ComfyUI
+        arguments = ["tests", "--hypothesis-profile=deep", "-m", "hypothesis", "--no-comfyui", *arguments]
+        arguments.remove("--deep")
     if "--no-comfyui" in arguments:
         arguments = [argument for argument in arguments if argument != "--no-comfyui"]
     else:

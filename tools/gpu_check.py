@@ -4,11 +4,11 @@
     python tools/gpu_check.py [COMFYUI] [--out FILE]
 
 Needs a Python with PyTorch, such as ComfyUI's. Runs the tests marked ``cuda``, then the benchmarks on the GPU, and
-writes a file (gpu_check.json) for `tools/dev.py bench --merge FILE`, which adds it to docs/performance.md. With
-COMFYUI, the folder of a ComfyUI, it also measures Mask Detailer there, which takes longer. Exit code 1 if something
-failed; 0 without an NVIDIA GPU, where there is nothing to check.
+writes a file (gpu_check.json) that `tools/dev.py bench --merge FILE` adds to docs/performance.md. With COMFYUI, the
+folder of a ComfyUI, it also measures Mask Detailer there, which takes longer. Exit code 1 if something failed; 0
+without an NVIDIA GPU, where there is nothing to check.
 
-``--simulated`` tries this command itself, with small inputs on a simulated GPU; its file holds no times of a GPU.
+``--simulated`` tries this command itself, with small inputs on a simulated GPU; its file contains no times of a GPU.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BENCH, TESTS = ROOT / "bench", ROOT / "tests"
 sys.path.insert(0, str(BENCH))
 
-BENCHMARKS = {"gradient": [], "clipseg": ["transformers"], "segmentation": [], "on_device": []}  # and what each needs
+BENCHMARKS = {"gradient": [], "on_device": [], "segmentation": [], "clipseg": ["transformers"]}  # and what each needs
 IN_COMFYUI = {"detailer_comfyui": ["requests", "websocket"]}
 SECONDS, TEST_SECONDS = 460, 150  # for everything without ComfyUI, and for the tests
 COMFYUI_SECONDS = 3600

@@ -52,7 +52,7 @@ def solve(
         trimap: ``[H,W]``; 1 for definite foreground.
         unknown: ``[H,W]`` bool.
         stage: Advances to `AFTER_ALPHA`.
-        prior: Asked once, about the solution without it.
+        prior: Called once, with the solution that ignores it.
     """
     if not unknown.any():
         return np.empty(0)
@@ -74,7 +74,7 @@ def _solve_equations(matrix: csr_matrix, right: np.ndarray, stage: StageProgress
 
 
 class Prior(Protocol):
-    """What is known about alpha besides the equations."""
+    """Knowledge about alpha in addition to the equations."""
 
     def crop(self, part: tuple[slice, slice]) -> Prior: ...
 

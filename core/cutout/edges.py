@@ -1,4 +1,4 @@
-"""Refines masks of any source: exact alpha along the edges, and foreground colors without the background."""
+"""Refines masks from any source: accurate alpha along the edges, and foreground colors without the background."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ TRANSPARENT, THE_IMAGE = BACKGROUNDS = ("transparent", "the image")
 COLORS = "colors"  # the phase after `EDGES`
 
 _KNOWN = 0.05  # values of a connected trimap this close to 0 or 1 are known
-_REST = 0.01  # of alpha: the equations approach 0 and 1 without reaching them
+_REST = 0.01  # in alpha: the equations approach 0 and 1 to about this, without reaching them
 
 
 class Matter(Protocol):
@@ -47,7 +47,7 @@ class RefineSettings(Settings):
 
     Attributes:
         method: One of `METHODS`.
-        edge_width: How far along the edge the mask is not reliable, in pixels: this far inside, half as far outside.
+        edge_width: Width of the band to refine, in pixels: this far inside the edge, half as far outside.
             0: see `trimap.find_edge_width`.
         keep_thin_parts: See `ThinParts.weight`; for closed form.
         decontaminate: Estimate the colors of the foreground without the background; if false, use the image's.
@@ -126,9 +126,9 @@ def refine_masks(
 def _decontaminate(
     image: torch.Tensor, alpha: torch.Tensor, unknown: torch.Tensor, stage: StageProgress
 ) -> torch.Tensor:
-    """Foreground colors ``[H,W,3]`` of ``[H,W,3]``, with alpha and where it was unknown, both ``[H,W]``."""
-    colors, values, where = (each.cpu().contiguous().numpy() for each in (image, alpha, unknown))
-    return torch.from_numpy(estimate_foreground(colors, values, where, stage))
+    """Foreground colors ``[H,W,3]`` of an image ``[H,W,3]``; its alpha, and where that was unknown, are ``[H,W]``."""
+    colors, alphas, is_unknown = (each.cpu().contiguous().numpy() for each in (image, alpha, unknown))
+    return torch.from_numpy(estimate_foreground(colors, alphas, is_unknown, stage))
 
 
 def _count_results(images: torch.Tensor, masks: torch.Tensor, trimaps: torch.Tensor | None) -> int:
@@ -159,7 +159,7 @@ def _entry(batch: torch.Tensor, index: int) -> torch.Tensor:
 def _refine(
     image: torch.Tensor,
     mask: torch.Tensor,
-    known: torch.Tensor | None,
+    user_trimap: torch.Tensor | None,
     settings: RefineSettings,
     matter: Matter | None,
     stage: StageProgress,
@@ -167,10 +167,13 @@ def _refine(
     """Alpha of one image ``[H,W,3]`` and mask ``[H,W]``, and where it was unknown, both ``[H,W]``.
 
     Args:
-        known: A trimap ``[H,W]`` from the user, or None.
+        user_trimap: A connected trimap ``[H,W]``, or None.
     """
     edge_width = settings.edge_width or find_edge_width(mask)
-    trimap = run_interruptibly(lambda: make_band(mask, edge_width), stage) if known is None else _snap(known)
+    if user_trimap is None:
+        trimap = run_interruptibly(lambda: make_band(mask, edge_width), stage)
+    else:
+        trimap = _snap(user_trimap)
     unknown = trimap == 0.5
     if not unknown.any():
         return trimap, unknown
@@ -179,17 +182,17 @@ def _refine(
         return torch.where(unknown, filtered, trimap), unknown
 
     keep = settings.keep_thin_parts if settings.method == CLOSED_FORM else 0.0
-    reason = _explain_unsolvable(trimap, mask, keep, known is not None)
+    reason = _explain_unsolvable(trimap, mask, keep, user_trimap is not None)
     if reason:
         logger.warning("The mask is used as it is, because %s.", reason)
-        return (mask if known is None else torch.where(unknown, mask, trimap)), unknown
+        return (mask if user_trimap is None else torch.where(unknown, mask, trimap)), unknown
     if settings.method == VITMATTE:
         assert matter is not None  # the node loads it
         return torch.where(unknown, matter.predict_alpha(image, trimap, stage).to(trimap), trimap), unknown
 
-    colors, values, where = (each.cpu().contiguous().numpy() for each in (image, trimap, unknown))
+    colors, values, is_unknown = (each.cpu().contiguous().numpy() for each in (image, trimap, unknown))
     thin_parts = ThinParts(mask.cpu().numpy(), keep, edge_width / 2)
-    alpha = torch.from_numpy(solve_alpha(colors, values, where, stage, thin_parts)).to(trimap)
+    alpha = torch.from_numpy(solve_alpha(colors, values, is_unknown, stage, thin_parts)).to(trimap)
     return ((alpha - _REST) / (1 - 2 * _REST)).clamp(0, 1), unknown
 
 

@@ -13,7 +13,7 @@ from .. import tensors
 from ..packages import import_scipy
 
 _EPSILON = 1e-4  # variance of colors below which a window counts as flat
-_LEAST_RADIUS = 4  # in pixels, on a smaller image
+_LEAST_RADIUS = 4  # in pixels, after downscaling
 
 
 def apply_guided_filter(

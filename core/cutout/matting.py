@@ -134,9 +134,9 @@ def place_over(cutouts: torch.Tensor, backgrounds: torch.Tensor) -> torch.Tensor
     height, width = cutouts.shape[1:3]
     old_height, old_width = backgrounds.shape[1:3]
     scale = max(height / old_height, width / old_width)
-    kept = [min(old, max(1, round(new / scale))) for old, new in ((old_height, height), (old_width, width))]
-    top, left = (old_height - kept[0]) // 2, (old_width - kept[1]) // 2
-    part = tensors.drop_alpha(backgrounds)[:, top : top + kept[0], left : left + kept[1]].to(cutouts)
+    sides = [min(old, max(1, round(new / scale))) for old, new in ((old_height, height), (old_width, width))]
+    top, left = (old_height - sides[0]) // 2, (old_width - sides[1]) // 2
+    part = tensors.drop_alpha(backgrounds)[:, top : top + sides[0], left : left + sides[1]].to(cutouts)
     alpha = cutouts[..., 3:]
     return torch.lerp(tensors.resize_image(part, height, width), tensors.drop_alpha(cutouts), alpha)
 

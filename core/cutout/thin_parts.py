@@ -19,12 +19,12 @@ class ThinParts:
     """Restores what a mask is sure of and matting has lost (a `closed_form.Prior`).
 
     The equations tie an unknown pixel only to pixels of similar color. A part of the mask that is thinner than the
-    unknown band has no definite foreground, so it fades unless its colors lead to some. Where they do, as in hair and
-    wires, alpha is better than the mask, and nothing is changed.
+    unknown band has no definite foreground, so it fades unless pixels of similar color connect it
+    to some. Where they do, as in hair and wires, alpha is better than the mask, and nothing is changed.
 
     Attributes:
         mask: ``[H,W]`` in 0..1.
-        weight: Of the mask beside the equations, at least 0.
+        weight: Weight of the mask's values relative to the equations, at least 0.
         reach: In pixels. A pixel that the mask is sure of is lost if alpha is low everywhere within this distance.
     """
 

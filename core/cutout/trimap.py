@@ -72,9 +72,9 @@ _LEAST, _MOST = 0.01, 0.05  # of the longer side of the image
 
 
 def find_edge_width(mask: torch.Tensor) -> float:
-    """Find how far along the edge a mask cannot be relied on, from the softness of its own edge.
+    """Choose the width of the band to refine from the softness of the mask's edge.
 
-    The softness is the mean distance over which the edge passes through the uncertain values: their area, divided by
+    The softness is the mean distance over which the edge passes through uncertain values: their area, divided by
     the length of the edge (the total variation of the mask).
 
     Args:

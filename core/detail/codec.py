@@ -1,4 +1,4 @@
-"""Encodes and decodes crops row by row, in tiles once memory has run out."""
+"""Encodes and decodes crops row by row; in tiles after memory has run out."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Codec:
         return concatenate(decoded)
 
     def _run(self, work: Callable[[torch.Tensor, bool], Any], rows: Sequence[torch.Tensor]) -> Iterator[Any]:
-        """Yield ``work(row, tiled)`` for each row; from the first lack of memory on in tiles."""
+        """Yield ``work(row, tiled)`` for each row; in tiles after memory has run out."""
         try:
             for chunk in iterate_chunks(len(rows), 1, self._host, shrink=self._use_tiles):
                 with chunk as entries:

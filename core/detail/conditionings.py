@@ -38,21 +38,21 @@ class RegionPipes:
         self._pipe, self._name = pipe, name
         self._prompts = [text.strip() for text in prompts]
         self._pipes: dict[str, Pipe] = {"": pipe}  # by text
-        # Added text has no place of its own, so this holds for the pipes of all regions.
+        # Added text refers to no place, so this holds for the pipes of all regions.
         self.has_places = holds_images or any(_has_places(each, image) for each in (pipe.positive, pipe.negative))
 
     def for_region(self, index: int, placement: Placement) -> Pipe:
         """The pipe for region ``index``, still for the whole image.
 
         Raises:
-            InputError: Nothing of a prompt is left in the region's crop.
+            InputError: No part of a prompt applies to the region's crop.
         """
         for prompt, conditioning in (("positive", self._pipe.positive), ("negative", self._pipe.negative)):
-            if not _is_left(conditioning, placement):
+            if not _applies(conditioning, placement):
                 window = placement.frame.window
                 region = f"region {index + 1}" + (f" of image {placement.index + 1}" if placement.index else "")
                 raise InputError(
-                    f"Nothing of the {prompt} prompt of {self._name} is left for {region}: its areas and masks are all "
+                    f"No part of the {prompt} prompt of {self._name} applies to {region}: its areas and masks are all "
                     f"outside the crop from ({window.x1}, {window.y1}) to ({window.x2}, {window.y2})",
                     "Combine it with a prompt for the whole image, or increase crop_factor",
                 )
@@ -66,7 +66,7 @@ class RegionPipes:
         return self._pipes[text]
 
 
-def _is_left(conditioning: Any, placement: Placement) -> bool:
+def _applies(conditioning: Any, placement: Placement) -> bool:
     """Whether at least one prompt takes part in the crop. Without any prompt, the host decides."""
     if not isinstance(conditioning, (list, tuple)) or not conditioning:
         return True

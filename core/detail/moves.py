@@ -1,4 +1,4 @@
-"""What a prompt carries that refers to the whole image, and how each of it moves to a crop.
+"""Moves the entries of a prompt that refer to places in the whole image to a crop.
 
 A prompt is a list of pairs (tensor, details). `MOVES` has one function for each entry of the details that has a place
 in the image. All other entries, such as strengths, ranges of steps and hooks, apply to every crop unchanged.
@@ -17,7 +17,7 @@ from .host_objects import HostObjects
 from .placement import Placement
 from .references import References, may_show
 
-OUTSIDE = object()  # the result of a move for what is not in the crop
+OUTSIDE = object()  # the result of a move if nothing is left in the crop
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def plan(
         pipes, refiner_pipes: The pipes of each region; None for no refiner.
 
     Raises:
-        InputError: Nothing of a prompt is left in a region's crop.
+        InputError: No part of a prompt applies to a region's crop.
     """
     tasks = []
     has_places = pipes.has_places or (refiner_pipes is not None and refiner_pipes.has_places)

@@ -76,7 +76,7 @@ class Refiner:
         self._device = backend.device or images.device
         self._codec = Codec(backend.vae, backend.host, settings.tiled_vae)
         self._objects = backend.objects
-        # With a codec of its own: if the whole image needs tiles, crops still do not.
+        # A separate codec: if the whole image needs tiles, crops may not.
         codec = Codec(backend.vae, backend.host, settings.tiled_vae)
         self._references = References(originals, backend.vae.ratio, codec.encode)
         self._steps_per_region = settings.cycle * settings.steps

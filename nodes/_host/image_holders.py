@@ -18,7 +18,7 @@ _HINTS = ("cond_hint_original",)
 _MASKS = ("mask_cond_hint_original",)
 _MASK_LISTS = ("extra_concat_orig",)
 
-# Of patches: images [B,h,w,C] that the patch encodes when it runs, masks [B,...,h,w], and what to forget so that it
+# Of patches: images [B,h,w,C] that the patch encodes when it runs, masks [B,...,h,w], and caches to clear so that it
 # encodes them again.
 _PATCH_IMAGES = ("image", "inpaint_image", "render_video")
 _PATCH_MASKS = ("mask",)

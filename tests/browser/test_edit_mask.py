@@ -272,7 +272,7 @@ def test_larger_view_saves_and_copies(batch: Editor) -> None:
     batch.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     press(batch, EDIT, "Larger view (or double-click the image)")
     with batch.page.expect_download() as download:
-        click(batch, "Save what")
+        click(batch, "Save this view")
     assert download.value.suggested_filename == "maskwright_1.png"
     with Image.open(download.value.path()) as image:
         assert (image.format, image.size, image.mode) == ("PNG", (90, 60), "RGBA")

@@ -81,6 +81,12 @@ def test_lint_checks_types(tools: Tools, code: int) -> None:
     assert ["-m", "basedpyright"] in tools.calls
 
 
+def test_deep_runs_only_properties(tools: Tools) -> None:
+    assert dev.main(["test", "--deep", "-k", "edit"]) == 0
+    (command,) = tools.calls
+    assert command[-6:] == ["tests", "--hypothesis-profile=deep", "-m", "hypothesis", "-k", "edit"]
+
+
 @pytest.mark.parametrize("arguments", [["test"], ["test", "--no-comfyui"], ["lint"], ["bench"]])
 def test_tests_and_lint_fetch_no_weights(tools: Tools, arguments: list[str]) -> None:
     assert dev.main(arguments) == 0

@@ -1,10 +1,10 @@
-// Before and after, with a divider to drag. A button changes what a cutout lies on.
+// Before and after, with a divider to drag. A button changes the background of a cutout.
 
 import { canvasOf, drawCheckerboard } from "./elements.mjs";
 import { View } from "./view.mjs";
 
 const SPLIT = 0.5; // initial position of the divider, as a fraction of the width
-// What a cutout lies on: a name or a color. "mask" shows its alpha alone.
+// Backgrounds of a cutout: a name or a color. "mask" shows its alpha alone.
 const BACKDROPS = ["checkerboard", "mask", "#000", "#fff", "#0b0", "image"];
 
 export class ComparisonView extends View {

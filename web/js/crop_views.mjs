@@ -4,7 +4,7 @@ import { Boxes } from "./boxes.mjs";
 import { RegionsView } from "./regions_view.mjs";
 import { View } from "./view.mjs";
 
-const DIM = 0.6; // opacity of the black over what is not cropped
+const DIM = 0.6; // opacity of the black over the rest of the image
 
 export class CropView extends View {
   static widgets = [];

@@ -7,7 +7,7 @@ import { fillHoles, removeSpecks } from "./parts.mjs";
 import { outline } from "./selection.mjs";
 import { hardened, inverted, isEmpty } from "./values.mjs";
 
-/** A mask and the results of the last steps, so that a changed setting repeats only the steps from its own on. */
+/** A mask and the results of the last steps, so that a changed setting repeats only its own step and later ones. */
 export class Editing {
   /** @param {{values: Float32Array, width: number, height: number, scale: number}} mask `scale`: its size relative to
    *   the node's mask, for which settings are meant. */
@@ -27,8 +27,8 @@ export class Editing {
   run(kind, settings, withOutline) {
     const { width, height, scale } = this.mask;
     const steps = kind === "edges" ? edgeSteps(settings, scale) : editSteps(settings, scale);
-    const kept = steps.findIndex((step, i) => this.done[i]?.key !== step.key);
-    this.done.length = kept < 0 ? steps.length : kept;
+    const reusable = steps.findIndex((step, i) => this.done[i]?.key !== step.key);
+    this.done.length = reusable < 0 ? steps.length : reusable;
     let last = this.done.at(-1) ?? { values: this.mask.values, isEmpty: this.isEmpty };
     for (const { key, name, change } of steps.slice(this.done.length)) {
       const values = change(last.values, width, height);

@@ -75,7 +75,7 @@ export class EditView extends MaskView {
   }
 }
 
-/** One of the values that a node got for the masks of a batch; the last repeats. */
+/** The value for one mask, of a list with a value per mask; the last repeats. */
 function oneOf(value, index) {
   return Array.isArray(value) ? value[Math.min(index, value.length - 1)] : value;
 }

@@ -136,7 +136,7 @@ class Numbers extends Boxes {
   /** Show which instances are picked. */
   mark(picked, texts) {
     [...this.element.children].forEach((child, index) => {
-      child.style.setProperty("--maskwright-colour", `rgb(${colorOf(index, picked.has(index))})`);
+      child.style.setProperty("--maskwright-color", `rgb(${colorOf(index, picked.has(index))})`);
       child.setAttribute("aria-pressed", String(picked.has(index)));
       child.title = this.titleOf(index, texts);
     });

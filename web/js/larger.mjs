@@ -4,7 +4,7 @@ import { make } from "./elements.mjs";
 import { filled } from "./texts.mjs";
 
 const TILE = 256; // pixels of the longer side of an image on the contact sheet
-const REPORT = 2000; // milliseconds for which a button reports what it did
+const REPORT = 2000; // milliseconds for which a button reports its result
 
 export class Larger {
   /** @param {View} view Its bar, stage and note move into the dialog while that is open. */
@@ -65,9 +65,9 @@ export class Larger {
   }
 
   /** Show or hide the contact sheet. Its images appear one by one. */
-  async setSheet(shown) {
+  async setSheet(isOpen) {
     const { view } = this;
-    if (!shown) {
+    if (!isOpen) {
       this.sheet?.remove();
       this.sheet = null;
       view.stage.hidden = false;
@@ -101,7 +101,7 @@ export class Larger {
     make("span", "", tile).textContent = String(page + 1);
   }
 
-  /** What is shown, as a PNG file. */
+  /** The view or the contact sheet, as a PNG file. */
   async png() {
     const canvas = this.sheet ? composed([...this.sheet.querySelectorAll("canvas")]) : this.view.exported();
     return new Promise((done) => canvas.toBlob(done, "image/png"));

@@ -67,7 +67,7 @@ export class MaskView extends View {
     return null;
   }
 
-  /** The current widget values; for widgets fed by a link, the run's values. Those of neither are left out. */
+  /** The current widget values; for widgets fed by a link, the run's values. Widgets with neither are left out. */
   valuesOf(names) {
     const now = this.frame.widgets();
     const used = this.entries[this.page].settings ?? {};
@@ -118,7 +118,7 @@ export class MaskView extends View {
     context.globalAlpha = opacity;
     if (this.mode === "blackAndWhite") lay(mask.levels, "greys");
     else if (this.mode === "outline") this.drawOutline(context, mask);
-    else if (!mask.isEmpty) lay(mask.steps, "viridis"); // coloured before resizing, like the node
+    else if (!mask.isEmpty) lay(mask.steps, "viridis"); // colored before resizing, as in the node
     context.globalAlpha = 1;
   }
 

@@ -1,20 +1,20 @@
 // Connected parts of masks, as in core/parts.py. Pure functions on row-major arrays.
 
-const SOFT_LEVELS = 16; // at which the holes of a soft mask are looked for
+const SOFT_LEVELS = 16; // at which a soft mask is searched for holes
 
 /** The levels above 0 at which to look for holes. */
 function levelsWithHoles(values) {
-  const different = new Set();
+  const distinct = new Set();
   let high = 0;
   for (let i = 0; i < values.length; i++) {
-    if (different.size <= SOFT_LEVELS) different.add(values[i]);
+    if (distinct.size <= SOFT_LEVELS) distinct.add(values[i]);
     if (values[i] > high) high = values[i];
   }
-  if (different.size > SOFT_LEVELS) {
+  if (distinct.size > SOFT_LEVELS) {
     return Float32Array.from({ length: SOFT_LEVELS }, (_, i) => (high * (i + 1)) / SOFT_LEVELS);
   }
-  different.delete(0);
-  return Float32Array.from(different).sort();
+  distinct.delete(0);
+  return Float32Array.from(distinct).sort();
 }
 
 /**
@@ -29,12 +29,12 @@ export function fillHoles(values, width, height) {
     while (reached < levels.length && values[i] >= levels[reached]) reached += 1;
     rank[i] = reached;
   }
-  const waiting = new Int32Array(levels.length + 1).fill(-1); // per level the last pixel to go on from
-  const before = new Int32Array(values.length); // the pixel that waits before it
-  const seen = new Uint8Array(values.length);
+  const waiting = new Int32Array(levels.length + 1).fill(-1); // per level the last queued pixel
+  const before = new Int32Array(values.length); // the pixel queued before it at the same level
+  const isVisited = new Uint8Array(values.length);
   const visit = (i, atLeast) => {
-    if (seen[i]) return;
-    seen[i] = 1;
+    if (isVisited[i]) return;
+    isVisited[i] = 1;
     if (rank[i] < atLeast) rank[i] = atLeast;
     before[i] = waiting[rank[i]];
     waiting[rank[i]] = i;

@@ -1,10 +1,10 @@
-// Lists of instance numbers, such as "0, 2-4", as core/picking.py reads them.
+// Lists of instance numbers, such as "0, 2-4", as core/instances/picking.py reads them.
 
 const SEPARATORS = /[,;\uff0c\u3001]/;
 const RANGE = /^\s*(-?\d+)\s*(?:-\s*(-?\d+)\s*)?$/;
 const LONGEST = 40; // characters of a number or a range
 
-/** The picked ones of `count` instances, in order; null if the text is not a list of numbers and ranges. */
+/** Indices of the picked instances out of `count`, sorted; null if the text is not a list of numbers and ranges. */
 export function pickedOf(text, count) {
   const all = [...Array(count).keys()];
   if (!text.trim()) return all;

@@ -1,4 +1,4 @@
-// Edits a mask in a worker, so that the page stays responsive; where workers fail, in the page.
+// Edits a mask in a worker, so that the page stays responsive; in the page if workers fail.
 
 import { Editing } from "./edit.mjs";
 
@@ -10,8 +10,8 @@ export class RemoteEditing {
   constructor(mask, changed) {
     Object.assign(this, { mask, changed });
     this.result = null; // of `Editing.run`, with the mask's width and height; the latest
-    this.next = null; // what is wanted: the arguments of `Editing.run`
-    this.key = ""; // of what is wanted
+    this.next = null; // the next request: arguments of `Editing.run`
+    this.key = ""; // of the latest request
     this.isBusy = false;
     try {
       this.worker = new Worker(new URL("./edit_worker.mjs", import.meta.url), { type: "module" });
@@ -23,7 +23,7 @@ export class RemoteEditing {
     }
   }
 
-  /** Ask for a result. Only the latest question is answered. */
+  /** Request a result. Only the latest request is sure to be answered. */
   want(...question) {
     const key = JSON.stringify(question);
     if (key === this.key) return;

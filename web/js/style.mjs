@@ -165,7 +165,7 @@ export const STYLE = `
   opacity: 0.8;
 }
 .maskwright-error {
-  /* Red enough to be seen, and near enough to the text's colour to be read in light and dark themes. */
+  /* Red enough to be seen, and near enough to the text's color to be read in light and dark themes. */
   color: color-mix(in srgb, var(--input-text, #ddd) 35%, #ff4d4d);
   opacity: 1;
 }
@@ -178,24 +178,24 @@ export const STYLE = `
   overflow: hidden;
   pointer-events: none;
   --maskwright-pixel: 1px; /* one pixel of the screen */
-  --maskwright-colour: #6fdc8c;
+  --maskwright-color: #6fdc8c;
 }
 .maskwright-box {
   position: absolute;
   box-sizing: border-box;
-  border: calc(1.5 * var(--maskwright-pixel)) solid var(--maskwright-colour);
+  border: calc(1.5 * var(--maskwright-pixel)) solid var(--maskwright-color);
 }
 .maskwright-box-current {
   z-index: 1;
-  --maskwright-colour: #ffe14d;
+  --maskwright-color: #ffe14d;
 }
 .maskwright-box-waiting {
-  --maskwright-colour: #ddd;
+  --maskwright-color: #ddd;
 }
 .maskwright-number {
   position: absolute;
   padding: 0 calc(3 * var(--maskwright-pixel));
-  background: var(--maskwright-colour);
+  background: var(--maskwright-color);
   color: #000;
   font-size: calc(12 * var(--maskwright-pixel));
   line-height: 1.2;

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .checks import check_choice, check_number, check_text, check_whole_number, describe
-from .errors import InputError
+from ..checks import check_choice, check_number, check_text, check_whole_number, describe
+from ..errors import InputError
 from .instances import Instance, Part
 
 ORDERS = ("as found", "left to right", "top to bottom", "largest first", "highest score")
@@ -25,7 +25,7 @@ _RANGE = re.compile(r"\s*(-?[0-9]+)\s*(?:-\s*(-?[0-9]+)\s*)?")
 
 
 def sort_instances(instances: Sequence[Instance], sort_by: str = "as found") -> list[Instance]:
-    """Sort the instances image by image; those that are equal keep their order.
+    """Sort the instances image by image; ties keep their order.
 
     Args:
         sort_by: One of `ORDERS`. Left to right and top to bottom go by the center of the box. Instances without a score
@@ -41,7 +41,8 @@ def sort_instances(instances: Sequence[Instance], sort_by: str = "as found") -> 
 def merge_overlapping(instances: Sequence[Instance], overlap: float) -> list[Instance]:
     """Merge the instances of an image that overlap by more than ``overlap``: their intersection over the smaller one.
 
-    The merged instance takes the place of its first member, and score and details of the member with the highest score.
+    The merged instance takes the place of its first member, and the score and details of the member with the highest
+    score.
 
     Args:
         overlap: 0..1; 1 merges nothing.
@@ -123,7 +124,7 @@ class Pick:
     """Numbers and ranges of instances: "0, 2-4"; negative numbers count from the end; "" is all.
 
     Raises:
-        InputError: The text is neither.
+        InputError: The text contains anything else.
     """
 
     text: str = ""
@@ -133,7 +134,7 @@ class Pick:
         self._ranges()
 
     def indices(self, count: int) -> list[int]:
-        """The picked ones of ``count`` instances, in order. Numbers that do not exist are ignored."""
+        """Indices of the picked instances out of ``count``, sorted. Numbers that do not exist are ignored."""
         if not self.text.strip():
             return list(range(count))
         picked: set[int] = set()
@@ -197,12 +198,12 @@ class Choice:
         if not self.limit:
             return instances
         counts: dict[int, int] = {}
-        kept = []
+        result = []
         for instance in instances:
             counts[instance.image] = number = counts.get(instance.image, 0) + 1
             if number <= self.limit:
-                kept.append(instance)
-        return kept
+                result.append(instance)
+        return result
 
     def choose(self, candidates: Sequence[Instance]) -> list[Instance]:
         """The candidates that ``pick`` names, counted image by image."""

@@ -9,12 +9,20 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from . import distance, parts, tensors
+from .. import distance, parts, tensors
+from ..errors import InputError
+from ..geometry import Box
+from ..instances.instances import (
+    SPLITS,
+    Detection,
+    Instance,
+    boxes_to_instances,
+    check_lists,
+    count_images,
+    find_instances,
+)
+from ..instances.picking import sort_instances
 from .crop_frames import CropSettings
-from .errors import InputError
-from .geometry import Box
-from .instances import SPLITS, Detection, Instance, boxes_to_instances, check_lists, count_images, find_instances
-from .picking import sort_instances
 
 logger = logging.getLogger(__name__)
 
@@ -93,8 +101,8 @@ def find_context(context_mask: torch.Tensor | None, image: torch.Tensor) -> list
             f"image is a batch of {count}, and context_mask is a batch of {len(context_mask)}",
             "Use one context mask for all images, or one per image",
         )
-    found = find_instances(_fit(context_mask, *image.shape[1:3]), split="each mask", images=len(context_mask))
-    boxes = {instance.image: instance.box for instance in found}
+    instances = find_instances(_fit(context_mask, *image.shape[1:3]), split="each mask", images=len(context_mask))
+    boxes = {instance.image: instance.box for instance in instances}
     return [boxes.get(index if len(context_mask) > 1 else 0) for index in range(count)]
 
 

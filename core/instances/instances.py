@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import tensors
-from .checks import check_choice
-from .engine import Host
-from .errors import InputError, PackError
-from .geometry import Box
-from .packages import import_scipy
-from .parts import cut_apart
-from .regions import tight_box
+from .. import tensors
+from ..checks import check_choice
+from ..engine import Host
+from ..errors import InputError, PackError
+from ..geometry import Box
+from ..packages import import_scipy
+from ..parts import cut_apart
+from ..regions import tight_box
 
 SPLITS = ("connected parts", "each mask", "leave as they are")
 MEMORY_SHARE = 4  # masks may take at most one of this many parts of the free memory
@@ -33,7 +33,7 @@ class Detection:
     Attributes:
         box: In whole pixels inside the image; None if the box has no pixel there.
         score: None if the box has none.
-        details: What else the host's box holds, such as its label; passed through unchanged.
+        details: All other values of the host's box, such as its label; passed through unchanged.
     """
 
     box: Box | None
@@ -120,7 +120,7 @@ class Instance:
         return sum(part.area for part in self.parts)
 
     def crop_mask(self, outer: Box, device: torch.device | None = None) -> torch.Tensor:
-        """The instance's mask in ``outer``: ``[1,h,w]`` in 0..1, on the device of its mask unless told otherwise."""
+        """The instance's mask in ``outer``: ``[1,h,w]`` in 0..1, by default on the device of its mask."""
         values = self.parts[0].values
         if device is None:
             device = torch.device("cpu") if values is None else values.device
@@ -143,10 +143,11 @@ def find_instances(
     Args:
         masks: ``[M,H,W]``. Pixels of at least 1/255 are selected, and corner neighbors are connected.
         detections: One list for all images or one per image. If there are as many boxes as masks, box i describes
-            mask i. Otherwise they describe the connected parts whose center they contain. Their boxes select nothing.
+            mask i. Otherwise they describe the connected parts whose center they contain. The boxes
+            themselves select nothing.
         split: One of `SPLITS`: an instance for every connected part; for every mask that selects something; or for
             every mask.
-        images: The number of images; 1 also if it is unknown.
+        images: The number of images; 1 if unknown.
         least_area: Parts with fewer selected pixels are left out.
         name: The name of the input ``masks``, for messages.
 
@@ -162,8 +163,8 @@ def find_instances(
             part = _whole_part(mask)
             is_kept = part.area >= least_area and (part.area > 0 or split == SPLITS[2])
             parts = [part] if is_kept else []
-        found = _find_containing(parts, nearby) if split == SPLITS[0] and nearby else [detection] * len(parts)
-        instances += [_describe((part,), image, each) for part, each in zip(parts, found)]
+        matches = _find_containing(parts, nearby) if split == SPLITS[0] and nearby else [detection] * len(parts)
+        instances += [_describe((part,), image, match) for part, match in zip(parts, matches)]
     return instances
 
 
@@ -195,7 +196,7 @@ def check_lists(detections: Sequence[Sequence[Detection]], images: int) -> None:
 
 
 def count_images(masks: int, detections: Sequence[Sequence[Detection]], images: int = 1) -> int:
-    """For how many images the instances differ: 1 if the same are used for all. Arguments as in `find_instances`."""
+    """The number of images with separate instances: 1 if all images share them. Arguments as in `find_instances`."""
     return masks if masks > 1 and masks in (len(detections), images) else max(1, len(detections))
 
 
@@ -209,7 +210,7 @@ def _assign_detections(
     masks: torch.Tensor, detections: Sequence[Sequence[Detection]], images: int, name: str
 ) -> Iterator[tuple[torch.Tensor, int, Detection | None, Sequence[Detection]]]:
     """Yield each mask ``[H,W]`` with the index of its image, its own detection or None, and the detections of its image
-    if masks have none of their own."""
+    if the mask has none."""
     flat = [(image, each) for image, frame in enumerate(detections) for each in frame]
     lists, count = len(detections), len(masks)
     is_one_per_image = count > 1 and count in (lists, images)
@@ -247,8 +248,8 @@ def _find_parts(mask: torch.Tensor, least_area: float) -> Iterator[Part]:
     """Yield the connected parts of ``[H,W]`` from the top down. Time and memory do not grow with their number."""
     selected = tensors.is_selected(mask)
     for strip in cut_apart(selected):
-        found = [part for cell in strip for part in _label_parts(mask, selected, cell) if part.area >= least_area]
-        yield from found if len(strip) == 1 else sorted(found, key=_first_pixel)
+        parts = [part for cell in strip for part in _label_parts(mask, selected, cell) if part.area >= least_area]
+        yield from parts if len(strip) == 1 else sorted(parts, key=_first_pixel)
 
 
 def _label_parts(mask: torch.Tensor, selected: np.ndarray, cell: Box) -> Iterator[Part]:

@@ -10,7 +10,7 @@ from .instances import Instance, Part
 
 
 def draw_labels(instances: Sequence[Instance], size: Sequence[int], map_size: tuple[int, int]) -> np.ndarray:
-    """Draw the number of the instance at each pixel, from 1; 0 is none.
+    """Draw the number of the instance at each pixel, from 1; 0 is no instance.
 
     Smaller instances are on top, and each gets at least one pixel before others are drawn over it.
 
@@ -40,10 +40,10 @@ def _draw(labels: np.ndarray, part: Part, number: int, rows: np.ndarray, columns
     y, x = _slice(rows, part.box.y1, part.box.y2), _slice(columns, part.box.x1, part.box.x2)
     inner_rows = rows[y].clip(part.box.y1, part.box.y2 - 1)
     inner_columns = columns[x].clip(part.box.x1, part.box.x2 - 1)
-    chosen = part.sample(inner_rows, inner_columns)
-    if not chosen.any():
-        chosen[chosen.shape[0] // 2, chosen.shape[1] // 2] = True
-    labels[y, x][chosen] = number
+    selected = part.sample(inner_rows, inner_columns)
+    if not selected.any():
+        selected[selected.shape[0] // 2, selected.shape[1] // 2] = True
+    labels[y, x][selected] = number
 
 
 def _slice(places: np.ndarray, start: int, stop: int) -> slice:

@@ -7,16 +7,16 @@ from typing import Any, NamedTuple
 
 import torch
 
-from . import tensors
-from .batching import NO_PROGRESS
-from .checks import as_image_batch, as_mask_batch, check_number, check_whole_number
+from .. import tensors
+from ..batching import NO_PROGRESS
+from ..checks import as_image_batch, as_mask_batch, check_number, check_whole_number
+from ..detail import blend
+from ..engine import Progress
+from ..errors import InputError
+from ..geometry import Box
+from ..regions import Region, embed_mask
 from .crop_frames import match_proportions
 from .crop_stitch import Stitch, StitchRegion, run_regions
-from .detail import blend
-from .engine import Progress
-from .errors import InputError
-from .geometry import Box
-from .regions import Region, embed_mask
 
 _MAX_CHUNK = 64  # regions that are compared with each other
 
@@ -64,8 +64,8 @@ def stitch_crops(
         batches = [as_mask_batch(each, f"crop_masks[{i}]") for i, each in enumerate(crop_masks)]
         mask_rows = _deal(stitches, batches, "crop_masks")
     return [
-        _stitch(stitch, one, masks, color_match, stitch.blend if blend_width is None else blend_width, progress)
-        for stitch, one, masks in zip(stitches, rows, mask_rows)
+        _stitch(stitch, own, masks, color_match, stitch.blend if blend_width is None else blend_width, progress)
+        for stitch, own, masks in zip(stitches, rows, mask_rows)
     ]
 
 
@@ -81,7 +81,7 @@ def _deal(stitches: Sequence[Stitch], batches: Sequence[torch.Tensor], name: str
     if len(rows) != expected:
         problem = f"{name} contains {len(rows)} {item}s, and stitch has {expected} crops"
         raise _mismatch(problem, name)
-    dealt, first = [], 0
+    result, first = [], 0
     for stitch in stitches:
         own = rows[first : first + stitch.crop_count] if stitch.regions else []  # drops the placeholder
         for i, (row, region) in enumerate(zip(own, stitch.regions), first + 1):  # as in the previews
@@ -91,9 +91,9 @@ def _deal(stitches: Sequence[Stitch], batches: Sequence[torch.Tensor], name: str
                 problem = f"{item} {i} of {name} is {width} x {height}, and was {frame.width} x {frame.height}"
                 allowed = "; they may be larger or smaller, but only in the same proportions"
                 raise _mismatch(problem, name, allowed)
-        dealt.append(own)
+        result.append(own)
         first += stitch.crop_count
-    return dealt
+    return result
 
 
 def _mismatch(problem: str, name: str, allowed: str = "") -> InputError:

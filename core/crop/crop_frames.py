@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from .checks import Settings, check_choice, check_number, check_switch, check_whole_number, setting
-from .geometry import Box, nearest_multiple
-from .instances import SPLITS
-from .morphology import MAX_SIZE
-from .picking import ORDERS
+from ..checks import Settings, check_choice, check_number, check_switch, check_whole_number, setting
+from ..geometry import Box, nearest_multiple
+from ..instances.instances import SPLITS
+from ..instances.picking import ORDERS
+from ..morphology import MAX_SIZE
 
 REGIONS = (*SPLITS[:2], "all as one")
 SIZES = ("keep", "same area", "longer side", "exact")

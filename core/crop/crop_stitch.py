@@ -1,4 +1,4 @@
-"""Crops the regions of images for any work in between. `stitch` blends the results back."""
+"""Crops the regions of images, so that other nodes can work on them. `stitch` blends the results back."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import NamedTuple
 
 import torch
 
-from . import tensors
-from .batching import NO_PROGRESS, Item, Result, parallel_map
+from .. import tensors
+from ..batching import NO_PROGRESS, Item, Result, parallel_map
+from ..engine import Progress
+from ..geometry import Box
+from ..instances.instances import Instance
+from ..regions import embed_mask
 from .crop_frames import TOGETHER, CropFrame, CropSettings, fit_crop_frame
 from .crop_regions import draw_region
-from .engine import Progress
-from .geometry import Box
-from .instances import Instance
-from .regions import embed_mask
 
 PLACEHOLDER = 64  # side of the only crop if nothing is selected, so that no list is empty
 
@@ -25,7 +25,7 @@ class StitchRegion(NamedTuple):
 
     Attributes:
         image: Index of its image.
-        number: Its place in the order of the regions.
+        number: Its index in the order of the regions.
         bbox: The tight box around the region.
         mask: The region's mask, ``[1,h,w]`` in the size of ``bbox``.
         frame: Where it was cropped.
@@ -98,19 +98,19 @@ def crop_regions(
     def locate(numbered: tuple[int, Instance]) -> StitchRegion:
         number, instance = numbered
         bbox, mask = draw_region(instance, whole, settings.grow)
-        also = context[instance.image] if context else None
-        frame = fit_crop_frame(bbox.union(also) if also else bbox, whole, settings)
+        context_box = context[instance.image] if context else None
+        frame = fit_crop_frame(bbox.union(context_box) if context_box else bbox, whole, settings)
         return StitchRegion(instance.image, number, bbox, mask, frame)
 
-    found = run_regions(locate, [*enumerate(instances)], image.device)
-    groups = [[region] for region in found]
+    regions = run_regions(locate, [*enumerate(instances)], image.device)
+    groups = [[region] for region in regions]
     if settings.batching == TOGETHER:
         by_size: dict[tuple[int, int], list[StitchRegion]] = {}
-        for region in found:
+        for region in regions:
             by_size.setdefault((region.frame.width, region.frame.height), []).append(region)
         groups = list(by_size.values())
     stitch = Stitch(image, tuple(region for group in groups for region in group), settings.blend)
-    if not found:
+    if not regions:
         side = PLACEHOLDER
         return Crops([image.new_zeros(1, side, side, image.shape[-1])], [image.new_zeros(1, side, side)], stitch)
     if len(groups) > 1 and settings.batching != TOGETHER:

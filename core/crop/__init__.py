@@ -1,0 +1,1 @@
+"""Regions out of images, and back."""

@@ -1,0 +1,1 @@
+"""The single things that masks and boxes select."""
