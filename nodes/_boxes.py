@@ -34,8 +34,10 @@ def read_boxes(value: object, width: int, height: int, name: str = NAME) -> list
         InputError: Another type or depth, or a number is missing, NaN or infinite.
     """
     frames = _as_lists(value, name)
+    names = [name] if len(frames) == 1 else [f"list {i} of {name}" for i in range(len(frames))]
     detections = [
-        [_read_box(box, width, height, f"box {i} of {name}") for i, box in enumerate(frame)] for frame in frames
+        [_read_box(box, width, height, f"box {i} of {listed}") for i, box in enumerate(frame)]
+        for listed, frame in zip(names, frames)
     ]
     flat = [each for frame in detections for each in frame]
     outside = sum(each.box is None for each in flat)

@@ -219,6 +219,19 @@ def test_refine_masks_keeps_a_mask_that_it_cannot_refine(
     assert caplog.text.count("The mask is used as it is") == 1 and reason in caplog.text
 
 
+@pytest.mark.parametrize(("known", "color"), [(0.0, "white"), (1.0, "black")])
+def test_refine_masks_keeps_the_known_pixels_of_a_trimap_that_it_cannot_solve(
+    known: float, color: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    mask = disc(20, 5)
+    trimap = torch.full_like(mask, 0.5)
+    trimap[:, :10] = known
+    settings = RefineSettings(keep_thin_parts=0)
+    alpha, _, _ = refine_masks(paint(mask)[None], mask[None], settings, trimap[None])
+    assert torch.equal(alpha[0], torch.where(trimap == 0.5, mask, trimap))
+    assert f"add {color} to the trimap" in caplog.text
+
+
 @BOTH
 @pytest.mark.parametrize("shape", [(1, 1), (1, 9), (2, 2), (3, 3)])
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0])

@@ -75,6 +75,7 @@ def test_read_boxes_keeps_score_and_details() -> None:
         ([[None]], "not a list of boxes"),
         ({"bbox": [0, 0, 1, 1]}, "x of box 0 of bounding_boxes is None"),
         ([BOX, {**BOX, "y": math.nan}], "y of box 1 of bounding_boxes is nan"),
+        ([[BOX], [{**BOX, "y": math.nan}]], "y of box 0 of list 1 of bounding_boxes is nan"),
         ({**BOX, "width": math.inf}, "width of box 0 of bounding_boxes is inf"),
         ({**BOX, "width": 10**400}, "width of box 0 of bounding_boxes is 1000"),
         ({**BOX, "height": "4"}, "height of box 0 of bounding_boxes is '4'"),

@@ -184,10 +184,10 @@ def _refine(
         return torch.where(unknown, filtered, trimap), unknown
 
     keep = settings.keep_thin_parts if settings.method == CLOSED_FORM else 0.0
-    reason = _explain_unsolvable(trimap, mask, keep)
+    reason = _explain_unsolvable(trimap, mask, keep, user_trimap is not None)
     if reason:
         logger.warning("The mask is used as it is, because %s.", reason)
-        return mask, unknown
+        return (mask if user_trimap is None else torch.where(unknown, mask, trimap)), unknown
     if settings.method == VITMATTE:
         assert matter is not None  # the node loads it
         return torch.where(unknown, matter.predict_alpha(image, trimap, stage).to(trimap), trimap), unknown
@@ -204,12 +204,15 @@ def _snap(trimap: torch.Tensor) -> torch.Tensor:
     return torch.where(trimap <= _KNOWN, 0.0, torch.where(trimap >= 1 - _KNOWN, 1.0, half))
 
 
-def _explain_unsolvable(trimap: torch.Tensor, mask: torch.Tensor, keep_thin_parts: float) -> str | None:
-    """Explain why alpha cannot be computed from a trimap; None if it can."""
+def _explain_unsolvable(
+    trimap: torch.Tensor, mask: torch.Tensor, keep_thin_parts: float, is_connected: bool
+) -> str | None:
+    """Explain why alpha cannot be computed from a trimap, which is the user's if ``is_connected``; None if it can."""
+    remedy = "add {} to the trimap" if is_connected else "lower edge_width, or connect a trimap"
     if not (trimap == 0).any():
-        return "no pixel is definite background: lower edge_width, or connect a trimap"
+        return f"no pixel is definite background: {remedy.format('black')}"
     if not (trimap == 1).any() and not (keep_thin_parts and (mask > SURE).any()):
-        return "no pixel is definite foreground: lower edge_width, or connect a trimap"
+        return f"no pixel is definite foreground: {remedy.format('white')}"
     height, width = trimap.shape
     if min(height, width) < 3:
         return f"the image has {width} x {height} pixels, and matting needs at least 3 x 3"
