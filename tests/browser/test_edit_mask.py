@@ -277,7 +277,7 @@ def test_larger_view_saves_and_copies(batch: Editor) -> None:
     with Image.open(download.value.path()) as image:
         assert (image.format, image.size, image.mode) == ("PNG", (90, 60), "RGBA")
         assert np.abs(np.asarray(image)[5, 5] - np.array([255, 0, 0, 255])).max() <= 2  # a preview is a JPEG
-    click(batch, "Copy what")
+    click(batch, "Copy this view")
     batch.page.locator("dialog[open] button", has_text="Copied.").wait_for()
     kinds = batch.call("return (await navigator.clipboard.read()).flatMap((item) => item.types)")
     assert kinds == ["image/png"]
