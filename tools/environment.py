@@ -69,7 +69,9 @@ def requirements(*files: Path) -> list[str]:
 def install_torch(python: Path) -> None:
     """Install PyTorch: without an NVIDIA GPU, the build for CPUs, a tenth of the size. pip prefers it if it sees it."""
     needs_default = sys.platform == "darwin" or _has_nvidia_gpu()
-    pip(python, "torch", *([] if needs_default else ["--extra-index-url", TORCH_FOR_CPUS]))
+    # Few retries, since pip asks that index for every dependency, also where it cannot be reached.
+    source = [] if needs_default else ["--extra-index-url", TORCH_FOR_CPUS, "--timeout", "10", "--retries", "1"]
+    pip(python, "torch", *source)
 
 
 def _has_nvidia_gpu() -> bool:
