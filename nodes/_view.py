@@ -128,13 +128,16 @@ class View:
 
     @_never_fail_the_run
     def masks(self, masks: torch.Tensor, images: torch.Tensor | None) -> None:
-        """Add entries for masks ``[B,H,W]`` as the node received them: the editor applies the node's settings.
+        """Add entries for masks ``[B,H,W]`` as the node received them: the editor applies the node's settings. A batch
+        of 0 is shown as an empty mask.
 
         Args:
             images: ``[B,H,W,C]`` of any size, the last for all further masks. If None, each mask is also its image.
         """
         if images is not None:
             images = as_image_batch(images, "image")
+        if len(masks) == 0:  # show that nothing is selected, rather than an earlier result
+            masks = masks.new_zeros(1, *masks.shape[1:])
         for index, mask in enumerate(masks[:MAX_IMAGES]):
             image = mask[..., None] if images is None else images[min(index, len(images) - 1)]
             small = _shrink_mask(mask)

@@ -54,6 +54,19 @@ def test_edit_accepts_tiny_and_uniform_masks(shape: tuple, value: float, temp: P
     assert edited.shape == shape and edited.isfinite().all() and ((edited >= 0) & (edited <= 1)).all()
 
 
+@pytest.mark.parametrize("image", [None, torch.full((1, 40, 60, 3), 0.5)], ids=["no image", "image"])
+def test_views_show_a_batch_of_0_as_an_empty_mask(image: torch.Tensor | None, temp: Path) -> None:
+    """Otherwise the view would keep an earlier result."""
+    none = torch.zeros(0, 20, 30)
+    for result in (
+        EditMask().edit(none, image, extra_pnginfo=EDITOR_INFO),
+        GradientRegion().gradient_region(none, image=image, extra_pnginfo=EDITOR_INFO),
+    ):
+        assert result["result"][0].shape == (0, 20, 30)
+        (entry,) = result["ui"]["maskwright"]
+        assert not read(temp, entry["mask"]).any()
+
+
 def test_edit_names_an_input_that_is_not_finite() -> None:
     mask = square()
     mask[0, 0, 0] = torch.nan
