@@ -116,7 +116,7 @@ SENTENCES: dict[str, tuple[Callable[[], None], str]] = {
     ),
     "crops": (
         stitch_no_crops,
-        "crops contains 0 crops, and stitch has 1 crops. Use all crops of this stitch, in their order: connect 'crops' "
+        "the number of crops is 0, but stitch needs 1. Use all crops of this stitch, in their order: connect 'crops' "
         "of Region Crop through nodes that keep them all.",
     ),
     "hook failed": (

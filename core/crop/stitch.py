@@ -79,7 +79,7 @@ def _deal(stitches: Sequence[Stitch], batches: Sequence[torch.Tensor], name: str
     rows = [row for batch in batches for row in batch.split(1)]  # one empty row for an empty batch
     expected = sum(stitch.crop_count for stitch in stitches)
     if len(rows) != expected:
-        problem = f"{name} contains {len(rows)} {item}s, and stitch has {expected} crops"
+        problem = f"the number of {name} is {len(rows)}, but stitch needs {expected}"
         raise _mismatch(problem, name)
     result, first = [], 0
     for stitch in stitches:

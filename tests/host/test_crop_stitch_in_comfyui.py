@@ -351,7 +351,7 @@ def test_blueprint(server: comfyui.Server, tmp_path: Path, monkeypatch: pytest.M
             {"upscale_method": "area", "width": 64, "height": 32, "crop": "disabled"},
             "is 64 x 32, but was 40 x 40",
         ),
-        ("ImageFromBatch", {"batch_index": 0, "length": 1}, "contains 1 crops, and stitch has 3 crops"),
+        ("ImageFromBatch", {"batch_index": 0, "length": 1}, "the number of crops is 1, but stitch needs 3"),
     ],
 )
 def test_crops_that_do_not_match(runner: Runner, node: str, inputs: dict, message: str) -> None:
