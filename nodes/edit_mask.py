@@ -62,6 +62,7 @@ class EditMask(TableNode):
             "remove_specks": integer(
                 MaskEdits.remove_specks,
                 (0, 1_000_000, 1),
+                display_name="specks",
                 tooltip="Remove connected parts smaller than this many pixels. 0 keeps all.",
             ),
             "grow": number(
@@ -78,11 +79,13 @@ class EditMask(TableNode):
             "feather_inside": number(
                 MaskEdits.feather_inside,
                 (0.0, 512.0, 0.5),
+                display_name="feather in",
                 tooltip="Fade the edge over this many pixels inside the outline.",
             ),
             "feather_outside": number(
                 MaskEdits.feather_outside,
                 (0.0, 512.0, 0.5),
+                display_name="feather out",
                 tooltip="Fade the edge over this many pixels outside the outline.",
             ),
             "blur": number(

@@ -84,6 +84,7 @@ class RefineMask(TableNode):
             "keep_thin_parts": number(
                 RefineSettings.keep_thin_parts,
                 (0.0, 1.0, 0.01),
+                display_name="thin parts",
                 tooltip="For closed form: how strongly thin parts of the mask, such as the legs of a tripod, are "
                 "restored where matting alone would lose them. 0: not at all.",
             ),

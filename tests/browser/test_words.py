@@ -24,6 +24,9 @@ NAMES = {
     "ImageSegmentation": "Remove Background (rembg)",
     "MaskDetailerPipe": "Mask Detailer (pipe)",
     "MaskInstances": "Mask Instances",
+    "RefineMask": "Refine Mask",
+    "RegionCrop": "Region Crop",
+    "RegionStitch": "Region Stitch",
     "ToBasicPipe": "To Basic Pipe",
 }
 SEARCH_WORDS = pytest.mark.editor("1.49", "search words of nodes")
