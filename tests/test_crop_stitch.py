@@ -397,8 +397,8 @@ def test_crop_masks_have_the_region_only_and_nothing_in_the_extension() -> None:
     [
         (lambda crops: crops[:1], "the number of crops is 1, but stitch needs 2"),
         (lambda crops: [*crops, crops[0]], "the number of crops is 3, but stitch needs 2"),
-        (lambda crops: crops[::-1], "crop 1 of crops is 48 x 24, and was 16 x 32"),
-        (lambda crops: [crops[0].transpose(1, 2), crops[1]], "crop 1 of crops is 32 x 16, and was 16 x 32"),
+        (lambda crops: crops[::-1], "crop 1 of crops is 48 x 24, but was 16 x 32"),
+        (lambda crops: [crops[0].transpose(1, 2), crops[1]], "crop 1 of crops is 32 x 16, but was 16 x 32"),
         (lambda crops: [crops[0], crops[1] * float("nan")], r"crops\[1\] contains NaN"),
         (lambda crops: [crops[0], "image"], r"crops\[1\] is of type str"),
         (lambda crops: [crops[0], None], r"crops\[1\] is missing"),
@@ -415,7 +415,7 @@ def test_stitch_names_what_does_not_match(change, message: str) -> None:
     ("masks", "message"),
     [
         ([torch.ones(2, 24, 24)], "the number of crop_masks is 2, but stitch needs 1"),
-        ([torch.ones(1, 10, 24)], "mask 1 of crop_masks is 24 x 10, and was 24 x 24"),
+        ([torch.ones(1, 10, 24)], "mask 1 of crop_masks is 24 x 10, but was 24 x 24"),
         ([torch.full((1, 24, 24), float("inf"))], "NaN or infinity"),
     ],
 )

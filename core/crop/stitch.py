@@ -88,7 +88,7 @@ def _deal(stitches: Sequence[Stitch], batches: Sequence[torch.Tensor], name: str
             height, width = row.shape[1:3]
             frame = region.frame
             if len(row) and not match_proportions(frame.width, frame.height, width, height):
-                problem = f"{item} {i} of {name} is {width} x {height}, and was {frame.width} x {frame.height}"
+                problem = f"{item} {i} of {name} is {width} x {height}, but was {frame.width} x {frame.height}"
                 allowed = "; they may be larger or smaller, but only in the same proportions"
                 raise _mismatch(problem, name, allowed)
         result.append(own)
