@@ -87,7 +87,7 @@ def test_example_pixels_match_builtin_engine(
         assert run_workflow.main([str(workflow), *arguments]) == 0
         written[engine] = {path.name: np.array(Image.open(path)) for path in sorted((tmp_path / engine).iterdir())}
     assert list(written["comfyui"]) == list(written["builtin"])
-    assert len(written["builtin"]) >= 2
+    assert len(written["builtin"]) >= example.read_text("utf-8").count('"type": "SaveImage"') > 0
     for name, pixels in written["builtin"].items():
         np.testing.assert_array_equal(pixels, written["comfyui"][name], err_msg=name)
         assert pixels.std() > 1, f"{name} is blank"
