@@ -55,7 +55,7 @@ def run_guided_filter(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 def crop_and_stitch(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     image, mask = as_image_batch(image, clamp=False), as_mask_batch(mask)
     settings = CropSettings(width=256, height=256)
-    crops = crop_regions(image, choose_regions(mask, [], image, settings), settings)
+    crops = crop_regions(image, choose_regions(mask, ((),), image, settings), settings)
     return stitch_crops([crops.stitch], crops.images)[0][0]
 
 
