@@ -76,6 +76,19 @@ def as_image_batch(value: object, name: str = "image", clamp: bool = True) -> to
     return tensor
 
 
+def check_mask_count(masks: int, images: int, name: str = "mask") -> None:
+    """Check how many masks go with how many images: one for all, one each, any number for a single image, or none.
+
+    Raises:
+        InputError: Another number of masks.
+    """
+    if images > 1 and masks not in (0, 1, images):
+        raise InputError(
+            f"image is a batch of {images}, and {name} is a batch of {masks}",
+            "Use one mask for all images, or one per image; only a single image can have several masks",
+        )
+
+
 def check_choice(value: object, name: str, choices: Sequence[str]) -> str:
     """Return ``value`` if it is one of ``choices``, else raise ``InputError`` that lists them."""
     if not isinstance(value, str) or value not in choices:

@@ -5,6 +5,7 @@ Saved workflows depend on which parts are regions, on their order and their boxe
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from .errors import InputError
 from .geometry import Box, compute_crop_region
 from .packages import import_scipy
 from .parts import fill_outlines
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +138,20 @@ def scale_region(region: Region, x_scale: float, y_scale: float, image: Box) -> 
 
     crop = scale_box(region.crop_region)
     return Region(scale_box(region.bbox), crop, tensors.resize_mask(region.mask, crop.height, crop.width))
+
+
+def warn_if_stretched(mask: torch.Tensor, height: int, width: int) -> None:
+    """Log a warning if a mask ``[M,h,w]`` has another aspect ratio than the image that it is scaled to.
+
+    Not for empty masks: the host's are square, whatever the image is.
+    """
+    mask_height, mask_width = mask.shape[1:]
+    # Ignore a pixel of rounding in either size.
+    if abs(mask_height * width - height * mask_width) >= max(width, mask_width):
+        logger.warning(
+            "The mask is %d x %d and the image %d x %d: the mask was stretched to fit the image",
+            mask_width, mask_height, width, height,
+        )  # fmt: skip
 
 
 def _round_half_up(value: float) -> int:

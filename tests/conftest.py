@@ -66,6 +66,31 @@ class _RootIsNotATestPackage:
         return pytest.Dir.from_parent(parent, path=path) if path == ROOT else None
 
 
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple:
+    """A tiny CLIPSeg with random weights: (processor, model)."""
+    pytest.importorskip("transformers")
+    import tiny_clipseg
+
+    return tiny_clipseg.make(tmp_path_factory.mktemp("tiny clipseg"))
+
+
+@pytest.fixture(scope="module")
+def segmenter(pair: tuple) -> object:
+    from maskwright.core.text import clipseg_engine
+
+    return clipseg_engine.Segmenter(*pair)
+
+
+@pytest.fixture
+def clear_clipseg_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty the text cache, and disable the image cache."""
+    from maskwright.core.text import clipseg_engine
+
+    monkeypatch.setattr(clipseg_engine, "_TEXT_CACHE", clipseg_engine.TensorCache(1_000_000))
+    monkeypatch.setattr(clipseg_engine, "_IMAGE_CACHE", clipseg_engine.TensorCache(0))
+
+
 needs_cuda = (pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"))
 
 

@@ -432,7 +432,7 @@ def test_stitch_checks_its_numbers(options: dict) -> None:
 
 
 def test_masks_that_match_no_image_are_an_error() -> None:
-    with pytest.raises(InputError, match="^mask is a batch of 2, image is a batch of 3"):
+    with pytest.raises(InputError, match="^image is a batch of 3, and mask is a batch of 2"):
         crop(random_image(3), torch.cat([MASK, SQUARE]))
 
 

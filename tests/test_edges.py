@@ -245,10 +245,10 @@ def test_refine_masks_of_a_tiny_image(method: str, shape: tuple[int, int], value
 @pytest.mark.parametrize(
     "masks, trimaps, problem",
     [
-        (torch.zeros(2, 64, 64), None, "there are 2 masks for 3 images"),
+        (torch.zeros(2, 64, 64), None, "image is a batch of 3, and mask is a batch of 2"),
         (torch.zeros(1, 32, 64), None, r"mask has shape \[1, 32, 64\] and image has shape \[3, 64, 64, 3\]"),
         (torch.zeros(1, 64, 64), torch.zeros(1, 9, 9), r"trimap has shape \[1, 9, 9\]"),
-        (torch.zeros(1, 64, 64), torch.zeros(2, 64, 64), "there are 2 trimaps for 3 masks"),
+        (torch.zeros(1, 64, 64), torch.zeros(2, 64, 64), "trimap is a batch of 2, and the result is a batch of 3"),
     ],
 )
 def test_refine_masks_rejects_what_does_not_match(masks, trimaps, problem: str) -> None:

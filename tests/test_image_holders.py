@@ -124,7 +124,7 @@ def make_closure(values: torch.Tensor) -> Callable:
     ("patch", "name"),
     [
         (Patch(latent=torch.zeros(1, 4, 4, 6)), "Patch"),  # 4 x 6 latent cells
-        (Patch(picture=IMAGE), "Patch"),
+        (Patch(sketch=IMAGE), "Patch"),
         (make_closure(torch.zeros(4, 6)), "make_closure.<locals>.patch"),
     ],
 )

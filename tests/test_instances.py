@@ -132,9 +132,9 @@ def test_find_instances_assigns_boxes(masks: int, counts: tuple, images: int, ex
     [(3, (2,), 1), (3, (0,), 2), (2, (0,), 3), (3, (1, 2), 3), (3, (1, 1, 1), 2), (1, (1, 2), 2)],
 )
 def test_find_instances_rejects_numbers(masks: int, counts: tuple, images: int) -> None:
-    image = f", image is a batch of {images}" if images > 1 else ""
-    boxes = f", and bounding_boxes has {sum(counts)} boxes" if sum(counts) else ""
-    with pytest.raises(InputError, match=f"^masks is a batch of {masks}{image}{boxes}"):
+    image = f"image is a batch of {images}, " if images > 1 else ""
+    and_, boxes = ("", f", and bounding_boxes has {sum(counts)} boxes") if sum(counts) else ("and ", "")
+    with pytest.raises(InputError, match=f"^{image}{and_}masks is a batch of {masks}{boxes}"):
         find_instances(torch.ones(masks, 4, 4), detections(*counts), images=images)
 
 

@@ -104,7 +104,7 @@ REJECTED = [
     (torch.full((1, 4, 4), math.nan), None, None, {}, "masks contains NaN"),
     (torch.zeros(1, 2, 4, 4), None, None, {}, "which is not a mask"),
     (torch.ones(3, 4, 4), [BOX, BOX], None, {}, "masks is a batch of 3, .* 2 boxes"),
-    (torch.ones(3, 12, 16), None, IMAGE.expand(2, -1, -1, -1), {}, "masks is a batch of 3, image is a batch of 2"),
+    (torch.ones(3, 12, 16), None, IMAGE.expand(2, -1, -1, -1), {}, "image is a batch of 2, and masks is a batch of 3"),
     (None, [[BOX], [BOX]], IMAGE.expand(3, -1, -1, -1), {}, "image is a batch of 3, and bounding_boxes has 2 lists"),
     (None, [[[BOX]]], IMAGE, {}, "not a list of boxes"),
     (None, [{**BOX, "score": math.nan}], IMAGE, {}, "score of box 0 of bounding_boxes is nan"),

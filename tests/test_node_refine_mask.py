@@ -66,7 +66,10 @@ def test_refine_without_masks_selects_nothing() -> None:
         ({"image": torch.full((1, 32, 32, 3), torch.nan)}, "image contains NaN"),
         ({"trimap": torch.full((1, 32, 32), torch.nan)}, "trimap contains NaN"),
         ({"mask": None}, "mask is missing"),
-        ({"mask": torch.zeros(3, 32, 32), "image": torch.zeros(2, 32, 32, 3)}, "3 masks for 2 images"),
+        (
+            {"mask": torch.zeros(3, 32, 32), "image": torch.zeros(2, 32, 32, 3)},
+            "image is a batch of 2, and mask is a batch of 3",
+        ),
         ({"method": "ViTMat"}, "method is 'ViTMat'"),
         ({"edge_width": -1}, "edge_width is -1"),
     ],

@@ -13,7 +13,6 @@ from clipseg_cases import Counter, probabilities, random_image
 from fake_host import FakeHost
 from maskwright.core.errors import InputError, ModelError
 from maskwright.core.text import clipseg_engine
-from maskwright.core.text.clipseg_engine import TensorCache
 from maskwright.core.text.query import Query, TiledInference, _tile_starts, split_prompts
 from maskwright.core.text.segment import (
     score,
@@ -24,23 +23,7 @@ from PIL import Image
 GOLDEN = Path(__file__).parent / "golden"
 NATIVE = tiny_clipseg.IMAGE_SIZE
 
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple:
-    pytest.importorskip("transformers")
-    return tiny_clipseg.make(tmp_path_factory.mktemp("tiny clipseg"))
-
-
-@pytest.fixture(scope="module")
-def segmenter(pair: tuple) -> clipseg_engine.Segmenter:
-    return clipseg_engine.Segmenter(*pair)
-
-
-@pytest.fixture(autouse=True)
-def clear_caches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Empty the text cache for each test, and disable the image cache."""
-    monkeypatch.setattr(clipseg_engine, "_TEXT_CACHE", TensorCache(1_000_000))
-    monkeypatch.setattr(clipseg_engine, "_IMAGE_CACHE", TensorCache(0))
+pytestmark = pytest.mark.usefixtures("clear_clipseg_caches")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from clipseg_cases import plain_logits, probabilities, random_image
 from maskwright.core import tensors
 from maskwright.core.errors import InputError
 from maskwright.core.text import clipseg_engine
-from maskwright.core.text.clipseg_engine import TensorCache
 from maskwright.core.text.query import Query
 from maskwright.core.text.segment import (
     NORMALIZATIONS,
@@ -32,23 +31,7 @@ from PIL import Image
 GOLDEN = Path(__file__).parent / "golden"
 NATIVE = tiny_clipseg.IMAGE_SIZE
 
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple:
-    pytest.importorskip("transformers")
-    return tiny_clipseg.make(tmp_path_factory.mktemp("tiny clipseg"))
-
-
-@pytest.fixture(scope="module")
-def segmenter(pair: tuple) -> clipseg_engine.Segmenter:
-    return clipseg_engine.Segmenter(*pair)
-
-
-@pytest.fixture(autouse=True)
-def clear_caches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Empty the text cache for each test, and disable the image cache."""
-    monkeypatch.setattr(clipseg_engine, "_TEXT_CACHE", TensorCache(1_000_000))
-    monkeypatch.setattr(clipseg_engine, "_IMAGE_CACHE", TensorCache(0))
+pytestmark = pytest.mark.usefixtures("clear_clipseg_caches")
 
 
 @pytest.mark.parametrize("case", range(3))

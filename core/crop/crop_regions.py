@@ -22,6 +22,7 @@ from ..instances.instances import (
     find_instances,
 )
 from ..instances.picking import sort_instances
+from ..regions import warn_if_stretched
 from .crop_frames import CropSettings
 
 logger = logging.getLogger(__name__)
@@ -64,13 +65,8 @@ def choose_regions(
 
 def _fit(mask: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """Scale masks to the size of the image, with a warning if that distorts them."""
-    mask_height, mask_width = mask.shape[1:]
-    # Ignore a pixel of rounding. No warning for empty masks: the host's are square.
-    if abs(mask_height * width - height * mask_width) >= max(width, mask_width) and mask.any():
-        logger.warning(
-            "The mask is %d x %d and the image %d x %d: the mask was stretched to fit the image",
-            mask_width, mask_height, width, height,
-        )  # fmt: skip
+    if mask.any():
+        warn_if_stretched(mask, height, width)
     return tensors.resize_mask(mask, height, width)
 
 

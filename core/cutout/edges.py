@@ -5,14 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 import torch
 
 from .. import tensors
 from ..batching import STANDALONE_HOST, StageProgress, iterate_chunks
-from ..checks import Settings, check_choice, check_number, check_switch, setting
+from ..checks import Settings, check_choice, check_mask_count, check_number, check_switch, setting
 from ..engine import Host
 from ..errors import InputError
 from .closed_form import AFTER_ALPHA, run_interruptibly
@@ -57,11 +56,11 @@ class RefineSettings(Settings):
         InputError: A value is out of range or of the wrong type.
     """
 
-    method: str = setting(CLOSED_FORM, partial(check_choice, choices=METHODS))
+    method: str = setting(CLOSED_FORM, check_choice, choices=METHODS)
     edge_width: float = setting(0.0, check_number, low=0, high=16384)
     keep_thin_parts: float = setting(0.2, check_number, low=0, high=1)
     decontaminate: bool = setting(True, check_switch)
-    background: str = setting(TRANSPARENT, partial(check_choice, choices=BACKGROUNDS))
+    background: str = setting(TRANSPARENT, check_choice, choices=BACKGROUNDS)
 
 
 def refine_masks(
@@ -132,24 +131,20 @@ def _decontaminate(
 
 
 def _count_results(images: torch.Tensor, masks: torch.Tensor, trimaps: torch.Tensor | None) -> int:
-    numbers = {len(images), len(masks) or 1}
-    if len(numbers - {1}) > 1:
-        raise InputError(
-            f"there are {len(masks)} masks for {len(images)} images",
-            "Use one mask for all images, one per image, or any number of masks for one image",
-        )
+    check_mask_count(len(masks), len(images))
+    count = max(len(images), len(masks))
     for name, each in (("mask", masks), ("trimap", trimaps)):
         if each is not None and each.shape[1:] != images.shape[1:3]:
             raise InputError(
                 f"{name} has shape {list(each.shape)} and image has shape {list(images.shape)}",
                 f"Use a {name} of the same height and width as the image",
             )
-    if trimaps is not None and len(trimaps) not in (1, max(numbers)):
+    if trimaps is not None and len(trimaps) not in (1, count):
         raise InputError(
-            f"there are {len(trimaps)} trimaps for {max(numbers)} masks",
+            f"trimap is a batch of {len(trimaps)}, and the result is a batch of {count}",
             "Use one trimap for all masks, or one per mask",
         )
-    return max(numbers)
+    return count
 
 
 def _entry(batch: torch.Tensor, index: int) -> torch.Tensor:

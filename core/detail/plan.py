@@ -7,10 +7,17 @@ import logging
 import numpy as np
 import torch
 
+from ..checks import check_mask_count
 from ..engine import Vae
-from ..errors import InputError
 from ..geometry import Box, fit_sampling_frame
-from ..regions import FAINT, Region, find_regions, only_faint_values_cover_all, scale_region
+from ..regions import (
+    FAINT,
+    Region,
+    find_regions,
+    only_faint_values_cover_all,
+    scale_region,
+    warn_if_stretched,
+)
 from .batches import Task
 from .blend import color_ring
 from .conditionings import RegionPipes
@@ -37,11 +44,7 @@ def find_image_regions(
     if len(mask) == 0:
         logger.info("mask is a batch of 0: nothing is selected, and the image is unchanged")
         return [[] for _ in image]
-    if len(mask) not in (1, len(image)) and len(image) > 1:
-        raise InputError(
-            f"image is a batch of {len(image)}, and mask is a batch of {len(mask)}",
-            "Use one mask for all images, or one per image; only a single image can have several masks",
-        )
+    check_mask_count(len(mask), len(image))
     per_mask = [find_regions(one, crop_factor, drop_size, bbox_fill, contour_fill) for one in mask.split(1)]
     if any(only_faint_values_cover_all(one, regions) for one, regions in zip(mask.split(1), per_mask)):
         logger.warning(
@@ -54,12 +57,8 @@ def find_image_regions(
         x_scale, y_scale = width / mask_width, height / mask_height
         whole = Box(0, 0, width, height)
         per_mask = [[scale_region(region, x_scale, y_scale, whole) for region in regions] for regions in per_mask]
-        # Ignore a pixel of rounding in either size. No warning for empty masks: the host's are square.
-        if any(per_mask) and abs(mask_height * x_scale - height) >= max(1.0, x_scale):
-            logger.warning(
-                "The mask is %d x %d and the image %d x %d: the mask was stretched to fit the image",
-                mask_width, mask_height, width, height,
-            )  # fmt: skip
+        if any(per_mask):
+            warn_if_stretched(mask, height, width)
     if len(image) == 1:
         return [[region for regions in per_mask for region in regions]]
     return per_mask * len(image) if len(per_mask) == 1 else per_mask

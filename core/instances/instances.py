@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from .. import tensors
-from ..checks import check_choice
+from ..checks import check_choice, check_mask_count
 from ..engine import Host
 from ..errors import InputError, PackError
 from ..geometry import Box
@@ -214,18 +214,21 @@ def _assign_detections(
     flat = [(image, each) for image, frame in enumerate(detections) for each in frame]
     lists, count = len(detections), len(masks)
     is_one_per_image = count > 1 and count in (lists, images)
-    if flat and len(flat) == count:
+    if not flat:
+        check_mask_count(count, images, name)
+    elif len(flat) == count:
         pairs = [(i if is_one_per_image and lists == 1 else image, each) for i, (image, each) in enumerate(flat)]
         last = max(image for image, _ in pairs)
         if images > 1 and (last >= images or lists not in (1, images)):
             raise _mismatch(name, count, len(flat), lists, images)
         yield from ((mask, image, each, ()) for mask, (image, each) in zip(masks, pairs))
         return
-    has_image_masks = images == 1 or count in (1, images)
-    has_image_lists = not flat or lists == 1 or (is_one_per_image and lists == count)
-    has_place = not flat or count <= 1 or is_one_per_image
-    if count and not (has_image_masks and has_image_lists and has_place):
-        raise _mismatch(name, count, len(flat), lists, images)
+    elif count:
+        has_image_masks = images == 1 or count in (1, images)
+        has_image_lists = lists == 1 or (is_one_per_image and lists == count)
+        has_place = count == 1 or is_one_per_image
+        if not (has_image_masks and has_image_lists and has_place):
+            raise _mismatch(name, count, len(flat), lists, images)
     for i, mask in enumerate(masks):
         image = i if is_one_per_image else 0
         yield mask, image, None, detections[image if lists > 1 else 0] if flat else ()
@@ -234,9 +237,7 @@ def _assign_detections(
 def _mismatch(name: str, masks: int, boxes: int, lists: int, images: int) -> InputError:
     problem = f"{name} is a batch of {masks}"
     if images > 1:  # any number of masks is right for a single image
-        problem += f", image is a batch of {images}"
-    if not boxes:
-        return InputError(problem, "Use one mask for all images, one per image, or any number of masks for one image")
+        problem = f"image is a batch of {images}, {problem}"
     listed = f" in {lists} lists" if lists > 1 else ""
     return InputError(
         f"{problem}, and bounding_boxes has {boxes} boxes{listed}",

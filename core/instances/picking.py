@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..checks import check_choice, check_number, check_text, check_whole_number, describe
+from ..checks import Settings, check_choice, check_number, check_text, check_whole_number, describe, setting
 from ..errors import InputError
 from .instances import Instance, Part
 
@@ -163,8 +163,12 @@ class Pick:
         return ranges
 
 
+def _check_pick(value: object, name: str) -> str:
+    return Pick(check_text(value, name)).text
+
+
 @dataclass(frozen=True)
-class Choice:
+class Choice(Settings):
     """Which instances to use, in which order. The steps run in the order of the fields, image by image.
 
     Attributes:
@@ -175,18 +179,11 @@ class Choice:
         pick: See `Pick`; numbers refer to the instances that ``limit`` leaves.
     """
 
-    sort_by: str = "as found"
-    min_area: float = 0.0
-    overlap: float = 1.0
-    limit: int = 0
-    pick: str = ""
-
-    def __post_init__(self) -> None:
-        check_choice(self.sort_by, "sort_by", ORDERS)
-        check_number(self.min_area, "min_area", 0, 100)
-        check_number(self.overlap, "overlap", 0, 1)
-        check_whole_number(self.limit, "limit", low=0)
-        Pick(self.pick)
+    sort_by: str = setting("as found", check_choice, choices=ORDERS)
+    min_area: float = setting(0.0, check_number, low=0, high=100)
+    overlap: float = setting(1.0, check_number, low=0, high=1)
+    limit: int = setting(0, check_whole_number, low=0)
+    pick: str = setting("", _check_pick)
 
     def least_area(self, height: int, width: int) -> float:
         """``min_area`` in pixels of an image of this size."""

@@ -13,7 +13,7 @@ import torch
 
 from .. import masks, morphology, tensors
 from ..batching import STANDALONE_HOST, iterate_chunks
-from ..checks import check_choice, check_number, check_whole_number
+from ..checks import Settings, check_choice, check_number, check_whole_number, setting
 from ..engine import Host, TextMaskEngine
 from .query import Query, TiledInference
 
@@ -21,7 +21,7 @@ NORMALIZATIONS = ("stretch", "none")
 
 
 @dataclass(frozen=True)
-class Selection:
+class Selection(Settings):
     """How to turn probabilities into a soft selection.
 
     Attributes:
@@ -30,14 +30,9 @@ class Selection:
         dilation_factor: How far to grow the selection in every direction, at least 0, in pixels at the native size.
     """
 
-    blur: float = 3.0
-    threshold: float = 0.3
-    dilation_factor: int = 4
-
-    def __post_init__(self) -> None:
-        check_number(self.blur, "blur", 0, 100)
-        check_number(self.threshold, "threshold", 0, 1)
-        check_whole_number(self.dilation_factor, "dilation_factor", 0)
+    blur: float = setting(3.0, check_number, low=0, high=100)
+    threshold: float = setting(0.3, check_number, low=0, high=1)
+    dilation_factor: int = setting(4, check_whole_number, low=0)
 
 
 class Scores(NamedTuple):

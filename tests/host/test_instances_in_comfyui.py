@@ -30,19 +30,22 @@ CREATED = {
         "inputs": {"width": 64, "height": 64, "editor_state": {"__value__": BOXES}},
     },
 }
+DRAWN_AND_CROPPED = {  # by the boxes of node 3
+    "4": {"class_type": "DrawBBoxes", "inputs": {"image": ["1", 0], "bboxes": ["3", 2]}},
+    "5": {
+        "class_type": "CropByBBoxes",
+        "inputs": {"image": ["4", 0], "bboxes": ["3", 2], "output_width": 64, "output_height": 80, "padding": 0,
+                   "keep_aspect": "stretch"},
+    },
+}  # fmt: skip
 
 
 def test_created_boxes_become_masks_and_go_on(server: comfyui.Server) -> None:
     prompt = {
         **CREATED,
         "3": split(bounding_boxes=["2", 1], image=["1", 0], sort_by="largest first", pick="0-1"),
-        "4": {"class_type": "DrawBBoxes", "inputs": {"image": ["1", 0], "bboxes": ["3", 2]}},
-        "5": {
-            "class_type": "CropByBBoxes",
-            "inputs": {"image": ["4", 0], "bboxes": ["3", 2], "output_width": 64, "output_height": 80, "padding": 0,
-                       "keep_aspect": "stretch"},
-        },
-    }  # fmt: skip
+        **DRAWN_AND_CROPPED,
+    }
     saved = record(server, prompt, masks=["3", 0], bounding_boxes=["3", 2], image=["5", 0], count=["3", 3])
     assert saved["masks"] == [[2, 64, 64], [16 * 24, 14 * 14]]
     assert [{key: box[key] for key in ("x", "y", "width", "height")} for box in saved["boxes"][0]] == [
@@ -55,13 +58,8 @@ def test_no_boxes_go_on(server: comfyui.Server) -> None:
     prompt = {
         **CREATED,
         "3": split(bounding_boxes=["2", 1], image=["1", 0], min_area=50.0),
-        "4": {"class_type": "DrawBBoxes", "inputs": {"image": ["1", 0], "bboxes": ["3", 2]}},
-        "5": {
-            "class_type": "CropByBBoxes",
-            "inputs": {"image": ["4", 0], "bboxes": ["3", 2], "output_width": 64, "output_height": 80, "padding": 0,
-                       "keep_aspect": "stretch"},
-        },
-    }  # fmt: skip
+        **DRAWN_AND_CROPPED,
+    }
     saved = record(server, prompt, masks=["3", 0], bounding_boxes=["3", 2], image=["5", 0])
     assert saved["masks"] == [[0, 64, 64], []] and saved["boxes"] == [[]] and saved["image"] == [2, 64, 64, 3]
 

@@ -1,6 +1,6 @@
 // Blurring and smoothing, as in core/masks.py. Pure functions on row-major arrays.
 
-import { gaussianBlur, threshold } from "./selection.mjs";
+import { gaussianBlur, mirrored, threshold } from "./selection.mjs";
 import { hardened, isHard } from "./values.mjs";
 
 const BINS = 4096; // of a histogram of mask values
@@ -40,12 +40,6 @@ function cellMeans(values, width, height, cell, margin, columns, rows) {
   }
   for (let i = 0; i < sums.length; i++) sums[i] /= cell * cell;
   return sums;
-}
-
-/** The index of a pixel that may be beyond the border: the mask is repeated in a mirror, border pixels included. */
-function mirrored(index, length) {
-  const position = ((index % (2 * length)) + 2 * length) % (2 * length);
-  return position < length ? position : 2 * length - 1 - position;
 }
 
 /** Catmull and Rom's cubic through the cells. */

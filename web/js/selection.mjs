@@ -35,7 +35,8 @@ export function threshold(values, width, height, level) {
   return { values: result, where: right < 0 ? null : { left, right, top, bottom } };
 }
 
-function mirrored(index, length) {
+/** The index of a pixel that may be beyond the border: the image is mirrored there, border pixels included. */
+export function mirrored(index, length) {
   const position = ((index % (2 * length)) + 2 * length) % (2 * length);
   return position < length ? position : 2 * length - 1 - position;
 }
