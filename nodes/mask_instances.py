@@ -170,6 +170,8 @@ def _check_inputs(masks, bounding_boxes, image) -> tuple[torch.Tensor, torch.Ten
     if image is None or masks.shape[1:] == image.shape[1:3]:
         return masks, image
     (mask_height, mask_width), (height, width) = masks.shape[1:], image.shape[1:3]
+    if len(masks) == 0:  # SAM3's are square, whatever the image is
+        return masks.new_zeros(0, *image.shape[1:3]), image
     logger.warning(
         "masks are %d x %d and image is %d x %d: the masks were resized to the image",
         mask_width, mask_height, width, height,
@@ -183,8 +185,8 @@ def _explain_nothing(candidates: int, settings: Choice) -> str:
     if candidates:
         return f"pick is {settings.pick!r}, which names none of the {candidates} instances (the first is 0)"
     if settings.min_area:
-        return f"masks and bounding_boxes select nothing that covers at least {settings.min_area:g} % of the image"
-    return "masks and bounding_boxes select nothing"
+        return f"nothing that covers at least {settings.min_area:g} % of the image is selected"
+    return "nothing is selected"
 
 
 def _choose_backgrounds(

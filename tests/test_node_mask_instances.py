@@ -79,14 +79,21 @@ def test_split_masks_makes_rectangles_of_boxes(masks: torch.Tensor | None) -> No
 
 
 NOTHING = [
-    (torch.zeros(0, 12, 16), None, {}, "masks and bounding_boxes select nothing"),
-    (torch.zeros(0, 12, 16), [[]], {"split": "each mask"}, "masks and bounding_boxes select nothing"),
-    (torch.zeros(2, 12, 16), None, {}, "masks and bounding_boxes select nothing"),
+    (torch.zeros(0, 12, 16), None, {}, "nothing is selected"),
+    (torch.zeros(0, 12, 16), [[]], {"split": "each mask"}, "nothing is selected"),
+    (torch.zeros(2, 12, 16), None, {}, "nothing is selected"),
     (three_parts(), None, {"min_area": 10}, "nothing that covers at least 10 %"),
     (three_parts(), None, {"pick": "3, 9"}, "pick is '3, 9', which names none of the 3 instances"),
     (None, [{**BOX, "x": 50}], {}, "1 of 1 boxes of bounding_boxes select nothing"),
     (None, [{**BOX, "width": 0}], {}, "1 of 1 boxes of bounding_boxes select nothing"),
 ]
+
+
+def test_split_masks_fits_no_mask_to_the_image_silently(caplog: Any) -> None:
+    """SAM3 outputs a batch of 0 square masks if it finds nothing."""
+    with caplog.at_level(logging.WARNING):
+        instance_masks, *_ = split(torch.zeros(0, 12, 12), None, IMAGE)
+    assert instance_masks.shape == (0, 12, 16) and "resized" not in caplog.text
 
 
 @pytest.mark.parametrize(("masks", "boxes", "widgets", "sentence"), NOTHING)

@@ -116,7 +116,11 @@ def _overlap(one: Instance, other: Instance) -> float:
 
 def _count_common(one: Part, other: Part) -> int:
     box = one.box.intersection(other.box)
-    return int((one.selected(box) & other.selected(box)).sum()) if box else 0
+    if box is None:
+        return 0
+    if one.labels is None and other.labels is None:  # two rectangles
+        return box.width * box.height
+    return int((one.selected(box) & other.selected(box)).sum())
 
 
 @dataclass(frozen=True)
