@@ -12,7 +12,7 @@ import pytest
 import torch
 from maskwright.core import colors, filters, geometry, masks, morphology, tensors
 from maskwright.core.crop import crop_frames, crop_regions, crop_stitch, stitch
-from maskwright.core.cutout import matting, remove, trimap
+from maskwright.core.cutout import matting
 from maskwright.core.text import segment
 from maskwright.core.text.segment import Selection, render_selection, select, stretch
 
@@ -61,11 +61,13 @@ OPERATIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], object]] = {
     "selection": lambda image, mask: select(mask, Selection()),
     "stretch": lambda image, mask: stretch(mask / 2, 33, 99),
     "render selection": lambda image, mask: render_selection(image, tensors.resize_mask(mask, 30, 40)),
-    "trimap": lambda image, mask: trimap.make_trimap(mask[0]),
+    "trimap": lambda image, mask: matting.make_trimap(mask[0]),
     "post-process": lambda image, mask: matting.post_process(mask),
     "cutout": lambda image, mask: matting.compose_cutout(image, mask),
-    "remove background": lambda image, mask: remove.remove_background(image, Discs()),
-    "matting": lambda image, mask: remove.remove_background(image, Discs(), trimap.MattingSettings(erode_size=3), True),
+    "remove background": lambda image, mask: matting.remove_background(image, Discs()),
+    "matting": lambda image, mask: matting.remove_background(
+        image, Discs(), matting.MattingSettings(erode_size=3), True
+    ),
     "EditMask": lambda image, mask: make_node("EditMask").edit(mask, image, False, 0.1, True, 3, 4, 2, 3, 3, 1),
     "EditMask of hard masks": lambda image, mask: make_node("EditMask").edit(mask.round(), grow=-4, feather_inside=3),
     "RefineMask, guided filter": lambda image, mask: make_node("RefineMask").refine(image, mask, "guided filter", 6),
