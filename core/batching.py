@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import re
@@ -160,6 +161,21 @@ def parallel_map(work: Callable[[Item], Result], items: Sequence[Item]) -> list[
             # The last count set in any thread is the default of new threads: restore it.
             torch.set_num_threads(cores)
         return list(results)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread for operations on the CPU.
+
+    For short operations: its threads wait for each other after each of them, which takes several times as long as the
+    operation while other programs use the cores.
+    """
+    count = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(count)
 
 
 def run_interruptibly(work: Callable[[], Result], stage: StageProgress) -> Result:
