@@ -201,8 +201,8 @@ def compare_scaled_hint(_: str) -> Triples:
         detail(model, positive, negative, vae, image, mask, **more)
     finally:
         comfy.controlnet.ControlBase.pre_run = call
-    tensors = next(module for name, module in sys.modules.items() if name.endswith(".core.tensors"))
-    expected = tensors.resize_lanczos(crop_image(image), 128, 128).movedim(-1, 1)
+    filters = next(module for name, module in sys.modules.items() if name.endswith(".core.filters"))
+    expected = filters.resize_lanczos(crop_image(image), 128, 128).movedim(-1, 1)
     return [
         ("ControlNet's hint", network.hints[0][:1], expected),
         ("adapter's hint", adapter.hints[0][:1], expected),
