@@ -78,7 +78,7 @@ def test_edit_names_an_input_that_is_not_finite() -> None:
     ("settings", "sentence"),
     [
         ({"grow": -9.0}, "grow (-9.0) left nothing selected in 2 of 3 masks. Move it toward 0 to keep more."),
-        ({"remove_specks": 17}, "remove_specks (17) left nothing selected in 2 of 3 masks. Lower it to keep more."),
+        ({"remove_specks": 17}, "specks (17) left nothing selected in 2 of 3 masks. Lower it to keep more."),
     ],
 )
 def test_edit_logs_what_removed_everything(settings: dict, sentence: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -130,7 +130,12 @@ def test_mask_editor_opens_in_a_subgraph(editor: Editor, server: comfyui.Server,
     editor.load({**shape(parts, EDIT_MASK, WITH_IMAGE), "id": str(uuid.uuid4())})
     editor.call("const g = app.rootGraph ?? app.graph; g.convertToSubgraph(new Set([g.getNodeById(given)]))", NODE)
     try:
-        editor.call(INNER + "app.canvas.openSubgraph(outer.subgraph, outer); app.canvas.ds.offset = [400, 100]")
+        editor.call(INNER + "app.canvas.openSubgraph(outer.subgraph, outer)")
+        editor.page.wait_for_timeout(500)  # until the editor has moved its canvas
+        editor.call(
+            INNER + "app.canvas.ds.scale = 0.8; app.canvas.ds.offset = [300 - inner.pos[0], 120 - inner.pos[1]];"
+            "app.canvas.setDirty(true, true)"
+        )
         editor.wait_until_settled()
         editor.run()
         expected = saved(server)[-2]
@@ -218,7 +223,8 @@ def test_mask_editor_is_not_offered_where_comfyui_has_none(editor: Editor, parts
     assert button.is_visible()
     try:
         editor.call(
-            "window.__loader = LiteGraph.registered_node_types.LoadImage; delete LiteGraph.registered_node_types.LoadImage"
+            "window.__loader = LiteGraph.registered_node_types.LoadImage;"
+            "delete LiteGraph.registered_node_types.LoadImage"
         )
         editor.set_widget(NODE, "grow", 2.0)
         editor.page.wait_for_timeout(300)
