@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import uuid
 
 import comfyui
@@ -10,51 +9,31 @@ import numpy as np
 import pytest
 from editor import Editor
 from PIL import Image
-from workflows import LOAD, ONCE, graph, out, press, slot
+from workflows import (
+    BACKGROUND,
+    COLOR,
+    EDIT_MASK,
+    ONCE,
+    REFINE_MASK,
+    TO_IMAGE,
+    WITH_IMAGE,
+    out,
+    press,
+    shape,
+    slot,
+    two_parts,
+)
+from workflows import SHAPED as NODE
 
 OPEN = "Open this mask in ComfyUI's mask editor. A new Load Image node will output the edited mask."
-NODE, TO_IMAGE = 3, 4
-HARD_AND_SOFT = [False, 0.75, False, 0, 4.0, 0.0, 0.0, 8.0, 0.0]  # of Edit Mask: threshold, growth, a feather
-COLOR, BACKGROUND = (250, 90, 120), (30, 140, 60)
 DIALOG = "[role=dialog]:has(#maskEditorCanvasContainer)"
 
 
 @pytest.fixture
 def parts(server: comfyui.Server) -> str:
-    """An image of 64 x 40 pixels with two parts of bright red."""
     name = "two_red_parts.png"
-    image = np.full((40, 64, 3), BACKGROUND, np.uint8)
-    image[8:24, 4:20] = image[20:36, 40:60] = COLOR
-    Image.fromarray(image).save(server.input_folder / name)
+    two_parts().save(server.input_folder / name)
     return name
-
-
-def shape(image: str, node: dict, *extra_links: list) -> dict:
-    """An image -> its red parts as two masks -> `node` (input 0: masks) -> a saved image."""
-    nodes = [
-        {**LOAD, "widgets_values": [image, "image"]},
-        {"id": 2, "type": "ImageToMask", "inputs": [slot("image", "IMAGE")], "outputs": out("MASK"),
-         "widgets_values": ["red"]},
-        {"id": 6, "type": "ThresholdMask", "inputs": [slot("mask", "MASK")], "outputs": out("MASK"),
-         "widgets_values": [0.5]},
-        {"id": 7, "type": "MaskInstances", "outputs": out("MASK", "MASK", "BOUNDING_BOX", "INT"), "size": [300, 500],
-         "inputs": [slot("masks", "MASK"), slot("bounding_boxes", "BOUNDING_BOX"), slot("image", "IMAGE")],
-         "widgets_values": ["connected parts", "left to right", 0.0, 1.0, 0, ""]},
-        {"id": NODE, "size": [300, 600], **node},
-        {"id": TO_IMAGE, "type": "MaskToImage", "inputs": [slot("mask", "MASK")], "outputs": out("IMAGE")},
-        {"id": 5, "type": "SaveImage", "inputs": [slot("images", "IMAGE")], "widgets_values": ["mask_editor"]},
-    ]  # fmt: skip
-    links = [[1, 1, 0, 2, 0, "IMAGE"], [2, 2, 0, 6, 0, "MASK"], [3, 6, 0, 7, 0, "MASK"], [4, 7, 0, NODE, 0, "MASK"],
-             [5, NODE, 0, TO_IMAGE, 0, "MASK"], [6, TO_IMAGE, 0, 5, 0, "IMAGE"]]  # fmt: skip
-    return graph(*copy.deepcopy(nodes), links=[*links, *extra_links])
-
-
-EDIT_MASK = {"type": "EditMask", "inputs": [slot("mask", "MASK"), slot("image", "IMAGE")], "outputs": out("MASK"),
-             "widgets_values": HARD_AND_SOFT}  # fmt: skip
-REFINE_MASK = {"type": "RefineMask", "outputs": out("MASK", "IMAGE", "IMAGE"),
-               "inputs": [slot("mask", "MASK"), slot("image", "IMAGE"), slot("trimap", "MASK")],
-               "widgets_values": ["guided filter", 4.0, 0.0, True, "transparent"]}  # fmt: skip
-WITH_IMAGE = [7, 1, 0, NODE, 1, "IMAGE"]
 
 
 def run(editor: Editor, workflow: dict) -> None:
@@ -89,7 +68,7 @@ def uploaded(editor: Editor, server: comfyui.Server) -> np.ndarray:
 
 def saved(server: comfyui.Server) -> list[np.ndarray]:
     """The masks that the runs have saved, ``[H,W]``, oldest first."""
-    files = sorted((server.base / "output").glob("mask_editor_*.png"))
+    files = sorted((server.base / "output").glob("shaped_*.png"))
     return [np.asarray(Image.open(file).convert("L")).astype(int) for file in files]
 
 
