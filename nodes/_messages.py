@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from ..core.errors import PackError
 
 _PYMATTING = (
-    "Install it into the Python that runs ComfyUI: python -m pip install --upgrade pymatting; or turn alpha_matting off"
+    "Install it into the Python that runs ComfyUI: python -m pip install --upgrade pymatting; or turn matting off in "
+    "'Remove Background (rembg)', or choose the guided filter in 'Refine Mask'"
 )
 # By the error's code. "{}" is replaced by the library's own remedy.
 REMEDIES = {

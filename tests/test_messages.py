@@ -15,6 +15,7 @@ from exact_diffusion import EulerSampler, KnownTarget, SpaceToDepthVae
 from maskwright import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from maskwright.core import packages
 from maskwright.core.crop.crop_frames import CropSettings
+from maskwright.core.cutout.pymatting import import_pymatting
 from maskwright.core.detail.detail import Backend
 from maskwright.core.errors import DependencyError, InputError, ModelError, PackError
 from maskwright.nodes import _messages, _widgets
@@ -165,6 +166,20 @@ def test_missing_scipy_is_to_be_installed_for_comfyui(monkeypatch: pytest.Monkey
         packages.import_scipy("ndimage")
     _messages.replace_remedy(caught.value)
     assert re.search(message, str(caught.value))
+
+
+@pytest.mark.parametrize("name", ["pymatting", "numba"])
+def test_missing_pymatting_names_what_works_without(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(packages.importlib, "import_module", fail)
+    with pytest.raises(DependencyError) as caught:
+        import_pymatting(name)
+    _messages.replace_remedy(caught.value)
+    assert "matting off in 'Remove Background (rembg)', or choose the guided filter in 'Refine Mask'" in str(
+        caught.value
+    )
 
 
 def test_core_names_no_node_and_no_option_of_comfyui() -> None:
