@@ -73,7 +73,7 @@ def import_pymatting(name: str) -> ModuleType:
     Raises:
         DependencyError: The package is missing or does not work.
     """
-    remedy = "Install it: python -m pip install --upgrade pymatting; or turn alpha_matting off"
+    remedy = "Install it: python -m pip install --upgrade pymatting; or use a method that does not need it"
     with keep_torch_threads():
         return import_package(name, remedy)
 

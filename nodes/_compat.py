@@ -20,7 +20,7 @@ from . import _host as host
 from . import _messages, _text
 from ._host import registry
 from ._text import CLIPSEG_MODEL, TEXT
-from ._widgets import TableNode, socket, takes
+from ._widgets import TableNode, get_labels, socket, takes
 from .clipseg import CLIPSeg
 from .clipseg_masking import CLIPSegMasking
 from .clipseg_model_loader import CLIPSegModelLoader
@@ -189,7 +189,7 @@ _checked_methods: set[Callable] = set()
 
 def _reject_unknown_inputs(node: type) -> None:
     """Make the node's method reject unknown inputs with a clear error, instead of Python's TypeError. Its errors get
-    remedies for users of ComfyUI.
+    remedies and names for users of ComfyUI.
 
     ComfyUI drops a prompt's unknown values but passes on its unknown links. A prompt has such links if it was saved for
     another version of the node, or for another pack's node with the same id.
@@ -213,6 +213,7 @@ def _reject_unknown_inputs(node: type) -> None:
             return method(self, *args, **kwargs)
         except PackError as error:
             _messages.replace_remedy(error)
+            _messages.add_labels(error, get_labels(self.INPUT_TYPES()))
             raise
 
     _checked_methods.add(checked)

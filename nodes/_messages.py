@@ -1,11 +1,16 @@
-"""Remedies for users of ComfyUI: they name ComfyUI's nodes and options, which the library does not know."""
+"""Errors for users of ComfyUI: remedies that name its nodes and options, and the labels of widgets. The library knows
+neither."""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Mapping
 
 from ..core.errors import PackError
 
 _PYMATTING = (
-    "Install it into the Python that runs ComfyUI: python -m pip install --upgrade pymatting; or turn alpha_matting off"
+    "Install it into the Python that runs ComfyUI: python -m pip install --upgrade pymatting; or turn matting off in "
+    "'Remove Background (rembg)', or choose the guided filter in 'Refine Mask'"
 )
 # By the error's code. "{}" is replaced by the library's own remedy.
 REMEDIES = {
@@ -39,3 +44,16 @@ def replace_remedy(error: PackError) -> None:
     if error.code in REMEDIES:
         error.remedy = REMEDIES[error.code].format(error.remedy)
         error.code = ""
+
+
+def add_labels(error: PackError, labels: Mapping[str, str]) -> None:
+    """Name each input as its widget does, with its id in parentheses. A second call changes nothing.
+
+    Args:
+        labels: See `_widgets.get_labels`.
+    """
+    if not labels:
+        return
+    pattern = re.compile(rf"(?<![\w(])({'|'.join(map(re.escape, labels))})(?!\w)")
+    for part in ("problem", "remedy"):
+        setattr(error, part, pattern.sub(lambda match: f"{labels[match[1]]} ({match[1]})", getattr(error, part)))

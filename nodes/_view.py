@@ -136,6 +136,7 @@ class View:
         """
         if images is not None:
             images = as_image_batch(images, "image")
+        inputs = {"has_image": images is not None, "has_mask": len(masks) > 0}
         if len(masks) == 0:  # show that nothing is selected, rather than an earlier result
             masks = masks.new_zeros(1, *masks.shape[1:])
         for index, mask in enumerate(masks[:MAX_IMAGES]):
@@ -143,7 +144,7 @@ class View:
             small = _shrink_mask(mask)
             data, bits, shrunk = _encode_mask(small)
             values = {"bits": bits, "high": 1.0, "scale": small.shape[1] / mask.shape[1] / shrunk}
-            self._add(index, image, _shrink(image), {"mask": (data, "png")}, values)
+            self._add(index, image, _shrink(image), {"mask": (data, "png")}, {**inputs, **values})
 
     @_never_fail_the_run
     def comparison(self, before: torch.Tensor, after: torch.Tensor, boxes: Sequence[Sequence] = ()) -> None:

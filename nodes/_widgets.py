@@ -10,7 +10,7 @@ ranges.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any
 
@@ -56,6 +56,12 @@ class TableNode:
     @classmethod
     def INPUT_TYPES(cls) -> dict:
         return _call_functions(cls.INPUTS)
+
+
+def get_labels(inputs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The labels of inputs that the editor does not show by their id, from a table or what INPUT_TYPES returns."""
+    entries = {name: entry for group in ("required", "optional") for name, entry in inputs.get(group, {}).items()}
+    return {name: entry[1]["display_name"] for name, entry in entries.items() if "display_name" in entry[1]}
 
 
 def takes(inputs: Table, **defaults: Any) -> Callable[[Callable], Callable]:

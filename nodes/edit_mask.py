@@ -9,7 +9,7 @@ from ..core import checks
 from ..core.edit import MaskEdits, edit_masks
 from . import _host as host
 from . import _view
-from ._widgets import TableNode, integer, number, socket, switch
+from ._widgets import TableNode, get_labels, integer, number, socket, switch
 
 logger = logging.getLogger(__name__)
 
@@ -130,5 +130,5 @@ def _report_erased(erased: dict[int, str], values: dict, count: int) -> None:
     name = next(iter(erased.values()))
     logger.warning(
         "Edit Mask: %s (%s) left nothing selected in %d of %d masks. %s to keep more.",
-        name, values[name], len(erased), count, _REMEDIES.get(name, "Lower it"),
+        get_labels(EditMask.INPUTS).get(name, name), values[name], len(erased), count, _REMEDIES.get(name, "Lower it"),
     )  # fmt: skip

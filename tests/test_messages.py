@@ -15,9 +15,10 @@ from exact_diffusion import EulerSampler, KnownTarget, SpaceToDepthVae
 from maskwright import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from maskwright.core import packages
 from maskwright.core.crop.crop_frames import CropSettings
+from maskwright.core.cutout.pymatting import import_pymatting
 from maskwright.core.detail.detail import Backend
 from maskwright.core.errors import DependencyError, InputError, ModelError, PackError
-from maskwright.nodes import _messages
+from maskwright.nodes import _messages, _widgets
 from maskwright.nodes._host import detailing
 from pack import ROOT
 
@@ -167,6 +168,20 @@ def test_missing_scipy_is_to_be_installed_for_comfyui(monkeypatch: pytest.Monkey
     assert re.search(message, str(caught.value))
 
 
+@pytest.mark.parametrize("name", ["pymatting", "numba"])
+def test_missing_pymatting_names_what_works_without(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr(packages.importlib, "import_module", fail)
+    with pytest.raises(DependencyError) as caught:
+        import_pymatting(name)
+    _messages.replace_remedy(caught.value)
+    assert "matting off in 'Remove Background (rembg)', or choose the guided filter in 'Refine Mask'" in str(
+        caught.value
+    )
+
+
 def test_core_names_no_node_and_no_option_of_comfyui() -> None:
     """That is for `nodes._messages`: the library also runs elsewhere."""
     names = {*NODE_CLASS_MAPPINGS, *NODE_DISPLAY_NAME_MAPPINGS.values(), "Convert", "Upscale Image", "ThresholdMask"}
@@ -204,3 +219,52 @@ def test_replace_remedy_keeps_other_remedies(code: str) -> None:
 def test_pack_error_can_be_sent_to_another_process() -> None:
     copy = pickle.loads(pickle.dumps(InputError("a is 3", "Give 4", code="c")))
     assert (str(copy), copy.problem, copy.remedy, copy.code) == ("a is 3. Give 4.", "a is 3", "Give 4", "c")
+
+
+def fail_with(node: str, values: dict[str, Any]) -> str:
+    """The error of a node with these values."""
+    cls = NODE_CLASS_MAPPINGS[node]
+    with pytest.raises(PackError) as caught:
+        getattr(cls(), cls.FUNCTION)(**values)
+    return str(caught.value)
+
+
+def test_errors_name_inputs_by_their_labels() -> None:
+    """With the id in parentheses, which scripts and saved prompts use."""
+    assert fail_with("EditMask", {"mask": MASK, "remove_specks": -1}).startswith(
+        "specks (remove_specks) is -1, which is out of range. Use a whole number"
+    )
+    assert "feather in (feather_inside) is -2" in fail_with("EditMask", {"mask": MASK, "feather_inside": -2})
+    assert fail_with("EditMask", {"mask": MASK, "grow": "x"}).startswith("grow is 'x'")
+    thin = {"image": IMAGE, "mask": MASK, "keep_thin_parts": 2}
+    assert fail_with("RefineMask", thin).startswith("thin parts (keep_thin_parts) is 2")
+    normalize = {"images": IMAGE, "text": "a", "normalization": "odd"}
+    assert fail_with("CLIPSegMasking", normalize).startswith("normalize (normalization) is 'odd'")
+
+
+def labels_of(node: str) -> dict[str, str]:
+    return _widgets.get_labels(NODE_CLASS_MAPPINGS[node].INPUT_TYPES())
+
+
+@pytest.mark.parametrize("node", [name for name in NODE_DISPLAY_NAME_MAPPINGS if labels_of(name)])
+def test_add_labels_names_every_input_once(node: str) -> None:
+    labels = labels_of(node)
+    for name, label in labels.items():
+        raised = InputError(f"{name} is 3", f"Lower {name}; {name}_2 is another input")
+        _messages.add_labels(raised, labels)
+        _messages.add_labels(raised, labels)
+        assert str(raised) == f"{label} ({name}) is 3. Lower {label} ({name}); {name}_2 is another input."
+
+
+def test_logged_sentences_contain_no_id_of_an_input_with_a_label() -> None:
+    """The user sees only the label."""
+    ids = {name for node in NODE_DISPLAY_NAME_MAPPINGS for name in labels_of(node)}
+    pattern = re.compile(rf"\b({'|'.join(ids)})\b")
+    logged = []
+    for path in [*(ROOT / "core").rglob("*.py"), *(ROOT / "nodes").rglob("*.py")]:
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            is_log = isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)
+            if is_log and getattr(call.func.value, "id", "") == "logger":
+                texts = [each.value for each in ast.walk(call) if isinstance(each, ast.Constant)]
+                logged += [f"{path.name}: {text}" for text in texts if isinstance(text, str) and pattern.search(text)]
+    assert logged == []

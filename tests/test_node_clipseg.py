@@ -159,7 +159,7 @@ def test_nodes_check_image_before_loading(image: object, message: str, loads: li
     [
         ({"blur": -1}, "blur is -1"),
         ({"threshold": 2}, "threshold is 2"),
-        ({"dilation_factor": -1}, "dilation_factor is -1"),
+        ({"dilation_factor": -1}, r"dilation \(dilation_factor\) is -1"),
         ({"resolution": 353}, "resolution is 353"),
         ({"text": 5}, "text is of type int"),
         ({"negative_text": 5}, "negative_text is of type int"),

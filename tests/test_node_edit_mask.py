@@ -65,6 +65,7 @@ def test_views_show_a_batch_of_0_as_an_empty_mask(image: torch.Tensor | None, te
         assert result["result"][0].shape == (0, 20, 30)
         (entry,) = result["ui"]["maskwright"]
         assert not read(temp, entry["mask"]).any()
+        assert (entry["has_mask"], entry["has_image"]) == (False, image is not None)
 
 
 def test_edit_names_an_input_that_is_not_finite() -> None:
@@ -78,7 +79,7 @@ def test_edit_names_an_input_that_is_not_finite() -> None:
     ("settings", "sentence"),
     [
         ({"grow": -9.0}, "grow (-9.0) left nothing selected in 2 of 3 masks. Move it toward 0 to keep more."),
-        ({"remove_specks": 17}, "remove_specks (17) left nothing selected in 2 of 3 masks. Lower it to keep more."),
+        ({"remove_specks": 17}, "specks (17) left nothing selected in 2 of 3 masks. Lower it to keep more."),
     ],
 )
 def test_edit_logs_what_removed_everything(settings: dict, sentence: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -100,6 +101,7 @@ def test_edit_sends_the_mask_before_the_edits(temp: Path) -> None:
     assert len(entries) == 2
     for entry, each in zip(entries, mask):
         assert (entry["kind"], entry["size"], entry["bits"], entry["scale"]) == ("edits", [60, 40], 8, 1.0)
+        assert entry["has_mask"] and entry["has_image"]
         assert entry["settings"]["grow"] == 2.0 and entry["settings"]["invert"] is False
         assert (read(temp, entry["mask"]) == tensors.to_8bit(each)).all()
         assert read(temp, entry["image"]).shape == (40, 60, 3)

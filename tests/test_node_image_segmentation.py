@@ -141,7 +141,7 @@ def test_switches_accept_text_and_bool(loaded_names: list[str]) -> None:
     assert torch.equal(hard[1], matting.post_process(images[..., 0]))
     for value, result in ((False, off), (True, hard)):
         assert torch.equal(run("u2net", False, 240, 20, 10, value, images=images)[0], result[0])
-    with pytest.raises(InputError, match="post_process_mask is 'yes'"):
+    with pytest.raises(InputError, match=r"clean mask \(post_process_mask\) is 'yes'"):
         run("u2net", "false", 240, 20, 10, "yes", images=images)
 
 
@@ -168,8 +168,12 @@ def test_node_one_pixel(loaded_names: list[str]) -> None:
         (["u2net", *PLAIN], torch.full((1, 2, 2, 3), torch.nan), "images contains NaN or infinity in 12 of 12 values"),
         (["u2net", *PLAIN], torch.zeros(1, 2, 2), "images has shape"),
         (["u2net", *PLAIN], torch.zeros(0, 2, 2, 3), "images is empty"),
-        (["u2net", "true", 240, 20, -1, "false"], torch.zeros(1, 2, 2, 3), "alpha_matting_erode_size is -1"),
-        (["u2net", "maybe", 240, 20, 10, "false"], torch.zeros(1, 2, 2, 3), "alpha_matting is 'maybe'"),
+        (
+            ["u2net", "true", 240, 20, -1, "false"],
+            torch.zeros(1, 2, 2, 3),
+            r"edge width \(alpha_matting_erode_size\) is -1",
+        ),
+        (["u2net", "maybe", 240, 20, 10, "false"], torch.zeros(1, 2, 2, 3), r"matting \(alpha_matting\) is 'maybe'"),
     ],
 )
 def test_node_refuses_invalid_values(loaded_names: list[str], values: list, images: torch.Tensor, reason: str) -> None:

@@ -109,7 +109,7 @@ def test_region_prompts_from_list(settings_of) -> None:
         ("region_prompts", None, "region_prompts is None"),
         ("region_prompts", 3, "region_prompts is 3"),
         ("region_prompts", ["a", None], r"region_prompts\[1\] is None"),
-        ("sampler_name", 3, "sampler_name is 3"),
+        ("sampler_name", 3, r"sampler \(sampler_name\) is 3"),
         ("scheduler", 3, "scheduler is 3"),
         ("steps", 10**400, "steps is 1000"),
         pytest.param("cfg", 10**5000, "cfg is an int of about 5000 digits", id="5000 digits"),
@@ -152,7 +152,7 @@ def test_node_names_missing_pipe_part(part: str) -> None:
     with pytest.raises(InputError, match=f"basic_pipe is missing {part}"):
         run_node(pipe=pipe)
     if part != "vae":
-        with pytest.raises(InputError, match=f"refiner_basic_pipe_opt is missing {part}"):
+        with pytest.raises(InputError, match=rf"refiner pipe \(refiner_basic_pipe_opt\) is missing {part}"):
             run_node(refiner_basic_pipe_opt=pipe)
 
 

@@ -473,7 +473,11 @@ def test_mask_instances_sends_labels_and_boxes(temp: Path) -> None:
         ("instances", [40, 30], 2), ("instances", [40, 30], 1),
     ]  # fmt: skip
     assert entries[0]["boxes"] == [[3, 2, 9, 8], [30, 20, 38, 22]], "all, picked or not"
-    assert entries[0]["settings"]["pick"] == "0" and entries[0]["settings"]["split"] == "connected parts"
+    assert (
+        entries[0]["has_image"]
+        and entries[0]["settings"]["pick"] == "0"
+        and entries[0]["settings"]["split"] == "connected parts"
+    )
     labels = np.asarray(open_file(temp, entries[0]["labels"]))
     assert labels.shape == (60, 40) and labels[30 + 4, 5] == 1 and labels[30 + 21, 32] == 2 and labels[:30].max() == 0
 
@@ -481,7 +485,7 @@ def test_mask_instances_sends_labels_and_boxes(temp: Path) -> None:
 @pytest.mark.parametrize("masks", [torch.zeros(0, 30, 40), torch.zeros(1, 30, 40)], ids=["no mask", "empty mask"])
 def test_mask_instances_without_an_image_shows_the_masks(masks: torch.Tensor, temp: Path) -> None:
     (entry,) = MaskInstances().split_masks(masks, extra_pnginfo=EDITOR_INFO)["ui"][_view.KEY]
-    assert entry["boxes"] == [] and entry["count"] == 0
+    assert entry["boxes"] == [] and entry["count"] == 0 and not entry["has_image"]
     assert np.asarray(open_file(temp, entry["image"])).max() == 0
 
 

@@ -9,6 +9,7 @@ thumbnails of the examples.
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import sys
@@ -21,6 +22,7 @@ from PIL import Image
 sys.path.insert(0, str(ROOT / "tests" / "browser"))
 
 import editor as editor_page
+from workflows import LOAD, LOADER, PREVIEW, SEGMENT, graph, out, slot
 
 HELP = ROOT / "web" / "docs" / "images"
 README = ROOT / "docs"
@@ -38,7 +40,7 @@ PAGES = {
     "RefineMask": "refine_mask",
 }
 # Help pages that show only the node, without a run, which would need a checkpoint.
-ALONE = ("MaskDetailerPipe", "RegionCrop", "RegionStitch", "ToBasicPipe", "FromBasicPipe", "EditBasicPipe")
+ALONE = ("MaskDetailerPipe", "ToBasicPipe", "FromBasicPipe", "EditBasicPipe")
 
 
 def main() -> int:
@@ -62,8 +64,13 @@ def main() -> int:
         for name in ALONE:
             editor.load(make_single_node_workflow(name), name)
             save([take_screenshot(editor, name)], HELP / f"{name}.jpg")
-        open_and_run(editor, make_masking_workflow(), "CLIPSegMasking")
-        save([take_screenshot(editor, "CLIPSegMasking")], HELP / "CLIPSegMasking.jpg")
+        for name, workflow in {
+            "CLIPSegMasking": make_masking_workflow(),
+            "RegionCrop": make_crop_workflow(),
+            "RegionStitch": make_crop_workflow(),
+        }.items():
+            open_and_run(editor, workflow, name)
+            save([take_screenshot(editor, name)], HELP / f"{name}.jpg")
         editor.reload()  # closes the other tabs
         open_and_run(editor, read_example("text_to_mask"), "CLIPSeg", "text_to_mask")
         page.wait_for_timeout(6000)  # until the notification of the finished job disappears
@@ -146,6 +153,24 @@ def make_masking_workflow() -> dict:
             node["widgets_values"] = ["red star | green ring", "", 352, "stretch"]
     workflow["id"] = "5b7a8a0e-6a56-4a53-9b43-52f6c55d0c01"
     return workflow
+
+
+def make_crop_workflow() -> dict:
+    """The shapes -> Region Crop -> inverted colors -> Region Stitch."""
+    crop = {"id": 5, "type": "RegionCrop", "outputs": out("IMAGE", "MASK", "REGION_STITCH", "BOUNDING_BOX", "INT"),
+            "inputs": [slot("image", "IMAGE"), slot("mask", "MASK")], "size": [320, 740],
+            "widgets_values": ["connected parts", "as found", False, 0, 1.5, 32, "keep", 1024, 1024, 8, 8,
+                               "one by one"]}  # fmt: skip
+    invert = {"id": 6, "type": "ImageInvert", "inputs": [slot("image", "IMAGE")], "outputs": out("IMAGE")}
+    stitch = {"id": 7, "type": "RegionStitch", "outputs": out("IMAGE", "MASK"), "size": [320, 440],
+              "inputs": [slot("stitch", "REGION_STITCH"), slot("crops", "IMAGE")],
+              "widgets_values": [0.0, -1]}  # fmt: skip
+    segment = {**SEGMENT, "widgets_values": ["red star | green ring", *SEGMENT["widgets_values"][1:]]}
+    nodes = copy.deepcopy([LOAD, LOADER, segment, PREVIEW, crop, invert, stitch])
+    links = [[1, 1, 0, 3, 0, "IMAGE"], [2, 2, 0, 3, 1, "CLIPSEG_MODEL"], [3, 1, 0, 5, 0, "IMAGE"],
+             [4, 3, 0, 5, 1, "MASK"], [5, 5, 0, 6, 0, "IMAGE"], [6, 5, 2, 7, 0, "REGION_STITCH"],
+             [7, 6, 0, 7, 1, "IMAGE"], [8, 7, 0, 4, 0, "IMAGE"]]  # fmt: skip
+    return graph(*nodes, links=links)
 
 
 def save(screenshots: list[bytes], path: Path) -> None:

@@ -9,6 +9,7 @@ import uuid
 import numpy as np
 import pytest
 from editor import EXAMPLES, Editor
+from PIL import Image
 
 # For what both renderers share: messages, drawing, files, the server.
 ONCE = pytest.mark.parametrize("renderer", ["canvas"], indirect=True, scope="session")
@@ -77,3 +78,43 @@ def press(editor: Editor, node_id: int, label: str) -> None:
 def differing(one: np.ndarray, other: np.ndarray, tolerance: int = 2) -> float:
     """The share of pixels that differ by more than two levels of 255 (the screen's rounding)."""
     return float((np.abs(one.astype(int) - other.astype(int)) > tolerance).mean())
+
+
+COLOR, BACKGROUND = (250, 90, 120), (30, 140, 60)  # of `two_parts`
+SHAPED, TO_IMAGE = 3, 4  # nodes of `shape`
+
+
+def two_parts() -> Image.Image:
+    """An image of 64 x 40 pixels with two parts of bright red."""
+    image = np.full((40, 64, 3), BACKGROUND, np.uint8)
+    image[8:24, 4:20] = image[20:36, 40:60] = COLOR
+    return Image.fromarray(image)
+
+
+def shape(image: str, node: dict, *extra_links: list, threshold: float = 0.5) -> dict:
+    """An image -> its red parts as masks -> `node` (input 0: masks) -> a saved image."""
+    nodes = [
+        {**LOAD, "widgets_values": [image, "image"]},
+        {"id": 2, "type": "ImageToMask", "inputs": [slot("image", "IMAGE")], "outputs": out("MASK"),
+         "widgets_values": ["red"]},
+        {"id": 6, "type": "ThresholdMask", "inputs": [slot("mask", "MASK")], "outputs": out("MASK"),
+         "widgets_values": [threshold]},
+        {"id": 7, "type": "MaskInstances", "outputs": out("MASK", "MASK", "BOUNDING_BOX", "INT"), "size": [300, 500],
+         "inputs": [slot("masks", "MASK"), slot("bounding_boxes", "BOUNDING_BOX"), slot("image", "IMAGE")],
+         "widgets_values": ["connected parts", "left to right", 0.0, 1.0, 0, ""]},
+        {"id": SHAPED, "size": [300, 600], **node},
+        {"id": TO_IMAGE, "type": "MaskToImage", "inputs": [slot("mask", "MASK")], "outputs": out("IMAGE")},
+        {"id": 5, "type": "SaveImage", "inputs": [slot("images", "IMAGE")], "widgets_values": ["shaped"]},
+    ]  # fmt: skip
+    links = [[1, 1, 0, 2, 0, "IMAGE"], [2, 2, 0, 6, 0, "MASK"], [3, 6, 0, 7, 0, "MASK"], [4, 7, 0, SHAPED, 0, "MASK"],
+             [5, SHAPED, 0, TO_IMAGE, 0, "MASK"], [6, TO_IMAGE, 0, 5, 0, "IMAGE"]]  # fmt: skip
+    return graph(*copy.deepcopy(nodes), links=[*links, *extra_links])
+
+
+# Nodes for `shape`. Edit Mask grows the mask and feathers it outside.
+EDIT_MASK = {"type": "EditMask", "inputs": [slot("mask", "MASK"), slot("image", "IMAGE")], "outputs": out("MASK"),
+             "widgets_values": [False, 0.75, False, 0, 4.0, 0.0, 0.0, 8.0, 0.0]}  # fmt: skip
+REFINE_MASK = {"type": "RefineMask", "outputs": out("MASK", "IMAGE", "IMAGE"),
+               "inputs": [slot("mask", "MASK"), slot("image", "IMAGE"), slot("trimap", "MASK")],
+               "widgets_values": ["guided filter", 4.0, 0.0, True, "transparent"]}  # fmt: skip
+WITH_IMAGE = [7, 1, 0, SHAPED, 1, "IMAGE"]

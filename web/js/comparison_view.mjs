@@ -1,6 +1,6 @@
 // Before and after, with a divider to drag. A button changes the background of a cutout.
 
-import { canvasOf, drawCheckerboard } from "./elements.mjs";
+import { canvasOf, drawCheckerboard, pixelsOf } from "./elements.mjs";
 import { View } from "./view.mjs";
 
 const SPLIT = 0.5; // initial position of the divider, as a fraction of the width
@@ -86,7 +86,12 @@ export class ComparisonView extends View {
   prepare() {
     const { after, alpha } = this.loaded;
     this.result = after ?? null;
-    if (after && alpha) this.result = withAlpha(after, alpha);
+    this.isEmpty = false;
+    if (after && alpha) {
+      const levels = pixelsOf(alpha).data;
+      this.isEmpty = !levels.some((level, i) => level > 0 && i % 4 === 0);
+      this.result = withAlpha(after, levels);
+    }
     this.backdropButton.hidden = !alpha;
   }
 
@@ -98,19 +103,17 @@ export class ComparisonView extends View {
   draw() {
     const context = this.blank();
     const { image } = this.loaded;
-    const { result } = this;
-    // Several cutouts of one image are stacked vertically; the image is repeated beside them.
-    const times = result ? Math.max(1, Math.round((result.height * image.width) / (result.width * image.height))) : 1;
-    if (times > 1) context.canvas.height = image.height * times;
+    const { result, copies } = this;
+    if (copies > 1) context.canvas.height = image.height * copies;
     const { width, height } = context.canvas;
-    for (let i = 0; i < times; i++) context.drawImage(image, 0, (i * height) / times, width, height / times);
+    this.drawOriginal(context);
     if (result) {
       const from = Math.round(this.split * width);
       context.save();
       context.beginPath();
       context.rect(from, 0, width - from, height);
       context.clip();
-      this.drawResult(context, times);
+      this.drawResult(context);
       context.restore();
       const line = Math.max(1, Math.round(width / 256));
       context.fillStyle = "#fff";
@@ -119,14 +122,33 @@ export class ComparisonView extends View {
     }
   }
 
+  get hasMask() {
+    return !!this.loaded?.alpha;
+  }
+
+  shownMask() {
+    return this.loaded.alpha;
+  }
+
+  /** Several cutouts of one image are stacked vertically; the image is repeated beside them. */
+  get copies() {
+    const { result, loaded } = this;
+    if (!result) return 1;
+    return Math.max(1, Math.round((result.height * loaded.image.width) / (result.width * loaded.image.height)));
+  }
+
+  hint() {
+    return this.isEmpty && this.loaded ? this.frame.texts.noInstance : "";
+  }
+
   exported() {
     return this.result ?? this.loaded.image;
   }
 
   /** Draw the result on its backdrop. */
-  drawResult(context, times) {
+  drawResult(context) {
     const { width, height } = context.canvas;
-    const { image, alpha } = this.loaded;
+    const { alpha } = this.loaded;
     const backdrop = alpha ? this.backdrop : BACKDROPS[0];
     if (backdrop === "mask") {
       context.drawImage(alpha, 0, 0, width, height);
@@ -134,7 +156,7 @@ export class ComparisonView extends View {
     }
     if (backdrop === "checkerboard") drawCheckerboard(context);
     else if (backdrop === "image") {
-      for (let i = 0; i < times; i++) context.drawImage(image, 0, (i * height) / times, width, height / times);
+      this.drawOriginal(context);
       context.fillStyle = "rgba(0, 0, 0, 0.7)";
       context.fillRect(0, 0, width, height);
     } else {
@@ -160,20 +182,14 @@ function drawGrip(context, x, y, radius) {
   }
 }
 
-/** An image with the brightness of another one as its alpha. */
-function withAlpha(colours, alpha) {
-  const { width, height } = colours;
-  const canvas = document.createElement("canvas");
-  canvas.width = width;
-  canvas.height = height;
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.drawImage(alpha, 0, 0, width, height);
-  const levels = context.getImageData(0, 0, width, height).data;
+/** An image with the red channel of another one, of the same size, as its alpha. */
+function withAlpha(colors, levels) {
+  const { width, height } = colors;
   const pixels = new Uint8ClampedArray(levels.length);
   for (let i = 0; i < levels.length; i += 4) pixels[i + 3] = levels[i];
   const cut = canvasOf(pixels, width, height);
   const brush = cut.getContext("2d");
   brush.globalCompositeOperation = "source-in";
-  brush.drawImage(colours, 0, 0);
+  brush.drawImage(colors, 0, 0);
   return cut;
 }

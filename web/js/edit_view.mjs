@@ -44,12 +44,18 @@ export class EditView extends MaskView {
   }
 
   settings(kind) {
+    if (!this.hasInput) return {}; // an edit such as invert would select the black mask that stands for none
     const values = this.valuesOf(LIVE[kind] ?? []);
     for (const [name, value] of Object.entries(values)) {
       if (SWITCHES.includes(name)) values[name] = value === true;
       else if (!CHOICES.includes(name)) values[name] = Number(oneOf(value, this.page)) || 0;
     }
     return values;
+  }
+
+  /** Whether the node received a mask, rather than a batch of 0. */
+  get hasInput() {
+    return this.entries[this.page].has_mask !== false;
   }
 
   selected() {
@@ -69,6 +75,7 @@ export class EditView extends MaskView {
   hint() {
     const { texts, label } = this.frame;
     const { isEmpty, erased } = this.editing?.result ?? {};
+    if (isEmpty && !this.hasInput) return texts.noMask;
     if (isEmpty && this.entries[this.page].kind === "edges") return texts.noEdge;
     if (erased) return `${filled(texts.erased, { name: label(erased) })} ${texts[REMEDIES[erased] ?? "lower"]}`;
     return isEmpty ? texts.emptyMask : "";

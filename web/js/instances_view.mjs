@@ -71,6 +71,18 @@ export class InstancesView extends View {
     return String(this.frame.widgets().pick ?? this.entries[this.page]?.settings?.pick ?? "");
   }
 
+  get hasMask() {
+    return true;
+  }
+
+  /** The union of the picked instances. */
+  shownMask() {
+    const { labels, width, height } = this.map;
+    const picked = new Set(pickedOf(this.pick, this.entries[this.page].count) ?? []);
+    const pixels = Uint32Array.from(labels, (label) => (picked.has(label - 1) ? pixel(255, 255, 255) : pixel(0, 0, 0)));
+    return canvasOf(pixels, width, height);
+  }
+
   choose(index) {
     this.frame.change("pick", toggled(this.pick, index, this.entries[this.page].count));
   }

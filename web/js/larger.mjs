@@ -1,6 +1,7 @@
-// A larger view in a dialog over the page, with buttons to save and copy it, and a contact sheet of the batch.
+// A larger view in a dialog over the page, with buttons to save, copy and edit it, and a contact sheet of the batch.
 
 import { make } from "./elements.mjs";
+import { imageWithMask } from "./mask_editor.mjs";
 import { filled } from "./texts.mjs";
 
 const TILE = 256; // pixels of the longer side of an image on the contact sheet
@@ -18,8 +19,10 @@ export class Larger {
       this.copyButton = view.button(this.files, texts.copy, texts.copyImage, () => this.copy());
     }
     // Over the image, since the bar of a narrow node has no room.
-    this.toggle = view.button(view.stage, "⤢", texts.larger, () => this.setOpen(!this.dialog.open));
-    this.toggle.classList.add("maskwright-enlarge");
+    this.corner = make("div", "maskwright-corner", view.stage);
+    this.editButton = view.button(this.corner, "✎", texts.editMask, () => this.edit());
+    this.editButton.classList.add("maskwright-edit");
+    this.toggle = view.button(this.corner, "⤢", texts.larger, () => this.setOpen(!this.dialog.open));
     this.dialog = make("dialog", "maskwright-larger", view.element);
     this.dialog.addEventListener("close", () => this.takeBack());
     // The editor below must not act on what happens here.
@@ -32,7 +35,8 @@ export class Larger {
   /** Update the buttons. */
   refresh() {
     const { entries, loaded, isOpen, frame } = this.view;
-    this.toggle.hidden = !this.dialog.open && (!isOpen || !loaded);
+    this.corner.hidden = !this.dialog.open && (!isOpen || !loaded);
+    this.editButton.hidden = !loaded || !this.view.hasMask || !frame.canEditMask();
     this.toggle.textContent = this.dialog.open ? "✕" : "⤢";
     this.toggle.title = this.dialog.open ? frame.texts.closeLarger : frame.texts.larger;
     this.toggle.setAttribute("aria-label", this.toggle.title);
@@ -48,7 +52,7 @@ export class Larger {
       return;
     }
     dialog.append(view.bar, view.stage, view.note);
-    view.bar.append(this.toggle);
+    view.bar.append(this.corner);
     dialog.showModal();
     view.refresh();
     view.zoomed();
@@ -59,7 +63,7 @@ export class Larger {
     const { view } = this;
     this.setSheet(false);
     view.element.append(view.bar, view.stage, view.note, this.dialog);
-    view.stage.append(this.toggle);
+    view.stage.append(this.corner);
     view.refresh();
     view.zoomed();
   }
@@ -99,6 +103,22 @@ export class Larger {
     });
     tile.append(resized(view.exported(), TILE));
     make("span", "", tile).textContent = String(page + 1);
+  }
+
+  /** Open the mask in ComfyUI's mask editor. */
+  async edit() {
+    const { view, editButton } = this;
+    const { texts, editMask } = view.frame;
+    this.setOpen(false); // else it would cover that editor
+    editButton.disabled = true;
+    view.warn("");
+    try {
+      await view.untilDrawn();
+      await editMask(await imageWithMask(view));
+    } catch (error) {
+      view.warn(filled(texts.notEdited, { reason: error?.message ?? error }));
+    }
+    editButton.disabled = false;
   }
 
   /** The view or the contact sheet, as a PNG file. */

@@ -67,6 +67,15 @@ export class MaskView extends View {
     return null;
   }
 
+  get hasMask() {
+    return true;
+  }
+
+  shownMask() {
+    const { levels, width, height } = this.selected();
+    return canvasOf(mapped(levels, pixelTable("greys")), width, height);
+  }
+
   /** The current widget values; for widgets fed by a link, the run's values. Widgets with neither are left out. */
   valuesOf(names) {
     const now = this.frame.widgets();

@@ -5,6 +5,7 @@ import { CropView, StitchView } from "./crop_views.mjs";
 import { EditView } from "./edit_view.mjs";
 import { hostsOf, idOf, nodesOf, setValue, valuesOf } from "./graph.mjs";
 import { InstancesView } from "./instances_view.mjs";
+import { MaskEditor } from "./mask_editor.mjs";
 import { RegionsView } from "./regions_view.mjs";
 import { Results } from "./results.mjs";
 import { Runs } from "./runs.mjs";
@@ -47,6 +48,7 @@ export class NodeViews {
     this.heights = new Heights();
     this.followed = new WeakSet(); // promoted widgets whose changes redraw the views
     this.removed = []; // [id, class, element] of removed nodes whose elements may still be on the page
+    this.maskEditor = new MaskEditor(app, api);
     this.results = new Results(this);
     this.runs = new Runs(this);
   }
@@ -116,6 +118,8 @@ export class NodeViews {
         else delete node.properties[PROPERTY];
       },
       releaseFocus: () => focusEditor(this.app),
+      canEditMask: () => this.maskEditor.isAvailable,
+      editMask: (file) => this.maskEditor.open(file, node),
     });
     view.resume(node.properties?.[PROPERTY]);
     view.widget = addWidget(node, view, this.app, () => !!this.settings("Comfy.VueNodes.Enabled"));

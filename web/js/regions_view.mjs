@@ -16,6 +16,11 @@ export class RegionsView extends ComparisonView {
     });
   }
 
+  /** Transparency is here that of the image. */
+  get hasMask() {
+    return false;
+  }
+
   setBoxes(shown) {
     this.showsBoxes = shown;
     this.boxesButton.setAttribute("aria-pressed", String(shown));

@@ -71,11 +71,18 @@ export const STYLE = `
   height: 14px;
   margin: 0 2px;
 }
-.maskwright-stage > .maskwright-enlarge {
+.maskwright-corner {
+  display: flex;
+  flex: none;
+  gap: 2px;
+}
+.maskwright-stage > .maskwright-corner {
   position: absolute;
   z-index: 2;
   top: 2px;
   right: 2px;
+}
+.maskwright-stage > .maskwright-corner > button {
   background: rgb(0 0 0 / 50%);
   color: #fff;
 }
@@ -118,7 +125,7 @@ export const STYLE = `
   min-height: 0;
   overflow: auto;
 }
-.maskwright-larger:has(.maskwright-sheet) :is(.maskwright-tools, .maskwright-pages) {
+.maskwright-larger:has(.maskwright-sheet) :is(.maskwright-tools, .maskwright-pages, .maskwright-edit) {
   visibility: hidden; /* they are about one image */
 }
 .maskwright-sheet button {

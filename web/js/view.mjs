@@ -13,7 +13,8 @@ export class View {
    * @param {object} frame What the view needs from the editor: texts, settings() -> {mode, size},
    *   widgets() -> {name: value}, label(name) -> what people read on that widget, change(name, value) of a widget,
    *   load(file) -> Promise<ImageBitmap>, resize(change), remember(state) (`resume` gets
-   *   the state when the node comes back), releaseFocus().
+   *   the state when the node comes back), releaseFocus(), canEditMask() -> whether ComfyUI has a mask editor,
+   *   editMask(file), which opens it.
    */
   constructor(frame) {
     this.frame = frame;
@@ -31,6 +32,7 @@ export class View {
     this.problem = ""; // in place of the image
     this.remark = ""; // about the last run
     this.isError = false; // whether the remark is about an error
+    this.warning = ""; // about what a button did
     this.isRecalled = false; // whether the entries come from the server's history
     this.build();
   }
@@ -108,6 +110,7 @@ export class View {
     this.page = Math.min(this.page, Math.max(0, this.entries.length - 1));
     this.forget();
     this.problem = "";
+    this.warning = "";
     this.say("");
     this.schedule();
   }
@@ -118,6 +121,12 @@ export class View {
     this.remark = isShown && sentence ? `${sentence} ${this.frame.texts.shownBefore}` : sentence;
     this.isError = isError;
     this.report("");
+    this.refresh();
+  }
+
+  /** Show a sentence about a button that failed; "" for none. */
+  warn(sentence) {
+    this.warning = sentence;
     this.refresh();
   }
 
@@ -234,7 +243,7 @@ export class View {
     this.tools.hidden = !this.isOpen || !this.loaded;
     this.larger.refresh();
     const activity = this.activity();
-    const sentence = activity || this.remark;
+    const sentence = activity || this.warning || this.remark;
     let message = sentence || (pages ? texts.loading : texts.nothingYet);
     if (this.problem) message = `${this.problem} ${sentence}`.trim();
     else if (this.loaded) message = "";
@@ -245,7 +254,7 @@ export class View {
     this.note.textContent = message ? "" : sentence || this.hint();
     this.note.hidden = !this.isOpen || !this.note.textContent;
     this.note.title = this.note.textContent;
-    const isError = !!this.problem || (this.isError && !activity);
+    const isError = !!this.problem || (!activity && (this.isError || !!this.warning));
     this.message.classList.toggle("maskwright-error", isError);
     this.note.classList.toggle("maskwright-error", isError);
   }
@@ -313,6 +322,25 @@ export class View {
   /** The page as a canvas or bitmap for a file: transparent where the view shows a checkerboard. */
   exported() {
     return this.canvas;
+  }
+
+  /** Whether the view shows a mask, which `shownMask` returns as a canvas or bitmap, white where selected. */
+  get hasMask() {
+    return false;
+  }
+
+  /** How often the image is repeated vertically. */
+  get copies() {
+    return 1;
+  }
+
+  /** Draw the image over the whole canvas. */
+  drawOriginal(context) {
+    const { width, height } = context.canvas;
+    const { copies } = this;
+    for (let i = 0; i < copies; i++) {
+      context.drawImage(this.loaded.image, 0, (i * height) / copies, width, height / copies);
+    }
   }
 
   /** Called once when the files of an entry are here. */
