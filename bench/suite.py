@@ -18,14 +18,13 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
-PACKAGES = ("torch", "numpy", "opencv-python-headless", "pillow", "transformers", "rembg", "onnxruntime", "pymatting")
 
 
 def main(arguments: list[str]) -> int:
@@ -40,8 +39,9 @@ def main(arguments: list[str]) -> int:
     if unknown:
         print(f"no benchmark is called {', '.join(unknown)}; choose from {', '.join(scripts)}", file=sys.stderr)
         return 2
-    quick = "--quick" in arguments
+    quick, start = "--quick" in arguments, time.monotonic()
     failed = [name for name in names if not run(scripts[name], quick)]
+    print(f"\n{len(names)} benchmarks took {format_minutes(time.monotonic() - start)}")
     if failed:
         print(f"\nfailed: {', '.join(failed)}", file=sys.stderr)
     if not quick:
@@ -53,11 +53,18 @@ def main(arguments: list[str]) -> int:
 
 def run(script: Path, quick: bool) -> bool:
     """Run a benchmark and store its rows. Returns whether it succeeded."""
+    start = time.monotonic()
     rows, problem = measure(script, quick)
+    spent = time.monotonic() - start
+    print(f"{script.stem} took {format_minutes(spent)}", flush=True)
     if rows and not problem and not quick:
         machine, facts = describe_machine()
-        store(RESULTS / f"{machine}.json", facts, script.stem, rows)
+        store(RESULTS / f"{machine}.json", facts, script.stem, rows, seconds=spent)
     return not problem
+
+
+def format_minutes(seconds: float) -> str:
+    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
 
 
 def measure(
@@ -76,7 +83,7 @@ def measure(
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "rows"
-        command, problem = [sys.executable, str(script), *(["--quick"] if quick else [])], ""
+        command, problem = [sys.executable, str(HERE / "start.py"), str(script), *(["--quick"] if quick else [])], ""
         try:
             code = subprocess.run(
                 command, env={**os.environ, **variables, ROWS_FILE: str(file)}, timeout=time_limit
@@ -88,21 +95,21 @@ def measure(
     return rows, problem
 
 
-def store(file: Path, facts: dict, name: str, rows: list[dict], command: str = "") -> None:
+def store(file: Path, facts: dict, name: str, rows: list[dict], command: str = "", seconds: float = 0) -> None:
     """Replace the rows of a benchmark in ``file``; also store the machine's facts, the date, the commit and the
-    versions.
+    versions. Benchmarks that no longer exist are dropped.
 
-    Args: ``command``, how to measure them again, if not by `dev.py bench`.
+    Args: ``command``, how to measure them again, if not by `dev.py bench`; ``seconds``, how long that takes.
     """
     results = read(file)
     results["machine"] = facts
+    results["benches"] = {old: bench for old, bench in results["benches"].items() if (HERE / f"{old}.py").exists()}
     results["benches"][name] = {
         "date": datetime.date.today().isoformat(),
         "commit": find_commit(),
-        "system": f"{platform.system()}, Python {platform.python_version()}",
-        "packages": ", ".join(f"{package} {version}" for package in PACKAGES if (version := find_version(package))),
+        "versions": [row.pop("versions") for row in rows][-1],
         **({"command": command} if command else {}),
-        "rates": [row.pop("rates") for row in rows][-1],  # the last row has all rates of the run
+        **({"seconds": round(seconds)} if seconds else {}),
         "rows": rows,
     }
     write(file, results)
@@ -113,6 +120,9 @@ def merge(files: list[str]) -> int:
     try:
         (file,) = files
         new = json.loads(Path(file).read_text("utf-8"))
+        _ = [
+            row["job"] for bench in new["benches"].values() for row in bench["rows"]
+        ]  # files of older versions lack it
         target = RESULTS / f"{name_machine(new['machine'])}.json"
         results = read(target)
         write(target, {**results, **new, "benches": {**results["benches"], **new["benches"]}})
@@ -166,13 +176,6 @@ def name_machine(facts: dict) -> str:
     """The name of the file for a machine's results."""
     gpu = "" if facts["gpu"] == "none" else facts["gpu"]
     return re.sub(r"[^a-z0-9]+", "-", f"{facts['processor']} {gpu}".lower()).strip("-")
-
-
-def find_version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def find_commit() -> str:
