@@ -143,15 +143,11 @@ def peak_memory(call: Call, device: str = "cpu") -> float | None:
         call()
         torch.cuda.synchronize()
         return float(torch.cuda.max_memory_allocated() - before)
-    if not Path("/proc/self/status").exists():
-        return None
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):  # otherwise memory freed by earlier calls is reused without being counted
-        libc.malloc_trim(0)
-    before = process_memory("VmRSS")
     try:
+        before = process_memory("VmRSS", trim=True)
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # reset the peak
     except OSError:
+        call()
         return None
     result = call()
     peak = process_memory("VmHWM") - before
@@ -159,9 +155,15 @@ def peak_memory(call: Call, device: str = "cpu") -> float | None:
     return float(max(peak, 0))
 
 
-def process_memory(field: str) -> int:
-    """A memory field of this process's Linux status, in bytes."""
+def process_memory(field: str, trim: bool = False) -> int:
+    """A memory field of this process's Linux status, in bytes.
+
+    Args: ``trim``, return memory that was freed to the system, which would be reused without being counted.
+    """
     status = Path("/proc/self/status").read_text(encoding="ascii")
+    if trim and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
+        status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.split(f"{field}:")[1].split()[0]) * 1024
 
 

@@ -21,7 +21,7 @@ from maskwright.models import clipseg_loader
 from maskwright.models.clipseg_store import DEMO_FOLDER, ClipsegStore
 from maskwright.nodes import _host as host
 from PIL import Image
-from rows import Figure, Report, Row
+from rows import Cell, Figure, Report, Row
 
 SIDE, VOCABULARY = 1024, 49408
 PROMPTS = [
@@ -43,30 +43,26 @@ TILES = """Above 704 the image is processed in overlapping tiles: four of 704 x 
 for ten times the pixels, and attention grows with the square of a tile's patches."""
 
 
-def make_config():
-    from transformers import CLIPSegConfig
-
-    demo = CLIPSegConfig.from_pretrained(DEMO_FOLDER).text_config  # its tokenizer's
-    ends = {name: getattr(demo, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    return CLIPSegConfig(
-        text_config={"vocab_size": VOCABULARY, **ends},
-        vision_config={"image_size": 352, "patch_size": 16},
-        extract_layers=[3, 6, 9],
-        reduce_dim=64,
-        use_complex_transposed_convolution=True,
-    )
-
-
 def write_model(folder: Path) -> None:
-    """Write a model of the published one's size, with the demo model's tokenizer."""
-    from transformers import CLIPSegForImageSegmentation
+    """Write a model of the published one's size with random weights, and the demo model's tokenizer."""
+    from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 
-    shutil.copytree(DEMO_FOLDER, folder, ignore=shutil.ignore_patterns("*.safetensors"))
-    model = CLIPSegForImageSegmentation(make_config()).requires_grad_(False)
+    demo = CLIPSegConfig.from_pretrained(DEMO_FOLDER).text_config
+    ends = {name: getattr(demo, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    model = CLIPSegForImageSegmentation(
+        CLIPSegConfig(
+            text_config={"vocab_size": VOCABULARY, **ends},
+            vision_config={"image_size": 352, "patch_size": 16},
+            extract_layers=[3, 6, 9],
+            reduce_dim=64,
+            use_complex_transposed_convolution=True,
+        )
+    ).requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
         if parameter.ndim > 1:  # larger than initial weights, so that logits differ between pixels
             parameter.normal_(0, 1.2 / parameter[0].numel() ** 0.5, generator=generator)
+    shutil.copytree(DEMO_FOLDER, folder, ignore=shutil.ignore_patterns("*.safetensors"))
     model.save_pretrained(folder)
 
 
@@ -114,69 +110,48 @@ class Bench:
         self.pair = clipseg_loader.load(folder.name, ClipsegStore([folder.parent]))
         self.rows: dict[tuple, Row] = {}  # by images, prompts and resolution
 
-    def call(self, images: torch.Tensor, prompts: int = 1, resolution: int = 352, changed: bool = True) -> Call:
-        """A call of the node; ``changed``: on new images, which are not cached."""
-        text = " | ".join(PROMPTS[:prompts])
-
-        def run() -> torch.Tensor:
-            if changed:
-                images[:, :128, :128] = torch.rand(3)
-            return self.mask(images, text, resolution)
-
-        return run
-
-    def mask(self, images: torch.Tensor, text: str, resolution: int = 352) -> torch.Tensor:
+    def mask(self, images: torch.Tensor, text: str, resolution: int = 352, changed: bool = False) -> torch.Tensor:
+        """Run the node; ``changed``: on new images, which are not cached."""
+        if changed:
+            images[:, :128, :128] = torch.rand(3)
         return NODE_CLASS_MAPPINGS["CLIPSegMasking"]().CLIPSeg_image(images, text, self.pair, "", resolution)[0]
 
-    def run_earlier(self, images: torch.Tensor, prompts: int = 1) -> torch.Tensor:
-        return run_earlier(images, PROMPTS[:prompts], self.folder, self.device)
+    def earlier(self, images: torch.Tensor, prompts: int = 1) -> Call:
+        return partial(run_earlier, images, PROMPTS[:prompts], self.folder, self.device)
 
-    def network(self, count: int, prompts: int, resolution: int, dtype: torch.dtype = torch.float32) -> Call:
-        """The floor: a call of the network alone."""
-        model = copy_with_dtype(self.pair[1], dtype).to(self.device)
-        images = torch.rand(count, 3, resolution, resolution, device=self.device, dtype=dtype)
-        return partial(run_network, model, list(images.split(8)), prompts)
+    def scaled(self, part: tuple, times: float) -> dict[str, Cell]:
+        """The earlier node's time, from the row ``part``."""
+        return {EARLIER: self.rows[part].others[EARLIER].scale(times, self.rows[part].what)}
 
-    def add(self, what: str, ours: Call, others: dict | None = None, floor: Call | None = None, **more) -> Row:
-        return self.report.add(what, ours, others, floor, self.device, **more)
-
-    def add_images(self, count: int, prompts: int = 1, resolution: int = 352, part: tuple = (), **more) -> None:
-        """The earlier node supports only the model's native resolution, and its time is that of the row ``part`` times
-        the number of images and prompts, if there is one."""
-        images = smooth_images(count, SIDE)
+    def add(
+        self, count: int, prompts: int = 1, resolution: int = 352, part: tuple = (), dtype=torch.float32, **more
+    ) -> None:
+        """Add a row. The earlier node supports only the model's native resolution; ``part``: see `scaled`."""
+        images, text = smooth_images(count, SIDE), " | ".join(PROMPTS[:prompts])
         what = f"{count} image{'s' * (count > 1)}, {prompts} prompt{'s' * (prompts > 1)}"
         what += f", resolution {resolution}" * (resolution != 352)
-        others, floor = {EARLIER: partial(self.run_earlier, images, prompts)}, self.network(count, prompts, resolution)
-        if resolution != 352:
-            others = {}
-        elif part:
-            name = self.rows[part].what
-            others = {EARLIER: self.rows[part].others[EARLIER].scale(count * prompts / part[0] / part[1], name)}
-        call = self.call(images, prompts, resolution)
-        self.rows[count, prompts, resolution] = self.add(what, call, others, floor, note=SMALL, **more)
-
-    def add_half(self, count: int) -> None:
-        """The model in half precision, which ComfyUI chooses on most GPUs."""
+        others = {EARLIER: self.earlier(images, prompts)} if resolution == 352 else {}
+        others = self.scaled(part, count * prompts / part[0] / part[1]) if part else others
         processor, model = full = self.pair
-        floor = self.network(count, 1, 352, torch.float16)
-        self.pair = processor, copy_with_dtype(model, torch.float16).to(self.device)
-        call = self.call(smooth_images(count, SIDE))
-        self.add(f"{count} images, 1 prompt, float16", call, None, floor, note=SMALL)
+        if dtype != torch.float32:
+            what, others = f"{what}, {str(dtype).removeprefix('torch.')}", {}
+            self.pair = processor, copy_with_dtype(model, dtype).to(self.device)
+        network = copy_with_dtype(model, dtype).to(self.device)
+        prepared = torch.rand(count, 3, resolution, resolution, device=self.device, dtype=dtype).split(8)
+        floor = partial(run_network, network, list(prepared), prompts)
+        call = partial(self.mask, images, text, resolution, changed=True)
+        row = self.report.add(what, call, others, floor, self.device, note=SMALL, **more)
+        self.rows.setdefault((count, prompts, resolution), row)
         self.pair = full
 
     def add_cached(self, count: int) -> None:
         """The images of the previous call, with a new prompt each time and with the same prompt."""
-        images, numbers = smooth_images(count, SIDE), itertools.count()
-        part = self.rows[1, 1, 352]
-        others = {EARLIER: part.others[EARLIER].scale(count, part.what)}
-        model = self.pair[1]
+        images, numbers, model = smooth_images(count, SIDE), itertools.count(), self.pair[1]
         with torch.inference_mode():
-            activations = encode(model, torch.rand(count, 3, 352, 352))
-        floor = partial(run_network, model, [activations], 1)
-        another = lambda: self.mask(images, f"circle number {next(numbers)}")  # noqa: E731
-        for name, call in (("another", another), ("same", self.call(images, changed=False))):
-            what = f"{count} cached images, {name} prompt"
-            self.add(what, call, others, floor, note=CACHED, headline=name == "another")
+            floor = partial(run_network, model, [encode(model, torch.rand(count, 3, 352, 352))], 1)
+        for name, text in (("another", lambda: f"circle number {next(numbers)}"), ("same", lambda: PROMPTS[0])):
+            what, call = f"{count} cached images, {name} prompt", lambda text=text: self.mask(images, text())
+            self.report.add(what, call, self.scaled((1, 1, 352), count), floor, note=CACHED, headline=name == "another")
 
     def add_cold(self) -> None:
         """The first image after the model is loaded, as in a new process."""
@@ -187,43 +162,44 @@ class Bench:
             pair = clipseg_loader.load(self.folder.name, store)
             NODE_CLASS_MAPPINGS["CLIPSegMasking"]().CLIPSeg_image(images, PROMPTS[0], pair, "", 352)
 
-        self.add("1 image, loading the model", run, {EARLIER: self.rows[1, 1, 352].others[EARLIER]}, note=COLD)
+        others = {EARLIER: self.rows[1, 1, 352].others[EARLIER]}
+        self.report.add("1 image, loading the model", run, others, device=self.device, note=COLD)
 
     def add_difference(self, count: int) -> None:
-        images = smooth_images(count, SIDE)
-        most = round(255 * (self.mask(images, PROMPTS[0]) - self.run_earlier(images)).abs().max().item(), 3)
-        what, limit = (
-            f"largest difference to the earlier node's masks, {count} images",
-            2 if self.device == "cpu" else None,
-        )
+        images, limit = smooth_images(count, SIDE), 2 if self.device == "cpu" else None
+        most = round(255 * (self.mask(images, PROMPTS[0]) - self.earlier(images)()).abs().max().item(), 3)
+        what = f"largest difference to the earlier node's masks, {count} images"
         self.report.store(Figure(what, most, "/255", self.device, limit))
 
 
 def measure(bench: Bench, quick: bool) -> None:
-    bench.add_difference(1 if quick else 2)
-    many, some = (2, 2) if quick else (64, 8)
-    bench.add_images(1)
-    bench.add_images(some, goals={EARLIER: 2}, headline=True)
-    bench.add_images(many, part=(some, 1, 352))
-    bench.add_images(1, 4, headline=True)
-    bench.add_images(1, 16, part=(1, 4, 352))
+    some, many = (2, 4) if quick else (8, 64)
+    bench.add_difference(2)
+    bench.add(1)
+    bench.add(some, goals={EARLIER: 2}, headline=True)
+    bench.add(many, part=(some, 1, 352))
+    bench.add(1, 4, headline=True)
+    bench.add(1, 16, part=(1, 4, 352))
     if bench.device == "cpu":  # on a GPU nothing is cached
-        bench.add_cached(1 if quick else 4)
+        bench.add_cached(some // 2)
     else:
-        bench.add_half(some)
-    if not quick:
-        bench.add_images(1, resolution=704)
-        bench.add_images(1, 4, resolution=704)
-        bench.add_images(1, resolution=1120)
+        bench.add(some, dtype=torch.float16)  # which ComfyUI chooses on most GPUs
     bench.add_cold()
-    one, growth = bench.rows[1, 1, 352], bench.report.add_growth
-    growth("prompts, 1 and 16", one, bench.rows[1, 16, 352], 16)
-    growth(f"images, {some} and {many}", bench.rows[some, 1, 352], bench.rows[many, 1, 352], many / some)
+    one, add_growth = bench.rows[1, 1, 352], bench.report.add_growth
+    add_growth("prompts, 1 and 16", one, bench.rows[1, 16, 352], 16)
+    add_growth(f"images, {some} and {many}", bench.rows[some, 1, 352], bench.rows[many, 1, 352], many / some)
     if not quick:
-        growth("input pixels, 352 and 1120", one, bench.rows[1, 1, 1120], (1120 / 352) ** 2, TILES)
+        bench.add(1, resolution=704)
+        bench.add(1, 4, resolution=704)
+        bench.add(1, resolution=1120)
+        add_growth("input pixels, 352 and 1120", one, bench.rows[1, 1, 1120], (1120 / 352) ** 2, TILES)
 
 
 def main(quick: bool) -> None:
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
     report = Report("Find by text", ABOUT)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "real size"

@@ -40,12 +40,10 @@ NOTE = """Connected parts are labeled on the CPU, so masks are copied there and 
 
 def draw_squares(side: int) -> torch.Tensor:
     """Squares with soft corners, in rows and columns: ``[1,side,side]``."""
-    mask = torch.zeros(1, side, side)
-    for y in range(0, side - SQUARE, DISTANCE):
-        for x in range(0, side - SQUARE, DISTANCE):
-            mask[:, y + 16 : y + 16 + SQUARE, x + 16 : x + 16 + SQUARE] = 1
-            mask[:, y + 16 : y + 32, x + 16 : x + 32] = 0.5
-    return mask
+    square = torch.zeros(DISTANCE, DISTANCE)
+    square[16 : 16 + SQUARE, 16 : 16 + SQUARE] = 1
+    square[16:32, 16:32] = 0.5
+    return square.repeat(1, -(-side // DISTANCE), -(-side // DISTANCE))[:, :side, :side]
 
 
 def run_guided_filter(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -64,19 +64,16 @@ class Bench:
     def run_ours(self, images: torch.Tensor) -> torch.Tensor:
         return remove_background(images, self.load())[0]
 
-    def add(self, what: str, ours: Call, other: Call, floor: Call | None = None, **more) -> Row:
-        more["memory"] = self.device == "cpu"  # PyTorch does not count ONNX Runtime's memory on a GPU
-        return self.report.add(
-            f"{self.name}, {what}", ours, {self.other: other}, floor, self.device, note=OVERHEAD, **more
-        )
+    def add(self, what: str, run: Callable, images: torch.Tensor, floor: Call, **more) -> Row:
+        ours, others = partial(run, images), {self.other: partial(self.run_other, images)}
+        more |= {"memory": self.device == "cpu", "note": OVERHEAD}  # PyTorch does not count ONNX Runtime's on a GPU
+        return self.report.add(f"{self.name}, {what}", ours, others, floor, self.device, **more)
 
     def add_images(self, counts: tuple[int, int], side: int) -> None:
         rows = []
         for count in counts:
-            images = smooth_images(count, side)
-            what, floor = f"{count} image{'s' * (count > 1)} of {side} x {side}", self.network(images)
-            ours, other = partial(self.run_ours, images), partial(self.run_other, images)
-            rows.append(self.add(what, ours, other, floor, headline=count > 1))
+            images, what = smooth_images(count, side), f"{count} image{'s' * (count > 1)} of {side} x {side}"
+            rows.append(self.add(what, self.run_ours, images, self.network(images), headline=count > 1))
         self.report.add_growth(f"images, {self.name}", *rows, counts[1] / counts[0])
 
     def add_difference(self, images: torch.Tensor) -> None:
@@ -115,8 +112,7 @@ class OnnxBench(Bench):
 
     def add_rows(self, counts: tuple[int, int], side: int) -> None:
         image = smooth_images(1, side)
-        ours, other = partial(self.run_cold, image), partial(self.run_other, image)
-        self.add("cold: the first image", ours, other, self.network(image, cold=True))
+        self.add("cold: the first image", self.run_cold, image, self.network(image, cold=True))
         self.add_images(counts, side)
         self.add_difference(smooth_images(2, side))
 

@@ -58,8 +58,8 @@ def run(script: Path, quick: bool) -> bool:
     spent = time.monotonic() - start
     print(f"{script.stem} took {format_minutes(spent)}", flush=True)
     if rows and not problem and not quick:
-        machine, facts = describe_machine()
-        store(RESULTS / f"{machine}.json", facts, script.stem, rows, seconds=spent)
+        facts = describe_machine()
+        store(RESULTS / f"{name_machine(facts)}.json", facts, script.stem, rows, seconds=spent)
     return not problem
 
 
@@ -82,17 +82,15 @@ def measure(
     from rows import ROWS_FILE
 
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "rows"
-        command, problem = [sys.executable, str(HERE / "start.py"), str(script), *(["--quick"] if quick else [])], ""
+        file, problem = Path(folder) / "rows", ""
+        command = [sys.executable, str(HERE / "start.py"), str(script), *(["--quick"] if quick else [])]
+        environment = {**os.environ, **variables, ROWS_FILE: str(file)}
         try:
-            code = subprocess.run(
-                command, env={**os.environ, **variables, ROWS_FILE: str(file)}, timeout=time_limit
-            ).returncode
+            code = subprocess.run(command, env=environment, timeout=time_limit).returncode
             problem = f"exit code {code}" if code else ""
         except subprocess.TimeoutExpired:
             problem = f"stopped after {time_limit:.0f} s"
-        rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else []
-    return rows, problem
+        return [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else [], problem
 
 
 def store(file: Path, facts: dict, name: str, rows: list[dict], command: str = "", seconds: float = 0) -> None:
@@ -147,29 +145,20 @@ def write(file: Path, results: dict) -> None:
     partial.replace(file)
 
 
-def describe_machine() -> tuple[str, dict]:
-    """The name that results are stored under, and the machine's processor, memory and GPU."""
+def describe_machine() -> dict:
+    """The machine's processor, memory and GPU."""
     import torch
 
     cpuinfo = Path("/proc/cpuinfo")
     match = re.search(r"^model name\s*: (.+)$", cpuinfo.read_text("utf-8"), re.MULTILINE) if cpuinfo.exists() else None
     processor = match[1].strip() if match else platform.processor() or platform.machine()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    facts = {
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+    return {
         "processor": f"{processor}, {cores} cores",
-        "memory": f"{_count_memory() / 1e9:.0f} GB",
+        "memory": f"{memory / 1e9:.0f} GB" if memory else "an unknown amount",
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
     }
-    return name_machine(facts), facts
-
-
-def _count_memory() -> int:
-    """The machine's memory in bytes."""
-    if hasattr(os, "sysconf"):  # without psutil, which not every ComfyUI has
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    import psutil
-
-    return psutil.virtual_memory().total
 
 
 def name_machine(facts: dict) -> str:

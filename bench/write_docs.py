@@ -6,7 +6,6 @@ python bench/write_docs.py
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 
 from rows import ABOVE_FLOOR, MAX_TIMES_FLOOR, OURS, Figure, Row, format_cell, from_json
@@ -43,6 +42,7 @@ Other packs are measured if these variables name their folders: `KJNODES_PATH`, 
 `CROP_AND_STITCH_PATH`, `ESSENTIALS_PATH`, `LAYERSTYLE_PATH`, `INPAINT_NODES_PATH`; their requirements must be installed
 in ComfyUI's Python (`COMFYUI_PYTHON`).
 """
+STAR = " \\*"  # after a row that misses a goal
 OWN_SHARE = "Detail"  # the job whose floor is the time of ComfyUI's sampler and VAE: the rest is the node's own share
 JOBS = (  # in the order of the page; others follow
     "Find by text",
@@ -108,64 +108,55 @@ def _format_machine(results: dict, shown_texts: set[str]) -> list[str]:
 
 
 def _format_rows(job: str, rows: list[Row | Figure]) -> list[str]:
-    """A table of the rows, with the columns that they fill, and a list of the figures."""
+    """A table of the rows, with the columns that they fill, and the figures."""
     timed, figures = ([row for row in rows if isinstance(row, kind)] for kind in (Row, Figure))
     names = list(dict.fromkeys(name for row in timed for name in row.others))
-    head = ["", OURS, *names]
-    head += ["times as fast"] * bool(names)
-    floor = any(row.floor for row in timed)
-    head += ["own share" if job == OWN_SHARE else "times the floor"] * floor
-    table = [head, ["---", *["--:"] * (len(head) - 1)]] if timed else []
+    table = []
     for row in timed:
-        cells = [_label(row), format_cell(row.ours)]
-        cells += [format_cell(row.others[name]) if name in row.others else "" for name in names]
-        cells += [f"{row.ratio:.2f}" if row.ratio else ""] * bool(names) + [_format_floor(job, row)] * floor
-        table.append(cells)
+        cells = {"": _label(row), OURS: format_cell(row.ours)}
+        cells |= {name: format_cell(row.others[name]) if name in row.others else "" for name in names}
+        cells |= {"times as fast": f"{row.ratio:.2f}" if row.ratio else ""} if names else {}
+        if any(each.floor for each in timed):
+            share = f"{1 - row.floor / row.ours.time.median:.1%}" if row.floor else ""
+            times = f"{row.times_floor:.2f}" if row.floor else ""
+            cells |= {"own share": share} if job == OWN_SHARE else {"times the floor": times}
+        table += [] if table else [list(cells), ["---", *["--:"] * (len(cells) - 1)]]
+        table.append(list(cells.values()))
+    problems = {f"{name} fails: {cell.problem}" for row in timed for name, cell in row.others.items() if cell.problem}
     lines = [f"| {' | '.join(cells)} |" for cells in table] + [""] * bool(table)
-    cells = [(name, cell) for row in timed for name, cell in row.others.items()]
-    lines += dict.fromkeys(f"- {name} fails: {cell.problem}" for name, cell in cells if cell.problem)
-    return lines + [f"- {_label(row)}: {row.describe()}" for row in figures] + [""] * bool(figures)
+    lines += [f"{problem}." for problem in sorted(problems)] + [""] * bool(problems)
+    checked = "; ".join(f"{row.what}{STAR * bool(row.misses)}: {row.describe()}" for row in figures)
+    return lines + [f"Also measured: {checked}.", ""] * bool(figures)
 
 
-def _format_floor(job: str, row: Row) -> str:
-    if row.times_floor is None:
-        return ""
-    return f"{1 - 1 / row.times_floor:.1%}" if job == OWN_SHARE else f"{row.times_floor:.2f}"
-
-
-def _label(row: Row | Figure) -> str:
-    return row.what[0].upper() + row.what[1:] + " \\*" * bool(row.misses)
+def _label(row: Row) -> str:
+    return row.what[0].upper() + row.what[1:] + STAR * bool(row.misses)
 
 
 def _format_misses(machines: list[dict]) -> list[str]:
-    """Each reason once, with the rows that it explains."""
+    """Each reason once, with the rows that it explains; rows above their floor only as a range."""
     reasons: dict[str, list[str]] = {}
     for machine in machines:
         place = f" on {machine['machine']['gpu']}" if machine["machine"]["gpu"] != "none" else ""
         for job, stored in group_jobs(machine).items():
             by_note: dict[str, list[Row | Figure]] = {}
             for row in map(from_json, stored):
-                if row.misses:
-                    by_note.setdefault(row.note, []).append(row)
+                by_note.setdefault(row.note, []).extend([row] * bool(row.misses))
             for note, rows in by_note.items():
-                reasons.setdefault(note, []).append(f"**{job}{place}**: {_summarize(rows)}.")
-    lines = ["## Slower than wished, and why", ""]
-    for note, texts in reasons.items():
-        lines.append(f"- {' '.join(texts)} {note or 'No reason was recorded.'}")
-    return [*lines, ""] if reasons else []
+                texts = reasons.setdefault(note, [])
+                texts += [f"**{job}{place}**: {_summarize(rows)}."] * bool(rows)
+    lines = [f"- {' '.join(texts)} {note or 'No reason was recorded.'}" for note, texts in reasons.items() if texts]
+    return ["## Slower than wished, and why", "", *lines, ""] if lines else []
 
 
-def _summarize(rows: Iterable[Row | Figure]) -> str:
-    """Which rows miss a goal, and by how much; the floors of many rows as a range."""
-    late, high = [], []
+def _summarize(rows: list[Row | Figure]) -> str:
+    texts, floors = [], []
     for row in rows:
-        slower = [miss for miss in row.misses if not miss.endswith(ABOVE_FLOOR)]
-        late += [f"{row.what} ({', '.join(slower)})"] * bool(slower)
-        high += [row.times_floor for _ in row.misses[len(slower) :]]
-    texts = ["; ".join(late)] * bool(late)
-    if high:
-        span = f"{min(high):.2f}" if len(high) == 1 else f"{min(high):.2f} to {max(high):.2f}"
-        texts.append(f"{len(high)} row{'s' * (len(high) > 1)} at {span} times the floor")
+        late = [miss for miss in row.misses if not miss.endswith(ABOVE_FLOOR)]
+        texts += [f"{row.what} ({', '.join(late)})"] * bool(late)
+        floors += [row.times_floor for _ in row.misses[len(late) :]]
+    if floors:
+        texts.append(f"{len(floors)} row{'s' * (len(floors) > 1)} at up to {max(floors):.2f} {ABOVE_FLOOR}")
     return "; ".join(texts)
 
 

@@ -61,7 +61,7 @@ def check(out: Path, comfyui: Path | None, simulated: bool) -> int:
     """Run tests and benchmarks, and write the results to ``out``, which grows with each. Returns the exit code."""
     import suite
 
-    _, facts = suite.describe_machine()
+    facts = suite.describe_machine()
     if simulated:
         facts["gpu"] = "simulated"
     variables = {"MASKWRIGHT_BENCH_DEVICE": "simulated" if simulated else "cuda", "HF_HUB_OFFLINE": "1"}

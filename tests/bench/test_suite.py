@@ -216,9 +216,12 @@ def test_format_page_has_a_table_per_job_and_each_reason_once() -> None:
     assert "| 64 images \\* |" in page and page.count("Products take 0.4 s.") == 1
     assert (
         "- **Cut out**: 64 images (2.00 times as fast as rembg (goal: 4)); 128 images (2.00 times as fast as rembg "
-        "(goal: 4)); 2 rows at 2.00 to 3.00 times the floor. Products take 0.4 s."
+        "(goal: 4)); 2 rows at up to 3.00 times the floor. Products take 0.4 s."
     ) in page
-    assert "Own share \\*: 7.50 % (at most 5 %)" in page and "own share (7.50 % (at most 5 %)). It is small." in page
+    assert (
+        "Also measured: own share \\*: 7.50 % (at most 5 %)." in page
+        and "own share (7.50 % (at most 5 %)). It is small." in page
+    )
 
 
 def test_format_page_gives_the_own_share_of_the_detailer() -> None:
