@@ -1,18 +1,13 @@
-"""MaskInstances and the batches of the detailer's regions, compared with other packs' nodes that split masks."""
+"""MaskInstances compared with other packs' nodes that split masks."""
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
 from functools import partial
 
 import hosted
 import torch
-from _measuring import Call
 from hosted import call_node
-from maskwright.core.detail.batches import Task, TaskQueue
-from maskwright.core.engine import Pipe
-from maskwright.core.geometry import Box, SamplingFrame
 from maskwright.core.instances.instances import find_instances
 from maskwright.core.instances.picking import Choice
 from maskwright.nodes.mask_instances import MaskInstances
@@ -23,7 +18,7 @@ FEW, SMALL = 100, 1024  # for the comparison: with 10,000 specks, others take mi
 
 ABOUT = """Specks of 8 x 8 pixels, found, sorted by size and filtered, without a mask of the image's size for each; in
 the comparison each speck becomes a mask. KJNodes is SeparateMasks; Impact Pack, MaskToSEGS. Labeling the pixels takes
-most of the time. Batches: the detailer's regions, ordered so that overlapping ones are not sampled together."""
+most of the time."""
 NOTE = "Each mask is of the image's size, in 32 bits: touching that new memory takes most of the time."
 IN_COMFYUI = True
 
@@ -43,28 +38,13 @@ def find(mask: torch.Tensor) -> int:
     return len(choice.candidates(find_instances(mask, least_area=choice.least_area(*mask.shape[1:]))))
 
 
-def make_batches(side: int) -> int:
-    """Batch ``side`` x ``side`` regions, each of which overlaps its neighbors."""
-    pipe = Pipe("model", "positive", "negative")
-    boxes = [Box(20 * x, 20 * y, 20 * x + 60, 20 * y + 60) for y in range(side) for x in range(side)]
-    tasks = [Task(0, i, None, SamplingFrame(box, 64, 64), i, pipe, None, (box,), box) for i, box in enumerate(boxes)]
-    queue, count = TaskQueue(tasks), 0
-    while queue.take(8):
-        count += 1
-    return count
-
-
-def without_collection(call: Callable, value: object) -> Call:
-    """A call of a function with Python's garbage collector off, which otherwise runs at some number of objects."""
-
-    def run() -> None:
-        gc.disable()
-        try:
-            call(value)
-        finally:
-            gc.enable()
-
-    return run
+def find_without_collection(mask: torch.Tensor) -> None:
+    """`find` with Python's garbage collector off, which otherwise runs at some number of objects."""
+    gc.disable()
+    try:
+        find(mask)
+    finally:
+        gc.enable()
 
 
 def split_with_kjnodes(mask: torch.Tensor) -> None:
@@ -83,11 +63,8 @@ def main(quick: bool) -> None:
     ours = partial(MaskInstances().split_masks, mask)
     report.add(f"{FEW} masks of a mask of {SMALL} x {SMALL}", ours, hosted.find_ways(ways), note=NOTE, headline=True)
     side, specks = (512, 100) if quick else (SIDE, SPECKS)
-    few = report.add("1,024 specks of 1296 x 1296", without_collection(find, draw_specks(1296, 1024)))
-    call = without_collection(find, draw_specks(side, specks))
+    few = report.add("1,024 specks of 1296 x 1296", partial(find_without_collection, draw_specks(1296, 1024)))
+    call = partial(find_without_collection, draw_specks(side, specks))
     many = report.add(f"{specks:,} specks of {side} x {side}", call, max_seconds=2, max_bytes=500e6)
     if not quick:
         report.add_growth("specks and pixels, 1,024 and 10,000", few, many, SIDE**2 / 1296**2)
-    for regions in (30,) if quick else (30, 95, 300):
-        what, call = f"{regions**2:,} overlapping regions, in batches", without_collection(make_batches, regions)
-        report.add(what, call, memory=False, max_seconds=0.2 * regions**2 / 900)

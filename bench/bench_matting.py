@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from _measuring import copy_time, devices, peak_memory, process_memory
+from _measuring import copy_time, devices
 from maskwright.core import tensors
 from maskwright.core.cutout.remove import remove_background
 from maskwright.core.cutout.trimap import MattingSettings
@@ -16,13 +16,11 @@ from rows import Figure, Report, Row
 
 SIDES = {512: "0.26 megapixels", 1024: "1 megapixel", 2048: "4 megapixels", 4096: "16 megapixels"}
 MAX_REMBG_SIDE = 2048
-MAX_GIGABYTES = 4
 
 ABOUT = """The part of ImageSegmentation after the network, beside rembg.remove with the same mask, from a tensor
 through Pillow and back; not at 16 megapixels with matting, where rembg builds the equations of the whole image. The
 floor without matting reads image and mask once and writes cutout and alpha once, at the rate of a copy. With matting,
-solving the equations of the unknown pixels takes most of the time. Memory alone is that of a process that does nothing
-else, including torch and all other modules."""
+solving the equations of the unknown pixels takes most of the time."""
 NOTE = """A pixel of three floats becomes one of four, which cannot be copied as one block, and touching new memory
 takes about as long. The rest is comparing alpha with 0 and writing it to cutout and mask."""
 
@@ -32,8 +30,8 @@ class Scene:
 
     masks_per_image = 1
 
-    def __init__(self, side: int, device: str = "cpu", width: int | None = None, soft: bool = False) -> None:
-        self.image, self.mask = (each.to(device) for each in draw_portrait(side, width or side, soft))
+    def __init__(self, side: int, device: str = "cpu") -> None:
+        self.image, self.mask = (each.to(device) for each in draw_portrait(side, side))
         self.device = device
 
     def predict_masks(self, _: torch.Tensor) -> torch.Tensor:
@@ -56,9 +54,9 @@ class Scene:
         return tensors.from_pil(cutout).to(self.device)
 
 
-def draw_portrait(height: int, width: int, soft: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+def draw_portrait(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw a head with curly hair and shoulders on a smooth background, in 8 bits, and the mask of a network with an
-    input of 320 x 320. ``soft``: the mask is uncertain nearly everywhere."""
+    input of 320 x 320."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     y, x = (y + 0.5) / height, ((x + 0.5) / width - 0.5) * width / height + 0.5
     head = np.hypot((x - 0.5) / 0.18, (y - 0.33) / 0.24)
@@ -70,8 +68,7 @@ def draw_portrait(height: int, width: int, soft: bool = False) -> tuple[torch.Te
     behind = np.stack([0.3 + 0.3 * x, 0.5 + 0.2 * y, 0.6 - 0.2 * x], axis=-1)
     image = alpha * subject + (1 - alpha) * behind
     image += np.random.default_rng(0).normal(0, 0.02, image.shape).astype(np.float32)
-    probabilities = np.clip(0.5 + inside * (0.6 if soft else 25), 0, 1)
-    small = Image.fromarray((probabilities * 255).astype(np.uint8)).resize((320, 320), Image.Resampling.BOX)
+    small = Image.fromarray((alpha[..., 0] * 255).astype(np.uint8)).resize((320, 320), Image.Resampling.BOX)
     mask = np.array(small.resize((width, height), Image.Resampling.LANCZOS))
     return tensors.from_8bit((image.clip(0, 1) * 255).astype(np.uint8)), tensors.from_8bit(mask)
 
@@ -97,7 +94,6 @@ def main(quick: bool) -> None:
         import rembg  # noqa: F401 - before anything is measured
 
     report = Report("Cut out, with the mask known", ABOUT)
-    add_memory(report, quick)
     for device in devices():
         rows = {}
         for side in (256,) if quick else SIDES:
@@ -109,14 +105,3 @@ def main(quick: bool) -> None:
             for matting in (True, False):
                 what = f"megapixels, 1 and 16, {'with' if matting else 'without'} matting"
                 report.add_growth(what, rows[1024, matting], rows[4096, matting], 16, NOTE)
-
-
-def add_memory(report: Report, quick: bool) -> None:
-    """Measured first, while the process has done nothing else."""
-    before = process_memory("VmRSS")
-    height, width = (512, 512) if quick else (4320, 7680)
-    for suffix, soft in (("", False), (", most of it unknown", True)):
-        scene = Scene(height, width=width, soft=soft)
-        peak = before + scene.image.nbytes + scene.mask.nbytes + (peak_memory(partial(scene.run_now, True)) or 0)
-        what = f"memory alone, {width} x {height}{suffix}"
-        report.store(Figure(what, peak / 1e9, " GB", at_most=MAX_GIGABYTES))

@@ -93,11 +93,11 @@ def measure(
         return [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else [], problem
 
 
-def store(file: Path, facts: dict, name: str, rows: list[dict], command: str = "", seconds: float = 0) -> None:
+def store(file: Path, facts: dict, name: str, rows: list[dict], seconds: float = 0) -> None:
     """Replace the rows of a benchmark in ``file``; also store the machine's facts, the date, the commit and the
     versions. Benchmarks that no longer exist are dropped.
 
-    Args: ``command``, how to measure them again, if not by `dev.py bench`; ``seconds``, how long that takes.
+    Args: ``seconds``, how long the benchmark takes.
     """
     results = read(file)
     results["machine"] = facts
@@ -106,7 +106,6 @@ def store(file: Path, facts: dict, name: str, rows: list[dict], command: str = "
         "date": datetime.date.today().isoformat(),
         "commit": find_commit(),
         "versions": [row.pop("versions") for row in rows][-1],
-        **({"command": command} if command else {}),
         **({"seconds": round(seconds)} if seconds else {}),
         "rows": rows,
     }
@@ -118,9 +117,8 @@ def merge(files: list[str]) -> int:
     try:
         (file,) = files
         new = json.loads(Path(file).read_text("utf-8"))
-        _ = [
-            row["job"] for bench in new["benches"].values() for row in bench["rows"]
-        ]  # files of older versions lack it
+        if not all("job" in row for bench in new["benches"].values() for row in bench["rows"]):
+            raise ValueError("it is from an older version")
         target = RESULTS / f"{name_machine(new['machine'])}.json"
         results = read(target)
         write(target, {**results, **new, "benches": {**results["benches"], **new["benches"]}})

@@ -86,7 +86,7 @@ def check(out: Path, comfyui: Path | None, simulated: bool) -> int:
         limit = COMFYUI_SECONDS if name in IN_COMFYUI else max(1, end - time.monotonic())
         rows, problem = suite.measure(BENCH / f"bench_{name}.py", simulated, limit, variables)
         if rows:
-            suite.store(out, facts, f"bench_{name}", rows, "python tools/gpu_check.py")
+            suite.store(out, facts, f"bench_{name}", rows)
         note(f"Benchmark {name}: {len(rows)} rows", problem)
     print(f"\nWritten to {out}; add it to docs/performance.md with: tools/dev.py bench --merge {out}")
     return int(failed)
