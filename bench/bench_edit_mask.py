@@ -21,6 +21,7 @@ ComfyUI is GrowMask; KJNodes, GrowMaskWithBlur; essentials, MaskBlur; LayerStyle
 returns 8 bits; inpaint-nodes, ExpandMask. Others have no feather, so that row has their blur."""
 NOTE_BLUR = """KJNodes and LayerStyle blur with Pillow: 8 bits, with boxes in place of a Gaussian. For essentials and
 inpaint-nodes 32 is the width of a window, with a smaller sigma."""
+NOTE_FILL = "KJNodes makes soft masks binary before it fills them; this pack keeps their softness."
 NOTE_GROW = """A few steps to the next pixel are cheaper than exact distances, which cost the same for 4 pixels as for
 64."""
 
@@ -51,7 +52,7 @@ WORK = {  # the settings of EditMask, other nodes with their inputs, and the not
     "grow 64": ({"grow": 64.0}, grow(64), NOTE_GROW),
     "blur 32": ({"blur": 32.0}, BLUR, NOTE_BLUR),
     "feather 32": ({"feather_inside": 16.0, "feather_outside": 16.0}, BLUR, NOTE_BLUR),
-    "fill holes": ({"fill_holes": True}, FILL, ""),
+    "fill holes": ({"fill_holes": True}, FILL, NOTE_FILL),
     "smooth 8": ({"smooth": 8.0}, {}, ""),
 }
 

@@ -35,7 +35,7 @@ CPU = "the CPU of this machine"
 ABOUT = """Tensors that are on the GPU, as other nodes leave them, beside the same work with tensors on the CPU. The
 detailer's sampler returns its input and its VAE only moves pixels, so its time is the node's own. Float16 inputs are
 converted first, as in the nodes. Starting the kernels limits what takes a few milliseconds."""
-NOTE = """Connected parts are labeled on the CPU, so masks are copied there and back."""
+NOTE = "Connected parts are labeled on the CPU, so masks are copied there and back; each region starts its own kernels."
 
 
 def draw_squares(side: int) -> torch.Tensor:
