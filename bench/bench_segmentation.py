@@ -79,10 +79,8 @@ class Bench:
     def add_difference(self, images: torch.Tensor) -> None:
         alphas = (tensors.to_8bit(run(images)[..., 3]).astype(int) for run in (self.run_ours, self.run_other))
         limit = 1 if self.device == "cpu" else None  # convolutions round to TF32 on CUDA
-        what, most = (
-            f"{self.name}: largest difference in alpha to {self.other}",
-            np.abs(next(alphas) - next(alphas)).max(),
-        )
+        what = f"{self.name}: largest difference in alpha to {self.other}"
+        most = np.abs(next(alphas) - next(alphas)).max()
         self.report.store(Figure(what, float(most), "/255", self.device, limit))
 
 

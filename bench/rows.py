@@ -31,7 +31,8 @@ class Row:
         ours: This pack's time and memory.
         others: What people use instead, by name.
         floor: The minimum time in seconds.
-        goals: How many times as fast as another way this pack should be, where that is not 1.
+        goals: How many times as fast as another way this pack should be, where that is not 1; 0 for other work, which
+            is only listed.
         max_times_floor: How far above the floor the time may be.
         max_seconds, max_bytes: The most that this pack may take.
         note: Why the row misses one of these. The same text in all rows with that reason.
@@ -57,9 +58,15 @@ class Row:
         return {name: spread.median / self.ours.time.median for name, spread in measured.items()}
 
     @property
+    def fastest(self) -> str:
+        """The fastest other way that does the same work, or ""."""
+        ratios = {name: ratio for name, ratio in self.ratios.items() if self.goals.get(name, 1) > 0}
+        return min(ratios, key=ratios.get, default="")
+
+    @property
     def ratio(self) -> float | None:
         """How many times as fast as the fastest other way."""
-        return min(self.ratios.values(), default=None)
+        return self.ratios.get(self.fastest)
 
     @property
     def times_floor(self) -> float | None:

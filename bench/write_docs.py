@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from rows import ABOVE_FLOOR, MAX_TIMES_FLOOR, OURS, Figure, Row, format_cell, from_json
+from rows import ABOVE_FLOOR, MAX_TIMES_FLOOR, OURS, Figure, Row, format_cell, format_number, from_json
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, DOCS = ROOT / "bench" / "results", ROOT / "docs"
@@ -173,16 +173,15 @@ def draw(machines: list[dict], file: Path) -> None:
         for lines in group_jobs(machine).values():
             headlines = [(line, from_json(line)) for line in lines if line.get("headline")]
             bars += [(f"{line['job']}: {row.what}", row) for line, row in headlines if row.ratio]
-    names = [name + f" ({row.device})" * (row.device != "cpu") for name, row in bars]
+    names = [name + " on the GPU" * (row.device != "cpu") for name, row in bars]
     ratios = [row.ratio for _, row in bars]
     with pyplot.rc_context({"svg.hashsalt": "maskwright", "svg.fonttype": "none", "font.size": 9}):
         figure, axes = pyplot.subplots(figsize=(10, 1 + 0.3 * len(bars)), layout="constrained")
         patches = axes.barh(names, ratios, color=["#2a9d8f" if ratio >= 1 else "#e76f51" for ratio in ratios])
-        fastest = [min(row.ratios, key=row.ratios.get) for _, row in bars]
-        labels = [f"{ratio:.2g}  {name}" for ratio, name in zip(ratios, fastest, strict=True)]
+        labels = [f"{format_number(row.ratio)}  {row.fastest}" for _, row in bars]
         axes.bar_label(patches, labels=labels, padding=3)
         axes.set_xscale("log", base=2)
-        axes.set_xlim(min([0.9, *ratios]) * 0.95, max([4, *ratios]) * 3)
+        axes.set_xlim(min([0.9, *ratios]) * 0.95, max([4, *ratios]) * 8)
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.axvline(1, color="gray", lw=0.8)
         axes.invert_yaxis()

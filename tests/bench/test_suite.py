@@ -105,6 +105,7 @@ def test_row_compares_with_the_fastest_other_way() -> None:
     failed = rows.Cell(None, problem="KeyError: 1")
     assert replace(ROW, others={**ROW.others, "Impact Pack": failed}).ratio == 2
     assert replace(ROW, others={"Impact Pack": failed}).ratio is None
+    assert replace(ROW, goals={"rembg": 0}).fastest == "KJNodes"
 
 
 @pytest.mark.parametrize(("value", "missed"), [(0.9, False), (1.0, False), (1.01, True), (math.nan, True)])
@@ -235,7 +236,7 @@ def test_draw_shows_the_headlines(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     write_docs.draw([make_results(ROW, replace(ROW, what="another", headline=False))], tmp_path / "chart.svg")
     chart = (tmp_path / "chart.svg").read_text("utf-8")
-    assert "Cut out: 4 images" in chart and "2  rembg" in chart and "another" not in chart
+    assert "Cut out: 4 images" in chart and "2.00  rembg" in chart and "another" not in chart
 
 
 def test_performance_page_shows_the_stored_results() -> None:
