@@ -138,7 +138,9 @@ class Bench:
             self.pair = processor, copy_with_dtype(model, dtype).to(self.device)
         network = copy_with_dtype(model, dtype).to(self.device)
         prepared = torch.rand(count, 3, resolution, resolution, device=self.device, dtype=dtype).split(8)
-        floor = partial(run_network, network, list(prepared), prompts)
+        floor = partial(run_network, network, list(prepared), prompts) if resolution <= 704 else None  # see TILES
+        if part and part[1] == prompts:
+            floor = self.rows[part].floor * count / part[0]
         call = partial(self.mask, images, text, resolution, changed=True)
         row = self.report.add(what, call, others, floor, self.device, note=SMALL, **more)
         self.rows.setdefault((count, prompts, resolution), row)

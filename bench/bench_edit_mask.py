@@ -12,6 +12,7 @@ from maskwright.nodes.edit_mask import EditMask
 from rows import Figure, Report, Row
 
 SIZES = [(1, 1024), (16, 1024), (1, 4096), (16, 4096)]  # masks and their side
+MAX_PIXELS, LARGE = 1 << 27, ("grow 4", "grow 64", "feather 32")  # larger batches run only these
 MAX_GROWTH_WITH_DISTANCE = 1.3  # of the time, from a growth of 4 pixels to one of 64
 IN_COMFYUI = True
 
@@ -68,6 +69,8 @@ def measure(report: Report, masks: torch.Tensor, what: str, ones: dict[str, Row]
     """Add a row for each piece of work; with rows of one mask (``ones``), other ways' times are computed from them."""
     rows: dict[str, Row] = {}
     for work, (settings, nodes, note) in WORK.items():
+        if masks.numel() > MAX_PIXELS and work not in LARGE:
+            continue
         if ones:
             others = {name: cell.scale(len(masks), "1 mask") for name, cell in ones[work].others.items()}
         elif work == "feather 32":
