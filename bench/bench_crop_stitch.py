@@ -97,7 +97,8 @@ OTHERS = {  # one of the nodes it takes, and how to run them
 
 def main(quick: bool) -> None:
     hosted.import_packs(*OTHERS)
-    report, rows = Report("Crop and stitch", ABOUT.format(version=os.environ[hosted.VERSION])), []
+    about = f"{ABOUT.format(version=os.environ[hosted.VERSION])} {hosted.describe_packs(*OTHERS)}"
+    report, rows = Report("Crop and stitch", about), []
     for what, (count, side, radius, regions, one_mask_each) in CASES.items():
         case = make_case(count, *((256, 16) if quick else (side, radius)), regions, one_mask_each)
         others = hosted.find_ways({name: (node, partial(run, *case)) for name, (node, run) in OTHERS.items()})

@@ -14,6 +14,7 @@ from typing import Any
 
 import _measuring  # makes the tools and the tests importable
 import comfyui
+import hosted
 import torch
 from detailer_prompts import Detailer, impact_pack
 from pack import ROOT
@@ -168,7 +169,8 @@ def main(quick: bool) -> None:
         print(f"skipped: {comfy.why}")
         return
     impact = impact_pack(comfy)
-    report = Report("Detail", ABOUT.format(version=f"ComfyUI {comfy.version}", steps=STEPS))
+    about = ABOUT.format(version=f"ComfyUI {comfy.version}", steps=STEPS)
+    report = Report("Detail", f"{about} {hosted.describe_packs(OTHER)}")
     packs = [ROOT / "tests" / "host" / "fixture_nodes"] + [impact] * bool(impact)
     for device in reversed(_measuring.devices()):
         with comfyui.Server(comfy, packs=packs, cpu=device == "cpu") as server:

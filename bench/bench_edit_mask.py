@@ -86,8 +86,10 @@ def measure(report: Report, masks: torch.Tensor, what: str, ones: dict[str, Row]
 
 
 def main(quick: bool) -> None:
-    hosted.import_packs("KJNodes", "essentials", "LayerStyle", "inpaint-nodes")
-    report, ones = Report("Edit a mask", ABOUT.format(version=os.environ[hosted.VERSION])), {}
+    packs = ("KJNodes", "essentials", "LayerStyle", "inpaint-nodes")
+    hosted.import_packs(*packs)
+    about = f"{ABOUT.format(version=os.environ[hosted.VERSION])} {hosted.describe_packs(*packs)}"
+    report, ones = Report("Edit a mask", about), {}
     for count, side in [(1, 256), (4, 256)] if quick else SIZES:
         what = f"{count} mask{'s' * (count > 1)} of {side} x {side}"
         rows = measure(report, draw_disc(count, side), what, ones if count > 1 and side > 1024 else {})

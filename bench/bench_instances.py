@@ -56,8 +56,9 @@ def split_with_impact(mask: torch.Tensor) -> None:
 
 
 def main(quick: bool) -> None:
-    hosted.import_packs("KJNodes", "Impact Pack")
-    report, mask = Report("Split into instances", ABOUT), draw_specks(SMALL, FEW)
+    packs = ("KJNodes", "Impact Pack")
+    hosted.import_packs(*packs)
+    report, mask = Report("Split into instances", f"{ABOUT} {hosted.describe_packs(*packs)}"), draw_specks(SMALL, FEW)
     ways = {"KJNodes": ("SeparateMasks", partial(split_with_kjnodes, mask))}
     ways |= {"Impact Pack": ("MaskToSEGS", partial(split_with_impact, mask))}
     ours = partial(MaskInstances().split_masks, mask)

@@ -12,6 +12,7 @@ import importlib.util
 import io
 import logging
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -51,6 +52,16 @@ def start_comfyui(scratch: str) -> None:
 
 def named_packs() -> dict[str, Path]:
     return {name: Path(os.environ[variable]).absolute() for name, variable in PACKS.items() if os.environ.get(variable)}
+
+
+def describe_packs(*names: str) -> str:
+    """The versions of the named packs that are on this machine, as a sentence."""
+    versions = []
+    for name, folder in named_packs().items():
+        file = folder / "pyproject.toml"
+        match = re.search(r'^version *= *"(.+?)"', file.read_text("utf-8") if file.exists() else "", re.MULTILINE)
+        versions += [f"{name} {match[1] if match else 'of unknown version'}"] * (name in names)
+    return f"Measured with {', '.join(versions)}." if versions else ""
 
 
 def import_pack(folder: Path) -> dict[str, type]:
