@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 
-import hosted  # noqa: E402 - found through the line above
+import hosted
 
 PACK = """
 class Double:
