@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from .engine_interface import node_label
 
 MUTED, BYPASSED = 2, 4  # the editor's node modes in which a node does not run
-SUBGRAPH_INPUT, SUBGRAPH_OUTPUT = -10, -20  # ids of a subgraph definition's inputs and outputs
 
 
 def links_of(node: dict) -> list[tuple[str, tuple[str, int]]]:
@@ -43,33 +40,6 @@ def definitions_of(data: dict) -> dict[str, dict]:
     holder = data.get("definitions")
     subgraphs = entries(holder, "subgraphs") if isinstance(holder, dict) else []
     return {sub["id"]: sub for sub in subgraphs if isinstance(sub, dict) and isinstance(sub.get("id"), str)}
-
-
-class Link(NamedTuple):
-    """A link of the editor's format."""
-
-    id: int | str
-    source: object
-    source_slot: object
-    target: object
-
-
-def read_links(graph: dict) -> list[Link]:
-    """The well-formed links of a graph, in the older form, lists of six, or in the newer one, objects."""
-    rows = []
-    for entry in entries(graph, "links"):
-        if isinstance(entry, dict):
-            entry = [entry.get(key) for key in ("id", "origin_id", "origin_slot", "target_id")]
-        if isinstance(entry, list) and len(entry) >= 4:
-            rows.append(Link(*entry[:4]))
-    # The ends of a leftover link may be None.
-    ends = (int, str, type(None))
-    return [row for row in rows if isinstance(row.id, (int, str)) and isinstance(row.source, ends)]
-
-
-def sockets(node: dict | None, which: str) -> list[dict]:
-    """The well-formed sockets of a node; `which` is "inputs" or "outputs"."""
-    return [socket for socket in entries(node or {}, which) if isinstance(socket, dict)]
 
 
 def entries(holder: object, key: str) -> list:

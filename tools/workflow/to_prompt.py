@@ -1,17 +1,14 @@
-"""Converts either format to a prompt, with comfy-cli's converter and workarounds for its faults."""
+"""Converts either format to a prompt."""
 
 from __future__ import annotations
 
 import json
-import logging
 import re
 from collections.abc import Callable, Iterator
 
-from .converter_fixes import fix_node, fix_schemas, restore_values
 from .engine_interface import BadWorkflow
 from .flatten import ADD_ONS, EDITOR_ONLY_TYPES, FlatGraph
 from .graph import BYPASSED, MUTED, editor_label, is_slot, prompt_label, schema_of
-from .import_comfy_cli import import_comfy_cli
 from .read_workflow import Workflow
 from .widgets import input_specs
 
@@ -38,7 +35,7 @@ def to_prompt(
 
 def convert(workflow: Workflow, object_info: dict, note: Callable[[str], None]) -> dict:
     """As `to_prompt`, leaving out unknown nodes of an editor's file and the links from them."""
-    prompt = _convert_file(workflow.data, object_info) if workflow.is_editor else _copy_prompt(workflow.data)
+    prompt = FlatGraph(workflow.data, object_info).prompt() if workflow.is_editor else _copy_prompt(workflow.data)
     _read_switches(prompt, object_info, note)
     return prompt
 
@@ -67,41 +64,6 @@ def _read_switches(prompt: dict, object_info: dict, note: Callable[[str], None])
                 note(f"{label}, widget {name}: the text {text} is taken as {value}")
 
 
-def _convert_file(data: dict, object_info: dict) -> dict:
-    graph, values = FlatGraph(data, object_info).resolve()
-    schemas = fix_schemas(object_info, {node["type"] for node in graph["nodes"]})
-    hidden = {}
-    for index, node in enumerate(graph["nodes"]):
-        graph["nodes"][index], hidden[node["id"]] = fix_node(node, schemas[node["type"]])
-    logger, errors = logging.getLogger("comfy_cli.workflow_to_api"), _ErrorCollector()
-    logger.addHandler(errors)
-    propagate, logger.propagate = logger.propagate, False  # it logs tracebacks, which users should not see
-    try:
-        prompt = import_comfy_cli("workflow_to_api").convert_ui_to_api(graph, schemas)
-    except Exception as error:  # malformed nodes raise errors of many kinds
-        raise BadWorkflow([f"comfy-cli's converter cannot read it ({type(error).__name__}: {error})"]) from error
-    finally:
-        logger.removeHandler(errors)
-        logger.propagate = propagate
-    skipped = [editor_label(node) for node in graph["nodes"] if node["id"] not in prompt]
-    if errors.texts or skipped:
-        raise BadWorkflow(errors.texts or [f"comfy-cli's converter left out {label}" for label in skipped])
-    restore_values(prompt, hidden, values)
-    return prompt
-
-
-class _ErrorCollector(logging.Handler):
-    """Collects the converter's errors: it logs one for each node that it cannot convert, and continues."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.texts: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        cause = f" ({record.exc_info[1]})" if record.exc_info else ""
-        self.texts.append(f"comfy-cli's converter: {record.getMessage()}{cause}")
-
-
 def find_unknown(workflow: Workflow, object_info: dict, unknown: Callable[[str], str]) -> Iterator[tuple[str, bool]]:
     """A sentence for each node of unknown type, except muted ones, and whether a run needs the node.
 
@@ -121,7 +83,7 @@ def find_unknown(workflow: Workflow, object_info: dict, unknown: Callable[[str],
             continue
         seen.add(label)
         why = _explain_unknown(node, unknown)
-        if node["type"] in ADD_ONS:
+        if ADD_ONS.fullmatch(node["type"]):
             yield f"{label} is left out: it works only in the editor", False
         elif node.get("mode") == BYPASSED:
             yield f"{label} is left out: it is bypassed, and {why}", False

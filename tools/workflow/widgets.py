@@ -1,4 +1,4 @@
-"""Inputs of a node's schema; sets widgets with --set; expands placeholders in file names."""
+"""Widgets: which inputs have one, their saved values, --set, and placeholders in file names."""
 
 from __future__ import annotations
 
@@ -11,21 +11,15 @@ from datetime import datetime
 
 from .engine_interface import WorkflowError, id_order
 from .graph import definitions_of, editor_label, entries, prompt_label, saved_title, schema_of
+from .import_comfy_cli import import_comfy_cli
 from .read_workflow import Workflow
 
-_WIDGETS = frozenset({"INT", "FLOAT", "STRING", "BOOLEAN", "COMBO"})
-_OTHER_WIDGETS = frozenset(
-    {
-        "BOUNDING_BOX",
-        "COMFY_DYNAMICGROUP_V3",
-        "LOAD_3D",
-        "LOAD_3D_ADVANCED",
-        "PREVIEW_3D",
-        "AUDIO_UI",
-        "IMAGEUPLOAD",
-        "AUDIOUPLOAD",
-    }
-)
+_EMPTY = {"INT": 0, "FLOAT": 0, "STRING": "", "BOOLEAN": False}
+_BOX = {"x": 0, "y": 0, "width": 512, "height": 512}  # the editor's
+_WIDGETS = frozenset(_EMPTY) | {"COMBO"}
+_VIEWERS = frozenset({"LOAD_3D", "LOAD_3D_ADVANCED", "PREVIEW_3D", "AUDIO_UI", "IMAGEUPLOAD", "AUDIOUPLOAD"})
+_OTHER_WIDGETS = _VIEWERS | {"BOUNDING_BOX", "BOUNDING_BOXES", "COLORS", "COMFY_DYNAMICGROUP_V3"}
+_CONTROL_WORDS = ("fixed", "increment", "decrement", "randomize")
 
 
 def input_specs(schema: dict) -> dict[str, tuple[str, dict]]:
@@ -52,6 +46,58 @@ def has_widget(kind: str, options: dict) -> bool:
         return False
     is_combo = kind.startswith("COMFY_") and "COMBO" in kind
     return kind in _WIDGETS | _OTHER_WIDGETS or is_combo or bool(options.get("socketless") or options.get("widgetType"))
+
+
+def saved_values(node: dict, schema: dict) -> dict[str, object]:
+    """The values of a node's widgets by name, as the editor reads its file: those saved, else the defaults."""
+    specs, values, named = input_specs(schema), node.get("widgets_values"), node.get("widgets_values_named")
+    by_name = {}
+    if isinstance(values, dict):  # video nodes also save widgets that depend on the format
+        by_name = {name: value for name, value in values.items() if name not in ("videopreview", "preview")}
+    elif not values and isinstance(named, dict):
+        by_name = {name: value for name, value in named.items() if name in specs}
+    values = list(values) if isinstance(values, list) else []
+    result = pair_values(specs, values, with_defaults=True) | by_name
+    if not any(has_widget(*spec) for spec in specs.values()):
+        rows = [value for value in values if isinstance(value, dict) and "lora" in value]  # Power Lora Loader
+        result |= {f"lora_{number}": row for number, row in enumerate(rows, 1)}
+    for name, value in result.items():
+        if isinstance(value, str) and specs.get(name, ("", {}))[1].get("dynamicPrompts"):
+            result[name] = import_comfy_cli("workflow_to_api").process_dynamic_prompt(value)
+    return result
+
+
+def pair_values(specs: dict[str, tuple[str, dict]], values: list, with_defaults: bool = False) -> dict[str, object]:
+    """Pair widgets with the values that a file lists for them; the list loses these values."""
+    widgets = [(name, *spec) for name, spec in specs.items() if has_widget(*spec)]
+    result: dict[str, object] = {}
+    for number, (name, kind, options) in enumerate(widgets, 1):
+        if not values and not with_defaults:
+            break
+        result[name] = values.pop(0) if values else _default(kind, options)
+        control = options.get("control_after_generate")
+        if values and kind == "INT" and (name in ("seed", "noise_seed") if control is None else control):
+            # After a seed the editor saves a word; early packs saved true or false.
+            is_switch = number < len(widgets) and widgets[number][1] == "BOOLEAN"
+            if values[0] in _CONTROL_WORDS or (isinstance(values[0], bool) and not is_switch):
+                values.pop(0)
+        if kind == "COMFY_DYNAMICCOMBO_V3":  # the choice decides which widgets follow
+            chosen = [each for each in options.get("options", ()) if each["key"] == result[name]]
+            inner = input_specs({"input": chosen[0]["inputs"]}) if chosen else {}
+            result |= pair_values({f"{name}.{key}": spec for key, spec in inner.items()}, values, with_defaults)
+    return result
+
+
+def _default(kind: str, options: dict) -> object:
+    """The value that the editor gives a new widget."""
+    if "default" in options:
+        return options["default"]
+    if kind in ("INT", "FLOAT"):
+        return max(options.get("min") or 0, 0)
+    first = next(iter(options.get("options") or [None]))
+    if kind == "BOUNDING_BOX":
+        return _BOX
+    return _EMPTY.get(kind, first["key"] if isinstance(first, dict) else first)
 
 
 @dataclass(frozen=True)
