@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING
 
 from host_nodes import HOST_NODES, Folders, HostNode
 from pack import load_pack
-from workflow.check_prompt import check_prompt
-from workflow.engine_interface import BadWorkflow, NodeFailed, Progress, RunResult, id_order, node_label, output_files
+from workflow.checks import check_prompt
+from workflow.engine_interface import BadWorkflow, Engine, NodeFailed, Progress, RunResult, id_order, node_label
 from workflow.graph import links_of, needed_nodes, prompt_label
-from workflow.input_files import copy_into
 from workflow.widgets import input_specs
 
 if TYPE_CHECKING:
@@ -29,10 +28,8 @@ if TYPE_CHECKING:
 _CONVERTERS = {"INT": int, "FLOAT": float, "STRING": str}
 
 
-class BuiltinEngine:
+class BuiltinEngine(Engine):
     """Runs API-format prompts in this process, for the duration of a `with` block, in its own scratch folder."""
-
-    name = "the built-in engine"
 
     def __init__(
         self, node_classes: dict[str, type] | None = None, display_names: dict[str, str] | None = None
@@ -47,7 +44,6 @@ class BuiltinEngine:
         }
         self._titles = {name: kind.TITLE for name, kind in HOST_NODES.items()} | (display_names or {})
         self._classes: dict[str, type] = {}
-        self.base: Path | None = None
 
     def __enter__(self) -> Self:
         self.base = Path(tempfile.mkdtemp(prefix="maskwright-builtin-")).resolve()
@@ -60,15 +56,6 @@ class BuiltinEngine:
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.base, ignore_errors=True)
-
-    @property
-    def input_folder(self) -> Path:
-        """The folder that LoadImage reads from."""
-        return self.base / "input"
-
-    def copy_input(self, file: Path, name: str | None = None) -> str:
-        """Like `copy_into`, with the input folder as the target."""
-        return copy_into(self.input_folder, file, name)
 
     def object_info(self) -> dict:
         """All nodes of this engine, in the format of ComfyUI's /object_info: {type: schema}."""
@@ -106,7 +93,7 @@ class BuiltinEngine:
             if progress:
                 progress(node_label(node_id, prompt[node_id]["class_type"]), number, len(order))
             run.run_node(node_id)
-        return RunResult(run.ui, output_files(run.ui, self.base))
+        return RunResult(run.ui, self.base)
 
     def _convert_values(self, prompt: dict, info: dict) -> list[str]:
         """Convert literal values to their widgets' types, in place. Return the objections of VALIDATE_INPUTS."""

@@ -21,16 +21,15 @@ from pack import ROOT
 from server_process import BOOTSTRAP, end_process, free_port, has_accelerator, link_pack, remove_folder
 from workflow.engine_interface import (
     BadWorkflow,
+    Engine,
     NodeFailed,
     Progress,
     RunResult,
     WorkflowError,
     id_order,
     node_label,
-    output_files,
 )
 from workflow.graph import prompt_label
-from workflow.input_files import copy_into
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -45,14 +44,12 @@ class ServerError(Exception):
     """ComfyUI did not start, or stopped responding. The message says which, with the end of its log."""
 
 
-class Server:
+class Server(Engine):
     """A headless ComfyUI in its own scratch folder, on 127.0.0.1 and a free port.
 
     The scratch folder contains custom_nodes (this pack, and `packs`), models, input, output, temp and user. At the end
     the server is stopped and the folder removed, even if this process is killed.
     """
-
-    name = "ComfyUI"
 
     def __init__(
         self,
@@ -202,15 +199,6 @@ class Server:
         response.raise_for_status()
         return response.json()
 
-    @property
-    def input_folder(self) -> Path:
-        """The folder that LoadImage reads from."""
-        return self.base / "input"
-
-    def copy_input(self, file: Path, name: str | None = None) -> str:
-        """Like `copy_into`, with the input folder as the target."""
-        return copy_into(self.input_folder, file, name)
-
     def object_info(self) -> dict:
         """All nodes of this server: {type: schema}. Raises: `ServerError` if it does not respond."""
         with self._explain_loss():
@@ -259,8 +247,7 @@ class Server:
                 self.interrupt()
                 raise
         _raise_failure(entry, prompt)
-        outputs = entry.get("outputs", {})
-        return RunResult(outputs, output_files(outputs, self.base))
+        return RunResult(entry.get("outputs", {}), self.base)
 
     def _submit(self, body: dict) -> str:
         response = self._session.post(f"{self.url}/prompt", json=body, timeout=60)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from image_files import read_images
 from pack import load_pack
-from workflow.results import next_number
+from workflow.files import next_number
 
 if TYPE_CHECKING:
     import torch

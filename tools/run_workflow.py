@@ -28,12 +28,12 @@ from builtin_engine import BuiltinEngine
 from comfyui import ComfyUI, Server, ServerError, find_comfyui
 from pack import ROOT
 from tqdm import tqdm
-from workflow.check_workflow import check_structure
+from workflow.checks import check_structure
 from workflow.engine_interface import NodeFailed, WorkflowError
-from workflow.input_files import assign_inputs, provide_files
+from workflow.files import assign_inputs, prepare_folder, provide_files, save_results
+from workflow.graph import schema_of
 from workflow.read_workflow import Workflow, read_workflow
 from workflow.report import report
-from workflow.results import is_result, prepare_folder, save_results
 from workflow.to_prompt import to_prompt
 from workflow.widgets import apply_settings, check_settings, expand_prefixes, parse_settings
 
@@ -168,7 +168,10 @@ def _run(options: argparse.Namespace, progress: ProgressBar) -> int:
         expand_prefixes(prompt)
         extra = {"workflow": workflow.data} if workflow.is_editor else None
         result = engine.queue(prompt, extra_pnginfo=extra, progress=progress.show)
-        files = save_results([file for file in result.files if is_result(file, prompt, info)], options.output)
+        # Saved files and previews of preview nodes, but not thumbnails of other nodes.
+        shows = [key for key, node in prompt.items() if schema_of(info, node).get("output_node")]
+        results = [file for file in result.files if file.kind == "output" or file.node_id in shows]
+        files = save_results(results, options.output)
     progress.end()
     for file in files:
         print(file)
@@ -242,7 +245,7 @@ def _copy_input_files(
     places = [folder, folder / "assets"]
     if comfyui is not None and comfyui.path is not None:
         places.append(comfyui.path / "input")
-    provide_files(prompt, info, engine.input_folder, places)
+    provide_files(prompt, info, engine, places)
 
 
 def _stop_on_signals() -> None:

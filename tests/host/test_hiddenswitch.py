@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import time
 import urllib.error
@@ -91,7 +92,7 @@ def workspace(tmp_path: Path) -> Path:
         (tmp_path / name).mkdir()
     server_process.link_pack(ROOT, tmp_path / "custom_nodes" / comfyui.LINK_NAME)
     for file in _assets():
-        comfyui.copy_into(tmp_path / "input", file, None)
+        shutil.copy(file, tmp_path / "input")
     return tmp_path
 
 

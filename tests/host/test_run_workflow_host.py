@@ -25,9 +25,9 @@ import tiny_clipseg
 from builtin_engine import BuiltinEngine
 from PIL import Image
 from workflow.engine_interface import BadWorkflow, NodeFailed, RunResult, id_order
-from workflow.input_files import provide_files
-from workflow.models import model_notes
+from workflow.files import provide_files
 from workflow.read_workflow import Workflow, read_workflow
+from workflow.report import model_notes
 from workflow.to_prompt import to_prompt
 from workflow.widgets import input_specs
 
@@ -231,7 +231,7 @@ def test_to_prompt_unknown_node(server: comfyui.Server) -> None:
 def test_provide_files_names_missing_file(server: comfyui.Server, tmp_path: Path) -> None:
     prompt = make_invalid_prompt({"1": {"image": "nowhere.png"}})
     with pytest.raises(BadWorkflow, match='node 1 .LoadImage., widget image: there is no file "nowhere.png"'):
-        provide_files(prompt, server.object_info(), server.input_folder, [tmp_path])
+        provide_files(prompt, server.object_info(), server, [tmp_path])
 
 
 def test_run_workflow_through_comfyui(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -31,7 +31,7 @@ from editor_graphs import (
     setter,
     subgraph,
 )
-from workflow.check_workflow import check_structure
+from workflow.checks import check_structure
 from workflow.engine_interface import BadWorkflow
 from workflow.read_workflow import Workflow
 from workflow.to_prompt import to_prompt

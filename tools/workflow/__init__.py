@@ -7,16 +7,13 @@ graph to plain nodes and links, and `widgets` assigns the saved values. comfy-cl
 Each module imports only those above it:
 
 import_comfy_cli  comfy-cli, also in a read-only home
-engine_interface  results and errors of an engine
+engine_interface  scratch folder, results and errors of an engine
 graph             nodes and links of both formats: following and naming them
 read_workflow     reads a file into a `Workflow`
-check_workflow    whether a file is well-formed and its links are valid
 widgets           which inputs have widgets, their saved values, and --set
-check_prompt      comfy-cli's validation of a prompt
+checks            whether a file is well-formed, and a prompt valid
 flatten           the editor's format as a prompt: subgraphs, reroutes, primitives, muted and bypassed nodes
 to_prompt         converts either format to a prompt
-models            which models a prompt needs, and whether they exist
 report            what a file needs and what is wrong with it, without running it
-input_files       the files that LoadImage and similar nodes read
-results           the files that a run produces for the user
+files             the files that a run reads, and those that it leaves to the user
 """

@@ -9,13 +9,9 @@ from types import ModuleType
 
 
 def import_comfy_cli(module: str) -> ModuleType:
-    """The module ``comfy_cli.<module>``.
-
-    The import of ``comfy_cli.ui``, which most modules need sooner or later, creates a folder in the user's home. If
-    that fails (a read-only home, a user without one), the folder is a temporary one.
-    """
+    """The module ``comfy_cli.<module>``. In a read-only home, comfy-cli's folder is a temporary one."""
     try:
-        importlib.import_module("comfy_cli.ui")
+        importlib.import_module("comfy_cli.ui")  # which creates the folder, and which most modules import
     except OSError:
         folder = tempfile.TemporaryDirectory(prefix="maskwright-comfy-cli-")
         atexit.register(folder.cleanup)

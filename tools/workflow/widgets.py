@@ -100,6 +100,11 @@ def _default(kind: str, options: dict) -> object:
     return _EMPTY.get(kind, first["key"] if isinstance(first, dict) else first)
 
 
+def is_upload(options: dict) -> bool:
+    """Whether a widget with these options names a file in the input folder."""
+    return any(key.endswith("_upload") and options[key] for key in options)
+
+
 @dataclass(frozen=True)
 class Setting:
     """One `--set NODE.WIDGET=VALUE`: its text and its parts."""
