@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 from host_nodes import HOST_NODES, Folders, HostNode
 from pack import load_pack
 from workflow.checks import check_prompt
-from workflow.engine_interface import BadWorkflow, Engine, NodeFailed, Progress, RunResult, id_order, node_label
-from workflow.graph import links_of, needed_nodes, prompt_label
+from workflow.engine_interface import BadWorkflow, Engine, NodeFailed, Progress, RunResult
+from workflow.graph import id_order, links_of, needed_nodes, node_label, prompt_label
 from workflow.widgets import input_specs
 
 if TYPE_CHECKING:

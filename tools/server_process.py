@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 NOT_COPIED = (".git", ".venv", "venv", "__pycache__", "node_modules", "output", ".pytest_cache", ".ruff_cache")
-_ACCELERATORS = ("nvidia*", "kfd", "dxg", "dri/render*", "accel*", "davinci*")  # device files on Linux
-_PROBE = """
-import torch
-kinds = [getattr(torch, name, None) for name in ("cuda", "xpu", "npu", "mlu")] + [torch.backends.mps]
-print(any(kind is not None and kind.is_available() for kind in kinds))
-"""
-
 # Runs ComfyUI's main.py and ends it when the parent process dies. The parent has the other end of stdin and never
 # writes, so end of file means that it died, even by SIGKILL, on every system. Children of ComfyUI get an empty stdin:
 # on Windows they would hang while a thread reads this one.
@@ -31,8 +24,7 @@ os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 def end_with_parent():
     while os.read(parent, 4096):
         pass
-    if scratch:
-        shutil.rmtree(scratch, ignore_errors=True)
+    shutil.rmtree(scratch, ignore_errors=True)
     if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
         os.killpg(os.getpgrp(), signal.SIGKILL)
     os._exit(1)
@@ -42,11 +34,11 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+@functools.cache
 def has_accelerator(python: Path) -> bool:
-    """Whether torch in `python` sees a device other than the CPU. Skips the check on Linux without device files."""
-    if sys.platform.startswith("linux") and not any(any(Path("/dev").glob(name)) for name in _ACCELERATORS):
-        return False
-    result = subprocess.run([str(python), "-c", _PROBE], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    """Whether torch in `python` sees a device other than the CPU."""
+    probe = "import torch; print(getattr(torch, 'accelerator', torch.cuda).is_available())"
+    result = subprocess.run([str(python), "-c", probe], capture_output=True, text=True, stdin=subprocess.DEVNULL)
     return result.stdout.strip().endswith("True")
 
 

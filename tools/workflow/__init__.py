@@ -7,8 +7,8 @@ graph to plain nodes and links, and `widgets` assigns the saved values. comfy-cl
 Each module imports only those above it:
 
 import_comfy_cli  comfy-cli, also in a read-only home
-engine_interface  scratch folder, results and errors of an engine
 graph             nodes and links of both formats: following and naming them
+engine_interface  scratch folder, results and errors of an engine
 read_workflow     reads a file into a `Workflow`
 widgets           which inputs have widgets, their saved values, and --set
 checks            whether a file is well-formed, and a prompt valid

@@ -7,8 +7,8 @@ import math
 
 from pack import own_class
 
-from .engine_interface import BadWorkflow, short
-from .graph import definitions_of, editor_label, entries, prompt_label, schema_of
+from .engine_interface import BadWorkflow
+from .graph import definitions_of, editor_label, entries, prompt_label, schema_of, short
 from .import_comfy_cli import import_comfy_cli
 from .read_workflow import Workflow
 from .widgets import input_specs, is_upload

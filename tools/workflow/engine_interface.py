@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+
+from .graph import id_order, node_label
 
 
 class WorkflowError(Exception):
@@ -25,6 +26,10 @@ class BadWorkflow(WorkflowError):
 
 Progress = Callable[[str, "int | None", "int | None"], None]
 """Called with the current step and, if countable, the amounts done and in total."""
+
+
+def show_nothing(text: str, done: int | None, total: int | None) -> None:
+    """Ignore progress."""
 
 
 class NodeFailed(Exception):
@@ -56,9 +61,8 @@ class RunResult:
         self.outputs, self.files = outputs, []
         for node_id in sorted(outputs, key=id_order):
             lists = [values for values in outputs[node_id].values() if isinstance(values, (list, tuple))]
-            for item in (item for values in lists for item in values if isinstance(item, dict)):
-                if not item.get("filename"):
-                    continue
+            items = [item for values in lists for item in values if isinstance(item, dict) and item.get("filename")]
+            for item in items:
                 kind, subfolder = item.get("type", "output"), item.get("subfolder", "")
                 self.files.append(OutputFile(node_id, base / kind / subfolder / item["filename"], kind, subfolder))
 
@@ -79,19 +83,3 @@ class Engine:
         (self.input_folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, self.input_folder / name)
         return name
-
-
-def node_label(node_id: object, node_type: str, title: object = None) -> str:
-    """The name of a node in messages: `node 7 (KSampler "Refine")`; without a title that equals the type."""
-    return f"node {node_id} ({node_type}" + (f' "{title}")' if title and title != node_type else ")")
-
-
-def short(value: object) -> str:
-    """Format a value for messages; long ones are shortened."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def id_order(node_id: str) -> tuple:
-    """A key that sorts node ids numerically: "2" before "10", "10:3" after "10"."""
-    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in str(node_id).split(":"))

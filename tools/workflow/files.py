@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from .engine_interface import BadWorkflow, Engine, OutputFile, WorkflowError, id_order, short
-from .graph import needed_nodes, prompt_label, schema_of
+from .engine_interface import BadWorkflow, Engine, OutputFile, WorkflowError
+from .graph import id_order, needed_nodes, prompt_label, schema_of, short
 from .widgets import input_specs, is_upload
 
 

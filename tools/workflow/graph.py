@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .engine_interface import node_label
+import json
 
 MUTED, BYPASSED = 2, 4  # the editor's node modes in which a node does not run
 
@@ -64,3 +64,19 @@ def saved_title(node: dict) -> str | None:
     """The title that a prompt's node was saved with, or None."""
     meta = node.get("_meta")
     return meta.get("title") if isinstance(meta, dict) else None
+
+
+def node_label(node_id: object, node_type: str, title: object = None) -> str:
+    """The name of a node in messages: `node 7 (KSampler "Refine")`; without a title that equals the type."""
+    return f"node {node_id} ({node_type}" + (f' "{title}")' if title and title != node_type else ")")
+
+
+def short(value: object) -> str:
+    """Format a value for messages; long ones are shortened."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def id_order(node_id: str) -> tuple:
+    """A key that sorts node ids numerically: "2" before "10", "10:3" after "10"."""
+    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in str(node_id).split(":"))

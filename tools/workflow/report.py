@@ -8,8 +8,8 @@ from pathlib import Path
 from pack import load_pack, own_class
 
 from .checks import check_prompt
-from .engine_interface import BadWorkflow, id_order
-from .graph import prompt_label, schema_of
+from .engine_interface import BadWorkflow
+from .graph import id_order, prompt_label, schema_of
 from .read_workflow import Workflow
 from .to_prompt import convert, find_unknown
 

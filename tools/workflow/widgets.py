@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from .engine_interface import WorkflowError, id_order
-from .graph import definitions_of, editor_label, entries, prompt_label, saved_title, schema_of
+from .engine_interface import WorkflowError
+from .graph import definitions_of, editor_label, entries, id_order, prompt_label, saved_title, schema_of
 from .import_comfy_cli import import_comfy_cli
 from .read_workflow import Workflow
 
