@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import environment
 from pack import ROOT
 
 NEEDED_MODULES = ("torch", "torchvision", "aiohttp", "yaml", "safetensors", "transformers")
@@ -41,19 +43,20 @@ def find_comfyui(root: Path = ROOT) -> ComfyUI:
     Args: the pack's folder.
     Returns: the installation; if none can run, `why` gives the reason.
     """
-    named_path = os.environ.get("COMFYUI_PATH")
-    if named_path:
-        path = Path(named_path).expanduser().absolute()
-        why = f"COMFYUI_PATH is {named_path}, which is not a ComfyUI folder: it has no main.py"
-        return _with_python(path) if _is_comfyui(path) else ComfyUI(None, None, "", why)
-    folders = dict.fromkeys((Path(root).absolute(), Path(root).resolve()))
-    places = [folder.parent.parent for folder in folders if folder.parent.name == "custom_nodes"]
-    places.append(default_workspace())
+    named = os.environ.get("COMFYUI_PATH")
+    if named:
+        places = [Path(named).expanduser().absolute()]
+        why = f"COMFYUI_PATH is {named}, which is not a ComfyUI folder: it has no main.py"
+    else:
+        folders = dict.fromkeys((Path(root).absolute(), Path(root).resolve()))
+        places = [folder.parent.parent for folder in folders if folder.parent.name == "custom_nodes"]
+        places.append(default_workspace())
+        searched = " or ".join(map(str, places))
+        why = f"no ComfyUI found: COMFYUI_PATH is not set, and there is none in {searched}"
     for path in places:
-        if _is_comfyui(path):
+        if (path / "main.py").is_file() and (path / "folder_paths.py").is_file():
             return _with_python(path)
-    searched = " or ".join(str(path) for path in places)
-    return ComfyUI(None, None, "", f"no ComfyUI found: COMFYUI_PATH is not set, and there is none in {searched}")
+    return ComfyUI(None, None, "", why)
 
 
 def default_workspace() -> Path:
@@ -61,37 +64,28 @@ def default_workspace() -> Path:
     return (Path.home() if sys.platform.startswith("linux") else Path.home() / "Documents") / "comfy" / "ComfyUI"
 
 
-def _is_comfyui(path: Path) -> bool:
-    return (path / "main.py").is_file() and (path / "folder_paths.py").is_file()
-
-
 def _with_python(path: Path) -> ComfyUI:
     file = path / "comfyui_version.py"
     match = re.search(r"__version__\s*=\s*[\"']([^\"']+)", file.read_text("utf-8") if file.is_file() else "")
     version = match.group(1) if match else "of unknown version"
+    if os.environ.get("COMFYUI_PYTHON"):
+        pythons = [Path(os.environ["COMFYUI_PYTHON"]).expanduser().absolute()]
+    else:
+        venvs = (path / ".venv", path / "venv", path.parent / ".venv")
+        pythons = [environment.python_in(venv) for venv in venvs]
+        pythons.append(path.parent / "python_embeded" / "python.exe")  # sic: the Windows portable build
+        pythons += [Path(shutil.which("python") or sys.executable), Path(sys.executable)]  # the active environment
+        # Not resolved: the python of a virtual environment is a link to the base Python.
+        pythons = [python for python in dict.fromkeys(pythons) if python.is_file()]
     problems = []
-    for python in _pythons(path):
+    for python in pythons:
         problem = _find_problem(python)
         if not problem:
             return ComfyUI(path, python, version, "")
         problems.append(f"{python} {problem}")
     remedy = "Install ComfyUI's requirements.txt into one of them, or let COMFYUI_PYTHON name another Python"
-    why = f"no Python can run it: {'; '.join(problems) or 'none was found'}. {remedy}"
+    why = f"no Python can run it: {'; '.join(problems)}. {remedy}"
     return ComfyUI(path, None, version, f"ComfyUI {version} is in {path}, but {why}")
-
-
-def _pythons(path: Path) -> list[Path]:
-    """The Pythons that may run the ComfyUI in `path`, best first."""
-    if os.environ.get("COMFYUI_PYTHON"):
-        return [Path(os.environ["COMFYUI_PYTHON"]).expanduser().absolute()]
-    folders = [path / ".venv", path / "venv", path.parent / ".venv"]
-    folders += [Path(os.environ[name]) for name in ("VIRTUAL_ENV", "CONDA_PREFIX") if os.environ.get(name)]
-    names = ["bin/python"] if os.name == "posix" else ["Scripts/python.exe", "python.exe"]  # conda: at the top
-    candidates = [folder / name for folder in folders for name in names]
-    candidates.append(path.parent / "python_embeded" / "python.exe")  # sic: the Windows portable build
-    candidates.append(Path(sys.executable))
-    # Not resolved: the python of a virtual environment is a link to the base Python.
-    return [python for python in dict.fromkeys(candidates) if python.is_file()]
 
 
 def _find_problem(python: Path) -> str:

@@ -41,7 +41,7 @@ def main() -> int:
 def install(target: Path) -> None:
     """Install ComfyUI and this pack's requirements. Raises: `subprocess.CalledProcessError`, with nothing left."""
     print(f"installing ComfyUI from {SOURCE} into {target} (several GB with PyTorch)", flush=True)
-    device = "--m-series" if sys.platform == "darwin" else "--nvidia" if shutil.which("nvidia-smi") else "--cpu"
+    device = "--m-series" if sys.platform == "darwin" else "--nvidia" if environment.has_nvidia_gpu() else "--cpu"
     command = [sys.executable, "-m", "comfy_cli", "--skip-prompt", "--no-enable-telemetry", f"--workspace={target}"]
     command += ["install", "--skip-manager", "--url", SOURCE + (f"@{REF}" if REF else ""), device]
     # comfy-cli creates a virtual environment in the workspace unless these name one.

@@ -16,29 +16,13 @@ MODULE_NAME = "maskwright"
 
 
 def load_pack(root: Path = ROOT) -> ModuleType:
-    """Import the pack in ``root`` as the module "maskwright", once.
-
-    Raises: `FileNotFoundError` without an ``__init__.py``; `RuntimeError` if another copy of the pack is loaded; and
-    any error of the pack's own code (after which nothing remains loaded).
-    """
-    init = Path(root) / "__init__.py"
-    loaded = sys.modules.get(MODULE_NAME)
-    if loaded is not None:
-        if loaded.__file__ and Path(loaded.__file__).resolve() == init.resolve():
-            return loaded
-        raise RuntimeError(f"{MODULE_NAME} is already loaded from {loaded.__file__}, so {init} cannot be loaded too")
-    if not init.is_file():
-        raise FileNotFoundError(f"there is no node pack in {Path(root)}: it has no __init__.py")
-    spec = importlib.util.spec_from_file_location(MODULE_NAME, init, submodule_search_locations=[str(root)])
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[MODULE_NAME] = module
-    try:
+    """Import the pack in ``root`` as the module "maskwright", once. Raises: any error of the pack's own code."""
+    if MODULE_NAME not in sys.modules:
+        init = Path(root) / "__init__.py"
+        spec = importlib.util.spec_from_file_location(MODULE_NAME, init, submodule_search_locations=[str(root)])
+        module = sys.modules[MODULE_NAME] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-    except BaseException:
-        for name in [name for name in sys.modules if name == MODULE_NAME or name.startswith(f"{MODULE_NAME}.")]:
-            del sys.modules[name]
-        raise
-    return module
+    return sys.modules[MODULE_NAME]
 
 
 def own_class(schema: dict) -> type | None:
