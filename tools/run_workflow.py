@@ -45,7 +45,7 @@ from workflow.graph import schema_of
 from workflow.read_workflow import Workflow, read_workflow
 from workflow.report import report
 from workflow.to_prompt import to_prompt
-from workflow.widgets import apply_settings, check_settings, expand_prefixes, parse_settings
+from workflow.widgets import apply_settings, expand_prefixes, parse_settings
 
 OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
 EXAMPLE = ROOT / "example_workflows" / "text_to_mask.json"
@@ -127,7 +127,6 @@ def _run(options: argparse.Namespace, progress: ProgressBar) -> tuple[int, list[
     # Check everything that needs no engine first: ComfyUI is slow to start.
     settings = parse_settings(options.set)
     workflow = _read(options.workflow)
-    check_settings(settings, workflow)
     for file in options.input:
         if not file.is_file():
             raise WorkflowError(f"--input: there is no file {file}")

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from .engine_interface import BadWorkflow
 from .graph import BYPASSED, MUTED, definitions_of, editor_label, entries
-from .widgets import has_widget, input_specs, pair_values, saved_values
+from .widgets import has_widget, input_specs, pair_values, saved_values, wrap
 
 PRIMITIVE = "PrimitiveNode"
 SETTERS = frozenset({"SetNode", "easy setNode"})
@@ -122,9 +122,7 @@ class FlatGraph:
                 linked[socket.get("name")] = list(source)
             elif value:
                 values[socket.get("name")] = value[0]
-        # A bare list would be a link; ComfyUI accepts list values in this form.
-        wrapped = {name: {"__value__": value} if isinstance(value, list) else value for name, value in values.items()}
-        return wrapped | linked
+        return {name: wrap(value) for name, value in values.items()} | linked
 
     def _read_values(self, prefix: str) -> None:
         """Read a subgraph node's values for its inner widgets. Those of an outer subgraph node are read before."""

@@ -24,7 +24,6 @@ def read_workflow(path: Path) -> Workflow:
 
     Raises: `WorkflowError` if the file is missing, is not JSON (with the line and column) or contains no workflow.
     """
-    path = Path(path)
     try:
         raw = path.read_bytes()
         text = _read_png(path) if raw.startswith(b"\x89PNG") else raw.decode("utf-8-sig")
@@ -40,12 +39,11 @@ def read_workflow(path: Path) -> Workflow:
         raise WorkflowError(f"{path} is not a workflow: it contains a number that is far too long") from error
     if not isinstance(data, dict):
         raise WorkflowError(f"{path} contains no workflow: it is not a JSON object")
-    data = _unwrap(data)
-    if _is_prompt(data):
-        return Workflow(path, data, is_editor=False)
     if isinstance(data.get("nodes"), list) and isinstance(data.get("links"), list):
         return Workflow(path, data, is_editor=True)
-    keys = ", ".join(list(map(str, data))[:5]) or "none"
+    if "nodes" not in data and any(isinstance(node, dict) and "class_type" in node for node in data.values()):
+        return Workflow(path, data, is_editor=False)
+    keys = ", ".join(list(data)[:5]) or "none"
     raise WorkflowError(
         f"{path} contains no workflow: neither the editor's lists of nodes and links, nor nodes with a class_type "
         f"(keys: {keys})"
@@ -61,37 +59,12 @@ def _read_png(path: Path) -> str:
             texts = image.info  # stored before the pixels, which may be damaged
     except (OSError, SyntaxError, ValueError) as error:
         raise WorkflowError(f"{path} is a damaged image: {error}") from None
-    for key in ("workflow", "prompt"):
-        if isinstance(texts.get(key), str):
-            return texts[key]
-    raise WorkflowError(f"{path} is an image without a workflow in it (ComfyUI's SaveImage writes one)")
+    text = texts.get("workflow") or texts.get("prompt")
+    if not isinstance(text, str):
+        raise WorkflowError(f"{path} is an image without a workflow in it (ComfyUI's SaveImage writes one)")
+    return text
 
 
 def _parse_finite(text: str) -> float | None:
     """Parse a number; None for NaN and infinity, as in the editor, so that browsers can read the saved file."""
     return value if math.isfinite(value := float(text)) else None
-
-
-def _unwrap(data: dict) -> dict:
-    """Find the workflow in what the server and the editor return: the body of a call to /prompt, a history entry, a
-    history with a single entry, or both formats of one workflow side by side."""
-    if _is_workflow(data):
-        return data
-    entry = next(iter(data.values())) if len(data) == 1 else None
-    if isinstance(entry, dict) and "outputs" in entry:
-        data = entry
-    for key in ("prompt", "output", "workflow"):
-        value = data.get(key)
-        if isinstance(value, list) and len(value) > 2:
-            value = value[2]  # a history entry: number, id, prompt, ...
-        if isinstance(value, dict) and _is_workflow(value):
-            return value
-    return data
-
-
-def _is_workflow(data: dict) -> bool:
-    return _is_prompt(data) or isinstance(data.get("nodes"), list)
-
-
-def _is_prompt(data: dict) -> bool:
-    return "nodes" not in data and any(isinstance(node, dict) and "class_type" in node for node in data.values())

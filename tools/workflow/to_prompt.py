@@ -35,33 +35,26 @@ def to_prompt(
 
 def convert(workflow: Workflow, object_info: dict, note: Callable[[str], None]) -> dict:
     """As `to_prompt`, leaving out unknown nodes of an editor's file and the links from them."""
-    prompt = FlatGraph(workflow.data, object_info).prompt() if workflow.is_editor else _copy_prompt(workflow.data)
-    _read_switches(prompt, object_info, note)
-    return prompt
-
-
-def _copy_prompt(data: dict) -> dict:
-    prompt = json.loads(json.dumps(data))
-    for node in prompt.values():
-        for name, value in node.setdefault("inputs", {}).items():  # people write ids as numbers
-            if isinstance(value, list) and len(value) == 2 and is_slot(value[0]) and str(value[0]) in prompt:
-                node["inputs"][name] = [str(value[0]), value[1]]
-    return prompt
-
-
-def _read_switches(prompt: dict, object_info: dict, note: Callable[[str], None]) -> None:
-    """Turn "true" and "false", or a switch's own words for them, into its value, in place: ComfyUI treats any text as
-    true."""
+    if workflow.is_editor:
+        prompt = FlatGraph(workflow.data, object_info).prompt()
+    else:
+        prompt = json.loads(json.dumps(workflow.data))
     for node_id, node in prompt.items():
-        for name, (kind, options) in input_specs(schema_of(object_info, node)).items():
-            if kind != "BOOLEAN" or not isinstance(node["inputs"].get(name), str):
+        specs = input_specs(schema_of(object_info, node))
+        for name, value in node.setdefault("inputs", {}).items():
+            if isinstance(value, list) and len(value) == 2 and is_slot(value[0]) and str(value[0]) in prompt:
+                node["inputs"][name] = [str(value[0]), value[1]]  # people write ids as numbers
+            kind, options = specs.get(name, ("", {}))
+            if kind != "BOOLEAN" or not isinstance(value, str):
                 continue
-            text = node["inputs"][name].strip().lower()
+            # A switch's value saved as text, in one of its own words or as a boolean: ComfyUI takes any text for true.
+            text = value.strip().lower()
             on, off = (str(options.get(key, "")).lower() for key in ("label_on", "label_off"))
             if text and text in ("true", "false", on, off):
                 node["inputs"][name] = text in ("true", on)
-                label, value = prompt_label(node_id, node, object_info), json.dumps(node["inputs"][name])
-                note(f"{label}, widget {name}: the text {text} is taken as {value}")
+                label, taken = prompt_label(node_id, node, object_info), json.dumps(node["inputs"][name])
+                note(f"{label}, widget {name}: the text {text} is taken as {taken}")
+    return prompt
 
 
 def find_unknown(workflow: Workflow, object_info: dict, unknown: Callable[[str], str]) -> Iterator[tuple[str, bool]]:
@@ -95,12 +88,11 @@ def find_unknown(workflow: Workflow, object_info: dict, unknown: Callable[[str],
 
 def _explain_unknown(node: dict, unknown: Callable[[str], str]) -> str:
     """The end of the sentence "node 7 (KSampler) ..." for a node of the editor's format."""
-    kind = node["type"]
-    if kind.startswith(("workflow>", "workflow/")):
+    if node["type"].startswith(("workflow>", "workflow/")):
         return "is an old group node; open the workflow in the editor, convert it to a subgraph and save again"
-    if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", kind):
+    if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", node["type"]):
         return "is a subgraph whose definition is missing from the file; save the workflow again in the editor"
     properties = node.get("properties") if isinstance(node.get("properties"), dict) else {}
     source = properties.get("aux_id") or properties.get("cnr_id")
     hint = f" (the file says that it comes from {source})" if source and source != "comfy-core" else ""
-    return unknown(kind) + hint
+    return unknown(node["type"]) + hint
