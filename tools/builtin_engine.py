@@ -5,7 +5,6 @@ Its pixels equal ComfyUI's for 8-bit RGB and RGBA PNG files. comfy-cli validates
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import json
 import shutil
@@ -68,16 +67,11 @@ class BuiltinEngine(Engine):
         )
 
     def queue(self, prompt: dict, *, extra_pnginfo: dict | None = None, progress: Progress = show_nothing) -> RunResult:
-        """Run an API-format prompt.
+        """Run an API-format prompt of this engine's nodes. SaveImage writes `extra_pnginfo` into its files, too.
 
-        Args: ``extra_pnginfo``, metadata that SaveImage writes into its files along with the prompt.
-        Returns: the results; the files are in the scratch folder.
-        Raises: `BadWorkflow` for unknown nodes and invalid values; `NodeFailed` if a node fails.
+        Raises: `BadWorkflow` for invalid values; `NodeFailed` if a node fails.
         """
         kinds = {key: node["class_type"] for key, node in prompt.items()}
-        unknown = [(key, kind) for key, kind in kinds.items() if kind not in self._classes]
-        if unknown:
-            raise BadWorkflow(f"{node_label(key, kind)} {self.unknown(kind)}" for key, kind in unknown)
         prompt, info = json.loads(json.dumps(prompt)), self.object_info()
         problems = check_prompt(prompt, info) or self._convert_values(prompt, info)
         if problems:
@@ -131,9 +125,6 @@ def node_info(name: str, kind: type, title: str) -> dict:
         "category": getattr(kind, "CATEGORY", "sd"),
         "output_node": getattr(kind, "OUTPUT_NODE", False),
     }
-    if hasattr(kind, "OUTPUT_TOOLTIPS"):
-        info["output_tooltips"] = kind.OUTPUT_TOOLTIPS
-    info |= {key.lower(): True for key in ("DEPRECATED", "EXPERIMENTAL") if getattr(kind, key, False)}
     return json.loads(json.dumps(info))
 
 
@@ -175,11 +166,7 @@ def _call(kind: type, arguments: dict[str, list]) -> tuple[dict, list[list]]:
     tuples = []
     for call in [arguments] if getattr(kind, "INPUT_IS_LIST", False) else calls:
         result = method(**call)
-        if inspect.iscoroutine(result):
-            result = asyncio.run(result)
         if isinstance(result, dict):
-            if "expand" in result:
-                raise NotImplementedError("the node creates more nodes while it runs, which only ComfyUI supports")
             for key, values in result.get("ui", {}).items():
                 ui.setdefault(key, []).extend(values)
             result = result.get("result")

@@ -34,10 +34,9 @@ class ServerError(Exception):
 
 @dataclass(eq=False)
 class Server(Engine):
-    """A headless ComfyUI in its own scratch folder, on 127.0.0.1 and a free port.
+    """A headless ComfyUI on 127.0.0.1 and a free port, whose base directory is a scratch folder.
 
-    The scratch folder contains custom_nodes (this pack, and `packs`), models, input, output, temp and user. At the end
-    the server is stopped and the folder removed, even if this process is killed.
+    At the end the server is stopped and the folder removed, even if this process is killed.
     """
 
     comfyui: ComfyUI
@@ -50,12 +49,13 @@ class Server(Engine):
     progress: Progress = show_nothing  # called while the server starts
 
     def __enter__(self) -> Server:
-        """Start the server and wait until it responds. Raises: `ServerError` with its last log lines if it does not."""
+        """Start the server and wait until it responds. Raises: `ServerError` if it does not."""
         if not self.comfyui.usable:
             raise ServerError(self.comfyui.why)
         self._session = requests.Session()
         self._session.trust_env = False  # no proxies for loopback
         self.base = Path(tempfile.mkdtemp(prefix="maskwright-comfyui-")).resolve()
+        self.log = self.base / "comfyui.log"
         with contextlib.ExitStack() as cleanup:
             cleanup.callback(remove_folder, self.base)
             for name in ("custom_nodes", "models", "input", "output", "temp", "user"):
@@ -65,6 +65,7 @@ class Server(Engine):
             if self.root is not None:
                 link_pack(self.root.absolute(), self.base / "custom_nodes" / LINK_NAME)
             self._process = self._launch()
+            self.pid = self._process.pid  # on POSIX also the id of its process group
             cleanup.callback(end_process, self._process)
             self._wait_until_ready()
             self._cleanup = cleanup.pop_all()
@@ -73,23 +74,9 @@ class Server(Engine):
     def __exit__(self, *_: object) -> None:
         self._cleanup.close()
 
-    @property
-    def url(self) -> str:
-        """The server's address, without a trailing slash."""
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def pid(self) -> int:
-        """The server's process id; on POSIX also the id of its process group."""
-        return self._process.pid
-
-    @property
-    def log(self) -> Path:
-        """The file with the server's output."""
-        return self.base / "comfyui.log"
-
     def _launch(self) -> subprocess.Popen:
         self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
         # SQLAlchemy needs forward slashes on Windows too.
         database = f"sqlite:///{(self.base / 'user' / 'comfyui.db').as_posix()}"
         command = [str(self.comfyui.python), "-c", BOOTSTRAP, str(self.base), str(self.comfyui.path / "main.py")]
@@ -170,10 +157,8 @@ class Server(Engine):
             self._session.post(f"{self.url}/interrupt", json={}, timeout=5)
 
     def queue(self, prompt: dict, *, extra_pnginfo: dict | None = None, progress: Progress = show_nothing) -> RunResult:
-        """Run an API-format prompt and wait for it. Ctrl-C interrupts the run first.
+        """Run an API-format prompt and wait for it. SaveImage writes `extra_pnginfo` into its files, too.
 
-        Args: ``extra_pnginfo``, metadata that SaveImage writes into its files along with the prompt.
-        Returns: the results; the files are in the scratch folder.
         Raises: `BadWorkflow` if ComfyUI rejects it; `NodeFailed` if a node fails; `ServerError` if the server dies.
         """
         client_id, events = uuid.uuid4().hex, websocket.WebSocket()

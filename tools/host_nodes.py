@@ -48,6 +48,28 @@ class HostNode:
         match = re.fullmatch(r"(.*) \[(input|output|temp)\]", name)
         return self.folders[match[2]] / match[1] if match else self.folders["input"] / name
 
+    def save(self, kind: str, images: torch.Tensor, prefix: str, metadata: dict) -> dict:
+        """Save images [B,H,W,C] under a prefix in a folder, and continue the numbers of existing files there."""
+        if "\0" in prefix or prefix.encode("utf-8", "ignore").decode("utf-8") != prefix:
+            raise ValueError(f"filename_prefix {prefix!r} contains a character that no file name can contain")
+        codes = {"year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M", "second": "%S"}
+        values = {name: time.strftime(code) for name, code in codes.items()}
+        for key, value in {**values, "width": images.shape[2], "height": images.shape[1]}.items():
+            prefix = prefix.replace(f"%{key}%", str(value))
+        base, (subfolder, name) = self.folders[kind], os.path.split(os.path.normpath(prefix))
+        folder = base / subfolder
+        if not folder.resolve().is_relative_to(base.resolve()):
+            raise ValueError(f"saving outside the output folder is not allowed (filename_prefix is {prefix})")
+        folder.mkdir(parents=True, exist_ok=True)
+        counter, info, entries = next_number(folder, name), PngInfo(), []
+        for key, value in {"prompt": metadata.get("prompt"), **(metadata.get("extra_pnginfo") or {})}.items():
+            info.add_text(key, json.dumps(value))
+        for number, image in enumerate(images):
+            file = f"{name.replace('%batch_num%', str(number))}_{counter + number:05}_.png"
+            tensors.to_pil(image).save(folder / file, pnginfo=info, compress_level=4)  # rounds down, as the host
+            entries.append({"filename": file, "subfolder": subfolder, "type": kind})
+        return {"images": entries}
+
 
 def host_node(title: str, category: str, outputs: dict[str, str], required: dict, **more: object) -> Callable:
     """Make a node from its method. Args: the types of its `outputs` by name; `more`, other class attributes."""
@@ -65,9 +87,10 @@ def host_node(title: str, category: str, outputs: dict[str, str], required: dict
 
 COLORS = ["red", "green", "blue"]
 FILE = ([], {"image_upload": True})
+IMAGE, MASK = {"image": ("IMAGE",)}, {"mask": ("MASK",)}
 SIDE = ("INT", {"default": 512, "min": 0, "max": 16384, "step": 1})
 POSITION = ("INT", {"default": 0, "min": 0, "max": 16384, "step": 1})
-METADATA = {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"}
+SAVES = {"hidden": {"prompt": "PROMPT", "extra_pnginfo": "EXTRA_PNGINFO"}, "OUTPUT_NODE": True}
 
 
 @host_node("Load Image", "image", {"IMAGE": "IMAGE", "MASK": "MASK"}, {"image": FILE})
@@ -83,46 +106,38 @@ def LoadImageMask(self: HostNode, image: str, channel: str) -> tuple[torch.Tenso
     return (masks if channel == "alpha" else images[..., COLORS.index(channel)],)
 
 
-PREFIX = ("STRING", {"default": "ComfyUI"})
-SAVED = {"images": ("IMAGE",), "filename_prefix": PREFIX}
+SAVED = {"images": ("IMAGE",), "filename_prefix": ("STRING", {"default": "ComfyUI"})}
 
 
-@host_node("Save Image", "image", {"images": "IMAGE"}, SAVED, hidden=METADATA, OUTPUT_NODE=True)
+@host_node("Save Image", "image", {"images": "IMAGE"}, SAVED, **SAVES)
 def SaveImage(self: HostNode, images: torch.Tensor, filename_prefix: str = "ComfyUI", **metadata: dict | None) -> dict:
     """Write the images [B,H,W,C] as PNG files. The prefix may contain a subfolder, and placeholders such as %width%."""
-    entries = _save_images(self.folders["output"], images, filename_prefix, metadata, compress_level=4)
-    return {"ui": {"images": [{**entry, "type": "output"} for entry in entries]}, "result": (images,)}
+    return {"ui": self.save("output", images, filename_prefix, metadata), "result": (images,)}
 
 
-def _save_previews(self: HostNode, images: torch.Tensor, metadata: dict) -> dict:
-    prefix = f"ComfyUI_temp_{secrets.token_hex(3)}"
-    entries = _save_images(self.folders["temp"], images, prefix, metadata, compress_level=1)
-    return {"images": [{**entry, "type": "temp"} for entry in entries]}
-
-
-@host_node("Preview Image", "image", {"images": "IMAGE"}, {"images": ("IMAGE",)}, hidden=METADATA, OUTPUT_NODE=True)
+@host_node("Preview Image", "image", {"images": "IMAGE"}, {"images": ("IMAGE",)}, **SAVES)
 def PreviewImage(self: HostNode, images: torch.Tensor, **metadata: dict | None) -> dict:
-    """Write the images [B,H,W,C] as temporary PNG files under a random prefix."""
-    return {"ui": _save_previews(self, images, metadata), "result": (images,)}
+    """Write the images [B,H,W,C] as temporary PNG files."""
+    return {"ui": self.save("temp", images, _temporary_prefix(), metadata), "result": (images,)}
 
 
-@host_node("Preview Mask", "mask", {"mask": "MASK"}, {"mask": ("MASK",)}, hidden=METADATA, OUTPUT_NODE=True)
+@host_node("Preview Mask", "mask", {"mask": "MASK"}, MASK, **SAVES)
 def MaskPreview(self: HostNode, mask: torch.Tensor, **metadata: dict | None) -> dict:
     """Write the masks as temporary gray PNG files."""
-    return {"ui": _save_previews(self, _mask_to_image(mask), metadata), "result": (mask,)}
+    return {"ui": self.save("temp", _mask_to_image(mask), _temporary_prefix(), metadata), "result": (mask,)}
 
 
-@host_node("Convert Mask to Image", "mask", {"IMAGE": "IMAGE"}, {"mask": ("MASK",)})
+@host_node("Convert Mask to Image", "mask", {"IMAGE": "IMAGE"}, MASK)
 def MaskToImage(self: HostNode, mask: torch.Tensor) -> tuple[torch.Tensor]:
     return (_mask_to_image(mask),)
 
 
-@host_node("Convert Image to Mask", "mask", {"MASK": "MASK"}, {"image": ("IMAGE",), "channel": ([*COLORS, "alpha"],)})
+@host_node("Convert Image to Mask", "mask", {"MASK": "MASK"}, {**IMAGE, "channel": ([*COLORS, "alpha"],)})
 def ImageToMask(self: HostNode, image: torch.Tensor, channel: str) -> tuple[torch.Tensor]:
-    return (image[:, :, :, [*COLORS, "alpha"].index(channel)],)
+    return (image[..., [*COLORS, "alpha"].index(channel)],)
 
 
-@host_node("InvertMask", "mask", {"MASK": "MASK"}, {"mask": ("MASK",)})
+@host_node("InvertMask", "mask", {"MASK": "MASK"}, MASK)
 def InvertMask(self: HostNode, mask: torch.Tensor) -> tuple[torch.Tensor]:
     return (1.0 - mask,)
 
@@ -130,7 +145,7 @@ def InvertMask(self: HostNode, mask: torch.Tensor) -> tuple[torch.Tensor]:
 SIZES = {"width": "INT", "height": "INT", "batch_size": "INT"}
 
 
-@host_node("Get Image Size", "image", SIZES, {"image": ("IMAGE",)}, hidden={"unique_id": "UNIQUE_ID"})
+@host_node("Get Image Size", "image", SIZES, IMAGE, hidden={"unique_id": "UNIQUE_ID"})
 def GetImageSize(self: HostNode, image: torch.Tensor, unique_id: str | None = None) -> tuple[int, int, int]:
     return image.shape[2], image.shape[1], image.shape[0]
 
@@ -198,30 +213,8 @@ def _fit_batch(batch: torch.Tensor, count: int) -> torch.Tensor:
     return batch.repeat(times, *[1] * (batch.dim() - 1))[:count]
 
 
-def _save_images(base: Path, images: torch.Tensor, prefix: str, metadata: dict, compress_level: int) -> list[dict]:
-    """Save images [B,H,W,C] under a prefix in a folder, and continue the numbers of existing files there."""
-    if "\0" in prefix or prefix.encode("utf-8", "ignore").decode("utf-8") != prefix:
-        raise ValueError(f"filename_prefix {prefix!r} contains a character that no file name can contain")
-    codes = {"year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M", "second": "%S"}
-    values = {name: time.strftime(code) for name, code in codes.items()}
-    values |= {"width": str(images[0].shape[1]), "height": str(images[0].shape[0])}
-    for key, value in values.items():
-        prefix = prefix.replace(f"%{key}%", value)
-    subfolder, name = os.path.split(os.path.normpath(prefix))
-    folder = base / subfolder
-    if not folder.resolve().is_relative_to(base.resolve()):
-        raise ValueError(f"saving outside the output folder is not allowed (filename_prefix is {prefix})")
-    folder.mkdir(parents=True, exist_ok=True)
-    counter = next_number(folder, name)
-    info = PngInfo()
-    for key, value in {"prompt": metadata.get("prompt"), **(metadata.get("extra_pnginfo") or {})}.items():
-        info.add_text(key, json.dumps(value))
-    entries = []
-    for number, image in enumerate(images):
-        file = f"{name.replace('%batch_num%', str(number))}_{counter + number:05}_.png"
-        tensors.to_pil(image).save(folder / file, pnginfo=info, compress_level=compress_level)  # rounds down
-        entries.append({"filename": file, "subfolder": subfolder})
-    return entries
+def _temporary_prefix() -> str:
+    return f"ComfyUI_temp_{secrets.token_hex(3)}"
 
 
 def read_images(path: Path) -> tuple[torch.Tensor, torch.Tensor]:

@@ -175,13 +175,7 @@ def _choose_engine(options: argparse.Namespace, progress: ProgressBar) -> tuple[
     if options.engine == "comfyui":
         raise WorkflowError(f"--engine comfyui: {comfyui.why}")
     progress.say("engine: built-in (requested)" if comfyui is None else f"engine: built-in; {comfyui.why}")
-    try:
-        return comfyui, BuiltinEngine()
-    except ImportError as error:
-        raise WorkflowError(
-            f"the built-in engine cannot load this pack with {sys.executable}: {error}. `python3 tools/dev.py run` "
-            f"sets up an environment with all that it needs"
-        ) from error
+    return comfyui, BuiltinEngine()
 
 
 def _other_packs(names: list[str], comfyui: Path) -> list[Path]:

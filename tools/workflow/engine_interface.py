@@ -54,10 +54,9 @@ class OutputFile:
 
 
 class RunResult:
-    """Each node's `ui` data by node id, and the files in it, in order of node id."""
+    """Each node's `ui` data by node id, and the files in it, in order of node id, in the scratch folder `base`."""
 
     def __init__(self, outputs: dict[str, dict], base: Path) -> None:
-        """Args: `base`, the folder with output and temp."""
         self.outputs, self.files = outputs, []
         for node_id in sorted(outputs, key=id_order):
             lists = [values for values in outputs[node_id].values() if isinstance(values, (list, tuple))]
