@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pack import load_pack
 from workflow.checks import check_prompt
-from workflow.engine_interface import BadWorkflow, Engine, NodeFailed, Progress, RunResult, show_nothing
+from workflow.engine_interface import BadWorkflow, Engine, NodeFailed, Progress, RunResult
 from workflow.graph import id_order, links_of, needed_nodes, node_label, prompt_label
 from workflow.widgets import input_specs
 
@@ -66,7 +66,9 @@ class BuiltinEngine(Engine):
             "`python3 tools/dev.py run --comfyui` or set COMFYUI_PATH"
         )
 
-    def queue(self, prompt: dict, *, extra_pnginfo: dict | None = None, progress: Progress = show_nothing) -> RunResult:
+    def queue(
+        self, prompt: dict, *, extra_pnginfo: dict | None = None, progress: Progress = lambda *_: None
+    ) -> RunResult:
         """Run an API-format prompt of this engine's nodes. SaveImage writes `extra_pnginfo` into its files, too.
 
         Raises: `BadWorkflow` for invalid values; `NodeFailed` if a node fails.

@@ -19,7 +19,7 @@ import websocket
 from find_comfyui import ComfyUI, find_comfyui  # noqa: F401 - callers use both
 from pack import ROOT
 from server_process import BOOTSTRAP, end_process, free_port, has_accelerator, link_pack, remove_folder
-from workflow.engine_interface import BadWorkflow, Engine, NodeFailed, Progress, RunResult, WorkflowError, show_nothing
+from workflow.engine_interface import BadWorkflow, Engine, NodeFailed, Progress, RunResult, WorkflowError
 from workflow.graph import id_order, node_label, prompt_label
 
 LINK_NAME = "maskwright-linked"  # a dash, so that nothing can rely on an importable folder name
@@ -46,7 +46,7 @@ class Server(Engine):
     cpu: bool = False  # use the CPU even if there is an accelerator
     time_limit: float = 240.0  # seconds to wait for the server to start
     arguments: Iterable[str] = ()  # for ComfyUI
-    progress: Progress = show_nothing  # called while the server starts
+    progress: Progress = lambda *_: None  # called while the server starts
 
     def __enter__(self) -> Server:
         """Start the server and wait until it responds. Raises: `ServerError` if it does not."""
@@ -156,7 +156,9 @@ class Server(Engine):
         with contextlib.suppress(OSError):
             self._session.post(f"{self.url}/interrupt", json={}, timeout=5)
 
-    def queue(self, prompt: dict, *, extra_pnginfo: dict | None = None, progress: Progress = show_nothing) -> RunResult:
+    def queue(
+        self, prompt: dict, *, extra_pnginfo: dict | None = None, progress: Progress = lambda *_: None
+    ) -> RunResult:
         """Run an API-format prompt and wait for it. SaveImage writes `extra_pnginfo` into its files, too.
 
         Raises: `BadWorkflow` if ComfyUI rejects it; `NodeFailed` if a node fails; `ServerError` if the server dies.

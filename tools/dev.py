@@ -34,7 +34,9 @@ REQUIREMENTS = (ROOT / "requirements.txt", ROOT / "tools" / "requirements-dev.tx
 def main(arguments: list[str]) -> int:
     if sys.version_info < (3, 10):  # noqa: UP036 - an older Python should get this sentence
         return _fail(f"Python 3.10 or newer is needed; this is {sys.version.split()[0]} ({sys.executable})")
-    commands = {"run": run, "test": test, "lint": lint, "bench": bench, "quality": quality, "setup": setup}
+    commands = {"run": run, "test": test, "lint": lint, "setup": setup}
+    commands["bench"] = lambda names: _python(str(ROOT / "bench" / "suite.py"), *names)
+    commands["quality"] = lambda _: _tool("measure_quality.py")
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__)
         return 0
@@ -103,16 +105,6 @@ def lint(_: list[str]) -> int:
         ("-m", "comfy_test", "lint", "--strict"),
     )
     return max(_python(*step) for step in steps)
-
-
-def bench(arguments: list[str]) -> int:
-    """Run every benchmark, or the named ones; see `bench/suite.py`."""
-    return _python(str(ROOT / "bench" / "suite.py"), *arguments)
-
-
-def quality(_: list[str]) -> int:
-    """Write docs/quality.md."""
-    return _tool("measure_quality.py")
 
 
 def set_up() -> None:

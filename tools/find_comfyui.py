@@ -38,11 +38,7 @@ class ComfyUI:
 
 
 def find_comfyui(root: Path = ROOT) -> ComfyUI:
-    """Look for ComfyUI: COMFYUI_PATH, the folder above `custom_nodes`, then comfy-cli's default workspace.
-
-    Args: the pack's folder.
-    Returns: the installation; if none can run, `why` gives the reason.
-    """
+    """Look for ComfyUI: COMFYUI_PATH, `custom_nodes` around the pack in `root`, then comfy-cli's default workspace."""
     named = os.environ.get("COMFYUI_PATH")
     if named:
         places = [Path(named).expanduser().absolute()]
@@ -83,9 +79,9 @@ def _with_python(path: Path) -> ComfyUI:
         if not problem:
             return ComfyUI(path, python, version, "")
         problems.append(f"{python} {problem}")
-    remedy = "Install ComfyUI's requirements.txt into one of them, or let COMFYUI_PYTHON name another Python"
-    why = f"no Python can run it: {'; '.join(problems)}. {remedy}"
-    return ComfyUI(path, None, version, f"ComfyUI {version} is in {path}, but {why}")
+    why = f"ComfyUI {version} is in {path}, but no Python can run it: {'; '.join(problems)}. "
+    why += "Install ComfyUI's requirements.txt into one of them, or let COMFYUI_PYTHON name another Python"
+    return ComfyUI(path, None, version, why)
 
 
 def _find_problem(python: Path) -> str:

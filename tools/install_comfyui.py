@@ -32,8 +32,8 @@ def main() -> int:
         quiet = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
         subprocess.run(probe, check=True, capture_output=True, timeout=15, env=quiet)
         install(target)
-    except (OSError, subprocess.SubprocessError) as error:
-        print(f"ComfyUI was not installed: {error}", flush=True)
+    except (OSError, subprocess.SubprocessError, KeyboardInterrupt) as error:
+        print(f"ComfyUI was not installed: {error or 'stopped'}", flush=True)
         return 1
     return 0
 
@@ -56,7 +56,4 @@ def install(target: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(main())

@@ -32,30 +32,25 @@ def _prompt_problems(prompt: dict) -> list[str]:
 
 
 def _editor_problems(data: dict) -> list[str]:
-    problems = _graph_problems(data, "")
-    for definition in definitions_of(data).values():
-        place = f' in subgraph "{definition.get("name", definition["id"])}"'
-        problems += [*_socket_problems(definition, place.strip()), *_graph_problems(definition, place)]
+    problems = []
+    for graph in (data, *definitions_of(data).values()):
+        place = "" if graph is data else f' in subgraph "{graph.get("name", graph["id"])}"'
+        problems += _socket_problems(graph, place.strip())
+        ids: set[str] = set()
+        for node in entries(graph, "nodes"):
+            if not isinstance(node, dict) or node.get("id") is None:
+                problems.append(f"an entry of nodes{place} is not a node with an id: {short(node)}")
+            elif not isinstance(node.get("type"), str):
+                problems.append(f"node {node['id']}{place} has no type")
+            elif str(node["id"]) in ids:
+                problems.append(f"two nodes{place} have the id {node['id']}")
+            else:
+                ids.add(str(node["id"]))
+                problems += _socket_problems(node, editor_label(node) + place)
     if not problems:
         findings, _ = import_comfy_cli("link_integrity").broken_link_findings(data)
         # A link that no input names is a leftover, which the editor ignores.
         problems = [finding["message"] for finding in findings if finding["field"] is not None]
-    return problems
-
-
-def _graph_problems(graph: dict, place: str) -> list[str]:
-    ids: set[str] = set()
-    problems = []
-    for node in entries(graph, "nodes"):
-        if not isinstance(node, dict) or node.get("id") is None:
-            problems.append(f"an entry of nodes{place} is not a node with an id: {short(node)}")
-        elif not isinstance(node.get("type"), str):
-            problems.append(f"node {node['id']}{place} has no type")
-        elif str(node["id"]) in ids:
-            problems.append(f"two nodes{place} have the id {node['id']}")
-        else:
-            ids.add(str(node["id"]))
-            problems += _socket_problems(node, editor_label(node) + place)
     return problems
 
 

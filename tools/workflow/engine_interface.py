@@ -28,10 +28,6 @@ Progress = Callable[[str, "int | None", "int | None"], None]
 """Called with the current step and, if countable, the amounts done and in total."""
 
 
-def show_nothing(text: str, done: int | None, total: int | None) -> None:
-    """Ignore progress."""
-
-
 class NodeFailed(Exception):
     """A node raised an error while it ran. `trace` is the text of the traceback."""
 

@@ -192,9 +192,7 @@ class FlatGraph:
                     return None, value
                 continue
             source_id, slot = f"{prefix}{link.source}", link.source_slot
-            source = self.nodes.get(source_id)
-            if source is None or not isinstance(slot, int):
-                return None, None
+            source = self.nodes[source_id]
             if source["type"] == PRIMITIVE:
                 # As in editors before 1.49; later ones lose the value of a primitive that feeds a subgraph.
                 reaches = _has_widget(schema, socket) and (is_direct or has_crossed)
