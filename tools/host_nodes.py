@@ -134,7 +134,7 @@ def MaskToImage(self: HostNode, mask: torch.Tensor) -> tuple[torch.Tensor]:
 
 @host_node("Convert Image to Mask", "mask", {"MASK": "MASK"}, {**IMAGE, "channel": ([*COLORS, "alpha"],)})
 def ImageToMask(self: HostNode, image: torch.Tensor, channel: str) -> tuple[torch.Tensor]:
-    return (image[..., [*COLORS, "alpha"].index(channel)],)
+    return (image[:, :, :, [*COLORS, "alpha"].index(channel)],)  # the error for a missing channel is the host's
 
 
 @host_node("InvertMask", "mask", {"MASK": "MASK"}, MASK)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from .engine_interface import BadWorkflow
@@ -216,33 +215,28 @@ class FlatGraph:
 
     def _follow(self, prefix: str, node: dict) -> tuple[str, Link | None]:
         """Follow a reroute, a SetNode or a GetNode to the link that feeds it."""
-        if node["type"] in GETTERS:
-            prefix, node = next(self._find_setters(prefix, entries(node, "widgets_values")[:1]), (prefix, {}))
-        elif node["type"] not in SETTERS | REROUTES:
-            return prefix, None
-        return prefix, self._link(prefix, next(iter(entries(node, "inputs")), None))
-
-    def _find_setters(self, prefix: str, name: list) -> Iterator[tuple[str, dict]]:
-        """The SetNodes of that name, in this graph and then in the ones around it."""
-        while name and name[0]:
-            for node in entries(self._graphs[prefix], "nodes"):
-                if node["type"] in SETTERS and entries(node, "widgets_values")[:1] == name:
-                    yield prefix, node
-            if not prefix:
-                return
-            prefix = _prefix_of(prefix[:-1])
+        if node["type"] in GETTERS:  # its SetNode is in this graph or in one around it
+            name, graphs = entries(node, "widgets_values")[:1], [prefix]
+            while graphs[-1]:
+                graphs.append(_prefix_of(graphs[-1][:-1]))
+            for graph in graphs if name and name[0] else ():
+                for each in entries(self._graphs[graph], "nodes"):
+                    if each["type"] in SETTERS and entries(each, "widgets_values")[:1] == name:
+                        return graph, self._link(graph, next(iter(entries(each, "inputs")), None))
+        elif node["type"] in SETTERS | REROUTES:
+            return prefix, self._link(prefix, next(iter(entries(node, "inputs")), None))
+        return prefix, None
 
     def _bypass_input(self, node: dict, slot: int, target_type: object) -> dict | None:
         """The input of a bypassed node that takes the place of its output `slot` for an input of `target_type`.
 
         Like the editor, this looks at the node's definition: link inputs before widgets, last those only in the file.
         """
-        schema, in_file = self._info.get(node["type"]) or {}, entries(node, "inputs")
-        specs = input_specs(schema)
+        schema = self._info.get(node["type"]) or {}
+        specs, saved = input_specs(schema), {socket.get("name"): socket for socket in entries(node, "inputs")}
         declared = {name: specs[name][0] for name in sorted(specs, key=lambda name: has_widget(*specs[name]))}
         if not declared:
             declared = {each.get("name"): each.get("type") for each in entries(self.definition(node), "inputs")}
-        saved = {socket.get("name"): socket for socket in in_file}
         inputs = [{**saved.get(name, {}), "name": name, "type": kind} for name, kind in declared.items()]
         inputs += [socket for name, socket in saved.items() if name not in declared]
         opposite = inputs[slot] if 0 <= slot < len(inputs) else None
