@@ -14,9 +14,9 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 from pack import load_pack
-from workflow.checks import check_prompt
 from workflow.engine_interface import BadWorkflow, Engine, NodeFailed, Progress, RunResult
 from workflow.graph import id_order, links_of, needed_nodes, node_label, prompt_label
+from workflow.report import check_prompt
 from workflow.widgets import input_specs
 
 _CONVERTERS = {"INT": int, "FLOAT": float, "STRING": str}

@@ -38,11 +38,10 @@ from builtin_engine import BuiltinEngine
 from comfyui import ComfyUI, Server, ServerError, find_comfyui
 from pack import ROOT
 from tqdm import tqdm
-from workflow.checks import check_structure
 from workflow.engine_interface import NodeFailed, WorkflowError
 from workflow.files import assign_inputs, prepare_folder, provide_files, save_results
 from workflow.graph import schema_of
-from workflow.read_workflow import Workflow, read_workflow
+from workflow.read_workflow import check_structure, read_workflow
 from workflow.report import report
 from workflow.to_prompt import to_prompt
 from workflow.widgets import apply_settings, expand_prefixes, parse_settings
@@ -126,7 +125,8 @@ def _run(options: argparse.Namespace, progress: ProgressBar) -> tuple[int, list[
     """Run a file. Return the exit code and the saved images."""
     # Check everything that needs no engine first: ComfyUI is slow to start.
     settings = parse_settings(options.set)
-    workflow = _read(options.workflow)
+    workflow = read_workflow(options.workflow)
+    check_structure(workflow)
     for file in options.input:
         if not file.is_file():
             raise WorkflowError(f"--input: there is no file {file}")
@@ -151,18 +151,13 @@ def _run(options: argparse.Namespace, progress: ProgressBar) -> tuple[int, list[
 
 def _check(options: argparse.Namespace, progress: ProgressBar) -> tuple[int, list[str]]:
     """Return the exit code, and sentences on what a file needs and what is wrong with it."""
-    workflow = _read(options.workflow)
+    workflow = read_workflow(options.workflow)
+    check_structure(workflow)
     _, engine = _choose_engine(options, progress)
     with engine:
         notes, problems = report(workflow, engine.object_info(), engine.unknown, engine.model_folders)
     progress.say(f"{len(problems)} problems" if problems else "no problems")
     return WRONG if problems else OK, notes + [f"problem: {problem}" for problem in problems]
-
-
-def _read(file: Path) -> Workflow:
-    workflow = read_workflow(file)
-    check_structure(workflow)
-    return workflow
 
 
 def _choose_engine(options: argparse.Namespace, progress: ProgressBar) -> tuple[ComfyUI | None, Server | BuiltinEngine]:

@@ -31,9 +31,8 @@ from editor_graphs import (
     setter,
     subgraph,
 )
-from workflow.checks import check_structure
 from workflow.engine_interface import BadWorkflow
-from workflow.read_workflow import Workflow
+from workflow.read_workflow import Workflow, check_structure
 from workflow.to_prompt import to_prompt
 from workflow_cases import EDITOR_FILES, editor_file
 

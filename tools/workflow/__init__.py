@@ -6,14 +6,12 @@ graph to plain nodes and links, and `widgets` assigns the saved values. comfy-cl
 
 Each module imports only those above it:
 
-import_comfy_cli  comfy-cli, also in a read-only home
 graph             nodes and links of both formats: following and naming them
 engine_interface  scratch folder, results and errors of an engine
-read_workflow     reads a file into a `Workflow`
+read_workflow     reads a file into a `Workflow`, and checks that it is well-formed
 widgets           which inputs have widgets, their saved values, and --set
-checks            whether a file is well-formed, and a prompt valid
 flatten           the editor's format as a prompt: subgraphs, reroutes, primitives, muted and bypassed nodes
 to_prompt         converts either format to a prompt
-report            what a file needs and what is wrong with it, without running it
+report            what a file needs and what is wrong with it, without running it; a prompt's faults
 files             the files that a run reads, and those that it leaves to the user
 """

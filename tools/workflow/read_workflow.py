@@ -1,4 +1,4 @@
-"""Reads a workflow file in either format, or the workflow inside a PNG that ComfyUI saved."""
+"""Reads a workflow file in either format, and checks that it is well-formed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from .engine_interface import WorkflowError
+from pack import import_comfy_cli
+
+from .engine_interface import BadWorkflow, WorkflowError
+from .graph import definitions_of, editor_label, entries, prompt_label, short
 
 
 @dataclass(frozen=True)
@@ -68,3 +71,54 @@ def _read_png(path: Path) -> str:
 def _parse_finite(text: str) -> float | None:
     """Parse a number; None for NaN and infinity, as in the editor, so that browsers can read the saved file."""
     return value if math.isfinite(value := float(text)) else None
+
+
+def check_structure(workflow: Workflow) -> None:
+    """Check that a file is well-formed and its links are valid. Raises: `BadWorkflow` naming every fault."""
+    problems = _editor_problems(workflow.data) if workflow.is_editor else _prompt_problems(workflow.data)
+    if problems:
+        raise BadWorkflow(problems)
+
+
+def _prompt_problems(prompt: dict) -> list[str]:
+    problems = []
+    for node_id, node in prompt.items():
+        if not isinstance(node, dict) or not isinstance(node.get("class_type"), str):
+            problems.append(f"node {node_id} has no class_type")
+        elif not isinstance(node.setdefault("inputs", {}), dict):
+            problems.append(f"{prompt_label(node_id, node)}: inputs is not an object")
+    return problems
+
+
+def _editor_problems(data: dict) -> list[str]:
+    problems = []
+    for graph in (data, *definitions_of(data).values()):
+        place = "" if graph is data else f' in subgraph "{graph.get("name", graph["id"])}"'
+        problems += _socket_problems(graph, place.strip())
+        ids: set[str] = set()
+        for node in entries(graph, "nodes"):
+            if not isinstance(node, dict) or node.get("id") is None:
+                problems.append(f"an entry of nodes{place} is not a node with an id: {short(node)}")
+            elif not isinstance(node.get("type"), str):
+                problems.append(f"node {node['id']}{place} has no type")
+            elif str(node["id"]) in ids:
+                problems.append(f"two nodes{place} have the id {node['id']}")
+            else:
+                ids.add(str(node["id"]))
+                problems += _socket_problems(node, editor_label(node) + place)
+    if not problems:
+        findings, _ = import_comfy_cli("link_integrity").broken_link_findings(data)
+        # A link that no input names is a leftover, which the editor ignores.
+        problems = [finding["message"] for finding in findings if finding["field"] is not None]
+    return problems
+
+
+def _socket_problems(holder: dict, label: str) -> list[str]:
+    problems = []
+    for which in ("inputs", "outputs"):
+        sockets = holder.get(which) or []
+        if not isinstance(sockets, list):
+            problems.append(f"{label}: {which} is not a list: {short(sockets)}")
+        elif not all(isinstance(each, dict) and isinstance(each.get("name", ""), str) for each in sockets):
+            problems.append(f"{label}: {which} contains something other than sockets with a name: {short(sockets)}")
+    return problems

@@ -1,17 +1,19 @@
-"""Reports on a file without running it: unknown nodes, faults, and models."""
+"""Reports on a file without running it: unknown nodes, faults that comfy-cli's validator finds, and models."""
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pack import load_pack, own_class
+from pack import import_comfy_cli, load_pack, own_class
 
-from .checks import check_prompt
 from .engine_interface import BadWorkflow
 from .graph import id_order, prompt_label, schema_of
 from .read_workflow import Workflow
 from .to_prompt import convert, find_unknown
+from .widgets import input_specs, is_upload
 
 
 def report(
@@ -90,3 +92,48 @@ def _find_model(kind: type, inputs: dict, model_folders: Callable[[str], list[Pa
         return f"the model {name} is not on this computer", False
     size = f" ({catalog.download_size(published)})" if published.size else ""
     return f"the model {name} is not on this computer; a run downloads it from {published.page}{size}", True
+
+
+def check_prompt(prompt: dict, object_info: dict, complete: bool = True) -> list[str]:
+    """Check a prompt's nodes, values and links with comfy-cli's validator. Return a sentence per fault.
+
+    Args: ``complete``, False if unknown nodes were left out, which makes missing inputs expected.
+    """
+    graph = import_comfy_cli("cql.engine").Graph.from_object_info(object_info)
+    result = graph.validate_workflow(_truncate_integers(prompt, object_info))
+    # ComfyUI treats any text for a switch as true, even "false".
+    texts = [each for each in result["warnings"] if isinstance(each.get("coerced_value"), bool)]
+    problems = []
+    for fault in result["errors"] + [each for each in texts if each["code"] == "coercible_type"]:
+        node_id = fault.get("node_id")
+        node = prompt.get(node_id) or {}
+        own = _own_checks(schema_of(object_info, node))
+        expected = {"unknown_class_type"} | (set() if complete else {"required_input_missing"})
+        expected |= {"unknown_enum_value"} if fault.get("field") in own else set()
+        expected |= {"edge_type_mismatch"} if "input_types" in own else set()
+        if fault["code"] not in expected:
+            label = f"{prompt_label(node_id, node, object_info)}: " if node else ""
+            hint = f"; {fault['hint']}" if fault.get("hint") and "comfy " not in fault["hint"] else ""
+            text = label + fault["message"].replace("catalog ", "") + hint
+            problems.append(text if len(text) <= 400 else f"{text[:397]}...")
+    return problems
+
+
+def _truncate_integers(prompt: dict, object_info: dict) -> dict:
+    """Copy a prompt, with values of INT widgets truncated as in ComfyUI: 2.7 becomes 2."""
+    copy = {}
+    for node_id, node in prompt.items():
+        inputs = dict(node.get("inputs", {}))
+        for name, (kind, _) in input_specs(schema_of(object_info, node)).items():
+            if kind == "INT" and isinstance(inputs.get(name), float) and math.isfinite(inputs[name]):
+                inputs[name] = int(inputs[name])
+        copy[node_id] = {**node, "inputs": inputs}
+    return copy
+
+
+def _own_checks(schema: dict) -> set[str]:
+    """Inputs that may have values outside their list: files that a run provides, and inputs that the node checks
+    itself, such as this pack's models."""
+    uploads = {name for name, (_, options) in input_specs(schema).items() if is_upload(options)}
+    validate = getattr(own_class(schema), "VALIDATE_INPUTS", None)
+    return uploads | set(inspect.getfullargspec(validate).args if validate else ())

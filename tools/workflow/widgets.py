@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
+from pack import import_comfy_cli
+
 from .engine_interface import WorkflowError
 from .graph import id_order, prompt_label, saved_title, schema_of
-from .import_comfy_cli import import_comfy_cli
 
 _EMPTY = {"INT": 0, "FLOAT": 0, "STRING": "", "BOOLEAN": False}
 _BOX = {"x": 0, "y": 0, "width": 512, "height": 512}  # the editor's
