@@ -14,7 +14,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 from pack import load_pack
-from workflow.engine_interface import BadWorkflow, Engine, NodeFailed, Progress, RunResult
+from workflow.engine_interface import BadWorkflow, Engine, NodeFailed, RunResult
 from workflow.graph import id_order, links_of, needed_nodes, node_label, prompt_label
 from workflow.report import check_prompt
 from workflow.widgets import input_specs
@@ -66,9 +66,7 @@ class BuiltinEngine(Engine):
             "`python3 tools/dev.py run --comfyui` or set COMFYUI_PATH"
         )
 
-    def queue(
-        self, prompt: dict, *, extra_pnginfo: dict | None = None, progress: Progress = lambda *_: None
-    ) -> RunResult:
+    def queue(self, prompt: dict, extra_pnginfo: dict | None = None) -> RunResult:
         """Run an API-format prompt of this engine's nodes. SaveImage writes `extra_pnginfo` into its files, too.
 
         Raises: `BadWorkflow` for invalid values; `NodeFailed` if a node fails.
@@ -83,7 +81,7 @@ class BuiltinEngine(Engine):
         outputs: dict[str, list[list]] = {}  # of each node, as lists like ComfyUI's
         ui: dict[str, dict] = {}
         for number, node_id in enumerate(order):
-            progress(node_label(node_id, kinds[node_id]), number, len(order))
+            self.progress(node_label(node_id, kinds[node_id]), number, len(order))
             kind = self._classes[kinds[node_id]]
             hidden = {"UNIQUE_ID": node_id, "PROMPT": prompt, "EXTRA_PNGINFO": extra_pnginfo}
             try:

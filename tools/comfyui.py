@@ -19,7 +19,7 @@ import websocket
 from find_comfyui import ComfyUI, find_comfyui  # noqa: F401 - callers use both
 from pack import ROOT
 from server_process import BOOTSTRAP, end_process, free_port, has_accelerator, link_pack, remove_folder
-from workflow.engine_interface import BadWorkflow, Engine, NodeFailed, Progress, RunResult, WorkflowError
+from workflow.engine_interface import BadWorkflow, Engine, NodeFailed, RunResult, WorkflowError
 from workflow.graph import id_order, node_label, prompt_label
 
 LINK_NAME = "maskwright-linked"  # a dash, so that nothing can rely on an importable folder name
@@ -46,7 +46,6 @@ class Server(Engine):
     cpu: bool = False  # use the CPU even if there is an accelerator
     time_limit: float = 240.0  # seconds to wait for the server to start
     arguments: Iterable[str] = ()  # for ComfyUI
-    progress: Progress = lambda *_: None  # called while the server starts
 
     def __enter__(self) -> Server:
         """Start the server and wait until it responds. Raises: `ServerError` if it does not."""
@@ -148,7 +147,7 @@ class Server(Engine):
         failed = [Path(match).name for match in re.findall(r"\(IMPORT FAILED\): (.+)", log)]
         return (
             f"is not a node of this ComfyUI; is its pack installed? Packs other than this one are loaded with "
-            f"--pack DIR, or --pack all for those in {self.comfyui.path / 'custom_nodes'}"
+            f"--pack DIR; those of this ComfyUI with --pack {self.comfyui.path / 'custom_nodes'}"
         ) + (f". Packs that ComfyUI could not load: {', '.join(failed)}" if failed else "")
 
     def interrupt(self) -> None:
@@ -156,10 +155,8 @@ class Server(Engine):
         with contextlib.suppress(OSError):
             self._session.post(f"{self.url}/interrupt", json={}, timeout=5)
 
-    def queue(
-        self, prompt: dict, *, extra_pnginfo: dict | None = None, progress: Progress = lambda *_: None
-    ) -> RunResult:
-        """Run an API-format prompt and wait for it. SaveImage writes `extra_pnginfo` into its files, too.
+    def queue(self, prompt: dict, extra_pnginfo: dict | None = None) -> RunResult:
+        """Run an API-format prompt. SaveImage writes `extra_pnginfo` into its files, too.
 
         Raises: `BadWorkflow` if ComfyUI rejects it; `NodeFailed` if a node fails; `ServerError` if the server dies.
         """
@@ -169,12 +166,7 @@ class Server(Engine):
             with contextlib.suppress(websocket.WebSocketException, OSError):  # only progress needs it
                 address = f"ws://127.0.0.1:{self.port}/ws?clientId={client_id}"
                 events.connect(address, timeout=0.25, http_no_proxy=["127.0.0.1"])
-            prompt_id = self._submit(body)
-            try:
-                entry = self._wait_for(prompt_id, prompt, events, progress)
-            except KeyboardInterrupt:
-                self.interrupt()
-                raise
+            entry = self._wait_for(self._submit(body), prompt, events)
         _raise_failure(entry)
         return RunResult(entry.get("outputs", {}), self.base)
 
@@ -195,10 +187,10 @@ class Server(Engine):
             raise WorkflowError(f"ComfyUI rejects the workflow: {text}")
         return reply["prompt_id"]
 
-    def _wait_for(self, prompt_id: str, prompt: dict, events: websocket.WebSocket, progress: Progress) -> dict:
+    def _wait_for(self, prompt_id: str, prompt: dict, events: websocket.WebSocket) -> dict:
         step = ("waiting for ComfyUI", None, None)
         while (entry := self.get(f"/history/{prompt_id}").get(prompt_id)) is None:
-            progress(*step)
+            self.progress(*step)
             try:
                 message = events.recv()
             except (websocket.WebSocketException, OSError):  # none for now, or no connection

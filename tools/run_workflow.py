@@ -91,19 +91,17 @@ def _read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="run_workflow.py", description=__doc__, formatter_class=style)
     add = parser.add_argument
     add("workflow", type=Path, nargs="?", metavar="WORKFLOW", help=f"the workflow file (default: {EXAMPLE.name})")
-    # append and nargs: `--input a b` and `--input a --input b` both work.
-    add("--input", type=Path, action="append", nargs="+", default=[], metavar="FILE", help="files for LoadImage nodes")
+    many = {"type": Path, "action": "extend", "nargs": "+", "default": []}
+    add("--input", **many, metavar="FILE", help="files for LoadImage nodes")
     add("--set", action="append", default=[], metavar="NODE.WIDGET=VALUE", help="change a widget's value; repeatable")
     add("--output", type=Path, default=Path("output"), metavar="DIR", help="where images go (default: ./output)")
     add("--check", action="store_true", help="report what the file needs and what is wrong with it; run nothing")
     engines = ("auto", "comfyui", "builtin")
     add("--engine", choices=engines, default="auto", help="the engine that runs it (default: auto)")
-    pack_help = 'another node pack to load into ComfyUI; "all": every pack in its custom_nodes'
-    add("--pack", action="append", default=[], metavar="DIR", help=pack_help)
+    add("--pack", **many, metavar="DIR", help="other node packs to load into ComfyUI, or a folder of packs")
     add("--cpu", action="store_true", help="run ComfyUI on the CPU")
     add("--debug", action="store_true", help="show tracebacks")
     options = parser.parse_args(argv)
-    options.input = [file for group in options.input for file in group]
     if options.workflow is None:
         if any(file.suffix == ".json" for file in options.input):  # --input consumes all names after it
             parser.error("the files of --input include a workflow; put WORKFLOW before --input")
@@ -139,7 +137,7 @@ def _run(options: argparse.Namespace, progress: ProgressBar) -> tuple[int, list[
         _copy_input_files(prompt, options, engine, info, comfyui)
         expand_prefixes(prompt)
         extra = {"workflow": workflow.data} if workflow.is_editor else None
-        result = engine.queue(prompt, extra_pnginfo=extra, progress=progress.show)
+        result = engine.queue(prompt, extra)
         # Saved files and previews of preview nodes, but not thumbnails of other nodes.
         shows = [key for key, node in prompt.items() if schema_of(info, node).get("output_node")]
         results = [file for file in result.files if file.kind == "output" or file.node_id in shows]
@@ -161,27 +159,20 @@ def _check(options: argparse.Namespace, progress: ProgressBar) -> tuple[int, lis
 
 
 def _choose_engine(options: argparse.Namespace, progress: ProgressBar) -> tuple[ComfyUI | None, Server | BuiltinEngine]:
+    folders = [[pack] if (pack / "__init__.py").is_file() else sorted(pack.iterdir()) for pack in options.pack]
+    packs = [pack for each in folders for pack in each if (pack / "__init__.py").is_file() and not pack.samefile(ROOT)]
     comfyui = find_comfyui() if options.engine != "builtin" else None
     if comfyui is not None and comfyui.usable:
         why = "requested" if options.engine == "comfyui" else "found"
         progress.say(f"engine: {comfyui} ({why})")
-        packs, models = _other_packs(options.pack, comfyui.path), comfyui.path / "models"
-        return comfyui, Server(comfyui, packs=packs, models=models, cpu=options.cpu, progress=progress.show)
-    if options.engine == "comfyui":
+        engine = Server(comfyui, packs=packs, models=comfyui.path / "models", cpu=options.cpu)
+    elif options.engine == "comfyui":
         raise WorkflowError(f"--engine comfyui: {comfyui.why}")
-    progress.say("engine: built-in (requested)" if comfyui is None else f"engine: built-in; {comfyui.why}")
-    return comfyui, BuiltinEngine()
-
-
-def _other_packs(names: list[str], comfyui: Path) -> list[Path]:
-    packs = {}
-    for name in names:
-        folders = sorted((comfyui / "custom_nodes").iterdir()) if name == "all" else [Path(name).absolute()]
-        matches = [path for path in folders if (path / "__init__.py").is_file() and path.resolve() != ROOT.resolve()]
-        if not matches and name != "all":
-            raise WorkflowError(f"--pack: {name} is not a node pack (a folder with an __init__.py)")
-        packs |= {path.name: path for path in matches}
-    return list(packs.values())
+    else:
+        progress.say("engine: built-in (requested)" if comfyui is None else f"engine: built-in; {comfyui.why}")
+        engine = BuiltinEngine()
+    engine.progress = progress.show
+    return comfyui, engine
 
 
 def _copy_input_files(

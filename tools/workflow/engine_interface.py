@@ -66,6 +66,7 @@ class Engine:
     """What has a scratch folder `base` with the folders input, output and temp."""
 
     base: Path
+    progress: Progress = staticmethod(lambda text, done, total: None)
 
     @property
     def input_folder(self) -> Path:
