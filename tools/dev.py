@@ -23,6 +23,7 @@ import sys
 from pathlib import Path
 
 import environment
+from find_comfyui import install_comfyui
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -55,7 +56,7 @@ def run(arguments: list[str]) -> int:
     """Run `tools/run_workflow.py`, after installing ComfyUI on request; without a workflow, run two examples."""
     if "--comfyui" in arguments:
         arguments = [argument for argument in arguments if argument != "--comfyui"]
-        if _tool("install_comfyui.py"):
+        if not install_comfyui(PYTHON):
             return _fail("without --comfyui the built-in engine runs what it can")
         arguments += ["--engine", "comfyui"]
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -87,7 +88,7 @@ def test(arguments: list[str]) -> int:
     if "--no-comfyui" in arguments:
         arguments = [argument for argument in arguments if argument != "--no-comfyui"]
     else:
-        _tool("install_comfyui.py")  # if it fails, it prints why, and tests that need ComfyUI are skipped
+        install_comfyui(PYTHON)  # if it fails, it prints why, and tests that need ComfyUI are skipped
     os.chdir(ROOT)
     return _become("-m", "pytest", "-c", "tests/pytest.ini", "--rootdir", ".", *(arguments or ["tests"]))
 

@@ -1,4 +1,7 @@
-"""Find a ComfyUI on this machine, and the Python that can run it."""
+"""Find a ComfyUI on this machine, and the Python that can run it, or install one. Standard library only.
+
+`COMFYUI_SOURCE` names another git repository to install (a mirror, a local path); `COMFYUI_REF` a tag or branch of it.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ import environment
 from pack import ROOT
 
 NEEDED_MODULES = ("torch", "torchvision", "aiohttp", "yaml", "safetensors", "transformers")
+SOURCE = "https://github.com/Comfy-Org/ComfyUI.git"
 _MISSING = "import importlib.util as u, json, sys; print(json.dumps([m for m in sys.argv[1:] if not u.find_spec(m)]))"
 
 
@@ -93,3 +97,39 @@ def _find_problem(python: Path) -> str:
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         return f"does not run ({error})"
     return f"lacks {', '.join(missing)}" if missing else ""
+
+
+def install_comfyui(python: Path) -> bool:
+    """Install ComfyUI in comfy-cli's default workspace, unless a usable one is found. If that fails, print why.
+
+    Args: `python` has comfy-cli.
+    """
+    comfyui, target = find_comfyui(), default_workspace()
+    if comfyui.usable:
+        return True
+    source, ref = os.environ.get("COMFYUI_SOURCE", SOURCE), os.environ.get("COMFYUI_REF")
+    device = "--m-series" if sys.platform == "darwin" else "--nvidia" if environment.has_nvidia_gpu() else "--cpu"
+    command = [str(python), "-m", "comfy_cli", "--skip-prompt", "--no-enable-telemetry", f"--workspace={target}"]
+    command += ["install", "--skip-manager", "--url", source + (f"@{ref}" if ref else ""), device]
+    # comfy-cli creates a virtual environment in the workspace unless these name one.
+    variables = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
+    try:
+        if os.environ.get("COMFYUI_PATH") or comfyui.path is not None:
+            raise OSError(comfyui.why)  # one was named or exists, and a second one would not be found
+        if target.exists():
+            raise OSError(f"{target} exists, but is not a ComfyUI")
+        probe = ["git", "ls-remote", "--exit-code", source, "HEAD"]  # comfy-cli would wait for minutes
+        quiet = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
+        subprocess.run(probe, check=True, capture_output=True, timeout=15, env=quiet)
+        print(f"installing ComfyUI from {source} into {target} (several GB with PyTorch)", flush=True)
+        try:
+            subprocess.run(command, check=True, env=variables)
+            requirements = environment.requirements(ROOT / "requirements.txt")
+            environment.pip(environment.python_in(target / ".venv"), *requirements)
+        except BaseException:
+            shutil.rmtree(target, ignore_errors=True)  # a partial installation would be mistaken for a complete one
+            raise
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"ComfyUI was not installed: {error}", flush=True)
+        return False
+    return True
