@@ -25,10 +25,8 @@ _CONVERTERS = {"INT": int, "FLOAT": float, "STRING": str}
 class BuiltinEngine(Engine):
     """Runs API-format prompts in this process, for the duration of a `with` block, in its own scratch folder."""
 
-    def __init__(
-        self, node_classes: dict[str, type] | None = None, display_names: dict[str, str] | None = None
-    ) -> None:
-        """Args: node classes by type, and their display names; by default this pack's. Raises: as `load_pack`."""
+    def __init__(self, node_classes: dict | None = None, display_names: dict | None = None) -> None:
+        """Args: node classes by type, and their display names; by default this pack's."""
         from host_nodes import HOST_NODES  # takes seconds to import
 
         if node_classes is None:
@@ -104,8 +102,13 @@ class BuiltinEngine(Engine):
                     inputs[name] = inputs[name]["__value__"]
                 elif name in inputs and type_name in _CONVERTERS and not isinstance(inputs[name], list):
                     inputs[name] = _CONVERTERS[type_name](inputs[name])
-            if objection := _validate(kind, inputs):
-                problems.append(f"{prompt_label(node_id, node, info)} rejects its values: {objection}")
+            if hasattr(kind, "VALIDATE_INPUTS"):  # which sees None for links, and their types only in ComfyUI
+                values = {name: None if isinstance(value, list) else value for name, value in inputs.items()}
+                values["input_types"] = {}  # comfy-cli has checked them
+                names = inspect.getfullargspec(kind.VALIDATE_INPUTS).args
+                answer = kind.VALIDATE_INPUTS(**{name: values[name] for name in values if name in names})
+                if answer is not True:
+                    problems.append(f"{prompt_label(node_id, node, info)} rejects its values: {answer}")
         return problems
 
 
@@ -126,17 +129,6 @@ def node_info(name: str, kind: type, title: str) -> dict:
         "output_node": getattr(kind, "OUTPUT_NODE", False),
     }
     return json.loads(json.dumps(info))
-
-
-def _validate(kind: type, inputs: dict) -> str:
-    """The objection of a node's VALIDATE_INPUTS, which sees only literal values (None for links); "" for none."""
-    if not hasattr(kind, "VALIDATE_INPUTS"):
-        return ""
-    spec = inspect.getfullargspec(kind.VALIDATE_INPUTS)
-    values = {name: None if isinstance(value, list) else value for name, value in inputs.items()}
-    values["input_types"] = {}  # ComfyUI passes the types of links here; comfy-cli has already checked them
-    result = kind.VALIDATE_INPUTS(**{name: values[name] for name in values if name in spec.args})
-    return "" if result is True else str(result or "it returned False")
 
 
 def _arguments(kind: type, node: dict, hidden: dict[str, object], outputs: dict[str, list[list]]) -> dict[str, list]:

@@ -6,6 +6,9 @@ import contextlib
 import json
 import os
 import re
+import shutil
+import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -16,16 +19,33 @@ from pathlib import Path
 
 import requests
 import websocket
-from find_comfyui import ComfyUI, find_comfyui  # noqa: F401 - callers use both
+from find_comfyui import ComfyUI, find_comfyui, has_accelerator  # noqa: F401 - callers use the first two
 from pack import ROOT
-from server_process import BOOTSTRAP, end_process, free_port, has_accelerator, link_pack, remove_folder
 from workflow.engine_interface import BadWorkflow, Engine, NodeFailed, RunResult, WorkflowError
 from workflow.graph import id_order, node_label, prompt_label
 
 LINK_NAME = "maskwright-linked"  # a dash, so that nothing can rely on an importable folder name
-LOG_LINES = 30  # in errors
-# Model folders that packs add themselves. Listed here so that they are also found in the user's models folder.
-PACK_MODEL_FOLDERS = ("clipseg", "clip_seg", "rembg", "onnx")
+PACK_MODEL_FOLDERS = ("clipseg", "clip_seg", "rembg", "onnx")  # which packs add; they may not exist yet
+NOT_COPIED = (".git", ".venv", "venv", "__pycache__", "node_modules", "output", ".pytest_cache", ".ruff_cache")
+# Runs ComfyUI's main.py and ends it when the parent process dies. The parent has the other end of stdin and never
+# writes, so end of file means that it died, even by SIGKILL, on every system. Children of ComfyUI get an empty stdin:
+# on Windows they would hang while a thread reads this one.
+BOOTSTRAP = """
+import os, runpy, shutil, signal, sys, threading
+scratch, sys.argv = sys.argv[1], sys.argv[2:]
+parent = os.dup(0)
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+def end_with_parent():
+    while os.read(parent, 4096):
+        pass
+    shutil.rmtree(scratch, ignore_errors=True)
+    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+    os._exit(1)
+threading.Thread(target=end_with_parent, daemon=True).start()
+sys.path[0] = os.path.dirname(sys.argv[0])
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 class ServerError(Exception):
@@ -111,8 +131,7 @@ class Server(Engine):
     def _wait_until_ready(self) -> None:
         until = time.monotonic() + self.time_limit
         while time.monotonic() < until:
-            if self._process.poll() is not None:
-                code = self._process.returncode
+            if (code := self._process.poll()) is not None:
                 raise ServerError(f"ComfyUI exited before it responded (exit code {code}).{self._log_end()}")
             with contextlib.suppress(OSError, ValueError):  # not listening yet
                 self.get("/system_stats", timeout=5)
@@ -123,7 +142,7 @@ class Server(Engine):
 
     def _log_end(self) -> str:
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return "\n  ".join([" The end of its log:", *lines[-LOG_LINES:]])
+        return "\n  ".join([" The end of its log:", *lines[-30:]])
 
     def get(self, path: str, timeout: float = 60.0) -> dict:
         """Get JSON from a path of the server. Raises: `OSError` or `ValueError` if that fails."""
@@ -211,17 +230,17 @@ class Server(Engine):
         except (OSError, ValueError) as error:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(0.5)  # a dying process closes its socket a moment before it ends
-            died = self._process.poll() is not None
-            what = "exited during the run." if died else f"does not respond at {self.url} ({error})."
+            responds_not = f"does not respond at {self.url} ({error})."
+            what = responds_not if self._process.poll() is None else "exited during the run."
             raise ServerError(f"ComfyUI {what}{self._log_end()}") from error
 
 
 def _explain_node_errors(node_errors: dict, prompt: dict) -> list[str]:
     """A sentence for each fault in the `node_errors` of ComfyUI's /prompt."""
     sentences = []
-    for node_id in sorted(node_errors, key=id_order):
-        label = prompt_label(node_id, prompt.get(node_id) or node_errors[node_id])
-        for error in node_errors[node_id].get("errors", []):
+    for node_id, fault in sorted(node_errors.items(), key=lambda item: id_order(item[0])):
+        label = prompt_label(node_id, prompt.get(node_id) or fault)
+        for error in fault.get("errors", []):
             parts = (error.get("message"), error.get("details"))
             sentences.append(f"{label}: {': '.join(dict.fromkeys(part for part in parts if part))}")
     return sentences
@@ -236,3 +255,46 @@ def _raise_failure(entry: dict) -> None:
             raise NodeFailed(str(data.get("node_id")), data.get("node_type", "unknown"), message, error, trace)
     if status.get("status_str") == "error":
         raise ServerError(f"ComfyUI reports an error without naming a node: {status}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def end_process(process: subprocess.Popen, grace: float = 5.0) -> None:
+    """Terminate a process and its group; kill them after the grace period, or on a second Ctrl-C."""
+    try:
+        if process.poll() is None:
+            _signal_group(process, force=False)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it is killed below
+                process.wait(grace)
+    finally:
+        _signal_group(process, force=True)  # including children that the server left behind
+        process.wait()
+        process.stdin.close()
+
+
+def _signal_group(process: subprocess.Popen, force: bool) -> None:
+    if os.name == "posix":
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS raises the latter for zombies
+            os.killpg(process.pid, signal.SIGKILL if force else signal.SIGTERM)
+    elif process.poll() is None:  # Windows has no groups to signal; taskkill walks the tree of children
+        subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], check=False, capture_output=True)
+
+
+def link_pack(source: Path, target: Path) -> None:
+    """Link `target` to the pack in `source`, or copy it where links are not allowed (Windows)."""
+    try:
+        target.symlink_to(source, target_is_directory=True)
+    except OSError:
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns(*NOT_COPIED))
+
+
+def remove_folder(folder: Path) -> None:
+    for _ in range(5):
+        shutil.rmtree(folder, ignore_errors=True)  # removes links, never what they point at
+        if not folder.exists():
+            return
+        time.sleep(0.3)  # Windows keeps files of a process that has just ended for a moment

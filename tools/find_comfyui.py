@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -133,3 +134,11 @@ def install_comfyui(python: Path) -> bool:
         print(f"ComfyUI was not installed: {error}", flush=True)
         return False
     return True
+
+
+@functools.cache
+def has_accelerator(python: Path) -> bool:
+    """Whether torch in `python` sees a device other than the CPU."""
+    probe = "import torch; print(getattr(torch, 'accelerator', torch.cuda).is_available())"
+    result = subprocess.run([str(python), "-c", probe], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    return result.stdout.strip().endswith("True")

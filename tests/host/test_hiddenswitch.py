@@ -20,7 +20,6 @@ from pathlib import Path
 import comfyui
 import numpy as np
 import pytest
-import server_process
 import torch
 from builtin_engine import BuiltinEngine
 from maskwright.nodes import _host as host
@@ -90,7 +89,7 @@ def make_invalid_prompt() -> dict:
 def workspace(tmp_path: Path) -> Path:
     for name in ("custom_nodes", "models", "input", "output"):
         (tmp_path / name).mkdir()
-    server_process.link_pack(ROOT, tmp_path / "custom_nodes" / comfyui.LINK_NAME)
+    comfyui.link_pack(ROOT, tmp_path / "custom_nodes" / comfyui.LINK_NAME)
     for file in _assets():
         shutil.copy(file, tmp_path / "input")
     return tmp_path
@@ -118,7 +117,7 @@ def start_python(workspace: Path) -> Iterator[Callable[..., Path]]:
 
     yield begin
     for process in running:
-        server_process.end_process(process)
+        comfyui.end_process(process)
 
 
 def wait_for(what: Callable[[], object], log: Path) -> object:
@@ -161,7 +160,7 @@ def test_embedded_client_images_and_error(expected, workspace, start_python) -> 
 @pytest.mark.skipif(not BROKER, reason="MASKWRIGHT_AMQP_URI names no RabbitMQ")
 def test_rabbitmq_worker_images_and_error(expected, workspace, start_python) -> None:
     prompts, images = expected
-    port = server_process.free_port()
+    port = comfyui.free_port()
     queue = f"maskwright-{uuid.uuid4().hex}"
     common = [f"--distributed-queue-connection-uri={BROKER}", f"--distributed-queue-name={queue}"]
     start_python(START.format("entrypoints.worker"), "--cwd", str(workspace), *common)

@@ -54,10 +54,7 @@ class FlatGraph:
     """The nodes of an editor's file, with those in subgraphs under ids such as ``10:3``, once per subgraph node."""
 
     def __init__(self, data: dict, object_info: dict) -> None:
-        """Args: ``data``, checked by `check_structure`; ``object_info`` of the engine.
-
-        Raises: `BadWorkflow` for subgraphs that unfold to too many nodes.
-        """
+        """Args: ``data``, checked by `check_structure`. Raises: `BadWorkflow` for too many nodes in subgraphs."""
         self._info, self._definitions = object_info, definitions_of(data)
         self.nodes: dict[str, dict] = {}
         self._values: dict[str, dict] = defaultdict(dict)  # from subgraph nodes, by node id and widget or input

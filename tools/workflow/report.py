@@ -12,20 +12,15 @@ from pack import import_comfy_cli, load_pack, own_class
 from .engine_interface import BadWorkflow
 from .graph import id_order, prompt_label, schema_of
 from .read_workflow import Workflow
-from .to_prompt import convert, find_unknown
+from .to_prompt import Unknown, convert, find_unknown
 from .widgets import input_specs, is_upload
 
+Folders = Callable[[str], list[Path]]  # for a kind of model, such as clipseg
+Report = tuple[list[str], list[str]]  # notes and problems: sentences, each naming its node
 
-def report(
-    workflow: Workflow,
-    object_info: dict,
-    unknown: Callable[[str], str],
-    model_folders: Callable[[str], list[Path]],
-) -> tuple[list[str], list[str]]:
-    """Return notes on a workflow and its problems: two lists of sentences, each naming its node.
 
-    Args: ``workflow``, checked by `check_structure`; for the rest see `to_prompt` and `model_notes`.
-    """
+def report(workflow: Workflow, object_info: dict, unknown: Unknown, model_folders: Folders) -> Report:
+    """Report on a workflow that `check_structure` accepts. For the other arguments see `to_prompt`."""
     notes, problems = [], []
     for sentence, needed in find_unknown(workflow, object_info, unknown):
         (problems if needed else notes).append(sentence)
@@ -39,13 +34,8 @@ def report(
     return notes, problems
 
 
-def model_notes(
-    prompt: dict, object_info: dict, model_folders: Callable[[str], list[Path]]
-) -> Iterator[tuple[str, bool]]:
-    """Yield a sentence for each model that a node of this pack needs, and whether the node can run.
-
-    Args: ``model_folders``, which returns the engine's folders for a kind of model (``clipseg``, ...).
-    """
+def model_notes(prompt: dict, object_info: dict, model_folders: Folders) -> Iterator[tuple[str, bool]]:
+    """Yield a sentence for each model that a node of this pack needs, and whether the node can run."""
     load_pack()
     from maskwright.core.errors import PackError  # found through the pack
 
@@ -60,7 +50,7 @@ def model_notes(
             yield f"{prompt_label(node_id, node, object_info)}: {note[0]}", note[1]
 
 
-def _find_model(kind: type, inputs: dict, model_folders: Callable[[str], list[Path]]) -> tuple[str, bool] | None:
+def _find_model(kind: type, inputs: dict, model_folders: Folders) -> tuple[str, bool] | None:
     from maskwright.models import catalog
     from maskwright.models.background_models import OTHER_KINDS, BackgroundStore, published_model
     from maskwright.models.clipseg_store import DEFAULT, ClipsegStore, full_name

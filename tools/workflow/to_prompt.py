@@ -12,13 +12,10 @@ from .graph import BYPASSED, MUTED, editor_label, is_slot, prompt_label, schema_
 from .read_workflow import Workflow
 from .widgets import input_specs
 
+Unknown, Note = Callable[[str], str], Callable[[str], None]
 
-def to_prompt(
-    workflow: Workflow,
-    object_info: dict,
-    unknown: Callable[[str], str],
-    note: Callable[[str], None] = lambda text: None,
-) -> dict:
+
+def to_prompt(workflow: Workflow, object_info: dict, unknown: Unknown, note: Note = lambda text: None) -> dict:
     """Convert a workflow to the API format that engines take. The result is a copy.
 
     Args: ``workflow``, checked by `check_structure`; ``object_info`` of the engine; ``unknown``, which returns the end
@@ -33,7 +30,7 @@ def to_prompt(
     return convert(workflow, object_info, note)
 
 
-def convert(workflow: Workflow, object_info: dict, note: Callable[[str], None]) -> dict:
+def convert(workflow: Workflow, object_info: dict, note: Note) -> dict:
     """As `to_prompt`, leaving out unknown nodes of an editor's file and the links from them."""
     if workflow.is_editor:
         prompt = FlatGraph(workflow.data, object_info).prompt()
@@ -57,7 +54,7 @@ def convert(workflow: Workflow, object_info: dict, note: Callable[[str], None]) 
     return prompt
 
 
-def find_unknown(workflow: Workflow, object_info: dict, unknown: Callable[[str], str]) -> Iterator[tuple[str, bool]]:
+def find_unknown(workflow: Workflow, object_info: dict, unknown: Unknown) -> Iterator[tuple[str, bool]]:
     """A sentence for each node of unknown type, except muted ones, and whether a run needs the node.
 
     Args: ``unknown`` as in `to_prompt`.
@@ -86,7 +83,7 @@ def find_unknown(workflow: Workflow, object_info: dict, unknown: Callable[[str],
             yield f"{label} {why}", True
 
 
-def _explain_unknown(node: dict, unknown: Callable[[str], str]) -> str:
+def _explain_unknown(node: dict, unknown: Unknown) -> str:
     """The end of the sentence "node 7 (KSampler) ..." for a node of the editor's format."""
     if node["type"].startswith(("workflow>", "workflow/")):
         return "is an old group node; open the workflow in the editor, convert it to a subgraph and save again"
