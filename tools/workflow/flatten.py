@@ -129,7 +129,7 @@ class FlatGraph:
         specs = {}
         for socket, following in zip(promoted, [*(each.get("type") for each in promoted[1:]), None]):
             # Some files store the word after a seed, which only the inner node has, where no other widget can hold it.
-            control = following in ("INT", "FLOAT", "BOOLEAN", None)
+            control = socket.get("type") == "INT" and following in ("INT", "FLOAT", "BOOLEAN", None)
             specs[socket.get("name")] = socket.get("type"), {"socketless": True, "control_after_generate": control}
         self._values[instance_id] = pair_values(specs, list(saved)) | self._values[instance_id]
         # Older editors list the inner widgets, in the order of the values.

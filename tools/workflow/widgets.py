@@ -73,7 +73,9 @@ def pair_values(specs: dict[str, tuple[str, dict]], values: list, with_defaults:
             break
         result[name] = values.pop(0) if values else _default(kind, options)
         control = options.get("control_after_generate")
-        if values and kind == "INT" and (name in ("seed", "noise_seed") if control is None else control):
+        if control is None:
+            control = kind == "INT" and name in ("seed", "noise_seed")
+        if values and control:
             # After a seed the editor saves a word; early packs saved true or false.
             is_switch = number < len(widgets) and widgets[number][1] == "BOOLEAN"
             if values[0] in _CONTROL_WORDS or (isinstance(values[0], bool) and not is_switch):
