@@ -21,7 +21,7 @@ import torch
 from pack import load_pack
 from PIL import Image, ImageFile, ImageOps, ImageSequence, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
-from workflow.files import next_number
+from workflow.run_files import next_number
 
 load_pack()
 from maskwright.core import tensors  # noqa: E402 - found through the pack

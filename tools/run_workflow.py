@@ -39,10 +39,10 @@ from comfyui import ComfyUI, Server, ServerError, find_comfyui
 from pack import ROOT
 from tqdm import tqdm
 from workflow.engine_interface import NodeFailed, WorkflowError
-from workflow.files import assign_inputs, prepare_folder, provide_files, save_results
 from workflow.graph import schema_of
 from workflow.read_workflow import check_structure, read_workflow
 from workflow.report import report
+from workflow.run_files import assign_inputs, prepare_folder, provide_files, save_results
 from workflow.to_prompt import to_prompt
 from workflow.widgets import apply_settings, expand_prefixes, parse_settings
 

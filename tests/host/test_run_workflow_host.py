@@ -25,10 +25,10 @@ import tiny_clipseg
 from builtin_engine import BuiltinEngine
 from PIL import Image
 from workflow.engine_interface import BadWorkflow, NodeFailed, RunResult
-from workflow.files import provide_files
 from workflow.graph import id_order
 from workflow.read_workflow import Workflow, read_workflow
 from workflow.report import model_notes
+from workflow.run_files import provide_files
 from workflow.to_prompt import to_prompt
 from workflow.widgets import input_specs
 
