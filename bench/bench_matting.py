@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from _measuring import devices, peak_memory, process_memory
 from maskwright.core import tensors
-from maskwright.core.cutout.remove import remove_background
-from maskwright.core.cutout.trimap import MattingSettings
+from maskwright.core.cutout.matting import MattingSettings, remove_background
 from maskwright.core.packages import keep_torch_threads
 from PIL import Image
 from rows import Figure, Report

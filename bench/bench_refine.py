@@ -13,9 +13,8 @@ import torch
 from _measuring import compare, devices, peak_memory, process_memory
 from bench_matting import Scene, draw_portrait
 from maskwright.core import packages
-from maskwright.core.cutout.edges import GUIDED_FILTER, RefineSettings, refine_masks
+from maskwright.core.cutout.edges import GUIDED_FILTER, RefineSettings, find_edge_width, make_band, refine_masks
 from maskwright.core.cutout.guided_filter import apply_guided_filter
-from maskwright.core.cutout.trimap import find_edge_width, make_band
 from rows import Figure, Report, Timing
 
 MAX_FILTER = 60  # ms

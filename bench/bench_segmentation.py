@@ -19,7 +19,7 @@ from _measuring import Call, count_operations, devices, floor, smooth_images
 from fetch_weights import fetch
 from maskwright.core import tensors
 from maskwright.core.batching import StandaloneHost
-from maskwright.core.cutout.remove import remove_background
+from maskwright.core.cutout.matting import remove_background
 from maskwright.core.errors import ModelError
 from maskwright.models import background_models, catalog, modnet
 from maskwright.models.background_models import BackgroundStore
