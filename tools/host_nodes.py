@@ -9,7 +9,6 @@ import json
 import math
 import os
 import re
-import secrets
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -118,13 +117,13 @@ def SaveImage(self: HostNode, images: torch.Tensor, filename_prefix: str = "Comf
 @host_node("Preview Image", "image", {"images": "IMAGE"}, {"images": ("IMAGE",)}, **SAVES)
 def PreviewImage(self: HostNode, images: torch.Tensor, **metadata: dict | None) -> dict:
     """Write the images [B,H,W,C] as temporary PNG files."""
-    return {"ui": self.save("temp", images, _temporary_prefix(), metadata), "result": (images,)}
+    return {"ui": self.save("temp", images, "ComfyUI_temp", metadata), "result": (images,)}
 
 
 @host_node("Preview Mask", "mask", {"mask": "MASK"}, MASK, **SAVES)
 def MaskPreview(self: HostNode, mask: torch.Tensor, **metadata: dict | None) -> dict:
     """Write the masks as temporary gray PNG files."""
-    return {"ui": self.save("temp", _mask_to_image(mask), _temporary_prefix(), metadata), "result": (mask,)}
+    return {"ui": self.save("temp", _mask_to_image(mask), "ComfyUI_temp", metadata), "result": (mask,)}
 
 
 @host_node("Convert Mask to Image", "mask", {"IMAGE": "IMAGE"}, MASK)
@@ -211,10 +210,6 @@ def _fit_batch(batch: torch.Tensor, count: int) -> torch.Tensor:
     """Truncate a batch, or repeat it from its start, to `count` entries."""
     times = math.ceil(count / batch.shape[0])
     return batch.repeat(times, *[1] * (batch.dim() - 1))[:count]
-
-
-def _temporary_prefix() -> str:
-    return f"ComfyUI_temp_{secrets.token_hex(3)}"
 
 
 def read_images(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
