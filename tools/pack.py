@@ -1,4 +1,4 @@
-"""Load this node pack the way ComfyUI loads it, without ComfyUI.
+"""Load this node pack the way ComfyUI loads it, without ComfyUI; and comfy-cli, also in a read-only home.
 
 ComfyUI imports a pack from its folder, whatever that folder is called, and never puts the folder on `sys.path`. Doing
 the same verifies relative imports, and keeps the pack's `nodes/` from shadowing ComfyUI's top-level module `nodes`.
@@ -6,8 +6,10 @@ the same verifies relative imports, and keeps the pack's `nodes/` from shadowing
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import sys
+import tempfile
 from pathlib import Path
 from types import ModuleType
 
@@ -16,29 +18,13 @@ MODULE_NAME = "maskwright"
 
 
 def load_pack(root: Path = ROOT) -> ModuleType:
-    """Import the pack in ``root`` as the module "maskwright", once.
-
-    Raises: `FileNotFoundError` without an ``__init__.py``; `RuntimeError` if another copy of the pack is loaded; and
-    any error of the pack's own code (after which nothing remains loaded).
-    """
-    init = Path(root) / "__init__.py"
-    loaded = sys.modules.get(MODULE_NAME)
-    if loaded is not None:
-        if loaded.__file__ and Path(loaded.__file__).resolve() == init.resolve():
-            return loaded
-        raise RuntimeError(f"{MODULE_NAME} is already loaded from {loaded.__file__}, so {init} cannot be loaded too")
-    if not init.is_file():
-        raise FileNotFoundError(f"there is no node pack in {Path(root)}: it has no __init__.py")
-    spec = importlib.util.spec_from_file_location(MODULE_NAME, init, submodule_search_locations=[str(root)])
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[MODULE_NAME] = module
-    try:
+    """Import the pack in ``root`` as the module "maskwright", once. Raises: any error of the pack's own code."""
+    if MODULE_NAME not in sys.modules:
+        init = Path(root) / "__init__.py"
+        spec = importlib.util.spec_from_file_location(MODULE_NAME, init, submodule_search_locations=[str(root)])
+        module = sys.modules[MODULE_NAME] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-    except BaseException:
-        for name in [name for name in sys.modules if name == MODULE_NAME or name.startswith(f"{MODULE_NAME}.")]:
-            del sys.modules[name]
-        raise
-    return module
+    return sys.modules[MODULE_NAME]
 
 
 def own_class(schema: dict) -> type | None:
@@ -48,3 +34,15 @@ def own_class(schema: dict) -> type | None:
     """
     kind = load_pack().NODE_CLASS_MAPPINGS.get(schema.get("name"))
     return kind if kind and schema.get("description") == kind.DESCRIPTION else None
+
+
+def import_comfy_cli(module: str) -> ModuleType:
+    """The module ``comfy_cli.<module>``. In a read-only home, comfy-cli's folder is a temporary one."""
+    try:
+        importlib.import_module("comfy_cli.ui")  # which creates the folder, and which most modules import
+    except OSError:
+        folder = tempfile.TemporaryDirectory(prefix="maskwright-comfy-cli-")
+        atexit.register(folder.cleanup)
+        folders = importlib.import_module("comfy_cli.constants").DEFAULT_CONFIG  # by operating system
+        folders.update(dict.fromkeys(folders, folder.name))
+    return importlib.import_module(f"comfy_cli.{module}")

@@ -1,50 +1,7 @@
 """Run a saved ComfyUI workflow file from the shell: in ComfyUI if one is found, else in a small built-in engine.
 
-    python3 tools/run_workflow.py [WORKFLOW.json] [--input FILE ...] [--set NODE.WIDGET=VALUE ...] [--output DIR]
-    python3 tools/run_workflow.py WORKFLOW.json --check
-
-Prints the paths of the images to stdout, everything else to stderr.
-Exit codes: 0 success; 1 the run failed; 2 the workflow or the command line is wrong; 130 stopped by Ctrl-C or SIGTERM.
-"""
-
-from __future__ import annotations
-
-import argparse
-import math
-import signal
-import sys
-import time
-import traceback
-from collections.abc import Sequence
-from pathlib import Path
-
-if __name__ == "__main__":
-    # Find the modules next to this file from any working directory, also with `python -P`.
-    sys.path.insert(0, str(Path(__file__).absolute().parent))
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # unless Ctrl-C is ignored
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback if imports are interrupted
-
-from builtin_engine import BuiltinEngine
-from comfyui import ComfyUI, Server, ServerError, find_comfyui
-from pack import ROOT
-from tqdm import tqdm
-from workflow.check_workflow import check_structure
-from workflow.engine_interface import NodeFailed, WorkflowError
-from workflow.input_files import assign_inputs, provide_files
-from workflow.read_workflow import Workflow, read_workflow
-from workflow.report import report
-from workflow.results import is_result, prepare_folder, save_results
-from workflow.to_prompt import to_prompt
-from workflow.widgets import apply_settings, check_settings, expand_prefixes, parse_settings
-
-OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
-EXAMPLE = ROOT / "example_workflows" / "text_to_mask.json"
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-REPEATED_WITHIN = 2.0  # seconds
-
-HELP = """\
 WORKFLOW is a file saved by the editor, an export in the API format, or a PNG saved by ComfyUI. Without it, one of this
-pack's examples runs.
+pack's examples runs. Prints the paths of the images to stdout, everything else to stderr.
 
 --input: each FILE is copied to LoadImage's input folder. A node whose saved file name matches a FILE uses that FILE.
 The other FILEs go to the other loading nodes in the order of their ids: one per node, or one per distinct saved name,
@@ -62,23 +19,49 @@ Saved images keep their names and continue the numbers of those in DIR; previews
 Exit codes: 0 success; 1 the run failed; 2 the workflow or the command line is wrong; 130 stopped by Ctrl-C or SIGTERM.
 """
 
+from __future__ import annotations
 
-class ProgressBar:
-    """A line with the current step: tqdm's on a terminal, none elsewhere."""
+import argparse
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
 
-    def __init__(self) -> None:
-        tqdm.monitor_interval = 0  # no thread: a signal delivered to it would not wake the main thread
-        self._bar = tqdm(disable=None, leave=False, delay=1, bar_format="{desc} {bar:20} {n_fmt}/{total_fmt} {elapsed}")
+if __name__ == "__main__":
+    # Find the modules next to this file from any working directory, also with `python -P`.
+    sys.path.insert(0, str(Path(__file__).absolute().parent))
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # unless Ctrl-C is ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback if imports are interrupted
+
+from builtin_engine import BuiltinEngine
+from comfyui import ComfyUI, Server, ServerError, find_comfyui
+from pack import ROOT
+from tqdm import tqdm
+from workflow.engine_interface import NodeFailed, WorkflowError
+from workflow.graph import schema_of
+from workflow.read_workflow import check_structure, read_workflow
+from workflow.report import report
+from workflow.run_files import assign_inputs, prepare_folder, provide_files, save_results
+from workflow.to_prompt import to_prompt
+from workflow.widgets import apply_settings, expand_prefixes, parse_settings
+
+OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+EXAMPLE = ROOT / "example_workflows" / "text_to_mask.json"
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class ProgressBar(tqdm):
+    """A line with the current step, on a terminal only."""
+
+    monitor_interval = 0  # no thread: a signal delivered to it would not wake the main thread
 
     def show(self, text: str, done: int | None = None, total: int | None = None) -> None:
-        self._bar.total, self._bar.n = total, done or 0
-        self._bar.set_description_str(text)
+        self.total, self.n = total, done or 0
+        self.set_description_str(text)
 
     def say(self, text: str) -> None:
-        tqdm.write(text, file=sys.stderr)
-
-    def end(self) -> None:
-        self._bar.close()
+        self.write(text, file=sys.stderr)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,49 +70,38 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises: `SystemExit` from argparse, for --help and for invalid arguments (code 2).
     """
     options = _read_arguments(argv)
-    progress = ProgressBar()
+    style = {"leave": False, "delay": 1, "bar_format": "{desc} {bar:20} {n_fmt}/{total_fmt} {elapsed}"}
     try:
-        return _check(options, progress) if options.check else _run(options, progress)
-    except WorkflowError as error:
-        return _fail(progress, options, error, WRONG)
+        with ProgressBar(disable=None, **style) as progress:
+            code, lines = (_check if options.check else _run)(options, progress)
     except RecursionError:
-        return _fail(progress, options, WorkflowError("the file is not a workflow: it is nested too deeply"), WRONG)
-    except (NodeFailed, ServerError, OSError) as error:
-        return _fail(progress, options, error, FAILED)
+        return _fail(options, WorkflowError("the file is not a workflow: it is nested too deeply"))
+    except (WorkflowError, NodeFailed, ServerError, OSError) as error:
+        return _fail(options, error)
     except KeyboardInterrupt:
-        progress.end()
         print("stopped", file=sys.stderr)
         return INTERRUPTED
-    finally:
-        progress.end()
+    for line in lines:
+        print(line)
+    return code
 
 
 def _read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="run_workflow.py",
-        description="Run a saved ComfyUI workflow file, in ComfyUI or in a small built-in engine.",
-        epilog=HELP,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    style = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="run_workflow.py", description=__doc__, formatter_class=style)
     add = parser.add_argument
     add("workflow", type=Path, nargs="?", metavar="WORKFLOW", help=f"the workflow file (default: {EXAMPLE.name})")
-    # append and nargs: `--input a b` and `--input a --input b` both work.
-    add("--input", type=Path, action="append", nargs="+", default=[], metavar="FILE", help="files for LoadImage nodes")
+    many = {"type": Path, "action": "extend", "nargs": "+", "default": []}
+    add("--input", **many, metavar="FILE", help="files for LoadImage nodes")
     add("--set", action="append", default=[], metavar="NODE.WIDGET=VALUE", help="change a widget's value; repeatable")
     add("--output", type=Path, default=Path("output"), metavar="DIR", help="where images go (default: ./output)")
     add("--check", action="store_true", help="report what the file needs and what is wrong with it; run nothing")
-    add(
-        "--engine",
-        choices=("auto", "comfyui", "builtin"),
-        default="auto",
-        help="the engine that runs it (default: auto)",
-    )
-    pack_help = 'another node pack to load into ComfyUI; "all": every pack in its custom_nodes'
-    add("--pack", action="append", default=[], metavar="DIR", help=pack_help)
+    engines = ("auto", "comfyui", "builtin")
+    add("--engine", choices=engines, default="auto", help="the engine that runs it (default: auto)")
+    add("--pack", **many, metavar="DIR", help="other node packs to load into ComfyUI, or a folder of packs")
     add("--cpu", action="store_true", help="run ComfyUI on the CPU")
-    add("--debug", action="store_true", help="show tracebacks, and keep ComfyUI's scratch folder with its log")
+    add("--debug", action="store_true", help="show tracebacks")
     options = parser.parse_args(argv)
-    options.input = [file for group in options.input for file in group]
     if options.workflow is None:
         if any(file.suffix == ".json" for file in options.input):  # --input consumes all names after it
             parser.error("the files of --input include a workflow; put WORKFLOW before --input")
@@ -137,138 +109,89 @@ def _read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _fail(progress: ProgressBar, options: argparse.Namespace, error: Exception, code: int) -> int:
-    progress.end()
+def _fail(options: argparse.Namespace, error: Exception) -> int:
     if options.debug:
         traceback.print_exception(error)
         print(getattr(error, "trace", ""), file=sys.stderr)
     print(f"error: {error}", file=sys.stderr)
     if isinstance(error, ServerError) and options.engine == "auto":
         print("note: --engine builtin runs mask workflows without ComfyUI", file=sys.stderr)
-    return code
+    return WRONG if isinstance(error, WorkflowError) else FAILED
 
 
-def _run(options: argparse.Namespace, progress: ProgressBar) -> int:
+def _run(options: argparse.Namespace, progress: ProgressBar) -> tuple[int, list[Path]]:
+    """Run a file. Return the exit code and the saved images."""
     # Check everything that needs no engine first: ComfyUI is slow to start.
     settings = parse_settings(options.set)
-    workflow = _read(options.workflow)
-    check_settings(settings, workflow)
+    workflow = read_workflow(options.workflow)
+    check_structure(workflow)
     for file in options.input:
         if not file.is_file():
             raise WorkflowError(f"--input: there is no file {file}")
     comfyui, engine = _choose_engine(options, progress)
     prepare_folder(options.output)
     with engine:
-        if options.debug and isinstance(engine, Server):
-            progress.say(f"ComfyUI's scratch folder is kept: {engine.base}")
         info = engine.object_info()
         prompt = to_prompt(workflow, info, engine.unknown, lambda text: progress.say(f"note: {text}"))
         apply_settings(prompt, settings, info)
-        _copy_input_files(prompt, options, engine, info, comfyui)
+        names = []
+        for file in options.input:
+            name = file.name if file.name not in names else f"{len(names)}-{file.name}"
+            names.append(engine.copy_input(file, name))
+        assign_inputs(prompt, options.input, names, info)
+        folder = options.workflow.absolute().parent
+        own_folder = [comfyui.path / "input"] if comfyui is not None and comfyui.path is not None else []
+        provide_files(prompt, info, engine, [folder, folder / "assets", *own_folder])
         expand_prefixes(prompt)
         extra = {"workflow": workflow.data} if workflow.is_editor else None
-        result = engine.queue(prompt, extra_pnginfo=extra, progress=progress.show)
-        files = save_results([file for file in result.files if is_result(file, prompt, info)], options.output)
-    progress.end()
-    for file in files:
-        print(file)
+        result = engine.queue(prompt, extra)
+        # Saved files and previews of preview nodes, but not thumbnails of other nodes.
+        shows = [key for key, node in prompt.items() if schema_of(info, node).get("output_node")]
+        results = [file for file in result.files if file.kind == "output" or file.node_id in shows]
+        files = save_results(results, options.output)
     if not files:
-        print("note: the run saved no files", file=sys.stderr)
-    return OK
+        progress.say("note: the run saved no files")
+    return OK, files
 
 
-def _check(options: argparse.Namespace, progress: ProgressBar) -> int:
-    """Print what a file needs and what is wrong with it."""
-    workflow = _read(options.workflow)
+def _check(options: argparse.Namespace, progress: ProgressBar) -> tuple[int, list[str]]:
+    """Return the exit code, and sentences on what a file needs and what is wrong with it."""
+    workflow = read_workflow(options.workflow)
+    check_structure(workflow)
     _, engine = _choose_engine(options, progress)
     with engine:
         notes, problems = report(workflow, engine.object_info(), engine.unknown, engine.model_folders)
-    progress.end()
-    for line in (*notes, *(f"problem: {problem}" for problem in problems)):
-        print(line)
-    print(f"{len(problems)} problems" if problems else "no problems", file=sys.stderr)
-    return WRONG if problems else OK
-
-
-def _read(file: Path) -> Workflow:
-    workflow = read_workflow(file)
-    check_structure(workflow)
-    return workflow
+    progress.say(f"{len(problems)} problems" if problems else "no problems")
+    return WRONG if problems else OK, notes + [f"problem: {problem}" for problem in problems]
 
 
 def _choose_engine(options: argparse.Namespace, progress: ProgressBar) -> tuple[ComfyUI | None, Server | BuiltinEngine]:
+    folders = [[pack] if (pack / "__init__.py").is_file() else sorted(pack.iterdir()) for pack in options.pack]
+    packs = [pack for each in folders for pack in each if (pack / "__init__.py").is_file() and not pack.samefile(ROOT)]
     comfyui = find_comfyui() if options.engine != "builtin" else None
     if comfyui is not None and comfyui.usable:
         why = "requested" if options.engine == "comfyui" else "found"
         progress.say(f"engine: {comfyui} ({why})")
-        packs, models = _other_packs(options.pack, comfyui.path), comfyui.path / "models"
-        more = {"cpu": options.cpu, "keep": options.debug, "progress": progress.show}
-        return comfyui, Server(comfyui, packs=packs, models=models, **more)
-    if options.engine == "comfyui":
+        engine = Server(comfyui, packs=packs, models=comfyui.path / "models", cpu=options.cpu)
+    elif options.engine == "comfyui":
         raise WorkflowError(f"--engine comfyui: {comfyui.why}")
-    progress.say("engine: built-in (requested)" if comfyui is None else f"engine: built-in; {comfyui.why}")
-    try:
-        return comfyui, BuiltinEngine()
-    except ImportError as error:
-        raise WorkflowError(
-            f"the built-in engine cannot load this pack with {sys.executable}: {error}. `python3 tools/dev.py run` "
-            f"sets up an environment with all that it needs"
-        ) from error
+    else:
+        progress.say("engine: built-in (requested)" if comfyui is None else f"engine: built-in; {comfyui.why}")
+        engine = BuiltinEngine()
+    engine.progress = progress.show
+    return comfyui, engine
 
 
-def _other_packs(names: list[str], comfyui: Path) -> list[Path]:
-    packs = []
-    for name in names:
-        folders = sorted((comfyui / "custom_nodes").iterdir()) if name == "all" else [Path(name).absolute()]
-        matches = [path for path in folders if (path / "__init__.py").is_file() and path.resolve() != ROOT.resolve()]
-        if not matches and name != "all":
-            raise WorkflowError(f"--pack: {name} is not a node pack (a folder with an __init__.py)")
-        packs += matches
-    return list({path.name: path for path in packs}.values())
-
-
-def _copy_input_files(
-    prompt: dict, options: argparse.Namespace, engine: Server | BuiltinEngine, info: dict, comfyui: ComfyUI | None
-) -> None:
-    names = []
-    for file in options.input:
-        name, number = file.name, 1
-        while (engine.input_folder / name).exists():  # two files of the same name, from different folders
-            number += 1
-            name = f"{file.stem}-{number}{file.suffix}"
-        names.append(engine.copy_input(file, name))
-    assign_inputs(prompt, options.input, names, info)
-    folder = options.workflow.absolute().parent
-    places = [folder, folder / "assets"]
-    if comfyui is not None and comfyui.path is not None:
-        places.append(comfyui.path / "input")
-    provide_files(prompt, info, engine.input_folder, places)
-
-
-def _stop_on_signals() -> None:
-    """Turn SIGINT (Ctrl-C) and SIGTERM into a KeyboardInterrupt, which stops ComfyUI and removes the scratch folder."""
-    last = -math.inf
-
-    def stop(_number: int, _frame: object) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if now - last > REPEATED_WITHIN:  # otherwise a duplicate: sent by the terminal and also by a parent process
-            last = now
-            raise KeyboardInterrupt
-
+def _stop(_number: int, _frame: object) -> None:
+    """Stop ComfyUI and remove the scratch folder. A terminal and a parent process may both send a signal."""
     for number in STOP_SIGNALS:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, stop)
+        signal.signal(number, lambda *_: None)  # SIG_IGN would warn about a signal that has just arrived
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
-    _stop_on_signals()
+    for number in STOP_SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stop)
     sys.stdout.reconfigure(errors="backslashreplace")  # as on stderr: titles may contain unprintable characters
-    try:
-        code = main()
-        sys.stdout.flush()
-    except KeyboardInterrupt:  # before or after the run
-        code = INTERRUPTED
-    for number in STOP_SIGNALS:  # everything is done: keep the exit code
-        signal.signal(number, signal.SIG_IGN)
-    sys.exit(code)
+    sys.exit(main())

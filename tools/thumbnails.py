@@ -6,7 +6,7 @@
 
 An example's thumbnail is the last image that it saves, cropped to a square, with transparent parts on a checkerboard.
 Those of `ILLUSTRATED`, which need a published model, are illustrations, labeled as such; `tools/template_pictures.py`
-drew them at commit e339d34. Exit status 1 if an example did not run; it keeps its old thumbnail.
+drew them at commit e339d34. An example that did not run keeps its old thumbnail.
 """
 
 from __future__ import annotations
@@ -26,28 +26,14 @@ SIDE = 512
 SQUARE = 16  # pixels of a square of the checkerboard
 
 
-def main(names: list[str]) -> int:
-    failed = []
-    for example in sorted(EXAMPLES.glob("*.json")):
-        if example.stem in names if names else example.stem not in ILLUSTRATED:
-            thumbnail = run_example(example)
-            if thumbnail is None:
-                failed.append(example.stem)
-            else:
-                thumbnail.save(example.with_suffix(".jpg"), quality=88, optimize=True)
-    if failed:
-        print(f"did not run: {', '.join(failed)}", file=sys.stderr)
-    return 1 if failed else 0
-
-
-def run_example(example: Path) -> Image.Image | None:
-    """The last image that an example saves, as a thumbnail; None if it did not run."""
+def make_thumbnail(example: Path) -> None:
+    """Run an example, and save the last image that it saves as a thumbnail beside it."""
     with tempfile.TemporaryDirectory() as folder:
         if run_workflow.main([str(example), "--output", folder]):
-            return None
+            sys.exit(f"{example.stem} did not run")
         # Files are written in the order of the nodes' ids.
         newest = max(Path(folder).rglob("*.png"), key=lambda path: path.stat().st_mtime_ns)
-        return crop_to_square(Image.open(newest))
+        crop_to_square(Image.open(newest)).save(example.with_suffix(".jpg"), quality=88, optimize=True)
 
 
 def crop_to_square(image: Image.Image) -> Image.Image:
@@ -59,4 +45,6 @@ def crop_to_square(image: Image.Image) -> Image.Image:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    for example in sorted(EXAMPLES.glob("*.json")):
+        if example.stem in sys.argv[1:] if sys.argv[1:] else example.stem not in ILLUSTRATED:
+            make_thumbnail(example)

@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
-"""Writes locales/en/nodeDefs.json from the nodes, and lists what the other languages lack.
+"""Writes locales/en/nodeDefs.json from the nodes, and lists what the other languages lack (exit status 1).
 
-    python tools/translations.py           write English, list what is missing or left over elsewhere (exit status 1)
-    python tools/translations.py --check   write nothing
+    python tools/translations.py
 
 The editor shows `locales/<language>/nodeDefs.json` instead of a node's own texts: names and tooltips of the node, its
 inputs and its outputs ("0", "1", ...). Some editors compile these texts and read the characters of `SYNTAX` as syntax;
@@ -21,18 +20,8 @@ from pack import ROOT, load_pack
 
 LOCALES = ROOT / "locales"
 LANGUAGES = ("en", "zh", "ja", "de")
+KINDS = ("main", "nodeDefs", "settings", "commands")
 SYNTAX = "|@{}"  # alternatives (of which one is displayed), links, placeholders
-
-
-def with_second_ids(definitions: dict) -> dict:
-    """Add an entry for each node under its second id, which it has if another pack has registered the first."""
-    second = load_pack().nodes._compat.FALLBACK_ID
-    names = node_definitions()
-    own = {name: texts for name, texts in definitions.items() if name in names}
-    return own | {
-        second.format(name): {**texts, "display_name": second.format(texts["display_name"])}
-        for name, texts in own.items()
-    }
 
 
 def node_definitions() -> dict:
@@ -41,20 +30,33 @@ def node_definitions() -> dict:
     pack = load_pack()
     definitions = {}
     for name, node in sorted(pack.NODE_CLASS_MAPPINGS.items()):
-        if not (ROOT / "web" / "docs" / f"{name}.md").exists():
-            continue
-        groups = node.INPUT_TYPES()
-        inputs = {**groups.get("required", {}), **groups.get("optional", {})}
-        outputs = zip(node.RETURN_NAMES, node.OUTPUT_TOOLTIPS)
-        definitions[name] = {
-            "display_name": pack.NODE_DISPLAY_NAME_MAPPINGS[name],
-            "description": node.DESCRIPTION,
-            "inputs": {
-                key: {"name": spec[1].get("display_name", key), "tooltip": spec[1]["tooltip"]}
-                for key, spec in inputs.items()
-            },
-            "outputs": {str(slot): {"name": n, "tooltip": tip} for slot, (n, tip) in enumerate(outputs)},
+        if (ROOT / "web" / "docs" / f"{name}.md").exists():
+            groups = node.INPUT_TYPES()
+            inputs = {**groups.get("required", {}), **groups.get("optional", {})}
+            outputs = enumerate(zip(node.RETURN_NAMES, node.OUTPUT_TOOLTIPS))
+            definitions[name] = {
+                "display_name": pack.NODE_DISPLAY_NAME_MAPPINGS[name],
+                "description": node.DESCRIPTION,
+                "inputs": {
+                    key: {"name": options.get("display_name", key), "tooltip": options["tooltip"]}
+                    for key, (_, options) in inputs.items()
+                },
+                "outputs": {str(slot): {"name": title, "tooltip": tip} for slot, (title, tip) in outputs},
+            }
+    return definitions
+
+
+def all_definitions() -> dict[str, dict]:
+    """What nodeDefs.json should contain, by language: other languages repeat the texts under second ids."""
+    second = load_pack().nodes._compat.FALLBACK_ID
+    definitions = {"en": node_definitions()}
+    for language in LANGUAGES[1:]:
+        own = {name: texts for name, texts in read(language, "nodeDefs").items() if name in definitions["en"]}
+        repeated = {
+            second.format(name): {**texts, "display_name": second.format(texts["display_name"])}
+            for name, texts in own.items()
         }
+        definitions[language] = own | repeated
     return definitions
 
 
@@ -83,7 +85,7 @@ def syntax_faults() -> list[str]:
     return [
         f"{language}/{kind}.json: {key} has one of {' '.join(SYNTAX)}"
         for language in LANGUAGES
-        for kind in ("nodeDefs", "settings", "commands")
+        for kind in KINDS[1:]
         for key, text in texts_of(read(language, kind)).items()
         if set(SYNTAX) & set(text)
     ]
@@ -92,7 +94,7 @@ def syntax_faults() -> list[str]:
 def faults() -> list[str]:
     """What the languages lack or have beyond English, and the texts that the editor would change."""
     problems = []
-    for kind in ("main", "nodeDefs", "settings", "commands"):
+    for kind in KINDS:
         english = texts_of(read("en", kind)).keys()
         for language in LANGUAGES[1:]:
             present = {key for key in texts_of(read(language, kind)) if " (Maskwright)." not in key}
@@ -104,20 +106,9 @@ def faults() -> list[str]:
     return problems + syntax_faults()
 
 
-def all_definitions() -> dict[str, dict]:
-    """What nodeDefs.json should contain, by language."""
-    others = {language: with_second_ids(read(language, "nodeDefs")) for language in LANGUAGES[1:]}
-    return {"en": node_definitions(), **others}
-
-
-def main(arguments: list[str]) -> int:
-    if "--check" not in arguments:
-        for language, definitions in all_definitions().items():
-            write(language, definitions)
+if __name__ == "__main__":
+    for language, definitions in all_definitions().items():
+        write(language, definitions)
     problems = faults()
     print("\n".join(problems))
-    return 1 if problems else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(1 if problems else 0)

@@ -9,8 +9,6 @@ the editor's panel is narrow.
 
 from __future__ import annotations
 
-import sys
-
 from pack import ROOT, load_pack
 
 PAGE = ROOT / "web" / "docs" / "ImageSegmentation.md"
@@ -32,11 +30,7 @@ def model_list() -> str:
 
 
 def with_models(page: str) -> str:
-    """Replace the list of models in the page.
-
-    Raises:
-        ValueError: The page lacks one of the two comments.
-    """
+    """Replace the list of models in the page. Raises: `ValueError` if the page lacks one of the two comments."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
@@ -56,11 +50,6 @@ def color_maps() -> str:
     return "".join(parts)
 
 
-def main() -> int:
+if __name__ == "__main__":
     PAGE.write_text(with_models(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
     COLOR_MAPS.write_text(color_maps(), encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

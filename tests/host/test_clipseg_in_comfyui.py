@@ -55,7 +55,9 @@ def test_clipseg_takes_kjnodes_model(server: comfyui.Server) -> None:
     assert mask.min() == 0 and mask.max() > 200
 
 
-def test_clipseg_masking_stops_on_interrupt(server: comfyui.Server, tmp_path: Path) -> None:
+def test_clipseg_masking_stops_on_interrupt(
+    server: comfyui.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     generator = np.random.default_rng()  # never the same image, or ComfyUI would answer from its cache
     image_file = tmp_path / "noise.png"
     Image.fromarray(generator.integers(0, 256, (352, 352, 3), np.uint8)).save(image_file)
@@ -69,8 +71,9 @@ def test_clipseg_masking_stops_on_interrupt(server: comfyui.Server, tmp_path: Pa
                 threading.Thread(target=server.interrupt).start()
 
     prompt = build_prompt(server, "CLIPSegMasking", image_file, total, text="red star")
+    monkeypatch.setattr(server, "progress", watch)
     with pytest.raises(NodeFailed, match="interrupted"):
-        server.queue(prompt, progress=watch)
+        server.queue(prompt)
     assert steps and steps[-1] < total
 
 

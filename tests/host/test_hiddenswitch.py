@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import time
 import urllib.error
@@ -19,7 +20,6 @@ from pathlib import Path
 import comfyui
 import numpy as np
 import pytest
-import server_process
 import torch
 from builtin_engine import BuiltinEngine
 from maskwright.nodes import _host as host
@@ -89,9 +89,9 @@ def make_invalid_prompt() -> dict:
 def workspace(tmp_path: Path) -> Path:
     for name in ("custom_nodes", "models", "input", "output"):
         (tmp_path / name).mkdir()
-    server_process.link_pack(ROOT, tmp_path / "custom_nodes" / comfyui.LINK_NAME)
+    comfyui.link_pack(ROOT, tmp_path / "custom_nodes" / comfyui.LINK_NAME)
     for file in _assets():
-        comfyui.copy_into(tmp_path / "input", file, None)
+        shutil.copy(file, tmp_path / "input")
     return tmp_path
 
 
@@ -117,7 +117,7 @@ def start_python(workspace: Path) -> Iterator[Callable[..., Path]]:
 
     yield begin
     for process in running:
-        server_process.end_process(process)
+        comfyui.end_process(process)
 
 
 def wait_for(what: Callable[[], object], log: Path) -> object:
@@ -160,7 +160,7 @@ def test_embedded_client_images_and_error(expected, workspace, start_python) -> 
 @pytest.mark.skipif(not BROKER, reason="MASKWRIGHT_AMQP_URI names no RabbitMQ")
 def test_rabbitmq_worker_images_and_error(expected, workspace, start_python) -> None:
     prompts, images = expected
-    port = server_process.free_port()
+    port = comfyui.free_port()
     queue = f"maskwright-{uuid.uuid4().hex}"
     common = [f"--distributed-queue-connection-uri={BROKER}", f"--distributed-queue-name={queue}"]
     start_python(START.format("entrypoints.worker"), "--cwd", str(workspace), *common)

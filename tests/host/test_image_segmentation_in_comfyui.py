@@ -80,7 +80,7 @@ def test_node_batch_outputs(server: comfyui.Server, portrait: Path, switches: tu
         assert soft == 2 if switches[1] == "true" else soft > 10
 
 
-def test_node_stops_on_interrupt(server: comfyui.Server, portrait: Path) -> None:
+def test_node_stops_on_interrupt(server: comfyui.Server, portrait: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[int] = []
     total = 600
 
@@ -90,8 +90,9 @@ def test_node_stops_on_interrupt(server: comfyui.Server, portrait: Path) -> None
             if len(steps) == 1:
                 threading.Thread(target=server.interrupt).start()
 
+    monkeypatch.setattr(server, "progress", watch)
     with pytest.raises(NodeFailed, match="interrupted"):
-        server.queue(build_prompt(server, portrait, total), progress=watch)
+        server.queue(build_prompt(server, portrait, total))
     assert steps and steps[-1] < total
 
 

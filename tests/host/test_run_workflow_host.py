@@ -24,10 +24,11 @@ import run_workflow
 import tiny_clipseg
 from builtin_engine import BuiltinEngine
 from PIL import Image
-from workflow.engine_interface import BadWorkflow, NodeFailed, RunResult, id_order
-from workflow.input_files import provide_files
-from workflow.models import model_notes
+from workflow.engine_interface import BadWorkflow, NodeFailed, RunResult
+from workflow.graph import id_order
 from workflow.read_workflow import Workflow, read_workflow
+from workflow.report import model_notes
+from workflow.run_files import provide_files
 from workflow.to_prompt import to_prompt
 from workflow.widgets import input_specs
 
@@ -225,13 +226,13 @@ def test_to_prompt_unknown_node(server: comfyui.Server) -> None:
     workflow = Workflow(Path("w.json"), prompt, is_editor=False)
     with pytest.raises(BadWorkflow, match="node 5 .NodeOfNobody .Edges.. is not a node of this ComfyUI"):
         to_prompt(workflow, server.object_info(), server.unknown)
-    assert server.packs_that_failed() == []
+    assert "could not load" not in server.unknown("NodeOfNobody")
 
 
 def test_provide_files_names_missing_file(server: comfyui.Server, tmp_path: Path) -> None:
     prompt = make_invalid_prompt({"1": {"image": "nowhere.png"}})
     with pytest.raises(BadWorkflow, match='node 1 .LoadImage., widget image: there is no file "nowhere.png"'):
-        provide_files(prompt, server.object_info(), server.input_folder, [tmp_path])
+        provide_files(prompt, server.object_info(), server, [tmp_path])
 
 
 def test_run_workflow_through_comfyui(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

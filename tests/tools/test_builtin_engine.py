@@ -79,7 +79,7 @@ def test_queue_maps_lists_as_comfyui_does() -> None:
         "4": {"class_type": "Show", "inputs": {"value": ["2", 1]}},
     }
     with engine_of(Listing=Listing, Doubled=Doubled, Show=Show) as engine:
-        outputs = engine.queue(prompt, extra_pnginfo={"workflow": 1}).outputs
+        outputs = engine.queue(prompt, {"workflow": 1}).outputs
     assert outputs["3"]["seen"] == [
         [(1, "x"), (2, "x"), (3, "x")],
         ["3"],
@@ -161,6 +161,7 @@ def test_queue_runs_a_node_of_the_pack_with_nothing_behind_it() -> None:
     steps = []
     with builtin_engine.BuiltinEngine() as engine:
         engine.copy_input(ROOT / "example_workflows" / "assets" / "shapes.png")
-        result = engine.queue(prompt, progress=lambda label, done, total: steps.append(label))
+        engine.progress = lambda label, done, total: steps.append(label)
+        result = engine.queue(prompt)
     assert any("CLIPSeg)" in step for step in steps)
     assert result.files == []

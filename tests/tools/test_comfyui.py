@@ -68,8 +68,8 @@ def test_server_ends_when_its_parent_is_killed(fake_comfyui: Callable, tmp_path:
 
 
 def test_start_shows_the_log_of_a_server_that_dies(fake_comfyui: Callable) -> None:
-    with pytest.raises(comfyui.ServerError) as caught:
-        comfyui.Server(fake_comfyui("dies"), cpu=True).start()
+    with pytest.raises(comfyui.ServerError) as caught, comfyui.Server(fake_comfyui("dies"), cpu=True):
+        pass
     text = str(caught.value)
     assert "exited before it responded (exit code 1)" in text
     assert "no such option" in text
@@ -79,8 +79,8 @@ def test_start_shows_the_log_of_a_server_that_dies(fake_comfyui: Callable) -> No
 
 def test_start_stops_waiting_at_the_time_limit(fake_comfyui: Callable) -> None:
     server = comfyui.Server(fake_comfyui("hangs"), cpu=True, time_limit=0.8)
-    with pytest.raises(comfyui.ServerError, match="did not respond within 1 seconds"):
-        server.start()
+    with pytest.raises(comfyui.ServerError, match="did not respond within 1 seconds"), server:
+        pass
     assert not server.base.exists()
 
 

@@ -23,6 +23,7 @@ class Tools:
 def tools(monkeypatch: pytest.MonkeyPatch) -> Tools:
     tools = Tools()
     monkeypatch.setattr(dev, "set_up", lambda: None)
+    monkeypatch.setattr(dev, "install_comfyui", lambda python: True)
     monkeypatch.setattr(dev, "_python", tools)
     monkeypatch.setattr(dev, "_become", tools)
     monkeypatch.chdir(dev.ROOT)  # `test` and `lint` change the working directory

@@ -31,9 +31,8 @@ from editor_graphs import (
     setter,
     subgraph,
 )
-from workflow.check_workflow import check_structure
 from workflow.engine_interface import BadWorkflow
-from workflow.read_workflow import Workflow
+from workflow.read_workflow import Workflow, check_structure
 from workflow.to_prompt import to_prompt
 from workflow_cases import EDITOR_FILES, editor_file
 
@@ -309,7 +308,7 @@ def test_flatten_refuses_subgraphs_that_unfold_to_too_many_nodes(convert: Callab
         convert(graph([instance(5, 12, [], [])], [], subs))
 
 
-# -- values of widgets that comfy-cli gets wrong -------------------------------------------------------------------
+# -- values of widgets -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("switch", [True, False, "fixed"])
@@ -319,6 +318,31 @@ def test_convert_reads_a_seed_followed_by_a_switch(convert: Callable, switch: ob
     names = ("seed", "steps", "cfg", "sampler_name", "scheduler", "denoise")
     expected = dict(zip(names, [845, 20, 7, "euler_ancestral", "karras", 0.8]))
     assert convert(graph([node(1, "KSampler", values=values)], []))["1"] == expected
+
+
+@pytest.mark.parametrize(
+    ("inputs", "values", "expected"),
+    [
+        (
+            {"file": [["a", "b"], {"control_after_generate": True}], "n": ["INT"]},
+            ["b", "fixed", 3],
+            {"file": "b", "n": 3},
+        ),
+        ({"text": ["STRING", {"dynamicPrompts": True}]}, ["a {red|red} hat"], {"text": "a red hat"}),
+        (
+            {"size": ["COMFY_DYNAMICCOMBO_V3", {"options": [{"key": "k", "inputs": {"required": {"w": ["INT"]}}}]}]},
+            ["k", 5],
+            {"size": "k", "size.w": 5},
+        ),
+        ({"model": ["MODEL"]}, [{}, {"lora": "a", "on": True}, ""], {"lora_1": {"lora": "a", "on": True}}),
+        ({"rate": ["FLOAT", {"min": 2}]}, {"rate": 8, "crf": 19, "videopreview": {}}, {"rate": 8, "crf": 19}),
+    ],
+)
+def test_convert_reads_widgets_of_every_kind(info: dict, inputs: dict, values: object, expected: dict) -> None:
+    """Combos with a control word, dynamic prompts and combos, rows of LoRAs, and values saved by name."""
+    schema = {"input": {"required": inputs}, "output": []}
+    workflow = Workflow(Path("w.json"), graph([node(1, "Other", values=values)], []), is_editor=True)
+    assert to_prompt(workflow, {**info, "Other": schema}, str)["1"]["inputs"] == expected
 
 
 def test_convert_gives_no_default_to_an_input_without_a_widget(convert: Callable) -> None:

@@ -21,7 +21,7 @@ from workflow_cases import load
 
 
 def loader(tmp_path: Path, kind: type = host_nodes.LoadImage) -> host_nodes.HostNode:
-    return type("L", (kind,), {"folders": host_nodes.Folders(tmp_path, tmp_path, tmp_path)})()
+    return type("L", (kind,), {"folders": dict.fromkeys(("input", "output", "temp"), tmp_path)})()
 
 
 def load_image(tmp_path: Path, image: Image.Image, name: str = "p.png", **save: object) -> tuple:

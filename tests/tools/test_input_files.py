@@ -10,7 +10,7 @@ import builtin_engine
 import pytest
 import run_workflow
 from PIL import Image
-from workflow.input_files import assign_inputs
+from workflow.run_files import assign_inputs
 from workflow_cases import load, loaders, saved
 
 

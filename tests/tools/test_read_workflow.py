@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import run_workflow
 from PIL import Image, PngImagePlugin
-from workflow.read_workflow import read_workflow
 from workflow_cases import TOOLS, WORKFLOWS, load, saved
 
 
@@ -62,38 +61,6 @@ def test_read_workflow_of_a_cut_or_damaged_image_is_an_error(run: Callable, tmp_
         code, _, err = run(file)
         assert (code, "Traceback" in err) == (run_workflow.WRONG, False)
         assert "is a damaged image" in err or "an image without a workflow" in err
-
-
-def test_read_workflow_unwraps_a_call_to_prompt(tmp_path: Path) -> None:
-    (tmp_path / "w.json").write_text(json.dumps({"prompt": load("edges_api.json"), "client_id": "x"}), encoding="utf-8")
-    workflow = read_workflow(tmp_path / "w.json")
-    assert not workflow.is_editor
-    assert workflow.data == load("edges_api.json")
-
-
-@pytest.mark.parametrize(
-    "wrapped",
-    [
-        {"output": "API", "workflow": "EDITOR"},
-        {"workflow": "EDITOR"},
-        {"workflow": "API"},
-        {
-            "prompt": [3, "some-id", "API", {"extra_pnginfo": {"workflow": "EDITOR"}}, ["8"]],
-            "outputs": {},
-            "status": {},
-        },
-        {"some-id": {"prompt": [3, "some-id", "API", {}, ["8"]], "outputs": {}, "status": {}}},
-    ],
-)
-def test_read_workflow_unwraps_histories_and_exports(tmp_path: Path, wrapped: dict) -> None:
-    """A history entry, a history with one entry, and the result of the editor's graphToPrompt."""
-    api, editor = load("edges_api.json"), load("edges_editor.json")
-    text = json.dumps(wrapped)
-    is_editor = "API" not in text
-    text = text.replace('"API"', json.dumps(api)).replace('"EDITOR"', json.dumps(editor))
-    (tmp_path / "w.json").write_text(text, encoding="utf-8")
-    workflow = read_workflow(tmp_path / "w.json")
-    assert (workflow.is_editor, workflow.data) == (is_editor, editor if is_editor else api)
 
 
 def test_read_workflow_drops_nan_and_infinity(run: Callable, photo: Path) -> None:

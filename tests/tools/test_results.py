@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import run_workflow
-from workflow.results import next_number
+from workflow.run_files import next_number
 from workflow_cases import load, saved
 
 

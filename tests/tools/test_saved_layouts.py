@@ -18,9 +18,8 @@ from maskwright.nodes import _text
 from PIL import Image
 from saved_layouts import DETAILER, LAYOUTS, editor_file
 from wired_layouts import RUNNABLE, as_editor, wired
-from workflow.check_prompt import check_prompt
 from workflow.read_workflow import Workflow
-from workflow.report import report
+from workflow.report import check_prompt, report
 from workflow.to_prompt import convert
 from workflow_cases import saved
 

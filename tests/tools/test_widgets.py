@@ -10,8 +10,7 @@ import builtin_engine
 import pytest
 import run_workflow
 from workflow.engine_interface import WorkflowError
-from workflow.read_workflow import Workflow
-from workflow.widgets import apply_settings, check_settings, expand_prefixes, parse_settings
+from workflow.widgets import apply_settings, expand_prefixes, parse_settings
 from workflow_cases import load
 
 
@@ -78,7 +77,7 @@ def test_apply_settings_reads_json_but_not_text_and_choices() -> None:
         ("5.width=3", 'node 5 (GradientRegion "Edges") has no widget width. Its widgets: kernel_size, shape, edge'),
         (
             "Blur.width=3",
-            'no node has the id, type or title Blur. The nodes: node 1 (LoadImage "Load Image"); node 3 (',
+            "no node has the id, type or title Blur. The nodes: node 1 (LoadImage); node 3 (",
         ),
         ("kernel_size=3", "write it as NODE.WIDGET=VALUE"),
         ("5.kernel_size", "write it as NODE.WIDGET=VALUE"),
@@ -108,27 +107,22 @@ def test_apply_settings_refuses_values_of_another_type(kind: str, value: str) ->
     assert prompt["1"]["inputs"] == {"w": 0}
 
 
-@pytest.mark.parametrize("file", ["edges_api.json", "edges_editor.json"])
-@pytest.mark.parametrize("setting", ["nonsense", "5.=3", "99.kernel_size=3", "5:1.kernel_size=3"])
-def test_check_settings_fails_before_an_engine_is_searched(
-    run: Callable, monkeypatch: pytest.MonkeyPatch, file: str, setting: str
+@pytest.mark.parametrize("setting", ["nonsense", "5.=3", ".kernel_size=3"])
+def test_parse_settings_fails_before_an_engine_is_searched(
+    run: Callable, monkeypatch: pytest.MonkeyPatch, setting: str
 ) -> None:
     monkeypatch.setattr(run_workflow, "find_comfyui", lambda: pytest.fail("too late"))
-    code, _, err = run(load(file), "--set", setting, engine="auto")
+    code, _, err = run(load("edges_api.json"), "--set", setting, engine="auto")
     assert code == run_workflow.WRONG
     assert f"error: --set {setting}: " in err
 
 
-@pytest.mark.parametrize("name", ["30:3", "3", "GradientRegion", "Whatever the engine calls it"])
-def test_check_settings_accepts_nodes_that_only_the_engine_can_name(name: str) -> None:
-    inner = {"nodes": [{"id": 3, "type": "GradientRegion"}], "links": []}
-    titled = {"id": 31, "type": "Other", "title": "3"}
-    data = {
-        "nodes": [{"id": 30, "type": "S"}, titled],
-        "links": [],
-        "definitions": {"subgraphs": [{"id": "S", **inner}]},
-    }
-    check_settings(parse_settings([f"{name}.kernel_size=3"]), Workflow(Path("w.json"), data, is_editor=True))
+@pytest.mark.parametrize("file", ["edges_api.json", "edges_editor.json"])
+@pytest.mark.parametrize("node", ["99", "5:1"])
+def test_apply_settings_refuses_a_node_that_the_file_lacks(run: Callable, file: str, node: str) -> None:
+    code, _, err = run(load(file), "--set", f"{node}.kernel_size=3")
+    assert code == run_workflow.WRONG
+    assert f"error: --set {node}.kernel_size=3: no node has the id, type or title {node}" in err
 
 
 def test_apply_settings_refuses_an_ambiguous_type(run: Callable, photo: Path) -> None:

@@ -2,24 +2,16 @@
 
 Two formats are in use: the editor's (`nodes` and `links`, written by "Save") and the API format (`{id: {class_type,
 inputs}}`, written by "Export (API)", which engines take). To convert the first to the second, `flatten` reduces the
-graph to plain nodes and links, and comfy-cli's converter assigns the saved values to widgets. comfy-cli validates the
-result.
+graph to plain nodes and links, and `widgets` assigns the saved values. comfy-cli validates the result.
 
 Each module imports only those above it:
 
-import_comfy_cli  comfy-cli, also in a read-only home
-engine_interface  results and errors of an engine
 graph             nodes and links of both formats: following and naming them
-read_workflow     reads a file into a `Workflow`
-check_workflow    whether a file is well-formed and its links are valid
-widgets           inputs of a schema, and --set
-check_prompt      comfy-cli's validation of a prompt
-editor_sockets    inputs and outputs of a file's nodes in the editor
-flatten           resolves subgraphs, reroutes, primitives, muted and bypassed nodes, as the editor does
-converter_fixes   workarounds for faults of comfy-cli's converter with widgets
+engine_interface  scratch folder, results and errors of an engine
+read_workflow     reads a file into a `Workflow`, and checks that it is well-formed
+widgets           which inputs have widgets, their saved values, and --set
+flatten           the editor's format as a prompt: subgraphs, reroutes, primitives, muted and bypassed nodes
 to_prompt         converts either format to a prompt
-models            which models a prompt needs, and whether they exist
-report            what a file needs and what is wrong with it, without running it
-input_files       the files that LoadImage and similar nodes read
-results           the files that a run produces for the user
+report            what a file needs and what is wrong with it, without running it; a prompt's faults
+run_files         the files that a run reads, and those that it leaves to the user
 """

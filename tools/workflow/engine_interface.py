@@ -1,11 +1,13 @@
-"""Results and errors that all engines share."""
+"""What all engines share: the scratch folder, results and errors."""
 
 from __future__ import annotations
 
-import json
+import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+
+from .graph import id_order, node_label
 
 
 class WorkflowError(Exception):
@@ -17,11 +19,9 @@ class BadWorkflow(WorkflowError):
 
     def __init__(self, problems: Iterable[str]) -> None:
         self.problems = list(dict.fromkeys(problems))
-        if len(self.problems) == 1:
-            super().__init__(f"the workflow cannot run: {self.problems[0]}")
-        else:
-            lines = "\n".join(f"  - {problem}" for problem in self.problems)
-            super().__init__(f"the workflow cannot run, for {len(self.problems)} reasons:\n{lines}")
+        count, lines = len(self.problems), "".join(f"\n  - {problem}" for problem in self.problems)
+        details = f": {self.problems[0]}" if count == 1 else f", for {count} reasons:{lines}"
+        super().__init__(f"the workflow cannot run{details}")
 
 
 Progress = Callable[[str, "int | None", "int | None"], None]
@@ -32,7 +32,7 @@ class NodeFailed(Exception):
     """A node raised an error while it ran. `trace` is the text of the traceback."""
 
     def __init__(self, node_id: str, node_type: str, message: str, error_type: str = "", trace: str = "") -> None:
-        self.node_id, self.node_type, self.message, self.trace = node_id, node_type, message, trace
+        self.trace = trace
         # This pack's errors are complete sentences; others need their type to make sense.
         own = ".core.errors." in f".{error_type}"
         name = "" if own or not error_type else f"{error_type.rsplit('.', 1)[-1]}: "
@@ -49,37 +49,33 @@ class OutputFile:
     subfolder: str
 
 
-@dataclass(frozen=True)
 class RunResult:
-    """Each node's `ui` data by node id, and the files in it, in order of node id."""
+    """Each node's `ui` data by node id, and the files in it, in order of node id, in the scratch folder `base`."""
 
-    outputs: dict[str, dict]
-    files: list[OutputFile] = field(default_factory=list)
-
-
-def output_files(outputs: dict[str, dict], base: Path) -> list[OutputFile]:
-    """The files in the nodes' `ui` data; `base` is the folder with output and temp."""
-    files = []
-    for node_id in sorted(outputs, key=id_order):
-        items = [item for values in outputs[node_id].values() if isinstance(values, (list, tuple)) for item in values]
-        for item in items:
-            if isinstance(item, dict) and item.get("filename"):
+    def __init__(self, outputs: dict[str, dict], base: Path) -> None:
+        self.outputs, self.files = outputs, []
+        for node_id in sorted(outputs, key=id_order):
+            lists = [values for values in outputs[node_id].values() if isinstance(values, (list, tuple))]
+            items = [item for values in lists for item in values if isinstance(item, dict) and item.get("filename")]
+            for item in items:
                 kind, subfolder = item.get("type", "output"), item.get("subfolder", "")
-                files.append(OutputFile(node_id, base / kind / subfolder / item["filename"], kind, subfolder))
-    return files
+                self.files.append(OutputFile(node_id, base / kind / subfolder / item["filename"], kind, subfolder))
 
 
-def node_label(node_id: object, node_type: str, title: object = None) -> str:
-    """The name of a node in messages: `node 7 (KSampler "Refine")`; without a title that equals the type."""
-    return f"node {node_id} ({node_type}" + (f' "{title}")' if title and title != node_type else ")")
+class Engine:
+    """What has a scratch folder `base` with the folders input, output and temp."""
 
+    base: Path
+    progress: Progress = staticmethod(lambda text, done, total: None)
 
-def short(value: object) -> str:
-    """Format a value for messages; long ones are shortened."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 80 else text[:77] + "..."
+    @property
+    def input_folder(self) -> Path:
+        """The folder that LoadImage reads from."""
+        return self.base / "input"
 
-
-def id_order(node_id: str) -> tuple:
-    """A key that sorts node ids numerically: "2" before "10", "10:3" after "10"."""
-    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in str(node_id).split(":"))
+    def copy_input(self, file: Path, name: str | None = None) -> str:
+        """Copy a file to the input folder, by default under its own name. Return that name."""
+        name = name or file.name
+        (self.input_folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, self.input_folder / name)
+        return name

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-from .engine_interface import node_label
+import json
 
 MUTED, BYPASSED = 2, 4  # the editor's node modes in which a node does not run
-SUBGRAPH_INPUT, SUBGRAPH_OUTPUT = -10, -20  # ids of a subgraph definition's inputs and outputs
 
 
 def links_of(node: dict) -> list[tuple[str, tuple[str, int]]]:
@@ -45,33 +42,6 @@ def definitions_of(data: dict) -> dict[str, dict]:
     return {sub["id"]: sub for sub in subgraphs if isinstance(sub, dict) and isinstance(sub.get("id"), str)}
 
 
-class Link(NamedTuple):
-    """A link of the editor's format."""
-
-    id: int | str
-    source: object
-    source_slot: object
-    target: object
-
-
-def read_links(graph: dict) -> list[Link]:
-    """The well-formed links of a graph, in the older form, lists of six, or in the newer one, objects."""
-    rows = []
-    for entry in entries(graph, "links"):
-        if isinstance(entry, dict):
-            entry = [entry.get(key) for key in ("id", "origin_id", "origin_slot", "target_id")]
-        if isinstance(entry, list) and len(entry) >= 4:
-            rows.append(Link(*entry[:4]))
-    # The ends of a leftover link may be None.
-    ends = (int, str, type(None))
-    return [row for row in rows if isinstance(row.id, (int, str)) and isinstance(row.source, ends)]
-
-
-def sockets(node: dict | None, which: str) -> list[dict]:
-    """The well-formed sockets of a node; `which` is "inputs" or "outputs"."""
-    return [socket for socket in entries(node or {}, which) if isinstance(socket, dict)]
-
-
 def entries(holder: object, key: str) -> list:
     """The list under a key, or an empty one for anything else: files are edited by hand."""
     value = holder.get(key) if isinstance(holder, dict) else None
@@ -94,3 +64,19 @@ def saved_title(node: dict) -> str | None:
     """The title that a prompt's node was saved with, or None."""
     meta = node.get("_meta")
     return meta.get("title") if isinstance(meta, dict) else None
+
+
+def node_label(node_id: object, node_type: str, title: object = None) -> str:
+    """The name of a node in messages: `node 7 (KSampler "Refine")`; without a title that equals the type."""
+    return f"node {node_id} ({node_type}" + (f' "{title}")' if title and title != node_type else ")")
+
+
+def short(value: object) -> str:
+    """Format a value for messages; long ones are shortened."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def id_order(node_id: str) -> tuple:
+    """A key that sorts node ids numerically: "2" before "10", "10:3" after "10"."""
+    return tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in str(node_id).split(":"))

@@ -1,4 +1,4 @@
-"""Reads a workflow file in either format, or the workflow inside a PNG that ComfyUI saved."""
+"""Reads a workflow file in either format, and checks that it is well-formed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from .engine_interface import WorkflowError
+from pack import import_comfy_cli
+
+from .engine_interface import BadWorkflow, WorkflowError
+from .graph import definitions_of, editor_label, entries, prompt_label, short
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,6 @@ def read_workflow(path: Path) -> Workflow:
 
     Raises: `WorkflowError` if the file is missing, is not JSON (with the line and column) or contains no workflow.
     """
-    path = Path(path)
     try:
         raw = path.read_bytes()
         text = _read_png(path) if raw.startswith(b"\x89PNG") else raw.decode("utf-8-sig")
@@ -40,12 +42,11 @@ def read_workflow(path: Path) -> Workflow:
         raise WorkflowError(f"{path} is not a workflow: it contains a number that is far too long") from error
     if not isinstance(data, dict):
         raise WorkflowError(f"{path} contains no workflow: it is not a JSON object")
-    data = _unwrap(data)
-    if _is_prompt(data):
-        return Workflow(path, data, is_editor=False)
     if isinstance(data.get("nodes"), list) and isinstance(data.get("links"), list):
         return Workflow(path, data, is_editor=True)
-    keys = ", ".join(list(map(str, data))[:5]) or "none"
+    if "nodes" not in data and any(isinstance(node, dict) and "class_type" in node for node in data.values()):
+        return Workflow(path, data, is_editor=False)
+    keys = ", ".join(list(data)[:5]) or "none"
     raise WorkflowError(
         f"{path} contains no workflow: neither the editor's lists of nodes and links, nor nodes with a class_type "
         f"(keys: {keys})"
@@ -61,10 +62,10 @@ def _read_png(path: Path) -> str:
             texts = image.info  # stored before the pixels, which may be damaged
     except (OSError, SyntaxError, ValueError) as error:
         raise WorkflowError(f"{path} is a damaged image: {error}") from None
-    for key in ("workflow", "prompt"):
-        if isinstance(texts.get(key), str):
-            return texts[key]
-    raise WorkflowError(f"{path} is an image without a workflow in it (ComfyUI's SaveImage writes one)")
+    text = texts.get("workflow") or texts.get("prompt")
+    if not isinstance(text, str):
+        raise WorkflowError(f"{path} is an image without a workflow in it (ComfyUI's SaveImage writes one)")
+    return text
 
 
 def _parse_finite(text: str) -> float | None:
@@ -72,26 +73,52 @@ def _parse_finite(text: str) -> float | None:
     return value if math.isfinite(value := float(text)) else None
 
 
-def _unwrap(data: dict) -> dict:
-    """Find the workflow in what the server and the editor return: the body of a call to /prompt, a history entry, a
-    history with a single entry, or both formats of one workflow side by side."""
-    if _is_workflow(data):
-        return data
-    entry = next(iter(data.values())) if len(data) == 1 else None
-    if isinstance(entry, dict) and "outputs" in entry:
-        data = entry
-    for key in ("prompt", "output", "workflow"):
-        value = data.get(key)
-        if isinstance(value, list) and len(value) > 2:
-            value = value[2]  # a history entry: number, id, prompt, ...
-        if isinstance(value, dict) and _is_workflow(value):
-            return value
-    return data
+def check_structure(workflow: Workflow) -> None:
+    """Check that a file is well-formed and its links are valid. Raises: `BadWorkflow` naming every fault."""
+    problems = _editor_problems(workflow.data) if workflow.is_editor else _prompt_problems(workflow.data)
+    if problems:
+        raise BadWorkflow(problems)
 
 
-def _is_workflow(data: dict) -> bool:
-    return _is_prompt(data) or isinstance(data.get("nodes"), list)
+def _prompt_problems(prompt: dict) -> list[str]:
+    problems = []
+    for node_id, node in prompt.items():
+        if not isinstance(node, dict) or not isinstance(node.get("class_type"), str):
+            problems.append(f"node {node_id} has no class_type")
+        elif not isinstance(node.setdefault("inputs", {}), dict):
+            problems.append(f"{prompt_label(node_id, node)}: inputs is not an object")
+    return problems
 
 
-def _is_prompt(data: dict) -> bool:
-    return "nodes" not in data and any(isinstance(node, dict) and "class_type" in node for node in data.values())
+def _editor_problems(data: dict) -> list[str]:
+    problems = []
+    for graph in (data, *definitions_of(data).values()):
+        place = "" if graph is data else f' in subgraph "{graph.get("name", graph["id"])}"'
+        problems += _socket_problems(graph, place.strip())
+        ids: set[str] = set()
+        for node in entries(graph, "nodes"):
+            if not isinstance(node, dict) or node.get("id") is None:
+                problems.append(f"an entry of nodes{place} is not a node with an id: {short(node)}")
+            elif not isinstance(node.get("type"), str):
+                problems.append(f"node {node['id']}{place} has no type")
+            elif str(node["id"]) in ids:
+                problems.append(f"two nodes{place} have the id {node['id']}")
+            else:
+                ids.add(str(node["id"]))
+                problems += _socket_problems(node, editor_label(node) + place)
+    if not problems:
+        findings, _ = import_comfy_cli("link_integrity").broken_link_findings(data)
+        # A link that no input names is a leftover, which the editor ignores.
+        problems = [finding["message"] for finding in findings if finding["field"] is not None]
+    return problems
+
+
+def _socket_problems(holder: dict, label: str) -> list[str]:
+    problems = []
+    for which in ("inputs", "outputs"):
+        sockets = holder.get(which) or []
+        if not isinstance(sockets, list):
+            problems.append(f"{label}: {which} is not a list: {short(sockets)}")
+        elif not all(isinstance(each, dict) and isinstance(each.get("name", ""), str) for each in sockets):
+            problems.append(f"{label}: {which} contains something other than sockets with a name: {short(sockets)}")
+    return problems

@@ -1,27 +1,21 @@
-"""Converts either format to a prompt, with comfy-cli's converter and workarounds for its faults."""
+"""Converts either format to a prompt."""
 
 from __future__ import annotations
 
 import json
-import logging
 import re
 from collections.abc import Callable, Iterator
 
-from .converter_fixes import fix_node, fix_schemas, restore_values
 from .engine_interface import BadWorkflow
 from .flatten import ADD_ONS, EDITOR_ONLY_TYPES, FlatGraph
 from .graph import BYPASSED, MUTED, editor_label, is_slot, prompt_label, schema_of
-from .import_comfy_cli import import_comfy_cli
 from .read_workflow import Workflow
 from .widgets import input_specs
 
+Unknown, Note = Callable[[str], str], Callable[[str], None]
 
-def to_prompt(
-    workflow: Workflow,
-    object_info: dict,
-    unknown: Callable[[str], str],
-    note: Callable[[str], None] = lambda text: None,
-) -> dict:
+
+def to_prompt(workflow: Workflow, object_info: dict, unknown: Unknown, note: Note = lambda text: None) -> dict:
     """Convert a workflow to the API format that engines take. The result is a copy.
 
     Args: ``workflow``, checked by `check_structure`; ``object_info`` of the engine; ``unknown``, which returns the end
@@ -36,73 +30,31 @@ def to_prompt(
     return convert(workflow, object_info, note)
 
 
-def convert(workflow: Workflow, object_info: dict, note: Callable[[str], None]) -> dict:
+def convert(workflow: Workflow, object_info: dict, note: Note) -> dict:
     """As `to_prompt`, leaving out unknown nodes of an editor's file and the links from them."""
-    prompt = _convert_file(workflow.data, object_info) if workflow.is_editor else _copy_prompt(workflow.data)
-    _read_switches(prompt, object_info, note)
-    return prompt
-
-
-def _copy_prompt(data: dict) -> dict:
-    prompt = json.loads(json.dumps(data))
-    for node in prompt.values():
-        for name, value in node.setdefault("inputs", {}).items():  # people write ids as numbers
-            if isinstance(value, list) and len(value) == 2 and is_slot(value[0]) and str(value[0]) in prompt:
-                node["inputs"][name] = [str(value[0]), value[1]]
-    return prompt
-
-
-def _read_switches(prompt: dict, object_info: dict, note: Callable[[str], None]) -> None:
-    """Turn "true" and "false", or a switch's own words for them, into its value, in place: ComfyUI treats any text as
-    true."""
+    if workflow.is_editor:
+        prompt = FlatGraph(workflow.data, object_info).prompt()
+    else:
+        prompt = json.loads(json.dumps(workflow.data))
     for node_id, node in prompt.items():
-        for name, (kind, options) in input_specs(schema_of(object_info, node)).items():
-            if kind != "BOOLEAN" or not isinstance(node["inputs"].get(name), str):
+        specs = input_specs(schema_of(object_info, node))
+        for name, value in node.setdefault("inputs", {}).items():
+            if isinstance(value, list) and len(value) == 2 and is_slot(value[0]) and str(value[0]) in prompt:
+                node["inputs"][name] = [str(value[0]), value[1]]  # people write ids as numbers
+            kind, options = specs.get(name, ("", {}))
+            if kind != "BOOLEAN" or not isinstance(value, str):
                 continue
-            text = node["inputs"][name].strip().lower()
+            # A switch's value saved as text, in one of its own words or as a boolean: ComfyUI takes any text for true.
+            text = value.strip().lower()
             on, off = (str(options.get(key, "")).lower() for key in ("label_on", "label_off"))
             if text and text in ("true", "false", on, off):
                 node["inputs"][name] = text in ("true", on)
-                label, value = prompt_label(node_id, node, object_info), json.dumps(node["inputs"][name])
-                note(f"{label}, widget {name}: the text {text} is taken as {value}")
-
-
-def _convert_file(data: dict, object_info: dict) -> dict:
-    graph, values = FlatGraph(data, object_info).resolve()
-    schemas = fix_schemas(object_info, {node["type"] for node in graph["nodes"]})
-    hidden = {}
-    for index, node in enumerate(graph["nodes"]):
-        graph["nodes"][index], hidden[node["id"]] = fix_node(node, schemas[node["type"]])
-    logger, errors = logging.getLogger("comfy_cli.workflow_to_api"), _ErrorCollector()
-    logger.addHandler(errors)
-    propagate, logger.propagate = logger.propagate, False  # it logs tracebacks, which users should not see
-    try:
-        prompt = import_comfy_cli("workflow_to_api").convert_ui_to_api(graph, schemas)
-    except Exception as error:  # malformed nodes raise errors of many kinds
-        raise BadWorkflow([f"comfy-cli's converter cannot read it ({type(error).__name__}: {error})"]) from error
-    finally:
-        logger.removeHandler(errors)
-        logger.propagate = propagate
-    skipped = [editor_label(node) for node in graph["nodes"] if node["id"] not in prompt]
-    if errors.texts or skipped:
-        raise BadWorkflow(errors.texts or [f"comfy-cli's converter left out {label}" for label in skipped])
-    restore_values(prompt, hidden, values)
+                label, taken = prompt_label(node_id, node, object_info), json.dumps(node["inputs"][name])
+                note(f"{label}, widget {name}: the text {text} is taken as {taken}")
     return prompt
 
 
-class _ErrorCollector(logging.Handler):
-    """Collects the converter's errors: it logs one for each node that it cannot convert, and continues."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.texts: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        cause = f" ({record.exc_info[1]})" if record.exc_info else ""
-        self.texts.append(f"comfy-cli's converter: {record.getMessage()}{cause}")
-
-
-def find_unknown(workflow: Workflow, object_info: dict, unknown: Callable[[str], str]) -> Iterator[tuple[str, bool]]:
+def find_unknown(workflow: Workflow, object_info: dict, unknown: Unknown) -> Iterator[tuple[str, bool]]:
     """A sentence for each node of unknown type, except muted ones, and whether a run needs the node.
 
     Args: ``unknown`` as in `to_prompt`.
@@ -121,7 +73,7 @@ def find_unknown(workflow: Workflow, object_info: dict, unknown: Callable[[str],
             continue
         seen.add(label)
         why = _explain_unknown(node, unknown)
-        if node["type"] in ADD_ONS:
+        if ADD_ONS.fullmatch(node["type"]):
             yield f"{label} is left out: it works only in the editor", False
         elif node.get("mode") == BYPASSED:
             yield f"{label} is left out: it is bypassed, and {why}", False
@@ -131,14 +83,13 @@ def find_unknown(workflow: Workflow, object_info: dict, unknown: Callable[[str],
             yield f"{label} {why}", True
 
 
-def _explain_unknown(node: dict, unknown: Callable[[str], str]) -> str:
+def _explain_unknown(node: dict, unknown: Unknown) -> str:
     """The end of the sentence "node 7 (KSampler) ..." for a node of the editor's format."""
-    kind = node["type"]
-    if kind.startswith(("workflow>", "workflow/")):
+    if node["type"].startswith(("workflow>", "workflow/")):
         return "is an old group node; open the workflow in the editor, convert it to a subgraph and save again"
-    if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", kind):
+    if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", node["type"]):
         return "is a subgraph whose definition is missing from the file; save the workflow again in the editor"
     properties = node.get("properties") if isinstance(node.get("properties"), dict) else {}
     source = properties.get("aux_id") or properties.get("cnr_id")
     hint = f" (the file says that it comes from {source})" if source and source != "comfy-core" else ""
-    return unknown(kind) + hint
+    return unknown(node["type"]) + hint

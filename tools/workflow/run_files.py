@@ -1,0 +1,149 @@
+"""The files that a run reads, and those that it leaves to the user."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from .engine_interface import BadWorkflow, Engine, OutputFile, WorkflowError
+from .graph import id_order, needed_nodes, prompt_label, schema_of, short
+from .widgets import input_specs, is_upload
+
+
+class FileWidget(NamedTuple):
+    """A widget that names a file in the input folder, such as LoadImage's."""
+
+    node_id: str
+    name: str
+    label: str  # of the node
+    inputs: dict  # the node's, which hold the widget's value
+
+    @property
+    def value(self) -> object:
+        """The file's name, or something else by mistake."""
+        return self.inputs[self.name]
+
+    @property
+    def file_name(self) -> str:
+        """The value without the editor's folder suffix, such as " [output]"; "" if it is not text."""
+        return re.sub(r" \[(input|output|temp)\]$", "", self.value) if isinstance(self.value, str) else ""
+
+
+def file_widgets(prompt: dict, object_info: dict) -> Iterator[FileWidget]:
+    """The file widgets of the nodes that a run needs, in order of node id."""
+    for node_id in sorted(needed_nodes(prompt, object_info), key=id_order):
+        node = prompt[node_id]
+        for name, (_, options) in input_specs(schema_of(object_info, node)).items():
+            if is_upload(options) and not isinstance(node["inputs"].get(name, []), list):  # a list is a link
+                yield FileWidget(node_id, name, prompt_label(node_id, node, object_info), node["inputs"])
+
+
+def assign_inputs(prompt: dict, files: list[Path], names: list[str], object_info: dict) -> None:
+    """Assign the files of `--input` to the file widgets of a prompt, in place.
+
+    A widget whose saved file name matches a file gets that file. The other files go to the other widgets in order of
+    node id: one per widget, or one per distinct file name, if the numbers match.
+
+    Args: ``files``, the user's paths; ``names``, their names in the input folder.
+    Raises: `WorkflowError` if no number matches, listing the widgets.
+    """
+    left, widgets = dict(enumerate(names)), []
+    for widget in file_widgets(prompt, object_info):
+        saved_name = PurePosixPath(widget.file_name).name
+        same = next((index for index, file in enumerate(files) if file.name == saved_name), None)
+        if same is None:
+            widgets.append(widget)
+        else:
+            widget.inputs[widget.name] = names[same]
+            left.pop(same, None)
+    saved_names = dict.fromkeys(str(widget.value) for widget in widgets)
+    if len(left) == len(widgets):
+        chosen = list(left.values())
+    elif len(left) == len(saved_names):
+        by_saved_name = dict(zip(saved_names, left.values()))
+        chosen = [by_saved_name[str(widget.value)] for widget in widgets]
+    elif left:
+        raise WorkflowError(f"--input: {_explain_mismatch([files[index] for index in left], widgets)}")
+    else:
+        chosen = []
+    for widget, name in zip(widgets, chosen):
+        widget.inputs[widget.name] = name
+
+
+def _explain_mismatch(files: list[Path], widgets: list[FileWidget]) -> str:
+    names = ", ".join(file.name for file in files)
+    if not widgets:
+        return f"no node is left that loads a file, so {names} cannot be used"
+    nodes = "; ".join(f"{widget.label} {widget.name}={widget.value}" for widget in widgets)
+    example = f"--set {widgets[0].node_id}.{widgets[0].name}={files[0].name}"
+    return f"{len(files)} file(s) ({names}) for {len(widgets)} nodes that load a file: {nodes}; {example} names one"
+
+
+def provide_files(prompt: dict, object_info: dict, engine: Engine, places: Iterable[Path]) -> None:
+    """Copy the files that a prompt names into the engine's input folder from the folders `places`, searched in order.
+
+    Raises: `BadWorkflow` naming each file that is in none of them.
+    """
+    problems, places = [], list(places)
+    for widget in file_widgets(prompt, object_info):
+        label, target = f"{widget.label}, widget {widget.name}", _inside(engine.input_folder, widget.file_name)
+        if target is None:
+            problems.append(f"{label}: {short(widget.value)} is not a file name in the input folder")
+            continue
+        source = next((place / widget.file_name for place in places if (place / widget.file_name).is_file()), None)
+        if not target.is_file() and source is not None:
+            engine.copy_input(source, widget.file_name)
+        if not target.is_file() or str(widget.value).endswith((" [output]", " [temp]")):
+            searched = ", ".join(map(str, places))
+            problems.append(f'{label}: there is no file "{widget.value}" in {searched}; name it with --input FILE')
+    if problems:
+        raise BadWorkflow(problems)
+
+
+def _inside(folder: Path, name: str) -> Path | None:
+    """The path of a file in a folder; None if the name leads out of it, or is not a valid file name."""
+    try:
+        target = (folder / name).resolve()
+        target.is_file()
+    except (OSError, ValueError):  # too long, a null byte, a lone surrogate
+        return None
+    return target if name and target.is_relative_to(folder.resolve()) else None
+
+
+def prepare_folder(folder: Path) -> None:
+    """Create the folder for results and check, before a run, that it is writable. Raises: `WorkflowError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise WorkflowError(f"--output {folder}: {error.strerror or error}") from error
+
+
+def save_results(files: Sequence[OutputFile], folder: Path) -> list[Path]:
+    """Copy a run's files into a folder under free names, and return the paths.
+
+    `<prefix>_00001_.png` continues from the highest number of the prefix there; previews become
+    `preview-<node id>_00001_.png`. Raises: `OSError` if the folder cannot be written.
+    """
+    paths = []
+    for file in files:
+        target, prefix = folder, "preview-" + re.sub(r"[^\w.-]", "-", file.node_id)
+        if file.kind == "output":
+            target, prefix = folder / file.subfolder, re.sub(r"_\d+_?$", "", file.path.stem)
+        target.mkdir(parents=True, exist_ok=True)
+        paths.append(target / f"{prefix}_{next_number(target, prefix):05}_{file.path.suffix}")
+        with open(file.path, "rb") as data, open(paths[-1], "xb") as out:  # x: never overwrite another run's file
+            shutil.copyfileobj(data, out)
+    return paths
+
+
+def next_number(folder: Path, prefix: str) -> int:
+    """One more than the highest number among the files `<prefix>_<number>_...` of a folder, as ComfyUI counts."""
+    pattern = re.compile(re.escape(os.path.normcase(prefix)) + r"_(\d+)(?:_|$)")
+    matches = [pattern.match(os.path.normcase(file)) for file in os.listdir(folder)]
+    return max((int(match[1]) for match in matches if match), default=0) + 1
