@@ -129,28 +129,22 @@ def make_masking_workflow() -> dict:
 
 def make_crop_workflow() -> dict:
     """The shapes -> Region Crop -> inverted colors -> Region Stitch."""
-    crop = {"id": 5, "type": "RegionCrop", "outputs": workflows.out("IMAGE", "MASK", "REGION_STITCH", "BOUNDING_BOX", "INT"),
-            "inputs": [workflows.slot("image", "IMAGE"), workflows.slot("mask", "MASK")], "size": [320, 740],
+    out, slot = workflows.out, workflows.slot
+    crop = {"id": 5, "type": "RegionCrop", "outputs": out("IMAGE", "MASK", "REGION_STITCH", "BOUNDING_BOX", "INT"),
+            "inputs": [slot("image", "IMAGE"), slot("mask", "MASK")], "size": [320, 740],
             "widgets_values": ["connected parts", "as found", False, 0, 1.5, 32, "keep", 1024, 1024, 8, 8,
                                "one by one"]}  # fmt: skip
-    invert = {
-        "id": 6,
-        "type": "ImageInvert",
-        "inputs": [workflows.slot("image", "IMAGE")],
-        "outputs": workflows.out("IMAGE"),
-    }
-    stitch = {"id": 7, "type": "RegionStitch", "outputs": workflows.out("IMAGE", "MASK"), "size": [320, 440],
-              "inputs": [workflows.slot("stitch", "REGION_STITCH"), workflows.slot("crops", "IMAGE")],
+    invert = {"id": 6, "type": "ImageInvert", "inputs": [slot("image", "IMAGE")], "outputs": out("IMAGE")}
+    stitch = {"id": 7, "type": "RegionStitch", "outputs": out("IMAGE", "MASK"), "size": [320, 440],
+              "inputs": [slot("stitch", "REGION_STITCH"), slot("crops", "IMAGE")],
               "widgets_values": [0.0, -1]}  # fmt: skip
-    segment = {
-        **workflows.SEGMENT,
-        "widgets_values": ["red star | green ring", *workflows.SEGMENT["widgets_values"][1:]],
-    }
-    nodes = copy.deepcopy([workflows.LOAD, workflows.LOADER, segment, workflows.PREVIEW, crop, invert, stitch])
+    text = ["red star | green ring", *workflows.SEGMENT["widgets_values"][1:]]
+    segment = {**workflows.SEGMENT, "widgets_values": text}
+    nodes = [workflows.LOAD, workflows.LOADER, segment, workflows.PREVIEW, crop, invert, stitch]
     links = [[1, 1, 0, 3, 0, "IMAGE"], [2, 2, 0, 3, 1, "CLIPSEG_MODEL"], [3, 1, 0, 5, 0, "IMAGE"],
              [4, 3, 0, 5, 1, "MASK"], [5, 5, 0, 6, 0, "IMAGE"], [6, 5, 2, 7, 0, "REGION_STITCH"],
              [7, 6, 0, 7, 1, "IMAGE"], [8, 7, 0, 4, 0, "IMAGE"]]  # fmt: skip
-    return workflows.graph(*nodes, links=links)
+    return workflows.graph(*copy.deepcopy(nodes), links=links)
 
 
 def save(screenshots: list[bytes], path: Path) -> None:
