@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from editor import Editor
 from PIL import Image
+from test_edit_mask import UNCHANGED, edit
 from workflows import (
     BACKGROUND,
     COLOR,
@@ -21,6 +22,7 @@ from workflows import (
     press,
     shape,
     slot,
+    solid,
     two_parts,
 )
 from workflows import SHAPED as NODE
@@ -164,6 +166,16 @@ def test_mask_editor_gets_the_mask_of_other_views(
     assert expected.max() == 255 and expected.min() == 0
     open_mask_editor(editor)
     assert np.abs(255 - uploaded(editor, server)[..., 3].astype(int) - expected).max() <= 1
+    close_mask_editor(editor)
+
+
+@ONCE
+def test_mask_editor_gets_a_large_mask_in_the_size_of_its_image(editor: Editor, server: comfyui.Server) -> None:
+    run(editor, edit(UNCHANGED, solid(1500, 1001, 1)))
+    assert editor.pixels(NODE).shape[1] == 1024
+    open_mask_editor(editor)
+    image = uploaded(editor, server)
+    assert image.shape == (1001, 1500, 4) and not image[..., 3].any()
     close_mask_editor(editor)
 
 
