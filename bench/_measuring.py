@@ -1,10 +1,10 @@
-"""Measures time and peak memory of alternatives in turns, and the best that the machine can do.
+"""Measures time and peak memory of alternatives in turns.
 
 Importing this module loads the pack as ``maskwright`` and makes the tools and tests importable. The underscore makes
 sorted imports put it first.
 
-Alternatives take turns, round by round, so that noise affects all equally; the first round does not count. On CUDA,
-time is measured between two events on the device's stream, so that queued work is included.
+Alternatives take turns, round by round, so that noise affects all equally. On CUDA, time is measured between two events
+on the device's stream, so that queued work is included.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests")]
@@ -37,7 +36,9 @@ if DEVICE == "simulated":
     SIMULATION = fake_cuda.fake_device()
     SIMULATION.__enter__()
 
-MAX_SECONDS = 30.0  # for all rounds of one comparison; at least two rounds always run
+ROUNDS = 2 if "--quick" in sys.argv else 9
+SECONDS = 2.5  # for the rounds of one way; at least two rounds run
+LONG, SLOW = 4.0, 15.0  # seconds: a call this long runs one round after its first, or none
 
 Call = Callable[[], object]
 
@@ -59,18 +60,58 @@ class Spread:
         return cls(median, low, high, len(times))
 
 
-def compare(calls: Mapping[str, Call], rounds: int, device: str = "cpu") -> dict[str, Spread]:
-    """Time the calls in turns. Stop early once all rounds together took `MAX_SECONDS`."""
-    for call in calls.values():
-        call()
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    start = time.perf_counter()
-    for number in range(rounds):
-        for name, call in calls.items():
-            times[name].append(seconds(call, device))
-        if number and time.perf_counter() - start > MAX_SECONDS:
-            break
-    return {name: Spread.of(each) for name, each in times.items()}
+@dataclass(frozen=True)
+class Cell:
+    """One way of doing some work: its time, its peak memory in bytes, or why it has neither.
+
+    ``part``: what was measured, if it was less than the work, such as "8 images"; the time is multiplied.
+    """
+
+    time: Spread | None
+    peak: float | None = None
+    part: str = ""
+    problem: str = ""
+
+    def scale(self, times: float, part: str) -> Cell:
+        """The cell of work that is ``times`` as much; memory is unknown."""
+        if self.time is None:
+            return self
+        seconds = (times * each for each in (self.time.median, self.time.low, self.time.high))
+        return Cell(Spread(*seconds, self.time.rounds), part=part)
+
+
+def measure(
+    calls: Mapping[str, Call], device: str = "cpu", memory: bool = True, hurry: bool = False
+) -> dict[str, Cell]:
+    """Measure alternatives in turns. The first call of each does not count, unless it takes longer than `SLOW`.
+
+    Args: ``hurry``, at most one round after the first call.
+
+    Raises: the errors of the first alternative; an error of another becomes the `problem` of its cell.
+    """
+    times: dict[str, list[float]] = {}
+    rounds, peaks, problems = {}, {}, {}
+    for name, call in calls.items():
+        spent: list[float] = []
+        try:
+            peaks[name] = peak_memory(lambda: spent.append(seconds(call, device)), device)
+        except Exception as error:
+            if not times:
+                raise
+            problems[name] = f"{type(error).__name__}: {error}"[:200]
+            continue
+        (first,) = spent
+        times[name] = spent if first > SLOW else []
+        few = 1 if hurry or first > LONG else max(2, min(ROUNDS, int(SECONDS / first)))
+        rounds[name] = 0 if first > SLOW else few
+        if first < LONG and memory:
+            peaks[name] = peak_memory(call, device)  # without what only the first call allocates
+    for number in range(max(rounds.values())):
+        for name, spent in times.items():
+            if number < rounds[name]:
+                spent.append(seconds(calls[name], device))
+    cells = {name: Cell(Spread.of(spent), peaks[name] if memory else None) for name, spent in times.items()}
+    return {name: cells.get(name) or Cell(None, problem=problems[name]) for name in calls}
 
 
 def seconds(call: Call, device: str = "cpu") -> float:
@@ -102,15 +143,11 @@ def peak_memory(call: Call, device: str = "cpu") -> float | None:
         call()
         torch.cuda.synchronize()
         return float(torch.cuda.max_memory_allocated() - before)
-    if not Path("/proc/self/status").exists():
-        return None
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "malloc_trim"):  # otherwise memory freed by earlier calls is reused without being counted
-        libc.malloc_trim(0)
-    before = process_memory("VmRSS")
     try:
+        before = process_memory("VmRSS", trim=True)
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # reset the peak
     except OSError:
+        call()
         return None
     result = call()
     peak = process_memory("VmHWM") - before
@@ -118,48 +155,29 @@ def peak_memory(call: Call, device: str = "cpu") -> float | None:
     return float(max(peak, 0))
 
 
-def process_memory(field: str) -> int:
-    """A memory field of this process's Linux status, in bytes."""
+def process_memory(field: str, trim: bool = False) -> int:
+    """A memory field of this process's Linux status, in bytes.
+
+    Args: ``trim``, return memory that was freed to the system, which would be reused without being counted.
+    """
     status = Path("/proc/self/status").read_text(encoding="ascii")
+    if trim and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
+        status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.split(f"{field}:")[1].split()[0]) * 1024
 
 
-RATES: dict[str, dict[str, float]] = {}  # the rates measured in this run, for the report
-
-
 @functools.cache
-def bytes_per_second(device: str = "cpu") -> float:
-    """The copy rate of this device with all its cores; counts bytes read and written."""
-    source = torch.rand(1 << 26, device=device)  # 256 MB: larger than any cache
+def bytes_per_second() -> float:
+    """The rate of a copy with all cores; counts bytes read and written."""
+    source = torch.rand(1 << 26)  # 256 MB: larger than any cache
     target = torch.empty_like(source)
-    rate = 2 * source.nbytes / min(seconds(lambda: target.copy_(source), device) for _ in range(7))
-    RATES.setdefault(device, {})["GB/s copied"] = round(rate / 1e9, 1)
-    return rate
+    return 2 * source.nbytes / min(seconds(lambda: target.copy_(source)) for _ in range(7))
 
 
-@functools.cache
-def operations_per_second(device: str = "cpu", dtype: torch.dtype = torch.float32) -> float:
-    """The rate of large matrix products; a multiplication and an addition are two operations."""
-    side = 8192 if is_gpu(device) else 2048
-    one, two = (torch.rand(side, side, device=device, dtype=dtype) for _ in range(2))
-    rate = 2 * side**3 / min(seconds(lambda: torch.matmul(one, two), device) for _ in range(5))
-    rounded = device == "cuda" and dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest"
-    kind = "TF32" if rounded else str(dtype).removeprefix("torch.")
-    RATES.setdefault(device, {})[f"TFLOP/s in {kind}"] = round(rate / 1e12, 3)
-    return rate
-
-
-def floor(device: str, operations: float = 0.0, moved: float = 0.0, dtype: torch.dtype = torch.float32) -> float:
-    """The minimum time in seconds that this device needs for the operations, or for the bytes read and written."""
-    computing = operations / operations_per_second(device, dtype) if operations else 0.0
-    return max(computing, moved / bytes_per_second(device) if moved else 0.0)
-
-
-def count_operations(call: Call) -> int:
-    """The operations of a call's matrix products, convolutions and attention; others are not counted."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        call()
-    return counter.get_total_flops()
+def copy_time(moved: float, device: str = "cpu") -> float | None:
+    """The minimum time to read and write so many bytes. None on CUDA, where starting the kernels takes longer."""
+    return moved / bytes_per_second() if device == "cpu" else None
 
 
 def is_gpu(device: str) -> bool:

@@ -1,104 +1,111 @@
-"""RegionCrop and RegionStitch with nothing in between, in a real ComfyUI, compared with other packs' nodes.
-
-``CROP_AND_STITCH_PATH``, ``KJNODES_PATH`` and ``IMPACT_PACK_PATH`` name the folders of the other packs.
-
-    python3 tools/dev.py bench crop_stitch [--quick]
-"""
+"""RegionCrop and RegionStitch with nothing in between, compared with other packs' nodes, in ComfyUI's Python."""
 
 from __future__ import annotations
 
-import json
 import os
-import sys
-import tempfile
-from pathlib import Path
+from functools import partial
 
-import _measuring  # makes the tools importable
-import comfyui
-from rows import Figure, Report, Timing
+import hosted
+import torch
+from _measuring import smooth_images
+from hosted import call_node
+from maskwright.nodes.region_crop import RegionCrop
+from maskwright.nodes.region_stitch import RegionStitch
+from rows import Figure, Report
 
-OWN, CORE, OTHER = "Maskwright", "ComfyUI", "CropAndStitch"
-PATHS = {"CropAndStitch": "CROP_AND_STITCH_PATH", "KJNodes": "KJNODES_PATH", "Impact": "IMPACT_PACK_PATH"}
+BLEND, CONTEXT = 16, 1.5
 AT_LEAST = 10  # times as fast as CropAndStitch
 MAX_TIMES_CORE = 1.5
 MAX_TIMES_ONE = 3  # 16 regions to 1 region
+IN_COMFYUI = True
 
-ABOUT = """In {version}, without samplers between. The earlier nodes: {earlier}. The floor:
-ComfyUI's own crop and composite of the region's box, which neither finds regions, nor blends, nor can resize."""
-NOTE = f"""The goal is at most {MAX_TIMES_CORE} times ComfyUI's own nodes. This pack also finds the regions, checks
-images and crops for NaN, blends with a soft seam, and returns a mask of what changed."""
+ABOUT = f"""In ComfyUI {{version}}, without samplers between. CropAndStitch runs at its defaults, but without resizing
+where it allows that: for single images. The floor is ComfyUI's own crop and composite of the region's box, which
+neither finds regions, nor blends, nor can resize; the goal is {MAX_TIMES_CORE} times that. Copying the image for the
+result takes most of the time."""
+NOTE = """This pack also finds the regions, checks images and crops for NaN, blends with a soft seam, and returns a mask
+of what changed."""
 
-ONE = {"count": 1, "side": 4096, "radius": 128, "regions": 1, "one_mask_each": False}
-CASES = {
-    "1 region of 4096 x 4096": ONE,
-    "16 regions of 4096 x 4096": {**ONE, "regions": 16},
-    "16 masks for one image of 4096 x 4096": {**ONE, "regions": 16, "one_mask_each": True},
-    "32 images of 1024 x 1024, a region each": {**ONE, "count": 32, "side": 1024},
+CASES = {  # images, side, radius, regions, and whether each region has a mask of its own
+    "1 region of 4096 x 4096": (1, 4096, 128, 1, False),
+    "16 regions of 4096 x 4096": (1, 4096, 128, 16, False),
+    "16 masks for one image of 4096 x 4096": (1, 4096, 128, 16, True),
+    "32 images of 1024 x 1024, a region each": (32, 1024, 128, 1, False),
 }
-SMALL = {"side": 256, "radius": 16}  # for --quick
+
+
+def make_case(count: int, side: int, radius: int, regions: int, one_mask_each: bool) -> tuple:
+    """Images ``[count,side,side,3]`` off the 8-bit grid, and masks with ``regions`` discs in a square grid: all in one
+    mask, or each in its own."""
+    images = smooth_images(count, side).add_(1e-3)
+    per_row = round(regions**0.5)
+    distance = side // per_row
+    masks = torch.zeros(regions if one_mask_each else count, side, side)
+    axis = torch.arange(2 * radius) - radius + 0.5
+    disc = (axis[:, None] ** 2 + axis[None] ** 2 <= radius**2).float()
+    for number in range(regions):
+        y, x = (distance // 2 + distance * place - radius for place in divmod(number, per_row))
+        mask = masks[number : number + 1] if one_mask_each else masks
+        mask[:, y : y + 2 * radius, x : x + 2 * radius] = disc
+    return images, masks
+
+
+def run_ours(images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    crops, _, stitch, _, _ = RegionCrop().crop(
+        image=images, mask=masks, regions="connected parts", order="as found", fill_holes=False, grow=0,
+        context_factor=CONTEXT, context_pixels=0, size="keep", width=512, height=512, multiple_of=8, blend=BLEND,
+        batching="one by one",
+    )  # fmt: skip
+    return RegionStitch().stitch([stitch], crops, [0.0], [-1])[0][0]
+
+
+def run_comfyui(images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    """ComfyUI's own nodes for a box, a crop and a composite. They have none that finds the box of a mask."""
+    rows, columns = (masks[0].any(dim=axis).nonzero() for axis in (1, 0))
+    place = {"x": int(columns[0]), "y": int(rows[0])}
+    width, height = int(columns[-1]) + 1 - place["x"], int(rows[-1]) + 1 - place["y"]
+    crop = images[:, place["y"] : place["y"] + height, place["x"] : place["x"] + width]  # as ImageCropV2 does
+    mask = call_node("CropMask", masks, width=width, height=height, **place)[0]
+    return call_node("ImageCompositeMasked", images, crop, resize_source=False, mask=mask, **place)[0]
+
+
+def run_crop_and_stitch(images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    stitcher, crops, _ = call_node(
+        "InpaintCropImproved", images, "bilinear", "bicubic", False, "ensure minimum resolution", 0, 0, 16384, 16384,
+        False, 1.0, 1.0, 1.0, 1.0, 0.1, True, 0, False, BLEND, CONTEXT, len(images) > 1, 512, 512, "8",
+        "gpu (much faster)", mask=masks,
+    )  # fmt: skip
+    return call_node("InpaintStitchImproved", stitcher, crops)[0]
+
+
+def run_kjnodes(images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    crops, crop_masks, boxes = call_node("ImageCropByMaskAndResize", images, masks, 512, 64, 128, 4096)
+    return call_node("ImageUncropByMask", images, crops, crop_masks, boxes)[0]
+
+
+def run_impact(images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
+    segs = call_node("MaskToSEGS", masks, False, CONTEXT, False, 10, False)[0]
+    return call_node("SEGSPaste", images, segs, BLEND, 255, images)[0]
+
+
+OTHERS = {  # one of the nodes it takes, and how to run them
+    "CropAndStitch": ("InpaintCropImproved", run_crop_and_stitch),
+    "KJNodes": ("ImageUncropByMask", run_kjnodes),
+    "Impact Pack": ("SEGSPaste", run_impact),
+}
 
 
 def main(quick: bool) -> None:
-    folders = {name: os.environ.get(variable, "") for name, variable in PATHS.items()}
-    packs = [Path(__file__).parent / "crop_stitch_nodes", *(Path(each) for each in folders.values() if each)]
-    installed = comfyui.find_comfyui()
-    earlier = "ComfyUI-Inpaint-CropAndStitch at its defaults, but without resizing for single images"
-    earlier = earlier if folders["CropAndStitch"] else "not installed"
-    report = Report(
-        "RegionCrop and RegionStitch", ABOUT.format(version=f"ComfyUI {installed.version}", earlier=earlier)
-    )
-    with comfyui.Server(installed, packs=packs, cpu=True, time_limit=600) as server:
-        known = server.object_info()
-        names = [OWN, CORE, *((OTHER, f"{OTHER} (compatible)") if "InpaintCropImproved" in known else ())]
-        names += [name for name, node in (("KJNodes", "ImageUncropByMask"), ("Impact", "SEGSPaste")) if node in known]
-        results = {}
-        for what, case in CASES.items():
-            case = {**case, **SMALL} if quick else case
-            alternatives = [name for name in names if name != CORE or what == next(iter(CASES))]
-            results[what] = measure(server, case, alternatives, 2 if quick else 7)
-            add_rows(report, what, results[what])
-    one, many = (_measuring.Spread(**results[what][OWN]["spread"]).median for what in list(CASES)[:2])
-    report.add(Figure("time of 16 regions to 1 region", many / one, "x", at_most=MAX_TIMES_ONE))
-
-
-def measure(server: comfyui.Server, case: dict, names: list[str], rounds: int) -> dict:
-    """The results of ``BenchCropStitch``, by alternative."""
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "result.json"
-        inputs = {"case": json.dumps(case), "names": json.dumps(names), "out": str(out), "rounds": rounds}
-        server.queue({"1": {"class_type": "BenchCropStitch", "inputs": inputs}})
-        return json.loads(out.read_text(encoding="utf-8"))
-
-
-def add_rows(report: Report, what: str, results: dict) -> None:
-    """A row for this pack beside CropAndStitch and ComfyUI, and figures for the others."""
-    spreads = {name: _measuring.Spread(**each["spread"]) for name, each in results.items() if "spread" in each}
-    earlier, core = OTHER if OTHER in spreads else None, spreads.get(CORE)
-    report.add(
-        Timing(
-            what,
-            spreads[OWN],
-            earlier=spreads[earlier] if earlier else None,
-            floor=core.median if core else None,
-            peak=results[OWN]["peak"],
-            earlier_peak=results[earlier]["peak"] if earlier else None,
-            at_least=AT_LEAST if earlier else None,
-            note=NOTE,
-            headline=True,
-        )
-    )
-    report.add(Figure(f"{what}: largest change of a pixel, in 255ths", results[OWN]["error"], at_most=0))
-    for name, each in results.items():
-        if name == OWN:
-            continue
-        if "failed" in each:
-            report.add(Figure(f"{what}: {name} failed ({each['failed']})", 1))
-            continue
-        ratio = spreads[name].median / spreads[OWN].median
-        memory = f"{each['peak'] / 1e6:.0f} MB, " if each["peak"] else ""
-        change = f"{each['error']:.3g} / 255 changed" if "error" in each else f"returns {each.get('shape')}"
-        report.add(Figure(f"{what}: time of {name} to this pack's ({memory}{change})", ratio, "x"))
-
-
-if __name__ == "__main__":
-    main("--quick" in sys.argv)
+    hosted.import_packs(*OTHERS)
+    about = f"{ABOUT.format(version=os.environ[hosted.VERSION])} {hosted.describe_packs(*OTHERS)}"
+    report, rows = Report("Crop and stitch", about), []
+    for what, (count, side, radius, regions, one_mask_each) in CASES.items():
+        case = make_case(count, *((256, 16) if quick else (side, radius)), regions, one_mask_each)
+        others = hosted.find_ways({name: (node, partial(run, *case)) for name, (node, run) in OTHERS.items()})
+        core = None if rows else partial(run_comfyui, *case)
+        more = {"goals": {"CropAndStitch": AT_LEAST}, "max_times_floor": MAX_TIMES_CORE, "note": NOTE}
+        rows.append(report.add(what, partial(run_ours, *case), others, core, headline=True, **more))
+        change = 255 * (run_ours(*case) - case[0]).abs().max().item()  # although nothing is between crop and stitch
+        report.store(Figure(f"{what}: largest change of a pixel", change, "/255", at_most=0))
+    one, many = (row.ours.time.median for row in rows[:2])
+    report.store(Figure("time of 16 regions to 1 region", many / one, "x", at_most=MAX_TIMES_ONE))

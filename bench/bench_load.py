@@ -1,9 +1,6 @@
-"""Time and modules for loading the pack, in new processes that have imported ComfyUI's modules.
+"""Time and modules for loading the pack and others, in new processes that have imported ComfyUI's modules.
 
-Without a ComfyUI, uses this Python with torch, numpy and Pillow. For comparison, in turns: an empty pack, the packs
-whose folders or files are in ``PACKS`` (in the format of PATH), and that of ``IMPACT_PACK_PATH``.
-
-    python3 tools/dev.py bench load [--quick]
+Beside an empty pack and those of `hosted.PACKS`, loads the folders in ``PACKS`` (in the format of PATH).
 """
 
 from __future__ import annotations
@@ -13,87 +10,61 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
-import _measuring  # makes the tools and the tests importable
-import comfyui
-from detailer_prompts import impact_pack
-from pack import ROOT
-from rows import Figure, Report, Timing
+import hosted
+from _measuring import ROOT
+from find_comfyui import find_comfyui
+from rows import OURS, Cell, Figure, Report, Row, Spread
 
-MAX_LOAD_SECONDS = 0.1
+ROUNDS = 4  # of which the first only compiles
+EMPTY = "an empty pack"
+LOAD = "import sys; sys.path.insert(0, sys.argv[1]); from bench_load import load_alone; load_alone()"
 
-ABOUT = """Loading only the package, already compiled, as ComfyUI does at startup: after ComfyUI's own modules and
-nodes{where}. Earlier: another pack with some of the same nodes{which}. There is no floor; the time of an empty pack is
-listed for comparison."""
+ABOUT = """Loading only the package, already compiled, as ComfyUI {version} does at startup, after its own modules and
+nodes. Reading the files takes most of the time; heavy libraries are imported when a node runs. The
+Impact Pack has some of the same nodes; the other packs, which differ in size, are listed for comparison."""
 
-# What ComfyUI's main.py does before it loads packs, without a listening server; on the CPU, which makes no difference.
-COMFYUI = """
-import asyncio, logging, os, sys
-sys.path[0] = os.getcwd()
-sys.argv = ["main.py", "--cpu", "--base-directory", sys.argv[2]]
-import comfy.options
-comfy.options.enable_args_parsing()
-logging.disable(logging.WARNING)
-import folder_paths, utils.extra_config, execution, server, nodes
-loop = asyncio.new_event_loop()
-asyncio.set_event_loop(loop)
-server.PromptServer(loop)
-loop.run_until_complete(nodes.init_builtin_extra_nodes())
-"""
-LOAD = """
-import sys
-folder, scratch = sys.argv[1:3]
-{before}
-import importlib.util, json, os, time
-sys.dont_write_bytecode, sys.pycache_prefix = False, scratch
-loaded = set(sys.modules)
-start = time.perf_counter()
-alone = folder.endswith(".py")  # a pack of one file
-where = {{}} if alone else {{"submodule_search_locations": [folder]}}
-spec = importlib.util.spec_from_file_location("pack", folder if alone else folder + "/__init__.py", **where)
-sys.modules["pack"] = module = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(module)
-with open(os.path.join(scratch, "result"), "w") as file:  # not printed: packs print
-    json.dump([time.perf_counter() - start, len(set(sys.modules) - loaded)], file)
-os._exit(0)  # whatever threads the pack has started
-"""
+
+def load_alone() -> None:
+    """In a new process: write the seconds that a pack takes to load, and the modules that it adds."""
+    _, folder, scratch = sys.argv[1:]
+    hosted.start_comfyui(scratch)
+    sys.dont_write_bytecode, sys.pycache_prefix = False, scratch
+    loaded = set(sys.modules)
+    start = time.perf_counter()
+    hosted.import_pack(Path(folder))
+    result = [time.perf_counter() - start, len(set(sys.modules) - loaded)]
+    Path(scratch, "result").write_text(json.dumps(result), "utf-8")  # not printed: packs print
+    os._exit(0)  # whatever threads the pack has started
 
 
 def main(quick: bool) -> None:
-    comfy = comfyui.find_comfyui()
-    named = [Path(name).absolute() for name in os.environ.get("PACKS", "").split(os.pathsep) if name]
-    others = {path.name: path for path in [*named, impact_pack(comfy)] if path}
-    where = f" (of ComfyUI {comfy.version})" if comfy.usable else "' libraries (no ComfyUI was found)"
-    report = Report("Loading the pack", ABOUT.format(where=where, which="" if others else " (none is installed)"))
+    comfy = find_comfyui()
+    if not comfy.usable:
+        print(f"skipped: {comfy.why}")
+        return
+    more = [Path(name).absolute() for name in os.environ.get("PACKS", "").split(os.pathsep) if name]
+    report = Report("Load the pack", ABOUT.format(version=comfy.version))
     with tempfile.TemporaryDirectory() as folder:
         scratch, empty = Path(folder), Path(folder) / "empty"
         empty.mkdir()
-        (empty / "__init__.py").touch()
-        code = LOAD.format(before=COMFYUI if comfy.usable else "import numpy, PIL.Image, torch")
-        python, cwd = (comfy.python, comfy.path) if comfy.usable else (sys.executable, scratch)
+        (empty / "__init__.py").write_text("NODE_CLASS_MAPPINGS = {}", "utf-8")
 
-        def load(path: Path) -> tuple[float, int]:
-            command = [str(python), "-c", code, str(path), str(scratch)]
-            result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-            if result.returncode:
-                raise SystemExit(f"{path} does not load: {result.stderr.strip()[-500:]}")
+        def load(pack: Path) -> list[float]:
+            command = [str(comfy.python), "-c", LOAD, str(Path(__file__).parent), str(pack), str(scratch)]
+            run = subprocess.run(command, cwd=comfy.path, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+            if run.returncode:
+                raise SystemExit(f"{pack} does not load: {run.stderr.strip()[-500:]}")
             return json.loads((scratch / "result").read_text("utf-8"))
 
-        packs = {"this pack": ROOT, "an empty pack": empty, **others}
-        rounds = [{name: load(path) for name, path in packs.items()} for _ in range(3 if quick else 6)]
+        packs = {OURS: ROOT, EMPTY: empty, **hosted.named_packs(), **{path.name: path for path in more}}
+        rounds = [{name: load(path) for name, path in packs.items()} for _ in range(2 if quick else ROUNDS)]
+    cells = {name: Cell(Spread.of([each[name][0] for each in rounds[1:]])) for name in packs}
+    ours, blank = cells.pop(OURS), cells.pop(EMPTY).time.median
+    goals = {name: 0 for name in hosted.PACKS if name != "Impact Pack"}  # these have other nodes
+    report.store(Row("load", ours, cells, goals=goals, max_seconds=0.1, headline=True))
+    report.store(Figure("load an empty pack", 1000 * blank, " ms"))
     for name in packs:
-        # The first round only compiles.
-        seconds = _measuring.Spread.of([each[name][0] for each in rounds[1:]])
-        limit = MAX_LOAD_SECONDS if name == "this pack" else None
-        report.add(Figure(f"{name}: loaded", seconds.median, " s", at_most=limit))
-        report.add(Figure(f"{name}: modules added", rounds[-1][name][1]))
-        if name == "this pack":
-            now = seconds
-        elif name in others:
-            headline = name == next(iter(others))
-            report.add(Timing(f"compared with {name}", now, earlier=seconds, headline=headline))
-
-
-if __name__ == "__main__":
-    main("--quick" in sys.argv)
+        report.store(Figure(f"modules that {name} adds", rounds[-1][name][1]))

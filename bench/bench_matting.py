@@ -1,31 +1,25 @@
-"""Cutouts of portrait-like images with a known mask, with and without alpha matting, and rembg with the same mask.
-
-python3 tools/dev.py bench matting [--quick]
-"""
+"""Cutouts of portrait-like images with a known mask, with and without alpha matting, and rembg with the same mask."""
 
 from __future__ import annotations
 
-import sys
+from functools import partial
 
 import numpy as np
 import torch
-from _measuring import devices, peak_memory, process_memory
+from _measuring import copy_time, devices
 from maskwright.core import tensors
-from maskwright.core.cutout.remove import remove_background
-from maskwright.core.cutout.trimap import MattingSettings
+from maskwright.core.cutout.matting import MattingSettings, remove_background
 from maskwright.core.packages import keep_torch_threads
 from PIL import Image
-from rows import Figure, Report
+from rows import Figure, Report, Row
 
 SIDES = {512: "0.26 megapixels", 1024: "1 megapixel", 2048: "4 megapixels", 4096: "16 megapixels"}
 MAX_REMBG_SIDE = 2048
-MAX_GIGABYTES = 4
 
-ABOUT = """The part of ImageSegmentation after the network. The earlier way: rembg.remove with the same mask, from a
-tensor through Pillow and back. It is omitted at 16 megapixels with matting, because it builds the equations of the
-whole image. The floor without matting: image and mask are read once, cutout and alpha written once, at the rate of a
-copy; there is no floor with matting. Memory alone is that of a process that does nothing else, including torch and all
-other modules."""
+ABOUT = """The part of ImageSegmentation after the network, beside rembg.remove with the same mask, from a tensor
+through Pillow and back; not at 16 megapixels with matting, where rembg builds the equations of the whole image. The
+floor without matting reads image and mask once and writes cutout and alpha once, at the rate of a copy. With matting,
+solving the equations of the unknown pixels takes most of the time."""
 NOTE = """A pixel of three floats becomes one of four, which cannot be copied as one block, and touching new memory
 takes about as long. The rest is comparing alpha with 0 and writing it to cutout and mask."""
 
@@ -35,8 +29,8 @@ class Scene:
 
     masks_per_image = 1
 
-    def __init__(self, side: int, device: str = "cpu", width: int | None = None, soft: bool = False) -> None:
-        self.image, self.mask = (each.to(device) for each in draw_portrait(side, width or side, soft))
+    def __init__(self, side: int, device: str = "cpu") -> None:
+        self.image, self.mask = (each.to(device) for each in draw_portrait(side, side))
         self.device = device
 
     def predict_masks(self, _: torch.Tensor) -> torch.Tensor:
@@ -59,9 +53,9 @@ class Scene:
         return tensors.from_pil(cutout).to(self.device)
 
 
-def draw_portrait(height: int, width: int, soft: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+def draw_portrait(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw a head with curly hair and shoulders on a smooth background, in 8 bits, and the mask of a network with an
-    input of 320 x 320. ``soft``: the mask is uncertain nearly everywhere."""
+    input of 320 x 320."""
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     y, x = (y + 0.5) / height, ((x + 0.5) / width - 0.5) * width / height + 0.5
     head = np.hypot((x - 0.5) / 0.18, (y - 0.33) / 0.24)
@@ -73,56 +67,40 @@ def draw_portrait(height: int, width: int, soft: bool = False) -> tuple[torch.Te
     behind = np.stack([0.3 + 0.3 * x, 0.5 + 0.2 * y, 0.6 - 0.2 * x], axis=-1)
     image = alpha * subject + (1 - alpha) * behind
     image += np.random.default_rng(0).normal(0, 0.02, image.shape).astype(np.float32)
-    probabilities = np.clip(0.5 + inside * (0.6 if soft else 25), 0, 1)
-    small = Image.fromarray((probabilities * 255).astype(np.uint8)).resize((320, 320), Image.Resampling.BOX)
+    small = Image.fromarray((alpha[..., 0] * 255).astype(np.uint8)).resize((320, 320), Image.Resampling.BOX)
     mask = np.array(small.resize((width, height), Image.Resampling.LANCZOS))
     return tensors.from_8bit((image.clip(0, 1) * 255).astype(np.uint8)), tensors.from_8bit(mask)
 
 
-def add_row(report: Report, scene: Scene, what: str, matting: bool, rounds: int) -> None:
-    calls, side = {"now": lambda: scene.run_now(matting)}, scene.mask.shape[0]
-    if side <= MAX_REMBG_SIDE or not matting:
-        calls["earlier"] = lambda: scene.run_earlier(matting)
+def add_row(report: Report, scene: Scene, what: str, matting: bool) -> Row:
+    side = scene.mask.shape[0]
+    others = {"rembg": partial(scene.run_earlier, matting)} if side <= MAX_REMBG_SIDE or not matting else {}
     if matting:
-        more = {"at_least": 2 if side == 1024 else None, "headline": "earlier" in calls and side > 512}
+        more = {"goals": {"rembg": 2} if side == 1024 else {}, "headline": bool(others) and side > 512}
     else:
-        more = {"moved": 36 * scene.mask.numel(), "note": NOTE}
-    report.add_comparison(f"{'with' if matting else 'without'} matting: {what}", calls, rounds, scene.device, **more)
-    if matting and "earlier" in calls:
-        now, earlier = (tensors.to_8bit(call()).astype(int) for call in calls.values())
+        more = {"floor": copy_time(36 * scene.mask.numel(), scene.device), "note": NOTE}
+    what = f"{'with' if matting else 'without'} matting: {what}"
+    row = report.add(what, partial(scene.run_now, matting), others, device=scene.device, **more)
+    if matting and others and side <= 1024:
+        now, earlier = (tensors.to_8bit(run(True)).astype(int) for run in (scene.run_now, scene.run_earlier))
         difference = np.abs(now - earlier)[now[..., 3] > 0].max().item()
-        report.add(Figure(f"with matting: {what}: largest difference", difference, "/255", scene.device, 2))
+        report.store(Figure(f"{what}: largest difference to rembg", difference, "/255", scene.device, 2))
+    return row
 
 
 def main(quick: bool) -> None:
     with keep_torch_threads():
         import rembg  # noqa: F401 - before anything is measured
 
-    report = Report("Cutouts and alpha matting", ABOUT)
-    add_memory(report, quick)
+    report = Report("Cut out, with the mask known", ABOUT)
     for device in devices():
+        rows = {}
         for side in (256,) if quick else SIDES:
             scene, what = Scene(side, device), f"{side} x {side}" + (f", {SIDES[side]}" if side in SIDES else "")
-            if side != 512:
-                add_row(report, scene, what, False, 3 if quick else 9)
-            if device == "cpu" or side <= 1024:  # matting runs on the CPU in any case
-                add_row(report, scene, what, True, 2 if quick or side > 2048 else 5)
-    small, large = (Scene(side) for side in ((96, 304) if quick else (548, 1732)))
-    for matting in (True, False):
-        what = f"megapixels, 0.3 and 3, {'with' if matting else 'without'} matting"
-        report.add_growth(what, lambda: small.run_now(matting), lambda: large.run_now(matting), note=NOTE)
-
-
-def add_memory(report: Report, quick: bool) -> None:
-    """Measured first, while the process has done nothing else."""
-    before = process_memory("VmRSS")
-    for height, width in ((512, 512),) if quick else ((4096, 4096), (4320, 7680)):
-        for suffix, soft in (("", False), (", most of it unknown", True)):
-            scene = Scene(height, width=width, soft=soft)
-            peak = before + scene.image.nbytes + scene.mask.nbytes + (peak_memory(lambda: scene.run_now(True)) or 0)
-            what = f"memory alone, {width} x {height}{suffix}"
-            report.add(Figure(what, peak / 1e9, " GB", at_most=MAX_GIGABYTES))
-
-
-if __name__ == "__main__":
-    main("--quick" in sys.argv)
+            for matting in (True, False):
+                if device == "cpu" or side <= 1024 or not matting:  # matting runs on the CPU in any case
+                    rows[side, matting] = add_row(report, scene, what, matting)
+        if device == "cpu" and not quick:
+            for matting in (True, False):
+                what = f"megapixels, 1 and 16, {'with' if matting else 'without'} matting"
+                report.add_growth(what, rows[1024, matting], rows[4096, matting], 16, NOTE)

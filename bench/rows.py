@@ -1,70 +1,97 @@
-"""The rows of a benchmark: printed as they are measured, and stored for docs/performance.md."""
+"""The rows of a benchmark: measured, printed, and stored for docs/performance.md."""
 
 from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+import platform
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
 from pathlib import Path
 
-from _measuring import RATES, Call, Spread, compare, floor, peak_memory
+from _measuring import Call, Cell, Spread, measure
 
+OURS, FLOOR = "this pack", "floor"
+ABOVE_FLOOR = "times the floor"
 MAX_TIMES_FLOOR = 1.3  # a row further above its floor needs a note
 MAX_GROWTH = 1.1  # time and memory may grow at most this many times as fast as the work: a tenth for noise
+BUDGET = 100.0  # seconds of a benchmark, after which every way is measured once
 ROWS_FILE = "MASKWRIGHT_BENCH_ROWS"  # set by suite.py: the file that rows are appended to, a JSON object per line
+PACKAGES = ("torch", "numpy", "pillow", "opencv-python-headless", "transformers", "rembg", "onnxruntime", "pymatting")
 
 
 @dataclass(frozen=True)
-class Timing:
-    """This pack's time for some work, and what it is compared with.
+class Row:
+    """Some work, done by this pack and in other ways.
 
     Attributes:
         what: The work, with its sizes.
-        earlier: The earlier implementation's time for the same work in the same run.
-        floor: The minimum time that the hardware needs, in seconds (`_measuring.floor`, or measured).
-        peak, earlier_peak: Bytes (`_measuring.peak_memory`).
-        at_least: The target: how many times as fast as the earlier implementation.
-        note: Why the target is missed, or the time is far above the floor. The same text in all rows with that reason.
+        ours: This pack's time and memory.
+        others: What people use instead, by name.
+        floor: The minimum time in seconds.
+        goals: How many times as fast as another way this pack should be, where that is not 1; 0 for other work, which
+            is only listed.
+        max_times_floor: How far above the floor the time may be.
+        max_seconds, max_bytes: The most that this pack may take.
+        note: Why the row misses one of these. The same text in all rows with that reason.
         headline: Whether the chart shows it.
     """
 
     what: str
-    now: Spread
-    device: str = "cpu"
-    earlier: Spread | None = None
+    ours: Cell
+    others: dict[str, Cell] = field(default_factory=dict)
     floor: float | None = None
-    peak: float | None = None
-    earlier_peak: float | None = None
-    at_least: float | None = None
+    device: str = "cpu"
+    goals: dict[str, float] = field(default_factory=dict)
+    max_times_floor: float = MAX_TIMES_FLOOR
+    max_seconds: float | None = None
+    max_bytes: float | None = None
     note: str = ""
     headline: bool = False
 
     @property
+    def ratios(self) -> dict[str, float]:
+        """How many times as fast as each other way."""
+        measured = {name: cell.time for name, cell in self.others.items() if cell.time}
+        return {name: spread.median / self.ours.time.median for name, spread in measured.items()}
+
+    @property
+    def fastest(self) -> str:
+        """The fastest other way that does the same work, or ""."""
+        ratios = {name: ratio for name, ratio in self.ratios.items() if self.goals.get(name, 1) > 0}
+        return min(ratios, key=ratios.get, default="")
+
+    @property
     def ratio(self) -> float | None:
-        """How many times as fast as the earlier implementation."""
-        return self.earlier.median / self.now.median if self.earlier else None
+        """How many times as fast as the fastest other way."""
+        return self.ratios.get(self.fastest)
 
     @property
     def times_floor(self) -> float | None:
-        return self.now.median / self.floor if self.floor else None
+        return self.ours.time.median / self.floor if self.floor else None
 
     @property
-    def missed(self) -> bool:
-        """Whether the row needs a note."""
-        too_slow = self.ratio is not None and self.ratio < (self.at_least or 1)
-        return too_slow or (self.times_floor is not None and self.times_floor > MAX_TIMES_FLOOR)
+    def misses(self) -> list[str]:
+        """What the row misses, as phrases."""
+        phrases = []
+        for name, ratio in self.ratios.items():
+            goal = self.goals.get(name, 1)
+            if ratio < goal:
+                phrases.append(f"{ratio:.2f} times as fast as {name}" + f" (goal: {goal:g})" * (goal != 1))
+        if self.max_seconds and self.ours.time.median > self.max_seconds:
+            phrases.append(f"longer than {format_seconds(self.max_seconds)}")
+        if self.max_bytes and (self.ours.peak or 0) > self.max_bytes:
+            phrases.append(f"more than {format_bytes(self.max_bytes)}")
+        if self.times_floor is not None and self.times_floor > self.max_times_floor:
+            phrases.append(f"{self.times_floor:.2f} {ABOVE_FLOOR}")
+        return phrases
 
-    def cells(self) -> list[str]:
-        """The cells of its table row, after the first."""
-        target = f" (of {self.at_least:g})" if self.at_least is not None else ""
-        return [
-            f"{format_seconds(self.now.median)} \u00b1 {(self.now.high - self.now.low) / 2 / self.now.median:.0%}",
-            format_seconds(self.earlier.median) if self.earlier else "",
-            f"{self.ratio:.2f}{target}" if self.ratio else "",
-            f"{self.times_floor:.2f}" if self.times_floor else "",
-            format_bytes(self.peak),
-            format_bytes(self.earlier_peak),
-        ]
+    def describe(self) -> str:
+        cells = [f"{name} {format_cell(cell)}" for name, cell in {OURS: self.ours, **self.others}.items()]
+        floor = [f"{self.times_floor:.2f} times the floor"] if self.times_floor else []
+        return ", ".join(cells + floor)
 
 
 @dataclass(frozen=True)
@@ -79,80 +106,101 @@ class Figure:
     note: str = ""
 
     @property
-    def missed(self) -> bool:
-        return self.at_most is not None and not self.value <= self.at_most
+    def misses(self) -> list[str]:
+        return [] if self.at_most is None or self.value <= self.at_most else [self.describe()]
 
-    def cells(self) -> list[str]:
+    def describe(self) -> str:
         """The value, and its limit."""
         value = f"{self.value:g}" if float(self.value).is_integer() else format_number(self.value)
         limit = f" (at most {self.at_most:g}{self.unit})" if self.at_most is not None else ""
-        return [f"{value}{self.unit}{limit}"]
-
-
-Row = Timing | Figure
+        return f"{value}{self.unit}{limit}"
 
 
 class Report:
-    """Prints the rows of one benchmark and stores them.
+    """Measures, prints and stores the rows of one job.
 
     Args:
-        title: The heading of its table in docs/performance.md.
-        about: What the earlier implementation is, and how the floor is computed.
+        job: What a user wants to do: the heading of the rows' table.
+        about: What is compared, and what limits the time.
     """
 
-    def __init__(self, title: str, about: str) -> None:
-        self.title, self.about = title, " ".join(about.split())
-        print(f"\n{title}: now, earlier, times as fast, times the floor, memory, earlier memory", flush=True)
+    def __init__(self, job: str, about: str) -> None:
+        self.job, self.about, self.end = job, " ".join(about.split()), time.monotonic() + BUDGET
+        print(f"\n{job}", flush=True)
 
-    def add(self, row: Row) -> None:
-        mark = "" if not row.missed else "  (see the note)" if row.note else "  MISSED, without a note"
-        print(f"{row.what:<66} {row.device:<5}{' '.join(f'{cell:>14}' for cell in row.cells())}{mark}", flush=True)
-        if file := os.environ.get(ROWS_FILE):
-            line = {"title": self.title, "about": self.about, "rates": RATES, "kind": type(row).__name__, **asdict(row)}
-            with Path(file).open("a", encoding="utf-8") as lines:
-                lines.write(json.dumps(line) + "\n")
-
-    def add_comparison(
+    def add(
         self,
         what: str,
-        calls: dict[str, Call],
-        rounds: int,
+        ours: Call,
+        others: Mapping[str, Call | Cell] | None = None,
+        floor: Call | Cell | float | None = None,
         device: str = "cpu",
-        operations: float = 0,
-        moved: float = 0,
         memory: bool = True,
         **more,
-    ) -> dict[str, Spread]:
-        """Measure the calls "now" and maybe "earlier" in turns, and their memory; add the row. Returns all times.
+    ) -> Row:
+        """Measure a row in turns and store it. Cells among ``others`` were measured before.
 
-        Args: ``operations`` and ``moved`` bytes for the floor; ``more``, further fields of `Timing`.
+        Args: ``more``, further fields of `Row`.
         """
-        times, ways = compare(calls, rounds, device), [way for way in ("now", "earlier") if way in calls]
-        names = {"now": "peak", "earlier": "earlier_peak"}
-        peaks = {names[way]: peak_memory(calls[way], device) for way in ways if memory}
-        pair = {way: times[way] for way in ways}
-        self.add(Timing(what, **pair, **peaks, device=device, floor=floor(device, operations, moved) or None, **more))
-        return times
+        ways = {**(others or {}), FLOOR: floor}
+        calls = {OURS: ours} | {name: way for name, way in ways.items() if callable(way)}
+        cells = {**ways, **measure(calls, device, memory, hurry=time.monotonic() > self.end)}
+        now, least = cells.pop(OURS), cells.pop(FLOOR)
+        least = least.time.median if isinstance(least, Cell) and least.time else least
+        row = Row(what, now, cells, least if isinstance(least, float) else None, device, **more)
+        self.store(row)
+        return row
 
-    def add_growth(
-        self, what: str, small: Call, large: Call, device: str = "cpu", note: str = "", rounds: int = 5
-    ) -> None:
-        """Compare work with ten times as much: neither time nor memory should grow faster than the work."""
-        times = compare({"small": small, "large": large}, rounds, device)
-        growth = times["large"].median / times["small"].median / 10
-        self.add(Figure(f"growth of time to growth of {what}", growth, "x", device, MAX_GROWTH, note))
-        peaks = [peak_memory(call, device) for call in (small, large)]
-        if all(peaks):
-            growth = peaks[1] / peaks[0] / 10
-            self.add(Figure(f"growth of memory to growth of {what}", growth, "x", device, MAX_GROWTH))
+    def add_growth(self, what: str, small: Row, large: Row, work: float, note: str = "") -> None:
+        """Compare two rows, of which one is ``work`` times as much: neither time nor memory should grow faster."""
+        growth = large.ours.time.median / small.ours.time.median / work
+        self.store(Figure(f"growth of time to growth of {what}", growth, "x", large.device, MAX_GROWTH, note))
+        if small.ours.peak and large.ours.peak:
+            growth = large.ours.peak / small.ours.peak / work
+            self.store(Figure(f"growth of memory to growth of {what}", growth, "x", large.device, MAX_GROWTH))
+
+    def store(self, row: Row | Figure) -> None:
+        mark = "" if not row.misses else "  (see the note)" if row.note else "  MISSED, without a note"
+        print(f"{row.what:<60} {row.device:<5} {row.describe()}{mark}", flush=True)
+        if file := os.environ.get(ROWS_FILE):
+            line = {"job": self.job, "about": self.about, "versions": find_versions(), "kind": type(row).__name__}
+            with Path(file).open("a", encoding="utf-8") as lines:
+                lines.write(json.dumps(line | asdict(row)) + "\n")
 
 
-def from_json(line: dict) -> Row:
+def from_json(line: dict) -> Row | Figure:
     """Restore a row that `Report` stored."""
-    data = {key: value for key, value in line.items() if key not in ("title", "about", "rates", "kind")}
+    data = {key: value for key, value in line.items() if key not in ("job", "about", "versions", "kind")}
     if line["kind"] == "Figure":
         return Figure(**data)
-    return Timing(**{**data, **{name: data[name] and Spread(**data[name]) for name in ("now", "earlier")}})
+
+    def cell(stored: dict) -> Cell:
+        return Cell(**{**stored, "time": stored["time"] and Spread(**stored["time"])})
+
+    others = {name: cell(each) for name, each in data["others"].items()}
+    return Row(**{**data, "ours": cell(data["ours"]), "others": others})
+
+
+def find_versions() -> str:
+    """The system and the packages of this process."""
+
+    def find(package: str) -> str:
+        try:
+            return metadata.version(package)
+        except metadata.PackageNotFoundError:
+            return ""
+
+    packages = [f"{package} {version}" for package in PACKAGES if (version := find(package))]
+    return ", ".join([f"{platform.system()}, Python {platform.python_version()}", *packages])
+
+
+def format_cell(cell: Cell) -> str:
+    """Time and memory; the spread if it is large."""
+    if cell.time is None:
+        return cell.problem and "fails"
+    spread = (cell.time.high - cell.time.low) / 2 / cell.time.median
+    time = format_seconds(cell.time.median) + (f" \u00b1 {spread:.0%}" if spread > 0.1 else "")
+    return time + (f", {format_bytes(cell.peak)}" if cell.peak else "") + (f" (from {cell.part})" if cell.part else "")
 
 
 def format_number(value: float) -> str:
@@ -167,7 +215,5 @@ def format_seconds(value: float) -> str:
     return f"{format_number(value * 1e3)} ms" if value < 1 else f"{format_number(value)} s"
 
 
-def format_bytes(value: float | None) -> str:
-    if value is None:
-        return ""
+def format_bytes(value: float) -> str:
     return f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{value / 1e6:.0f} MB"

@@ -18,14 +18,13 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
-from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE / "results"
-PACKAGES = ("torch", "numpy", "opencv-python-headless", "pillow", "transformers", "rembg", "onnxruntime", "pymatting")
 
 
 def main(arguments: list[str]) -> int:
@@ -40,8 +39,9 @@ def main(arguments: list[str]) -> int:
     if unknown:
         print(f"no benchmark is called {', '.join(unknown)}; choose from {', '.join(scripts)}", file=sys.stderr)
         return 2
-    quick = "--quick" in arguments
+    quick, start = "--quick" in arguments, time.monotonic()
     failed = [name for name in names if not run(scripts[name], quick)]
+    print(f"\n{len(names)} benchmarks took {format_minutes(time.monotonic() - start)}")
     if failed:
         print(f"\nfailed: {', '.join(failed)}", file=sys.stderr)
     if not quick:
@@ -53,11 +53,18 @@ def main(arguments: list[str]) -> int:
 
 def run(script: Path, quick: bool) -> bool:
     """Run a benchmark and store its rows. Returns whether it succeeded."""
+    start = time.monotonic()
     rows, problem = measure(script, quick)
+    spent = time.monotonic() - start
+    print(f"{script.stem} took {format_minutes(spent)}", flush=True)
     if rows and not problem and not quick:
-        machine, facts = describe_machine()
-        store(RESULTS / f"{machine}.json", facts, script.stem, rows)
+        facts = describe_machine()
+        store(RESULTS / f"{name_machine(facts)}.json", facts, script.stem, rows, seconds=spent)
     return not problem
+
+
+def format_minutes(seconds: float) -> str:
+    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
 
 
 def measure(
@@ -75,34 +82,31 @@ def measure(
     from rows import ROWS_FILE
 
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "rows"
-        command, problem = [sys.executable, str(script), *(["--quick"] if quick else [])], ""
+        file, problem = Path(folder) / "rows", ""
+        command = [sys.executable, str(HERE / "start.py"), str(script), *(["--quick"] if quick else [])]
+        environment = {**os.environ, **variables, ROWS_FILE: str(file)}
         try:
-            code = subprocess.run(
-                command, env={**os.environ, **variables, ROWS_FILE: str(file)}, timeout=time_limit
-            ).returncode
+            code = subprocess.run(command, env=environment, timeout=time_limit).returncode
             problem = f"exit code {code}" if code else ""
         except subprocess.TimeoutExpired:
             problem = f"stopped after {time_limit:.0f} s"
-        rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else []
-    return rows, problem
+        return [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else [], problem
 
 
-def store(file: Path, facts: dict, name: str, rows: list[dict], command: str = "") -> None:
+def store(file: Path, facts: dict, name: str, rows: list[dict], seconds: float = 0) -> None:
     """Replace the rows of a benchmark in ``file``; also store the machine's facts, the date, the commit and the
-    versions.
+    versions. Benchmarks that no longer exist are dropped.
 
-    Args: ``command``, how to measure them again, if not by `dev.py bench`.
+    Args: ``seconds``, how long the benchmark takes.
     """
     results = read(file)
     results["machine"] = facts
+    results["benches"] = {old: bench for old, bench in results["benches"].items() if (HERE / f"{old}.py").exists()}
     results["benches"][name] = {
         "date": datetime.date.today().isoformat(),
         "commit": find_commit(),
-        "system": f"{platform.system()}, Python {platform.python_version()}",
-        "packages": ", ".join(f"{package} {version}" for package in PACKAGES if (version := find_version(package))),
-        **({"command": command} if command else {}),
-        "rates": [row.pop("rates") for row in rows][-1],  # the last row has all rates of the run
+        "versions": [row.pop("versions") for row in rows][-1],
+        **({"seconds": round(seconds)} if seconds else {}),
         "rows": rows,
     }
     write(file, results)
@@ -113,6 +117,8 @@ def merge(files: list[str]) -> int:
     try:
         (file,) = files
         new = json.loads(Path(file).read_text("utf-8"))
+        if not all("job" in row for bench in new["benches"].values() for row in bench["rows"]):
+            raise ValueError("it is from an older version")
         target = RESULTS / f"{name_machine(new['machine'])}.json"
         results = read(target)
         write(target, {**results, **new, "benches": {**results["benches"], **new["benches"]}})
@@ -137,42 +143,26 @@ def write(file: Path, results: dict) -> None:
     partial.replace(file)
 
 
-def describe_machine() -> tuple[str, dict]:
-    """The name that results are stored under, and the machine's processor, memory and GPU."""
+def describe_machine() -> dict:
+    """The machine's processor, memory and GPU."""
     import torch
 
     cpuinfo = Path("/proc/cpuinfo")
     match = re.search(r"^model name\s*: (.+)$", cpuinfo.read_text("utf-8"), re.MULTILINE) if cpuinfo.exists() else None
     processor = match[1].strip() if match else platform.processor() or platform.machine()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    facts = {
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else 0
+    return {
         "processor": f"{processor}, {cores} cores",
-        "memory": f"{_count_memory() / 1e9:.0f} GB",
+        "memory": f"{memory / 1e9:.0f} GB" if memory else "an unknown amount",
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
     }
-    return name_machine(facts), facts
-
-
-def _count_memory() -> int:
-    """The machine's memory in bytes."""
-    if hasattr(os, "sysconf"):  # without psutil, which not every ComfyUI has
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    import psutil
-
-    return psutil.virtual_memory().total
 
 
 def name_machine(facts: dict) -> str:
     """The name of the file for a machine's results."""
     gpu = "" if facts["gpu"] == "none" else facts["gpu"]
     return re.sub(r"[^a-z0-9]+", "-", f"{facts['processor']} {gpu}".lower()).strip("-")
-
-
-def find_version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def find_commit() -> str:

@@ -1,4 +1,4 @@
-"""Writes docs/performance.md and its charts from `results/`.
+"""Writes docs/performance.md and its chart from `results/`.
 
 python bench/write_docs.py
 """
@@ -8,105 +8,184 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from rows import MAX_TIMES_FLOOR, Figure, Row, Timing, from_json
+from rows import ABOVE_FLOOR, MAX_TIMES_FLOOR, OURS, Figure, Row, format_cell, format_number, from_json
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, DOCS = ROOT / "bench" / "results", ROOT / "docs"
 
 INTRODUCTION = f"""# Performance
 
-Written by `python3 tools/dev.py bench`; do not edit. The alternatives of a row were measured in turns in one run. Times
-are medians with half the interquartile range. Inputs and weights are random and seeded; weights do not affect the time.
+Written by `python3 tools/dev.py bench`; do not edit.
 
-- **Earlier**: the nodes that this pack replaces. **Times as fast**: compared with these; the target is in parentheses.
-- **Times its floor**: the floor is the minimum time that the hardware needs, at the rate of torch's large matrix
-  products or of a copy, both measured in the same run. Other code may multiply faster than torch, so values below 1 are
-  possible.
-- **Memory**: the peak of a call beyond what was in use before, such as a cached model.
+![How many times as fast as what people use instead](performance.svg)
 
-A number in parentheses refers to a note: why a row is slower than the earlier nodes or its target, or takes more than
-{MAX_TIMES_FLOOR} times its floor.
+Each table is a job, each row some work. The columns are this pack, what people use instead, and how many times as fast
+this pack is as the fastest of those.
+
+- **Time**: the median; all ways of a row were measured in turns in one run. Half the interquartile range follows where
+  it exceeds 10 %. "from": measured with that part of the work, and multiplied.
+- **Memory**, after the time: the peak of the call, beyond what was in use before, such as a cached model.
+- **Times the floor**: how far the time is from the minimum that the text names. Below 1, this pack is faster.
+
+Inputs and weights are random and seeded; weights do not affect the time. Rows with an asterisk miss a goal: to be at
+least as fast as every other way (or more, where a goal is named), and at most {MAX_TIMES_FLOOR} times the floor.
 """
-HEAD = ["| | now | earlier | times as fast | times its floor | memory | earlier |", "|---|--:|--:|--:|--:|--:|--:|"]
+AGAIN = """## Measure again
+
+```
+python3 tools/dev.py bench                         # everything{duration}; or name some: bench gradient clipseg
+python tools/gpu_check.py --out gpu_check.json     # on a machine with an NVIDIA GPU, in 8 minutes
+python3 tools/dev.py bench --merge gpu_check.json  # adds its results to this page
+```
+
+Other packs are measured if these variables name their folders: `KJNODES_PATH`, `IMPACT_PACK_PATH`,
+`CROP_AND_STITCH_PATH`, `ESSENTIALS_PATH`, `LAYERSTYLE_PATH`, `INPAINT_NODES_PATH`; their requirements must be installed
+in ComfyUI's Python (`COMFYUI_PYTHON`).
+"""
+STAR = " \\*"  # after a row that misses a goal
+OWN_SHARE = "Detail"  # the job whose floor is the time of ComfyUI's sampler and VAE: the rest is the node's own share
+JOBS = (  # in the order of the page; others follow
+    "Find by text",
+    "Draw a gradient region",
+    "Remove the background",
+    "Cut out, with the mask known",
+    "Refine edges",
+    "Edit a mask",
+    "Split into instances",
+    "Crop and stitch",
+    OWN_SHARE,
+    "Load the pack",
+)
 
 
 def write() -> None:
-    machines = [json.loads(file.read_text("utf-8")) | {"name": file.stem} for file in sorted(RESULTS.glob("*.json"))]
+    machines = [json.loads(file.read_text("utf-8")) for file in sorted(RESULTS.glob("*.json"))]
     (DOCS / "performance.md").write_text(format_page(machines), "utf-8")
-    for machine in machines:
-        draw(machine, DOCS / f"performance-{machine['name']}.svg")
+    draw(machines, DOCS / "performance.svg")
 
 
 def format_page(machines: list[dict]) -> str:
-    """The whole page, for results as `suite.py` stores them, with their file's ``name``."""
-    gpus = [machine["machine"]["gpu"] for machine in machines if machine["machine"]["gpu"] != "none"]
-    measured = f"GPUs measured: {', '.join(gpus)}." if gpus else "**Nothing was measured on a GPU yet.**"
-    lines = [INTRODUCTION, measured, ""]
+    """The whole page, for results as `suite.py` stores them."""
+    machines = sorted(machines, key=lambda each: each["machine"]["gpu"] != "none")
+    lines, shown_texts = [INTRODUCTION, *_format_misses(machines)], set()
     for machine in machines:
-        lines += _format_machine(machine)
-    return "\n".join(lines)
+        lines += _format_machine(machine, shown_texts)
+    if all(machine["machine"]["gpu"] == "none" for machine in machines):
+        lines += ["**Nothing was measured on a GPU yet.**", ""]
+    seconds = sum(bench.get("seconds", 0) for machine in machines for bench in machine["benches"].values())
+    duration = f", in {seconds / 60:.0f} minutes" if seconds else ""
+    return "\n".join([*lines, AGAIN.format(duration=duration)])
 
 
-def _format_machine(results: dict) -> list[str]:
-    facts = results["machine"]
-    gpu = f", {facts['gpu']}" if facts["gpu"] != "none" else ""
-    chart = f"![How many times as fast as the earlier nodes](performance-{results['name']}.svg)"
-    versions = dict.fromkeys(f"{bench['system']}, {bench['packages']}." for bench in results["benches"].values())
-    lines = [f"## {facts['processor']}{gpu}", "", f"{facts['memory']} of memory. {' '.join(versions)}", "", chart, ""]
+def group_jobs(results: dict) -> dict[str, list[dict]]:
+    """The stored rows of a machine by job, in the page's order."""
+    jobs: dict[str, list[dict]] = {job: [] for job in JOBS}
+    for bench in results["benches"].values():
+        for line in bench["rows"]:
+            jobs.setdefault(line["job"], []).append(line)
+    return {job: lines for job, lines in jobs.items() if lines}
+
+
+def name_machine(facts: dict) -> str:
+    """The name that people know a machine by: that of its GPU, or of its processor."""
+    return facts["processor"] if facts["gpu"] == "none" else facts["gpu"]
+
+
+def _format_machine(results: dict, shown_texts: set[str]) -> list[str]:
+    """A section with a table for each job. Texts in ``shown_texts`` are not repeated."""
+    facts, benches = results["machine"], results["benches"].values()
+    lines = [f"## {name_machine(facts)}", ""]
+    lines += [f"In a machine with {facts['processor']} and {facts['memory']} of memory.", ""]
     lines += [f"- {check}" for check in results.get("checks", [])] + [""] * ("checks" in results)
-    for name, bench in sorted(results["benches"].items()):
-        rows = [from_json(row) for row in bench["rows"]]
-        lines += [f"### {bench['rows'][0]['title']}", "", bench["rows"][0]["about"], "", *_format_rows(rows)]
-        rates = [
-            f"{rate:g} {unit} ({device})" for device, best in bench["rates"].items() for unit, rate in best.items()
-        ]
-        command = bench.get("command") or f"python3 tools/dev.py bench {name.removeprefix('bench_')}"
-        lines += [f"{', '.join([f'`{command}`', bench['date'], 'commit ' + bench['commit'], *rates])}.", ""]
-    return lines
+    for job, stored in group_jobs(results).items():
+        lines += [f"### {job}", ""]
+        for about in dict.fromkeys(line["about"] for line in stored):
+            lines += [about, ""] * (about not in shown_texts)
+            shown_texts.add(about)
+        lines += _format_rows(job, [from_json(line) for line in stored])
+    measured = dict.fromkeys(f"{bench['date']}, commit {bench['commit']}: {bench['versions']}." for bench in benches)
+    return [*lines, *(f"- Measured {each}" for each in measured), ""]
 
 
-def _format_rows(rows: list[Row]) -> list[str]:
-    """A table of the timings, a list of the figures, and each note once."""
-    notes = list(dict.fromkeys(row.note for row in rows if row.missed))
+def _format_rows(job: str, rows: list[Row | Figure]) -> list[str]:
+    """A table of the rows, with the columns that they fill, and the figures."""
+    timed, figures = ([row for row in rows if isinstance(row, kind)] for kind in (Row, Figure))
+    names = list(dict.fromkeys(name for row in timed for name in row.others))
+    table = []
+    for row in timed:
+        cells = {"": _label(row), OURS: format_cell(row.ours)}
+        cells |= {name: format_cell(row.others[name]) if name in row.others else "" for name in names}
+        cells |= {"times as fast": f"{row.ratio:.2f}" if row.ratio else ""} if names else {}
+        if any(each.floor for each in timed):
+            share = f"{1 - row.floor / row.ours.time.median:.1%}" if row.floor else ""
+            times = f"{row.times_floor:.2f}" if row.floor else ""
+            cells |= {"own share": share} if job == OWN_SHARE else {"times the floor": times}
+        table += [] if table else [list(cells), ["---", *["--:"] * (len(cells) - 1)]]
+        table.append(list(cells.values()))
+    problems = {f"{name} fails: {cell.problem}" for row in timed for name, cell in row.others.items() if cell.problem}
+    lines = [f"| {' | '.join(cells)} |" for cells in table] + [""] * bool(table)
+    lines += [f"{problem}." for problem in sorted(problems)] + [""] * bool(problems)
+    checked = "; ".join(f"{row.what}{STAR * bool(row.misses)}: {row.describe()}" for row in figures)
+    return lines + [f"Also measured: {checked}.", ""] * bool(figures)
 
-    def label(row: Row) -> str:
-        device = " on CUDA" if row.device == "cuda" else ""
-        return row.what[0].upper() + row.what[1:] + device + (f" ({notes.index(row.note) + 1})" if row.missed else "")
 
-    table = [f"| {' | '.join([label(row), *row.cells()])} |" for row in rows if isinstance(row, Timing)]
-    figures = [f"- {label(row)}: {row.cells()[0]}" for row in rows if isinstance(row, Figure)]
-    reasons = [f"({number}) {note or 'No reason was recorded.'}" for number, note in enumerate(notes, 1)]
-    parts = [HEAD + table] * bool(table) + [figures] * bool(figures) + [[reason] for reason in reasons]
-    return [line for part in parts for line in (*part, "")]
+def _label(row: Row) -> str:
+    return row.what[0].upper() + row.what[1:] + STAR * bool(row.misses)
 
 
-def draw(results: dict, file: Path) -> None:
-    """Draw bars of the headline rows: how many times as fast as the earlier nodes, on a logarithmic scale."""
+def _format_misses(machines: list[dict]) -> list[str]:
+    """Each reason once, with the rows that it explains; rows above their floor only as a range."""
+    reasons: dict[str, list[str]] = {}
+    for machine in machines:
+        place = f" on {machine['machine']['gpu']}" if machine["machine"]["gpu"] != "none" else ""
+        for job, stored in group_jobs(machine).items():
+            by_note: dict[str, list[Row | Figure]] = {}
+            for row in map(from_json, stored):
+                by_note.setdefault(row.note, []).extend([row] * bool(row.misses))
+            for note, rows in by_note.items():
+                texts = reasons.setdefault(note, [])
+                texts += [f"**{job}{place}**: {_summarize(rows)}."] * bool(rows)
+    lines = [f"- {' '.join(texts)} {note or 'No reason was recorded.'}" for note, texts in reasons.items() if texts]
+    return ["## Slower than wished, and why", "", *lines, ""] if lines else []
+
+
+def _summarize(rows: list[Row | Figure]) -> str:
+    texts, floors = [], []
+    for row in rows:
+        late = [miss for miss in row.misses if not miss.endswith(ABOVE_FLOOR)]
+        texts += [f"{row.what} ({', '.join(late)})"] * bool(late)
+        floors += [row.times_floor for _ in row.misses[len(late) :]]
+    if floors:
+        texts.append(f"{len(floors)} row{'s' * (len(floors) > 1)} at up to {max(floors):.2f} {ABOVE_FLOOR}")
+    return "; ".join(texts)
+
+
+def draw(machines: list[dict], file: Path) -> None:
+    """Draw bars of the headline rows: how many times as fast as the fastest other way, on a logarithmic scale."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
     from matplotlib.ticker import ScalarFormatter
 
-    benches = [bench for _, bench in sorted(results["benches"].items())]
-    lines = [line for bench in benches for line in bench["rows"] if line.get("headline") and line["earlier"]]
-    rows = [from_json(line) for line in lines]
-    names = [f"{line['title']}: {line['what']}{' (CUDA)' * (line['device'] == 'cuda')}" for line in lines]
-    ratios = [row.ratio for row in rows]
+    bars = []  # name, row
+    for machine in machines:
+        for lines in group_jobs(machine).values():
+            headlines = [(line, from_json(line)) for line in lines if line.get("headline")]
+            bars += [(f"{line['job']}: {row.what}", row) for line, row in headlines if row.ratio]
+    names = [name + " on the GPU" * (row.device != "cpu") for name, row in bars]
+    ratios = [row.ratio for _, row in bars]
     with pyplot.rc_context({"svg.hashsalt": "maskwright", "svg.fonttype": "none", "font.size": 9}):
-        figure, axes = pyplot.subplots(figsize=(10, 0.8 + 0.32 * len(rows)), layout="constrained")
-        bars = axes.barh(names, ratios, color=["#2a9d8f" if ratio >= 1 else "#e76f51" for ratio in ratios])
-        axes.bar_label(bars, labels=[f"{ratio:.2f}" for ratio in ratios], padding=3)
-        targets = [(row.at_least, place) for place, row in enumerate(rows) if row.at_least]
-        if targets:
-            axes.plot(*zip(*targets, strict=True), "k|", ms=14, label="target")
-            axes.legend(loc="lower right", frameon=False)
+        figure, axes = pyplot.subplots(figsize=(10, 1 + 0.3 * len(bars)), layout="constrained")
+        patches = axes.barh(names, ratios, color=["#2a9d8f" if ratio >= 1 else "#e76f51" for ratio in ratios])
+        labels = [f"{format_number(row.ratio)}  {row.fastest}" for _, row in bars]
+        axes.bar_label(patches, labels=labels, padding=3)
         axes.set_xscale("log", base=2)
-        axes.set_xlim(min([0.9, *ratios]) * 0.95, max([4, *ratios]) * 1.2)
+        axes.set_xlim(min([0.9, *ratios]) * 0.95, max([4, *ratios]) * 8)
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.axvline(1, color="gray", lw=0.8)
         axes.invert_yaxis()
-        axes.set_xlabel("times as fast as the earlier nodes")
+        axes.set_xlabel("times as fast as the fastest of what people use instead, which is named")
         axes.spines[["top", "right"]].set_visible(False)
         figure.savefig(file, metadata={"Date": None})
         pyplot.close(figure)

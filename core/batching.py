@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -160,6 +161,40 @@ def parallel_map(work: Callable[[Item], Result], items: Sequence[Item]) -> list[
             # The last count set in any thread is the default of new threads: restore it.
             torch.set_num_threads(cores)
         return list(results)
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Let torch use one thread for operations on the CPU.
+
+    For short operations: its threads wait for each other after each of them, which takes several times as long as the
+    operation while other programs use the cores.
+    """
+    count = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(count)
+
+
+def run_interruptibly(work: Callable[[], Result], stage: StageProgress) -> Result:
+    """Call ``work`` in another thread, and check for an interrupt meanwhile. ``work`` must release Python's lock.
+
+    On interrupt, the thread ends in the background, and its result is dropped.
+    """
+    future: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(work())
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    while not wait([future], timeout=0.2).done:
+        stage.advance_to(0)
+    return future.result()
 
 
 # What messages of out-of-memory errors contain, in lower case.

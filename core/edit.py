@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from . import distance, masks, parts
+from . import distance, filters, masks, parts
 from .batching import NO_PROGRESS, parallel_map
 from .checks import Settings, as_mask_batch, check_number, check_switch, check_whole_number, setting
 from .engine import Progress
@@ -63,7 +63,7 @@ class MaskEdits(Settings):
             feather = "feather_inside" if self.feather_inside else "feather_outside"
             yield feather, partial(distance.fade_edges, inside=self.feather_inside, outside=self.feather_outside)
         if self.blur:
-            yield "blur", partial(masks.gaussian_blur, sigma=self.blur)
+            yield "blur", partial(filters.gaussian_blur, sigma=self.blur)
 
 
 def edit_masks(

@@ -1,4 +1,4 @@
-"""Operations on masks: threshold, Gaussian blur, smoothing, combination, feathering.
+"""Operations on masks: smoothing, combination, feathering.
 
 All functions take and return float32 masks ``[B,H,W]`` on any device, and change nothing in place.
 """
@@ -7,53 +7,13 @@ from __future__ import annotations
 
 import torch
 
-from . import tensors
 from .checks import check_choice, check_number, check_whole_number
 from .errors import InputError
+from .filters import convolve_gaussian, gaussian_blur
 from .geometry import NO_SIDES, Sides
 from .morphology import MAX_SIZE
 
 COMBINATIONS = ("union", "intersection", "difference", "sum")
-
-
-def threshold(mask: torch.Tensor, level: float) -> torch.Tensor:
-    """Keep values above ``level`` and set all others to 0.
-
-    Args:
-        mask: ``[B,H,W]``.
-        level: 0..1; values equal to it are set to 0.
-
-    Raises:
-        InputError: ``level`` is not a number in 0..1.
-    """
-    return torch.where(mask > check_number(level, "threshold", 0, 1), mask, torch.zeros((), device=mask.device))
-
-
-def gaussian_blur(mask: torch.Tensor, sigma: float) -> torch.Tensor:
-    """Convolve with a Gaussian truncated at 4 sigma, like ``scipy.ndimage.gaussian_filter`` with its defaults.
-
-    Args:
-        mask: ``[B,H,W]``.
-        sigma: Standard deviation in pixels, from 0 to `MAX_SIZE`; 0 changes nothing.
-
-    Returns:
-        ``[B,H,W]``.
-
-    Raises:
-        InputError: ``sigma`` is not a number in that range.
-    """
-    sigma = check_number(sigma, "blur", 0, MAX_SIZE)
-    radius = int(4.0 * sigma + 0.5)
-    return _blur(mask, radius, sigma, "reflect").clamp(0, 1) if radius else mask
-
-
-def _blur(mask: torch.Tensor, radius: int, sigma: float, border: str) -> torch.Tensor:
-    """Blur ``[B,H,W]`` with a Gaussian truncated at ``radius`` pixels; see `tensors.gaussian_matrix`."""
-    height, width = mask.shape[1:]
-    rows = tensors.gaussian_matrix(height, radius, sigma, border, mask.device)
-    columns = tensors.gaussian_matrix(width, radius, sigma, border, mask.device)
-    blurred = tensors.filter_lines(mask, rows).transpose(1, 2)  # [B,H,W] -> [B,W,H]
-    return tensors.filter_lines(blurred, columns).transpose(1, 2)  # back to [B,H,W]
 
 
 def smooth_outline(mask: torch.Tensor, sigma: float) -> torch.Tensor:
@@ -158,7 +118,7 @@ def feather(mask: torch.Tensor, width: int, fade_sides: Sides = NO_SIDES) -> tor
     if radius == 0:
         return mask
     sigma = max(10.0, width / 3)
-    return _fade_at_sides(_blur(mask, radius, sigma, "mirror"), radius, fade_sides).clamp(0, 1)
+    return _fade_at_sides(convolve_gaussian(mask, radius, sigma, "mirror"), radius, fade_sides).clamp(0, 1)
 
 
 def _blur_radius(width: int, shorter_side: int) -> int:

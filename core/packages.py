@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import textwrap
 from collections.abc import Iterator
@@ -53,6 +54,7 @@ def is_library_failure(error: BaseException) -> bool:
     return isinstance(error, (Exception, SystemExit)) or type(error).__module__ == "pyo3_runtime"
 
 
+@functools.cache
 def import_scipy(module: str) -> ModuleType:
     """Import ``scipy.<module>``, which ComfyUI itself requires.
 
@@ -60,6 +62,20 @@ def import_scipy(module: str) -> ModuleType:
         DependencyError: See `import_package`.
     """
     return import_package(f"scipy.{module}", "Install it: python -m pip install --upgrade scipy")
+
+
+@functools.cache
+def import_pymatting(name: str) -> ModuleType:
+    """Import a module of pymatting, or numba, which pymatting requires.
+
+    The import compiles machine code: the first one takes up to a minute, later ones a second.
+
+    Raises:
+        DependencyError: The package is missing or does not work.
+    """
+    remedy = "Install it: python -m pip install --upgrade pymatting; or use a method that does not need it"
+    with keep_torch_threads():
+        return import_package(name, remedy)
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ from . import _view_files
 KEY = "maskwright"
 REGIONS_EVENT = "maskwright.regions"
 PHASE_EVENT = "maskwright.phase"
-LOADING, DOWNLOAD, WORK = "loading", "download", "work"  # phases, in addition to those of `core.cutout.remove`
+LOADING, DOWNLOAD, WORK = "loading", "download", "work"  # phases, in addition to those of `core.cutout.matting`
 PHASE_PAUSE = 0.5  # minimum seconds between messages about the same phase
 SUBFOLDER = "maskwright"
 LONGEST_SIDE = 1024  # of a preview image, in pixels

@@ -11,9 +11,8 @@ import torch
 from PIL import ImageColor
 
 from ..core import checks, tensors
-from ..core.cutout import matting
-from ..core.cutout.remove import remove_background
-from ..core.cutout.trimap import MattingSettings
+from ..core.cutout.backgrounds import check_backgrounds, place_over
+from ..core.cutout.matting import MattingSettings, remove_background
 from ..core.engine import Progress
 from ..core.errors import InputError
 from ..models import background_models, catalog
@@ -171,7 +170,7 @@ class ImageSegmentation(TableNode):
         clean = _is_on(post_process_mask, "post_process_mask")
         backgrounds = None if background is None else _read_background(background)
         if backgrounds is not None:
-            matting.check_backgrounds(backgrounds, len(images))  # before the model runs
+            check_backgrounds(backgrounds, len(images))  # before the model runs
         host.call_on_unload(background_models.release)
         view = _view.View(extra_pnginfo)
         view.begin(_view.LOADING)
@@ -182,7 +181,7 @@ class ImageSegmentation(TableNode):
             source, comfyui = _HostMasks(background_removal), host.ComfyHost()
         cutouts, masks = remove_background(images, source, settings, clean, comfyui, view.begin)
         if backgrounds is not None:
-            cutouts = matting.place_over(cutouts, backgrounds)
+            cutouts = place_over(cutouts, backgrounds)
         view.comparison(images, cutouts)
         return view.with_previews((cutouts, masks), kind="comparison")
 

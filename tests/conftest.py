@@ -66,6 +66,15 @@ class _RootIsNotATestPackage:
         return pytest.Dir.from_parent(parent, path=path) if path == ROOT else None
 
 
+@pytest.fixture(autouse=True)
+def forget_imports() -> None:
+    """Let each test make the import of a package fail."""
+    from maskwright.core import packages
+
+    packages.import_scipy.cache_clear()
+    packages.import_pymatting.cache_clear()
+
+
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple:
     """A tiny CLIPSeg with random weights: (processor, model)."""

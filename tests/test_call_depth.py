@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from demo_scenes import HELD_OUT, salient_scenes
 from maskwright import NODE_CLASS_MAPPINGS
 from maskwright.models import background_models, clipseg_store
 from pack import ROOT
 
 IMAGES = torch.rand(2, 200, 240, 3, generator=torch.Generator().manual_seed(0))
-PLAIN = ("false", 240, 20, 10, "false")  # widgets of ImageSegmentation, without alpha matting
+DEFAULTS = ("true", 240, 20, 10, "false")  # widgets of ImageSegmentation
 
 
 @pytest.fixture(autouse=True)
@@ -58,9 +59,17 @@ def test_text_to_mask_crosses_few_functions() -> None:
     assert len(functions) <= 75, sorted(functions)
 
 
-def test_background_removal_crosses_few_files() -> None:
+@pytest.mark.parametrize("runs_matting", [False, True])
+def test_background_removal_crosses_few_files(runs_matting: bool) -> None:
+    """With the default widgets, and without alpha matting."""
     pytest.importorskip("rembg.sessions")
+    pytest.importorskip("pymatting")
+    images = torch.from_numpy(salient_scenes.draw_salient_scene(HELD_OUT, (200, 240)).image).float().div(255)[None]
+    widgets = DEFAULTS if runs_matting else ("false", *DEFAULTS[1:])
     node = NODE_CLASS_MAPPINGS["ImageSegmentation"]()
-    files = {file for file, *_ in trace_functions(lambda: node.node(IMAGES, background_models.DEMO, *PLAIN))}
-    assert {"nodes/image_segmentation.py", "core/cutout/remove.py", "models/rembg.py"} <= files
+    functions = trace_functions(lambda: node.node(images, background_models.DEMO, *widgets))
+    files = {file for file, *_ in functions}
+    assert {"nodes/image_segmentation.py", "core/cutout/matting.py", "models/rembg.py"} <= files
+    assert ("core/cutout/closed_form.py" in files) == runs_matting
     assert len(files) <= 12, sorted(files)
+    assert len(functions) <= 75, sorted(functions)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from maskwright.core import tensors
+from maskwright.core import filters, tensors
 from maskwright.core.detail.conditionings import Mover, RegionPipes
 from maskwright.core.detail.host_objects import NO_HOST_OBJECTS
 from maskwright.core.detail.moves import MOVES, OUTSIDE, Target, is_outside
@@ -135,7 +135,7 @@ def test_crop_pixels_matches_crop_of_image() -> None:
     image, placement = torch.rand(3, 128, 192, 3), make_placement(Box(60, 33, 131, 97), scale=3, index=1)
     hint = tensors.image_to_bchw(image)
     crop = placement.frame.window.crop(image[1:2])
-    expected = tensors.resize_lanczos(crop, placement.frame.height, placement.frame.width)
+    expected = filters.resize_lanczos(crop, placement.frame.height, placement.frame.width)
     assert torch.equal(placement.crop_pixels(hint), tensors.image_to_bchw(expected))
     assert torch.equal(placement.crop_image(image), expected)
 

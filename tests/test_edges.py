@@ -8,10 +8,19 @@ import mattes
 import numpy as np
 import pytest
 import torch
+from maskwright.core import batching
 from maskwright.core.cutout import closed_form, edges
-from maskwright.core.cutout.edges import CLOSED_FORM, GUIDED_FILTER, METHODS, THE_IMAGE, RefineSettings, refine_masks
+from maskwright.core.cutout.edges import (
+    CLOSED_FORM,
+    GUIDED_FILTER,
+    METHODS,
+    THE_IMAGE,
+    RefineSettings,
+    find_edge_width,
+    make_band,
+    refine_masks,
+)
 from maskwright.core.cutout.thin_parts import ThinParts
-from maskwright.core.cutout.trimap import find_edge_width, make_band
 from maskwright.core.errors import InputError
 from maskwright.core.tensors import from_8bit
 
@@ -69,16 +78,17 @@ def test_thin_parts_weigh_only_what_is_lost() -> None:
     unknown[4:16] = True
     half = np.zeros_like(mask)
     half[8:12, :20] = 1  # the left half of the bar
+    nothing = np.zeros_like(unknown)
     parts = ThinParts(mask, weight=0.5, reach=4)
-    weights, values = parts.weigh(half[unknown], np.where(unknown, 0.5, 0), unknown) or (None, None)
+    weights, values = parts.weigh(half[unknown], nothing, unknown) or (None, None)
     assert weights is not None
     full = np.zeros_like(mask)
     full[unknown] = weights
     assert (full[8:12, 24:] == 0.5).all() and (full[:, :20] == 0).all() and (full[mask == 0] == 0).all()
     assert (np.diff(full[10, 19:25]) >= 0).all()  # fades toward the part that is kept
     np.testing.assert_array_equal(values, mask[unknown])
-    assert parts.weigh(mask[unknown], np.where(unknown, 0.5, 0), unknown) is None
-    assert ThinParts(mask, 0, 4).weigh(half[unknown], np.where(unknown, 0.5, 0), unknown) is None
+    assert parts.weigh(mask[unknown], nothing, unknown) is None
+    assert ThinParts(mask, 0, 4).weigh(half[unknown], nothing, unknown) is None
 
 
 def test_solve_with_a_prior_solves_the_equations_with_the_prior() -> None:
@@ -96,7 +106,7 @@ def test_solve_with_a_prior_solves_the_equations_with_the_prior() -> None:
 
     matrix, right = closed_form._build_equations(colors, trimap == 1, unknown)
     exact = np.linalg.solve(matrix.toarray() + np.diag(weights), right + weights * values)
-    solved = closed_form.solve(colors, trimap, unknown, closed_form.NO_STAGE_PROGRESS, Fixed())
+    solved = closed_form.solve(colors, trimap, unknown, batching.NO_STAGE_PROGRESS, Fixed())
     np.testing.assert_allclose(solved, exact.clip(0, 1), atol=1e-4)
 
 
@@ -308,13 +318,13 @@ def test_run_interruptibly_checks_while_it_waits() -> None:
     import threading
 
     release = threading.Event()
-    stage = closed_form.StageProgress(Bar(stop=2), 10)
+    stage = batching.StageProgress(Bar(stop=2), 10)
     with pytest.raises(Interrupt):
-        closed_form.run_interruptibly(release.wait, stage)
+        batching.run_interruptibly(release.wait, stage)
     release.set()
-    assert closed_form.run_interruptibly(lambda: 7, closed_form.NO_STAGE_PROGRESS) == 7
+    assert batching.run_interruptibly(lambda: 7, batching.NO_STAGE_PROGRESS) == 7
     with pytest.raises(ZeroDivisionError):
-        closed_form.run_interruptibly(lambda: 1 // 0, closed_form.NO_STAGE_PROGRESS)
+        batching.run_interruptibly(lambda: 1 // 0, batching.NO_STAGE_PROGRESS)
 
 
 def test_matting_logs_one_sentence_if_it_does_not_converge(

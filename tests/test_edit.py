@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from maskwright.core import masks
+from maskwright.core import filters, masks
 from maskwright.core.edit import MaskEdits, edit_masks
 from maskwright.core.errors import InputError
 from properties import examples
@@ -113,7 +113,7 @@ def test_smooth_outline_removes_bumps_and_stays_hard():
 
 
 def test_smooth_outline_keeps_softness():
-    soft = masks.gaussian_blur(disc(9), 2)
+    soft = filters.gaussian_blur(disc(9), 2)
     smooth = masks.smooth_outline(soft, 3)
     expected = float((soft * (1 - soft)).mean())
     assert float((smooth * (1 - smooth)).mean()) == pytest.approx(expected, rel=0.02)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from maskwright.core import tensors
+from maskwright.core import filters
 from maskwright.core.batching import NoProgress
 from maskwright.core.errors import ModelError
 from maskwright.models import background_models, clipseg_loader
@@ -295,14 +295,14 @@ def test_background_models_are_released_on_unload(comfyui: SimpleNamespace, monk
 
 @pytest.mark.parametrize("release", ["release_memory", "unload"])
 def test_matrices_are_freed_with_memory(comfyui: SimpleNamespace, release: str) -> None:
-    tensors.lanczos_matrix(8, 4, torch.device("cpu"))
-    tensors.gaussian_matrix(8, 2, 1.0, "mirror", torch.device("cpu"))
+    filters.lanczos_matrix(8, 4, torch.device("cpu"))
+    filters.gaussian_matrix(8, 2, 1.0, "mirror", torch.device("cpu"))
     if release == "unload":
         host.call_on_unload(lambda: None)
         comfyui.management.unload_all_models()
     else:
         host.release_memory()
-    assert tensors.lanczos_matrix.cache_info().currsize == tensors.gaussian_matrix.cache_info().currsize == 0
+    assert filters.lanczos_matrix.cache_info().currsize == filters.gaussian_matrix.cache_info().currsize == 0
 
 
 # Out of memory, and --offline

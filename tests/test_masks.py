@@ -1,4 +1,4 @@
-"""Morphology against the original node and OpenCV; threshold, blur and combination against definitions and scipy."""
+"""Morphology against the original node and OpenCV; combination against its definition."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 from maskwright.core import masks, morphology
 from maskwright.core.errors import InputError
@@ -217,45 +217,6 @@ def test_band_torch_matches_numpy(size: int, shape: str) -> None:
     assert torch.equal(band.maximum().clone() - band.minimum(), morphology.gradient(mask, size, shape))
 
 
-def test_threshold_keeps_values_above() -> None:
-    mask = torch.tensor([[[0.0, 0.25, 0.5, 0.75, 1.0]]])
-    assert masks.threshold(mask, 0.5).tolist() == [[[0, 0, 0, 0.75, 1]]]
-    assert masks.threshold(mask, 0).tolist() == mask.tolist()
-    assert masks.threshold(mask, 1).max() == 0
-    assert mask.sum() == 2.5, "changed in place"
-
-
-@pytest.mark.parametrize("sigma", (0, 0.1, 0.5, 3, 7.5, 40))
-@pytest.mark.parametrize("size", ((1, 1), (1, 30), (60, 81)))
-def test_gaussian_blur_matches_scipy(size: tuple[int, int], sigma: float) -> None:
-    ndimage = pytest.importorskip("scipy.ndimage")
-    mask = random_masks(2, *size)
-    original = mask.clone()
-    expected = np.stack([ndimage.gaussian_filter(each.numpy(), sigma) for each in mask])
-    np.testing.assert_allclose(masks.gaussian_blur(mask, sigma).numpy(), expected, atol=1e-5)
-    assert torch.equal(mask, original)
-
-
-@examples(60)
-@given(
-    size=st.tuples(st.integers(1, 5), st.integers(1, 40), st.integers(1, 40)),
-    sigma=st.floats(0.2, 12),
-    seed=st.integers(0, 1000),
-)
-@example(size=(2, 1, 1), sigma=2.0, seed=0)
-@example(size=(4, 352, 352), sigma=3.0, seed=0)
-def test_gaussian_blur_batch_equals_singles(size: tuple, sigma: float, seed: int) -> None:
-    mask = random_masks(*size, seed=seed)
-    singles = torch.cat([masks.gaussian_blur(one, sigma) for one in mask.split(1)])
-    assert torch.equal(masks.gaussian_blur(mask, sigma), singles)
-
-
-@pytest.mark.parametrize("sigma", [1e6, 1e308])
-def test_gaussian_blur_rejects_huge_sigma(sigma: float) -> None:
-    with pytest.raises(InputError, match="blur is .*out of range"):
-        masks.gaussian_blur(torch.zeros(1, 4, 4), sigma)
-
-
 def test_combine() -> None:
     first, second = torch.tensor([[[0.2, 0.5, 0.9]]]), torch.tensor([[[0.6, 0.5, 0.3]]])
     for combination, expected in {
@@ -270,7 +231,7 @@ def test_combine() -> None:
     assert torch.equal(masks.combine(many, second, "union"), masks.combine(first, second, "union").expand(4, -1, -1))
 
 
-def test_combine_threshold_and_blur_reject_invalid_input() -> None:
+def test_combine_rejects_invalid_input() -> None:
     mask = torch.zeros(2, 4, 4)
     with pytest.raises(InputError, match=r"\[2, 4, 4\] and \[2, 4, 5\]"):
         masks.combine(mask, torch.zeros(2, 4, 5), "union")
@@ -278,10 +239,6 @@ def test_combine_threshold_and_blur_reject_invalid_input() -> None:
         masks.combine(mask, torch.zeros(3, 4, 4), "union")
     with pytest.raises(InputError, match=r"combination is 'xor'.*union"):
         masks.combine(mask, mask, "xor")
-    with pytest.raises(InputError, match=r"threshold is 1\.5"):
-        masks.threshold(mask, 1.5)
-    with pytest.raises(InputError, match="blur is -1"):
-        masks.gaussian_blur(mask, -1)
 
 
 @pytest.mark.cuda

@@ -17,9 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from maskwright.core import tensors
 from maskwright.core.batching import NO_STAGE_PROGRESS
-from maskwright.core.cutout import closed_form, downscaled, matting, trimap
-from maskwright.core.cutout import foreground as foreground_colors
-from maskwright.core.cutout.trimap import MattingSettings, explain_unsolvable
+from maskwright.core.cutout import closed_form, downscaled, matting
+from maskwright.core.cutout.matting import MattingSettings, explain_unsolvable
 from maskwright.core.errors import DependencyError, InputError
 from properties import examples
 
@@ -141,7 +140,7 @@ def test_make_trimap_erodes_like_rembg(erode_size: int, sides: int) -> None:
     square = None if erode_size == 0 else np.ones((min(erode_size, 130),) * 2)
     foreground = scipy_ndimage.binary_erosion(levels > 240, square)
     background = scipy_ndimage.binary_erosion(levels < 20, square, border_value=1)
-    result = trimap.make_trimap(mask, 240, 20, erode_size).numpy()
+    result = matting.make_trimap(mask, MattingSettings(240, 20, erode_size)).numpy()
     np.testing.assert_array_equal(result == 1, foreground)
     np.testing.assert_array_equal(result == 0, background)
     assert set(np.unique(result)) <= {0, 0.5, 1}
@@ -150,12 +149,12 @@ def test_make_trimap_erodes_like_rembg(erode_size: int, sides: int) -> None:
 def test_make_trimap_small_example() -> None:
     mask = torch.tensor([[0, 0, 0, 0.5, 1, 1, 1, 1]]).repeat(5, 1)
     top, middle = [0, 0, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5], [0, 0, 0.5, 0.5, 0.5, 1, 1, 0.5]
-    assert trimap.make_trimap(mask, 240, 20, 3).tolist() == [top, middle, middle, middle, top]
+    assert matting.make_trimap(mask, MattingSettings(240, 20, 3)).tolist() == [top, middle, middle, middle, top]
 
 
 def test_make_trimap_thresholds_are_exclusive() -> None:
     mask = tensors.from_8bit(np.array([[19, 20, 240, 241]], np.uint8)).repeat_interleave(3, 1).repeat(3, 1)
-    assert trimap.make_trimap(mask, 240, 20, 1)[1].tolist() == [0] * 3 + [0.5] * 6 + [1] * 3
+    assert matting.make_trimap(mask, MattingSettings(240, 20, 1))[1].tolist() == [0] * 3 + [0.5] * 6 + [1] * 3
 
 
 @pytest.mark.parametrize(("foreground", "background"), [(100, 250), (100, 200), (0, 250), (128, 129), (100, 100)])
@@ -176,7 +175,9 @@ def test_make_trimap_crossed_thresholds(
     with pytest.raises(ValueError, match="stop after the trimap"):
         bg.alpha_matting_cutout(tensors.to_pil(image), tensors.to_pil(mask), foreground, background, erode_size)
     expected = np.select([trimaps[0] == 0, trimaps[0] == 1], [0, 1], 0.5)
-    np.testing.assert_array_equal(trimap.make_trimap(mask, foreground, background, erode_size).numpy(), expected)
+    np.testing.assert_array_equal(
+        matting.make_trimap(mask, MattingSettings(foreground, background, erode_size)).numpy(), expected
+    )
 
 
 @pytest.mark.parametrize(("foreground", "background"), [(100, 250), (60, 180)])
@@ -256,7 +257,7 @@ def test_matte_of_collinear_colors_is_exact(line: str, erode_size: int) -> None:
     mask = tensors.from_8bit((255 * scipy_ndimage.gaussian_filter((t < 0.27).astype(float), 2)).astype(np.uint8))
     mask[:40] *= mask[:40] > 0.6  # so that an erosion by 30 leaves some background
     mask[60:, :40] = 1
-    trimap_values = trimap.make_trimap(mask, 240, 20, erode_size).numpy()
+    trimap_values = matting.make_trimap(mask, MattingSettings(240, 20, erode_size)).numpy()
     assert {0, 0.5, 1} == set(np.unique(trimap_values))
     alpha, _ = matting.matte(
         torch.from_numpy(a + t.astype(np.float32)[..., None] * b), mask, MattingSettings(240, 20, erode_size)
@@ -280,18 +281,18 @@ def test_matte_of_gray_image_is_more_exact_than_rembg() -> None:
     levels = pytest.importorskip("skimage.data").camera()[180:270, 300:390]
     image = tensors.from_8bit(np.repeat(levels[..., None], 3, axis=-1))
     mask = tensors.from_8bit((255 * scipy_ndimage.gaussian_filter((levels < 70).astype(float), 2)).astype(np.uint8))
-    exact = 255 * exact_matting.solve(levels / 255, 3, trimap.make_trimap(mask, 240, 20, 8).numpy())
+    exact = 255 * exact_matting.solve(levels / 255, 3, matting.make_trimap(mask, MattingSettings(240, 20, 8)).numpy())
     theirs = np.array(bg.alpha_matting_cutout(tensors.to_pil(image), tensors.to_pil(mask), 240, 20, 8))[..., 3]
     ours = 255 * matting.matte(image, mask, MattingSettings(240, 20, 8))[0].numpy()
     assert np.abs(ours - exact).max() < 0.5
     assert (np.abs(theirs - exact) > 2).sum() > 100
 
 
-def test_build_equations_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_build_equations_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
     image, mask = PORTRAITS["curls"]
-    trimap_values = trimap.make_trimap(mask).numpy()
+    trimap_values = matting.make_trimap(mask).numpy()
     whole, _ = closed_form._build_equations(image.numpy(), trimap_values == 1, trimap_values == 0.5)
-    monkeypatch.setattr(closed_form, "_WINDOWS_PER_CHUNK", 100)
+    monkeypatch.setattr(closed_form, "_PIXELS_PER_STRIP", 100)
     parts, _ = closed_form._build_equations(image.numpy(), trimap_values == 1, trimap_values == 0.5)
     assert abs(parts - whole).max() < 1e-12
 
@@ -305,7 +306,7 @@ def test_solve_conjugate_gradients() -> None:
     expected = random.random(30)
     diagonal = 1 / matrix.diagonal()
     solution = closed_form._solve_conjugate_gradients(
-        matrix, matrix @ expected, lambda v: diagonal * v, NO_STAGE_PROGRESS, 1e-12
+        matrix, matrix @ expected, random.random(30), lambda v: diagonal * v, NO_STAGE_PROGRESS, 1e-12
     )
     np.testing.assert_allclose(solution, expected, atol=1e-8)
 
@@ -316,14 +317,17 @@ def test_solve_conjugate_gradients_warns_if_not_converged(caplog: pytest.LogCapt
     random = np.random.default_rng(0)
     half = random.random((30, 30))
     matrix, right = csr_matrix(half @ half.T + 1e-3 * np.eye(30)), random.random(30)
-    closed_form._solve_conjugate_gradients(matrix, right, lambda v: v, NO_STAGE_PROGRESS, max_steps=3)
+    start = np.zeros(30)
+    closed_form._solve_conjugate_gradients(matrix, right, start, lambda v: v, NO_STAGE_PROGRESS, max_steps=3)
     assert re.search(r"stopped before it reached its tolerance \(residual .*, tolerance 1e-06\)", caplog.text)
     assert "Lower the edge width" in caplog.text
     caplog.clear()
-    closed_form._solve_conjugate_gradients(-matrix, right, lambda v: v, NO_STAGE_PROGRESS)  # not positive definite
+    closed_form._solve_conjugate_gradients(
+        -matrix, right, start, lambda v: v, NO_STAGE_PROGRESS
+    )  # not positive definite
     assert "stopped before it reached its tolerance" in caplog.text
     caplog.clear()
-    closed_form._solve_conjugate_gradients(matrix, right, lambda v: v, NO_STAGE_PROGRESS)
+    closed_form._solve_conjugate_gradients(matrix, right, start, lambda v: v, NO_STAGE_PROGRESS)
     assert not caplog.text
 
 
@@ -348,11 +352,11 @@ def test_solve_downscaled_is_close_and_keeps_trimap(name: str, monkeypatch: pyte
     need_pymatting()
     image, mask = PORTRAITS[name]
     alpha, foreground = matting.matte(image, mask)
-    trimap_values = trimap.make_trimap(mask)
+    trimap_values = matting.make_trimap(mask)
     unknown = int((trimap_values == 0.5).sum())
-    monkeypatch.setattr(matting, "MAX_UNKNOWNS", unknown - 1)
+    monkeypatch.setattr(downscaled, "MAX_UNKNOWNS", unknown - 1)
     monkeypatch.setattr(downscaled, "_DOWNSCALED_UNKNOWNS", unknown // 3)
-    monkeypatch.setattr(foreground_colors, "_MAX_PIXELS", image.shape[0] * image.shape[1] // 3)
+    monkeypatch.setattr(downscaled, "MAX_PIXELS", image.shape[0] * image.shape[1] // 3)
     small_alpha, small_foreground = matting.matte(image, mask)
     assert torch.equal(small_alpha[trimap_values != 0.5], trimap_values[trimap_values != 0.5])
     assert (small_alpha - alpha).abs()[trimap_values == 0.5].mean() < 4 / 255
@@ -365,11 +369,11 @@ def test_solve_downscaled_is_close_and_keeps_trimap(name: str, monkeypatch: pyte
 def test_solve_downscaled_edge_is_finer_than_small_image(monkeypatch: pytest.MonkeyPatch) -> None:
     need_pymatting()
     image, mask = make_scene(head, noise=0, edge=1, blur=4)
-    monkeypatch.setattr(matting, "MAX_UNKNOWNS", 100)
-    monkeypatch.setattr(downscaled, "_DOWNSCALED_UNKNOWNS", int((trimap.make_trimap(mask) == 0.5).sum()) // 16)
+    monkeypatch.setattr(downscaled, "MAX_UNKNOWNS", 100)
+    monkeypatch.setattr(downscaled, "_DOWNSCALED_UNKNOWNS", int((matting.make_trimap(mask) == 0.5).sum()) // 16)
     y, x = np.mgrid[0:160, 0:130] / 160
     truth = torch.from_numpy((head(y, x) > 0).astype(np.float32))
-    unknown = trimap.make_trimap(mask) == 0.5
+    unknown = matting.make_trimap(mask) == 0.5
     alpha, _ = matting.matte(image, mask)
     blurred = torch.nn.functional.avg_pool2d(truth[None], 4)[:, None]  # the best possible result of a smaller image
     blurred = torch.nn.functional.interpolate(blurred, truth.shape, mode="bilinear")[0, 0]
@@ -381,7 +385,7 @@ def test_estimate_foreground_of_large_image_crops_to_edge(monkeypatch: pytest.Mo
     image, mask = make_scene(two_people, 300, 260)
     mask[150:] = 0  # keep one person, so that the crop is smaller than the image
     alpha, foreground = matting.matte(image, mask)
-    monkeypatch.setattr(foreground_colors, "_MAX_PIXELS", 200 * 200)
+    monkeypatch.setattr(downscaled, "MAX_PIXELS", 200 * 200)
     _, part = matting.matte(image, mask)
     assert (part - foreground).abs()[alpha > 0.2].mean() < 4 / 255
     assert torch.equal(part[200:], image[200:])
@@ -531,7 +535,7 @@ def make_photograph() -> Scene:
 
 
 def factorize_like_pymatting(image: torch.Tensor, mask: torch.Tensor) -> None:
-    trimap_values = trimap.make_trimap(mask).numpy()
+    trimap_values = matting.make_trimap(mask).numpy()
     matrix, _ = closed_form._build_equations(image.numpy(), trimap_values == 1, trimap_values == 0.5)
     importlib.import_module("pymatting.preconditioner.ichol").ichol(matrix, discard_threshold=5e-3)
 
@@ -598,7 +602,7 @@ def test_matte_reports_all_its_steps(name: str) -> None:
 def test_matte_reports_steps_throughout(monkeypatch: pytest.MonkeyPatch) -> None:
     """While the equations are built and solved, and while foreground colors are estimated."""
     need_pymatting()
-    monkeypatch.setattr(closed_form, "_WINDOWS_PER_CHUNK", 1000)
+    monkeypatch.setattr(closed_form, "_PIXELS_PER_STRIP", 1000)
     steps = []
 
     class Steps:
@@ -667,7 +671,7 @@ def test_matte_properties(
     assert torch.equal(image, originals[0]) and torch.equal(mask, originals[1]), "changed in place"
     repeated, _ = matting.matte(image, mask, matting_settings)
     assert torch.equal(repeated, alpha)
-    trimap_values = trimap.make_trimap(mask, *thresholds, erode_size)
+    trimap_values = matting.make_trimap(mask, matting_settings)
     assert torch.equal(alpha, mask) or torch.equal(alpha[trimap_values != 0.5], trimap_values[trimap_values != 0.5])
 
 
@@ -675,5 +679,5 @@ def test_matte_properties(
 def test_make_trimap_equals_rembg(width: int) -> None:
     rng = np.random.default_rng(0)
     mask = np.kron(rng.choice([0, 19, 20, 100, 240, 241, 255], (6, 7)), np.ones((15, 15)))
-    trimap_values = trimap.make_trimap(torch.from_numpy(mask).float() / 255, 240, 20, width)
+    trimap_values = matting.make_trimap(torch.from_numpy(mask).float() / 255, MattingSettings(240, 20, width))
     np.testing.assert_array_equal(exact_matting.rembg_trimap(mask, width), trimap_values.numpy())

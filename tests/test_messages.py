@@ -15,7 +15,6 @@ from exact_diffusion import EulerSampler, KnownTarget, SpaceToDepthVae
 from maskwright import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 from maskwright.core import packages
 from maskwright.core.crop.crop_frames import CropSettings
-from maskwright.core.cutout.pymatting import import_pymatting
 from maskwright.core.detail.detail import Backend
 from maskwright.core.errors import DependencyError, InputError, ModelError, PackError
 from maskwright.nodes import _messages, _widgets
@@ -175,7 +174,7 @@ def test_missing_pymatting_names_what_works_without(name: str, monkeypatch: pyte
 
     monkeypatch.setattr(packages.importlib, "import_module", fail)
     with pytest.raises(DependencyError) as caught:
-        import_pymatting(name)
+        packages.import_pymatting(name)
     _messages.replace_remedy(caught.value)
     assert "matting off in 'Remove Background (rembg)', or choose the guided filter in 'Refine Mask'" in str(
         caught.value

@@ -13,8 +13,7 @@ import tiny_onnx
 import torch
 from maskwright.core import tensors
 from maskwright.core.batching import NoProgress
-from maskwright.core.cutout import matting, trimap
-from maskwright.core.cutout import remove as background_ops
+from maskwright.core.cutout import matting
 from maskwright.core.errors import DependencyError, InputError, ModelError, PackError
 from maskwright.models import background_models, catalog, rembg
 from maskwright.models.background_models import DEMO, BackgroundStore
@@ -129,7 +128,7 @@ def test_node_runs_saved_values(loaded_names: list[str]) -> None:
     cutouts, masks = run(*SAVED, images=make_portrait(batch=2))
     assert cutouts.shape == (2, 48, 40, 4) and masks.shape == (2, 48, 40)
     assert loaded_names == ["isnet-general-use"]
-    expected = background_ops.remove_background(make_portrait(batch=2), Red(), trimap.MattingSettings(230, 20, 10))
+    expected = matting.remove_background(make_portrait(batch=2), Red(), matting.MattingSettings(230, 20, 10))
     assert torch.equal(cutouts, expected[0]) and torch.equal(masks, expected[1])
     assert torch.equal(cutouts[..., 3], masks)
 

@@ -22,7 +22,7 @@ import tiny_onnx
 import torch
 from fake_host import FakeHost
 from maskwright.core import tensors
-from maskwright.core.cutout import remove as cutouts
+from maskwright.core.cutout import matting
 from maskwright.core.errors import DependencyError, InputError, ModelError
 from maskwright.models import background_models, catalog, modnet, modnet_network, onnx_runtime, rembg
 from maskwright.models.background_models import DEMO, BackgroundStore
@@ -425,7 +425,7 @@ def test_masks_retries_after_releasing_memory(
     """If the retry fails too, the file is not blamed."""
     tiny_onnx.write(folder / "u2net.onnx")
     source, images = load("u2net", folder), make_image()[None]
-    expected = cutouts.remove_background(images, source)[1]
+    expected = matting.remove_background(images, source)[1]
     predict, failures, host = source._session.predict, [True, False], FakeHost()
 
     def run_short(image: Image.Image) -> list[Image.Image]:
@@ -434,10 +434,10 @@ def test_masks_retries_after_releasing_memory(
         return predict(image)
 
     monkeypatch.setattr(source._session, "predict", run_short, raising=False)
-    assert torch.equal(cutouts.remove_background(images, source, host=host)[1], expected)
+    assert torch.equal(matting.remove_background(images, source, host=host)[1], expected)
     assert host.freed == 1
     with pytest.raises(MemoryError, match=r"not enough memory to run .*u2net\.onnx") as caught:
-        cutouts.remove_background(images, source)
+        matting.remove_background(images, source)
     assert "delete" not in str(caught.value).lower()
 
 

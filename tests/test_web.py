@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from maskwright.core import masks, morphology, tensors
+from maskwright.core import filters, morphology, tensors
 from maskwright.core.edit import MaskEdits, edit_masks
 from maskwright.core.text import segment
 from maskwright.core.text.segment import NORMALIZATIONS, Selection, select, stretch
@@ -38,7 +38,7 @@ def blobs(width: int, height: int, seed: int, empty: bool = False) -> torch.Tens
     """Probabilities ``[1,h,w]`` like a model's: a few soft regions on a dark background."""
     generator = torch.Generator().manual_seed(seed)
     noise = torch.rand(1, height, width, generator=generator)
-    smooth = masks.gaussian_blur(noise, max(width, height) / 16)
+    smooth = filters.gaussian_blur(noise, max(width, height) / 16)
     spread = (smooth - smooth.mean()) / smooth.std().clamp(min=1e-6) if smooth.numel() > 1 else noise * 4 - 2
     probabilities = (spread * 3 - 2).sigmoid()
     return probabilities * 0.1 if empty else probabilities
@@ -53,12 +53,12 @@ def arithmetic_cases() -> list[tuple[dict, dict[str, torch.Tensor | np.ndarray]]
     for seed, (width, height) in enumerate(SIZES):
         for sigma, level, grow in ((0.0, 0.0, 0), (0.7, 0.3, 1), (3.0, 0.3, 4), (15.0, 0.85, 30)):
             values = blobs(width, height, seed)
-            thresholded = masks.threshold(values, level)
+            thresholded = torch.where(values > level, values, 0.0)
             arrays = {
                 "input": values,
                 "thresholded": thresholded,
-                "blurred": masks.gaussian_blur(values, sigma),
-                "thresholdedAndBlurred": masks.gaussian_blur(thresholded, sigma),
+                "blurred": filters.gaussian_blur(values, sigma),
+                "thresholdedAndBlurred": filters.gaussian_blur(thresholded, sigma),
                 "dilated": morphology.dilate(values, 2 * grow + 1),
             }
             add("steps", arrays, width=width, height=height, level=level, sigma=sigma, grow=grow)

@@ -5,8 +5,9 @@
 
 Needs a Python with PyTorch, such as ComfyUI's. Runs the tests marked ``cuda``, then the benchmarks on the GPU, and
 writes a file (gpu_check.json) for `tools/dev.py bench --merge FILE`, which adds it to docs/performance.md. With
-COMFYUI, the folder of a ComfyUI, it also measures Mask Detailer there, which takes longer. Exit code 1 if something
-failed; 0 without an NVIDIA GPU, where there is nothing to check.
+COMFYUI, the folder of a ComfyUI, it also measures Mask Detailer there, which takes longer. What needs a package that is
+not installed, such as pymatting, is skipped, and says so. Exit code 1 if something failed; 0 without an NVIDIA GPU,
+where there is nothing to check.
 
 ``--simulated`` tries this command itself, with small inputs on a simulated GPU; its file holds no times of a GPU.
 """
@@ -14,7 +15,9 @@ failed; 0 without an NVIDIA GPU, where there is nothing to check.
 from __future__ import annotations
 
 import argparse
+import collections
 import importlib.util
+import re
 import subprocess
 import sys
 import tempfile
@@ -58,7 +61,7 @@ def check(out: Path, comfyui: Path | None, simulated: bool) -> int:
     """Run tests and benchmarks, and write the results to ``out``, which grows with each. Returns the exit code."""
     import suite
 
-    _, facts = suite.describe_machine()
+    facts = suite.describe_machine()
     if simulated:
         facts["gpu"] = "simulated"
     variables = {"MASKWRIGHT_BENCH_DEVICE": "simulated" if simulated else "cuda", "HF_HUB_OFFLINE": "1"}
@@ -83,7 +86,7 @@ def check(out: Path, comfyui: Path | None, simulated: bool) -> int:
         limit = COMFYUI_SECONDS if name in IN_COMFYUI else max(1, end - time.monotonic())
         rows, problem = suite.measure(BENCH / f"bench_{name}.py", simulated, limit, variables)
         if rows:
-            suite.store(out, facts, f"bench_{name}", rows, "python tools/gpu_check.py")
+            suite.store(out, facts, f"bench_{name}", rows)
         note(f"Benchmark {name}: {len(rows)} rows", problem)
     print(f"\nWritten to {out}; add it to docs/performance.md with: tools/dev.py bench --merge {out}")
     return int(failed)
@@ -110,10 +113,23 @@ def run_tests(keyword: str, limit: float) -> tuple[str, str, str]:
             return what, f"stopped after {limit:.0f} s", ""
         if not report.exists():
             return what, "pytest did not run", ""
-        counts = ElementTree.parse(report).getroot().find("testsuite").attrib
-    bad, skipped = int(counts["failures"]) + int(counts["errors"]), int(counts["skipped"])
-    passed = int(counts["tests"]) - bad - skipped
-    return f"{what}: {passed} passed, {skipped} skipped", f"{bad} tests" if bad else "", ""
+        cases = list(ElementTree.parse(report).getroot().iter("testcase"))
+    counts, missing = collections.Counter(), set()
+    for case in cases:
+        result = next((each.tag for each in case if each.tag in ("failure", "error", "skipped")), "passed")
+        package = "" if result in ("passed", "skipped") else find_missing(case)
+        counts["skipped" if package else result] += 1
+        missing |= {package} - {""}
+    reason = f" ({', '.join(sorted(missing))} not installed)" if missing else ""
+    bad = counts["failure"] + counts["error"]
+    return f"{what}: {counts['passed']} passed, {counts['skipped']} skipped{reason}", f"{bad} tests" if bad else "", ""
+
+
+def find_missing(case: ElementTree.Element) -> str:
+    """The optional package whose absence made a test fail; "" if something else did."""
+    text = "".join(problem.text or "" for problem in case)
+    names = re.findall(r"No module named '(\w+)", text)
+    return next((name for name in names if not importlib.util.find_spec(name)), "")
 
 
 if __name__ == "__main__":

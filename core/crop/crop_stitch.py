@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from .. import tensors
+from .. import filters, tensors
 from ..batching import NO_PROGRESS, Item, Result, parallel_map
 from ..engine import Progress
 from ..geometry import Box
@@ -131,7 +131,7 @@ def _crop_group(
     def crop_region(row: int) -> None:
         region, frame = group[row], group[row].frame
         source = _extend(image[region.image : region.image + 1], frame)
-        crops[row : row + 1].copy_(tensors.resize_lanczos(source, frame.height, frame.width))
+        crops[row : row + 1].copy_(filters.resize_lanczos(source, frame.height, frame.width))
         selected = embed_mask(region.mask, frame.locate(region.bbox), frame.unscaled)
         masks[row : row + 1].copy_(tensors.resize_mask(selected.to(image.device), frame.height, frame.width))
 

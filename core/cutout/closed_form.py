@@ -5,25 +5,22 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
 from functools import partial
 from types import FunctionType
-from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
+import torch
 
-from ..batching import NO_STAGE_PROGRESS, StageProgress
-from ..packages import import_scipy
-from .pymatting import import_pymatting
+from ..batching import NO_STAGE_PROGRESS, StageProgress, parallel_map, run_interruptibly
+from ..packages import import_pymatting, import_scipy
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 logger = logging.getLogger(__name__)
 
-Result = TypeVar("Result")
 _Preconditioner: TypeAlias = Callable[[np.ndarray], np.ndarray]
 
 # Fraction of the work that is done after each step, measured at 12 megapixels.
@@ -34,13 +31,14 @@ AFTER_ALPHA = 0.85
 _MAX_STEPS = 2000  # of the solver; photographs take 20 to 300
 _EPSILON = 1e-7  # regularizes the color lines; same as pymatting (and rembg)
 _FEW = 1 << 17  # unknown pixels; more take noticeable time
-_WINDOWS_PER_CHUNK = 1 << 15  # as many as fit into the cache
+_PIXELS_PER_STRIP = 1 << 13
+_SHIFTS = (0.01, 0.1, 0.5, 1.0, 10.0, 100.0)  # of the diagonal for incomplete Cholesky, tried in this order
 REACH = 2  # two pixels share a 3x3 window if they are at most this far apart in x and in y
 
 
 def solve(
     colors: np.ndarray,
-    trimap: np.ndarray,
+    alpha: np.ndarray,
     unknown: np.ndarray,
     stage: StageProgress,
     prior: Prior | None = None,
@@ -49,28 +47,29 @@ def solve(
 
     Args:
         colors: ``[H,W,3]``.
-        trimap: ``[H,W]``; 1 for definite foreground.
+        alpha: ``[H,W]``: 0 or 1 where it is known, a first guess in 0..1 where it is unknown.
         unknown: ``[H,W]`` bool.
         stage: Advances to `AFTER_ALPHA`.
         prior: Called once, with the solution that ignores it.
     """
     if not unknown.any():
         return np.empty(0)
-    matrix, right = _build_equations(colors, trimap == 1, unknown, stage)
+    foreground = (alpha == 1) & ~unknown
+    matrix, right = _build_equations(colors, foreground, unknown, stage)
     stage.advance_to(_AFTER_EQUATIONS)
-    alpha = _solve_equations(matrix, right, stage)
-    pull = None if prior is None else prior.weigh(alpha, trimap, unknown)
+    solution = _solve_equations(matrix, right, alpha[unknown], stage)
+    pull = None if prior is None else prior.weigh(solution, foreground, unknown)
     if pull is None:
-        return alpha
+        return solution
     weights, values = pull  # each adds a term ``weight (alpha - value)^2`` to the energy
     matrix = matrix + import_scipy("sparse").diags(weights, format="csr")
-    return _solve_equations(matrix, right + weights * values, stage)
+    return _solve_equations(matrix, right + weights * values, solution, stage)
 
 
-def _solve_equations(matrix: csr_matrix, right: np.ndarray, stage: StageProgress) -> np.ndarray:
+def _solve_equations(matrix: csr_matrix, right: np.ndarray, start: np.ndarray, stage: StageProgress) -> np.ndarray:
     precondition = _build_preconditioner(matrix, stage)
     stage.advance_to(_AFTER_PRECONDITIONER)
-    return _solve_conjugate_gradients(matrix, right, precondition, stage).clip(0, 1)
+    return _solve_conjugate_gradients(matrix, right, start, precondition, stage).clip(0, 1)
 
 
 class Prior(Protocol):
@@ -80,29 +79,28 @@ class Prior(Protocol):
 
     def resize(self, height: int, width: int) -> Prior: ...
 
-    def weigh(self, alpha: np.ndarray, trimap: np.ndarray, unknown: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    def weigh(
+        self, alpha: np.ndarray, foreground: np.ndarray, unknown: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray] | None:
         """For the ``[n]`` unknown pixels, whose solution so far is ``alpha``: weights of at least 0, and the values
-        that they pull alpha to. None keeps the solution."""
+        that they pull alpha to. None keeps the solution. ``foreground`` and ``unknown`` are ``[H,W]`` bool."""
         ...
 
 
-def run_interruptibly(work: Callable[[], Result], stage: StageProgress) -> Result:
-    """Call ``work`` in another thread, and check for an interrupt meanwhile. ``work`` must release Python's lock.
+def bounding_slices(selected: np.ndarray, margin: int) -> tuple[slice, slice]:
+    """The rows and columns around the selected pixels, with a margin of ``margin`` pixels, clipped to the image."""
+    rows, columns = np.flatnonzero(selected.any(axis=1)), np.flatnonzero(selected.any(axis=0))
+    return (
+        slice(max(0, rows[0] - margin), rows[-1] + margin + 1),
+        slice(max(0, columns[0] - margin), columns[-1] + margin + 1),
+    )
 
-    On interrupt, the thread ends in the background, and its result is dropped.
-    """
-    future: Future[Result] = Future()
 
-    def run() -> None:
-        try:
-            future.set_result(work())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    while not wait([future], timeout=0.2).done:
-        stage.advance_to(0)
-    return future.result()
+# The nine pixels of a window and the 5 x 5 neighbors of a pixel, as (dy, dx) from the center in raster order; and for
+# each pair of pixels of a window, the index of the second among the neighbors of the first.
+_WINDOW = np.array(list(itertools.product((-1, 0, 1), repeat=2)))
+_NEIGHBORS = np.array(list(itertools.product(range(-REACH, REACH + 1), repeat=2)))
+_NEIGHBOR = [[(yj - yi + 2) * 5 + (xj - xi + 2) for yj, xj in _WINDOW] for yi, xi in _WINDOW]
 
 
 def _build_equations(
@@ -115,61 +113,86 @@ def _build_equations(
     each row has at most 5 x 5 entries: the pixels that share a window with its own.
     """
     csr_matrix = import_scipy("sparse").csr_matrix
-    count = np.count_nonzero(unknown)
-    width = unknown.shape[1] + 2 * REACH  # a border of known pixels, so that every pixel has 5 x 5 neighbors
-    padded = np.pad(unknown, REACH)
-    row_of = np.full(padded.size, count, np.int32)  # row of a pixel's equation; known pixels share an unused row
-    pixels = np.flatnonzero(padded)
-    row_of[pixels] = np.arange(count, dtype=np.int32)
+    count, height = np.count_nonzero(unknown), len(unknown)
+    # The equation of each pixel. Known pixels share an unused one. Bordered, so that every pixel has 5 x 5 neighbors.
+    equation_of = np.full([side + 2 * REACH for side in unknown.shape], count, np.int32)
+    equation_of[REACH:-REACH, REACH:-REACH][unknown] = np.arange(count, dtype=np.int32)
+    known_alpha = np.pad(foreground, REACH)
 
-    # stencil[k] is L(i, j) for every pixel i, where j is the k-th of its 5 x 5 neighbors in raster order.
-    stencil = np.zeros((25, count + 1))
-    for rows, laplacian, done in _iterate_windows(colors, unknown, row_of, width):
-        stage.advance_to(_AFTER_EQUATIONS * done)
-        for (i, j), value in laplacian:
-            stencil[_NEIGHBOR[i][j]][rows[i]] += value
-            if i != j:
-                stencil[_NEIGHBOR[j][i]][rows[j]] += value
-    stencil = stencil[:, :count]
+    # Strips of rows with so few unknown pixels each that their work fits into the cache.
+    strip_of_row = np.cumsum(np.count_nonzero(unknown, axis=1)) // _PIXELS_PER_STRIP
+    starts = [0, *(np.flatnonzero(np.diff(strip_of_row)) + 1), height]
+    strips = [slice(*ends) for ends in itertools.pairwise(starts)]
+    build, cores = partial(_build_strip, colors, equation_of, known_alpha, count), torch.get_num_threads()
+    parts = []
+    for first in range(0, len(strips), cores):
+        stage.advance_to(_AFTER_EQUATIONS * first / len(strips))
+        parts += parallel_map(build, strips[first : first + cores])
+    values, columns, lengths, right = (np.concatenate(each) for each in zip(*parts))
+    return csr_matrix((values, columns, np.concatenate(([0], np.cumsum(lengths)))), (count, count)), right
 
-    known_alpha = np.pad(foreground, REACH).ravel()
-    right = np.zeros(count)
-    columns = np.empty((count, 25), np.int32)
-    for k, (dy, dx) in enumerate(itertools.product(range(-REACH, REACH + 1), repeat=2)):
-        stage.advance_to(0)
-        neighbors = pixels + (dy * width + dx)
-        columns[:, k] = row_of[neighbors]
-        right -= stencil[k] * known_alpha[neighbors]
+
+def _build_strip(
+    colors: np.ndarray, equation_of: np.ndarray, known_alpha: np.ndarray, count: int, rows: slice
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The equations of the n unknown pixels in some rows of the image.
+
+    Returns:
+        Values and columns of the matrix, row by row; the length of each row, ``[n]``; and the right side, ``[n]``.
+    """
+    bordered = slice(rows.start, rows.stop + 2 * REACH)
+    equation_of, known_alpha = equation_of[bordered], known_alpha[bordered]
+    width = equation_of.shape[1]
+    pixels = np.flatnonzero(equation_of[REACH:-REACH] < count) + REACH * width  # [n]
+    windows, window_of = _find_windows(pixels, equation_of.shape, rows.start, len(colors))
+    y, x = np.divmod(windows, width) + np.array([[rows.start], [0]]) - REACH  # in the image
+    image_width = colors.shape[1]
+    inside = y * image_width + x + (_WINDOW @ (image_width, 1))[:, None]  # [9,windows]
+    window_colors = np.zeros((3, 9, len(windows) + 1))
+    window_colors[..., :-1] = np.moveaxis(colors.reshape(-1, 3)[inside], -1, 0)  # [9,windows,3] -> [3,9,windows]
+
+    # stencil[k] is L(i, j) for every unknown pixel i, where j is the k-th of its 5 x 5 neighbors.
+    stencil = np.zeros((25, len(pixels)))
+    for (i, j), value in _window_laplacian(window_colors):
+        value[-1] = 0  # of the unused window
+        stencil[_NEIGHBOR[i][j]] += value[window_of[i]]
+        if i != j:
+            stencil[_NEIGHBOR[j][i]] += value[window_of[j]]
+
+    neighbors = pixels[:, None] + _NEIGHBORS @ (width, 1)  # [n,25]
+    columns = equation_of.ravel()[neighbors]
+    right = -np.einsum("kn,nk->n", stencil, known_alpha.ravel()[neighbors])
     is_unknown = columns < count
-    starts = np.concatenate(([0], np.cumsum(np.count_nonzero(is_unknown, axis=1))))
-    return csr_matrix((stencil.T[is_unknown], columns[is_unknown], starts), (count, count)), right
+    return stencil.T[is_unknown], columns[is_unknown], np.count_nonzero(is_unknown, axis=1), right
 
 
-# The nine pixels of a window in raster order, as (dy, dx) from its center; and for each pair of them, the index of the
-# second among the 5 x 5 neighbors of the first.
-_WINDOW = tuple(itertools.product((-1, 0, 1), repeat=2))
-_NEIGHBOR = [[(yj - yi + 2) * 5 + (xj - xi + 2) for yj, xj in _WINDOW] for yi, xi in _WINDOW]
+def _find_windows(
+    pixels: np.ndarray, shape: tuple[int, int], top: int, height: int
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The 3 x 3 windows inside the image that contain one of n pixels.
+
+    Args:
+        pixels: ``[n]``, raster indices in a bordered strip of shape ``shape``.
+        top, height: The first row of the strip, and the number of rows of the image.
+
+    Returns:
+        The centers of the windows, ``[windows]``, and for each i the window whose i-th pixel is that pixel, ``[n]``;
+        ``windows`` where there is no such window.
+    """
+    offsets = _WINDOW @ (shape[1], 1)
+    is_center = np.zeros(shape, bool)
+    for offset in offsets:
+        is_center.ravel()[pixels - offset] = True
+    first, last = REACH + 1 - top, height + REACH - 2 - top  # centers are at least a pixel away from the image's border
+    is_center[: max(0, first)] = is_center[max(0, last + 1) :] = False
+    is_center[:, : REACH + 1] = is_center[:, shape[1] - REACH - 1 :] = False
+    windows = np.flatnonzero(is_center)
+    number = np.full(is_center.size, len(windows))
+    number[windows] = np.arange(len(windows))
+    return windows, [number[pixels - offset] for offset in offsets]
+
 
 _Entry: TypeAlias = tuple[tuple[int, int], np.ndarray]
-
-
-def _iterate_windows(
-    colors: np.ndarray, unknown: np.ndarray, row_of: np.ndarray, padded_width: int
-) -> Iterator[tuple[np.ndarray, Iterator[_Entry], float]]:
-    """Iterate over the 3 x 3 windows with an unknown pixel, in chunks of n.
-
-    Yields:
-        The rows of the windows' pixels, ``[9,n]``; for each pair (i, j >= i) of the nine, the windows' contribution to
-        the matting Laplacian, ``[n]``; and the fraction of windows before this chunk.
-    """
-    near = import_scipy("ndimage").binary_dilation(unknown, np.ones((3, 3), bool))
-    y, x = np.nonzero(near[1:-1, 1:-1])  # centers whose window is inside the image
-    dy, dx = np.array(_WINDOW).T[:, :, None]
-    for start in range(0, len(y), _WINDOWS_PER_CHUNK):
-        chunk = slice(start, start + _WINDOWS_PER_CHUNK)
-        ys, xs = y[chunk] + 1 + dy, x[chunk] + 1 + dx  # both [9,n]
-        values = np.stack([channel[ys, xs] for channel in np.moveaxis(colors, -1, 0)]).astype(np.float64)  # [3,9,n]
-        yield row_of[(ys + REACH) * padded_width + xs + REACH], _window_laplacian(values), start / len(y)
 
 
 def _window_laplacian(colors: np.ndarray) -> Iterator[_Entry]:
@@ -202,7 +225,8 @@ def _build_preconditioner(matrix: csr_matrix, stage: StageProgress) -> _Precondi
     diagonal = matrix.diagonal()
     count = len(diagonal)
     # Dropping more of the factor saves time and memory here, but costs solver steps.
-    factorize = partial(ichol, matrix, discard_threshold=1e-2, max_nnz=128 * (count + 1))
+    # In photographs, it fails with smaller shifts of the diagonal.
+    factorize = partial(ichol, matrix, discard_threshold=1e-2, shifts=_SHIFTS, max_nnz=128 * (count + 1))
     try:
         return run_interruptibly(factorize, stage) if count > _FEW else factorize()
     except ValueError as error:  # too many entries, or not positive definite
@@ -227,6 +251,7 @@ def _silence(function: Callable) -> Callable:
 def _solve_conjugate_gradients(
     matrix: csr_matrix,
     right: np.ndarray,
+    start: np.ndarray,
     precondition: _Preconditioner,
     stage: StageProgress,
     tolerance: float = 1e-6,
@@ -241,12 +266,12 @@ def _solve_conjugate_gradients(
     def inner(a: np.ndarray, b: np.ndarray) -> float:
         return float(np.einsum("i,i", a, b))  # single-threaded: steps are too short for threads
 
-    solution = np.zeros_like(right)
-    residual = right.copy()
     right_norm = math.sqrt(inner(right, right))
     goal = tolerance * right_norm
     if goal == 0:
-        return solution  # no unknown pixel is near the foreground
+        return np.zeros_like(right)  # no unknown pixel is near the foreground
+    solution = start.astype(np.float64)
+    residual = right - matrix @ solution
     preconditioned = precondition(residual)
     direction = preconditioned.copy()
     energy = inner(residual, preconditioned)

@@ -7,20 +7,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 
 from .. import tensors
-from ..batching import STANDALONE_HOST, StageProgress, iterate_chunks
+from ..batching import STANDALONE_HOST, StageProgress, iterate_chunks, run_interruptibly
 from ..checks import Settings, check_choice, check_mask_count, check_number, check_switch, setting
+from ..distance import is_within
 from ..engine import Host
 from ..errors import InputError
-from .closed_form import AFTER_ALPHA, run_interruptibly
-from .foreground import estimate_foreground
+from .closed_form import AFTER_ALPHA
 from .guided_filter import apply_guided_filter
-from .matting import STEPS, compose_cutout, solve_alpha
-from .remove import EDGES
+from .matting import EDGES, STEPS, compose_cutout, estimate_foreground, solve_alpha
 from .thin_parts import SURE, ThinParts
-from .trimap import find_edge_width, make_band
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ class RefineSettings(Settings):
     Attributes:
         method: One of `METHODS`.
         edge_width: Width of the band to refine, in pixels: this far inside the edge, half as far outside.
-            0: see `trimap.find_edge_width`.
+            0: see `find_edge_width`.
         keep_thin_parts: See `ThinParts.weight`; for closed form.
         decontaminate: Estimate the colors of the foreground without the background; if false, use the image's.
         background: One of `BACKGROUNDS`: the colors of the cutout where alpha is 0.
@@ -189,8 +188,54 @@ def _refine(
 
     colors, values, is_unknown = (each.cpu().contiguous().numpy() for each in (image, trimap, unknown))
     thin_parts = ThinParts(mask.cpu().numpy(), keep, edge_width / 2)
-    alpha = torch.from_numpy(solve_alpha(colors, values, is_unknown, stage, thin_parts)).to(trimap)
+    guess = np.where(is_unknown, thin_parts.mask, values)
+    alpha = torch.from_numpy(solve_alpha(colors, guess, is_unknown, stage, thin_parts)).to(trimap)
     return ((alpha - _REST) / (1 - 2 * _REST)).clamp(0, 1), unknown
+
+
+_FOREGROUND, _BACKGROUND = 240 / 255, 20 / 255  # values above and below are reliable, except near the edge
+# Factors of the edge width, chosen by measurement: see docs/quality.md.
+_OUTSIDE = 0.5  # masks of networks are too wide more often than too narrow
+_PER_SOFTNESS = 2.0
+_LEAST, _MOST = 0.01, 0.05  # of the longer side of the image
+
+
+def find_edge_width(mask: torch.Tensor) -> float:
+    """Choose the width of the band to refine from the softness of the mask's edge.
+
+    The softness is the mean distance over which the edge passes through uncertain values: their area, divided by
+    the length of the edge (the total variation of the mask).
+
+    Args:
+        mask: ``[H,W]`` in 0..1.
+
+    Returns:
+        The ``edge_width`` of `make_band` in pixels: twice the softness, between 1 and 5 % of the longer side.
+    """
+    longest, values = max(mask.shape), mask.cpu().numpy()
+    uncertain = np.count_nonzero((values >= _BACKGROUND) & (values <= _FOREGROUND))
+    down, across = np.diff(values, axis=0)[:, :-1], np.diff(values, axis=1)[:-1]
+    length = np.sqrt(down * down + across * across).sum(dtype=np.float64)
+    softness = uncertain / length if length else 0.0
+    width = min(max(_PER_SOFTNESS * softness, _LEAST * longest), _MOST * longest)
+    return round(width, 1)  # so that rounding errors, which differ between machines, do not change the result
+
+
+def make_band(mask: torch.Tensor, edge_width: float) -> torch.Tensor:
+    """Classify as `matting.make_trimap` does, but by Euclidean distance, and less far outside the edge than inside.
+
+    Args:
+        mask: ``[H,W]`` in 0..1.
+        edge_width: In pixels. Foreground is what is farther than this from all values that are not foreground,
+            background what is farther than half of it from all that are not background.
+
+    Returns:
+        ``[H,W]`` of 0, 0.5 and 1.
+    """
+    values = mask.unsqueeze(0)  # [H,W] -> [1,H,W]
+    foreground = ~is_within(values <= _FOREGROUND, edge_width)
+    background = ~is_within(values >= _BACKGROUND, _OUTSIDE * edge_width)
+    return torch.where(background, 0.0, (1 + foreground.float()) / 2)[0]
 
 
 def _snap(trimap: torch.Tensor) -> torch.Tensor:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from .. import tensors
+from ..batching import one_thread
 from ..packages import import_scipy
 
 _EPSILON = 1e-4  # variance of colors below which a window counts as flat
@@ -33,6 +34,11 @@ def apply_guided_filter(
     Returns:
         ``[B,H,W]`` in 0..1.
     """
+    with one_thread():
+        return _filter(image, mask, radius, epsilon)
+
+
+def _filter(image: torch.Tensor, mask: torch.Tensor, radius: int, epsilon: float) -> torch.Tensor:
     height, width = mask.shape[1:]
     factor = min(-(-radius // _LEAST_RADIUS), height, width)
     small = (-(-height // factor), -(-width // factor))
@@ -43,7 +49,7 @@ def apply_guided_filter(
         lines = F.interpolate(lines, (height, width), mode="bilinear", align_corners=False)
     result = lines[:, 3]
     for channel in range(3):
-        result = torch.addcmul(result, lines[:, channel], image[..., channel])
+        result.addcmul_(lines[:, channel], image[..., channel])
     return result.clamp_(0, 1)
 
 

@@ -1,4 +1,4 @@
-"""Alpha matting and cutouts: refines the edges of a mask, and applies it to the image as transparency.
+"""Background removal: cuts the subject out of images, and refines its edges by alpha matting.
 
 A mask from a segmentation network is reliable except along edges. A *trimap* marks every pixel as foreground (1),
 background (0) or unknown (0.5). *Alpha matting* estimates, for every unknown pixel, which fraction of it is foreground
@@ -12,36 +12,133 @@ only those of the unknown pixels. If these are too many for the memory, alpha is
 by the guided filter. In gray images, whose colors are collinear, rembg is inaccurate; this code is close to the exact
 solution.
 
-Each image has its own equations, so images are single here, ``[H,W,C]`` and ``[H,W]``. All work runs on the CPU.
+Each image has its own equations, so images are single here, ``[H,W,C]`` and ``[H,W]``. Matting runs on the CPU.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 
-from .. import morphology, tensors
-from ..batching import NoProgress, StageProgress
-from ..engine import Progress
+from .. import tensors
+from ..batching import NO_PROGRESS, NO_STAGE_PROGRESS, STANDALONE_HOST, StageProgress, iterate_chunks, run_interruptibly
+from ..checks import check_number, check_whole_number
+from ..engine import Host, MaskSource, Progress
 from ..errors import InputError
-from ..packages import import_scipy
-from . import closed_form
-from .downscaled import MAX_UNKNOWNS, bounding_slices, solve_downscaled
-from .foreground import estimate_foreground
-from .trimap import MattingSettings, explain_unsolvable, make_trimap
+from ..packages import import_pymatting, import_scipy
+from . import closed_form, downscaled
 
 logger = logging.getLogger(__name__)
 
-STEPS = 100  # progress steps per image
+# The phases of one image, and their progress steps. Finding the subject usually takes less than a quarter of the time
+# of alpha matting.
+SUBJECT, EDGES = "subject", "edges"
+_SUBJECT_STEPS, STEPS = 24, 100
+
+
+@dataclass(frozen=True)
+class MattingSettings:
+    """How to derive a trimap from a mask. See `make_trimap`.
+
+    Attributes:
+        foreground_threshold: 0..255; 8-bit values above it are foreground.
+        background_threshold: 0..255; 8-bit values below it are background.
+        erode_size: By how much to erode both, at least 0: the width of a square in pixels.
+
+    Raises:
+        InputError: A value is not a number or out of range.
+    """
+
+    foreground_threshold: float = 240
+    background_threshold: float = 20
+    erode_size: int = 10
+
+    def __post_init__(self) -> None:
+        check_number(self.foreground_threshold, "alpha_matting_foreground_threshold", 0, 255)
+        check_number(self.background_threshold, "alpha_matting_background_threshold", 0, 255)
+        check_whole_number(self.erode_size, "alpha_matting_erode_size", 0)
+
+
+def remove_background(
+    images: torch.Tensor,
+    source: MaskSource,
+    settings: MattingSettings | None = None,
+    clean_up: bool = False,
+    host: Host = STANDALONE_HOST,
+    on_phase: Callable[[str], None] = lambda phase: None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cut the subject out of every image, one image at a time: apart from the results, memory is needed only for one.
+
+    The images' own alpha multiplies the new alpha, so existing transparency is kept.
+
+    Args:
+        images: ``[B,H,W,3 or 4]``.
+        source: Finds n masks per image (see `MaskSource`).
+        settings: Settings of alpha matting; None uses the masks as alpha.
+        clean_up: Clean up the masks by `post_process`, before alpha matting.
+        on_phase: Called at the start of each phase, `SUBJECT` and `EDGES`, of every image.
+
+    Returns:
+        Cutouts ``[B,n*H,W,4]`` with straight alpha, the n of each image stacked vertically; and their alpha as masks
+        ``[B*n,H,W]``, those of each image in succession. Both are on the images' device.
+    """
+    batch, height, width, channels = images.shape
+    n = source.masks_per_image
+    progress = host.progress(batch * (1 if settings is None else 1 + _SUBJECT_STEPS + n * STEPS))
+
+    cutouts = tensors.empty((batch, n, height, width, 4), images.device)
+    alphas = tensors.empty((batch, n, height, width), images.device)
+    for chunk in iterate_chunks(batch, 1, host, progress):
+        with chunk as entries:
+            image = images[entries.start]
+            on_phase(SUBJECT)
+            masks = source.predict_masks(image)
+            if clean_up:
+                masks = post_process(masks)
+            if settings is not None:
+                progress.step(_SUBJECT_STEPS)
+                on_phase(EDGES)
+            for i, mask in enumerate(masks.to(images.device)):
+                alpha, foreground = (mask, None) if settings is None else matte(image, mask, settings, progress)
+                alpha = alpha * image[..., 3] if channels == 4 else alpha
+                compose_cutout(image, alpha, foreground, out=cutouts[entries.start, i])
+                alphas[entries.start, i] = alpha
+    return cutouts.view(batch, n * height, width, 4), alphas.view(batch * n, height, width)
+
+
+def post_process(mask: torch.Tensor) -> torch.Tensor:
+    """Clean up a mask and make it binary, like ``post_process_mask`` of rembg 2.0.75 and later.
+
+    Opening by a 3 x 3 cross removes specks, a Gaussian of sigma 2 smooths the edges, and 8-bit values of at least 127
+    become 1.
+
+    Args:
+        mask: ``[B,H,W]`` in 0..1; rounded down to 8 bits.
+
+    Returns:
+        ``[B,H,W]`` of 0 and 1.
+
+    Raises:
+        DependencyError: scipy is missing or does not work.
+    """
+    ndimage = import_scipy("ndimage")
+    cross = ndimage.generate_binary_structure(2, 1)
+    opened = (ndimage.grey_opening(each, footprint=cross, mode="nearest") for each in tensors.to_8bit(mask))
+    binary = [ndimage.gaussian_filter(each.astype(np.float64), sigma=2) >= 127 for each in opened]
+    return torch.from_numpy(np.stack(binary).astype(np.float32)).to(mask.device)
 
 
 def matte(
     image: torch.Tensor,
     mask: torch.Tensor,
     settings: MattingSettings | None = None,
-    progress: Progress | None = None,
+    progress: Progress = NO_PROGRESS,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Compute alpha and foreground colors of an image by closed-form matting along the edges of a mask.
 
@@ -60,7 +157,7 @@ def matte(
         DependencyError: pymatting or scipy is missing or does not work.
     """
     settings = settings or MattingSettings()
-    stage = StageProgress(progress or NoProgress(), STEPS)
+    stage = StageProgress(progress, STEPS)
     if image.ndim != 3 or mask.shape != image.shape[:2]:
         raise InputError(
             f"mask has shape {list(mask.shape)} and image has shape {list(image.shape)}",
@@ -69,8 +166,7 @@ def matte(
     device = image.device
     colors = tensors.drop_alpha(image).detach().to("cpu", torch.float32)
     mask = mask.detach().to("cpu", torch.float32)
-    thresholds = settings.foreground_threshold, settings.background_threshold
-    trimap = make_trimap(mask, *thresholds, settings.erode_size).numpy()
+    trimap = make_trimap(mask, settings).numpy()
 
     reason = explain_unsolvable(trimap, settings)
     if reason:
@@ -83,11 +179,96 @@ def matte(
         return torch.from_numpy(trimap).to(device), colors.to(device, copy=True)
 
     stage.advance_to(0)
-    alpha = solve_alpha(colors.numpy(), trimap, unknown, stage)
+    alpha = solve_alpha(colors.numpy(), np.where(unknown, mask.numpy(), trimap), unknown, stage)
     stage.advance_to(closed_form.AFTER_ALPHA)
     foreground = estimate_foreground(colors.numpy(), alpha, unknown, stage)
     stage.advance_to(1)
     return torch.from_numpy(alpha).to(device), torch.from_numpy(foreground).to(device)
+
+
+def make_trimap(mask: torch.Tensor, settings: MattingSettings | None = None) -> torch.Tensor:
+    """Classify pixels as definite foreground (1), definite background (0) or unknown (0.5).
+
+    As in rembg, both definite areas are eroded by a square, the foreground also from the image border inwards. Also as
+    in rembg, an ``erode_size`` of 0 still erodes by a 3 x 3 cross. If the thresholds cross, a pixel in both areas is
+    background.
+
+    Args:
+        mask: ``[H,W]`` in 0..1; rounded down to 8 bits.
+
+    Returns:
+        ``[H,W]`` of 0, 0.5 and 1.
+    """
+    settings, ndimage = settings or MattingSettings(), import_scipy("ndimage")
+    levels = tensors.to_8bit(mask)
+    size = min(int(settings.erode_size), 2 * max(mask.shape) + 1)  # larger squares make no difference
+    shape = {"size": size} if size else {"footprint": ndimage.generate_binary_structure(2, 1)}
+    erode = partial(ndimage.minimum_filter, mode="constant", **shape)
+    trimap = np.full(levels.shape, 0.5, np.float32)
+    trimap[erode(levels > settings.foreground_threshold, cval=0)] = 1
+    trimap[erode(levels < settings.background_threshold, cval=1)] = 0
+    return torch.from_numpy(trimap).to(mask.device)
+
+
+def explain_unsolvable(trimap: np.ndarray, settings: MattingSettings) -> str | None:
+    """Explain why matting cannot solve a trimap; None if it can."""
+    foreground, background, width = settings.foreground_threshold, settings.background_threshold, settings.erode_size
+    if not (trimap == 1).any():
+        limit = f" and not below {background:g}" if background > foreground else ""
+        return f"no pixel of the mask is definite foreground (above {foreground:g}{limit} after eroding by {width})"
+    if not (trimap == 0).any():
+        return f"no pixel of the mask is definite background (below {background:g} after eroding by {width})"
+    if min(trimap.shape) < 3:
+        return f"the image has {trimap.shape[1]} x {trimap.shape[0]} pixels, and matting needs at least 3 x 3"
+    return None
+
+
+def solve_alpha(
+    colors: np.ndarray,
+    alpha: np.ndarray,
+    unknown: np.ndarray,
+    stage: StageProgress,
+    prior: closed_form.Prior | None = None,
+) -> np.ndarray:
+    """Alpha ``[H,W]``, float32, solved where it is unknown; see `closed_form.solve`."""
+    crop = closed_form.bounding_slices(unknown, closed_form.REACH)
+    few = np.count_nonzero(unknown) <= downscaled.MAX_UNKNOWNS
+    solve = closed_form.solve if few else downscaled.solve_downscaled
+    solved = alpha.copy()
+    solved[unknown] = solve(colors[crop], alpha[crop], unknown[crop], stage, prior and prior.crop(crop))
+    return solved
+
+
+_MULTI_LEVEL = "pymatting.foreground.estimate_foreground_ml"
+
+
+def estimate_foreground(
+    colors: np.ndarray, alpha: np.ndarray, unknown: np.ndarray, stage: StageProgress = NO_STAGE_PROGRESS
+) -> np.ndarray:
+    """Estimate foreground colors ``[H,W,3]``, float32, from colors ``[H,W,3]`` and alpha ``[H,W]``."""
+    if alpha.size == 1:
+        return colors  # pymatting divides by the logarithm of the size
+    import_pymatting(_MULTI_LEVEL)  # imports belong in the main thread
+    if alpha.size > downscaled.MAX_PIXELS:
+        estimate = partial(downscaled.estimate_foreground_near, estimate_multi_level, colors, alpha, unknown)
+        return run_interruptibly(estimate, stage)
+    return run_interruptibly(lambda: estimate_multi_level(colors, alpha)[0], stage)
+
+
+_NUMBA_LOCK = threading.Lock()  # numba's workqueue threading layer aborts the process on concurrent use
+
+
+def estimate_multi_level(colors: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Foreground and background colors, ``[H,W,3]`` each."""
+    numba = import_pymatting("numba")
+    # Its parallel steps are so short that a single thread is up to ten times as fast.
+    with _NUMBA_LOCK:
+        threads = numba.get_num_threads()
+        numba.set_num_threads(1)  # for the calling thread alone
+        try:
+            return import_pymatting(_MULTI_LEVEL).estimate_foreground_ml(colors, alpha, return_background=True)
+        finally:
+            numba.set_num_threads(threads)
 
 
 def compose_cutout(
@@ -115,73 +296,3 @@ def compose_cutout(
     torch.mul(colors, (alpha > 0).to(colors).unsqueeze(-1), out=out[..., :3])
     out[..., 3] = alpha
     return out
-
-
-def place_over(cutouts: torch.Tensor, backgrounds: torch.Tensor) -> torch.Tensor:
-    """Place cutouts over backgrounds, which are scaled to fill the image and cropped in the center.
-
-    Args:
-        cutouts: ``[B,H,W,4]``, straight alpha.
-        backgrounds: ``[K,h,w,3 or 4]``; one for all cutouts or one for each; a fourth channel is ignored.
-
-    Returns:
-        ``[B,H,W,3]``.
-
-    Raises:
-        InputError: The numbers do not match.
-    """
-    check_backgrounds(backgrounds, len(cutouts))
-    height, width = cutouts.shape[1:3]
-    old_height, old_width = backgrounds.shape[1:3]
-    scale = max(height / old_height, width / old_width)
-    sides = [min(old, max(1, round(new / scale))) for old, new in ((old_height, height), (old_width, width))]
-    top, left = (old_height - sides[0]) // 2, (old_width - sides[1]) // 2
-    part = tensors.drop_alpha(backgrounds)[:, top : top + sides[0], left : left + sides[1]].to(cutouts)
-    alpha = cutouts[..., 3:]
-    return torch.lerp(tensors.resize_image(part, height, width), tensors.drop_alpha(cutouts), alpha)
-
-
-def check_backgrounds(backgrounds: torch.Tensor, images: int) -> None:
-    """Raise an error unless there is one background for all images, or one per image."""
-    if len(backgrounds) not in (1, images):
-        raise InputError(
-            f"background is a batch of {len(backgrounds)}, and images is a batch of {images}",
-            "Use one background for all images, or one per image",
-        )
-
-
-def post_process(mask: torch.Tensor) -> torch.Tensor:
-    """Clean up a mask and make it binary, like ``post_process_mask`` of rembg 2.0.75 and later.
-
-    Opening by a 3 x 3 cross removes specks, a Gaussian of sigma 2 smooths the edges, and 8-bit values of at least 127
-    become 1.
-
-    Args:
-        mask: ``[B,H,W]`` in 0..1; rounded down to 8 bits.
-
-    Returns:
-        ``[B,H,W]`` of 0 and 1.
-
-    Raises:
-        DependencyError: scipy is missing or does not work.
-    """
-    gaussian_filter = import_scipy("ndimage").gaussian_filter
-    levels = torch.from_numpy(tensors.to_8bit(mask)).float()
-    opened = morphology.dilate(morphology.erode(levels, 3, "cross"), 3, "cross")
-    binary = [gaussian_filter(each.numpy().astype(np.float64), sigma=2) >= 127 for each in opened]
-    return torch.from_numpy(np.stack(binary).astype(np.float32)).to(mask.device)
-
-
-def solve_alpha(
-    colors: np.ndarray,
-    trimap: np.ndarray,
-    unknown: np.ndarray,
-    stage: StageProgress,
-    prior: closed_form.Prior | None = None,
-) -> np.ndarray:
-    """Alpha ``[H,W]``, float32, from colors ``[H,W,3]``: solved where the trimap is unknown, else the trimap itself."""
-    crop = bounding_slices(unknown, closed_form.REACH)
-    alpha = trimap.copy()
-    solve = closed_form.solve if np.count_nonzero(unknown) <= MAX_UNKNOWNS else solve_downscaled
-    alpha[unknown] = solve(colors[crop], trimap[crop], unknown[crop], stage, prior and prior.crop(crop))
-    return alpha

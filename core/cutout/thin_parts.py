@@ -40,20 +40,21 @@ class ThinParts:
         small = tensors.resize_mask(torch.from_numpy(self.mask)[None], height, width, "area")[0]  # [H,W] -> [1,H,W]
         return replace(self, mask=small.numpy(), reach=max(1.0, self.reach * scale))
 
-    def weigh(self, alpha: np.ndarray, trimap: np.ndarray, unknown: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    def weigh(
+        self, alpha: np.ndarray, foreground: np.ndarray, unknown: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray] | None:
         """For the unknown pixels ``[n]``, the weights and values that pull lost parts back to the mask.
 
         The weight fades to 0 within `reach` pixels of a lost one, so that the restored part has no hard end.
 
         Args:
             alpha: ``[n]``, solved without these weights.
-            trimap: ``[H,W]``; 1 for definite foreground.
-            unknown: ``[H,W]`` bool.
+            foreground, unknown: ``[H,W]`` bool; definite foreground, and the unknown pixels.
 
         Returns:
             Both ``[n]``; None if nothing is lost.
         """
-        present = trimap == 1
+        present = foreground.copy()
         present[unknown] = alpha >= _PRESENT
         near_present = is_within(torch.from_numpy(present[None]), self.reach)[0].numpy()  # [H,W] -> [1,H,W] and back
         lost = (self.mask > SURE) & unknown & ~near_present

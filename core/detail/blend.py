@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from .. import colors, masks, morphology, tensors
+from .. import colors, filters, masks, morphology, tensors
 from ..geometry import Box, SamplingFrame
 from ..regions import Region, embed_mask
 
@@ -13,12 +13,12 @@ def crop_out(image: torch.Tensor, frame: SamplingFrame, device: torch.device) ->
     """Crop the frame's window from an image ``[1,H,W,C]`` and resize it to the sampling size: ``[1,h,w,3]`` in 0..1 on
     ``device``. Never a view of the image."""
     crop = tensors.drop_alpha(frame.window.crop(image)).to(device).clamp(0, 1)
-    return tensors.resize_lanczos(crop, frame.height, frame.width)
+    return filters.resize_lanczos(crop, frame.height, frame.width)
 
 
 def reduce(pixels: torch.Tensor, window: Box, crop: Box) -> torch.Tensor:
     """Undo `crop_out`: resize the sampled ``pixels`` ``[1,h,w,3]`` to ``window``, and crop them to its crop region."""
-    return crop.relative_to(window).crop(tensors.resize_lanczos(pixels, window.height, window.width))
+    return crop.relative_to(window).crop(filters.resize_lanczos(pixels, window.height, window.width))
 
 
 def color_ring(region: Region, image: Box) -> Box:

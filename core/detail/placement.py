@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from .. import tensors
+from .. import filters, tensors
 from ..geometry import Box, SamplingFrame
 
 Resize = Callable[[torch.Tensor, int, int], torch.Tensor]
@@ -156,7 +156,7 @@ def _cut(first: int, last: int, length: int, source: int, margin: int, target: i
 
 def _resize_lanczos(pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """``[B,C,h,w]`` in 0..1, the filter of all crops."""
-    return tensors.image_to_bchw(tensors.resize_lanczos(tensors.bchw_to_image(pixels), height, width))
+    return tensors.image_to_bchw(filters.resize_lanczos(tensors.bchw_to_image(pixels), height, width))
 
 
 def _resize_nearest(pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:

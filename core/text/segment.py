@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from .. import masks, morphology, tensors
+from .. import filters, morphology, tensors
 from ..batching import STANDALONE_HOST, iterate_chunks
 from ..checks import Settings, check_choice, check_number, check_whole_number, setting
 from ..engine import Host, TextMaskEngine
@@ -158,7 +158,8 @@ def select(probabilities: torch.Tensor, selection: Selection, scale: float = 1.0
     Returns:
         ``[B,h,w]``. All 0 if nothing is above the threshold, and all 1 if the mask is uniform above it.
     """
-    mask = masks.gaussian_blur(masks.threshold(probabilities, selection.threshold), selection.blur * scale)
+    kept = torch.where(probabilities > selection.threshold, probabilities, 0.0)
+    mask = filters.gaussian_blur(kept, selection.blur * scale)
     low, high = mask.amin((1, 2), keepdim=True), mask.amax((1, 2), keepdim=True)
     # Blurring equal values adds rounding noise, which must not be stretched.
     uniform = high - low <= 1e-5 * high

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from ...core import batching, tensors
+from ...core import batching, filters
 from ...core.engine import Module, Progress
 from ...core.errors import ModelError
 from . import unloading
@@ -105,7 +105,7 @@ def _is_hosts_out_of_memory(error: BaseException) -> bool:
 
 def release_memory() -> None:
     """Free cached memory, so that a smaller retry can allocate large blocks."""
-    tensors.clear_matrices()
+    filters.clear_matrices()
     if running():
         import comfy.model_management
 

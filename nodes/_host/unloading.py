@@ -11,12 +11,12 @@ from typing import Any
 
 import torch
 
-from ...core import tensors
+from ...core import filters
 
 # Bytes. ComfyUI asks each model to free 1e30 to unload everything, but at most a model's size to free memory for one.
 _MORE_THAN_ANY_DEVICE = 10**20
 
-_releases: list[Callable[[], None]] = [tensors.clear_matrices]
+_releases: list[Callable[[], None]] = [filters.clear_matrices]
 _entry: Any = None  # ComfyUI's reference is weak
 
 logger = logging.getLogger(__name__)

@@ -32,8 +32,12 @@ def test_main_skips_what_lacks_a_package(tmp_path: Path, monkeypatch: pytest.Mon
 def test_main_on_a_simulated_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("fake_cuda")
     tests = tmp_path / "test_one.py"
-    tests.write_text("import torch\n\ndef test_fake():\n    pass\n\ndef test_fake_bad():\n    assert 0\n")
-    monkeypatch.setattr(gpu_check, "find_tests", lambda: [str(tests)])
+    tests.write_text(
+        "import torch\n\ndef test_fake():\n    pass\n\ndef test_fake_bad():\n    assert 0\n\n"
+        "def test_fake_with_a_package():\n    import absent_package.part\n"
+    )
+    (tmp_path / "test_two.py").write_text("# fake\nimport other_package")
+    monkeypatch.setattr(gpu_check, "find_tests", lambda: [str(tests), str(tmp_path / "test_two.py")])
     monkeypatch.setattr(gpu_check, "BENCHMARKS", {"on_device": [], "missing": []})
     assert gpu_check.main(["--simulated", "--out", str(tmp_path / "results.json")]) == 1
     results = json.loads((tmp_path / "results.json").read_text("utf-8"))
@@ -43,7 +47,7 @@ def test_main_on_a_simulated_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         row["what"] for row in rows
     }
     assert results["checks"] == [
-        "Tests on the GPU: 1 passed, 0 skipped: FAILED (1 tests)",
+        "Tests on the GPU: 1 passed, 2 skipped (absent_package, other_package not installed): FAILED (1 tests)",
         f"Benchmark on_device: {len(rows)} rows",
-        "Benchmark missing: 0 rows: FAILED (exit code 2)",
+        "Benchmark missing: 0 rows: FAILED (exit code 1)",
     ]

@@ -1,4 +1,4 @@
-"""Nothing grows over many runs of every node in one ComfyUI process: memory, files, threads.
+"""Nothing grows over many runs of every node in one ComfyUI process: memory, GPU memory, files, threads.
 
 ``MASKWRIGHT_RUNS`` sets the number of runs: 300 take minutes.
 """
@@ -34,6 +34,7 @@ pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="me
 
 class Usage(NamedTuple):
     memory: int
+    gpu_memory: int
     files: int
     threads: int
     temporary_files: int
@@ -50,8 +51,10 @@ def classic_server(found: comfyui.ComfyUI, background_removal: None) -> Iterator
 def measure(server: comfyui.Server) -> Usage:
     process = Path("/proc") / str(server.pid)
     memory = int((process / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    gpus = [each for each in server.get("/system_stats")["devices"] if each["type"] == "cuda"]
+    gpu_memory = sum(each["torch_vram_total"] - each["torch_vram_free"] for each in gpus)  # in use by PyTorch
     counts = [len(os.listdir(process / name)) for name in ("fd", "task")]
-    return Usage(memory, *counts, sum(file.is_file() for file in (server.base / "temp").rglob("*")))
+    return Usage(memory, gpu_memory, *counts, sum(file.is_file() for file in (server.base / "temp").rglob("*")))
 
 
 def make_builder(server: comfyui.Server) -> Callable[[int], dict]:
@@ -125,11 +128,11 @@ def usages(classic_server: comfyui.Server) -> list[Usage]:
     return measured
 
 
-def test_memory_is_flat(usages: list[Usage]) -> None:
-    early, late = (
-        statistics.median(each.memory for each in part) for part in (usages[WARM_UP - LAST : WARM_UP], usages[-LAST:])
-    )
-    assert late - early < NOISE + PER_RUN * (RUNS - WARM_UP), [each.memory for each in usages]
+@pytest.mark.parametrize("what", ["memory", "gpu_memory"])
+def test_memory_is_flat(usages: list[Usage], what: str) -> None:
+    values = [getattr(each, what) for each in usages]
+    early, late = statistics.median(values[WARM_UP - LAST : WARM_UP]), statistics.median(values[-LAST:])
+    assert late - early < NOISE + PER_RUN * (RUNS - WARM_UP), values
 
 
 @pytest.mark.parametrize("what", ["files", "threads", "temporary_files"])

@@ -1,4 +1,4 @@
-// Blurring and smoothing, as in core/masks.py. Pure functions on row-major arrays.
+// Blurring and smoothing, as in core/filters.py and core/masks.py. Pure functions on row-major arrays.
 
 import { gaussianBlur, mirrored, threshold } from "./selection.mjs";
 import { hardened, isHard } from "./values.mjs";

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import comfy.model_base
 import comfy.model_management
-import comfy.model_patcher
 import comfy.supported_models
 import torch
 
@@ -28,11 +27,12 @@ def make_sam3():
             "dtype": torch.float32,
         }
     )
-    base = comfy.model_base.SAM3(config)
+    with fixture_models.allocate_weights():
+        base = comfy.model_base.SAM3(config)
     fixture_models.with_random_weights(base.diffusion_model)
     base.requires_grad_(False)
     management = comfy.model_management
-    return comfy.model_patcher.ModelPatcher(base, management.get_torch_device(), management.unet_offload_device())
+    return fixture_models.ModelPatcher(base, management.get_torch_device(), management.unet_offload_device())
 
 
 def make_text():

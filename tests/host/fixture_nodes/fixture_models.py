@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+import unittest.mock
 
 import comfy.cldm.cldm
 import comfy.controlnet
@@ -17,6 +19,8 @@ import torch
 import torch.nn.functional as F
 
 CONTEXT = 16  # width of the text embeddings
+# What ComfyUI's own loaders make: the one that streams weights to a GPU, where the host has it.
+ModelPatcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
 
 
 class Denoiser:
@@ -110,12 +114,13 @@ def model(kind: str, channels: int, level: float, spread: float, unet: float, de
         config.latent_format.latent_rgb_factors = None  # no preview without a color for each channel
     types = comfy.model_base.ModelType
     made = comfy.model_base.SDXL if sdxl else comfy.model_base.BaseModel
-    base = made(config, types.FLOW if kind == "flow" else types.EPS)
+    with allocate_weights():
+        base = made(config, types.FLOW if kind == "flow" else types.EPS)
     if kind == "inpaint":
         base.set_inpaint()
     with_random_weights(base.diffusion_model)
     base.requires_grad_(False)
-    patcher = comfy.model_patcher.ModelPatcher(base, management.get_torch_device(), management.unet_offload_device())
+    patcher = ModelPatcher(base, management.get_torch_device(), management.unet_offload_device())
     patcher.set_model_unet_function_wrapper(Denoiser(base, level, spread, unet, delay))
     return patcher
 
@@ -124,21 +129,29 @@ def control_net(image: torch.Tensor, shape: str = "tiny"):
     """A CONTROL_NET with ComfyUI's own network and random weights, and the hint ``image`` ``[B,H,W,3]``."""
     management, options = comfy.model_management, dict(SHAPES[shape])
     options.pop("transformer_depth_output")
-    network = comfy.cldm.cldm.ControlNet(
-        image_size=32,
-        in_channels=4,
-        hint_channels=3,
-        use_checkpoint=False,
-        use_spatial_transformer=True,
-        legacy=False,
-        dtype=torch.float32,
-        operations=comfy.ops.disable_weight_init,
-        **options,
-    )
+    with allocate_weights():
+        network = comfy.cldm.cldm.ControlNet(
+            image_size=32,
+            in_channels=4,
+            hint_channels=3,
+            use_checkpoint=False,
+            use_spatial_transformer=True,
+            legacy=False,
+            dtype=torch.float32,
+            operations=comfy.ops.disable_weight_init,
+            **options,
+        )
     with_random_weights(network)
     network.requires_grad_(False)
     control = comfy.controlnet.ControlNet(network, load_device=management.get_torch_device())
     return control.set_cond_hint(image.movedim(-1, 1), 0.1)
+
+
+def allocate_weights() -> contextlib.AbstractContextManager:
+    """In its block, networks get weights at once. On a GPU, newer hosts otherwise wait for those of a file."""
+    if hasattr(comfy, "memory_management"):
+        return unittest.mock.patch.object(comfy.memory_management, "aimdo_enabled", False)
+    return contextlib.nullcontext()
 
 
 def with_random_weights(module: torch.nn.Module) -> None:
@@ -156,7 +169,8 @@ def real_vae():
     """As large as that of Stable Diffusion 1.5 and SDXL, with random weights."""
     layers = {"z_channels": 4, "resolution": 256, "in_channels": 3, "out_ch": 3, "ch": 128, "ch_mult": [1, 2, 4, 4]}
     layers |= {"double_z": True, "num_res_blocks": 2, "attn_resolutions": [], "dropout": 0.0}
-    made = comfy.sd.VAE(sd={}, config={"params": {"ddconfig": layers, "embed_dim": 4}})
+    with allocate_weights():
+        made = comfy.sd.VAE(sd={}, config={"params": {"ddconfig": layers, "embed_dim": 4}})
     with_random_weights(made.first_stage_model)
     return made
 

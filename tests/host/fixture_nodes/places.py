@@ -153,7 +153,7 @@ def compare_concat(family: Family, carried: Carried, records: list, scale: Any) 
         unshuffled = mask.view(1, 8, 8, 8, 8).permute(0, 2, 4, 1, 3).reshape(1, 64, 8, 8)
         expected = torch.cat([latent, unshuffled], dim=1)
     with_concat = [record["x"][:, family.channels :] for record in records]
-    equal = [part for part in with_concat for part in part.split(1) if torch.equal(part, expected)]
+    equal = [part for part in with_concat for part in part.cpu().split(1) if torch.equal(part, expected.cpu())]
     return [("concatenated latents and mask", equal[0] if equal else extra, expected)]
 
 
@@ -201,8 +201,8 @@ def compare_scaled_hint(_: str) -> Triples:
         detail(model, positive, negative, vae, image, mask, **more)
     finally:
         comfy.controlnet.ControlBase.pre_run = call
-    tensors = next(module for name, module in sys.modules.items() if name.endswith(".core.tensors"))
-    expected = tensors.resize_lanczos(crop_image(image), 128, 128).movedim(-1, 1)
+    filters = next(module for name, module in sys.modules.items() if name.endswith(".core.filters"))
+    expected = filters.resize_lanczos(crop_image(image), 128, 128).movedim(-1, 1)
     return [
         ("ControlNet's hint", network.hints[0][:1], expected),
         ("adapter's hint", adapter.hints[0][:1], expected),

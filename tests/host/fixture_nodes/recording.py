@@ -15,7 +15,14 @@ import comfy.supported_models
 import torch
 import torch.nn.functional as F
 
+from .fixture_models import ModelPatcher
+
 WIDTH = 16  # of text embeddings
+
+
+def make_weight() -> torch.nn.Parameter:
+    """A weight that does nothing: ComfyUI cannot load a network of no bytes into the memory of a GPU."""
+    return torch.nn.Parameter(torch.zeros(256), requires_grad=False)
 
 
 class Recorder(torch.nn.Module):
@@ -31,7 +38,7 @@ class Recorder(torch.nn.Module):
         total = channels + extra_channels
         self.img_in = SimpleNamespace(weight=torch.zeros(8, total * 4))  # where Flux looks for its input channels
         self.patch_embedding = SimpleNamespace(weight=torch.zeros(8, total, *[1] * dims))  # and Wan
-        self.parameter = torch.nn.Parameter(torch.zeros(1), requires_grad=False)
+        self.parameter = make_weight()
         self.records: list[dict[str, Any]] = []
 
     def forward(self, x, timesteps=None, context=None, control=None, transformer_options=None, **conditions):
@@ -41,7 +48,7 @@ class Recorder(torch.nn.Module):
         for part in _tensors([x[:, self.channels :], control, list(conditions.values())]):
             answer = answer + 0.1 * part.float().mean().tanh()
         for patch in patches.get("double_block", []):
-            patched = patch({"x": x, "img": torch.zeros(len(x), 4, 8), "block_index": 0})
+            patched = patch({"x": x, "img": x.new_zeros(len(x), 4, 8), "block_index": 0})
             answer = answer + 0.1 * patched["img"].mean().tanh()
         return answer
 
@@ -110,7 +117,7 @@ def make_model(family: Family) -> tuple[Any, Recorder]:
     if family.config == "SD15" and family.extra_channels:
         base.set_inpaint()
     management = comfy.model_management
-    patcher = comfy.model_patcher.ModelPatcher(base, management.get_torch_device(), management.unet_offload_device())
+    patcher = ModelPatcher(base, management.get_torch_device(), management.unet_offload_device())
     return patcher, base.diffusion_model
 
 
@@ -152,7 +159,7 @@ class ControlNetwork(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.dtype, self.hints = torch.float32, []
+        self.dtype, self.hints, self.parameter = torch.float32, [], make_weight()
 
     def forward(self, hint_or_nothing=None, x=None, hint=None, **more):
         hint = hint_or_nothing if hint is None else hint
@@ -180,7 +187,7 @@ class GligenModel(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.boxes = []
+        self.boxes, self.parameter = [], make_weight()
 
     def set_position(self, shape, boxes, device):
         self.boxes.append([*shape[2:], *[number for box in boxes for number in box[1:]]])
@@ -204,7 +211,7 @@ class PatchNetwork(torch.nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.images = []
+        self.images, self.parameter = [], make_weight()
 
     def process_input_latent_image(self, latent):
         return latent
