@@ -46,10 +46,15 @@ def run(editor: Editor, workflow: dict) -> None:
     editor.page.wait_for_timeout(200)
 
 
+def wait_for_mask_editor(editor: Editor) -> None:
+    """Wait until it is open and has its settings, which it shows once it has loaded the image."""
+    editor.page.locator(f"{DIALOG} input").first.wait_for(timeout=20_000)
+    editor.page.wait_for_timeout(300)
+
+
 def open_mask_editor(editor: Editor, label: str = OPEN) -> None:
     press(editor, NODE, label)
-    editor.page.locator(DIALOG).wait_for(timeout=20_000)
-    editor.page.wait_for_timeout(500)
+    wait_for_mask_editor(editor)
 
 
 def close_mask_editor(editor: Editor, button: str = "Cancel") -> None:
@@ -125,8 +130,7 @@ def test_mask_editor_opens_in_a_subgraph(editor: Editor, server: comfyui.Server,
             "for (let i = 0; i < 100 && button.hidden; i++) await new Promise((done) => setTimeout(done, 50));"
             "button.click()"
         )
-        editor.page.locator(DIALOG).wait_for(timeout=20_000)
-        editor.page.wait_for_timeout(500)
+        wait_for_mask_editor(editor)
         inside = editor.call(INNER + "return outer.subgraph.nodes.map((n) => n.type)")
         assert sorted(inside) == ["EditMask", "LoadImage"]
         assert np.abs(255 - uploaded(editor, server)[..., 3].astype(int) - expected).max() <= 1
@@ -184,9 +188,8 @@ def test_mask_editor_opens_from_the_larger_view(editor: Editor, parts: str) -> N
     run(editor, shape(parts, EDIT_MASK, WITH_IMAGE))
     press(editor, NODE, "Larger view (or double-click the image)")
     editor.page.locator("dialog[open] .maskwright-edit").click()
-    editor.page.locator(DIALOG).wait_for(timeout=20_000)
+    wait_for_mask_editor(editor)
     assert editor.page.locator("dialog.maskwright-larger[open]").count() == 0
-    editor.page.wait_for_timeout(500)
     close_mask_editor(editor)
 
 
