@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from editor import Editor
 from PIL import Image
+from test_edit_mask import UNCHANGED, edit
 from workflows import (
     BACKGROUND,
     COLOR,
@@ -21,6 +22,7 @@ from workflows import (
     press,
     shape,
     slot,
+    solid,
     two_parts,
 )
 from workflows import SHAPED as NODE
@@ -44,10 +46,15 @@ def run(editor: Editor, workflow: dict) -> None:
     editor.page.wait_for_timeout(200)
 
 
+def wait_for_mask_editor(editor: Editor) -> None:
+    """Wait until it is open and has its settings, which it shows once it has loaded the image."""
+    editor.page.locator(f"{DIALOG} input").first.wait_for(timeout=20_000)
+    editor.page.wait_for_timeout(300)
+
+
 def open_mask_editor(editor: Editor, label: str = OPEN) -> None:
     press(editor, NODE, label)
-    editor.page.locator(DIALOG).wait_for(timeout=20_000)
-    editor.page.wait_for_timeout(500)
+    wait_for_mask_editor(editor)
 
 
 def close_mask_editor(editor: Editor, button: str = "Cancel") -> None:
@@ -123,8 +130,7 @@ def test_mask_editor_opens_in_a_subgraph(editor: Editor, server: comfyui.Server,
             "for (let i = 0; i < 100 && button.hidden; i++) await new Promise((done) => setTimeout(done, 50));"
             "button.click()"
         )
-        editor.page.locator(DIALOG).wait_for(timeout=20_000)
-        editor.page.wait_for_timeout(500)
+        wait_for_mask_editor(editor)
         inside = editor.call(INNER + "return outer.subgraph.nodes.map((n) => n.type)")
         assert sorted(inside) == ["EditMask", "LoadImage"]
         assert np.abs(255 - uploaded(editor, server)[..., 3].astype(int) - expected).max() <= 1
@@ -168,13 +174,22 @@ def test_mask_editor_gets_the_mask_of_other_views(
 
 
 @ONCE
+def test_mask_editor_gets_a_large_mask_in_the_size_of_its_image(editor: Editor, server: comfyui.Server) -> None:
+    run(editor, edit(UNCHANGED, solid(1500, 1001, 1)))
+    assert editor.pixels(NODE).shape[1] == 1024
+    open_mask_editor(editor)
+    image = uploaded(editor, server)
+    assert image.shape == (1001, 1500, 4) and not image[..., 3].any()
+    close_mask_editor(editor)
+
+
+@ONCE
 def test_mask_editor_opens_from_the_larger_view(editor: Editor, parts: str) -> None:
     run(editor, shape(parts, EDIT_MASK, WITH_IMAGE))
     press(editor, NODE, "Larger view (or double-click the image)")
     editor.page.locator("dialog[open] .maskwright-edit").click()
-    editor.page.locator(DIALOG).wait_for(timeout=20_000)
+    wait_for_mask_editor(editor)
     assert editor.page.locator("dialog.maskwright-larger[open]").count() == 0
-    editor.page.wait_for_timeout(500)
     close_mask_editor(editor)
 
 

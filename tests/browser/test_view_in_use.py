@@ -215,9 +215,13 @@ PIXELS = INNER + (
 
 
 def enter(editor: Editor) -> None:
-    editor.call(INNER + "app.canvas.openSubgraph(outer.subgraph, outer);"
-                "app.canvas.ds.scale = 0.8; app.canvas.ds.offset = [400, 100];"
-                "app.canvas.setDirty(true, true)")  # fmt: skip
+    editor.call(INNER + "app.canvas.openSubgraph(outer.subgraph, outer)")
+    editor.page.wait_for_timeout(500)  # until the editor has moved its canvas
+    editor.call(
+        INNER + "app.canvas.ds.scale = 0.8; app.canvas.ds.offset = [300 - inner.pos[0], 120 - inner.pos[1]];"
+        "app.canvas.setDirty(true, true)"
+    )
+    editor.frames()
 
 
 def leave(editor: Editor) -> None:
