@@ -32,13 +32,13 @@ _MAX_STEPS = 2000  # of the solver; photographs take 20 to 300
 _EPSILON = 1e-7  # regularizes the color lines; same as pymatting (and rembg)
 _FEW = 1 << 17  # unknown pixels; more take noticeable time
 _PIXELS_PER_STRIP = 1 << 13
-_SHIFTS = (0.01, 0.1, 0.5, 1.0, 10.0, 100.0)  # of the diagonal for incomplete Cholesky, tried in this order
+_SHIFTS = (0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 10.0, 100.0)  # see `_build_preconditioner`
 REACH = 2  # two pixels share a 3x3 window if they are at most this far apart in x and in y
 
 
 def solve(
     colors: np.ndarray,
-    alpha: np.ndarray,
+    trimap: np.ndarray,
     unknown: np.ndarray,
     stage: StageProgress,
     prior: Prior | None = None,
@@ -47,18 +47,18 @@ def solve(
 
     Args:
         colors: ``[H,W,3]``.
-        alpha: ``[H,W]``: 0 or 1 where it is known, a first guess in 0..1 where it is unknown.
+        trimap: ``[H,W]``; 1 for definite foreground.
         unknown: ``[H,W]`` bool.
         stage: Advances to `AFTER_ALPHA`.
         prior: Called once, with the solution that ignores it.
     """
     if not unknown.any():
         return np.empty(0)
-    foreground = (alpha == 1) & ~unknown
+    foreground = trimap == 1
     matrix, right = _build_equations(colors, foreground, unknown, stage)
-    stage.advance_to(_AFTER_EQUATIONS)
-    solution = _solve_equations(matrix, right, alpha[unknown], stage)
-    pull = None if prior is None else prior.weigh(solution, foreground, unknown)
+    # Any other start would remain in pixels that the equations hardly tie to known ones.
+    solution = _solve_equations(matrix, right, np.zeros_like(right), stage)
+    pull = prior and run_interruptibly(lambda: prior.weigh(solution, foreground, unknown), stage)
     if pull is None:
         return solution
     weights, values = pull  # each adds a term ``weight (alpha - value)^2`` to the energy
@@ -67,6 +67,7 @@ def solve(
 
 
 def _solve_equations(matrix: csr_matrix, right: np.ndarray, start: np.ndarray, stage: StageProgress) -> np.ndarray:
+    stage.advance_to(0)
     precondition = _build_preconditioner(matrix, stage)
     stage.advance_to(_AFTER_PRECONDITIONER)
     return _solve_conjugate_gradients(matrix, right, start, precondition, stage).clip(0, 1)
@@ -90,10 +91,8 @@ class Prior(Protocol):
 def bounding_slices(selected: np.ndarray, margin: int) -> tuple[slice, slice]:
     """The rows and columns around the selected pixels, with a margin of ``margin`` pixels, clipped to the image."""
     rows, columns = np.flatnonzero(selected.any(axis=1)), np.flatnonzero(selected.any(axis=0))
-    return (
-        slice(max(0, rows[0] - margin), rows[-1] + margin + 1),
-        slice(max(0, columns[0] - margin), columns[-1] + margin + 1),
-    )
+    top, left = max(0, rows[0] - margin), max(0, columns[0] - margin)
+    return slice(top, rows[-1] + margin + 1), slice(left, columns[-1] + margin + 1)
 
 
 # The nine pixels of a window and the 5 x 5 neighbors of a pixel, as (dy, dx) from the center in raster order; and for
@@ -128,6 +127,7 @@ def _build_equations(
     for first in range(0, len(strips), cores):
         stage.advance_to(_AFTER_EQUATIONS * first / len(strips))
         parts += parallel_map(build, strips[first : first + cores])
+    stage.advance_to(_AFTER_EQUATIONS)
     values, columns, lengths, right = (np.concatenate(each) for each in zip(*parts))
     return csr_matrix((values, columns, np.concatenate(([0], np.cumsum(lengths)))), (count, count)), right
 
@@ -192,11 +192,8 @@ def _find_windows(
     return windows, [number[pixels - offset] for offset in offsets]
 
 
-_Entry: TypeAlias = tuple[tuple[int, int], np.ndarray]
-
-
-def _window_laplacian(colors: np.ndarray) -> Iterator[_Entry]:
-    """Equation 12 of Levin et al., for windows of nine pixels ``[3,9,n]``:
+def _window_laplacian(colors: np.ndarray) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
+    """Equation 12 of Levin et al., for windows of nine pixels ``[3,9,n]``, for each pair (i, j >= i) of the nine:
 
     ``delta_ij - (1 + (c_i - mean)^T (covariance + epsilon / 9)^-1 (c_j - mean)) / 9``
     """
@@ -225,7 +222,7 @@ def _build_preconditioner(matrix: csr_matrix, stage: StageProgress) -> _Precondi
     diagonal = matrix.diagonal()
     count = len(diagonal)
     # Dropping more of the factor saves time and memory here, but costs solver steps.
-    # In photographs, it fails with smaller shifts of the diagonal.
+    # It tries these shifts of the diagonal in turn. In photographs, smaller ones fail, and each try takes time.
     factorize = partial(ichol, matrix, discard_threshold=1e-2, shifts=_SHIFTS, max_nnz=128 * (count + 1))
     try:
         return run_interruptibly(factorize, stage) if count > _FEW else factorize()

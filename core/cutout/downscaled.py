@@ -28,7 +28,7 @@ MAX_PIXELS = 1 << 24
 
 def solve_downscaled(
     colors: np.ndarray,
-    alpha: np.ndarray,
+    trimap: np.ndarray,
     unknown: np.ndarray,
     stage: StageProgress,
     prior: closed_form.Prior | None = None,
@@ -38,15 +38,15 @@ def solve_downscaled(
     Closed-form matting models alpha as a linear function of color in every small window. The guided filter upsamples
     the coefficients of that function (He and Sun, *Fast Guided Filter*, 2015).
     """
-    height, width = alpha.shape
+    height, width = trimap.shape
     scale = math.sqrt(_DOWNSCALED_UNKNOWNS / np.count_nonzero(unknown))
     while True:
         size = (max(3, int(height * scale)), max(3, int(width * scale)))
-        small_alpha, small_unknown = _shrink(alpha, *size), np.ones(size, bool)
+        small_trimap = np.full(size, 0.5, np.float32)
         for value in (0, 1):  # known if most of the averaged pixels are, and at least one pixel of each value
-            fraction = _shrink(((alpha == value) & ~unknown).astype(np.float32), *size)
-            known = fraction >= min(0.5, fraction.max())
-            small_alpha[known], small_unknown[known] = value, False
+            fraction = _shrink((trimap == value).astype(np.float32), *size)
+            small_trimap[fraction >= min(0.5, fraction.max())] = value
+        small_unknown = small_trimap == 0.5
         if np.count_nonzero(small_unknown) <= _DOWNSCALED_UNKNOWNS:
             break
         scale *= 0.95
@@ -54,7 +54,8 @@ def solve_downscaled(
     image = torch.from_numpy(colors).unsqueeze(0)  # [H,W,3] -> [1,H,W,3]
     small = tensors.resize_image(image, *size, mode="area")
     small_prior = prior and prior.resize(*size)
-    small_alpha[small_unknown] = closed_form.solve(small[0].numpy(), small_alpha, small_unknown, stage, small_prior)
+    small_alpha = small_trimap
+    small_alpha[small_unknown] = closed_form.solve(small[0].numpy(), small_trimap, small_unknown, stage, small_prior)
     lines = _fit_color_lines(tensors.image_to_bchw(small), torch.from_numpy(small_alpha)[None, None])
     pixels, flat_colors = np.flatnonzero(unknown), colors.reshape(-1, 3)
     result = np.empty(len(pixels))

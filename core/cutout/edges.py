@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -114,6 +115,7 @@ def refine_masks(
                 foregrounds[i] = _decontaminate(colors, alpha, unknown, stage)
             else:
                 foregrounds[i] = colors
+            stage.advance_to(0)
             compose_cutout(image, alphas[i], foregrounds[i], out=cutouts[i])
             if settings.background == THE_IMAGE:
                 cutouts[i, ..., :3] = torch.where((alphas[i] == 0).unsqueeze(-1), colors, cutouts[i, ..., :3])
@@ -164,17 +166,15 @@ def _refine(
         user_trimap: A connected trimap ``[H,W]``, or None.
     """
     edge_width = settings.edge_width or find_edge_width(mask)
-    if user_trimap is not None:
-        trimap = _snap(user_trimap)
-    elif mask.device.type == "cpu":
-        trimap = run_interruptibly(lambda: make_band(mask, edge_width), stage)
-    else:  # takes milliseconds
-        trimap = make_band(mask, edge_width)
+    # On an accelerator, these take milliseconds.
+    run = partial(run_interruptibly, stage=stage) if mask.device.type == "cpu" else lambda work: work()
+    trimap = run(lambda: make_band(mask, edge_width)) if user_trimap is None else _snap(user_trimap)
     unknown = trimap == 0.5
     if not unknown.any():
         return trimap, unknown
     if settings.method == GUIDED_FILTER:
-        filtered = apply_guided_filter(image[None], mask[None], max(1, round(edge_width)))[0]  # [H,W,3] -> [1,H,W,3]
+        radius = max(1, round(edge_width))
+        filtered = run(lambda: apply_guided_filter(image[None], mask[None], radius))[0]  # [H,W,3] -> [1,H,W,3]
         return torch.where(unknown, filtered, trimap), unknown
 
     keep = settings.keep_thin_parts if settings.method == CLOSED_FORM else 0.0
@@ -188,8 +188,7 @@ def _refine(
 
     colors, values, is_unknown = (each.cpu().contiguous().numpy() for each in (image, trimap, unknown))
     thin_parts = ThinParts(mask.cpu().numpy(), keep, edge_width / 2)
-    guess = np.where(is_unknown, thin_parts.mask, values)
-    alpha = torch.from_numpy(solve_alpha(colors, guess, is_unknown, stage, thin_parts)).to(trimap)
+    alpha = torch.from_numpy(solve_alpha(colors, values, is_unknown, stage, thin_parts)).to(trimap)
     return ((alpha - _REST) / (1 - 2 * _REST)).clamp(0, 1), unknown
 
 

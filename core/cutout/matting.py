@@ -179,7 +179,7 @@ def matte(
         return torch.from_numpy(trimap).to(device), colors.to(device, copy=True)
 
     stage.advance_to(0)
-    alpha = solve_alpha(colors.numpy(), np.where(unknown, mask.numpy(), trimap), unknown, stage)
+    alpha = solve_alpha(colors.numpy(), trimap, unknown, stage)
     stage.advance_to(closed_form.AFTER_ALPHA)
     foreground = estimate_foreground(colors.numpy(), alpha, unknown, stage)
     stage.advance_to(1)
@@ -225,18 +225,19 @@ def explain_unsolvable(trimap: np.ndarray, settings: MattingSettings) -> str | N
 
 def solve_alpha(
     colors: np.ndarray,
-    alpha: np.ndarray,
+    trimap: np.ndarray,
     unknown: np.ndarray,
     stage: StageProgress,
     prior: closed_form.Prior | None = None,
 ) -> np.ndarray:
-    """Alpha ``[H,W]``, float32, solved where it is unknown; see `closed_form.solve`."""
+    """Alpha ``[H,W]``, float32, from colors ``[H,W,3]``: solved where the trimap is unknown, else the trimap itself."""
+    stage.advance_to(0)
     crop = closed_form.bounding_slices(unknown, closed_form.REACH)
     few = np.count_nonzero(unknown) <= downscaled.MAX_UNKNOWNS
     solve = closed_form.solve if few else downscaled.solve_downscaled
-    solved = alpha.copy()
-    solved[unknown] = solve(colors[crop], alpha[crop], unknown[crop], stage, prior and prior.crop(crop))
-    return solved
+    alpha = trimap.copy()
+    alpha[unknown] = solve(colors[crop], trimap[crop], unknown[crop], stage, prior and prior.crop(crop))
+    return alpha
 
 
 _MULTI_LEVEL = "pymatting.foreground.estimate_foreground_ml"

@@ -56,9 +56,12 @@ class ThinParts:
         """
         present = foreground.copy()
         present[unknown] = alpha >= _PRESENT
+        faded = (self.mask > SURE) & unknown & ~present
+        if self.weight == 0 or not faded.any():
+            return None
         near_present = is_within(torch.from_numpy(present[None]), self.reach)[0].numpy()  # [H,W] -> [1,H,W] and back
-        lost = (self.mask > SURE) & unknown & ~near_present
-        if self.weight == 0 or not lost.any():
+        lost = faded & ~near_present
+        if not lost.any():
             return None
         distance = distance_to(torch.from_numpy(lost[None]), self.reach)[0].numpy()
         weights = self.weight * (1 - distance / max(self.reach, 1)).clip(0, 1) * (self.mask > 0.5)

@@ -70,14 +70,14 @@ def test_remove_background_stacks_masks_of_an_image() -> None:
     width=st.integers(1, 9),
     channels=st.sampled_from([3, 4]),
     source=st.sampled_from([Red(), Channels()]),
-    post_process=st.booleans(),
+    clean_up=st.booleans(),
 )
 def test_remove_background_batch_equals_singles(
-    batch: int, height: int, width: int, channels: int, source: Red, post_process: bool
+    batch: int, height: int, width: int, channels: int, source: Red, clean_up: bool
 ) -> None:
     images = random_images(batch, height, width, channels)
-    together = matting.remove_background(images, source, post_process=post_process)
-    alone = [matting.remove_background(each, source, post_process=post_process) for each in images.split(1)]
+    together = matting.remove_background(images, source, clean_up=clean_up)
+    alone = [matting.remove_background(each, source, clean_up=clean_up) for each in images.split(1)]
     for whole, parts in zip(together, zip(*alone)):
         assert torch.equal(whole, torch.cat(parts))
         assert whole.dtype == torch.float32 and whole.isfinite().all() and whole.min() >= 0 and whole.max() <= 1
@@ -87,7 +87,7 @@ def test_remove_background_post_processes_masks() -> None:
     images = torch.zeros(1, 20, 20, 3)
     images[:, 5:15, 5:15] = 1
     images[:, 1, 1] = 1  # a speck
-    masks = matting.remove_background(images, Red(), post_process=True)[1]
+    masks = matting.remove_background(images, Red(), clean_up=True)[1]
     assert torch.equal(masks, matting.post_process(images[..., 0]))
     assert masks[0, 1, 1] == 0 and masks[0, 10, 10] == 1
 
