@@ -72,7 +72,7 @@ def encode(model, pixels: torch.Tensor) -> list[torch.Tensor]:
     return [states[layer + 1].float() for layer in model.extract_layers]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def run_network(model, prepared: list, prompts: int) -> None:
     """Run the network on prepared chunks: images ``[B,3,S,S]``, or activations, for which only the decoder runs."""
     embedding = torch.zeros(1, 512, device=model.device)
@@ -149,7 +149,7 @@ class Bench:
     def add_cached(self, count: int) -> None:
         """The images of the previous call, with a new prompt each time and with the same prompt."""
         images, numbers, model = smooth_images(count, SIDE), itertools.count(), self.pair[1]
-        with torch.inference_mode():
+        with torch.no_grad():
             floor = partial(run_network, model, [encode(model, torch.rand(count, 3, 352, 352))], 1)
         for name, text in (("another", lambda: f"circle number {next(numbers)}"), ("same", lambda: PROMPTS[0])):
             what, call = f"{count} cached images, {name} prompt", lambda text=text: self.mask(images, text())

@@ -141,7 +141,7 @@ class ModnetBench(Bench):
         model = modnet.load_modnet(self.file, self.device)
         prepared = torch.rand(1, 3, *modnet.network_size(*images.shape[1:3]), device=self.device)
 
-        @torch.inference_mode()
+        @torch.no_grad()
         def run() -> None:
             for _ in images:
                 model(prepared)

@@ -146,8 +146,11 @@ class Report:
         calls = {OURS: ours} | {name: way for name, way in ways.items() if callable(way)}
         cells = {**ways, **measure(calls, device, memory, hurry=time.monotonic() > self.end)}
         now, least = cells.pop(OURS), cells.pop(FLOOR)
-        least = least.time.median if isinstance(least, Cell) and least.time else least
-        row = Row(what, now, cells, least if isinstance(least, float) else None, device, **more)
+        if isinstance(least, Cell):
+            if least.time is None:
+                raise RuntimeError(f"the floor of {what} was not measured: {least.problem}")
+            least = least.time.median
+        row = Row(what, now, cells, least, device, **more)
         self.store(row)
         return row
 

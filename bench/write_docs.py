@@ -38,9 +38,10 @@ python tools/gpu_check.py --out gpu_check.json     # on a machine with an NVIDIA
 python3 tools/dev.py bench --merge gpu_check.json  # adds its results to this page
 ```
 
-Other packs are measured if these variables name their folders: `KJNODES_PATH`, `IMPACT_PACK_PATH`,
-`CROP_AND_STITCH_PATH`, `ESSENTIALS_PATH`, `LAYERSTYLE_PATH`, `INPAINT_NODES_PATH`; their requirements must be installed
-in ComfyUI's Python (`COMFYUI_PYTHON`).
+Other packs are measured if these variables name their folders; their requirements must be installed in ComfyUI's Python
+(`COMFYUI_PYTHON`): `KJNODES_PATH` (kijai/ComfyUI-KJNodes), `IMPACT_PACK_PATH` (ltdrdata/ComfyUI-Impact-Pack),
+`CROP_AND_STITCH_PATH` (lquesada/ComfyUI-Inpaint-CropAndStitch), `ESSENTIALS_PATH` (cubiq/ComfyUI_essentials),
+`LAYERSTYLE_PATH` (chflame163/ComfyUI_LayerStyle), `INPAINT_NODES_PATH` (Acly/comfyui-inpaint-nodes).
 """
 STAR = " \\*"  # after a row that misses a goal
 OWN_SHARE = "Detail"  # the job whose floor is the time of ComfyUI's sampler and VAE: the rest is the node's own share

@@ -136,6 +136,8 @@ def test_add_measures_calls_and_keeps_cells(monkeypatch: pytest.MonkeyPatch) -> 
     scaled = row.others["rembg"].scale(4, "1 image")
     again = report.add("more work", calls.clear, {"rembg": scaled, "ComfyUI": calls.clear}, floor=0.5)
     assert list(again.others) == ["rembg", "ComfyUI"] and again.others["rembg"] == scaled and again.floor == 0.5
+    with pytest.raises(RuntimeError, match="floor of work was not measured: ZeroDivisionError"):
+        report.add("work", calls.clear, floor=lambda: 1 / 0)
     assert scaled.time.median == pytest.approx(4 * row.others["rembg"].time.median) and scaled.part == "1 image"
 
 
