@@ -58,7 +58,8 @@ def solve(
     matrix, right = _build_equations(colors, foreground, unknown, stage)
     # Any other start would remain in pixels that the equations hardly tie to known ones.
     solution = _solve_equations(matrix, right, np.zeros_like(right), stage)
-    pull = prior and run_interruptibly(lambda: prior.weigh(solution, foreground, unknown), stage)
+    weigh = partial(prior.weigh, solution, foreground, unknown) if prior else None
+    pull = weigh and run_interruptibly(weigh, stage)
     if pull is None:
         return solution
     weights, values = pull  # each adds a term ``weight (alpha - value)^2`` to the energy
@@ -112,7 +113,7 @@ def _build_equations(
     each row has at most 5 x 5 entries: the pixels that share a window with its own.
     """
     csr_matrix = import_scipy("sparse").csr_matrix
-    count, height = np.count_nonzero(unknown), len(unknown)
+    count, height = int(np.count_nonzero(unknown)), len(unknown)
     # The equation of each pixel. Known pixels share an unused one. Bordered, so that every pixel has 5 x 5 neighbors.
     equation_of = np.full([side + 2 * REACH for side in unknown.shape], count, np.int32)
     equation_of[REACH:-REACH, REACH:-REACH][unknown] = np.arange(count, dtype=np.int32)
@@ -221,8 +222,8 @@ def _build_preconditioner(matrix: csr_matrix, stage: StageProgress) -> _Precondi
     ichol = _silence(import_pymatting("pymatting.preconditioner.ichol").ichol)
     diagonal = matrix.diagonal()
     count = len(diagonal)
-    # Dropping more of the factor saves time and memory here, but costs solver steps.
-    # It tries these shifts of the diagonal in turn. In photographs, smaller ones fail, and each try takes time.
+    # Dropping more of the factor saves time and memory here, but costs solver steps. The diagonal is shifted by the first
+    # of `_SHIFTS` that works: in photographs, smaller ones fail.
     factorize = partial(ichol, matrix, discard_threshold=1e-2, shifts=_SHIFTS, max_nnz=128 * (count + 1))
     try:
         return run_interruptibly(factorize, stage) if count > _FEW else factorize()
