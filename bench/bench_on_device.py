@@ -82,9 +82,9 @@ def main(quick: bool) -> None:
         return
     report, side, count = Report("Masks and images on a GPU", ABOUT), *((320, 2) if quick else (2048, 8))
     image, mask = smooth_images(1, side), draw_squares(side)
-    on_cpu = make_calls(image, mask, count)
+    on_cpu, gpu = make_calls(image, mask, count), torch.device("cuda")
     for dtype in (torch.float32, torch.float16):
         kind = f"{side} x {side}, {str(dtype).removeprefix('torch.')}"
-        for what, call in make_calls(image.to("cuda", dtype), mask.to("cuda", dtype), count).items():
+        for what, call in make_calls(image.to(gpu, dtype), mask.to(gpu, dtype), count).items():
             others = {CPU: on_cpu[what]} if dtype == torch.float32 else {}
             report.add(f"{what} of {kind}", call, others, device="cuda", note=NOTE)
