@@ -222,8 +222,8 @@ def _build_preconditioner(matrix: csr_matrix, stage: StageProgress) -> _Precondi
     ichol = _silence(import_pymatting("pymatting.preconditioner.ichol").ichol)
     diagonal = matrix.diagonal()
     count = len(diagonal)
-    # Dropping more of the factor saves time and memory here, but costs solver steps. The diagonal is shifted by the first
-    # of `_SHIFTS` that works: in photographs, smaller ones fail.
+    # Dropping more of the factor saves time and memory here, but costs solver steps. The diagonal is shifted by the
+    # first of `_SHIFTS` that works: in photographs, smaller ones fail.
     factorize = partial(ichol, matrix, discard_threshold=1e-2, shifts=_SHIFTS, max_nnz=128 * (count + 1))
     try:
         return run_interruptibly(factorize, stage) if count > _FEW else factorize()
