@@ -32,7 +32,7 @@ _MAX_STEPS = 2000  # of the solver; photographs take 20 to 300
 _EPSILON = 1e-7  # regularizes the color lines; same as pymatting (and rembg)
 _FEW = 1 << 17  # unknown pixels; more take noticeable time
 _PIXELS_PER_STRIP = 1 << 13
-_SHIFTS = (0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 10.0, 100.0)  # see `_build_preconditioner`
+_SHIFTS = (0.003, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 10.0, 100.0)  # see `_build_preconditioner`
 REACH = 2  # two pixels share a 3x3 window if they are at most this far apart in x and in y
 
 
