@@ -68,7 +68,6 @@ def solve(
 
 
 def _solve_equations(matrix: csr_matrix, right: np.ndarray, start: np.ndarray, stage: StageProgress) -> np.ndarray:
-    stage.advance_to(0)
     precondition = _build_preconditioner(matrix, stage)
     stage.advance_to(_AFTER_PRECONDITIONER)
     return _solve_conjugate_gradients(matrix, right, start, precondition, stage).clip(0, 1)
@@ -156,15 +155,16 @@ def _build_strip(
     stencil = np.zeros((25, len(pixels)))
     for (i, j), value in _window_laplacian(window_colors):
         value[-1] = 0  # of the unused window
-        stencil[_NEIGHBOR[i][j]] += value[window_of[i]]
+        stencil[_NEIGHBOR[i][j]] += value.take(window_of[i])
         if i != j:
-            stencil[_NEIGHBOR[j][i]] += value[window_of[j]]
+            stencil[_NEIGHBOR[j][i]] += value.take(window_of[j])
 
     neighbors = pixels[:, None] + _NEIGHBORS @ (width, 1)  # [n,25]
     columns = equation_of.ravel()[neighbors]
-    right = -np.einsum("kn,nk->n", stencil, known_alpha.ravel()[neighbors])
+    stencil = np.ascontiguousarray(stencil.T)  # [25,n] -> [n,25]
+    right = -np.einsum("nk,nk->n", stencil, known_alpha.ravel()[neighbors])
     is_unknown = columns < count
-    return stencil.T[is_unknown], columns[is_unknown], np.count_nonzero(is_unknown, axis=1), right
+    return stencil[is_unknown], columns[is_unknown], np.count_nonzero(is_unknown, axis=1), right
 
 
 def _find_windows(
