@@ -37,7 +37,7 @@ if DEVICE == "simulated":
     SIMULATION.__enter__()
 
 ROUNDS = 2 if "--quick" in sys.argv else 9
-SECONDS = 2.5  # for the rounds of one way; at least two rounds run
+SECONDS = 2.5  # for the rounds of one alternative; at least two rounds run
 LONG, SLOW = 4.0, 15.0  # seconds: a call this long runs one round after its first, or none
 
 Call = Callable[[], object]
@@ -62,9 +62,9 @@ class Spread:
 
 @dataclass(frozen=True)
 class Cell:
-    """One way of doing some work: its time, its peak memory in bytes, or why it has neither.
+    """The result of one alternative: its time, its peak memory in bytes, or why it has neither.
 
-    ``part``: what was measured, if it was less than the work, such as "8 images"; the time is multiplied.
+    ``part``: the part of the work that was measured, such as "8 images", if not all of it; the time is scaled up.
     """
 
     time: Spread | None
@@ -87,30 +87,30 @@ def measure(
 
     Args: ``hurry``, at most one round after the first call.
 
-    Raises: the errors of the first alternative; an error of another becomes the `problem` of its cell.
+    Raises: errors of the first alternative. An error of another one becomes the `problem` of its cell.
     """
     times: dict[str, list[float]] = {}
     rounds, peaks, problems = {}, {}, {}
     for name, call in calls.items():
-        spent: list[float] = []
+        durations: list[float] = []
         try:
-            peaks[name] = peak_memory(lambda: spent.append(seconds(call, device)), device)
+            peaks[name] = peak_memory(lambda: durations.append(seconds(call, device)), device)
         except Exception as error:
             if not times:
                 raise
             problems[name] = f"{type(error).__name__}: {error}"[:200]
             continue
-        (first,) = spent
-        times[name] = spent if first > SLOW else []
+        (first,) = durations
+        times[name] = durations if first > SLOW else []
         few = 1 if hurry or first > LONG else max(2, min(ROUNDS, int(SECONDS / first)))
         rounds[name] = 0 if first > SLOW else few
         if first < LONG and memory:
             peaks[name] = peak_memory(call, device)  # without what only the first call allocates
     for number in range(max(rounds.values())):
-        for name, spent in times.items():
+        for name, durations in times.items():
             if number < rounds[name]:
-                spent.append(seconds(calls[name], device))
-    cells = {name: Cell(Spread.of(spent), peaks[name] if memory else None) for name, spent in times.items()}
+                durations.append(seconds(calls[name], device))
+    cells = {name: Cell(Spread.of(each), peaks[name] if memory else None) for name, each in times.items()}
     return {name: cells.get(name) or Cell(None, problem=problems[name]) for name in calls}
 
 
@@ -176,7 +176,7 @@ def bytes_per_second() -> float:
 
 
 def copy_time(moved: float, device: str = "cpu") -> float | None:
-    """The minimum time to read and write so many bytes. None on CUDA, where starting the kernels takes longer."""
+    """The minimum seconds to read and write ``moved`` bytes. None on CUDA, where launching kernels takes longer."""
     return moved / bytes_per_second() if device == "cpu" else None
 
 

@@ -30,15 +30,16 @@ PROMPTS = [
 
 EARLIER = "the earlier CLIPSeg node"
 
-ABOUT = f"""Images of {SIDE} x {SIDE}; the model's input is 352 x 352 unless a resolution is named. Beside it, the node
-that this one replaces, step by step: it loads processor and model for every image, and runs one image and one prompt at
-a time. The floor is the network alone, called in transformers on prepared tensors, which takes most of the time."""
-CACHED = """The vision tower is skipped, so the rest matters more: the text, and resizing images and masks in 8 bits,
-like the earlier node, for the same masks."""
-SMALL = """Beside the network, each image is resized to its input and each mask back to the image in 8 bits, like the
-earlier node, for the same masks."""
-COLD = """Building the model, reading its weights, and arranging the vision tower's weights for the CPU or copying them
-to the GPU; this happens once."""
+ABOUT = f"""Images of {SIDE} x {SIDE}; the model's input is 352 x 352 unless a resolution is named. The alternative is
+the node that this one replaces, step by step: it loads processor and model for every image, and runs one image and one
+prompt at a time. The floor is the network alone, called in transformers on prepared tensors; it takes most of the
+time."""
+CACHED = """The vision tower is skipped, so the rest matters more: the text, and resizing images and masks in 8 bits, as
+in the earlier node, so that the masks are the same."""
+SMALL = """In addition to the network, each image is resized to its input, and each mask back to the image, in 8 bits,
+as in the earlier node, so that the masks are the same."""
+COLD = """The first call builds the model, reads its weights, and arranges the vision tower's weights for the CPU or
+copies them to the GPU."""
 TILES = """Above 704 the image is processed in overlapping tiles: four of 704 x 704, 16 times the patches of 352 x 352
 for ten times the pixels, and attention grows with the square of a tile's patches."""
 
@@ -116,22 +117,22 @@ class Bench:
             images[:, :128, :128] = torch.rand(3)
         return NODE_CLASS_MAPPINGS["CLIPSegMasking"]().CLIPSeg_image(images, text, self.pair, "", resolution)[0]
 
-    def earlier(self, images: torch.Tensor, prompts: int = 1) -> Call:
+    def earlier_call(self, images: torch.Tensor, prompts: int = 1) -> Call:
         return partial(run_earlier, images, PROMPTS[:prompts], self.folder, self.device)
 
-    def scaled(self, part: tuple, times: float) -> dict[str, Cell]:
-        """The earlier node's time, from the row ``part``."""
+    def scale_earlier(self, part: tuple, times: float) -> dict[str, Cell]:
+        """The earlier node's time, scaled up from that of the row ``part``."""
         return {EARLIER: self.rows[part].others[EARLIER].scale(times, self.rows[part].what)}
 
     def add(
         self, count: int, prompts: int = 1, resolution: int = 352, part: tuple = (), dtype=torch.float32, **more
     ) -> None:
-        """Add a row. The earlier node supports only the model's native resolution; ``part``: see `scaled`."""
+        """Add a row. The earlier node supports only the model's native resolution; ``part``: see `scale_earlier`."""
         images, text = smooth_images(count, SIDE), " | ".join(PROMPTS[:prompts])
         what = f"{count} image{'s' * (count > 1)}, {prompts} prompt{'s' * (prompts > 1)}"
         what += f", resolution {resolution}" * (resolution != 352)
-        others = {EARLIER: self.earlier(images, prompts)} if resolution == 352 else {}
-        others = self.scaled(part, count * prompts / part[0] / part[1]) if part else others
+        others = {EARLIER: self.earlier_call(images, prompts)} if resolution == 352 else {}
+        others = self.scale_earlier(part, count * prompts / part[0] / part[1]) if part else others
         processor, model = full = self.pair
         if dtype != torch.float32:
             what, others = f"{what}, {str(dtype).removeprefix('torch.')}", {}
@@ -153,7 +154,9 @@ class Bench:
             floor = partial(run_network, model, [encode(model, torch.rand(count, 3, 352, 352))], 1)
         for name, text in (("another", lambda: f"circle number {next(numbers)}"), ("same", lambda: PROMPTS[0])):
             what, call = f"{count} cached images, {name} prompt", lambda text=text: self.mask(images, text())
-            self.report.add(what, call, self.scaled((1, 1, 352), count), floor, note=CACHED, headline=name == "another")
+            self.report.add(
+                what, call, self.scale_earlier((1, 1, 352), count), floor, note=CACHED, headline=name == "another"
+            )
 
     def add_cold(self) -> None:
         """The first image after the model is loaded, as in a new process."""
@@ -169,8 +172,8 @@ class Bench:
 
     def add_difference(self, count: int) -> None:
         images, limit = smooth_images(count, SIDE), 2 if self.device == "cpu" else None
-        most = round(255 * (self.mask(images, PROMPTS[0]) - self.earlier(images)()).abs().max().item(), 3)
-        what = f"largest difference to the earlier node's masks, {count} images"
+        most = round(255 * (self.mask(images, PROMPTS[0]) - self.earlier_call(images)()).abs().max().item(), 3)
+        what = f"largest difference from the earlier node's masks, {count} images"
         self.report.store(Figure(what, most, "/255", self.device, limit))
 
 

@@ -16,13 +16,13 @@ from rows import Figure, Report
 BLEND, CONTEXT = 16, 1.5
 AT_LEAST = 10  # times as fast as CropAndStitch
 MAX_TIMES_CORE = 1.5
-MAX_TIMES_ONE = 3  # 16 regions to 1 region
+MAX_TIMES_ONE = 3  # 16 regions relative to 1 region
 IN_COMFYUI = True
 
-ABOUT = f"""In ComfyUI {{version}}, without samplers between. CropAndStitch runs at its defaults, but without resizing
-where it allows that: for single images. The floor is ComfyUI's own crop and composite of the region's box, which
-neither finds regions, nor blends, nor can resize; the goal is {MAX_TIMES_CORE} times that. Copying the image for the
-result takes most of the time."""
+ABOUT = f"""In ComfyUI {{version}}, with nothing between crop and stitch. CropAndStitch runs at its defaults, but
+without resizing where it allows that: for single images. The floor is ComfyUI's own crop and composite of the region's
+box, which neither finds regions, nor blends, nor can resize; the goal is {MAX_TIMES_CORE} times that. Copying the image
+for the result takes most of the time."""
 NOTE = """This pack also finds the regions, checks images and crops for NaN, blends with a soft seam, and returns a mask
 of what changed."""
 
@@ -88,7 +88,7 @@ def run_impact(images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     return call_node("SEGSPaste", images, segs, BLEND, 255, images)[0]
 
 
-OTHERS = {  # one of the nodes it takes, and how to run them
+OTHERS = {  # one of its nodes, and a function that runs them
     "CropAndStitch": ("InpaintCropImproved", run_crop_and_stitch),
     "KJNodes": ("ImageUncropByMask", run_kjnodes),
     "Impact Pack": ("SEGSPaste", run_impact),
@@ -101,11 +101,11 @@ def main(quick: bool) -> None:
     report, rows = Report("Crop and stitch", about), []
     for what, (count, side, radius, regions, one_mask_each) in CASES.items():
         case = make_case(count, *((256, 16) if quick else (side, radius)), regions, one_mask_each)
-        others = hosted.find_ways({name: (node, partial(run, *case)) for name, (node, run) in OTHERS.items()})
+        others = hosted.select_available({name: (node, partial(run, *case)) for name, (node, run) in OTHERS.items()})
         core = None if rows else partial(run_comfyui, *case)
         more = {"goals": {"CropAndStitch": AT_LEAST}, "max_times_floor": MAX_TIMES_CORE, "note": NOTE}
         rows.append(report.add(what, partial(run_ours, *case), others, core, headline=True, **more))
-        change = 255 * (run_ours(*case) - case[0]).abs().max().item()  # although nothing is between crop and stitch
+        change = 255 * (run_ours(*case) - case[0]).abs().max().item()
         report.store(Figure(f"{what}: largest change of a pixel", change, "/255", at_most=0))
     one, many = (row.ours.time.median for row in rows[:2])
-    report.store(Figure("time of 16 regions to 1 region", many / one, "x", at_most=MAX_TIMES_ONE))
+    report.store(Figure("time of 16 regions relative to 1 region", many / one, "x", at_most=MAX_TIMES_ONE))

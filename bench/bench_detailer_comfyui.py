@@ -93,9 +93,9 @@ class Bench(Detailer):
             for name, (image, mask, options) in cases.items():
                 times[name] += self(image, mask, steps=steps, **options).times
         results = {}
-        for name, spent in times.items():
-            inside = statistics.median(each["sampling"] + each["vae"] for each in spent)
-            cell = Cell(Spread.of([each["total"] for each in spent]), first[name].times[0]["peak"])
+        for name, runs in times.items():
+            inside = statistics.median(each["sampling"] + each["vae"] for each in runs)
+            cell = Cell(Spread.of([each["total"] for each in runs]), first[name].times[0]["peak"])
             results[name] = Result(cell, inside, first[name].image)
         return results
 
@@ -135,7 +135,7 @@ class Bench(Detailer):
             self.store(name, now, others, share, goals=goals, headline=count == 1 or (batched and batch == 4))
             if batched:
                 difference = 255 * (now.image - results["1"].image).abs().max().item()
-                what_differs = f"{self.name}, {name}: largest difference to 1 at a time"
+                what_differs = f"{self.name}, {name}: largest difference from 1 at a time"
                 self.report.store(Figure(what_differs, difference, "/255", self.device))
 
     def add_growth(self) -> None:
@@ -147,7 +147,7 @@ class Bench(Detailer):
         one, ten, small = (self.store(f"{name}, {FEW_STEPS} steps", result) for name, result in results.items())
         self.report.add_growth(f"regions, 1 and 10, {self.name}", one, ten, 10)
         growth = (one.ours.time.median - one.floor) / (small.ours.time.median - small.floor) / 10
-        what = f"growth of own time to growth of the image's pixels, {self.name}"
+        what = f"growth of own time relative to growth of the image's pixels, {self.name}"
         self.report.store(Figure(what, growth, "x", self.device, MAX_GROWTH))
         if self.device == "cpu":  # the fixture's ControlNet is small
             result = self.run({"": (*self.draw(8), options | {"control": True})}, STEPS)[""]

@@ -18,12 +18,12 @@ IN_COMFYUI = True
 
 ABOUT = """A disc with a wavy outline that covers a third of the mask, in ComfyUI {version}. EditMask grows by Euclidean
 distance, at a cost that does not depend on the distance; others grow by diamonds, squares or octagons, step by step.
-ComfyUI is GrowMask; KJNodes, GrowMaskWithBlur; essentials, MaskBlur; LayerStyle, MaskGrow, which
-returns 8 bits; inpaint-nodes, ExpandMask. Others have no feather, so that row has their blur."""
+The nodes are ComfyUI's GrowMask, KJNodes' GrowMaskWithBlur, essentials' MaskBlur, LayerStyle's MaskGrow, which returns
+8 bits, and inpaint-nodes' ExpandMask. None of them has a feather, so that row uses their blur."""
 NOTE_BLUR = """KJNodes and LayerStyle blur with Pillow: 8 bits, with boxes in place of a Gaussian. For essentials and
-inpaint-nodes 32 is the width of a window, with a smaller sigma."""
+inpaint-nodes, 32 is the width of the window, and sigma is smaller."""
 NOTE_FILL = "KJNodes makes soft masks binary before it fills them; this pack keeps their softness."
-NOTE_GROW = """A few steps to the next pixel are cheaper than exact distances, which cost the same for 4 pixels as for
+NOTE_GROW = """Growing by a few single pixels is cheaper than exact distances, which cost the same for 4 pixels as for
 64."""
 
 KJ = {"tapered_corners": True, "flip_input": False, "incremental_expandrate": 0.0, "lerp_alpha": 1.0}
@@ -59,6 +59,7 @@ WORK = {  # the settings of EditMask, other nodes with their inputs, and the not
 
 
 def draw_disc(count: int, side: int, soft: bool = False) -> torch.Tensor:
+    """The disc that `ABOUT` describes, ``[count,side,side]``."""
     y, x = torch.meshgrid(torch.linspace(-1, 1, side), torch.linspace(-1, 1, side), indexing="ij")
     depth = 0.6 + 0.06 * torch.sin(12 * torch.atan2(y, x)) - torch.hypot(x, y)
     mask = (depth * side / 60 + 0.5).clamp(0, 1) if soft else (depth > 0).float()
@@ -66,7 +67,7 @@ def draw_disc(count: int, side: int, soft: bool = False) -> torch.Tensor:
 
 
 def measure(report: Report, masks: torch.Tensor, what: str, ones: dict[str, Row]) -> dict[str, Row]:
-    """Add a row for each piece of work; with rows of one mask (``ones``), other ways' times are computed from them."""
+    """Add a row for each piece of work; with rows of one mask (``ones``), the others' times are scaled up from them."""
     rows: dict[str, Row] = {}
     for work, (settings, nodes, note) in WORK.items():
         if masks.numel() > MAX_PIXELS and work not in LARGE:
@@ -76,7 +77,7 @@ def measure(report: Report, masks: torch.Tensor, what: str, ones: dict[str, Row]
         elif work == "feather 32":
             others = rows["blur 32"].others
         else:
-            others = hosted.find_ways(
+            others = hosted.select_available(
                 {name: (node, partial(call_node, node, mask=masks, **inputs)) for name, (node, inputs) in nodes.items()}
             )
         ours = partial(EditMask().edit, masks, **settings)

@@ -16,10 +16,10 @@ from rows import Report
 SIDE, SPECKS = 4096, 10_000
 FEW, SMALL = 100, 1024  # for the comparison: with 10,000 specks, others take minutes and run out of memory
 
-ABOUT = """Specks of 8 x 8 pixels, found, sorted by size and filtered, without a mask of the image's size for each; in
-the comparison each speck becomes a mask. KJNodes is SeparateMasks; Impact Pack, MaskToSEGS. Labeling the pixels takes
-most of the time."""
-NOTE = "Each mask is of the image's size, in 32 bits: touching that new memory takes most of the time."
+ABOUT = """Specks of 8 x 8 pixels are found, sorted by size and filtered, without a mask of the image's size for each;
+in the comparison, each speck becomes a mask. The nodes are KJNodes' SeparateMasks and the Impact Pack's MaskToSEGS.
+Labeling the pixels takes most of the time."""
+NOTE = "Each mask has the image's size, in 32 bits: touching that new memory takes most of the time."
 IN_COMFYUI = True
 
 
@@ -39,7 +39,7 @@ def find(mask: torch.Tensor) -> int:
 
 
 def find_without_collection(mask: torch.Tensor) -> None:
-    """`find` with Python's garbage collector off, which otherwise runs at some number of objects."""
+    """`find` without Python's garbage collector, which would run in only some of the calls."""
     gc.disable()
     try:
         find(mask)
@@ -59,10 +59,12 @@ def main(quick: bool) -> None:
     packs = ("KJNodes", "Impact Pack")
     hosted.import_packs(*packs)
     report, mask = Report("Split into instances", f"{ABOUT} {hosted.describe_packs(*packs)}"), draw_specks(SMALL, FEW)
-    ways = {"KJNodes": ("SeparateMasks", partial(split_with_kjnodes, mask))}
-    ways |= {"Impact Pack": ("MaskToSEGS", partial(split_with_impact, mask))}
+    nodes = {"KJNodes": ("SeparateMasks", partial(split_with_kjnodes, mask))}
+    nodes |= {"Impact Pack": ("MaskToSEGS", partial(split_with_impact, mask))}
     ours = partial(MaskInstances().split_masks, mask)
-    report.add(f"{FEW} masks of a mask of {SMALL} x {SMALL}", ours, hosted.find_ways(ways), note=NOTE, headline=True)
+    report.add(
+        f"{FEW} masks of a mask of {SMALL} x {SMALL}", ours, hosted.select_available(nodes), note=NOTE, headline=True
+    )
     side, specks = (512, 100) if quick else (SIDE, SPECKS)
     few = report.add("1,024 specks of 1296 x 1296", partial(find_without_collection, draw_specks(1296, 1024)))
     call = partial(find_without_collection, draw_specks(side, specks))

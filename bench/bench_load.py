@@ -1,6 +1,6 @@
 """Time and modules for loading the pack and others, in new processes that have imported ComfyUI's modules.
 
-Beside an empty pack and those of `hosted.PACKS`, loads the folders in ``PACKS`` (in the format of PATH).
+Also loads an empty pack, the packs of `hosted.PACKS`, and the folders in ``PACKS`` (in the format of PATH).
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ EMPTY = "an empty pack"
 LOAD = "import sys; sys.path.insert(0, sys.argv[1]); from bench_load import load_alone; load_alone()"
 
 ABOUT = """Loading only the package, already compiled, as ComfyUI {version} does at startup, after its own modules and
-nodes. Reading the files takes most of the time; heavy libraries are imported when a node runs. The
-Impact Pack has some of the same nodes; the other packs, which differ in size, are listed for comparison."""
+nodes. Reading the files takes most of the time; heavy libraries are imported when a node runs. The Impact Pack has some
+of the same nodes; the other packs, which differ in size, are listed for comparison."""
 
 
 def load_alone() -> None:
@@ -37,7 +37,7 @@ def load_alone() -> None:
     hosted.import_pack(Path(folder))
     result = [time.perf_counter() - start, len(set(sys.modules) - loaded)]
     Path(scratch, "result").write_text(json.dumps(result), "utf-8")  # not printed: packs print
-    os._exit(0)  # whatever threads the pack has started
+    os._exit(0)  # the pack may have started threads
 
 
 def main(quick: bool) -> None:
@@ -59,7 +59,7 @@ def main(quick: bool) -> None:
                 raise SystemExit(f"{pack} does not load: {run.stderr.strip()[-500:]}")
             return json.loads((scratch / "result").read_text("utf-8"))
 
-        packs = {OURS: ROOT, EMPTY: empty, **hosted.named_packs(), **{path.name: path for path in more}}
+        packs = {OURS: ROOT, EMPTY: empty, **hosted.pack_folders(), **{path.name: path for path in more}}
         rounds = [{name: load(path) for name, path in packs.items()} for _ in range(2 if quick else ROUNDS)]
     cells = {name: Cell(Spread.of([each[name][0] for each in rounds[1:]])) for name in packs}
     ours, blank = cells.pop(OURS), cells.pop(EMPTY).time.median

@@ -16,16 +16,16 @@ from rows import Figure, Report, Row
 SIDES = {512: "0.26 megapixels", 1024: "1 megapixel", 2048: "4 megapixels", 4096: "16 megapixels"}
 MAX_REMBG_SIDE = 2048
 
-ABOUT = """The part of ImageSegmentation after the network, beside rembg.remove with the same mask, from a tensor
-through Pillow and back; not at 16 megapixels with matting, where rembg builds the equations of the whole image. The
-floor without matting reads image and mask once and writes cutout and alpha once, at the rate of a copy. With matting,
-solving the equations of the unknown pixels takes most of the time."""
+ABOUT = """The part of ImageSegmentation after the network, compared with rembg.remove with the same mask, from a tensor
+through Pillow and back. At 16 megapixels with matting, rembg is left out: it builds the equations of the whole image.
+The floor without matting reads image and mask once and writes cutout and alpha once, at the rate of a copy. With
+matting, solving the equations of the unknown pixels takes most of the time."""
 NOTE = """A pixel of three floats becomes one of four, which cannot be copied as one block, and touching new memory
 takes about as long. The rest is comparing alpha with 0 and writing it to cutout and mask."""
 
 
 class Scene:
-    """An image and its mask on a device, and both ways of cutting it out."""
+    """An image and its mask on a device, cut out by this pack or by rembg."""
 
     masks_per_image = 1
 
@@ -41,10 +41,10 @@ class Scene:
         """The interface of a rembg session."""
         return [tensors.to_pil(self.mask)]
 
-    def run_now(self, matting: bool) -> torch.Tensor:
+    def run_ours(self, matting: bool) -> torch.Tensor:
         return remove_background(self.image.unsqueeze(0), self, MattingSettings() if matting else None)[0][0]
 
-    def run_earlier(self, matting: bool) -> torch.Tensor:
+    def run_rembg(self, matting: bool) -> torch.Tensor:
         import rembg
 
         settings = {"foreground_threshold": 240, "background_threshold": 20, "erode_size": 10}
@@ -74,17 +74,17 @@ def draw_portrait(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 def add_row(report: Report, scene: Scene, what: str, matting: bool) -> Row:
     side = scene.mask.shape[0]
-    others = {"rembg": partial(scene.run_earlier, matting)} if side <= MAX_REMBG_SIDE or not matting else {}
+    others = {"rembg": partial(scene.run_rembg, matting)} if side <= MAX_REMBG_SIDE or not matting else {}
     if matting:
         more = {"goals": {"rembg": 2} if side == 1024 else {}, "headline": bool(others) and side > 512}
     else:
         more = {"floor": copy_time(36 * scene.mask.numel(), scene.device), "note": NOTE}
     what = f"{'with' if matting else 'without'} matting: {what}"
-    row = report.add(what, partial(scene.run_now, matting), others, device=scene.device, **more)
+    row = report.add(what, partial(scene.run_ours, matting), others, device=scene.device, **more)
     if matting and others and side <= 1024:
-        now, earlier = (tensors.to_8bit(run(True)).astype(int) for run in (scene.run_now, scene.run_earlier))
-        difference = np.abs(now - earlier)[now[..., 3] > 0].max().item()
-        report.store(Figure(f"{what}: largest difference to rembg", difference, "/255", scene.device, 2))
+        ours, theirs = (tensors.to_8bit(run(True)).astype(int) for run in (scene.run_ours, scene.run_rembg))
+        difference = np.abs(ours - theirs)[ours[..., 3] > 0].max().item()
+        report.store(Figure(f"{what}: largest difference from rembg", difference, "/255", scene.device, 2))
     return row
 
 

@@ -32,10 +32,10 @@ EDITS = {
 
 CPU = "the CPU of this machine"
 
-ABOUT = """Tensors that are on the GPU, as other nodes leave them, beside the same work with tensors on the CPU. The
+ABOUT = """Tensors on the GPU, as other nodes leave them, compared with the same work on tensors on the CPU. The
 detailer's sampler returns its input and its VAE only moves pixels, so its time is the node's own. Float16 inputs are
-converted first, as in the nodes. Starting the kernels limits what takes a few milliseconds."""
-NOTE = "Connected parts are labeled on the CPU, so masks are copied there and back; each region starts its own kernels."
+converted first, as in the nodes. Work of a few milliseconds is limited by launching kernels."""
+NOTE = "Connected parts are labeled on the CPU, so masks are copied there and back; each region launches kernels."
 
 
 def draw_squares(side: int) -> torch.Tensor:

@@ -15,9 +15,9 @@ from rows import Cell, Report, Row, Spread
 LARGE = (4000, 6000)
 LARGE_UNKNOWN = 0.05  # of the pixels
 
-ABOUT = """RefineMask at its defaults on portraits with a known mask, beside rembg's matting with the same mask. Solving
-the equations of the unknown pixels takes most of the time of the closed form. The memory of the large image is that of
-a process that does nothing else, including torch and all other modules."""
+ABOUT = """RefineMask at its defaults on portraits with a known mask, compared with rembg's matting of the same mask.
+Solving the equations of the unknown pixels takes most of the time of the closed form. The memory of the large image is
+that of a process that does nothing else, including torch and all other modules."""
 
 
 def refine(scene: Scene, method: str = RefineSettings.method) -> torch.Tensor:
@@ -30,10 +30,10 @@ def add_large(report: Report, height: int, width: int) -> None:
     edge_width = find_edge_width(mask)
     while (share := (make_band(mask, edge_width) == 0.5).float().mean().item()) > 1.02 * LARGE_UNKNOWN:
         edge_width *= max(0.5, LARGE_UNKNOWN / share)
-    settings, spent = RefineSettings(edge_width=edge_width), []
+    settings, durations = RefineSettings(edge_width=edge_width), []
     refine_masks(image[None, :64, :64], mask[None, :64, :64], settings)  # imports
-    peak = peak_memory(lambda: spent.append(seconds(partial(refine_masks, image[None], mask[None], settings))))
-    cell = Cell(Spread.of(spent), peak and peak + process_memory("VmRSS"))
+    peak = peak_memory(lambda: durations.append(seconds(partial(refine_masks, image[None], mask[None], settings))))
+    cell = Cell(Spread.of(durations), peak and peak + process_memory("VmRSS"))
     what = f"closed form: {width} x {height}, {share:.0%} unknown, memory alone"
     report.store(Row(what, cell, max_seconds=30, max_bytes=4e9))
 
@@ -45,7 +45,7 @@ def main(quick: bool) -> None:
         import rembg  # noqa: F401 - before anything is measured
 
     scene, goals = Scene(side), {} if quick else {"rembg": 3}
-    others = {"rembg": partial(scene.run_earlier, True)}
+    others = {"rembg": partial(scene.run_rembg, True)}
     report.add(f"closed form: {side} x {side}", partial(refine, scene), others, goals=goals, headline=True)
     for device in devices():
         scene = Scene(side, device)

@@ -1,4 +1,4 @@
-"""ImageSegmentation with u2net and with MODNet, the other ways, and the networks alone.
+"""ImageSegmentation with u2net and with MODNet, the alternatives, and the networks alone.
 
 Downloads rembg's u2net (176 MB; with --quick u2netp, 5 MB) unless it is on this computer; see tools/fetch_weights.py.
 """
@@ -29,11 +29,11 @@ PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", 
 MEAN, DEVIATION, INPUT_SIZE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (320, 320)
 DEMO = "MODNet's demo"
 
-ABOUT = """Without alpha matting. Beside u2net, rembg as earlier nodes call it: a new session in every run, then image
-by image through Pillow. Beside MODNet, which runs on PyTorch with random weights, the reference implementation's demo,
-step by step: the network is created and its file read in every run. The floor is the network alone on prepared images,
-which takes most of the time: ONNX Runtime's plain session.run, or the call in PyTorch; cold, with loading it. The
-memory of a session counts only where it is created: for rembg in every run."""
+ABOUT = """Without alpha matting. u2net is compared with rembg as earlier nodes call it: a new session in every run,
+then image by image through Pillow. MODNet, which runs on PyTorch with random weights, is compared with the reference
+implementation's demo, step by step: it creates the network and reads its file in every run. The floor is the network
+alone on prepared images, which takes most of the time: ONNX Runtime's plain session.run, or the call in PyTorch; cold,
+with loading it. The memory of a session counts only where it is created: for rembg in every run."""
 OVERHEAD = "The time beyond the network is preparing the images with Pillow and numpy, resizing, and the cutout."
 
 
@@ -50,7 +50,7 @@ class CachingHost(StandaloneHost):
 
 
 class Bench:
-    """The rows of one network on one device: this pack, the other way, and the network alone."""
+    """The rows of one network on one device: this pack, the alternative, and the network alone."""
 
     other = ""
 
@@ -79,7 +79,7 @@ class Bench:
     def add_difference(self, images: torch.Tensor) -> None:
         alphas = (tensors.to_8bit(run(images)[..., 3]).astype(int) for run in (self.run_ours, self.run_other))
         limit = 1 if self.device == "cpu" else None  # convolutions round to TF32 on CUDA
-        what = f"{self.name}: largest difference in alpha to {self.other}"
+        what = f"{self.name}: largest difference in alpha from {self.other}"
         most = np.abs(next(alphas) - next(alphas)).max()
         self.report.store(Figure(what, float(most), "/255", self.device, limit))
 

@@ -1,6 +1,6 @@
 """ComfyUI's own modules and other packs in the process of a benchmark, without a server.
 
-The folders of other packs are in the environment variables of `PACKS`; those that are not set are left out.
+The environment variables of `PACKS` name the folders of other packs; packs whose variable is not set are left out.
 """
 
 from __future__ import annotations
@@ -50,14 +50,15 @@ def start_comfyui(scratch: str) -> None:
     _nodes.update(nodes.NODE_CLASS_MAPPINGS)
 
 
-def named_packs() -> dict[str, Path]:
+def pack_folders() -> dict[str, Path]:
+    """The folders of the packs whose variable is set, by name."""
     return {name: Path(os.environ[variable]).absolute() for name, variable in PACKS.items() if os.environ.get(variable)}
 
 
 def describe_packs(*names: str) -> str:
     """The versions of the named packs that are on this machine, as a sentence."""
     versions = []
-    for name, folder in named_packs().items():
+    for name, folder in pack_folders().items():
         file = folder / "pyproject.toml"
         match = re.search(r'^version *= *"(.+?)"', file.read_text("utf-8") if file.exists() else "", re.MULTILINE)
         versions += [f"{name} {match[1] if match else 'of unknown version'}"] * (name in names)
@@ -79,8 +80,8 @@ def import_pack(folder: Path) -> dict[str, type]:
 
 
 def import_packs(*names: str) -> None:
-    """Import the named packs as far as they are on this machine, so that `find_nodes` finds their nodes."""
-    for name, folder in named_packs().items():
+    """Import those of the named packs that are on this machine, so that `call_node` finds their nodes."""
+    for name, folder in pack_folders().items():
         if name in names:
             try:
                 _nodes.update(import_pack(folder))
@@ -89,13 +90,13 @@ def import_packs(*names: str) -> None:
 
 
 def call_node(node: str, *args, **inputs):
-    """Run a node of ComfyUI or of an imported pack, without what it prints. Returns its outputs."""
+    """Run a node of ComfyUI or of an imported pack, and suppress what it prints. Returns its outputs."""
     kind = _nodes[node]
     run = kind.execute if hasattr(kind, "define_schema") else getattr(kind(), kind.FUNCTION)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         return run(*args, **inputs)
 
 
-def find_ways(ways: dict[str, tuple[str, Call]]) -> dict[str, Call]:
-    """The ways ``{name: (node, call)}`` whose node is there."""
-    return {name: call for name, (node, call) in ways.items() if node in _nodes}
+def select_available(alternatives: dict[str, tuple[str, Call]]) -> dict[str, Call]:
+    """The calls of the alternatives ``{name: (node, call)}`` whose node is available."""
+    return {name: call for name, (node, call) in alternatives.items() if node in _nodes}

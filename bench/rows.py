@@ -16,26 +16,26 @@ from _measuring import Call, Cell, Spread, measure
 OURS, FLOOR = "this pack", "floor"
 ABOVE_FLOOR = "times the floor"
 MAX_TIMES_FLOOR = 1.3  # a row further above its floor needs a note
-MAX_GROWTH = 1.1  # time and memory may grow at most this many times as fast as the work: a tenth for noise
-BUDGET = 100.0  # seconds of a benchmark, after which every way is measured once
+MAX_GROWTH = 1.1  # time and memory may grow at most this many times as fast as the work; the tenth is for noise
+BUDGET = 100.0  # seconds of a report, after which rows get at most one round after the first call
 ROWS_FILE = "MASKWRIGHT_BENCH_ROWS"  # set by suite.py: the file that rows are appended to, a JSON object per line
 PACKAGES = ("torch", "numpy", "pillow", "opencv-python-headless", "transformers", "rembg", "onnxruntime", "pymatting")
 
 
 @dataclass(frozen=True)
 class Row:
-    """Some work, done by this pack and in other ways.
+    """Some work, done by this pack and by alternatives.
 
     Attributes:
         what: The work, with its sizes.
         ours: This pack's time and memory.
-        others: What people use instead, by name.
+        others: The alternatives, which people use instead, by name.
         floor: The minimum time in seconds.
-        goals: How many times as fast as another way this pack should be, where that is not 1; 0 for other work, which
-            is only listed.
+        goals: How many times as fast as an alternative this pack should be, if not 1; 0 for an alternative that does
+            other work and is only listed.
         max_times_floor: How far above the floor the time may be.
         max_seconds, max_bytes: The most that this pack may take.
-        note: Why the row misses one of these. The same text in all rows with that reason.
+        note: Why the row misses one of these; rows with the same reason have the same text.
         headline: Whether the chart shows it.
     """
 
@@ -53,19 +53,19 @@ class Row:
 
     @property
     def ratios(self) -> dict[str, float]:
-        """How many times as fast as each other way."""
-        measured = {name: cell.time for name, cell in self.others.items() if cell.time}
-        return {name: spread.median / self.ours.time.median for name, spread in measured.items()}
+        """This pack's speed relative to each alternative: 2 is twice as fast."""
+        spreads = {name: cell.time for name, cell in self.others.items() if cell.time}
+        return {name: spread.median / self.ours.time.median for name, spread in spreads.items()}
 
     @property
     def fastest(self) -> str:
-        """The fastest other way that does the same work, or ""."""
+        """The fastest alternative that does the same work, or ""."""
         ratios = {name: ratio for name, ratio in self.ratios.items() if self.goals.get(name, 1) > 0}
         return min(ratios, key=ratios.get, default="")
 
     @property
     def ratio(self) -> float | None:
-        """How many times as fast as the fastest other way."""
+        """This pack's speed relative to the fastest alternative."""
         return self.ratios.get(self.fastest)
 
     @property
@@ -138,29 +138,29 @@ class Report:
         memory: bool = True,
         **more,
     ) -> Row:
-        """Measure a row in turns and store it. Cells among ``others`` were measured before.
+        """Measure this pack and the alternatives in turns, and store the row. Cells are stored as they are.
 
-        Args: ``more``, further fields of `Row`.
+        Args: ``floor``, a call, a cell or seconds; ``more``, further fields of `Row`.
         """
-        ways = {**(others or {}), FLOOR: floor}
-        calls = {OURS: ours} | {name: way for name, way in ways.items() if callable(way)}
-        cells = {**ways, **measure(calls, device, memory, hurry=time.monotonic() > self.end)}
-        now, least = cells.pop(OURS), cells.pop(FLOOR)
+        alternatives = {**(others or {}), FLOOR: floor}
+        calls = {OURS: ours} | {name: each for name, each in alternatives.items() if callable(each)}
+        cells = {**alternatives, **measure(calls, device, memory, hurry=time.monotonic() > self.end)}
+        own, least = cells.pop(OURS), cells.pop(FLOOR)
         if isinstance(least, Cell):
             if least.time is None:
                 raise RuntimeError(f"the floor of {what} was not measured: {least.problem}")
             least = least.time.median
-        row = Row(what, now, cells, least, device, **more)
+        row = Row(what, own, cells, least, device, **more)
         self.store(row)
         return row
 
     def add_growth(self, what: str, small: Row, large: Row, work: float, note: str = "") -> None:
-        """Compare two rows, of which one is ``work`` times as much: neither time nor memory should grow faster."""
+        """Compare two rows, the second with ``work`` times the work: neither time nor memory should grow faster."""
         growth = large.ours.time.median / small.ours.time.median / work
-        self.store(Figure(f"growth of time to growth of {what}", growth, "x", large.device, MAX_GROWTH, note))
+        self.store(Figure(f"growth of time relative to growth of {what}", growth, "x", large.device, MAX_GROWTH, note))
         if small.ours.peak and large.ours.peak:
             growth = large.ours.peak / small.ours.peak / work
-            self.store(Figure(f"growth of memory to growth of {what}", growth, "x", large.device, MAX_GROWTH))
+            self.store(Figure(f"growth of memory relative to growth of {what}", growth, "x", large.device, MAX_GROWTH))
 
     def store(self, row: Row | Figure) -> None:
         mark = "" if not row.misses else "  (see the note)" if row.note else "  MISSED, without a note"

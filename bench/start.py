@@ -30,7 +30,7 @@ def main(script: Path, quick: bool) -> int:
             hosted.start_comfyui(scratch)
             benchmark.main(quick)
         sys.stdout.flush()
-        os._exit(0)  # whatever threads other packs have started
+        os._exit(0)  # other packs may have started threads
     comfy = find_comfyui()
     if not comfy.usable:
         print(f"skipped: {comfy.why}")

@@ -55,11 +55,11 @@ def run(script: Path, quick: bool) -> bool:
     """Run a benchmark and store its rows. Returns whether it succeeded."""
     start = time.monotonic()
     rows, problem = measure(script, quick)
-    spent = time.monotonic() - start
-    print(f"{script.stem} took {format_minutes(spent)}", flush=True)
+    duration = time.monotonic() - start
+    print(f"{script.stem} took {format_minutes(duration)}", flush=True)
     if rows and not problem and not quick:
         facts = describe_machine()
-        store(RESULTS / f"{name_machine(facts)}.json", facts, script.stem, rows, seconds=spent)
+        store(RESULTS / f"{name_file(facts)}.json", facts, script.stem, rows, seconds=duration)
     return not problem
 
 
@@ -119,7 +119,7 @@ def merge(files: list[str]) -> int:
         new = json.loads(Path(file).read_text("utf-8"))
         if not all("job" in row for bench in new["benches"].values() for row in bench["rows"]):
             raise ValueError("it is from an older version")
-        target = RESULTS / f"{name_machine(new['machine'])}.json"
+        target = RESULTS / f"{name_file(new['machine'])}.json"
         results = read(target)
         write(target, {**results, **new, "benches": {**results["benches"], **new["benches"]}})
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -159,8 +159,8 @@ def describe_machine() -> dict:
     }
 
 
-def name_machine(facts: dict) -> str:
-    """The name of the file for a machine's results."""
+def name_file(facts: dict) -> str:
+    """The name of the file with a machine's results, without its extension."""
     gpu = "" if facts["gpu"] == "none" else facts["gpu"]
     return re.sub(r"[^a-z0-9]+", "-", f"{facts['processor']} {gpu}".lower()).strip("-")
 

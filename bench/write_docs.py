@@ -19,16 +19,16 @@ Written by `python3 tools/dev.py bench`; do not edit.
 
 ![How many times as fast as what people use instead](performance.svg)
 
-Each table is a job, each row some work. The columns are this pack, what people use instead, and how many times as fast
-this pack is as the fastest of those.
+Each table is one job, each row one task. The columns are this pack, the alternatives that people use instead, and
+this pack's speed relative to the fastest of them (2: twice as fast).
 
-- **Time**: the median; all ways of a row were measured in turns in one run. Half the interquartile range follows where
-  it exceeds 10 %. "from": measured with that part of the work, and multiplied.
-- **Memory**, after the time: the peak of the call, beyond what was in use before, such as a cached model.
-- **Times the floor**: how far the time is from the minimum that the text names. Below 1, this pack is faster.
+- **Time**: the median of several rounds, in which the alternatives of a row take turns. Half the interquartile range
+  follows if it exceeds 10 %. "from": measured on that part of the work, and scaled up.
+- **Memory**, after the time: the peak during the call, beyond what was in use before, such as a cached model.
+- **Times the floor**: the time, divided by the minimum that the text names. Below 1, this pack is faster.
 
-Inputs and weights are random and seeded; weights do not affect the time. Rows with an asterisk miss a goal: to be at
-least as fast as every other way (or more, where a goal is named), and at most {MAX_TIMES_FLOOR} times the floor.
+Inputs and weights are random and seeded; weights do not affect the time. Rows with an asterisk miss a goal: at least
+as fast as every alternative (faster where a goal is named), and at most {MAX_TIMES_FLOOR} times the floor.
 """
 AGAIN = """## Measure again
 
@@ -88,7 +88,7 @@ def group_jobs(results: dict) -> dict[str, list[dict]]:
 
 
 def name_machine(facts: dict) -> str:
-    """The name that people know a machine by: that of its GPU, or of its processor."""
+    """The name of a machine on the page: its GPU, or its processor if it has none."""
     return facts["processor"] if facts["gpu"] == "none" else facts["gpu"]
 
 
@@ -147,22 +147,22 @@ def _format_misses(machines: list[dict]) -> list[str]:
                 texts = reasons.setdefault(note, [])
                 texts += [f"**{job}{place}**: {_summarize(rows)}."] * bool(rows)
     lines = [f"- {' '.join(texts)} {note or 'No reason was recorded.'}" for note, texts in reasons.items() if texts]
-    return ["## Slower than wished, and why", "", *lines, ""] if lines else []
+    return ["## Missed goals, and why", "", *lines, ""] if lines else []
 
 
 def _summarize(rows: list[Row | Figure]) -> str:
     texts, floors = [], []
     for row in rows:
-        late = [miss for miss in row.misses if not miss.endswith(ABOVE_FLOOR)]
-        texts += [f"{row.what} ({', '.join(late)})"] * bool(late)
-        floors += [row.times_floor for _ in row.misses[len(late) :]]
+        slow = [miss for miss in row.misses if not miss.endswith(ABOVE_FLOOR)]
+        texts += [f"{row.what} ({', '.join(slow)})"] * bool(slow)
+        floors += [row.times_floor for _ in row.misses[len(slow) :]]
     if floors:
         texts.append(f"{len(floors)} row{'s' * (len(floors) > 1)} at up to {max(floors):.2f} {ABOVE_FLOOR}")
     return "; ".join(texts)
 
 
 def draw(machines: list[dict], file: Path) -> None:
-    """Draw bars of the headline rows: how many times as fast as the fastest other way, on a logarithmic scale."""
+    """Draw bars of the headline rows: how many times as fast as the fastest alternative, on a logarithmic scale."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -186,7 +186,7 @@ def draw(machines: list[dict], file: Path) -> None:
         axes.xaxis.set_major_formatter(ScalarFormatter())
         axes.axvline(1, color="gray", lw=0.8)
         axes.invert_yaxis()
-        axes.set_xlabel("times as fast as the fastest of what people use instead, which is named")
+        axes.set_xlabel("times as fast as the fastest alternative, which is named")
         axes.spines[["top", "right"]].set_visible(False)
         figure.savefig(file, metadata={"Date": None})
         pyplot.close(figure)

@@ -38,7 +38,7 @@ def pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_import_packs_makes_nodes_callable(pack: Path, capsys: pytest.CaptureFixture) -> None:
     hosted.import_packs("KJNodes", "LayerStyle")
-    assert hosted.find_ways({"KJNodes": ("Double", len), "LayerStyle": ("Missing", len)}) == {"KJNodes": len}
+    assert hosted.select_available({"KJNodes": ("Double", len), "LayerStyle": ("Missing", len)}) == {"KJNodes": len}
     assert hosted.call_node("Double", value=3) == (6,) and capsys.readouterr().out == ""
 
 

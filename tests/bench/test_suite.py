@@ -56,11 +56,11 @@ def test_measure_repeats_long_calls_less(first: float, rounds: int, monkeypatch:
     monkeypatch.setattr(_measuring, "ROUNDS", 9)
     monkeypatch.setattr(_measuring, "seconds", lambda call, device: call() or first)
     calls = []
-    cell = _measuring.measure({"way": lambda: calls.append(1)}, memory=False)["way"]
+    cell = _measuring.measure({"ours": lambda: calls.append(1)}, memory=False)["ours"]
     assert (cell.time.median, cell.time.rounds, len(calls)) == (first, max(1, rounds), 1 + rounds)
 
 
-def test_measure_reports_why_another_way_fails() -> None:
+def test_measure_reports_why_an_alternative_fails() -> None:
     cells = _measuring.measure({"ours": lambda: None, "other": lambda: [][0]})
     assert cells["other"] == rows.Cell(None, problem="IndexError: list index out of range") and cells["ours"].time
     with pytest.raises(IndexError):
@@ -101,7 +101,7 @@ def test_row_misses_its_goals(changed: dict, misses: list[str]) -> None:
     assert replace(ROW, **changed).misses == misses
 
 
-def test_row_compares_with_the_fastest_other_way() -> None:
+def test_row_compares_with_the_fastest_alternative() -> None:
     failed = rows.Cell(None, problem="KeyError: 1")
     assert replace(ROW, others={**ROW.others, "Impact Pack": failed}).ratio == 2
     assert replace(ROW, others={"Impact Pack": failed}).ratio is None
@@ -231,7 +231,7 @@ def test_format_page_gives_the_own_share_of_the_detailer() -> None:
     results = make_results(replace(ROW, floor=0.4, max_times_floor=2))
     results["benches"]["bench_gradient"]["rows"][0]["job"] = write_docs.OWN_SHARE
     page = write_docs.format_page([results])
-    assert "| times as fast | own share |" in page and "| 2.00 | 20.0% |" in page and "Slower than wished" not in page
+    assert "| times as fast | own share |" in page and "| 2.00 | 20.0% |" in page and "Missed goals" not in page
 
 
 def test_draw_shows_the_headlines(tmp_path: Path) -> None:
