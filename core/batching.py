@@ -164,11 +164,11 @@ def parallel_map(work: Callable[[Item], Result], items: Sequence[Item]) -> list[
 
 
 @contextlib.contextmanager
-def one_thread() -> Iterator[None]:
+def use_one_thread() -> Iterator[None]:
     """Let torch use one thread for operations on the CPU.
 
-    For short operations: its threads wait for each other after each of them, which takes several times as long as the
-    operation while other programs use the cores.
+    For short operations: torch's threads wait for each other after each one, which takes several times as long as the
+    operation if other programs use the cores.
     """
     count = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -179,7 +179,7 @@ def one_thread() -> Iterator[None]:
 
 
 def run_interruptibly(work: Callable[[], Result], stage: StageProgress) -> Result:
-    """Call ``work`` in another thread, and check for an interrupt meanwhile. ``work`` must release Python's lock.
+    """Call ``work`` in another thread, and check for an interrupt meanwhile. ``work`` must release the GIL.
 
     On interrupt, the thread ends in the background, and its result is dropped.
     """

@@ -1,8 +1,9 @@
 """Filters along columns and rows: Gaussian blur and Lanczos resizing.
 
-Both are linear, here banded matrices: every output line is a weighted sum of a few neighboring input lines, so the
-matrix from input to output lines has nonzero entries only near its diagonal. Unlike Pillow's resize of 8-bit images,
-the product keeps float values. Unlike a convolution by Fourier transform, it is exactly zero where all inputs are zero.
+Both are linear, and implemented as banded matrices: every output line is a weighted sum of a few neighboring input
+lines, so the matrix from input to output lines has nonzero entries only near its diagonal. Unlike Pillow's resize of
+8-bit images, the product keeps float values. Unlike a convolution by Fourier transform, it is exactly zero where all
+inputs are zero.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ def gaussian_blur(mask: torch.Tensor, sigma: float) -> torch.Tensor:
     """Convolve with a Gaussian truncated at 4 sigma, like ``scipy.ndimage.gaussian_filter`` with its defaults.
 
     Args:
-        mask: ``[B,H,W]``.
+        mask: ``[B,H,W]`` in 0..1.
         sigma: Standard deviation in pixels, from 0 to `MAX_SIZE`; 0 changes nothing.
 
     Returns:
-        ``[B,H,W]``.
+        ``[B,H,W]`` in 0..1.
 
     Raises:
         InputError: ``sigma`` is not a number in that range.

@@ -1,6 +1,6 @@
 """Images and masks as 8-bit values, Pillow images, numpy arrays and channels-first tensors; resizing; allocation.
 
-No other module rounds or permutes.
+Other modules convert images only through these functions.
 """
 
 from __future__ import annotations

@@ -189,7 +189,7 @@ _checked_methods: set[Callable] = set()
 
 def _reject_unknown_inputs(node: type) -> None:
     """Make the node's method reject unknown inputs with a clear error, instead of Python's TypeError. Its errors get
-    remedies and names for users of ComfyUI.
+    remedies and labels for users of ComfyUI.
 
     ComfyUI drops a prompt's unknown values but passes on its unknown links. A prompt has such links if it was saved for
     another version of the node, or for another pack's node with the same id.

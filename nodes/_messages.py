@@ -47,7 +47,7 @@ def replace_remedy(error: PackError) -> None:
 
 
 def add_labels(error: PackError, labels: Mapping[str, str]) -> None:
-    """Name each input as its widget does, with its id in parentheses. A second call changes nothing.
+    """Name each input by its widget's label, with its id in parentheses. A second call changes nothing.
 
     Args:
         labels: See `_widgets.get_labels`.

@@ -59,7 +59,7 @@ class TableNode:
 
 
 def get_labels(inputs: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    """The labels of inputs that the editor does not show by their id, from a table or what INPUT_TYPES returns."""
+    """The labels that the editor shows instead of inputs' ids, by id, from a table or the result of INPUT_TYPES."""
     entries = {name: entry for group in ("required", "optional") for name, entry in inputs.get(group, {}).items()}
     return {name: entry[1]["display_name"] for name, entry in entries.items() if "display_name" in entry[1]}
 

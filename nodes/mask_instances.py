@@ -152,8 +152,8 @@ class MaskInstances(TableNode):
             by_image = [[each for each in candidates if each.image == i] for i in range(images)]
             view.instances(_choose_backgrounds(image, by_image, masks), by_image)
         result = (picked_masks, union, write_boxes(picked, images), len(picked))
-        used = {"split": split, **asdict(settings)}
-        return view.with_previews(result, kind="instances", settings=used, has_image=image is not None)
+        values = {"split": split, **asdict(settings)}
+        return view.with_previews(result, kind="instances", settings=values, has_image=image is not None)
 
 
 def _check_inputs(masks, bounding_boxes, image) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -19,7 +19,7 @@ def place_over(cutouts: torch.Tensor, backgrounds: torch.Tensor) -> torch.Tensor
         ``[B,H,W,3]``.
 
     Raises:
-        InputError: The numbers do not match.
+        InputError: The numbers of cutouts and backgrounds do not match.
     """
     check_backgrounds(backgrounds, len(cutouts))
     height, width = cutouts.shape[1:3]

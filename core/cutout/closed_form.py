@@ -56,7 +56,7 @@ def solve(
         return np.empty(0)
     foreground = trimap == 1
     matrix, right = _build_equations(colors, foreground, unknown, stage)
-    # Any other start would remain in pixels that the equations hardly tie to known ones.
+    # Start at 0: pixels that the equations hardly tie to known ones would keep the value they start with.
     solution = _solve_equations(matrix, right, np.zeros_like(right), stage)
     weigh = partial(prior.weigh, solution, foreground, unknown) if prior else None
     pull = weigh and run_interruptibly(weigh, stage)
@@ -113,7 +113,7 @@ def _build_equations(
     """
     csr_matrix = import_scipy("sparse").csr_matrix
     count, height = int(np.count_nonzero(unknown)), len(unknown)
-    # The equation of each pixel. Known pixels share an unused one. Bordered, so that every pixel has 5 x 5 neighbors.
+    # The equation of each pixel. Known pixels share an unused one. Padded, so that every pixel has 5 x 5 neighbors.
     equation_of = np.full([side + 2 * REACH for side in unknown.shape], count, np.int32)
     equation_of[REACH:-REACH, REACH:-REACH][unknown] = np.arange(count, dtype=np.int32)
     known_alpha = np.pad(foreground, REACH)
@@ -177,8 +177,8 @@ def _find_windows(
         top, height: The first row of the strip, and the number of rows of the image.
 
     Returns:
-        The centers of the windows, ``[windows]``, and for each i the window whose i-th pixel is that pixel, ``[n]``;
-        ``windows`` where there is no such window.
+        The centers of the windows, ``[windows]``, and for each i the index of the window whose i-th pixel is that
+        pixel, ``[n]``, or the number of windows if there is none.
     """
     offsets = _WINDOW @ (shape[1], 1)
     is_center = np.zeros(shape, bool)

@@ -29,7 +29,7 @@ TRANSPARENT, THE_IMAGE = BACKGROUNDS = ("transparent", "the image")
 COLORS = "colors"  # the phase after `EDGES`
 
 _KNOWN = 0.05  # values of a connected trimap this close to 0 or 1 are known
-_REST = 0.01  # in alpha: the equations approach 0 and 1 to about this, without reaching them
+_REST = 0.01  # the equations leave alpha about this far from 0 and 1
 
 
 class Matter(Protocol):
@@ -79,7 +79,7 @@ def refine_masks(
         masks: ``[M,H,W]``: one for all images, one for each, any number for a single image, or none (M = 0), which
             selects nothing.
         trimaps: ``[T,H,W]`` with 1 for definite foreground, 0 for definite background and other values for unknown
-            pixels: one for all results, or one for each. None: made from the masks.
+            pixels: one for all results, or one for each. None derives them from the masks.
         matter: For the method `VITMATTE`.
         on_phase: Called at the start of each phase, `EDGES` and `COLORS`, of every result.
 
@@ -166,7 +166,7 @@ def _refine(
         user_trimap: A connected trimap ``[H,W]``, or None.
     """
     edge_width = settings.edge_width or find_edge_width(mask)
-    # On an accelerator, these take milliseconds.
+    # On an accelerator, these take milliseconds and need no interrupt.
     run = partial(run_interruptibly, stage=stage) if mask.device.type == "cpu" else lambda work: work()
     trimap = run(lambda: make_band(mask, edge_width)) if user_trimap is None else _snap(user_trimap)
     unknown = trimap == 0.5
@@ -221,12 +221,12 @@ def find_edge_width(mask: torch.Tensor) -> float:
 
 
 def make_band(mask: torch.Tensor, edge_width: float) -> torch.Tensor:
-    """Classify as `matting.make_trimap` does, but by Euclidean distance, and less far outside the edge than inside.
+    """Classify pixels like `matting.make_trimap`, but by Euclidean distance, and with a band wider inside than outside.
 
     Args:
         mask: ``[H,W]`` in 0..1.
-        edge_width: In pixels. Foreground is what is farther than this from all values that are not foreground,
-            background what is farther than half of it from all that are not background.
+        edge_width: In pixels. Pixels farther than this from all that are not foreground are definite foreground;
+            pixels farther than half of it from all that are not background are definite background.
 
     Returns:
         ``[H,W]`` of 0, 0.5 and 1.

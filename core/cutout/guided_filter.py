@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from .. import tensors
-from ..batching import one_thread
+from ..batching import use_one_thread
 from ..packages import import_scipy
 
 _EPSILON = 1e-4  # variance of colors below which a window counts as flat
@@ -34,7 +34,7 @@ def apply_guided_filter(
     Returns:
         ``[B,H,W]`` in 0..1.
     """
-    with one_thread():
+    with use_one_thread():
         return _filter(image, mask, radius, epsilon)
 
 

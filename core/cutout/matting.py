@@ -49,7 +49,7 @@ class MattingSettings:
     Attributes:
         foreground_threshold: 0..255; 8-bit values above it are foreground.
         background_threshold: 0..255; 8-bit values below it are background.
-        erode_size: By how much to erode both, at least 0: the width of a square in pixels.
+        erode_size: Width in pixels of the square that erodes both, at least 0.
 
     Raises:
         InputError: A value is not a number or out of range.
@@ -246,7 +246,7 @@ _MULTI_LEVEL = "pymatting.foreground.estimate_foreground_ml"
 def estimate_foreground(
     colors: np.ndarray, alpha: np.ndarray, unknown: np.ndarray, stage: StageProgress = NO_STAGE_PROGRESS
 ) -> np.ndarray:
-    """Estimate foreground colors ``[H,W,3]``, float32, from colors ``[H,W,3]`` and alpha ``[H,W]``."""
+    """Estimate foreground colors ``[H,W,3]``, float32, from colors ``[H,W,3]``, alpha and unknown pixels ``[H,W]``."""
     if alpha.size == 1:
         return colors  # pymatting divides by the logarithm of the size
     import_pymatting(_MULTI_LEVEL)  # imports belong in the main thread
@@ -260,7 +260,7 @@ _NUMBA_LOCK = threading.Lock()  # numba's workqueue threading layer aborts the p
 
 
 def estimate_multi_level(colors: np.ndarray, alpha: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Foreground and background colors, ``[H,W,3]`` each."""
+    """Estimate foreground and background colors, ``[H,W,3]`` each, from colors ``[H,W,3]`` and alpha ``[H,W]``."""
     numba = import_pymatting("numba")
     # Its parallel steps are so short that a single thread is up to ten times as fast.
     with _NUMBA_LOCK:

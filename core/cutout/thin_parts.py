@@ -19,8 +19,8 @@ class ThinParts:
     """Restores what a mask is sure of and matting has lost (a `closed_form.Prior`).
 
     The equations tie an unknown pixel only to pixels of similar color. A part of the mask that is thinner than the
-    unknown band has no definite foreground, so it fades unless pixels of similar color connect it
-    to some. Where they do, as in hair and wires, alpha is better than the mask, and nothing is changed.
+    unknown band has no definite foreground, so it fades unless pixels of similar color connect it to some. Where they
+    do, as in hair and wires, alpha is better than the mask, and nothing is changed.
 
     Attributes:
         mask: ``[H,W]`` in 0..1.

@@ -158,8 +158,8 @@ def select(probabilities: torch.Tensor, selection: Selection, scale: float = 1.0
     Returns:
         ``[B,h,w]``. All 0 if nothing is above the threshold, and all 1 if the mask is uniform above it.
     """
-    kept = torch.where(probabilities > selection.threshold, probabilities, 0.0)
-    mask = filters.gaussian_blur(kept, selection.blur * scale)
+    above_threshold = torch.where(probabilities > selection.threshold, probabilities, 0.0)
+    mask = filters.gaussian_blur(above_threshold, selection.blur * scale)
     low, high = mask.amin((1, 2), keepdim=True), mask.amax((1, 2), keepdim=True)
     # Blurring equal values adds rounding noise, which must not be stretched.
     uniform = high - low <= 1e-5 * high
