@@ -126,7 +126,7 @@ export class ComparisonView extends View {
     return !!this.loaded?.alpha;
   }
 
-  shownMask() {
+  maskImage() {
     return this.loaded.alpha;
   }
 
@@ -182,7 +182,7 @@ function drawGrip(context, x, y, radius) {
   }
 }
 
-/** An image with the red channel of another one, of the same size, as its alpha. */
+/** An image with the red channel of `levels`, RGBA pixels of the same size, as its alpha. */
 function withAlpha(colors, levels) {
   const { width, height } = colors;
   const pixels = new Uint8ClampedArray(levels.length);

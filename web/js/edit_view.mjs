@@ -44,7 +44,7 @@ export class EditView extends MaskView {
   }
 
   settings(kind) {
-    if (!this.hasInput) return {}; // an edit such as invert would select the black mask that stands for none
+    if (!this.hasInput) return {}; // an edit such as invert would select the placeholder, a black mask
     const values = this.valuesOf(LIVE[kind] ?? []);
     for (const [name, value] of Object.entries(values)) {
       if (SWITCHES.includes(name)) values[name] = value === true;

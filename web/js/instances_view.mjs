@@ -76,7 +76,7 @@ export class InstancesView extends View {
   }
 
   /** The union of the picked instances. */
-  shownMask() {
+  maskImage() {
     const { labels, width, height } = this.map;
     const picked = new Set(pickedOf(this.pick, this.entries[this.page].count) ?? []);
     const pixels = Uint32Array.from(labels, (label) => (picked.has(label - 1) ? pixel(255, 255, 255) : pixel(0, 0, 0)));

@@ -71,7 +71,7 @@ export class MaskView extends View {
     return true;
   }
 
-  shownMask() {
+  maskImage() {
     const { levels, width, height } = this.selected();
     return canvasOf(mapped(levels, pixelTable("greys")), width, height);
   }

@@ -1,14 +1,14 @@
-// Writes PNG files with transparency. A canvas loses the colors of transparent pixels, so its own files do not do.
+// Writes PNG files with transparency. A canvas loses the colors of transparent pixels, so its own PNG files are unsuitable.
 
 const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
-const HEADER = [8, 6, 0, 0, 0]; // 8 bits, RGBA, compression, filters, not interlaced
+const HEADER = [8, 6, 0, 0, 0]; // 8 bits, RGBA, standard compression and filters, not interlaced
 
 const CRCS = Uint32Array.from({ length: 256 }, (_, value) => {
   for (let bit = 0; bit < 8; bit++) value = value & 1 ? 0xedb88320 ^ (value >>> 1) : value >>> 1;
   return value;
 });
 
-/** RGBA pixels, 8 bits per channel, as a PNG file. */
+/** Encode RGBA pixels, 8 bits per channel, as a PNG file. */
 export async function encodePng(pixels, width, height) {
   const stride = 4 * width;
   const rows = new Uint8Array(height * (stride + 1)); // each row begins with its filter; 0 is none
@@ -34,6 +34,7 @@ function chunk(name, data) {
   return bytes;
 }
 
+/** CRC-32. */
 function checksum(bytes) {
   let crc = 0xffffffff;
   for (let i = 0; i < bytes.length; i++) crc = CRCS[(crc ^ bytes[i]) & 0xff] ^ (crc >>> 8);

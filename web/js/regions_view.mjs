@@ -16,7 +16,7 @@ export class RegionsView extends ComparisonView {
     });
   }
 
-  /** Transparency is here that of the image. */
+  /** Here, transparency is the image's own. */
   get hasMask() {
     return false;
   }

@@ -32,7 +32,7 @@ export class View {
     this.problem = ""; // in place of the image
     this.remark = ""; // about the last run
     this.isError = false; // whether the remark is about an error
-    this.warning = ""; // about what a button did
+    this.warning = ""; // about a button that failed
     this.isRecalled = false; // whether the entries come from the server's history
     this.build();
   }
@@ -324,12 +324,12 @@ export class View {
     return this.canvas;
   }
 
-  /** Whether the view shows a mask, which `shownMask` returns as a canvas or bitmap, white where selected. */
+  /** Whether the view shows a mask, which `maskImage` returns as a canvas or bitmap, white where selected. */
   get hasMask() {
     return false;
   }
 
-  /** How often the image is repeated vertically. */
+  /** How many times the image is drawn, stacked vertically. */
   get copies() {
     return 1;
   }
