@@ -83,12 +83,12 @@ class BuiltinEngine(Engine):
             kind = self._classes[kinds[node_id]]
             hidden = {"UNIQUE_ID": node_id, "PROMPT": prompt, "EXTRA_PNGINFO": extra_pnginfo}
             try:
-                shown, outputs[node_id] = _call(kind, _arguments(kind, prompt[node_id], hidden, outputs))
+                data, outputs[node_id] = _call(kind, _arguments(kind, prompt[node_id], hidden, outputs))
             except Exception as error:  # errors of any kind are reported with the node's name
                 name = f"{type(error).__module__}.{type(error).__qualname__}"
                 raise NodeFailed(node_id, kinds[node_id], str(error), name, traceback.format_exc()) from error
-            if shown:
-                ui[node_id] = shown
+            if data:
+                ui[node_id] = data
         return RunResult(ui, self.base)
 
     def _convert_values(self, prompt: dict, info: dict) -> list[str]:
@@ -140,9 +140,9 @@ def _arguments(kind: type, node: dict, hidden: dict[str, object], outputs: dict[
     for name, (source, slot) in links.items():
         arguments[name] = outputs[source][slot] if slot < len(outputs[source]) else [None]
     for name, spec in declared.get("hidden", {}).items():
-        wanted = spec[0] if isinstance(spec, (list, tuple)) else spec
-        if wanted in hidden:
-            arguments[name] = [hidden[wanted]]
+        source = spec[0] if isinstance(spec, (list, tuple)) else spec
+        if source in hidden:
+            arguments[name] = [hidden[source]]
     return arguments
 
 

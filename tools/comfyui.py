@@ -230,8 +230,8 @@ class Server(Engine):
         except (OSError, ValueError) as error:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(0.5)  # a dying process closes its socket a moment before it ends
-            responds_not = f"does not respond at {self.url} ({error})."
-            what = responds_not if self._process.poll() is None else "exited during the run."
+            is_running = self._process.poll() is None
+            what = f"does not respond at {self.url} ({error})." if is_running else "exited during the run."
             raise ServerError(f"ComfyUI {what}{self._log_end()}") from error
 
 

@@ -110,9 +110,9 @@ def lint(_: list[str]) -> int:
 
 def set_up() -> None:
     """Create `.venv` and install the requirements, unless exactly these are installed."""
-    wanted = hashlib.sha256(b"".join(path.read_bytes() for path in REQUIREMENTS)).hexdigest()
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in REQUIREMENTS)).hexdigest()
     stamp = VENV / "installed-requirements.sha256"
-    if PYTHON.exists() and stamp.exists() and stamp.read_text() == wanted:
+    if PYTHON.exists() and stamp.exists() and stamp.read_text() == digest:
         return
     if not PYTHON.exists():
         _say(f"creating a virtual environment in {VENV}")
@@ -120,7 +120,7 @@ def set_up() -> None:
     _say("installing the requirements, once; PyTorch takes some minutes")
     environment.install_torch(PYTHON)
     environment.pip(PYTHON, *environment.requirements(*REQUIREMENTS))
-    stamp.write_text(wanted)
+    stamp.write_text(digest)
 
 
 def _tool(name: str, *arguments: str) -> int:

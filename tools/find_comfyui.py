@@ -103,7 +103,7 @@ def _find_problem(python: Path) -> str:
 def install_comfyui(python: Path) -> bool:
     """Install ComfyUI in comfy-cli's default workspace, unless a usable one is found. If that fails, print why.
 
-    Args: `python` has comfy-cli.
+    Args: `python`, an interpreter with comfy-cli.
     """
     comfyui, target = find_comfyui(), default_workspace()
     if comfyui.usable:

@@ -5,11 +5,11 @@
 
 Needs a Python with PyTorch, such as ComfyUI's. Runs the tests marked ``cuda``, then the benchmarks on the GPU, and
 writes a file (gpu_check.json) for `tools/dev.py bench --merge FILE`, which adds it to docs/performance.md. With
-COMFYUI, the folder of a ComfyUI, it also measures Mask Detailer there, which takes longer. What needs a package that is
-not installed, such as pymatting, is skipped, and says so. Exit code 1 if something failed; 0 without an NVIDIA GPU,
-where there is nothing to check.
+COMFYUI, the folder of a ComfyUI, it also measures Mask Detailer there, which takes longer. Tests and benchmarks that
+need a missing package, such as pymatting, are skipped with a message. Exit code 1 if something failed; 0 without an
+NVIDIA GPU, where there is nothing to check.
 
-``--simulated`` tries this command itself, with small inputs on a simulated GPU; its file holds no times of a GPU.
+``--simulated`` tries this command itself, with small inputs on a simulated GPU; its file contains no GPU times.
 """
 
 from __future__ import annotations

@@ -146,8 +146,8 @@ def _run(options: argparse.Namespace, progress: ProgressBar) -> tuple[int, list[
         extra = {"workflow": workflow.data} if workflow.is_editor else None
         result = engine.queue(prompt, extra)
         # Saved files and previews of preview nodes, but not thumbnails of other nodes.
-        shows = [key for key, node in prompt.items() if schema_of(info, node).get("output_node")]
-        results = [file for file in result.files if file.kind == "output" or file.node_id in shows]
+        output_nodes = [key for key, node in prompt.items() if schema_of(info, node).get("output_node")]
+        results = [file for file in result.files if file.kind == "output" or file.node_id in output_nodes]
         files = save_results(results, options.output)
     if not files:
         progress.say("note: the run saved no files")

@@ -66,14 +66,14 @@ def close_mask_editor(editor: Editor, button: str = "Cancel") -> None:
 LOADER = "const graph = app.canvas.graph; const loader = graph.nodes.findLast((n) => n.type === 'LoadImage');"
 
 
-def uploaded(editor: Editor, server: comfyui.Server) -> np.ndarray:
+def read_upload(editor: Editor, server: comfyui.Server) -> np.ndarray:
     """The file of the new Load Image node, ``[H,W,4]``."""
     name = editor.call(LOADER + "return loader.widgets[0].value")
     assert name.startswith("maskwright_mask")
     return np.asarray(Image.open(server.input_folder / name))
 
 
-def saved(server: comfyui.Server) -> list[np.ndarray]:
+def read_saved(server: comfyui.Server) -> list[np.ndarray]:
     """The masks that the runs have saved, ``[H,W]``, oldest first."""
     files = sorted((server.base / "output").glob("shaped_*.png"))
     return [np.asarray(Image.open(file).convert("L")).astype(int) for file in files]
@@ -81,11 +81,11 @@ def saved(server: comfyui.Server) -> list[np.ndarray]:
 
 def test_mask_editor_opens_with_the_mask(editor: Editor, server: comfyui.Server, parts: str, shots) -> None:
     run(editor, shape(parts, EDIT_MASK, WITH_IMAGE))
-    expected = saved(server)[-2]  # the first page of two
+    expected = read_saved(server)[-2]  # the first page of two
     before = editor.serialized()["nodes"]
     open_mask_editor(editor)
     editor.page.screenshot(path=shots / "mask_editor.png")
-    image = uploaded(editor, server).astype(int)
+    image = read_upload(editor, server).astype(int)
     assert image.shape == (40, 64, 4)
     assert (image[16, 12, 3], image[4, 60, 3]) == (0, 255)
     assert np.abs(image[16, 12, :3] - COLOR).max() < 12, "colors are kept where alpha is 0"
@@ -102,7 +102,7 @@ def test_mask_editor_opens_with_the_mask(editor: Editor, server: comfyui.Server,
     editor.call(LOADER + "loader.connect(1, graph.getNodeById(given), 0)", TO_IMAGE)
     editor.run()
     assert editor.ended["kind"] == "execution_success", editor.ended
-    assert np.abs(saved(server)[-1] - expected).max() <= 1
+    assert np.abs(read_saved(server)[-1] - expected).max() <= 1
 
 
 INNER = (
@@ -124,7 +124,7 @@ def test_mask_editor_opens_in_a_subgraph(editor: Editor, server: comfyui.Server,
         )
         editor.wait_until_settled()
         editor.run()
-        expected = saved(server)[-2]
+        expected = read_saved(server)[-2]
         editor.call(
             INNER + "const button = view.querySelector('.maskwright-edit');"
             "for (let i = 0; i < 100 && button.hidden; i++) await new Promise((done) => setTimeout(done, 50));"
@@ -133,7 +133,7 @@ def test_mask_editor_opens_in_a_subgraph(editor: Editor, server: comfyui.Server,
         wait_for_mask_editor(editor)
         inside = editor.call(INNER + "return outer.subgraph.nodes.map((n) => n.type)")
         assert sorted(inside) == ["EditMask", "LoadImage"]
-        assert np.abs(255 - uploaded(editor, server)[..., 3].astype(int) - expected).max() <= 1
+        assert np.abs(255 - read_upload(editor, server)[..., 3].astype(int) - expected).max() <= 1
         close_mask_editor(editor)
     finally:
         editor.call("app.canvas.setGraph(app.rootGraph ?? app.graph)")
@@ -145,13 +145,13 @@ def test_mask_editor_gets_the_shown_mask_and_gray_without_an_image(
     editor: Editor, server: comfyui.Server, parts: str
 ) -> None:
     run(editor, shape(parts, EDIT_MASK))
-    first, second = saved(server)[-2:]
+    first, second = read_saved(server)[-2:]
     assert np.abs(first - second).max() > 100
     press(editor, NODE, "Next image")
     editor.set_widget(NODE, "feather_outside", 8.0)
     editor.page.wait_for_timeout(300)
     open_mask_editor(editor)
-    image = uploaded(editor, server)
+    image = read_upload(editor, server)
     assert np.abs(255 - image[..., 3].astype(int) - second).max() <= 1
     assert (image[..., :3] == 128).all()
     close_mask_editor(editor)
@@ -166,10 +166,10 @@ def test_mask_editor_gets_the_mask_of_other_views(
               "inputs": [slot("masks", "MASK"), slot("image", "IMAGE"), slot("bounding_boxes", "BOUNDING_BOX")],
               "widgets_values": ["each mask", "as found", 0.0, 1.0, 0, "0"]}  # fmt: skip
     run(editor, shape(parts, REFINE_MASK if kind == "RefineMask" else picked, WITH_IMAGE))
-    expected = saved(server)[-2 if kind == "RefineMask" else -1]
+    expected = read_saved(server)[-2 if kind == "RefineMask" else -1]
     assert expected.max() == 255 and expected.min() == 0
     open_mask_editor(editor)
-    assert np.abs(255 - uploaded(editor, server)[..., 3].astype(int) - expected).max() <= 1
+    assert np.abs(255 - read_upload(editor, server)[..., 3].astype(int) - expected).max() <= 1
     close_mask_editor(editor)
 
 
@@ -178,7 +178,7 @@ def test_mask_editor_gets_a_large_mask_in_the_size_of_its_image(editor: Editor, 
     run(editor, edit(UNCHANGED, solid(1500, 1001, 1)))
     assert editor.pixels(NODE).shape[1] == 1024
     open_mask_editor(editor)
-    image = uploaded(editor, server)
+    image = read_upload(editor, server)
     assert image.shape == (1001, 1500, 4) and not image[..., 3].any()
     close_mask_editor(editor)
 
@@ -211,7 +211,7 @@ def test_mask_editor_reports_a_failed_upload(editor: Editor, parts: str) -> None
 
 
 @ONCE
-def test_mask_editor_is_not_offered_where_comfyui_has_none(editor: Editor, parts: str) -> None:
+def test_mask_editor_button_is_hidden_without_load_image(editor: Editor, parts: str) -> None:
     run(editor, shape(parts, EDIT_MASK, WITH_IMAGE))
     button = editor.view(NODE).query_selector(".maskwright-edit")
     assert button.is_visible()

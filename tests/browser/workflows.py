@@ -85,7 +85,7 @@ SHAPED, TO_IMAGE = 3, 4  # nodes of `shape`
 
 
 def two_parts() -> Image.Image:
-    """An image of 64 x 40 pixels with two parts of bright red."""
+    """An image of 64 x 40 pixels with two bright red parts."""
     image = np.full((40, 64, 3), BACKGROUND, np.uint8)
     image[8:24, 4:20] = image[20:36, 40:60] = COLOR
     return Image.fromarray(image)

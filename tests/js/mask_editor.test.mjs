@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { MaskEditor } from "../../web/js/mask_editor.mjs";
 
-test("the mask editor is offered only where ComfyUI has its command and Load Image", () => {
+test("isAvailable only if ComfyUI has the command and Load Image", () => {
   const commands = [{ id: "Comfy.MaskEditor.OpenMaskEditor" }];
   const isAvailable = (manager) => new MaskEditor({ extensionManager: manager }, {}).isAvailable;
   assert.equal(isAvailable({ command: { commands } }), false);

@@ -3,7 +3,7 @@ import { test } from "node:test";
 import { inflateSync } from "node:zlib";
 import { encodePng } from "../../web/js/png.mjs";
 
-test("a PNG file keeps the colors of transparent pixels", async () => {
+test("encodePng keeps the colors of transparent pixels", async () => {
   const pixels = Uint8ClampedArray.from([255, 0, 10, 0, 1, 2, 3, 128, 9, 8, 7, 255, 0, 0, 0, 0, 4, 5, 6, 1, 200, 100, 50, 0]);
   const file = Buffer.from(await (await encodePng(pixels, 3, 2)).arrayBuffer());
   assert.deepEqual([file.readUInt32BE(16), file.readUInt32BE(20)], [3, 2]);

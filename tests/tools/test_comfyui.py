@@ -67,7 +67,7 @@ def test_server_ends_when_its_parent_is_killed(fake_comfyui: Callable, tmp_path:
     assert (is_process_running(int(pid)), is_process_running(child), Path(base).exists()) == (False, False, False)
 
 
-def test_start_shows_the_log_of_a_server_that_dies(fake_comfyui: Callable) -> None:
+def test_server_shows_its_log_if_it_dies_at_the_start(fake_comfyui: Callable) -> None:
     with pytest.raises(comfyui.ServerError) as caught, comfyui.Server(fake_comfyui("dies"), cpu=True):
         pass
     text = str(caught.value)
@@ -77,7 +77,7 @@ def test_start_shows_the_log_of_a_server_that_dies(fake_comfyui: Callable) -> No
     assert "line 9\n" not in text
 
 
-def test_start_stops_waiting_at_the_time_limit(fake_comfyui: Callable) -> None:
+def test_server_stops_waiting_at_the_time_limit(fake_comfyui: Callable) -> None:
     server = comfyui.Server(fake_comfyui("hangs"), cpu=True, time_limit=0.8)
     with pytest.raises(comfyui.ServerError, match="did not respond within 1 seconds"), server:
         pass

@@ -162,7 +162,7 @@ def test_convert_reads_a_switch_saved_as_text(name: str, text: str, taken: bool)
     workflow, info = detailer(**{name: text})
     notes: list[str] = []
     assert convert(workflow, info, notes.append)["7"]["inputs"][name] is taken
-    note = f"widget {name}: the text {text.lower()} is taken as {json.dumps(taken)}"
+    note = f"widget {name}: the text {text.lower()} is read as {json.dumps(taken)}"
     assert note in notes[0] and note in report(workflow, info, str, lambda kind: [])[0][0]
 
 

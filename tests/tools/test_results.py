@@ -1,4 +1,4 @@
-"""The files that a run leaves to the user."""
+"""The results that a run saves."""
 
 from __future__ import annotations
 

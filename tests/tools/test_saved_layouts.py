@@ -46,7 +46,7 @@ def test_report_accepts_all_saved_values(node: str, values: list, names: tuple[s
     prompt = {"7": {"class_type": node, "inputs": prompt_of(node, values)}}
     notes, problems = report(Workflow(Path("old.json"), prompt, is_editor=False), INFO, str, lambda kind: [])
     assert not [text for text in problems if "required input" not in text and "no output nodes" not in text]
-    assert not [text for text in notes if "is taken as" in text]
+    assert not [text for text in notes if "is read as" in text]
 
 
 @pytest.mark.parametrize("missing", ["guide_size", "seed", "sampler_name"])

@@ -13,5 +13,5 @@ widgets           which inputs have widgets, their saved values, and --set
 flatten           the editor's format as a prompt: subgraphs, reroutes, primitives, muted and bypassed nodes
 to_prompt         converts either format to a prompt
 report            what a file needs and what is wrong with it, without running it; a prompt's faults
-run_files         the files that a run reads, and those that it leaves to the user
+run_files         the files that a run reads, and the results that it saves
 """

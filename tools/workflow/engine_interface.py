@@ -63,7 +63,10 @@ class RunResult:
 
 
 class Engine:
-    """What has a scratch folder `base` with the folders input, output and temp."""
+    """Runs prompts in a scratch folder `base` with the folders input, output and temp.
+
+    Subclasses add `object_info`, `model_folders`, `unknown` and `queue`.
+    """
 
     base: Path
     progress: Progress = staticmethod(lambda text, done, total: None)

@@ -192,8 +192,8 @@ class FlatGraph:
             if source["type"] == PRIMITIVE:
                 # As in editors before 1.49; later ones lose the value of a primitive that feeds a subgraph.
                 reaches = _has_widget(schema, socket) and (is_direct or has_crossed)
-                given = self._values[source_id]
-                own = [given["value"]] if "value" in given else entries(source, "widgets_values")[:1]
+                outer_values = self._values[source_id]
+                own = [outer_values["value"]] if "value" in outer_values else entries(source, "widgets_values")[:1]
                 return None, own if reaches else None
             is_direct = False
             if source.get("mode") == MUTED:

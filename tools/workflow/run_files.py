@@ -1,4 +1,4 @@
-"""The files that a run reads, and those that it leaves to the user."""
+"""The files that a run reads, and the results that it saves."""
 
 from __future__ import annotations
 

@@ -44,18 +44,18 @@ def convert(workflow: Workflow, object_info: dict, note: Note) -> dict:
             kind, options = specs.get(name, ("", {}))
             if kind != "BOOLEAN" or not isinstance(value, str):
                 continue
-            # A switch's value saved as text, in one of its own words or as a boolean: ComfyUI takes any text for true.
+            # A switch saved as text, in one of its own words or as a boolean: ComfyUI treats any text as true.
             text = value.strip().lower()
             on, off = (str(options.get(key, "")).lower() for key in ("label_on", "label_off"))
             if text and text in ("true", "false", on, off):
                 node["inputs"][name] = text in ("true", on)
-                label, taken = prompt_label(node_id, node, object_info), json.dumps(node["inputs"][name])
-                note(f"{label}, widget {name}: the text {text} is taken as {taken}")
+                label, state = prompt_label(node_id, node, object_info), json.dumps(node["inputs"][name])
+                note(f"{label}, widget {name}: the text {text} is read as {state}")
     return prompt
 
 
 def find_unknown(workflow: Workflow, object_info: dict, unknown: Unknown) -> Iterator[tuple[str, bool]]:
-    """A sentence for each node of unknown type, except muted ones, and whether a run needs the node.
+    """Yield a sentence for each node of unknown type, except muted ones, and whether a run needs the node.
 
     Args: ``unknown`` as in `to_prompt`.
     """
@@ -65,13 +65,13 @@ def find_unknown(workflow: Workflow, object_info: dict, unknown: Unknown) -> Ite
                 yield f"{prompt_label(key, node)} {unknown(node['class_type'])}", True
         return
     graph = FlatGraph(workflow.data, object_info)
-    linked, seen = graph.linked_nodes(), set()
+    linked, labels = graph.linked_nodes(), set()
     for node_id, node in graph.nodes.items():
         is_known = node["type"] in object_info or node["type"] in EDITOR_ONLY_TYPES or graph.definition(node)
         label = editor_label(node) + graph.place_of(node_id)
-        if is_known or node.get("mode") == MUTED or label in seen:
+        if is_known or node.get("mode") == MUTED or label in labels:
             continue
-        seen.add(label)
+        labels.add(label)
         why = _explain_unknown(node, unknown)
         if ADD_ONS.fullmatch(node["type"]):
             yield f"{label} is left out: it works only in the editor", False

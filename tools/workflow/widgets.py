@@ -16,7 +16,7 @@ from .engine_interface import WorkflowError
 from .graph import id_order, prompt_label, saved_title, schema_of
 
 _EMPTY = {"INT": 0, "FLOAT": 0, "STRING": "", "BOOLEAN": False}
-_BOX = {"x": 0, "y": 0, "width": 512, "height": 512}  # the editor's
+_BOX = {"x": 0, "y": 0, "width": 512, "height": 512}  # the editor's default
 _WIDGETS = frozenset(_EMPTY) | {"COMBO"}
 _VIEWERS = frozenset({"LOAD_3D", "LOAD_3D_ADVANCED", "PREVIEW_3D", "AUDIO_UI", "IMAGEUPLOAD", "AUDIOUPLOAD"})
 _OTHER_WIDGETS = _VIEWERS | {"BOUNDING_BOX", "BOUNDING_BOXES", "COLORS", "COMFY_DYNAMICGROUP_V3"}

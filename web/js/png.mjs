@@ -1,4 +1,4 @@
-// Writes PNG files with transparency. A canvas loses the colors of transparent pixels, so its own PNG files are unsuitable.
+// Writes PNG files with transparency. A canvas cannot: it loses the colors of transparent pixels.
 
 const SIGNATURE = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
 const HEADER = [8, 6, 0, 0, 0]; // 8 bits, RGBA, standard compression and filters, not interlaced

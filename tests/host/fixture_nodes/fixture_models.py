@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 
 CONTEXT = 16  # width of the text embeddings
-# What ComfyUI's own loaders make: the one that streams weights to a GPU, where the host has it.
+# The class that ComfyUI's own loaders use: in newer hosts, the one that streams weights to a GPU.
 ModelPatcher = getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
 
 
@@ -148,7 +148,7 @@ def control_net(image: torch.Tensor, shape: str = "tiny"):
 
 
 def allocate_weights() -> contextlib.AbstractContextManager:
-    """In its block, networks get weights at once. On a GPU, newer hosts otherwise wait for those of a file."""
+    """Within this block, networks allocate their weights. On a GPU, newer hosts otherwise wait for those of a file."""
     if hasattr(comfy, "memory_management"):
         return unittest.mock.patch.object(comfy.memory_management, "aimdo_enabled", False)
     return contextlib.nullcontext()

@@ -21,7 +21,7 @@ WIDTH = 16  # of text embeddings
 
 
 def make_weight() -> torch.nn.Parameter:
-    """A weight that does nothing: ComfyUI cannot load a network of no bytes into the memory of a GPU."""
+    """A weight that does nothing: ComfyUI cannot load a network without weights onto a GPU."""
     return torch.nn.Parameter(torch.zeros(256), requires_grad=False)
 
 
