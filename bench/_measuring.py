@@ -1,9 +1,9 @@
-"""Measures time and peak memory of alternatives in turns.
+"""Measures time and peak memory of calls in turns.
 
 Importing this module loads the pack as ``maskwright`` and makes the tools and tests importable. The underscore makes
 sorted imports put it first.
 
-Alternatives take turns, round by round, so that noise affects all equally. On CUDA, time is measured between two events
+Calls take turns, round by round, so that noise affects all equally. On CUDA, time is measured between two events
 on the device's stream, so that queued work is included.
 """
 
@@ -37,7 +37,7 @@ if DEVICE == "simulated":
     SIMULATION.__enter__()
 
 ROUNDS = 2 if "--quick" in sys.argv else 9
-SECONDS = 2.5  # for the rounds of one alternative; at least two rounds run
+SECONDS = 2.5  # for the rounds of one call; at least two rounds run
 LONG, SLOW = 4.0, 15.0  # seconds: a call this long runs one round after its first, or none
 
 Call = Callable[[], object]
@@ -62,7 +62,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Cell:
-    """The result of one alternative: its time, its peak memory in bytes, or why it has neither.
+    """The result of one call: its time, its peak memory in bytes, or why it has neither.
 
     ``part``: the part of the work that was measured, such as "8 images", if not all of it; the time is scaled up.
     """
@@ -83,11 +83,11 @@ class Cell:
 def measure(
     calls: Mapping[str, Call], device: str = "cpu", memory: bool = True, hurry: bool = False
 ) -> dict[str, Cell]:
-    """Measure alternatives in turns. The first call of each does not count, unless it takes longer than `SLOW`.
+    """Measure calls in turns. The first run of each does not count, unless it takes longer than `SLOW`.
 
-    Args: ``hurry``, at most one round after the first call.
+    Args: ``hurry``, at most one round after the first.
 
-    Raises: errors of the first alternative. An error of another one becomes the `problem` of its cell.
+    Raises: errors of the first call. An error of another one becomes the `problem` of its cell.
     """
     times: dict[str, list[float]] = {}
     rounds, peaks, problems = {}, {}, {}

@@ -17,7 +17,7 @@ OURS, FLOOR = "this pack", "floor"
 ABOVE_FLOOR = "times the floor"
 MAX_TIMES_FLOOR = 1.3  # a row further above its floor needs a note
 MAX_GROWTH = 1.1  # time and memory may grow at most this many times as fast as the work; the tenth is for noise
-BUDGET = 100.0  # seconds of a report, after which rows get at most one round after the first call
+BUDGET = 100.0  # seconds of a report, after which rows get at most one round after the first
 ROWS_FILE = "MASKWRIGHT_BENCH_ROWS"  # set by suite.py: the file that rows are appended to, a JSON object per line
 PACKAGES = ("torch", "numpy", "pillow", "opencv-python-headless", "transformers", "rembg", "onnxruntime", "pymatting")
 

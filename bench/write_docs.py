@@ -22,8 +22,8 @@ Written by `python3 tools/dev.py bench`; do not edit.
 Each table is one job, each row one task. The columns are this pack, the alternatives that people use instead, and
 this pack's speed relative to the fastest of them (2: twice as fast).
 
-- **Time**: the median of several rounds, in which the alternatives of a row take turns. Half the interquartile range
-  follows if it exceeds 10 %. "from": measured on that part of the work, and scaled up.
+- **Time**: the median of several rounds, in which this pack and the alternatives take turns. Half the interquartile
+  range follows if it exceeds 10 %. "from": measured on that part of the work, and scaled up.
 - **Memory**, after the time: the peak during the call, beyond what was in use before, such as a cached model.
 - **Times the floor**: the time, divided by the minimum that the text names. Below 1, this pack is faster.
 

@@ -60,7 +60,7 @@ def test_measure_repeats_long_calls_less(first: float, rounds: int, monkeypatch:
     assert (cell.time.median, cell.time.rounds, len(calls)) == (first, max(1, rounds), 1 + rounds)
 
 
-def test_measure_reports_why_an_alternative_fails() -> None:
+def test_measure_reports_why_another_call_fails() -> None:
     cells = _measuring.measure({"ours": lambda: None, "other": lambda: [][0]})
     assert cells["other"] == rows.Cell(None, problem="IndexError: list index out of range") and cells["ours"].time
     with pytest.raises(IndexError):
