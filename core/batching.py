@@ -179,15 +179,18 @@ def use_one_thread() -> Iterator[None]:
 
 
 def run_interruptibly(work: Callable[[], Result], stage: StageProgress) -> Result:
-    """Call ``work`` in another thread, and check for an interrupt meanwhile. ``work`` must release the GIL.
+    """Call ``work`` without gradients in another thread, and check for an interrupt meanwhile. ``work`` must release
+    the GIL.
 
     On interrupt, the thread ends in the background, and its result is dropped.
     """
     future: Future[Result] = Future()
+    inference = torch.is_inference_mode_enabled()  # per thread, as are gradients
 
     def run() -> None:
         try:
-            future.set_result(work())
+            with torch.inference_mode(inference), torch.no_grad():
+                future.set_result(work())
         except BaseException as error:
             future.set_exception(error)
 

@@ -103,16 +103,16 @@ def _write_reach(selected: np.ndarray, reach: np.ndarray, out: np.ndarray) -> No
 
 def _rows_away(selected: np.ndarray, limit: int) -> np.ndarray:
     """How many rows away the nearest selected pixel of the same column is, ``[H,W]``; ``limit + 1`` if more than
-    ``limit``."""
-    height, width = selected.shape
-    unselected = (~selected).astype(_smallest_integer(selected))
-    result = np.empty_like(unselected)
-    row = np.full(width, limit + 1, result.dtype)
-    for y in range(height):
-        row = np.multiply(np.minimum(row, limit) + 1, unselected[y], out=result[y])
-    row = np.full(width, limit + 1, result.dtype)
-    for y in reversed(range(height)):
-        row = np.minimum(row + 1, result[y], out=result[y])
+    ``limit``.
+
+    Every distance is a sum of different powers of two, so looking 1, 2, 4, ... rows up and down finds all of them.
+    """
+    result = np.where(selected, 0, limit + 1).astype(_smallest_integer(selected))
+    step = 1
+    while step <= min(limit, len(result) - 1):
+        np.minimum(result[step:], result[:-step] + step, out=result[step:])
+        np.minimum(result[:-step], result[step:] + step, out=result[:-step])
+        step *= 2
     return result
 
 
@@ -133,7 +133,7 @@ def _reach_on_accelerator(selected: torch.Tensor, reach: torch.Tensor) -> torch.
 def _rows_away_on_accelerator(selected: torch.Tensor, limit: int) -> torch.Tensor:
     """`_rows_away` for ``[B,H,W]``."""
     height = selected.shape[1]
-    none = -2 * height - 1  # farther away than the limit
+    none = -height - limit - 1  # farther away than the limit, both upwards and downwards
     y = torch.arange(height, dtype=torch.int32, device=selected.device)[:, None]
     above = torch.cummax(torch.where(selected, y, none), dim=1).values
     below = -torch.cummax(torch.where(selected, -y, none).flip(1), dim=1).values.flip(1)
@@ -151,8 +151,12 @@ def distance_to(selected: torch.Tensor, limit: float) -> torch.Tensor:
     Returns:
         Float32 ``[B,H,W]``.
     """
+    reach = min(math.ceil(limit), max(selected.shape[1:]))
     if selected.device.type != "cpu":
-        return _distance_on_accelerator(selected, min(math.ceil(limit), max(selected.shape[1:])))
+        return _distance_from_rows(_rows_away_on_accelerator(selected, reach), reach)
+    if reach <= _SHORT:
+        rows = [torch.from_numpy(_rows_away(each, reach).astype(np.int16)) for each in selected.numpy()]
+        return torch.stack([_distance_from_rows(each[None], reach)[0] for each in rows]) if rows else selected.float()
     transform = import_scipy("ndimage").distance_transform_edt
     result = np.full(selected.shape, np.inf, np.float32)
     for each, out in zip(selected.numpy(), result):
@@ -161,17 +165,21 @@ def distance_to(selected: torch.Tensor, limit: float) -> torch.Tensor:
     return torch.from_numpy(result)
 
 
-def _distance_on_accelerator(selected: torch.Tensor, limit: int) -> torch.Tensor:
-    """`distance_to` by columns and then by rows (Saito and Toriwaki, *New algorithms for Euclidean distance
-    transformation of an n-dimensional digitized picture*, 1994), since scipy computes on the CPU only."""
-    rows = _rows_away_on_accelerator(selected, limit)
-    squares = torch.where(rows > limit, torch.inf, rows.float() ** 2)
+_SHORT = 64  # up to this distance, comparing columns is faster than scipy, and 16 bits hold all sums
+
+
+def _distance_from_rows(rows: torch.Tensor, limit: int) -> torch.Tensor:
+    """`distance_to` from the distances along columns, ``[B,H,W]`` from `_rows_away`: the squares of the distances are
+    the minima of those in all columns nearby, plus the squares of the distances to these columns (Saito and Toriwaki,
+    *New algorithms for Euclidean distance transformation of an n-dimensional digitized picture*, 1994)."""
+    none = 2 * (limit + 1) ** 2  # more than any sum of two squares within the limit
+    squares = torch.where(rows > limit, none, rows * rows).to(rows.dtype)
     nearest = squares.clone()
     for x in range(1, min(limit, squares.shape[2] - 1) + 1):
         shifted = squares + x * x
         torch.minimum(nearest[:, :, x:], shifted[:, :, :-x], out=nearest[:, :, x:])
         torch.minimum(nearest[:, :, :-x], shifted[:, :, x:], out=nearest[:, :, :-x])
-    return nearest.sqrt_()
+    return torch.where(nearest < none, nearest.float().sqrt(), torch.inf)
 
 
 def fade_edges(mask: torch.Tensor, inside: float, outside: float) -> torch.Tensor:

@@ -86,15 +86,16 @@ def test_grow_by_more_than_image_selects_all():
     assert torch.equal(distance.grow(1 - mask, -65535), torch.zeros(1, 7, 11))
 
 
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 1.0])
-def test_distance_to_matches_all_pairs(share, cuda):
-    selected = random_selection(23, 37, share, 5)
+@pytest.mark.parametrize("limit", [3, 10, 64, 100])  # above and below the limit of the shorter computation
+@pytest.mark.parametrize("share", [0.0, 0.0005, 0.01, 0.5, 1.0])
+def test_distance_to_matches_all_pairs(share, limit, cuda):
+    selected = random_selection(23, 137, share, 5)
     expected = torch.from_numpy(distances_of(selected)).float()
     for device in ("cpu", cuda):
-        result = distance.distance_to(selected.to(device), limit=10)[0].cpu()
-        near = expected <= 10
+        result = distance.distance_to(selected.to(device), limit)[0].cpu()
+        near = expected <= limit
         torch.testing.assert_close(result[near], expected[near])
-        assert (result[~near] > 10).all()
+        assert (result[~near] > limit).all()
 
 
 @pytest.mark.parametrize("amount", [3.5, -3.5])

@@ -327,6 +327,13 @@ def test_run_interruptibly_checks_while_it_waits() -> None:
         batching.run_interruptibly(lambda: 1 // 0, batching.NO_STAGE_PROGRESS)
 
 
+def test_run_interruptibly_keeps_modes_of_torch() -> None:
+    assert not batching.run_interruptibly(torch.is_grad_enabled, batching.NO_STAGE_PROGRESS)
+    for mode in (True, False):
+        with torch.inference_mode(mode):
+            assert batching.run_interruptibly(torch.is_inference_mode_enabled, batching.NO_STAGE_PROGRESS) == mode
+
+
 def test_matting_logs_one_sentence_if_it_does_not_converge(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -22,15 +22,23 @@ def random_values(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("sigma", (0, 0.1, 0.5, 3, 7.5, 40))
-@pytest.mark.parametrize("size", ((1, 1), (1, 30), (60, 81)))
+@pytest.mark.parametrize("sigma", (0, 0.1, 0.5, 3, 7.5, 8, 9.3, 40, 300))
+@pytest.mark.parametrize("size", ((1, 1), (1, 30), (60, 81), (37, 300)))
 def test_gaussian_blur_matches_scipy(size: tuple[int, int], sigma: float) -> None:
     ndimage = pytest.importorskip("scipy.ndimage")
     mask = random_values(2, *size)
     original = mask.clone()
-    expected = np.stack([ndimage.gaussian_filter(each.numpy(), sigma) for each in mask])
+    truncate = 4 if sigma < 8 else 8  # scipy's default, or the whole Gaussian
+    expected = np.stack([ndimage.gaussian_filter(each.double().numpy(), sigma, truncate=truncate) for each in mask])
     np.testing.assert_allclose(filters.gaussian_blur(mask, sigma).numpy(), expected, atol=1e-5)
     assert torch.equal(mask, original)
+
+
+@pytest.mark.parametrize("sigma", (0, 0.1, 3, 40))
+def test_truncated_blur_matches_scipy(sigma: float) -> None:
+    mask = random_values(2, 60, 81)
+    expected = np.stack([ndimage.gaussian_filter(each.numpy(), sigma) for each in mask])
+    np.testing.assert_allclose(filters.truncated_blur(mask, sigma).numpy(), expected, atol=1e-5)
 
 
 @examples(60)

@@ -57,8 +57,8 @@ def arithmetic_cases() -> list[tuple[dict, dict[str, torch.Tensor | np.ndarray]]
             arrays = {
                 "input": values,
                 "thresholded": thresholded,
-                "blurred": filters.gaussian_blur(values, sigma),
-                "thresholdedAndBlurred": filters.gaussian_blur(thresholded, sigma),
+                "blurred": filters.truncated_blur(values, sigma),
+                "thresholdedAndBlurred": filters.truncated_blur(thresholded, sigma),
                 "dilated": morphology.dilate(values, 2 * grow + 1),
             }
             add("steps", arrays, width=width, height=height, level=level, sigma=sigma, grow=grow)

@@ -90,7 +90,9 @@ def test(arguments: list[str]) -> int:
     else:
         install_comfyui(PYTHON)  # if it fails, it prints why, and tests that need ComfyUI are skipped
     os.chdir(ROOT)
-    return _become("-m", "pytest", "-c", "tests/pytest.ini", "--rootdir", ".", *(arguments or ["tests"]))
+    # All tests run in two processes, file by file: half of the time goes by in waiting for servers and browsers.
+    arguments = arguments or ["tests", "-n", "2", "--dist", "loadfile"]
+    return _become("-m", "pytest", "-c", "tests/pytest.ini", "--rootdir", ".", *arguments)
 
 
 def lint(_: list[str]) -> int:

@@ -159,7 +159,7 @@ def select(probabilities: torch.Tensor, selection: Selection, scale: float = 1.0
         ``[B,h,w]``. All 0 if nothing is above the threshold, and all 1 if the mask is uniform above it.
     """
     above_threshold = torch.where(probabilities > selection.threshold, probabilities, 0.0)
-    mask = filters.gaussian_blur(above_threshold, selection.blur * scale)
+    mask = filters.truncated_blur(above_threshold, selection.blur * scale)  # like the original node
     low, high = mask.amin((1, 2), keepdim=True), mask.amax((1, 2), keepdim=True)
     # Blurring equal values adds rounding noise, which must not be stretched.
     uniform = high - low <= 1e-5 * high

@@ -82,6 +82,14 @@ def test_lint_checks_types(tools: Tools, code: int) -> None:
     assert ["-m", "basedpyright"] in tools.calls
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"), [([], ["tests", "-n", "2", "--dist", "loadfile"]), (["-k", "edit"], ["-k", "edit"])]
+)
+def test_test_runs_all_tests_in_two_processes(tools: Tools, arguments: list[str], expected: list[str]) -> None:
+    assert dev.main(["test", *arguments]) == 0
+    assert tools.calls[0][-len(expected) - 2 :] == ["--rootdir", ".", *expected]
+
+
 def test_deep_runs_only_properties(tools: Tools) -> None:
     assert dev.main(["test", "--deep", "-k", "edit"]) == 0
     (command,) = tools.calls
