@@ -20,6 +20,10 @@ Solving the equations of the unknown pixels takes most of the time of the closed
 that of a process that does nothing else, including torch and all other modules."""
 
 
+NOTE = """Half of the time is factorizing and solving the equations, in pymatting's kernels on one core, as in rembg;
+the rest is building the equations, the colors, and restoring thin parts, which rembg loses."""
+
+
 def refine(scene: Scene, method: str = RefineSettings.method) -> torch.Tensor:
     return refine_masks(scene.image.unsqueeze(0), scene.mask.unsqueeze(0), RefineSettings(method))[1][0]
 
@@ -46,7 +50,7 @@ def main(quick: bool) -> None:
 
     scene, goals = Scene(side), {} if quick else {"rembg": 3}
     others = {"rembg": partial(scene.run_rembg, True)}
-    report.add(f"closed form: {side} x {side}", partial(refine, scene), others, goals=goals, headline=True)
+    report.add(f"closed form: {side} x {side}", partial(refine, scene), others, goals=goals, note=NOTE, headline=True)
     for device in devices():
         scene = Scene(side, device)
         what = f"guided filter with cutout and colors: {side} x {side}"
