@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,10 +17,23 @@ def python_in(venv: Path) -> Path:
     return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
+def is_complete(venv: Path) -> bool:
+    """Whether there is a virtual environment with a working pip, rather than an interrupted installation."""
+    python = python_in(venv)
+    return python.exists() and _run_quietly(str(python), "-m", "pip", "--version").returncode == 0
+
+
 def make_venv(venv: Path) -> None:
-    """Create a virtual environment with pip; nothing remains if that fails. Raises: `CalledProcessError`."""
+    """Create a virtual environment with pip, replacing an existing one. Remove it if that fails.
+
+    Raises: `subprocess.CalledProcessError`, after printing the error.
+    """
     try:
-        subprocess.run([sys.executable, "-m", "venv", "--clear", str(venv)], check=True)
+        result = _run_quietly(sys.executable, "-m", "venv", "--clear", str(venv))
+        if result.returncode:
+            print(result.stdout + result.stderr, file=sys.stderr)
+            print("On Debian and Ubuntu, run `apt install python3-venv`.", file=sys.stderr)
+            result.check_returncode()
     except BaseException:
         shutil.rmtree(venv, ignore_errors=True)
         raise
@@ -40,7 +53,7 @@ def download_wheel(python: Path, requirement: str, folder: Path) -> Path:
     """
     options = ["--no-deps", "--only-binary=:all:", "--python-version", "3.10", "--timeout", "10", "--retries", "1"]
     command = [str(python), "-m", "pip", "download", "--disable-pip-version-check", "--no-input", "--quiet", *options]
-    download = subprocess.run([*command, "--dest", str(folder), requirement], capture_output=True, text=True)
+    download = _run_quietly(*command, "--dest", str(folder), requirement)
     if download.returncode:
         raise OSError(download.stderr.strip().rpartition("\n")[2])
     return next(folder.glob("*.whl"))
@@ -55,13 +68,25 @@ def requirements(*files: Path) -> list[str]:
 
 
 def install_torch(python: Path) -> None:
-    """Install PyTorch: without an NVIDIA GPU, the newest build for CPUs, a tenth of the size, if it can be reached."""
-    if sys.platform != "darwin" and not has_nvidia_gpu():
-        index = ["--index-url", TORCH_FOR_CPUS, "--timeout", "10", "--retries", "1"]
-        with contextlib.suppress(subprocess.CalledProcessError):
-            pip(python, "--no-deps", *index, "torch")  # this index may lack the dependencies
-    pip(python, "torch")
+    """Install PyTorch: without an NVIDIA GPU, the newest build for CPUs, a tenth of the size."""
+    build = "" if sys.platform == "darwin" or has_nvidia_gpu() else _newest_cpu_build(python)
+    if build:
+        # Get only PyTorch itself from that index, which may lack its dependencies.
+        pip(python, "--no-deps", "--index-url", TORCH_FOR_CPUS, "--timeout", "10", "--retries", "1", build)
+    pip(python, build or "torch")
+
+
+def _newest_cpu_build(python: Path) -> str:
+    """The newest build of PyTorch for CPUs, such as `torch==2.13.0+cpu`; empty if there is none."""
+    options = ["--index-url", TORCH_FOR_CPUS, "--timeout", "10", "--retries", "0", "--disable-pip-version-check"]
+    versions = _run_quietly(str(python), "-m", "pip", "index", "versions", "torch", *options).stdout
+    builds = re.findall(r"[\d.]+\+cpu", versions)  # newest first
+    return f"torch=={builds[0]}" if builds else ""
 
 
 def has_nvidia_gpu() -> bool:
     return shutil.which("nvidia-smi") is not None
+
+
+def _run_quietly(*command: str) -> subprocess.CompletedProcess:
+    return subprocess.run(command, capture_output=True, text=True)

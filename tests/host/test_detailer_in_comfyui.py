@@ -456,12 +456,12 @@ def test_basic_pipe_nodes_build_edit_and_split(server: comfyui.Server) -> None:
         ({"spoil": "vae"}, "basic_pipe is missing vae"),
         ({"spoil": "model negative"}, "basic_pipe is missing model, negative"),
         ({"spoil": "clip", "region_prompts": "a cat"}, "region_prompts has text, but the pipe has no CLIP"),
-        ({"refiner": {}, "spoil_refiner": "negative"}, "refiner_basic_pipe_opt is missing negative"),
+        ({"refiner": {}, "spoil_refiner": "negative"}, r"refiner pipe \(refiner_basic_pipe_opt\) is missing negative"),
         ({"vae": {"trouble": "nan"}}, "The VAE returned NaN .* when it decoded"),
         ({"vae": {"trouble": "encode"}}, "The VAE ran out of memory, even in tiles"),
         ({"hook": "fails"}, "The detailer hook RecordingHook.pre_ksample failed: ValueError: on purpose"),
-        ({"hook": "sampler_name"}, "sampler_name is 'nobody's'|sampler_name is \"nobody's\""),
-        ({"levels": "nothing"}, "scheduler_func_opt returned None"),
+        ({"hook": "sampler_name"}, r"sampler \(sampler_name\) is \"nobody's\""),
+        ({"levels": "nothing"}, r"scheduler func \(scheduler_func_opt\) returned None"),
     ],
 )
 def test_detailer_error_messages(detailer: Detailer, options: dict, message: str) -> None:
