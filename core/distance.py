@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from . import morphology
+from .batching import use_one_thread
 from .checks import check_number
 from .morphology import MAX_SIZE
 from .packages import import_scipy
@@ -107,12 +108,18 @@ def _rows_away(selected: np.ndarray, limit: int) -> np.ndarray:
 
     Every distance is a sum of different powers of two, so looking 1, 2, 4, ... rows up and down finds all of them.
     """
-    result = np.where(selected, 0, limit + 1).astype(_smallest_integer(selected))
-    step = 1
-    while step <= min(limit, len(result) - 1):
-        np.minimum(result[step:], result[:-step] + step, out=result[step:])
-        np.minimum(result[:-step], result[step:] + step, out=result[:-step])
-        step *= 2
+    height, width = selected.shape
+    result = np.empty(selected.shape, _smallest_integer(selected))
+    near, far = result.dtype.type(0), result.dtype.type(limit + 1)
+    columns = max(1, _BAND_PIXELS // height)
+    for left in range(0, width, columns):
+        band = slice(left, left + columns)
+        away, step = np.where(selected[:, band], near, far), 1
+        while step <= min(limit, height - 1):
+            np.minimum(away[step:], away[:-step] + step, out=away[step:])
+            np.minimum(away[:-step], away[step:] + step, out=away[:-step])
+            step *= 2
+        result[:, band] = away
     return result
 
 
@@ -155,8 +162,10 @@ def distance_to(selected: torch.Tensor, limit: float) -> torch.Tensor:
     if selected.device.type != "cpu":
         return _distance_from_rows(_rows_away_on_accelerator(selected, reach), reach)
     if reach <= _SHORT:
-        rows = [torch.from_numpy(_rows_away(each, reach).astype(np.int16)) for each in selected.numpy()]
-        return torch.stack([_distance_from_rows(each[None], reach)[0] for each in rows]) if rows else selected.float()
+        rows = torch.from_numpy(np.array([_rows_away(each, reach) for each in selected.numpy()], np.int16))
+        bands = rows.view(selected.shape).split(max(1, _BAND_PIXELS // selected.shape[2]), dim=1)
+        with use_one_thread():  # for so many short operations
+            return torch.cat([_distance_from_rows(band, reach) for band in bands], dim=1)
     transform = import_scipy("ndimage").distance_transform_edt
     result = np.full(selected.shape, np.inf, np.float32)
     for each, out in zip(selected.numpy(), result):
