@@ -35,6 +35,7 @@ implementation's demo, step by step: it creates the network and reads its file i
 alone on prepared images, which takes most of the time: ONNX Runtime's plain session.run, or the call in PyTorch; cold,
 with loading it. The memory of a session counts only where it is created: for rembg in every run."""
 OVERHEAD = "The time beyond the network is preparing the images with Pillow and numpy, resizing, and the cutout."
+SINGLE = "A single image may take less time than a plain call of the network; several take as long as plain calls."
 
 
 class CachingHost(StandaloneHost):
@@ -74,7 +75,7 @@ class Bench:
         for count in counts:
             images, what = smooth_images(count, side), f"{count} image{'s' * (count > 1)} of {side} x {side}"
             rows.append(self.add(what, self.run_ours, images, self.network(images), headline=count > 1))
-        self.report.add_growth(f"images, {self.name}", *rows, counts[1] / counts[0])
+        self.report.add_growth(f"images, {self.name}", *rows, counts[1] / counts[0], SINGLE)
 
     def add_difference(self, images: torch.Tensor) -> None:
         alphas = (tensors.to_8bit(run(images)[..., 3]).astype(int) for run in (self.run_ours, self.run_other))
