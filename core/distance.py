@@ -160,7 +160,7 @@ def distance_to(selected: torch.Tensor, limit: float) -> torch.Tensor:
     """
     reach = min(math.ceil(limit), max(selected.shape[1:]))
     if selected.device.type != "cpu":
-        return _distance_from_rows(_rows_away_on_accelerator(selected, reach), reach)
+        return _distance_from_rows(_rows_away_on_accelerator(selected, reach).float(), reach)  # squares exceed 32 bits
     if reach <= _SHORT:
         rows = torch.from_numpy(np.array([_rows_away(each, reach) for each in selected.numpy()], np.int16))
         bands = rows.view(selected.shape).split(max(1, _BAND_PIXELS // selected.shape[2]), dim=1)

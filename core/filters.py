@@ -175,7 +175,7 @@ def sampling_matrices(length: int, sigma: float, device: torch.device) -> tuple[
     """The two matrices that blur ``length`` lines with a Gaussian of ``sigma``: to samples, and back; see
     `_blur_samples`. Beyond both ends the lines are reflected."""
     half = sigma / 2**0.5
-    reach = 5 * half  # 6e-7 of a Gaussian lies beyond
+    reach = 5 * half  # includes all but 6e-7 of a Gaussian
     distance = sigma / _SAMPLES_PER_SIGMA
     points = np.arange(-reach, length + reach + 2 * distance, distance)  # also beyond the ends, to interpolate
     offsets = np.arange(-int(reach), int(reach) + 1)

@@ -98,6 +98,15 @@ def test_distance_to_matches_all_pairs(share, limit, cuda):
         assert (result[~near] > limit).all()
 
 
+def test_distance_to_measures_distances_with_squares_above_32_bits(cuda):
+    selected = torch.zeros(1, 50000, 2, dtype=torch.bool)
+    selected[0, 0, 0] = True
+    for device in ("cpu", cuda):
+        result = distance.distance_to(selected.to(device), limit=49999)[0].cpu()
+        torch.testing.assert_close(result[:, 0], torch.arange(50000.0))
+        torch.testing.assert_close(result[40, 1].item(), 1601**0.5)
+
+
 @pytest.mark.parametrize("amount", [3.5, -3.5])
 def test_grow_and_fade_on_gpu_equal_cpu(amount, cuda):
     hard = random_selection(30, 20, 0.4, 7).float()

@@ -51,6 +51,7 @@ OPERATIONS: dict[str, Callable[[torch.Tensor, torch.Tensor], object]] = {
     "erode": lambda image, mask: morphology.erode(mask, 5, "cross"),
     "gradient": lambda image, mask: morphology.gradient(mask, [3, 7]),
     "gaussian blur": lambda image, mask: filters.gaussian_blur(mask, 2.5),
+    "gaussian blur of samples": lambda image, mask: filters.gaussian_blur(mask, 12),
     "combine": lambda image, mask: masks.combine(mask, mask.flip(1), "difference"),
     "feather": lambda image, mask: masks.feather(mask, 9, geometry.Sides(True, False, True, True)),
     "resize": lambda image, mask: (tensors.resize_image(image, 33, 99), tensors.resize_mask(mask, 33, 99)),

@@ -14,6 +14,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 import editor as editor_page
+import workflows
 
 FOUND = comfyui.find_comfyui()
 REASON = editor_page.why_not() or ("" if FOUND.usable else FOUND.why)
@@ -110,3 +111,11 @@ def editor(opened: editor_page.Editor, shots: Path, request: pytest.FixtureReque
     yield opened
     opened.page.screenshot(path=shots / f"{request.node.name.replace('/', '-')}.png")
     assert opened.errors == []
+
+
+@pytest.fixture
+def red_parts(server: comfyui.Server) -> str:
+    """The name of an image with two red parts."""
+    name = "two_red_parts.png"
+    workflows.two_parts().save(server.input_folder / name)
+    return name

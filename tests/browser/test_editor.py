@@ -35,6 +35,8 @@ from workflows import (
     solid,
 )
 
+from subgraphs import enter, find_inside, leave, make_subgraph
+
 MEGABYTE = 1_000_000
 KNOWN_TO_THE_EDITOR = ("zh", "ja")  # German it took over from packs only in some versions
 
@@ -281,20 +283,11 @@ def test_a_host_that_sends_cached_results_again_is_listened_to(editor: Editor, s
 
 def test_inside_a_subgraph(editor: Editor) -> None:
     editor.load(from_image(LOAD))
-    editor.call(
-        "const g = app.rootGraph ?? app.graph;g.convertToSubgraph(new Set([g.getNodeById(2), g.getNodeById(3)]))"
-    )
+    make_subgraph(editor, [2, 3])
     editor.run()
     assert editor.ended["kind"] == "execution_success"
-    inside = (
-        "const outer = (app.rootGraph ?? app.graph).nodes.find((n) => n.subgraph);"
-        "const inner = outer.subgraph.nodes.find((n) => n.type === 'CLIPSeg');"
-        "const view = inner.widgets.find((w) => w.name === 'maskwright_view').element;"
-    )
-    editor.call(
-        inside + "app.canvas.openSubgraph(outer.subgraph, outer);"
-        "app.canvas.ds.offset = [400, 100]; app.canvas.setDirty(true, true)"
-    )
+    inside = find_inside("CLIPSeg")
+    enter(editor, inside)
     shown = (
         inside + "const c = view.querySelector('canvas');"
         "for (let i = 0; i < 100 && (c.hidden || c.width !== 512 || !view.isConnected); i++)"
@@ -304,12 +297,9 @@ def test_inside_a_subgraph(editor: Editor) -> None:
     assert editor.call(shown) == [False, 512, True]
     first = editor.serialized()
     editor.load(first, "subgraph again")  # as after a reload: the server's history tells what inner nodes showed
-    editor.call(
-        inside + "app.canvas.openSubgraph(outer.subgraph, outer);"
-        "app.canvas.ds.offset = [400, 100]; app.canvas.setDirty(true, true)"
-    )
+    enter(editor, inside)
     assert editor.call(shown) == [False, 512, True]
-    editor.call("app.canvas.setGraph(app.rootGraph ?? app.graph)")
+    leave(editor)
 
 
 def test_background_removal_shows_before_and_after(

@@ -13,6 +13,8 @@ from editor import Editor
 from PIL import Image
 from workflows import LOAD, ONCE, graph, out, slot
 
+from subgraphs import enter, find_inside, leave, make_subgraph
+
 FIND = "const node = (app.rootGraph ?? app.graph).getNodeById(2); "
 PICK = FIND + "return node.widgets.find((w) => w.name === 'pick').value"
 # The centers of the parts, from the top down, in pixels of the image.
@@ -121,26 +123,17 @@ def test_nothing_selected_is_said(editor: Editor, parts: str) -> None:
     assert editor.view(2).query_selector_all(".maskwright-instance") == []
 
 
-OUTER = "const outer = (app.rootGraph ?? app.graph).nodes.find((n) => n.subgraph);"
-INNER = OUTER + "const inner = outer.subgraph.nodes.find((n) => n.type === 'MaskInstances');"
+INNER = find_inside("MaskInstances")
 
 
 def test_clicks_in_a_subgraph_change_the_promoted_widget(editor: Editor, parts: str) -> None:
     editor.load(split(parts))
-    editor.call(
-        "const g = app.rootGraph ?? app.graph;"
-        "g.convertToSubgraph(new Set([g.getNodeById(4), g.getNodeById(2)]));" + INNER +
-        "const slot = inner.inputs.find((i) => i.name === 'pick');"
-        "outer.subgraph.addInput('pick', 'STRING').connect(slot, inner)"
-    )  # fmt: skip
-    editor.wait_until_settled()
+    make_subgraph(editor, [4, 2], "pick", "STRING", INNER)
     try:
         editor.run()
         assert editor.ended["kind"] == "execution_success", editor.ended
-        editor.call(INNER + "app.canvas.openSubgraph(outer.subgraph, outer); app.canvas.setDirty(true, true)")
-        editor.frames()
+        enter(editor, INNER)
         click = INNER + (
-            "const view = inner.widgets.find((w) => w.name === 'maskwright_view').element;"
             "for (let i = 0; i < 100 && !view.querySelector('.maskwright-instance'); i++)"
             "  await new Promise((done) => setTimeout(done, 50));"
             "view.querySelectorAll('.maskwright-instance')[given].click();"
@@ -149,8 +142,7 @@ def test_clicks_in_a_subgraph_change_the_promoted_widget(editor: Editor, parts: 
         assert editor.call(click, 2) == "2"
         assert editor.call(click, 0) == "0, 2"
     finally:
-        editor.call("app.canvas.setGraph(app.rootGraph ?? app.graph)")
-        editor.frames()
+        leave(editor)
     editor.run()
     assert editor.ended["kind"] == "execution_success", editor.ended
 

@@ -23,19 +23,13 @@ from workflows import (
     shape,
     slot,
     solid,
-    two_parts,
 )
 from workflows import SHAPED as NODE
 
+from subgraphs import enter, find_inside, leave, make_subgraph
+
 OPEN = "Open this mask in ComfyUI's mask editor. A new Load Image node will output the edited mask."
 DIALOG = "[role=dialog]:has(#maskEditorCanvasContainer)"
-
-
-@pytest.fixture
-def parts(server: comfyui.Server) -> str:
-    name = "two_red_parts.png"
-    two_parts().save(server.input_folder / name)
-    return name
 
 
 def run(editor: Editor, workflow: dict) -> None:
@@ -79,8 +73,8 @@ def read_saved(server: comfyui.Server) -> list[np.ndarray]:
     return [np.asarray(Image.open(file).convert("L")).astype(int) for file in files]
 
 
-def test_mask_editor_opens_with_the_mask(editor: Editor, server: comfyui.Server, parts: str, shots) -> None:
-    run(editor, shape(parts, EDIT_MASK, WITH_IMAGE))
+def test_mask_editor_opens_with_the_mask(editor: Editor, server: comfyui.Server, red_parts: str, shots) -> None:
+    run(editor, shape(red_parts, EDIT_MASK, WITH_IMAGE))
     expected = read_saved(server)[-2]  # the first page of two
     before = editor.serialized()["nodes"]
     open_mask_editor(editor)
@@ -105,24 +99,14 @@ def test_mask_editor_opens_with_the_mask(editor: Editor, server: comfyui.Server,
     assert np.abs(read_saved(server)[-1] - expected).max() <= 1
 
 
-INNER = (
-    "const outer = (app.rootGraph ?? app.graph).nodes.find((n) => n.subgraph);"
-    "const inner = outer.subgraph.nodes.find((n) => n.type === 'EditMask');"
-    "const view = inner.widgets.find((w) => w.name === 'maskwright_view').element;"
-)
+INNER = find_inside("EditMask")
 
 
-def test_mask_editor_opens_in_a_subgraph(editor: Editor, server: comfyui.Server, parts: str) -> None:
-    editor.load({**shape(parts, EDIT_MASK, WITH_IMAGE), "id": str(uuid.uuid4())})
-    editor.call("const g = app.rootGraph ?? app.graph; g.convertToSubgraph(new Set([g.getNodeById(given)]))", NODE)
+def test_mask_editor_opens_in_a_subgraph(editor: Editor, server: comfyui.Server, red_parts: str) -> None:
+    editor.load({**shape(red_parts, EDIT_MASK, WITH_IMAGE), "id": str(uuid.uuid4())})
+    make_subgraph(editor, [NODE])
     try:
-        editor.call(INNER + "app.canvas.openSubgraph(outer.subgraph, outer)")
-        editor.page.wait_for_timeout(500)  # until the editor has moved its canvas
-        editor.call(
-            INNER + "app.canvas.ds.scale = 0.8; app.canvas.ds.offset = [300 - inner.pos[0], 120 - inner.pos[1]];"
-            "app.canvas.setDirty(true, true)"
-        )
-        editor.wait_until_settled()
+        enter(editor, INNER)
         editor.run()
         expected = read_saved(server)[-2]
         editor.call(
@@ -136,15 +120,14 @@ def test_mask_editor_opens_in_a_subgraph(editor: Editor, server: comfyui.Server,
         assert np.abs(255 - read_upload(editor, server)[..., 3].astype(int) - expected).max() <= 1
         close_mask_editor(editor)
     finally:
-        editor.call("app.canvas.setGraph(app.rootGraph ?? app.graph)")
-        editor.frames()
+        leave(editor)
 
 
 @ONCE
 def test_mask_editor_gets_the_shown_mask_and_gray_without_an_image(
-    editor: Editor, server: comfyui.Server, parts: str
+    editor: Editor, server: comfyui.Server, red_parts: str
 ) -> None:
-    run(editor, shape(parts, EDIT_MASK))
+    run(editor, shape(red_parts, EDIT_MASK))
     first, second = read_saved(server)[-2:]
     assert np.abs(first - second).max() > 100
     press(editor, NODE, "Next image")
@@ -160,12 +143,12 @@ def test_mask_editor_gets_the_shown_mask_and_gray_without_an_image(
 @ONCE
 @pytest.mark.parametrize("kind", ["RefineMask", "MaskInstances"])
 def test_mask_editor_gets_the_mask_of_other_views(
-    editor: Editor, server: comfyui.Server, parts: str, kind: str
+    editor: Editor, server: comfyui.Server, red_parts: str, kind: str
 ) -> None:
     picked = {"type": "MaskInstances", "outputs": out("MASK", "MASK", "BOUNDING_BOX", "INT"),
               "inputs": [slot("masks", "MASK"), slot("image", "IMAGE"), slot("bounding_boxes", "BOUNDING_BOX")],
               "widgets_values": ["each mask", "as found", 0.0, 1.0, 0, "0"]}  # fmt: skip
-    run(editor, shape(parts, REFINE_MASK if kind == "RefineMask" else picked, WITH_IMAGE))
+    run(editor, shape(red_parts, REFINE_MASK if kind == "RefineMask" else picked, WITH_IMAGE))
     expected = read_saved(server)[-2 if kind == "RefineMask" else -1]
     assert expected.max() == 255 and expected.min() == 0
     open_mask_editor(editor)
@@ -184,8 +167,8 @@ def test_mask_editor_gets_a_large_mask_in_the_size_of_its_image(editor: Editor, 
 
 
 @ONCE
-def test_mask_editor_opens_from_the_larger_view(editor: Editor, parts: str) -> None:
-    run(editor, shape(parts, EDIT_MASK, WITH_IMAGE))
+def test_mask_editor_opens_from_the_larger_view(editor: Editor, red_parts: str) -> None:
+    run(editor, shape(red_parts, EDIT_MASK, WITH_IMAGE))
     press(editor, NODE, "Larger view (or double-click the image)")
     editor.page.locator("dialog[open] .maskwright-edit").click()
     wait_for_mask_editor(editor)
@@ -194,8 +177,8 @@ def test_mask_editor_opens_from_the_larger_view(editor: Editor, parts: str) -> N
 
 
 @ONCE
-def test_mask_editor_reports_a_failed_upload(editor: Editor, parts: str) -> None:
-    run(editor, shape(parts, EDIT_MASK, WITH_IMAGE))
+def test_mask_editor_reports_a_failed_upload(editor: Editor, red_parts: str) -> None:
+    run(editor, shape(red_parts, EDIT_MASK, WITH_IMAGE))
     nodes = len(editor.serialized()["nodes"])
     editor.page.route("**/upload/image", lambda route: route.fulfill(status=507))
     try:
@@ -211,8 +194,8 @@ def test_mask_editor_reports_a_failed_upload(editor: Editor, parts: str) -> None
 
 
 @ONCE
-def test_mask_editor_button_is_hidden_without_load_image(editor: Editor, parts: str) -> None:
-    run(editor, shape(parts, EDIT_MASK, WITH_IMAGE))
+def test_mask_editor_button_is_hidden_without_load_image(editor: Editor, red_parts: str) -> None:
+    run(editor, shape(red_parts, EDIT_MASK, WITH_IMAGE))
     button = editor.view(NODE).query_selector(".maskwright-edit")
     assert button.is_visible()
     try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 
-import comfyui
 import numpy as np
 import pytest
 from editor import Editor
@@ -21,18 +20,12 @@ from workflows import (
     press,
     shape,
     slot,
-    two_parts,
 )
+
+from subgraphs import enter, find_inside, leave, make_subgraph
 
 BACKDROP = "Change the background of the cutout: a checkerboard, none (the mask alone), a color, or the darkened image"
 INSIDE, OUTSIDE = (16, 12), (4, 60)  # y, x of a pixel of the left part, and of one far from both
-
-
-@pytest.fixture
-def parts(server: comfyui.Server) -> str:
-    name = "two_red_parts.png"
-    two_parts().save(server.input_folder / name)
-    return name
 
 
 def run(editor: Editor, workflow: dict, node: int = SHAPED) -> None:
@@ -55,8 +48,8 @@ def assert_color(pixels: np.ndarray, place: tuple[int, int], color: tuple, what:
     assert np.abs(pixels[place][:3].astype(int) - color).max() <= 8, (what, pixels[place])
 
 
-def test_backdrop_of_refine_mask_is_drawn_and_kept(editor: Editor, parts: str) -> None:
-    run(editor, shape(parts, REFINE_MASK, WITH_IMAGE))
+def test_backdrop_of_refine_mask_is_drawn_and_kept(editor: Editor, red_parts: str) -> None:
+    run(editor, shape(red_parts, REFINE_MASK, WITH_IMAGE))
     show_result_only(editor)
     dark = tuple(0.3 * value for value in BACKGROUND)
     shown = editor.pixels(SHAPED)
@@ -84,11 +77,7 @@ def test_backdrop_of_refine_mask_is_drawn_and_kept(editor: Editor, parts: str) -
     assert node["properties"]["maskwright_view"] == {"split": 0}, "the first again"
 
 
-INNER = (
-    "const outer = (app.rootGraph ?? app.graph).nodes.find((n) => n.subgraph);"
-    "const inner = outer.subgraph.nodes.find((n) => n.type === 'EditMask');"
-    "const view = inner.widgets.find((w) => w.name === 'maskwright_view').element;"
-)
+INNER = find_inside("EditMask")
 # The sum of the view's pixels, once it is within the given limits; after 10 seconds, whatever it is.
 WHITE = INNER + (
     "const canvas = view.querySelector('canvas'); let sum;"
@@ -116,21 +105,9 @@ def change(editor: Editor, where: str, name: str, value: float, limits: tuple[fl
 
 def test_sliders_redraw_edit_mask_in_a_subgraph(editor: Editor) -> None:
     editor.load({**edit([False, 0.75, *UNCHANGED[2:]]), "id": str(uuid.uuid4())})
-    editor.call(
-        "const g = app.rootGraph ?? app.graph; g.convertToSubgraph(new Set([g.getNodeById(given)]));"
-        + INNER
-        + "const slot = inner.inputs.find((i) => i.name === 'grow');"
-        "outer.subgraph.addInput('grow', 'FLOAT').connect(slot, inner)",
-        EDIT,
-    )
+    make_subgraph(editor, [EDIT], "grow", "FLOAT", INNER)
     try:
-        editor.call(INNER + "app.canvas.openSubgraph(outer.subgraph, outer)")
-        editor.page.wait_for_timeout(500)  # until the editor has moved its canvas
-        editor.call(
-            INNER + "app.canvas.ds.scale = 0.8; app.canvas.ds.offset = [300 - inner.pos[0], 120 - inner.pos[1]];"
-            "app.canvas.setDirty(true, true)"
-        )
-        editor.wait_until_settled()
+        enter(editor, INNER)
         editor.run()
         assert editor.ended["kind"] == "execution_success", editor.ended
         editor.call(INNER + "view.querySelector('[data-mode=blackAndWhite]').click()")
@@ -143,8 +120,7 @@ def test_sliders_redraw_edit_mask_in_a_subgraph(editor: Editor) -> None:
         change(editor, "outer", "grow", -8.0, (0, 0.98 * white))
         assert editor.queued == queued
     finally:
-        editor.call("app.canvas.setGraph(app.rootGraph ?? app.graph)")
-        editor.frames()
+        leave(editor)
 
 
 MUTED = 2
@@ -162,8 +138,8 @@ MASK_EDGES = {"type": "GradientRegion", "inputs": [slot("masks", "MASK"), slot("
     ],
     ids=["Edit Mask", "Mask Edges", "Refine Mask"],
 )
-def test_view_of_an_empty_batch_says_so(editor: Editor, parts: str, node: dict, sentence: str) -> None:
-    workflow = shape(parts, node, WITH_IMAGE, threshold=1.0)
+def test_view_of_an_empty_batch_says_so(editor: Editor, red_parts: str, node: dict, sentence: str) -> None:
+    workflow = shape(red_parts, node, WITH_IMAGE, threshold=1.0)
     workflow["nodes"][-1]["mode"] = MUTED  # Save Image fails for a batch of 0
     run(editor, workflow)
     editor.wait_for_text(SHAPED, sentence)

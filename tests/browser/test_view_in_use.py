@@ -28,6 +28,8 @@ from workflows import (
     solid,
 )
 
+from subgraphs import OUTER, enter, find_inside, leave, make_subgraph
+
 NODE = "const node = (app.rootGraph ?? app.graph).getNodeById(given.id ?? given); "
 VIEW = NODE + "const widget = node.widgets.find((w) => w.name === 'maskwright_view'); "
 TALL = NODE + "return node.size[1]"
@@ -186,24 +188,7 @@ def test_the_bar_of_a_narrow_node_is_one_row(editor: Editor) -> None:
 # Subgraphs
 
 
-def make_subgraph(editor: Editor) -> None:
-    """The loader and CLIPSeg in a subgraph whose node has the threshold."""
-    editor.call(
-        "const g = app.rootGraph ?? app.graph;"
-        "g.convertToSubgraph(new Set([g.getNodeById(2), g.getNodeById(3)]));"
-        "const outer = g.nodes.find((n) => n.subgraph);"
-        "const inner = outer.subgraph.nodes.find((n) => n.type === 'CLIPSeg');"
-        "const slot = inner.inputs.find((i) => i.name === 'threshold');"
-        "outer.subgraph.addInput('threshold', 'FLOAT').connect(slot, inner)"
-    )
-    editor.wait_until_settled()
-
-
-OUTER = "const outer = (app.rootGraph ?? app.graph).nodes.find((n) => n.subgraph);"
-INNER = OUTER + (
-    "const inner = outer.subgraph.nodes.find((n) => n.type === 'CLIPSeg');"
-    "const view = inner.widgets.find((w) => w.name === 'maskwright_view').element;"
-)
+INNER = find_inside("CLIPSeg")
 PIXELS = INNER + (
     "const c = view.querySelector('canvas');"
     "for (let i = 0; i < 100 && (c.hidden || !view.isConnected); i++)"
@@ -212,21 +197,6 @@ PIXELS = INNER + (
     "const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let sum = 0;"
     "for (let i = 0; i < d.length; i += 4) sum += d[i]; return sum"
 )
-
-
-def enter(editor: Editor) -> None:
-    editor.call(INNER + "app.canvas.openSubgraph(outer.subgraph, outer)")
-    editor.page.wait_for_timeout(500)  # until the editor has moved its canvas
-    editor.call(
-        INNER + "app.canvas.ds.scale = 0.8; app.canvas.ds.offset = [300 - inner.pos[0], 120 - inner.pos[1]];"
-        "app.canvas.setDirty(true, true)"
-    )
-    editor.frames()
-
-
-def leave(editor: Editor) -> None:
-    editor.call("app.canvas.setGraph(app.rootGraph ?? app.graph)")
-    editor.frames()
 
 
 def set_promoted(editor: Editor, value: float) -> None:
@@ -240,12 +210,12 @@ def set_promoted(editor: Editor, value: float) -> None:
 
 def test_a_slider_on_a_subgraphs_node_moves_the_view_inside(editor: Editor) -> None:
     editor.load(from_image(LOAD))
-    make_subgraph(editor)
+    make_subgraph(editor, [2, 3], "threshold", "FLOAT", INNER)
     try:
         set_promoted(editor, 0.5)
         editor.run()
         assert editor.ended["kind"] == "execution_success", editor.ended
-        enter(editor)
+        enter(editor, INNER)
         editor.call(INNER + "[...view.querySelectorAll('button')].find((b) => b.textContent === 'B/W').click()")
         first = editor.call(PIXELS)
         queued = editor.queued
@@ -254,13 +224,13 @@ def test_a_slider_on_a_subgraphs_node_moves_the_view_inside(editor: Editor) -> N
         assert moved != first
         leave(editor)
         set_promoted(editor, 0.5)
-        enter(editor)
+        enter(editor, INNER)
         assert editor.call(PIXELS) == first
         leave(editor)
         set_promoted(editor, 0.95)
         assert editor.queued == queued
         editor.run()
-        enter(editor)
+        enter(editor, INNER)
         assert editor.call(PIXELS) == moved, "the run gives what the view showed"
     finally:
         leave(editor)
@@ -270,11 +240,11 @@ def test_a_slider_on_a_subgraphs_node_moves_the_view_inside(editor: Editor) -> N
 def test_a_linked_slider_on_a_subgraphs_node_shows_the_runs_value(editor: Editor) -> None:
     """A value that another node computes is not known before the run."""
     editor.load(from_image(LOAD))
-    make_subgraph(editor)
+    make_subgraph(editor, [2, 3], "threshold", "FLOAT", INNER)
     try:
         set_promoted(editor, 0.5)
         editor.run()
-        enter(editor)
+        enter(editor, INNER)
         first = editor.call(PIXELS)
         leave(editor)
         has_source = editor.call(
@@ -285,7 +255,7 @@ def test_a_linked_slider_on_a_subgraphs_node_shows_the_runs_value(editor: Editor
         if not has_source:
             pytest.skip("this ComfyUI has no node for a number")
         set_promoted(editor, 0.95)
-        enter(editor)
+        enter(editor, INNER)
         assert editor.call(PIXELS) == first
     finally:
         leave(editor)

@@ -276,7 +276,7 @@ class RecordingHook:
     def pre_ksample(self, model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise):
         self._note("pre_ksample", seed, steps, cfg, sampler_name, scheduler, latent["samples"], denoise)
         if "sampler_name" in self.changes:
-            sampler_name = "nobody's"
+            sampler_name = "unknown"
         if "fails" in self.changes:
             raise ValueError("on purpose")
         return model, seed, steps, cfg, sampler_name, scheduler, positive, negative, latent, denoise
