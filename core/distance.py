@@ -1,7 +1,8 @@
-"""Euclidean distance in masks: growing, shrinking and fading by exact distances.
+"""Growing and shrinking by exact Euclidean distance.
 
 A distance is measured between the centers of two pixels, so that the neighbor of a selected pixel is 1 pixel away.
-Pixels beyond the border of the image count neither as selected nor as unselected.
+Pixels beyond the border of the image count neither as selected nor as unselected. `outline` computes distances
+across the outline.
 
 All functions work on any device and change nothing in place.
 """
@@ -14,10 +15,8 @@ import numpy as np
 import torch
 
 from . import morphology
-from .batching import use_one_thread
 from .checks import check_number
 from .morphology import MAX_SIZE
-from .packages import import_scipy
 
 _BAND_PIXELS = 1 << 18  # processed at a time on the CPU, so that they stay in its cache
 
@@ -130,14 +129,14 @@ def _smallest_integer(selected: np.ndarray) -> type:
 
 def _reach_on_accelerator(selected: torch.Tensor, reach: torch.Tensor) -> torch.Tensor:
     """`is_within` for ``[B,H,W]``; see `_write_reach`."""
-    sideways = reach[_rows_away_on_accelerator(selected, limit=len(reach) - 2).long()]
+    sideways = reach[rows_away_on_accelerator(selected, limit=len(reach) - 2).long()]
     x = torch.arange(selected.shape[2], dtype=torch.int32, device=selected.device)
     from_left = torch.cummax(sideways + x, dim=2).values >= x
     from_right = torch.cummax((sideways - x).flip(2), dim=2).values.flip(2) >= -x
     return from_left | from_right
 
 
-def _rows_away_on_accelerator(selected: torch.Tensor, limit: int) -> torch.Tensor:
+def rows_away_on_accelerator(selected: torch.Tensor, limit: int) -> torch.Tensor:
     """`_rows_away` for ``[B,H,W]``."""
     height = selected.shape[1]
     none = -height - limit - 1  # farther away than the limit, both upwards and downwards
@@ -145,89 +144,3 @@ def _rows_away_on_accelerator(selected: torch.Tensor, limit: int) -> torch.Tenso
     above = torch.cummax(torch.where(selected, y, none), dim=1).values
     below = -torch.cummax(torch.where(selected, -y, none).flip(1), dim=1).values.flip(1)
     return torch.minimum(y - above, below - y).clamp(max=limit + 1)
-
-
-def distance_to(selected: torch.Tensor, limit: float) -> torch.Tensor:
-    """The distance from each pixel to the nearest selected one.
-
-    Args:
-        selected: Bool ``[B,H,W]``.
-        limit: Distances above it, in pixels, may be replaced by infinity, as are those in a mask without selected
-            pixels.
-
-    Returns:
-        Float32 ``[B,H,W]``.
-    """
-    reach = min(math.ceil(limit), max(selected.shape[1:]))
-    if selected.device.type != "cpu":
-        return _distance_from_rows(_rows_away_on_accelerator(selected, reach).float(), reach)  # squares exceed 32 bits
-    if reach <= _SHORT:
-        rows = torch.from_numpy(np.array([_rows_away(each, reach) for each in selected.numpy()], np.int16))
-        bands = rows.view(selected.shape).split(max(1, _BAND_PIXELS // selected.shape[2]), dim=1)
-        with use_one_thread():  # for so many short operations
-            return torch.cat([_distance_from_rows(band, reach) for band in bands], dim=1)
-    transform = import_scipy("ndimage").distance_transform_edt
-    result = np.full(selected.shape, np.inf, np.float32)
-    for each, out in zip(selected.numpy(), result):
-        if each.any():
-            out[...] = transform(~each)
-    return torch.from_numpy(result)
-
-
-_SHORT = 64  # up to this distance, comparing columns is faster than scipy, and 16 bits hold all sums
-
-
-def _distance_from_rows(rows: torch.Tensor, limit: int) -> torch.Tensor:
-    """`distance_to` from the distances along columns, ``[B,H,W]`` from `_rows_away`: the squares of the distances are
-    the minima of those in all columns nearby, plus the squares of the distances to these columns (Saito and Toriwaki,
-    *New algorithms for Euclidean distance transformation of an n-dimensional digitized picture*, 1994)."""
-    none = 2 * (limit + 1) ** 2  # more than any sum of two squares within the limit
-    squares = torch.where(rows > limit, none, rows * rows).to(rows.dtype)
-    nearest = squares.clone()
-    for x in range(1, min(limit, squares.shape[2] - 1) + 1):
-        shifted = squares + x * x
-        torch.minimum(nearest[:, :, x:], shifted[:, :, :-x], out=nearest[:, :, x:])
-        torch.minimum(nearest[:, :, :-x], shifted[:, :, x:], out=nearest[:, :, :-x])
-    return torch.where(nearest < none, nearest.float().sqrt(), torch.inf)
-
-
-def fade_edges(mask: torch.Tensor, inside: float, outside: float) -> torch.Tensor:
-    """Fade the edge linearly by distance: from full selection ``inside`` pixels within the outline to none ``outside``
-    pixels beyond it.
-
-    The outline is where the mask crosses 0.5. Inside it values only decrease, outside it they only increase, so a
-    softer edge stays softer.
-
-    Args:
-        mask: ``[B,H,W]``.
-        inside, outside: In pixels, from 0 to `MAX_SIZE`; two zeros change nothing.
-
-    Returns:
-        ``[B,H,W]``.
-
-    Raises:
-        InputError: A distance is not a number in that range.
-    """
-    inside = check_number(inside, "feather_inside", 0, MAX_SIZE)
-    outside = check_number(outside, "feather_outside", 0, MAX_SIZE)
-    if inside + outside == 0:
-        return mask
-    return torch.cat([_fade_one(each, inside, outside) for each in mask.split(1)]) if len(mask) else mask
-
-
-def _fade_one(mask: torch.Tensor, inside: float, outside: float) -> torch.Tensor:
-    selected = mask >= 0.5
-    result = mask
-    # The outline is half a pixel from the centers of the pixels on both of its sides.
-    if outside:
-        beyond = distance_to(selected, outside + 1) - 0.5
-        result = torch.where(selected, result, torch.maximum(result, _ramp(-beyond, inside, outside)))
-    if inside:
-        depth = distance_to(mask < 0.5, inside + 1) - 0.5
-        result = torch.where(selected, torch.minimum(result, _ramp(depth, inside, outside)), result)
-    return result
-
-
-def _ramp(depth: torch.Tensor, inside: float, outside: float) -> torch.Tensor:
-    """1 from a depth of ``inside``, 0 from a depth of ``-outside``, and linear between them."""
-    return ((depth + outside) / (inside + outside)).clamp(0, 1)

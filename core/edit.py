@@ -8,7 +8,7 @@ from functools import partial
 
 import torch
 
-from . import distance, filters, masks, parts
+from . import distance, filters, masks, outline, parts
 from .batching import NO_PROGRESS, parallel_map
 from .checks import Settings, as_mask_batch, check_number, check_switch, check_whole_number, setting
 from .engine import Progress
@@ -28,7 +28,7 @@ class MaskEdits(Settings):
         remove_specks: See `parts.remove_specks`; pixels.
         grow: See `distance.grow`; pixels, negative to shrink.
         smooth: See `masks.smooth_outline`; pixels.
-        feather_inside, feather_outside: See `distance.fade_edges`; pixels.
+        feather_inside, feather_outside: See `outline.fade_edges`; pixels.
         blur: Sigma of a Gaussian blur; pixels.
 
     Raises:
@@ -61,7 +61,7 @@ class MaskEdits(Settings):
             yield "smooth", partial(masks.smooth_outline, sigma=self.smooth)
         if self.feather_inside or self.feather_outside:
             feather = "feather_inside" if self.feather_inside else "feather_outside"
-            yield feather, partial(distance.fade_edges, inside=self.feather_inside, outside=self.feather_outside)
+            yield feather, partial(outline.fade_edges, inside=self.feather_inside, outside=self.feather_outside)
         if self.blur:
             yield "blur", partial(filters.gaussian_blur, sigma=self.blur)
 
@@ -98,8 +98,10 @@ def edit_masks(
 def _edit_one(mask: torch.Tensor, steps: Sequence[tuple[str, Edit]]) -> tuple[torch.Tensor, str]:
     """Edit ``[1,H,W]``. Return the result and the name of the edit that removed the last selected pixel, or ""."""
     erased = ""
+    highest = mask.amax()  # several times as fast as any()
     for name, edit in steps:
-        had_pixels, mask = mask.any(), edit(mask)
-        if had_pixels and not mask.any():
+        mask, previous = edit(mask), highest
+        highest = mask.amax()
+        if previous > 0 and highest == 0:
             erased = name  # no later edit selects a pixel again
     return mask, erased

@@ -54,7 +54,7 @@ def _isolate_environment() -> None:
 _isolate_environment()
 load_pack(ROOT)
 with contextlib.suppress(ImportError):  # tools/gpu_check.py runs tests without hypothesis, too
-    import properties  # noqa: F401 - registers the profile "deep"
+    import properties  # noqa: F401 - sets the number of examples
 
 
 class _RootIsNotATestPackage:

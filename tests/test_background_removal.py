@@ -8,7 +8,6 @@ from fake_host import FakeHost
 from hypothesis import given
 from hypothesis import strategies as st
 from maskwright.core.cutout import matting
-from properties import examples
 
 
 class Red:
@@ -63,7 +62,6 @@ def test_remove_background_stacks_masks_of_an_image() -> None:
             assert torch.equal(cutouts[image, 4 * part : 4 * part + 4, :, 3], expected)
 
 
-@examples(20)
 @given(
     batch=st.integers(1, 4),
     height=st.integers(1, 9),

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from maskwright.core.crop.crop_frames import SIZES, CropSettings, fit_crop_frame, match_proportions
 from maskwright.core.errors import InputError
 from maskwright.core.geometry import Box
-from properties import examples
 
 IMAGE = Box(0, 0, 200, 100)
 KEEP = {"size": "keep", "context_factor": 1, "context_pixels": 0, "blend": 0, "multiple_of": 1}
@@ -62,7 +61,6 @@ def boxes(draw: st.DrawFn) -> tuple[Box, Box]:
     return Box(x1, y1, x2, y2), Box(0, 0, width, height)
 
 
-@examples(60)
 @given(
     boxes(),
     st.builds(

@@ -23,7 +23,6 @@ from maskwright.core.errors import InputError, PackError
 from maskwright.core.geometry import Box
 from maskwright.core.regions import find_regions
 from PIL import Image
-from properties import examples
 
 RED = 0.9  # what the model of most tests wants everywhere, as a latent value
 RED_PIXEL = (RED + 1) / 2
@@ -192,7 +191,6 @@ def test_detail_with_max_size_does_not_shift_region() -> None:
 
 
 @pytest.mark.slow
-@examples(40)
 @given(
     size=st.tuples(st.integers(20, 90), st.integers(20, 90)),
     options=st.builds(

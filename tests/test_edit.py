@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from maskwright.core import filters, masks
 from maskwright.core.edit import MaskEdits, edit_masks
 from maskwright.core.errors import InputError
-from properties import examples
 
 
 def disc(radius: float, size: int = 33) -> torch.Tensor:
@@ -56,7 +55,6 @@ def test_edit_masks_names_edit_that_removes_all(edits, step):
         assert not result.any()
 
 
-@examples(40)
 @given(
     st.builds(
         MaskEdits,

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from maskwright.core import masks, morphology
 from maskwright.core.errors import InputError
 from maskwright.core.geometry import Sides
-from properties import examples
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "feather.npz")
 ALL = Sides(True, True, True, True)
@@ -78,7 +77,6 @@ def test_feather_rejects_invalid_width(width: object) -> None:
         masks.feather(torch.zeros(1, 8, 8), width)
 
 
-@examples(40)
 @given(
     size=st.tuples(st.integers(1, 70), st.integers(1, 70)),
     width=st.integers(0, 100),

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from maskwright.core import filters
 from maskwright.core.errors import DependencyError, InputError
 from PIL import Image
-from properties import examples
 from scipy import ndimage
 
 CPU = torch.device("cpu")
@@ -41,7 +40,6 @@ def test_truncated_blur_matches_scipy(sigma: float) -> None:
     np.testing.assert_allclose(filters.truncated_blur(mask, sigma).numpy(), expected, atol=1e-5)
 
 
-@examples(60)
 @given(
     size=st.tuples(st.integers(1, 5), st.integers(1, 40), st.integers(1, 40)),
     sigma=st.floats(0.2, 12),
@@ -94,7 +92,6 @@ def test_resize_lanczos_accepts_views_and_batches() -> None:
     assert torch.equal(result, torch.cat([filters.resize_lanczos(each, 50, 20) for each in view.split(1)]))
 
 
-@examples(60)
 @given(before=st.integers(1, 300), after=st.integers(1, 300), radius=st.integers(1, 40))
 def test_filter_lines_blocks_match_sparse(before: int, after: int, radius: int) -> None:
     values = random_values(2, before, 3, 2)

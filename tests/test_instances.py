@@ -27,7 +27,6 @@ from maskwright.core.instances.instances import (
     find_instances,
 )
 from maskwright.core.instances.picking import ORDERS, Choice, Pick, merge_overlapping, sort_instances
-from properties import examples
 from scipy import ndimage
 
 CPU = torch.device("cpu")
@@ -68,7 +67,6 @@ def test_find_instances_splits_connected_parts() -> None:
     assert torch.equal(instances[1].crop_mask(instances[1].box), SHAPES[:, 1:3, 5:7])
 
 
-@examples(60)
 @given(share=st.floats(0.02, 0.98), seed=st.integers(0, 10_000), size=st.tuples(st.integers(1, 20), st.integers(1, 20)))
 def test_find_instances_matches_definition(share: float, seed: int, size: tuple) -> None:
     random = np.random.default_rng(seed)
@@ -199,7 +197,6 @@ def test_merge_overlapping_is_transitive_and_stays_in_its_image() -> None:
     assert [len(each.parts) for each in merge_overlapping(boxes_to_instances(frames), 0.1)] == [3, 1]
 
 
-@examples(60)
 @given(
     sides=st.lists(st.tuples(*[st.integers(0, 12)] * 2, *[st.integers(1, 8)] * 2), max_size=12),
     overlap=st.floats(0, 0.99),

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from maskwright.core import masks, morphology
 from maskwright.core.errors import InputError
-from properties import examples
 
 cv2 = pytest.importorskip("cv2")
 GOLDEN = Path(__file__).parent / "golden"
@@ -159,7 +158,6 @@ def test_gradient_rejects_unknown_shape_and_edge() -> None:
         morphology.gradient(torch.zeros(1, 4, 4), 3, edge="left")
 
 
-@examples(40)
 @given(
     batch=st.integers(1, 3),
     height=st.integers(1, 40),

@@ -20,7 +20,6 @@ from maskwright.core.batching import NO_STAGE_PROGRESS
 from maskwright.core.cutout import closed_form, downscaled, matting
 from maskwright.core.cutout.matting import MattingSettings, explain_unsolvable
 from maskwright.core.errors import DependencyError, InputError
-from properties import examples
 
 scipy_ndimage = pytest.importorskip("scipy.ndimage")
 
@@ -638,7 +637,6 @@ def test_matte_accepts_rgba_and_half_precision() -> None:
     assert (halves - alpha).abs().mean() < 1 / 255
 
 
-@examples(60)
 @given(
     height=st.integers(1, 24),
     width=st.integers(1, 24),

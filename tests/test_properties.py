@@ -8,13 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from maskwright import NODE_CLASS_MAPPINGS
-from maskwright.core import distance, parts
+from maskwright.core import distance, outline, parts
 from maskwright.core.batching import STANDALONE_HOST
 from maskwright.core.crop.crop_frames import BATCHING, REGIONS, SIZES
 from maskwright.core.instances.instances import SPLITS, draw_masks, draw_union, find_instances
 from maskwright.core.instances.label_map import draw_labels
 from maskwright.core.instances.picking import ORDERS, Choice, Pick, merge_overlapping, sort_instances
-from properties import examples
 
 pytest.importorskip("scipy.ndimage")
 
@@ -82,7 +81,6 @@ EDITS = st.fixed_dictionaries(
 )
 
 
-@examples(80)
 @given(mask=masks(), edits=EDITS)
 def test_edit_mask_is_in_range_and_batch_equals_singles(mask: torch.Tensor, edits: dict) -> None:
     (edited,) = run("EditMask", mask, mask=mask, **edits)
@@ -91,7 +89,6 @@ def test_edit_mask_is_in_range_and_batch_equals_singles(mask: torch.Tensor, edit
     assert torch.equal(edited, torch.cat([run("EditMask", mask=each, **edits)[0] for each in mask.split(1)]))
 
 
-@examples(100)
 @given(mask=masks(), pixels=st.integers(0, 30))
 def test_holes_and_specks_are_removed_once(mask: torch.Tensor, pixels: int) -> None:
     cleaned = parts.remove_specks(mask, pixels)
@@ -104,7 +101,6 @@ def test_holes_and_specks_are_removed_once(mask: torch.Tensor, pixels: int) -> N
         assert torch.equal(parts.fill_holes(filled), filled)
 
 
-@examples(100)
 @given(mask=masks(), one=st.floats(0, 15), other=st.floats(0, 15))
 def test_grow_and_shrink_are_dual_and_monotonic(mask: torch.Tensor, one: float, other: float) -> None:
     grown, shrunk = distance.grow(mask, one), distance.grow(mask, -one)
@@ -117,18 +113,16 @@ def test_grow_and_shrink_are_dual_and_monotonic(mask: torch.Tensor, one: float, 
     assert torch.equal(distance.grow(distance.grow(opened, -one), one), opened)
 
 
-@examples(100)
 @given(mask=masks(), inside=st.floats(0, 20), outside=st.floats(0, 20))
 def test_fade_edges_changes_each_side_one_way(mask: torch.Tensor, inside: float, outside: float) -> None:
-    faded, selected = distance.fade_edges(mask, inside, outside), mask >= 0.5
+    faded, selected = outline.fade_edges(mask, inside, outside), mask >= 0.5
     assert_in_range(faded)
     assert (faded <= mask)[selected].all() and (faded >= mask)[~selected].all()
     if not (mask == 0.5).any():  # which is selected in one of both
-        opposite = distance.fade_edges(1 - mask, outside, inside)
+        opposite = outline.fade_edges(1 - mask, outside, inside)
         torch.testing.assert_close(opposite, 1 - faded, atol=1e-5, rtol=0)
 
 
-@examples(60)
 @given(mask=masks(), size=st.integers(1, 25), shape=st.sampled_from(["rectangle", "ellipse", "cross"]))
 def test_gradient_region_is_in_range_and_batch_equals_singles(mask: torch.Tensor, size: int, shape: str) -> None:
     (edges,) = run("GradientRegion", mask, masks=mask, kernel_size=size, shape=shape)
@@ -151,7 +145,6 @@ CHOICES = st.fixed_dictionaries(
 )
 
 
-@examples(60)
 @given(mask=masks(), split=st.sampled_from(SPLITS), choice=CHOICES)
 def test_mask_instances_are_consistent(mask: torch.Tensor, split: str, choice: dict) -> None:
     kept, union, boxes, count = run("MaskInstances", mask, masks=mask, split=split, **choice)
@@ -165,7 +158,6 @@ def test_mask_instances_are_consistent(mask: torch.Tensor, split: str, choice: d
         assert not (each * 255).trunc()[inside == 0].any()
 
 
-@examples(60)
 @given(mask=masks())
 def test_mask_instances_of_batch_are_those_of_singles_and_do_not_split_again(mask: torch.Tensor) -> None:
     kept, *_ = run("MaskInstances", mask, masks=mask)
@@ -175,7 +167,6 @@ def test_mask_instances_of_batch_are_those_of_singles_and_do_not_split_again(mas
         assert torch.equal(again, kept)
 
 
-@examples(100)
 @given(mask=masks(most=1), order=st.sampled_from(ORDERS))
 def test_find_instances_covers_selection_once(mask: torch.Tensor, order: str) -> None:
     found = sort_instances(find_instances(mask), order)
@@ -191,7 +182,6 @@ def test_find_instances_covers_selection_once(mask: torch.Tensor, order: str) ->
         assert torch.equal(labels == number, each > 0)
 
 
-@examples(100)
 @given(
     numbers=st.lists(st.tuples(st.integers(-9, 9), st.integers(0, 5)), max_size=4),
     count=st.integers(0, 12),
@@ -239,7 +229,6 @@ def crop_and_stitch(image: torch.Tensor, mask: torch.Tensor, change: bool = Fals
     return images, weights, crops
 
 
-@examples(40)
 @given(mask=masks(2, 24, kinds=FEW), channels=st.sampled_from([3, 4]), inputs=CROPS)
 def test_stitch_of_unscaled_crops_is_identity(mask: torch.Tensor, channels: int, inputs: dict) -> None:
     image = make_image(len(mask), *mask.shape[1:], channels, seed=1)
@@ -248,7 +237,6 @@ def test_stitch_of_unscaled_crops_is_identity(mask: torch.Tensor, channels: int,
     assert_in_range(weights)
 
 
-@examples(40)
 @given(mask=masks(2, 24, kinds=FEW), size=st.sampled_from(SIZES), inputs=CROPS)
 def test_stitch_changes_only_where_weights_are_above_0(mask: torch.Tensor, size: str, inputs: dict) -> None:
     image = make_image(len(mask), *mask.shape[1:], 3, seed=2)
@@ -287,20 +275,17 @@ def check_refinement(mask: torch.Tensor, channels: int, method: str, inputs: dic
         assert torch.equal(batch, torch.cat(each))
 
 
-@examples(40)
 @given(mask=masks(2, 20), channels=st.sampled_from([3, 4]), inputs=REFINEMENTS)
 def test_refine_mask_with_guided_filter_is_in_range(mask: torch.Tensor, channels: int, inputs: dict) -> None:
     check_refinement(mask, channels, "guided filter", inputs)
 
 
-@examples(20)
 @given(mask=masks(2, 16), channels=st.sampled_from([3, 4]), inputs=REFINEMENTS)
 def test_refine_mask_with_closed_form_is_in_range(mask: torch.Tensor, channels: int, inputs: dict) -> None:
     pytest.importorskip("pymatting")
     check_refinement(mask, channels, "closed form", inputs)
 
 
-@examples(20)
 @given(trimap=masks(1, 16, 3, kinds=("few levels", "blobs")), mask=masks(1, 16, 3), method=st.sampled_from([0, 1]))
 def test_refine_mask_keeps_what_trimap_knows(trimap: torch.Tensor, mask: torch.Tensor, method: int) -> None:
     pytest.importorskip("pymatting")

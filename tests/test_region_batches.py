@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from maskwright.core.detail.batches import Task, TaskQueue
 from maskwright.core.engine import Pipe
 from maskwright.core.geometry import Box, SamplingFrame
-from properties import examples
 
 PIPES = [Pipe("model", positive, negative) for positive, negative in (("a", "b"), ("a", "c"), ("d", "b"))]
 
@@ -77,7 +76,6 @@ def task_lists(draw: st.DrawFn) -> list[Task]:
 
 
 @pytest.mark.slow
-@examples(300)
 @given(tasks=task_lists(), limits=st.lists(st.integers(1, 6), min_size=1, max_size=4))
 def test_take_matches_definition(tasks: list[Task], limits: list[int]) -> None:
     def numbers(function: Callable) -> list[list[int]]:

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from maskwright.core.errors import DependencyError, InputError
 from maskwright.core.geometry import Box, compute_crop_region, fit_sampling_frame, nearest_multiple, sampling_scale
 from maskwright.core.regions import embed_mask, find_regions, scale_region
-from properties import examples
 from scipy import ndimage
 
 FOLDER = Path(__file__).parent / "golden"
@@ -84,7 +83,6 @@ def find_outlines_by_definition(selected: np.ndarray) -> list[tuple[Box, np.ndar
     ]
 
 
-@examples(200)
 @given(
     size=st.tuples(st.integers(1, 25), st.integers(1, 25)),
     share=st.floats(0.02, 0.98),
@@ -307,7 +305,6 @@ def test_fit_sampling_frame(
     assert (frame.width, frame.height) == size
 
 
-@examples(300)
 @given(data=st.data(), multiple=st.sampled_from((8, 16, 32, 64)), for_bbox=st.booleans())
 def test_fit_sampling_frame_properties(data: st.DataObject, multiple: int, for_bbox: bool) -> None:
     width, height = data.draw(st.integers(2, 3000)), data.draw(st.integers(2, 3000))
@@ -361,7 +358,6 @@ def test_embed_mask_crops_and_pads() -> None:
     assert embed_mask(mask, Box(2, 2, 5, 5), Box(6, 6, 8, 8)).sum() == 0
 
 
-@examples(40)
 @given(
     size=st.tuples(st.integers(2, 60), st.integers(2, 60)),
     crop_factor=st.floats(1, 5),

@@ -1,0 +1,167 @@
+"""Distances across the outline of a mask, and fading the edge by them.
+
+The outline separates selected pixels from the others. A distance is measured between the centers of two pixels, as in
+`distance`. Nothing lies beyond the border of the image.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from .batching import use_one_thread
+from .checks import check_number
+from .distance import rows_away_on_accelerator
+from .morphology import MAX_SIZE
+from .packages import import_scipy
+
+_SHORT = 64  # up to this distance, following the outline is faster than scipy, and 16 bits hold all sums of squares
+
+
+def fade_edges(mask: torch.Tensor, inside: float, outside: float) -> torch.Tensor:
+    """Fade the edge linearly by distance: from full selection ``inside`` pixels within the outline to none ``outside``
+    pixels beyond it.
+
+    The outline is where the mask crosses 0.5. Inside it values only decrease, outside it they only increase, so a
+    softer edge stays softer.
+
+    Args:
+        mask: ``[B,H,W]``.
+        inside, outside: In pixels, from 0 to `MAX_SIZE`; two zeros change nothing.
+
+    Returns:
+        ``[B,H,W]``.
+
+    Raises:
+        InputError: A distance is not a number in that range.
+    """
+    inside = check_number(inside, "feather_inside", 0, MAX_SIZE)
+    outside = check_number(outside, "feather_outside", 0, MAX_SIZE)
+    if inside + outside == 0:
+        return mask
+    reach = math.ceil(max(inside, outside)) + 1
+    result = mask.clone(memory_format=torch.contiguous_format)
+    for each, selected in zip(result, result >= 0.5):
+        if mask.device.type == "cpu" and reach <= _SHORT:
+            pixels, distances = near_outline(selected.numpy(), reach)
+            with use_one_thread():  # for so few pixels
+                values, selected = (flat.view(-1).index_select(0, pixels) for flat in (each, selected))
+                each.view(-1).scatter_(0, pixels, _fade(values, selected, distances, inside, outside))
+        else:
+            distances = torch.where(selected, distance_to(~selected, reach), distance_to(selected, reach))
+            each.copy_(_fade(each, selected, distances, inside, outside))
+    return result
+
+
+def _fade(
+    values: torch.Tensor, selected: torch.Tensor, distances: torch.Tensor, inside: float, outside: float
+) -> torch.Tensor:
+    """`fade_edges` for the ``values`` of some pixels, from their ``distances`` across the outline."""
+    depth = torch.where(selected, distances - 0.5, 0.5 - distances)  # the outline is half a pixel from both centers
+    ramp = ((depth + outside) / (inside + outside)).clamp(0, 1)
+    return torch.where(selected, torch.minimum(values, ramp), torch.maximum(values, ramp))
+
+
+def distance_to(selected: torch.Tensor, limit: float) -> torch.Tensor:
+    """The distance from each pixel to the nearest selected one.
+
+    Args:
+        selected: Bool ``[H,W]``.
+        limit: Distances above it, in pixels, may be replaced by infinity, as are those in a mask without selected
+            pixels.
+
+    Returns:
+        Float32 ``[H,W]``.
+    """
+    reach = min(math.ceil(limit), max(selected.shape))
+    if selected.device.type != "cpu":
+        rows = rows_away_on_accelerator(selected[None], reach)[0]
+        return _distance_from_rows(rows.float(), reach)  # squares may exceed 32 bits
+    result = torch.where(selected, 0.0, torch.inf)
+    if reach <= _SHORT:
+        pixels, distances = near_outline(selected.numpy(), reach)
+        result.view(-1)[pixels] = torch.where(selected.reshape(-1)[pixels], 0.0, distances)
+    elif selected.any():
+        result[...] = torch.from_numpy(import_scipy("ndimage").distance_transform_edt(~selected.numpy()))
+    return result
+
+
+def near_outline(selected: np.ndarray, limit: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The pixels that are at most ``limit`` away from a pixel on the other side of the outline.
+
+    Squared distances are passed on from pixel to pixel, first along columns, then along rows, as long as they are lower
+    than what the next pixel has. If they are not, then the nearest pixel of all further ones is another one (Eggers,
+    *Two fast Euclidean distance transformations in Z2 based on sufficient propagation*, 1998). So the cost depends on
+    the length of the outline rather than the size of the mask.
+
+    Args:
+        selected: Bool ``[H,W]``.
+        limit: In pixels, at most `_SHORT`.
+
+    Returns:
+        Their positions in the flattened mask, int64 ``[n]``, and their distances across the outline, float32 ``[n]``.
+    """
+    height, width = selected.shape
+    # Initially more than any sum of two squares within the limit, with a border at which everything stops.
+    padded, row = np.full((height + 2, width + 2), 2 * limit**2 + 1, np.int16), width + 2
+    padded[[0, -1]] = padded[:, [0, -1]] = -1
+    inner, squares, zero = padded[1:-1, 1:-1], padded.ravel(), np.int16(0)
+
+    pairs = np.flatnonzero(selected[1:] != selected[:-1])  # pixels unlike those below them
+    upper = _to_padded(pairs, width, row)
+    zeros = np.zeros(len(pairs), np.int16)
+    _pass_on(squares, zeros, upper + row, row, limit)
+    _pass_on(squares, zeros, upper, -row, limit)
+
+    unlike = selected[:, 1:] != selected[:, :-1]
+    left, right = inner[:, :-1], inner[:, 1:]
+    starts = []
+    for closer, step in ((left < right, 1), (right < left, -1)):
+        pairs = np.flatnonzero(unlike | closer)  # pixels that pass on to the right or receive from there
+        source = _to_padded(pairs, width - 1, row) + (step == -1)
+        starts.append((np.where(unlike.ravel()[pairs], zero, squares[source]), source + step, step))
+    for values, targets, step in starts:
+        _pass_on(squares, values, targets, step, limit)
+
+    pixels = np.flatnonzero(inner <= limit**2)
+    distances = np.sqrt(squares[_to_padded(pixels, width, row)], dtype=np.float32)
+    return torch.from_numpy(pixels), torch.from_numpy(distances)
+
+
+def _to_padded(positions: np.ndarray, columns: int, row: int) -> np.ndarray:
+    """From positions in ``columns`` flattened columns to those in rows of length ``row``, with a border of 1."""
+    return positions + positions // columns * (row - columns) + row + 1
+
+
+def _pass_on(squares: np.ndarray, values: np.ndarray, targets: np.ndarray, step: int, limit: int) -> None:
+    """Lower ``squares`` from pixel to pixel, in place.
+
+    Args:
+        squares: Flattened, with a border of -1.
+        values: Squared distances along the other axis, of the pixels that pass them on; 0 for one across the outline.
+        targets: Position of the first pixel that each is passed on to.
+        step: From one position to the next.
+    """
+    for distance in range(1, limit + 1):
+        values = values + np.int16(2 * distance - 1)  # the difference between successive squares
+        lower = np.flatnonzero(values < squares.take(targets))
+        if len(lower) == 0:
+            return
+        values, targets = values.take(lower), targets.take(lower)
+        squares[targets] = values
+        targets += step
+
+
+def _distance_from_rows(rows: torch.Tensor, limit: int) -> torch.Tensor:
+    """`distance_to` from the distances along columns, ``[H,W]``: the squares of the distances are the minima of those
+    in all columns nearby, plus the squares of the distances to these columns (Saito and Toriwaki, *New algorithms for
+    Euclidean distance transformation of an n-dimensional digitized picture*, 1994)."""
+    squares = torch.where(rows > limit, torch.inf, rows * rows)
+    nearest = squares.clone()
+    for x in range(1, min(limit, squares.shape[1] - 1) + 1):
+        shifted = squares + x * x
+        torch.minimum(nearest[:, x:], shifted[:, :-x], out=nearest[:, x:])
+        torch.minimum(nearest[:, :-x], shifted[:, x:], out=nearest[:, :-x])
+    return nearest.sqrt()
