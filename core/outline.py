@@ -11,6 +11,7 @@ import math
 import numpy as np
 import torch
 
+from . import tensors
 from .batching import use_one_thread
 from .checks import check_number
 from .distance import rows_away_on_accelerator
@@ -103,14 +104,18 @@ def near_outline(selected: np.ndarray, limit: int) -> tuple[torch.Tensor, torch.
     Returns:
         Their positions in the flattened mask, int64 ``[n]``, and their distances across the outline, float32 ``[n]``.
     """
+    whole_width = selected.shape[1]
+    rows, columns = tensors.bounding_slices(selected != selected[0, 0], limit)  # no pixel elsewhere is near
+    selected = selected[rows, columns]
     height, width = selected.shape
     # Initially more than any sum of two squares within the limit, with a border at which everything stops.
     padded, row = np.full((height + 2, width + 2), 2 * limit**2 + 1, np.int16), width + 2
     padded[[0, -1]] = padded[:, [0, -1]] = -1
     inner, squares, zero = padded[1:-1, 1:-1], padded.ravel(), np.int16(0)
+    first = row + 1  # the position of the first pixel
 
     pairs = np.flatnonzero(selected[1:] != selected[:-1])  # pixels unlike those below them
-    upper = _to_padded(pairs, width, row)
+    upper = _move(pairs, width, row, first)
     zeros = np.zeros(len(pairs), np.int16)
     _pass_on(squares, zeros, upper + row, row, limit)
     _pass_on(squares, zeros, upper, -row, limit)
@@ -120,19 +125,20 @@ def near_outline(selected: np.ndarray, limit: int) -> tuple[torch.Tensor, torch.
     starts = []
     for closer, step in ((left < right, 1), (right < left, -1)):
         pairs = np.flatnonzero(unlike | closer)  # pixels that pass on to the right or receive from there
-        source = _to_padded(pairs, width - 1, row) + (step == -1)
+        source = _move(pairs, width - 1, row, first) + (step == -1)
         starts.append((np.where(unlike.ravel()[pairs], zero, squares[source]), source + step, step))
     for values, targets, step in starts:
         _pass_on(squares, values, targets, step, limit)
 
     pixels = np.flatnonzero(inner <= limit**2)
-    distances = np.sqrt(squares[_to_padded(pixels, width, row)], dtype=np.float32)
+    distances = np.sqrt(squares.take(_move(pixels, width, row, first)), dtype=np.float32)
+    pixels = _move(pixels, width, whole_width, rows.start * whole_width + columns.start)
     return torch.from_numpy(pixels), torch.from_numpy(distances)
 
 
-def _to_padded(positions: np.ndarray, columns: int, row: int) -> np.ndarray:
-    """From positions in ``columns`` flattened columns to those in rows of length ``row``, with a border of 1."""
-    return positions + positions // columns * (row - columns) + row + 1
+def _move(positions: np.ndarray, width: int, new_width: int, first: int) -> np.ndarray:
+    """From positions in flattened rows of ``width`` to those in rows of ``new_width``, where the first is ``first``."""
+    return positions + positions // width * (new_width - width) + first
 
 
 def _pass_on(squares: np.ndarray, values: np.ndarray, targets: np.ndarray, step: int, limit: int) -> None:

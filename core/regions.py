@@ -117,10 +117,8 @@ def _find_outlines(selected: np.ndarray, drop_size: int) -> Iterator[tuple[Box, 
 
 def tight_box(selected: np.ndarray) -> Box | None:
     """The tight box around the selected pixels of ``[H,W]`` (bool); None if there are none."""
-    rows, columns = np.flatnonzero(selected.any(axis=1)), np.flatnonzero(selected.any(axis=0))
-    if len(rows) == 0:
-        return None
-    return Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
+    rows, columns = tensors.bounding_slices(selected)
+    return Box(columns.start, rows.start, columns.stop, rows.stop) if rows.stop else None
 
 
 def scale_region(region: Region, x_scale: float, y_scale: float, image: Box) -> Region:

@@ -28,6 +28,20 @@ def is_selected(values: torch.Tensor) -> np.ndarray:
     return values.detach().cpu().numpy() >= np.float32(1 / 255)
 
 
+def bounding_slices(selected: np.ndarray, margin: int = 0) -> tuple[slice, slice]:
+    """The rows and columns of the rectangle around the selected pixels of ``[H,W]`` (bool), with a margin in pixels,
+    clipped to the mask. Both are empty if nothing is selected."""
+    rows, columns = np.flatnonzero(selected.any(axis=1)), np.flatnonzero(selected.any(axis=0))
+    if len(rows) == 0:
+        return slice(0, 0), slice(0, 0)
+    (top, bottom), (left, right) = rows[[0, -1]].tolist(), columns[[0, -1]].tolist()
+    height, width = selected.shape
+    return (
+        slice(max(0, top - margin), min(height, bottom + margin + 1)),
+        slice(max(0, left - margin), min(width, right + margin + 1)),
+    )
+
+
 def from_8bit(values: np.ndarray) -> torch.Tensor:
     """uint8 values of any shape as float32 in 0..1."""
     return torch.from_numpy(values.astype(np.float32) / 255.0)

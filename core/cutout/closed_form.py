@@ -88,13 +88,6 @@ class Prior(Protocol):
         ...
 
 
-def bounding_slices(selected: np.ndarray, margin: int) -> tuple[slice, slice]:
-    """The rows and columns around the selected pixels, with a margin of ``margin`` pixels, clipped to the image."""
-    rows, columns = np.flatnonzero(selected.any(axis=1)), np.flatnonzero(selected.any(axis=0))
-    top, left = max(0, rows[0] - margin), max(0, columns[0] - margin)
-    return slice(top, rows[-1] + margin + 1), slice(left, columns[-1] + margin + 1)
-
-
 # The nine pixels of a window and the 5 x 5 neighbors of a pixel, as (dy, dx) from the center in raster order; and for
 # each pair of pixels of a window, the index of the second among the neighbors of the first.
 _WINDOW = np.array(list(itertools.product((-1, 0, 1), repeat=2)))

@@ -109,7 +109,7 @@ def estimate_foreground_near(
     Elsewhere alpha is 0 or 1, and the foreground is the image itself.
     """
     foreground = colors.copy()
-    crop = closed_form.bounding_slices(unknown, 16)
+    crop = tensors.bounding_slices(unknown, 16)
     if alpha[crop].size <= MAX_PIXELS:
         foreground[crop] = estimate(colors[crop], alpha[crop])[0]
     else:

@@ -232,7 +232,7 @@ def solve_alpha(
 ) -> np.ndarray:
     """Alpha ``[H,W]``, float32, from colors ``[H,W,3]``: solved where the trimap is unknown, else the trimap itself."""
     stage.advance_to(0)
-    crop = closed_form.bounding_slices(unknown, closed_form.REACH)
+    crop = tensors.bounding_slices(unknown, closed_form.REACH)
     few = np.count_nonzero(unknown) <= downscaled.MAX_UNKNOWNS
     solve = closed_form.solve if few else downscaled.solve_downscaled
     alpha = trimap.copy()
