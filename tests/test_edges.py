@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from maskwright.core import batching
-from maskwright.core.cutout import closed_form, edges
+from maskwright.core.cutout import closed_form, downscaled, edges, matting
 from maskwright.core.cutout.edges import (
     CLOSED_FORM,
     GUIDED_FILTER,
@@ -164,6 +164,18 @@ def test_refine_masks_of_a_composite_recovers_alpha_and_colors() -> None:
     assert (foreground[0] - subject)[edge].abs().mean() < 0.05 < (image - subject)[edge].abs().mean()
     assert torch.equal(cutout[0, ..., 3], alpha[0])
     assert torch.equal(cutout[0, ..., :3], torch.where(alpha[0, ..., None] > 0, foreground[0], 0))
+
+
+def test_refine_masks_of_many_unknown_pixels_solves_a_smaller_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stays as near to the true alpha. ImageSegmentation's matting remains exact."""
+    alpha, mask, settings = disc(128, 40, 6), disc(128, 41, 16), RefineSettings(CLOSED_FORM)
+    image = paint(alpha)
+    exact, matted = refine_masks(image[None], mask[None], settings)[0][0], matting.matte(image, mask)[0]
+    monkeypatch.setattr(downscaled, "FEW_UNKNOWNS", 100)
+    fast = refine_masks(image[None], mask[None], settings)[0][0]
+    assert not torch.equal(fast, exact)
+    assert (fast - alpha).abs().max() < 8 / 255
+    assert torch.equal(matting.matte(image, mask)[0], matted)
 
 
 @BOTH

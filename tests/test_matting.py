@@ -354,7 +354,6 @@ def test_solve_downscaled_is_close_and_keeps_trimap(name: str, monkeypatch: pyte
     trimap_values = matting.make_trimap(mask)
     unknown = int((trimap_values == 0.5).sum())
     monkeypatch.setattr(downscaled, "MAX_UNKNOWNS", unknown - 1)
-    monkeypatch.setattr(downscaled, "_DOWNSCALED_UNKNOWNS", unknown // 3)
     monkeypatch.setattr(downscaled, "MAX_PIXELS", image.shape[0] * image.shape[1] // 3)
     small_alpha, small_foreground = matting.matte(image, mask)
     assert torch.equal(small_alpha[trimap_values != 0.5], trimap_values[trimap_values != 0.5])
@@ -369,7 +368,7 @@ def test_solve_downscaled_edge_is_finer_than_small_image(monkeypatch: pytest.Mon
     need_pymatting()
     image, mask = make_scene(head, noise=0, edge=1, blur=4)
     monkeypatch.setattr(downscaled, "MAX_UNKNOWNS", 100)
-    monkeypatch.setattr(downscaled, "_DOWNSCALED_UNKNOWNS", int((matting.make_trimap(mask) == 0.5).sum()) // 16)
+    monkeypatch.setattr(downscaled, "_SMALLER", 16)
     y, x = np.mgrid[0:160, 0:130] / 160
     truth = torch.from_numpy((head(y, x) > 0).astype(np.float32))
     unknown = matting.make_trimap(mask) == 0.5

@@ -1,4 +1,4 @@
-"""Alpha and foreground colors of very large images: computed on a smaller image, and upsampled to the full size."""
+"""Alpha and foreground colors of large images: computed on a smaller image, and upsampled to the full size."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .. import tensors
-from ..batching import StageProgress
+from .. import morphology, tensors
+from ..batching import StageProgress, use_one_thread
 from . import closed_form
 
 logger = logging.getLogger(__name__)
 
-# Above `MAX_UNKNOWNS` unknown pixels, alpha is solved on a smaller image with at most `_DOWNSCALED_UNKNOWNS` of them.
-# Each costs about 1 kB of memory and ten microseconds.
+# Above so many unknown pixels, alpha is solved on a smaller image: `FEW_UNKNOWNS` if it need not be exact. Each unknown
+# pixel that is solved for costs about 1 kB of memory and five microseconds.
 MAX_UNKNOWNS = 1 << 21
-_DOWNSCALED_UNKNOWNS = 1 << 19
+FEW_UNKNOWNS = 1 << 16
+_SMALLER = 3  # times fewer unknown pixels; the colors of the full image make up for most of the loss
+_MAX_SMALL_UNKNOWNS = 1 << 19  # of a smaller image
 
 # For foreground colors, larger images are cropped to the surroundings of the unknown pixels, and downscaled if the crop
 # is still larger. Each pixel costs about 64 bytes.
@@ -33,21 +35,23 @@ def solve_downscaled(
     stage: StageProgress,
     prior: closed_form.Prior | None = None,
 ) -> np.ndarray:
-    """Like `closed_form.solve`, but on a smaller image.
+    """Like `closed_form.solve`, but on a smaller image, with at most a third of the unknown pixels.
 
     Closed-form matting models alpha as a linear function of color in every small window. The guided filter upsamples
     the coefficients of that function (He and Sun, *Fast Guided Filter*, 2015).
     """
-    height, width = trimap.shape
-    scale = math.sqrt(_DOWNSCALED_UNKNOWNS / np.count_nonzero(unknown))
+    (height, width), count = trimap.shape, np.count_nonzero(unknown)
+    most = min(count // _SMALLER, _MAX_SMALL_UNKNOWNS)
+    scale = math.sqrt(most / count)
     while True:
         size = (max(3, int(height * scale)), max(3, int(width * scale)))
-        small_trimap = np.full(size, 0.5, np.float32)
+        small_trimap, known = np.full(size, 0.5, np.float32), 0
         for value in (0, 1):  # known if most of the averaged pixels are, and at least one pixel of each value
             fraction = _shrink((trimap == value).astype(np.float32), *size)
             small_trimap[fraction >= min(0.5, fraction.max())] = value
+            known += fraction
         small_unknown = small_trimap == 0.5
-        if np.count_nonzero(small_unknown) <= _DOWNSCALED_UNKNOWNS:
+        if np.count_nonzero(small_unknown) <= most:
             break
         scale *= 0.95
     logger.info("Alpha matting of %d x %d pixels runs at %d x %d.", width, height, size[1], size[0])
@@ -56,7 +60,8 @@ def solve_downscaled(
     small_prior = prior and prior.resize(*size)
     small_alpha = small_trimap
     small_alpha[small_unknown] = closed_form.solve(small[0].numpy(), small_trimap, small_unknown, stage, small_prior)
-    lines = _fit_color_lines(tensors.image_to_bchw(small), torch.from_numpy(small_alpha)[None, None])
+    with use_one_thread():  # for many short operations
+        lines = _fit_color_lines(small[0], torch.from_numpy(small_alpha), known < 1)
     pixels, flat_colors = np.flatnonzero(unknown), colors.reshape(-1, 3)
     result = np.empty(len(pixels))
     for chunk, samples in _sample_at(lines, pixels, unknown.shape):
@@ -70,31 +75,40 @@ def _shrink(values: np.ndarray, height: int, width: int) -> np.ndarray:
     return tensors.resize_mask(torch.from_numpy(values).unsqueeze(0), height, width, "area")[0].numpy()
 
 
-def _fit_color_lines(image: torch.Tensor, alpha: torch.Tensor) -> torch.Tensor:
-    """Fit ``alpha = a . color + b`` around every pixel of ``[1,3,h,w]``: a (3) and b (1) as ``[1,4,h,w]``."""
-    height, width = alpha.shape[-2:]
-    lines = torch.empty(1, 4, height, width)
-    rows = max(1, (1 << 20) // width)  # in strips: the fit takes 200 bytes per pixel
-    for top in range(0, height, rows):
-        start, stop = max(0, top - 2), min(height, top + rows + 2)  # two means of radius 1 need two more rows
-        strip = _fit_strip(image[:, :, start:stop].double(), alpha[:, :, start:stop].double())
-        lines[:, :, top : top + rows] = strip[:, :, top - start : top - start + rows]
-    return lines
+_WINDOW = torch.cartesian_prod(torch.arange(-1, 2), torch.arange(-1, 2))  # [9,2]
+_EPSILON = 1e-5  # added to the variance of the colors, for windows with hardly any
 
 
-def _fit_strip(image: torch.Tensor, alpha: torch.Tensor, epsilon: float = 1e-5) -> torch.Tensor:
-    def mean(values: torch.Tensor) -> torch.Tensor:
-        return F.avg_pool2d(values, 3, stride=1, padding=1, count_include_pad=False)
+def _fit_color_lines(image: torch.Tensor, alpha: torch.Tensor, needed: np.ndarray) -> torch.Tensor:
+    """Fit ``alpha = a . color + b`` in windows of 3 x 3 pixels, and average the lines of all windows of a pixel.
 
-    height, width = alpha.shape[-2:]
-    m, m_alpha = mean(image), mean(alpha)
-    pairs = mean((image[:, :, None] * image[:, None]).flatten(1, 2)).view(3, 3, height, width)
-    covariance = (pairs - m[0, :, None] * m[0, None]).permute(2, 3, 0, 1)  # [3,3,h,w] -> [h,w,3,3]
-    covariance = covariance + epsilon * torch.eye(3, dtype=covariance.dtype)
-    shared = (mean(image * alpha) - m * m_alpha)[0].permute(1, 2, 0)  # [1,3,h,w] -> [h,w,3]
-    a = torch.linalg.solve(covariance, shared).permute(2, 0, 1)  # [h,w,3] -> [3,h,w]
-    b = m_alpha[0] - (a * m[0]).sum(dim=0, keepdim=True)
-    return mean(torch.cat((a, b)).unsqueeze(0))
+    Args:
+        image: ``[h,w,3]``.
+        alpha: ``[h,w]``.
+        needed: Bool ``[h,w]``; the result is valid at these pixels and their neighbors.
+
+    Returns:
+        a (3) and b (1) as ``[1,4,h,w]``, float32.
+    """
+    height, width = alpha.shape
+    near = morphology.dilate(torch.from_numpy(needed)[None].float(), 5)[0]  # the neighbors of their neighbors, too
+    image, alpha, lines = image.double(), alpha.double(), torch.zeros(height, width, 4)
+    windows_of = []  # the pixels of each chunk, and of their windows
+    for centers in torch.nonzero(near).split(1 << 14):  # [n,2]; a chunk takes about 10 MB
+        y, x = (centers[:, None] + _WINDOW).clamp(min=0).unbind(-1)  # [n,9]
+        window = y.clamp(max=height - 1), x.clamp(max=width - 1)
+        colors, alphas = image[window], alpha[window]  # [n,9,3], [n,9]
+        mean = colors.mean(dim=1)
+        colors = colors - mean[:, None]
+        covariance = colors.mT @ colors / 9 + _EPSILON * torch.eye(3, dtype=colors.dtype)
+        a = torch.linalg.solve(covariance, (colors * alphas[..., None]).mean(dim=1))  # [n,3]
+        b = alphas.mean(dim=1) - (a * mean).sum(dim=1)
+        lines[centers.unbind(-1)] = torch.cat((a, b[:, None]), dim=1).float()
+        windows_of.append((centers.unbind(-1), window))
+    averages = torch.zeros(4, height, width)
+    for (rows, columns), window in windows_of:
+        averages[:, rows, columns] = lines[window].mean(dim=1).T
+    return averages[None]
 
 
 Estimate = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]

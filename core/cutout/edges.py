@@ -188,7 +188,7 @@ def _refine(
 
     colors, values, is_unknown = (each.cpu().contiguous().numpy() for each in (image, trimap, unknown))
     thin_parts = ThinParts(mask.cpu().numpy(), keep, edge_width / 2)
-    alpha = torch.from_numpy(solve_alpha(colors, values, is_unknown, stage, thin_parts)).to(trimap)
+    alpha = torch.from_numpy(solve_alpha(colors, values, is_unknown, stage, thin_parts, exact=False)).to(trimap)
     return ((alpha - _REST) / (1 - 2 * _REST)).clamp(0, 1), unknown
 
 

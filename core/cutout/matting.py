@@ -229,12 +229,18 @@ def solve_alpha(
     unknown: np.ndarray,
     stage: StageProgress,
     prior: closed_form.Prior | None = None,
+    exact: bool = True,
 ) -> np.ndarray:
-    """Alpha ``[H,W]``, float32, from colors ``[H,W,3]``: solved where the trimap is unknown, else the trimap itself."""
+    """Alpha ``[H,W]``, float32, from colors ``[H,W,3]``: solved where the trimap is unknown, else the trimap itself.
+
+    Args:
+        prior: See `closed_form.solve`.
+        exact: Solve for each of up to `downscaled.MAX_UNKNOWNS` pixels, instead of up to `downscaled.FEW_UNKNOWNS`.
+    """
     stage.advance_to(0)
     crop = tensors.bounding_slices(unknown, closed_form.REACH)
-    few = np.count_nonzero(unknown) <= downscaled.MAX_UNKNOWNS
-    solve = closed_form.solve if few else downscaled.solve_downscaled
+    most = downscaled.MAX_UNKNOWNS if exact else downscaled.FEW_UNKNOWNS
+    solve = closed_form.solve if np.count_nonzero(unknown) <= most else downscaled.solve_downscaled
     alpha = trimap.copy()
     alpha[unknown] = solve(colors[crop], trimap[crop], unknown[crop], stage, prior and prior.crop(crop))
     return alpha
