@@ -16,16 +16,17 @@ from . import closed_form
 
 logger = logging.getLogger(__name__)
 
-# Above so many unknown pixels, alpha is solved on a smaller image: `FEW_UNKNOWNS` if it need not be exact. Each unknown
-# pixel that is solved for costs about 1 kB of memory and five microseconds.
-MAX_UNKNOWNS = 1 << 21
-FEW_UNKNOWNS = 1 << 16
-_SMALLER = 3  # times fewer unknown pixels; the colors of the full image make up for most of the loss
-_MAX_SMALL_UNKNOWNS = 1 << 19  # of a smaller image
+# Larger images are computed at a smaller size, from `FEW_UNKNOWNS` and `FEW_PIXELS` on if the result need not be exact.
+# The colors of the full image make up for most of the loss.
+SMALLER = 3  # times fewer pixels
+
+# For alpha. Each unknown pixel that is solved for costs about 1 kB of memory and five microseconds.
+FEW_UNKNOWNS, MAX_UNKNOWNS = 1 << 16, 1 << 21
+_MAX_SMALL_UNKNOWNS = 1 << 19  # at the smaller size
 
 # For foreground colors, larger images are cropped to the surroundings of the unknown pixels, and downscaled if the crop
 # is still larger. Each pixel costs about 64 bytes.
-MAX_PIXELS = 1 << 24
+FEW_PIXELS, MAX_PIXELS = 1 << 18, 1 << 24
 
 
 def solve_downscaled(
@@ -41,7 +42,7 @@ def solve_downscaled(
     the coefficients of that function (He and Sun, *Fast Guided Filter*, 2015).
     """
     (height, width), count = trimap.shape, np.count_nonzero(unknown)
-    most = min(count // _SMALLER, _MAX_SMALL_UNKNOWNS)
+    most = min(count // SMALLER, _MAX_SMALL_UNKNOWNS)
     scale = math.sqrt(most / count)
     while True:
         size = (max(3, int(height * scale)), max(3, int(width * scale)))
@@ -116,26 +117,28 @@ Estimate = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def estimate_foreground_near(
-    estimate: Estimate, colors: np.ndarray, alpha: np.ndarray, unknown: np.ndarray
+    estimate: Estimate, colors: np.ndarray, alpha: np.ndarray, unknown: np.ndarray, most: int
 ) -> np.ndarray:
-    """Estimate foreground colors ``[H,W,3]`` of at most `MAX_PIXELS` pixels around the unknown ones.
+    """Estimate foreground colors ``[H,W,3]`` around the unknown pixels, on an image of at most ``most`` pixels.
 
     Elsewhere alpha is 0 or 1, and the foreground is the image itself.
     """
     foreground = colors.copy()
     crop = tensors.bounding_slices(unknown, 16)
-    if alpha[crop].size <= MAX_PIXELS:
+    if alpha[crop].size <= most:
         foreground[crop] = estimate(colors[crop], alpha[crop])[0]
     else:
-        foreground[crop][unknown[crop]] = _estimate_downscaled(estimate, colors[crop], alpha[crop], unknown[crop])
+        foreground[crop][unknown[crop]] = _estimate_downscaled(estimate, colors[crop], alpha[crop], unknown[crop], most)
     return foreground
 
 
-def _estimate_downscaled(estimate: Estimate, colors: np.ndarray, alpha: np.ndarray, unknown: np.ndarray) -> np.ndarray:
+def _estimate_downscaled(
+    estimate: Estimate, colors: np.ndarray, alpha: np.ndarray, unknown: np.ndarray, most: int
+) -> np.ndarray:
     """Foreground of the unknown pixels ``[n,3]``, estimated on a smaller image. The result is then adjusted as little
     as possible so that ``alpha F + (1 - alpha) B`` equals the image (Forte, *Approximate Fast Foreground Colour
     Estimation*, 2021)."""
-    scale = math.sqrt(MAX_PIXELS / alpha.size)
+    scale = math.sqrt(most / alpha.size)
     size = (int(alpha.shape[0] * scale), int(alpha.shape[1] * scale))
     small = tensors.resize_image(torch.from_numpy(colors).unsqueeze(0), *size, mode="area")[0]
     both = np.concatenate(estimate(small.numpy(), _shrink(alpha, *size)), axis=-1)  # [h,w,6]

@@ -128,7 +128,7 @@ def _decontaminate(
 ) -> torch.Tensor:
     """Foreground colors ``[H,W,3]`` of an image ``[H,W,3]``; its alpha, and where that was unknown, are ``[H,W]``."""
     colors, alphas, is_unknown = (each.cpu().contiguous().numpy() for each in (image, alpha, unknown))
-    return torch.from_numpy(estimate_foreground(colors, alphas, is_unknown, stage))
+    return torch.from_numpy(estimate_foreground(colors, alphas, is_unknown, stage, exact=False))
 
 
 def _count_results(images: torch.Tensor, masks: torch.Tensor, trimaps: torch.Tensor | None) -> int:

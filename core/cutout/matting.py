@@ -250,16 +250,27 @@ _MULTI_LEVEL = "pymatting.foreground.estimate_foreground_ml"
 
 
 def estimate_foreground(
-    colors: np.ndarray, alpha: np.ndarray, unknown: np.ndarray, stage: StageProgress = NO_STAGE_PROGRESS
+    colors: np.ndarray,
+    alpha: np.ndarray,
+    unknown: np.ndarray,
+    stage: StageProgress = NO_STAGE_PROGRESS,
+    exact: bool = True,
 ) -> np.ndarray:
-    """Estimate foreground colors ``[H,W,3]``, float32, from colors ``[H,W,3]``, alpha and unknown pixels ``[H,W]``."""
+    """Estimate foreground colors ``[H,W,3]``, float32, from colors ``[H,W,3]``, alpha and unknown pixels ``[H,W]``.
+
+    Args:
+        exact: Process up to `downscaled.MAX_PIXELS` pixels at full size, instead of up to `downscaled.FEW_PIXELS`.
+    """
     if alpha.size == 1:
         return colors  # pymatting divides by the logarithm of the size
     import_pymatting(_MULTI_LEVEL)  # imports belong in the main thread
-    if alpha.size > downscaled.MAX_PIXELS:
-        estimate = partial(downscaled.estimate_foreground_near, estimate_multi_level, colors, alpha, unknown)
-        return run_interruptibly(estimate, stage)
-    return run_interruptibly(lambda: estimate_multi_level(colors, alpha)[0], stage)
+    most = downscaled.MAX_PIXELS if exact else downscaled.FEW_PIXELS
+    if alpha.size <= most:
+        return run_interruptibly(lambda: estimate_multi_level(colors, alpha)[0], stage)
+    if not exact:
+        most = min(max(most, alpha.size // downscaled.SMALLER), downscaled.MAX_PIXELS)
+    estimate = partial(downscaled.estimate_foreground_near, estimate_multi_level, colors, alpha, unknown, most)
+    return run_interruptibly(estimate, stage)
 
 
 _NUMBA_LOCK = threading.Lock()  # numba's workqueue threading layer aborts the process on concurrent use
