@@ -54,7 +54,7 @@ def test_measure_takes_turns_after_a_first_call_and_one_for_memory(monkeypatch: 
 @pytest.mark.parametrize(("first", "rounds"), [(0.1, 9), (0.5, 5), (2.0, 2), (5.0, 1), (16.0, 0)])
 def test_measure_repeats_long_calls_less(first: float, rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_measuring, "ROUNDS", 9)
-    monkeypatch.setattr(_measuring, "seconds", lambda call, device: call() or first)
+    monkeypatch.setattr(_measuring, "seconds", lambda call: call() or first)
     calls = []
     cell = _measuring.measure({"ours": lambda: calls.append(1)}, memory=False)["ours"]
     assert (cell.time.median, cell.time.rounds, len(calls)) == (first, max(1, rounds), 1 + rounds)
