@@ -48,7 +48,7 @@ class Scene:
         return remove_background(self.image.unsqueeze(0), self, MattingSettings() if matting else None)[0][0]
 
     def run_rembg(self, matting: bool) -> torch.Tensor:
-        options = {"alpha_matting": matting, "alpha_matting_background_threshold": 20}  # the pack's; not rembg's default
+        options = {"alpha_matting": matting, "alpha_matting_background_threshold": 20}  # as this pack's default
         cutout = self.remove(tensors.to_pil(self.image), session=self, **options)
         return tensors.from_pil(cutout).to(self.device)
 

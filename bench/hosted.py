@@ -73,7 +73,11 @@ def import_pack(folder: Path) -> dict[str, type]:
     spec = importlib.util.spec_from_file_location(name, folder / "__init__.py", **search)
     sys.modules[name] = module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.NODE_CLASS_MAPPINGS
+    if hasattr(module, "NODE_CLASS_MAPPINGS"):
+        return module.NODE_CLASS_MAPPINGS
+    loop = asyncio.get_event_loop()
+    extension = loop.run_until_complete(module.comfy_entrypoint())
+    return {node.define_schema().node_id: node for node in loop.run_until_complete(extension.get_node_list())}
 
 
 def import_packs(*names: str) -> None:
