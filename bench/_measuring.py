@@ -3,8 +3,7 @@
 Importing this module loads the pack as ``maskwright`` and makes the tools and tests importable. The underscore makes
 sorted imports put it first.
 
-Calls take turns, round by round, so that noise affects all equally. On CUDA, time is measured between two events
-on the device's stream, so that queued work is included.
+Calls take turns, round by round, so that noise affects all equally.
 """
 
 from __future__ import annotations
@@ -13,14 +12,14 @@ import ctypes
 import functools
 import gc
 import os
-import statistics
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch.utils.benchmark import timer  # waits for the work queued on a GPU
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests")]
@@ -54,9 +53,7 @@ class Spread:
 
     @classmethod
     def of(cls, times: list[float]) -> Spread:
-        if len(times) == 1:
-            return cls(*times * 3, 1)
-        low, median, high = statistics.quantiles(times, n=4, method="inclusive")
+        low, median, high = np.quantile(times, (0.25, 0.5, 0.75)).tolist()
         return cls(median, low, high, len(times))
 
 
@@ -94,7 +91,7 @@ def measure(
     for name, call in calls.items():
         durations: list[float] = []
         try:
-            peaks[name] = peak_memory(lambda: durations.append(seconds(call, device)), device)
+            peaks[name] = peak_memory(lambda: durations.append(seconds(call)), device)
         except Exception as error:
             if not times:
                 raise
@@ -109,24 +106,16 @@ def measure(
     for number in range(max(rounds.values())):
         for name, durations in times.items():
             if number < rounds[name]:
-                durations.append(seconds(calls[name], device))
+                durations.append(seconds(calls[name]))
     cells = {name: Cell(Spread.of(each), peaks[name] if memory else None) for name, each in times.items()}
     return {name: cells.get(name) or Cell(None, problem=problems[name]) for name in calls}
 
 
-def seconds(call: Call, device: str = "cpu") -> float:
-    """Time one call; on CUDA until the device has finished all queued work."""
-    if is_gpu(device):
-        before, after = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        torch.cuda.synchronize()
-        before.record()
-        call()
-        after.record()
-        torch.cuda.synchronize()
-        return before.elapsed_time(after) / 1e3
-    start = time.perf_counter()
+def seconds(call: Call) -> float:
+    """Time one call."""
+    start = timer()
     call()
-    return time.perf_counter() - start
+    return timer() - start
 
 
 def peak_memory(call: Call, device: str = "cpu") -> float | None:
@@ -136,34 +125,30 @@ def peak_memory(call: Call, device: str = "cpu") -> float | None:
     CUDA that of PyTorch's allocator.
     """
     gc.collect()  # a model of an earlier call may be part of a reference cycle
-    if is_gpu(device):
+    if device == "cuda" and DEVICE != "simulated":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         call()
         torch.cuda.synchronize()
         return float(torch.cuda.max_memory_allocated() - before)
-    try:
-        before = process_memory("VmRSS", trim=True)
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # reset the peak
-    except OSError:
+    reset = Path("/proc/self/clear_refs")
+    if not os.access(reset, os.W_OK):
         call()
         return None
+    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)  # memory that was freed would be reused without being counted
+    before = process_memory("VmRSS")
+    reset.write_text("5", encoding="ascii")
     result = call()
     peak = process_memory("VmHWM") - before
     del result
     return float(max(peak, 0))
 
 
-def process_memory(field: str, trim: bool = False) -> int:
-    """A memory field of this process's Linux status, in bytes.
-
-    Args: ``trim``, return memory that was freed to the system, which would be reused without being counted.
-    """
+def process_memory(field: str) -> int:
+    """A memory field of this process's Linux status, in bytes."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
-    if trim and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
-        libc.malloc_trim(0)
-        status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.split(f"{field}:")[1].split()[0]) * 1024
 
 
@@ -178,11 +163,6 @@ def bytes_per_second() -> float:
 def copy_time(moved: float, device: str = "cpu") -> float | None:
     """The minimum seconds to read and write ``moved`` bytes. None on CUDA, where launching kernels takes longer."""
     return moved / bytes_per_second() if device == "cpu" else None
-
-
-def is_gpu(device: str) -> bool:
-    """Whether a device is a real GPU."""
-    return device == "cuda" and DEVICE != "simulated"
 
 
 def devices() -> list[str]:

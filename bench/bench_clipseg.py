@@ -8,13 +8,14 @@ from __future__ import annotations
 import itertools
 import shutil
 import tempfile
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
 import torch
-from _measuring import Call, devices, smooth_images
+from _measuring import devices, smooth_images
 from maskwright import NODE_CLASS_MAPPINGS
 from maskwright.core.text.clipseg_engine import copy_with_dtype
 from maskwright.models import clipseg_loader
@@ -23,7 +24,7 @@ from maskwright.nodes import _host as host
 from PIL import Image
 from rows import Cell, Figure, Report, Row
 
-SIDE, VOCABULARY = 1024, 49408
+SIDE = 1024
 PROMPTS = [
     f"{color} {thing}" for color in ("red", "blue", "green", "white") for thing in ("circle", "leaf", "hat", "cat")
 ]
@@ -50,15 +51,9 @@ def write_model(folder: Path) -> None:
 
     demo = CLIPSegConfig.from_pretrained(DEMO_FOLDER).text_config
     ends = {name: getattr(demo, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    model = CLIPSegForImageSegmentation(
-        CLIPSegConfig(
-            text_config={"vocab_size": VOCABULARY, **ends},
-            vision_config={"image_size": 352, "patch_size": 16},
-            extract_layers=[3, 6, 9],
-            reduce_dim=64,
-            use_complex_transposed_convolution=True,
-        )
-    ).requires_grad_(False)
+    vision = {"image_size": 352, "patch_size": 16}
+    config = CLIPSegConfig(text_config=ends, vision_config=vision, use_complex_transposed_convolution=True)
+    model = CLIPSegForImageSegmentation(config).requires_grad_(False)
     generator = torch.Generator().manual_seed(0)
     for parameter in model.parameters():
         if parameter.ndim > 1:  # larger than initial weights, so that logits differ between pixels
@@ -74,7 +69,7 @@ def encode(model, pixels: torch.Tensor) -> list[torch.Tensor]:
 
 
 @torch.no_grad()
-def run_network(model, prepared: list, prompts: int) -> None:
+def run_network(model, prepared: Sequence, prompts: int) -> None:
     """Run the network on prepared chunks: images ``[B,3,S,S]``, or activations, for which only the decoder runs."""
     embedding = torch.zeros(1, 512, device=model.device)
     for chunk in prepared:
@@ -103,6 +98,13 @@ def run_earlier(images: torch.Tensor, prompts: list[str], folder: Path, device: 
     return torch.stack(masks)
 
 
+def run_ours(pair: tuple, images: torch.Tensor, text: str, resolution: int = 352, changed=False) -> torch.Tensor:
+    """Run the node; ``changed``: on new images, which are not cached."""
+    if changed:
+        images[:, :128, :128] = torch.rand(3)
+    return NODE_CLASS_MAPPINGS["CLIPSegMasking"]().CLIPSeg_image(images, text, pair, "", resolution)[0]
+
+
 class Bench:
     """The rows of one device, with the model in ``folder``."""
 
@@ -110,15 +112,6 @@ class Bench:
         self.report, self.folder, self.device = report, folder, device
         self.pair = clipseg_loader.load(folder.name, ClipsegStore([folder.parent]))
         self.rows: dict[tuple, Row] = {}  # by images, prompts and resolution
-
-    def mask(self, images: torch.Tensor, text: str, resolution: int = 352, changed: bool = False) -> torch.Tensor:
-        """Run the node; ``changed``: on new images, which are not cached."""
-        if changed:
-            images[:, :128, :128] = torch.rand(3)
-        return NODE_CLASS_MAPPINGS["CLIPSegMasking"]().CLIPSeg_image(images, text, self.pair, "", resolution)[0]
-
-    def earlier_call(self, images: torch.Tensor, prompts: int = 1) -> Call:
-        return partial(run_earlier, images, PROMPTS[:prompts], self.folder, self.device)
 
     def scale_earlier(self, part: tuple, times: float) -> dict[str, Cell]:
         """The earlier node's time, scaled up from that of the row ``part``."""
@@ -128,24 +121,25 @@ class Bench:
         self, count: int, prompts: int = 1, resolution: int = 352, part: tuple = (), dtype=torch.float32, **more
     ) -> None:
         """Add a row. The earlier node supports only the model's native resolution; ``part``: see `scale_earlier`."""
-        images, text = smooth_images(count, SIDE), " | ".join(PROMPTS[:prompts])
+        images, texts = smooth_images(count, SIDE), PROMPTS[:prompts]
         what = f"{count} image{'s' * (count > 1)}, {prompts} prompt{'s' * (prompts > 1)}"
         what += f", resolution {resolution}" * (resolution != 352)
-        others = {EARLIER: self.earlier_call(images, prompts)} if resolution == 352 else {}
-        others = self.scale_earlier(part, count * prompts / part[0] / part[1]) if part else others
-        processor, model = full = self.pair
-        if dtype != torch.float32:
-            what, others = f"{what}, {str(dtype).removeprefix('torch.')}", {}
-            self.pair = processor, copy_with_dtype(model, dtype).to(self.device)
+        what += f", {str(dtype).removeprefix('torch.')}" * (dtype != torch.float32)
+        processor, model = self.pair
         network = copy_with_dtype(model, dtype).to(self.device)
-        prepared = torch.rand(count, 3, resolution, resolution, device=self.device, dtype=dtype).split(8)
-        floor = partial(run_network, network, list(prepared), prompts) if resolution <= 704 else None  # see TILES
+        call = partial(run_ours, (processor, network), images, " | ".join(texts), resolution, changed=True)
+        others, floor = {}, None
+        if part:
+            others = self.scale_earlier(part, count * prompts / part[0] / part[1])
+        elif resolution == 352 and dtype == torch.float32:
+            others = {EARLIER: partial(run_earlier, images, texts, self.folder, self.device)}
         if part and part[1] == prompts:
             floor = self.rows[part].floor * count / part[0]
-        call = partial(self.mask, images, text, resolution, changed=True)
+        elif resolution <= 704:  # see TILES
+            prepared = torch.rand(count, 3, resolution, resolution, device=self.device, dtype=dtype)
+            floor = partial(run_network, network, prepared.split(8), prompts)
         row = self.report.add(what, call, others, floor, self.device, note=SMALL, **more)
         self.rows.setdefault((count, prompts, resolution), row)
-        self.pair = full
 
     def add_cached(self, count: int) -> None:
         """The images of the previous call, with a new prompt each time and with the same prompt."""
@@ -153,10 +147,9 @@ class Bench:
         with torch.no_grad():
             floor = partial(run_network, model, [encode(model, torch.rand(count, 3, 352, 352))], 1)
         for name, text in (("another", lambda: f"circle number {next(numbers)}"), ("same", lambda: PROMPTS[0])):
-            what, call = f"{count} cached images, {name} prompt", lambda text=text: self.mask(images, text())
-            self.report.add(
-                what, call, self.scale_earlier((1, 1, 352), count), floor, note=CACHED, headline=name == "another"
-            )
+            what, call = f"{count} cached images, {name} prompt", lambda text=text: run_ours(self.pair, images, text())
+            others = self.scale_earlier((1, 1, 352), count)
+            self.report.add(what, call, others, floor, note=CACHED, headline=name == "another")
 
     def add_cold(self) -> None:
         """The first image after the model is loaded, as in a new process."""
@@ -164,16 +157,17 @@ class Bench:
 
         def run() -> None:
             clipseg_loader.release()
-            pair = clipseg_loader.load(self.folder.name, store)
-            NODE_CLASS_MAPPINGS["CLIPSegMasking"]().CLIPSeg_image(images, PROMPTS[0], pair, "", 352)
+            run_ours(clipseg_loader.load(self.folder.name, store), images, PROMPTS[0])
 
         others = {EARLIER: self.rows[1, 1, 352].others[EARLIER]}
         self.report.add("1 image, loading the model", run, others, device=self.device, note=COLD)
 
     def add_difference(self, count: int) -> None:
         images, limit = smooth_images(count, SIDE), 2 if self.device == "cpu" else None
-        most = round(255 * (self.mask(images, PROMPTS[0]) - self.earlier_call(images)()).abs().max().item(), 3)
+        ours = run_ours(self.pair, images, PROMPTS[0])
+        earlier = run_earlier(images, PROMPTS[:1], self.folder, self.device)
         what = f"largest difference from the earlier node's masks, {count} images"
+        most = round(255 * (ours - earlier).abs().max().item(), 3)
         self.report.store(Figure(what, most, "/255", self.device, limit))
 
 

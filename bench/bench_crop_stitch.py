@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 
 import hosted
@@ -11,7 +10,7 @@ from _measuring import smooth_images
 from hosted import call_node
 from maskwright.nodes.region_crop import RegionCrop
 from maskwright.nodes.region_stitch import RegionStitch
-from rows import Figure, Report
+from rows import Figure
 
 BLEND, CONTEXT = 16, 1.5
 AT_LEAST = 10  # times as fast as CropAndStitch
@@ -88,20 +87,14 @@ def run_impact(images: torch.Tensor, masks: torch.Tensor) -> torch.Tensor:
     return call_node("SEGSPaste", images, segs, BLEND, 255, images)[0]
 
 
-OTHERS = {  # one of its nodes, and a function that runs them
-    "CropAndStitch": ("InpaintCropImproved", run_crop_and_stitch),
-    "KJNodes": ("ImageUncropByMask", run_kjnodes),
-    "Impact Pack": ("SEGSPaste", run_impact),
-}
+OTHERS = {"CropAndStitch": run_crop_and_stitch, "KJNodes": run_kjnodes, "Impact Pack": run_impact}
 
 
 def main(quick: bool) -> None:
-    hosted.import_packs(*OTHERS)
-    about = f"{ABOUT.format(version=os.environ[hosted.VERSION])} {hosted.describe_packs(*OTHERS)}"
-    report, rows = Report("Crop and stitch", about), []
+    report, rows = hosted.make_report("Crop and stitch", ABOUT, *OTHERS), []
     for what, (count, side, radius, regions, one_mask_each) in CASES.items():
         case = make_case(count, *((256, 16) if quick else (side, radius)), regions, one_mask_each)
-        others = hosted.select_available({name: (node, partial(run, *case)) for name, (node, run) in OTHERS.items()})
+        others = hosted.select_available({name: partial(run, *case) for name, run in OTHERS.items()})
         core = None if rows else partial(run_comfyui, *case)
         more = {"goals": {"CropAndStitch": AT_LEAST}, "max_times_floor": MAX_TIMES_CORE, "note": NOTE}
         rows.append(report.add(what, partial(run_ours, *case), others, core, headline=True, **more))

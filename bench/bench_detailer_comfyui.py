@@ -18,7 +18,7 @@ import torch
 from detailer_prompts import Detailer, impact_pack
 from pack import ROOT
 from rows import MAX_GROWTH, Cell, Figure, Report, Row, Spread
-from workflow.engine_interface import WorkflowError
+from workflow.engine_interface import NodeFailed
 
 ABOUT = """In {version}, with models of random weights: on CUDA of the size of Stable Diffusion 1.5 (regions sampled at
 512 x 512) and SDXL (1024 x 1024), with their VAE; on the CPU a small UNet (128 x 128) and a trivial VAE. Mixed regions
@@ -157,7 +157,7 @@ class Bench(Detailer):
 def runs_here(bench: Bench, whose: str) -> bool:
     try:
         bench(*bench.draw(1), steps=1, whose=whose)
-    except WorkflowError as error:
+    except NodeFailed as error:
         print(f"{whose} fails: {error}")
         return False
     return True

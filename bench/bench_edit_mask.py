@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import partial
 
 import hosted
@@ -34,9 +33,7 @@ BLUR = {
     "LayerStyle": ("LayerMask: MaskGrow", {"invert_mask": False, "grow": 0, "blur": 32}),
     "inpaint-nodes": ("INPAINT_ExpandMask", {"grow": 0, "blur": 32, "blur_type": "gaussian"}),
 }
-FILL = {
-    "KJNodes": ("GrowMaskWithBlur", {"expand": 0, "blur_radius": 0.0, "fill_holes": True, **KJ}),
-}
+FILL = {"KJNodes": ("GrowMaskWithBlur", {"expand": 0, "blur_radius": 0.0, "fill_holes": True, **KJ})}
 
 
 def grow(pixels: int) -> dict[str, tuple[str, dict]]:
@@ -77,9 +74,8 @@ def measure(report: Report, masks: torch.Tensor, what: str, ones: dict[str, Row]
         elif work == "feather 32":
             others = rows["blur 32"].others
         else:
-            others = hosted.select_available(
-                {name: (node, partial(call_node, node, mask=masks, **inputs)) for name, (node, inputs) in nodes.items()}
-            )
+            calls = {name: partial(call_node, node, mask=masks, **inputs) for name, (node, inputs) in nodes.items()}
+            others = hosted.select_available(calls)
         ours = partial(EditMask().edit, masks, **settings)
         headline = masks.shape == (1, 1024, 1024) and work != "smooth 8"
         rows[work] = report.add(f"{what}, {work}", ours, others, note=note, headline=headline)
@@ -87,10 +83,7 @@ def measure(report: Report, masks: torch.Tensor, what: str, ones: dict[str, Row]
 
 
 def main(quick: bool) -> None:
-    packs = ("KJNodes", "essentials", "LayerStyle", "inpaint-nodes")
-    hosted.import_packs(*packs)
-    about = f"{ABOUT.format(version=os.environ[hosted.VERSION])} {hosted.describe_packs(*packs)}"
-    report, ones = Report("Edit a mask", about), {}
+    report, ones = hosted.make_report("Edit a mask", ABOUT, *BLUR), {}
     for count, side in [(1, 256), (4, 256)] if quick else SIZES:
         what = f"{count} mask{'s' * (count > 1)} of {side} x {side}"
         rows = measure(report, draw_disc(count, side), what, ones if count > 1 and side > 1024 else {})

@@ -11,7 +11,6 @@ from hosted import call_node
 from maskwright.core.instances.instances import find_instances
 from maskwright.core.instances.picking import Choice
 from maskwright.nodes.mask_instances import MaskInstances
-from rows import Report
 
 SIDE, SPECKS = 4096, 10_000
 FEW, SMALL = 100, 1024  # for the comparison: with 10,000 specks, others take minutes and run out of memory
@@ -55,16 +54,14 @@ def split_with_impact(mask: torch.Tensor) -> None:
     call_node("MaskToSEGS", mask, combined=False, crop_factor=1.0, bbox_fill=False, drop_size=1, contour_fill=False)
 
 
+OTHERS = {"KJNodes": split_with_kjnodes, "Impact Pack": split_with_impact}
+
+
 def main(quick: bool) -> None:
-    packs = ("KJNodes", "Impact Pack")
-    hosted.import_packs(*packs)
-    report, mask = Report("Split into instances", f"{ABOUT} {hosted.describe_packs(*packs)}"), draw_specks(SMALL, FEW)
-    nodes = {"KJNodes": ("SeparateMasks", partial(split_with_kjnodes, mask))}
-    nodes |= {"Impact Pack": ("MaskToSEGS", partial(split_with_impact, mask))}
+    report, mask = hosted.make_report("Split into instances", ABOUT, *OTHERS), draw_specks(SMALL, FEW)
+    others = hosted.select_available({name: partial(split, mask) for name, split in OTHERS.items()})
     ours = partial(MaskInstances().split_masks, mask)
-    report.add(
-        f"{FEW} masks of a mask of {SMALL} x {SMALL}", ours, hosted.select_available(nodes), note=NOTE, headline=True
-    )
+    report.add(f"{FEW} masks of a mask of {SMALL} x {SMALL}", ours, others, note=NOTE, headline=True)
     side, specks = (512, 100) if quick else (SIDE, SPECKS)
     few = report.add("1,024 specks of 1296 x 1296", partial(find_without_collection, draw_specks(1296, 1024)))
     call = partial(find_without_collection, draw_specks(side, specks))

@@ -1,6 +1,6 @@
 """Time and modules for loading the pack and others, in new processes that have imported ComfyUI's modules.
 
-Also loads an empty pack, the packs of `hosted.PACKS`, and the folders in ``PACKS`` (in the format of PATH).
+Also loads an empty pack, and the packs of `hosted.PACKS`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from pathlib import Path
 
 import hosted
 from _measuring import ROOT
-from find_comfyui import find_comfyui
-from rows import OURS, Cell, Figure, Report, Row, Spread
+from rows import OURS, Cell, Figure, Row, Spread
 
 ROUNDS = 4  # of which the first only compiles
 EMPTY = "an empty pack"
-LOAD = "import sys; sys.path.insert(0, sys.argv[1]); from bench_load import load_alone; load_alone()"
+LOAD = "import sys; sys.path.insert(0, sys.argv[1]); from bench_load import load_alone; load_alone(*sys.argv[2:])"
+IN_COMFYUI = True
 
 ABOUT = """Loading only the package, already compiled, as ComfyUI {version} does at startup, after its own modules and
 nodes. Reading the files takes most of the time; heavy libraries are imported when a node runs. The Impact Pack has some
@@ -29,9 +29,8 @@ of the same nodes; the other packs, which differ in size, are listed for compari
 NOTE = "Python finds, opens and runs each of the pack's modules; it has more and smaller ones than the Impact Pack."
 
 
-def load_alone() -> None:
-    """In a new process: write the seconds that a pack takes to load, and the modules that it adds."""
-    _, folder, scratch = sys.argv[1:]
+def load_alone(folder: str, scratch: str) -> None:
+    """In a new process: write the seconds that a pack takes to load, and the number of modules that it adds."""
     hosted.start_comfyui(scratch)
     sys.dont_write_bytecode, sys.pycache_prefix = False, scratch
     loaded = set(sys.modules)
@@ -42,27 +41,23 @@ def load_alone() -> None:
     os._exit(0)  # the pack may have started threads
 
 
+def load(folder: Path, scratch: Path) -> list[float]:
+    """`load_alone` in a new process. Returns seconds and modules."""
+    command = [sys.executable, "-c", LOAD, str(Path(__file__).parent), str(folder), str(scratch)]
+    run = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if run.returncode:
+        raise SystemExit(f"{folder} does not load: {run.stderr.strip()[-500:]}")
+    return json.loads((scratch / "result").read_text("utf-8"))
+
+
 def main(quick: bool) -> None:
-    comfy = find_comfyui()
-    if not comfy.usable:
-        print(f"skipped: {comfy.why}")
-        return
-    more = [Path(name).absolute() for name in os.environ.get("PACKS", "").split(os.pathsep) if name]
-    report = Report("Load the pack", ABOUT.format(version=comfy.version))
+    report = hosted.make_report("Load the pack", ABOUT)
     with tempfile.TemporaryDirectory() as folder:
         scratch, empty = Path(folder), Path(folder) / "empty"
         empty.mkdir()
         (empty / "__init__.py").write_text("NODE_CLASS_MAPPINGS = {}", "utf-8")
-
-        def load(pack: Path) -> list[float]:
-            command = [str(comfy.python), "-c", LOAD, str(Path(__file__).parent), str(pack), str(scratch)]
-            run = subprocess.run(command, cwd=comfy.path, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-            if run.returncode:
-                raise SystemExit(f"{pack} does not load: {run.stderr.strip()[-500:]}")
-            return json.loads((scratch / "result").read_text("utf-8"))
-
-        packs = {OURS: ROOT, EMPTY: empty, **hosted.pack_folders(), **{path.name: path for path in more}}
-        rounds = [{name: load(path) for name, path in packs.items()} for _ in range(2 if quick else ROUNDS)]
+        packs = {OURS: ROOT, EMPTY: empty, **hosted.pack_folders()}
+        rounds = [{name: load(path, scratch) for name, path in packs.items()} for _ in range(2 if quick else ROUNDS)]
     cells = {name: Cell(Spread.of([each[name][0] for each in rounds[1:]])) for name in packs}
     ours, blank = cells.pop(OURS), cells.pop(EMPTY).time.median
     goals = {name: 0 for name in hosted.PACKS if name != "Impact Pack"}  # these have other nodes

@@ -7,7 +7,6 @@ from functools import partial
 import torch
 from _measuring import devices, peak_memory, process_memory, seconds
 from bench_matting import Scene, draw_portrait
-from maskwright.core import packages
 from maskwright.core.cutout.edges import GUIDED_FILTER, RefineSettings, find_edge_width, make_band, refine_masks
 from maskwright.core.cutout.guided_filter import apply_guided_filter
 from rows import Cell, Report, Row, Spread
@@ -18,8 +17,6 @@ LARGE_UNKNOWN = 0.05  # of the pixels
 ABOUT = """RefineMask at its defaults on portraits with a known mask, compared with rembg's matting of the same mask.
 Solving the equations of the unknown pixels takes most of the time of the closed form. The memory of the large image is
 that of a process that does nothing else, including torch and all other modules."""
-
-
 NOTE = """Half of the time is factorizing and solving the equations, in pymatting's kernels on one core, as in rembg;
 the rest is building the equations, the colors, and restoring thin parts, which rembg loses."""
 
@@ -45,9 +42,6 @@ def add_large(report: Report, height: int, width: int) -> None:
 def main(quick: bool) -> None:
     report, side = Report("Refine edges", ABOUT), 256 if quick else 1024
     add_large(report, *((400, 600) if quick else LARGE))
-    with packages.keep_torch_threads():
-        import rembg  # noqa: F401 - before anything is measured
-
     scene, goals = Scene(side), {} if quick else {"rembg": 3}
     others = {"rembg": partial(scene.run_rembg, True)}
     report.add(f"closed form: {side} x {side}", partial(refine, scene), others, goals=goals, note=NOTE, headline=True)

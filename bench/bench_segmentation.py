@@ -10,20 +10,21 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
 from _measuring import Call, devices, smooth_images
 from fetch_weights import fetch
 from maskwright.core import tensors
-from maskwright.core.batching import StandaloneHost
 from maskwright.core.cutout.matting import remove_background
 from maskwright.core.errors import ModelError
 from maskwright.models import background_models, catalog, modnet
 from maskwright.models.background_models import BackgroundStore
 from maskwright.models.modnet_network import MODNet
+from maskwright.nodes import _host as host
 from rows import Figure, Report, Row
-from torch.nn import Module, functional
+from torch.nn import functional
 
 PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", "CPUExecutionProvider"]}
 MEAN, DEVIATION, INPUT_SIZE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (320, 320)
@@ -38,46 +39,33 @@ OVERHEAD = "The time beyond the network is preparing the images with Pillow and 
 SINGLE = "A single image may take less time than a plain call of the network; several take as long as plain calls."
 
 
-class CachingHost(StandaloneHost):
-    """Keeps a copy of a model on the device, as ComfyUI does."""
-
-    def __init__(self, device: str) -> None:
-        self.device, self.copies = device, {}
-
-    def on_device(self, model: Module, copy_as: Callable) -> Module:
-        if self.device != "cpu" and id(model) not in self.copies:
-            self.copies[id(model)] = copy_as(model, torch.float32).to(self.device)
-        return self.copies.get(id(model), model)
-
-
 class Bench:
     """The rows of one network on one device: this pack, the alternative, and the network alone."""
 
     other = ""
 
     def __init__(self, report: Report, file: Path, name: str, device: str) -> None:
-        self.report, self.file, self.name = report, file, name
-        self.device, self.host = device, CachingHost(device)
+        self.report, self.file, self.name, self.device = report, file, name, device
 
     def load(self):
-        return background_models.load(self.name, BackgroundStore([self.file.parent]), self.device, self.host)
+        return background_models.load(self.name, BackgroundStore([self.file.parent]), self.device, host.ComfyHost())
 
     def run_ours(self, images: torch.Tensor) -> torch.Tensor:
-        return remove_background(images, self.load())[0]
+        with patch.object(host, "device", lambda: torch.device(self.device)):
+            return remove_background(images, self.load())[0]
 
     def add(self, what: str, run: Callable, images: torch.Tensor, floor: Call, **more) -> Row:
         ours, others = partial(run, images), {self.other: partial(self.run_other, images)}
         more |= {"memory": self.device == "cpu", "note": OVERHEAD}  # PyTorch does not count ONNX Runtime's on a GPU
         return self.report.add(f"{self.name}, {what}", ours, others, floor, self.device, **more)
 
-    def add_images(self, counts: tuple[int, int], side: int) -> None:
+    def add_rows(self, counts: tuple[int, int], side: int) -> None:
         rows = []
         for count in counts:
             images, what = smooth_images(count, side), f"{count} image{'s' * (count > 1)} of {side} x {side}"
             rows.append(self.add(what, self.run_ours, images, self.network(images), headline=count > 1))
         self.report.add_growth(f"images, {self.name}", *rows, counts[1] / counts[0], SINGLE)
-
-    def add_difference(self, images: torch.Tensor) -> None:
+        images = smooth_images(2, 384, 512)  # smaller than MODNet's input: its demo enlarges mattes with visible steps
         alphas = (tensors.to_8bit(run(images)[..., 3]).astype(int) for run in (self.run_ours, self.run_other))
         limit = 1 if self.device == "cpu" else None  # convolutions round to TF32 on CUDA
         what = f"{self.name}: largest difference in alpha from {self.other}"
@@ -112,8 +100,7 @@ class OnnxBench(Bench):
     def add_rows(self, counts: tuple[int, int], side: int) -> None:
         image = smooth_images(1, side)
         self.add("cold: the first image", self.run_cold, image, self.network(image, cold=True))
-        self.add_images(counts, side)
-        self.add_difference(smooth_images(2, side))
+        super().add_rows(counts, side)
 
 
 class ModnetBench(Bench):
@@ -122,18 +109,13 @@ class ModnetBench(Bench):
     other = DEMO
 
     def run_other(self, images: torch.Tensor) -> torch.Tensor:
-        model = MODNet()
-        weights = torch.load(self.file, map_location="cpu", weights_only=True)
-        model.load_state_dict({name.removeprefix("module."): weight for name, weight in weights.items()})
-        model.eval().to(self.device)
-        cutouts = []
+        model, cutouts = modnet.load_modnet(self.file, self.device), []
         for image in images:
             levels = np.array(tensors.to_pil(image))
             bchw = torch.from_numpy(levels).permute(2, 0, 1)[None].contiguous()  # [H,W,3] -> [1,3,H,W]
             pixels = bchw.float().div(255).sub(0.5).div(0.5)
             pixels = functional.interpolate(pixels, modnet.network_size(*image.shape[:2]), mode="area")
-            with torch.no_grad():
-                matte = functional.interpolate(model(pixels.to(self.device)), image.shape[:2], mode="area")
+            matte = functional.interpolate(model(pixels.to(self.device)), image.shape[:2], mode="area")
             alpha = (matte[0, 0].cpu().numpy() * 255).astype(np.uint8)
             cutouts.append(tensors.from_8bit(np.dstack([levels, alpha])))
         return torch.stack(cutouts)
@@ -141,17 +123,7 @@ class ModnetBench(Bench):
     def network(self, images: torch.Tensor) -> Call:
         model = modnet.load_modnet(self.file, self.device)
         prepared = torch.rand(1, 3, *modnet.network_size(*images.shape[1:3]), device=self.device)
-
-        @torch.no_grad()
-        def run() -> None:
-            for _ in images:
-                model(prepared)
-
-        return run
-
-    def add_rows(self, counts: tuple[int, int], side: int) -> None:
-        self.add_images(counts, side)
-        self.add_difference(smooth_images(2, 384, 512))  # the matte is reduced: the demo enlarges with visible steps
+        return lambda: [model(prepared) for _ in images]
 
 
 def write_modnet(folder: Path) -> Path:

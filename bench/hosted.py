@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 import _measuring  # noqa: F401 - makes the tools importable
-from rows import Call
+from rows import Call, Report
 
 PACKS = {
     "KJNodes": "KJNODES_PATH",
@@ -30,6 +30,7 @@ PACKS = {
 VERSION = "MASKWRIGHT_BENCH_COMFYUI"  # ComfyUI's version, set where its modules are loaded
 
 _nodes: dict[str, type] = {}
+_loaded = {"ComfyUI"}
 
 
 def start_comfyui(scratch: str) -> None:
@@ -85,8 +86,15 @@ def import_packs(*names: str) -> None:
         if name in names:
             try:
                 _nodes.update(import_pack(folder))
+                _loaded.add(name)
             except Exception as error:
                 print(f"{name} does not load: {type(error).__name__}: {error}")
+
+
+def make_report(job: str, about: str, *packs: str) -> Report:
+    """Import the packs for a report, and name their versions and ComfyUI's in its text."""
+    import_packs(*packs)
+    return Report(job, f"{about.format(version=os.environ[VERSION])} {describe_packs(*packs)}")
 
 
 def call_node(node: str, *args, **inputs):
@@ -97,6 +105,6 @@ def call_node(node: str, *args, **inputs):
         return run(*args, **inputs)
 
 
-def select_available(alternatives: dict[str, tuple[str, Call]]) -> dict[str, Call]:
-    """The calls of the alternatives ``{name: (node, call)}`` whose node is available."""
-    return {name: call for name, (node, call) in alternatives.items() if node in _nodes}
+def select_available(calls: dict[str, Call]) -> dict[str, Call]:
+    """The calls whose pack, the key, was imported."""
+    return {name: call for name, call in calls.items() if name in _loaded}

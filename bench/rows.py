@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -186,15 +187,11 @@ def from_json(line: dict) -> Row | Figure:
 
 def find_versions() -> str:
     """The system and the packages of this process."""
-
-    def find(package: str) -> str:
-        try:
-            return metadata.version(package)
-        except metadata.PackageNotFoundError:
-            return ""
-
-    packages = [f"{package} {version}" for package in PACKAGES if (version := find(package))]
-    return ", ".join([f"{platform.system()}, Python {platform.python_version()}", *packages])
+    versions = [platform.system(), f"Python {platform.python_version()}"]
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions.append(f"{package} {metadata.version(package)}")
+    return ", ".join(versions)
 
 
 def format_cell(cell: Cell) -> str:

@@ -39,9 +39,8 @@ def main(arguments: list[str]) -> int:
     if unknown:
         print(f"no benchmark is called {', '.join(unknown)}; choose from {', '.join(scripts)}", file=sys.stderr)
         return 2
-    quick, start = "--quick" in arguments, time.monotonic()
+    quick = "--quick" in arguments
     failed = [name for name in names if not run(scripts[name], quick)]
-    print(f"\n{len(names)} benchmarks took {format_minutes(time.monotonic() - start)}")
     if failed:
         print(f"\nfailed: {', '.join(failed)}", file=sys.stderr)
     if not quick:
@@ -56,15 +55,11 @@ def run(script: Path, quick: bool) -> bool:
     start = time.monotonic()
     rows, problem = measure(script, quick)
     duration = time.monotonic() - start
-    print(f"{script.stem} took {format_minutes(duration)}", flush=True)
+    print(f"{script.stem} took {duration:.0f} s", flush=True)
     if rows and not problem and not quick:
         facts = describe_machine()
         store(RESULTS / f"{name_file(facts)}.json", facts, script.stem, rows, seconds=duration)
     return not problem
-
-
-def format_minutes(seconds: float) -> str:
-    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
 
 
 def measure(

@@ -1,4 +1,4 @@
-"""Writes docs/performance.md and its chart from `results/`.
+"""Writes docs/performance.md and its chart from `results/` and `page_template.md`.
 
 python bench/write_docs.py
 """
@@ -12,37 +12,7 @@ from rows import ABOVE_FLOOR, MAX_TIMES_FLOOR, OURS, Figure, Row, format_cell, f
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, DOCS = ROOT / "bench" / "results", ROOT / "docs"
-
-INTRODUCTION = f"""# Performance
-
-Written by `python3 tools/dev.py bench`; do not edit.
-
-![How many times as fast as what people use instead](performance.svg)
-
-Each table is one job, each row one task. The columns are this pack, the alternatives that people use instead, and
-this pack's speed relative to the fastest of them (2: twice as fast).
-
-- **Time**: the median of several rounds, in which this pack and the alternatives take turns. Half the interquartile
-  range follows if it exceeds 10 %. "from": measured on that part of the work, and scaled up.
-- **Memory**, after the time: the peak during the call, beyond what was in use before, such as a cached model.
-- **Times the floor**: the time, divided by the minimum that the text names. Below 1, this pack is faster.
-
-Inputs and weights are random and seeded; weights do not affect the time. Rows with an asterisk miss a goal: at least
-as fast as every alternative (faster where a goal is named), and at most {MAX_TIMES_FLOOR} times the floor.
-"""
-AGAIN = """## Measure again
-
-```
-python3 tools/dev.py bench                         # everything{duration}; or name some: bench gradient clipseg
-python tools/gpu_check.py --out gpu_check.json     # on a machine with an NVIDIA GPU, in 8 minutes
-python3 tools/dev.py bench --merge gpu_check.json  # adds its results to this page
-```
-
-Other packs are measured if these variables name their folders; their requirements must be installed in ComfyUI's Python
-(`COMFYUI_PYTHON`): `KJNODES_PATH` (kijai/ComfyUI-KJNodes), `IMPACT_PACK_PATH` (ltdrdata/ComfyUI-Impact-Pack),
-`CROP_AND_STITCH_PATH` (lquesada/ComfyUI-Inpaint-CropAndStitch), `ESSENTIALS_PATH` (cubiq/ComfyUI_essentials),
-`LAYERSTYLE_PATH` (chflame163/ComfyUI_LayerStyle), `INPAINT_NODES_PATH` (Acly/comfyui-inpaint-nodes).
-"""
+TEMPLATE = ROOT / "bench" / "page_template.md"
 STAR = " \\*"  # after a row that misses a goal
 OWN_SHARE = "Detail"  # the job whose floor is the time of ComfyUI's sampler and VAE: the rest is the node's own share
 JOBS = (  # in the order of the page; others follow
@@ -68,14 +38,12 @@ def write() -> None:
 def format_page(machines: list[dict]) -> str:
     """The whole page, for results as `suite.py` stores them."""
     machines = sorted(machines, key=lambda each: each["machine"]["gpu"] != "none")
-    lines, shown_texts = [INTRODUCTION, *_format_misses(machines)], set()
+    lines, shown_texts = _format_misses(machines), set()
     for machine in machines:
         lines += _format_machine(machine, shown_texts)
-    if all(machine["machine"]["gpu"] == "none" for machine in machines):
-        lines += ["**Nothing was measured on a GPU yet.**", ""]
     seconds = sum(bench.get("seconds", 0) for machine in machines for bench in machine["benches"].values())
-    duration = f", in {seconds / 60:.0f} minutes" if seconds else ""
-    return "\n".join([*lines, AGAIN.format(duration=duration)])
+    values = {"max_times_floor": MAX_TIMES_FLOOR, "minutes": round(seconds / 60), "results": "\n".join(lines)}
+    return TEMPLATE.read_text("utf-8").format(**values)
 
 
 def group_jobs(results: dict) -> dict[str, list[dict]]:
@@ -87,15 +55,10 @@ def group_jobs(results: dict) -> dict[str, list[dict]]:
     return {job: lines for job, lines in jobs.items() if lines}
 
 
-def name_machine(facts: dict) -> str:
-    """The name of a machine on the page: its GPU, or its processor if it has none."""
-    return facts["processor"] if facts["gpu"] == "none" else facts["gpu"]
-
-
 def _format_machine(results: dict, shown_texts: set[str]) -> list[str]:
     """A section with a table for each job. Texts in ``shown_texts`` are not repeated."""
     facts, benches = results["machine"], results["benches"].values()
-    lines = [f"## {name_machine(facts)}", ""]
+    lines = [f"## {facts['processor'] if facts['gpu'] == 'none' else facts['gpu']}", ""]
     lines += [f"In a machine with {facts['processor']} and {facts['memory']} of memory.", ""]
     lines += [f"- {check}" for check in results.get("checks", [])] + [""] * ("checks" in results)
     for job, stored in group_jobs(results).items():
@@ -114,7 +77,7 @@ def _format_rows(job: str, rows: list[Row | Figure]) -> list[str]:
     names = list(dict.fromkeys(name for row in timed for name in row.others))
     table = []
     for row in timed:
-        cells = {"": _label(row), OURS: format_cell(row.ours)}
+        cells = {"": row.what[0].upper() + row.what[1:] + STAR * bool(row.misses), OURS: format_cell(row.ours)}
         cells |= {name: format_cell(row.others[name]) if name in row.others else "" for name in names}
         cells |= {"times as fast": f"{row.ratio:.2f}" if row.ratio else ""} if names else {}
         if any(each.floor for each in timed):
@@ -128,10 +91,6 @@ def _format_rows(job: str, rows: list[Row | Figure]) -> list[str]:
     lines += [f"{problem}." for problem in sorted(problems)] + [""] * bool(problems)
     checked = "; ".join(f"{row.what}{STAR * bool(row.misses)}: {row.describe()}" for row in figures)
     return lines + [f"Also measured: {checked}.", ""] * bool(figures)
-
-
-def _label(row: Row) -> str:
-    return row.what[0].upper() + row.what[1:] + STAR * bool(row.misses)
 
 
 def _format_misses(machines: list[dict]) -> list[str]:
