@@ -92,7 +92,8 @@ def edit_masks(
         edited += parallel_map(partial(_edit_one, steps=steps), group.split(1))
         progress.step(len(group))
     erased = {index: name for index, (_, name) in enumerate(edited) if name}
-    return torch.cat([each for each, _ in edited]), erased
+    results = [each for each, _ in edited]
+    return torch.cat(results) if len(results) > 1 else results[0], erased
 
 
 def _edit_one(mask: torch.Tensor, steps: Sequence[tuple[str, Edit]]) -> tuple[torch.Tensor, str]:

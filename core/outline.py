@@ -121,14 +121,15 @@ def near_outline(selected: np.ndarray, limit: int) -> tuple[torch.Tensor, torch.
     _pass_on(squares, zeros, upper, -row, limit)
 
     unlike = selected[:, 1:] != selected[:, :-1]
-    left, right = inner[:, :-1], inner[:, 1:]
-    starts = []
-    for closer, step in ((left < right, 1), (right < left, -1)):
-        pairs = np.flatnonzero(unlike | closer)  # pixels that pass on to the right or receive from there
-        source = _move(pairs, width - 1, row, first) + (step == -1)
-        starts.append((np.where(unlike.ravel()[pairs], zero, squares[source]), source + step, step))
-    for values, targets, step in starts:
-        _pass_on(squares, values, targets, step, limit)
+    pairs = np.flatnonzero(unlike | (inner[:, :-1] != inner[:, 1:]))  # of which one pixel passes on to the other
+    left = _move(pairs, width - 1, row, first)
+    across, squares_left, squares_right = unlike.ravel().take(pairs), squares.take(left), squares.take(left + 1)
+    for values, others, source, step in (
+        (squares_left, squares_right, left, 1),
+        (squares_right, squares_left, left + 1, -1),
+    ):
+        passing = np.flatnonzero(across | (values < others))
+        _pass_on(squares, np.where(across, zero, values).take(passing), source.take(passing) + step, step, limit)
 
     pixels = np.flatnonzero(inner <= limit**2)
     distances = np.sqrt(squares.take(_move(pixels, width, row, first)), dtype=np.float32)
