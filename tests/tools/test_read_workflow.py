@@ -97,7 +97,7 @@ def test_main_prints_no_traceback_for_lone_surrogates(run: Callable, tmp_path: P
         command = [sys.executable, TOOLS / "run_workflow.py", tmp_path / "w.json", "--engine", "builtin", *arguments]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
         assert "Traceback" not in done.stderr
-    refused = {"type": "node 5 (\\ud800x", "file": "is not a file name", "prefix": "contains a character that no"}
+    refused = {"type": "node 5 (\\ud800x", "file": "is not a file name", "prefix": "surrogates not allowed"}
     assert refused.get(where, "") in done.stderr
     assert (done.returncode != run_workflow.OK) == (where in refused)
 
