@@ -73,10 +73,11 @@ class Server(Engine):
             raise ServerError(self.comfyui.why)
         self._session = requests.Session()
         self._session.trust_env = False  # no proxies for loopback
-        self.base = Path(tempfile.mkdtemp(prefix="maskwright-comfyui-")).resolve()
-        self.log = self.base / "comfyui.log"
         with contextlib.ExitStack() as cleanup:
-            cleanup.callback(remove_folder, self.base)
+            # Windows keeps files of a process that has just ended for a moment.
+            scratch = tempfile.TemporaryDirectory(prefix="maskwright-comfyui-", ignore_cleanup_errors=True)
+            self.base = Path(cleanup.enter_context(scratch)).resolve()
+            self.log = self.base / "comfyui.log"
             for name in ("custom_nodes", "models", "input", "output", "temp", "user"):
                 (self.base / name).mkdir()
             for source in self.packs:
@@ -290,11 +291,3 @@ def link_pack(source: Path, target: Path) -> None:
         target.symlink_to(source, target_is_directory=True)
     except OSError:
         shutil.copytree(source, target, ignore=shutil.ignore_patterns(*NOT_COPIED))
-
-
-def remove_folder(folder: Path) -> None:
-    for _ in range(5):
-        shutil.rmtree(folder, ignore_errors=True)  # removes links, never what they point at
-        if not folder.exists():
-            return
-        time.sleep(0.3)  # Windows keeps files of a process that has just ended for a moment

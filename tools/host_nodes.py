@@ -10,21 +10,18 @@ import math
 import os
 import re
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import torch
 from pack import load_pack
-from PIL import Image, ImageFile, ImageOps, ImageSequence, UnidentifiedImageError
+from PIL import Image, ImageOps, ImageSequence
 from PIL.PngImagePlugin import PngInfo
 from workflow.run_files import next_number
 
 load_pack()
 from maskwright.core import tensors  # noqa: E402 - found through the pack
-from maskwright.core.errors import InputError  # noqa: E402
 
 interpolate = torch.nn.functional.interpolate
 HOST_NODES: dict[str, type[HostNode]] = {}
@@ -49,8 +46,6 @@ class HostNode:
 
     def save(self, kind: str, images: torch.Tensor, prefix: str, metadata: dict) -> dict:
         """Save images [B,H,W,C] under a prefix in a folder, and continue the numbers of existing files there."""
-        if "\0" in prefix or prefix.encode("utf-8", "ignore").decode("utf-8") != prefix:
-            raise ValueError(f"filename_prefix {prefix!r} contains a character that no file name can contain")
         codes = {"year": "%Y", "month": "%m", "day": "%d", "hour": "%H", "minute": "%M", "second": "%S"}
         values = {name: time.strftime(code) for name, code in codes.items()}
         for key, value in {**values, "width": images.shape[2], "height": images.shape[1]}.items():
@@ -216,24 +211,11 @@ def read_images(path: Path) -> tuple[torch.Tensor, torch.Tensor]:
     """Read every frame of an image file, in any format of Pillow's, rotated by its EXIF orientation.
 
     Returns: the images, float32 ``[B,H,W,3]``, scaled to 0..1 without clipping, and the masks, 1 minus alpha,
-    ``[B,H,W]``, or zeros ``[B,64,64]`` if no frame has alpha. Frames whose size differs from the first are skipped. A
-    truncated file gives its readable part.
-    Raises: `InputError` (the pack's) if no frame can be read.
+    ``[B,H,W]``, or zeros ``[B,64,64]`` if no frame has alpha. Frames whose size differs from the first are skipped.
+    Raises: Pillow's errors for a file that it cannot read.
     """
-    frames = []
-    try:
-        with warnings.catch_warnings(), mock.patch.object(ImageFile, "LOAD_TRUNCATED_IMAGES", True):
-            warnings.simplefilter("ignore")  # about large files and damaged metadata
-            for frame in _frames(path):
-                if not frames or frame.shape[:2] == frames[0].shape[:2]:
-                    frames.append(frame)
-    except Exception as error:  # Pillow's readers stumble over damaged files in many ways
-        if not frames:
-            unknown = isinstance(error, UnidentifiedImageError)
-            reason = "Pillow does not know this file format" if unknown else str(error) or type(error).__name__
-            raise InputError(
-                f"the image file {path.name} cannot be read ({reason})", "Open it in an image editor and save it as PNG"
-            ) from error
+    frames = list(_frames(path))
+    frames = [frame for frame in frames if frame.shape[:2] == frames[0].shape[:2]]
     size = frames[0].shape[:2] if any(frame.shape[-1] == 4 for frame in frames) else (64, 64)
     masks = [1.0 - frame[..., 3] if frame.shape[-1] == 4 else torch.zeros(size) for frame in frames]
     return torch.stack([frame[..., :3] for frame in frames]), torch.stack(masks)

@@ -1,4 +1,4 @@
-"""Load this node pack the way ComfyUI loads it, without ComfyUI; and comfy-cli, also in a read-only home.
+"""Load this node pack the way ComfyUI loads it, without ComfyUI.
 
 ComfyUI imports a pack from its folder, whatever that folder is called, and never puts the folder on `sys.path`. Doing
 the same verifies relative imports, and keeps the pack's `nodes/` from shadowing ComfyUI's top-level module `nodes`.
@@ -6,10 +6,8 @@ the same verifies relative imports, and keeps the pack's `nodes/` from shadowing
 
 from __future__ import annotations
 
-import atexit
 import importlib.util
 import sys
-import tempfile
 from pathlib import Path
 from types import ModuleType
 
@@ -34,15 +32,3 @@ def own_class(schema: dict) -> type | None:
     """
     kind = load_pack().NODE_CLASS_MAPPINGS.get(schema.get("name"))
     return kind if kind and schema.get("description") == kind.DESCRIPTION else None
-
-
-def import_comfy_cli(module: str) -> ModuleType:
-    """The module ``comfy_cli.<module>``. In a read-only home, comfy-cli's folder is a temporary one."""
-    try:
-        importlib.import_module("comfy_cli.ui")  # which creates the folder, and which most modules import
-    except OSError:
-        folder = tempfile.TemporaryDirectory(prefix="maskwright-comfy-cli-")
-        atexit.register(folder.cleanup)
-        folders = importlib.import_module("comfy_cli.constants").DEFAULT_CONFIG  # by operating system
-        folders.update(dict.fromkeys(folders, folder.name))
-    return importlib.import_module(f"comfy_cli.{module}")

@@ -74,8 +74,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with ProgressBar(disable=None, **style) as progress:
             code, lines = (_check if options.check else _run)(options, progress)
-    except RecursionError:
-        return _fail(options, WorkflowError("the file is not a workflow: it is nested too deeply"))
     except (WorkflowError, NodeFailed, ServerError, OSError) as error:
         return _fail(options, error)
     except KeyboardInterrupt:

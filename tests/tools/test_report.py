@@ -42,6 +42,13 @@ def test_check_judges_each_value(run: Callable, value: object, message: str) -> 
     assert code == (run_workflow.WRONG if message else run_workflow.OK)
 
 
+def test_check_refuses_a_number_beyond_floats(run: Callable) -> None:
+    prompt = load("edges_api.json")
+    prompt["5"]["inputs"]["kernel_size"] = "@"
+    code, out, _ = run(json.dumps(prompt).replace('"@"', "1e999"), "--check")
+    assert (code, 'node 5 (GradientRegion "Edges"): kernel_size' in out) == (run_workflow.WRONG, True), out
+
+
 @pytest.mark.parametrize("name", ["edges_api.json", "edges_editor.json"])
 def test_check_reports_faults_beside_an_unknown_node(run: Callable, name: str) -> None:
     if "editor" in name:

@@ -56,24 +56,6 @@ def test_script_runs_from_any_folder(tmp_path: Path) -> None:
     assert done.stderr.startswith("error: w.json is not JSON, or is incomplete")
 
 
-@pytest.mark.slow
-def test_script_runs_without_a_writable_home(tmp_path: Path) -> None:
-    """comfy-cli makes a folder there; the one that takes its place is gone afterwards. A file, since root may write
-    into any folder."""
-    pytest.importorskip("comfy_cli")
-    (tmp_path / "home").write_bytes(b"")
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    done = subprocess.run(
-        [sys.executable, str(TOOLS / "run_workflow.py"), str(run_workflow.EXAMPLE), "--engine", "builtin", "--check"],
-        env={**os.environ, "TMPDIR": str(temporary)},  # the fixture `isolated_home` names the home
-        capture_output=True,
-        text=True,
-    )
-    assert (done.returncode, done.stderr) == (run_workflow.OK, "engine: built-in (requested)\nno problems\n")
-    assert list(temporary.iterdir()) == []
-
-
 # Runs the script with the stand-in for ComfyUI, by this Python, which need not have what the real one needs.
 IN_FAKE_COMFYUI = """
 import runpy, sys

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pack import import_comfy_cli, load_pack, own_class
+from comfy_cli.cql.engine import Graph
+from pack import load_pack, own_class
 
 from .engine_interface import BadWorkflow
 from .graph import id_order, prompt_label, schema_of
@@ -89,8 +89,7 @@ def check_prompt(prompt: dict, object_info: dict, complete: bool = True) -> list
 
     Args: ``complete``, False if unknown nodes were left out, which makes missing inputs expected.
     """
-    graph = import_comfy_cli("cql.engine").Graph.from_object_info(object_info)
-    result = graph.validate_workflow(_truncate_integers(prompt, object_info))
+    result = Graph.from_object_info(object_info).validate_workflow(prompt)
     # ComfyUI treats any text for a switch as true, even "false".
     texts = [each for each in result["warnings"] if isinstance(each.get("coerced_value"), bool)]
     problems = []
@@ -107,18 +106,6 @@ def check_prompt(prompt: dict, object_info: dict, complete: bool = True) -> list
             text = label + fault["message"].replace("catalog ", "") + hint
             problems.append(text if len(text) <= 400 else f"{text[:397]}...")
     return problems
-
-
-def _truncate_integers(prompt: dict, object_info: dict) -> dict:
-    """Copy a prompt, with values of INT widgets truncated as in ComfyUI: 2.7 becomes 2."""
-    copy = {}
-    for node_id, node in prompt.items():
-        inputs = dict(node.get("inputs", {}))
-        for name, (kind, _) in input_specs(schema_of(object_info, node)).items():
-            if kind == "INT" and isinstance(inputs.get(name), float) and math.isfinite(inputs[name]):
-                inputs[name] = int(inputs[name])
-        copy[node_id] = {**node, "inputs": inputs}
-    return copy
 
 
 def _own_checks(schema: dict) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterator
 
@@ -42,6 +43,8 @@ def convert(workflow: Workflow, object_info: dict, note: Note) -> dict:
             if isinstance(value, list) and len(value) == 2 and is_slot(value[0]) and str(value[0]) in prompt:
                 node["inputs"][name] = [str(value[0]), value[1]]  # people write ids as numbers
             kind, options = specs.get(name, ("", {}))
+            if kind == "INT" and isinstance(value, float) and math.isfinite(value):
+                node["inputs"][name] = int(value)  # as in ComfyUI: 2.7 becomes 2
             if kind != "BOOLEAN" or not isinstance(value, str):
                 continue
             # A switch saved as text, in one of its own words or as a boolean: ComfyUI treats any text as true.

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
-from pack import import_comfy_cli
+from comfy_cli.workflow_to_api import process_dynamic_prompt
 
 from .engine_interface import WorkflowError
 from .graph import id_order, prompt_label, saved_title, schema_of
@@ -60,7 +60,7 @@ def saved_values(node: dict, schema: dict) -> dict[str, object]:
         result |= {f"lora_{number}": row for number, row in enumerate(rows, 1)}
     for name, value in result.items():
         if isinstance(value, str) and specs.get(name, ("", {}))[1].get("dynamicPrompts"):
-            result[name] = import_comfy_cli("workflow_to_api").process_dynamic_prompt(value)
+            result[name] = process_dynamic_prompt(value)
     return result
 
 
