@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -61,9 +62,20 @@ def requirements(*files: Path) -> list[str]:
 
 
 def install_torch(python: Path) -> None:
-    """Install PyTorch: without an NVIDIA GPU, the build for CPUs, a tenth of the size."""
-    for_cpus = ["--extra-index-url", TORCH_FOR_CPUS, "--timeout", "10", "--retries", "1"]
-    pip(python, "torch", *([] if sys.platform == "darwin" or has_nvidia_gpu() else for_cpus))
+    """Install PyTorch: without an NVIDIA GPU, the newest build for CPUs, a tenth of the size."""
+    build = "" if sys.platform == "darwin" or has_nvidia_gpu() else _newest_cpu_build(python)
+    if build:
+        # Get only PyTorch itself from that index, which may lack its dependencies.
+        pip(python, "--no-deps", "--index-url", TORCH_FOR_CPUS, "--timeout", "10", "--retries", "1", build)
+    pip(python, build or "torch")
+
+
+def _newest_cpu_build(python: Path) -> str:
+    """The newest build of PyTorch for CPUs, such as `torch==2.13.0+cpu`; empty if there is none."""
+    options = ["--index-url", TORCH_FOR_CPUS, "--timeout", "10", "--retries", "0", "--disable-pip-version-check"]
+    versions = _run_quietly(str(python), "-m", "pip", "index", "versions", "torch", *options).stdout
+    builds = re.findall(r"[\d.]+\+cpu", versions)  # newest first
+    return f"torch=={builds[0]}" if builds else ""
 
 
 def has_nvidia_gpu() -> bool:
