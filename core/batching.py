@@ -149,18 +149,21 @@ def parallel_map(work: Callable[[Item], Result], items: Sequence[Item]) -> list[
         with torch.inference_mode(inference), torch.no_grad():
             return work(item)
 
-    with ThreadPoolExecutor(workers, initializer=start) as pool:
-        try:
-            # Workers block in the initializer, so each of the first items starts a new thread.
-            results = pool.map(without_gradients, items)
-            all_started.wait()
-        except BaseException:
-            all_started.abort()
-            raise
-        finally:
-            # The last count set in any thread is the default of new threads: restore it.
-            torch.set_num_threads(cores)
-        return list(results)
+    try:
+        with ThreadPoolExecutor(workers, initializer=start) as pool:
+            try:
+                # Workers block in the initializer, so each of the first items starts a new thread.
+                results = pool.map(without_gradients, items)
+                all_started.wait()
+            except BaseException:
+                all_started.abort()
+                raise
+            finally:
+                # The last count set in any thread is the default of new threads: restore it.
+                torch.set_num_threads(cores)
+            return list(results)
+    finally:
+        torch.set_num_threads(cores)  # ``work`` may have set it, too
 
 
 @contextlib.contextmanager

@@ -99,7 +99,7 @@ def edit_masks(
 def _edit_one(mask: torch.Tensor, steps: Sequence[tuple[str, Edit]]) -> tuple[torch.Tensor, str]:
     """Edit ``[1,H,W]``. Return the result and the name of the edit that removed the last selected pixel, or ""."""
     erased = ""
-    highest = mask.amax()  # several times as fast as any()
+    highest = mask.amax()  # faster than any()
     for name, edit in steps:
         mask, previous = edit(mask), highest
         highest = mask.amax()

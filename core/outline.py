@@ -1,7 +1,7 @@
-"""Distances across the outline of a mask, and fading the edge by them.
+"""Distances to the outline of a mask, and feathering.
 
 The outline separates selected pixels from the others. A distance is measured between the centers of two pixels, as in
-`distance`. Nothing lies beyond the border of the image.
+`distance`. The border of the image is not an outline.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import numpy as np
 import torch
 
 from . import tensors
-from .batching import use_one_thread
 from .checks import check_number
 from .distance import rows_away_on_accelerator
 from .morphology import MAX_SIZE
 from .packages import import_scipy
 
+_CHUNK = 1 << 15  # pixels for which PyTorch uses one thread, as more threads would take longer
 _SHORT = 64  # up to this distance, following the outline is faster than scipy, and 16 bits hold all sums of squares
 
 
@@ -46,12 +46,13 @@ def fade_edges(mask: torch.Tensor, inside: float, outside: float) -> torch.Tenso
     result = mask.clone(memory_format=torch.contiguous_format)
     for each, selected in zip(result, result >= 0.5):
         if mask.device.type == "cpu" and reach <= _SHORT:
-            pixels, distances = near_outline(selected.numpy(), reach)
-            with use_one_thread():  # for so few pixels
-                values, selected = (flat.view(-1).index_select(0, pixels) for flat in (each, selected))
-                each.view(-1).scatter_(0, pixels, _fade(values, selected, distances, inside, outside))
+            pixels, distances = find_near_outline(selected.numpy(), reach)
+            flat, flat_selected = each.view(-1), selected.view(-1)
+            for some, across in zip(pixels.split(_CHUNK), distances.split(_CHUNK)):
+                values = flat.index_select(0, some), flat_selected.index_select(0, some)
+                flat.scatter_(0, some, _fade(*values, across, inside, outside))
         else:
-            distances = torch.where(selected, distance_to(~selected, reach), distance_to(selected, reach))
+            distances = torch.where(selected, measure_distance(~selected, reach), measure_distance(selected, reach))
             each.copy_(_fade(each, selected, distances, inside, outside))
     return result
 
@@ -59,13 +60,13 @@ def fade_edges(mask: torch.Tensor, inside: float, outside: float) -> torch.Tenso
 def _fade(
     values: torch.Tensor, selected: torch.Tensor, distances: torch.Tensor, inside: float, outside: float
 ) -> torch.Tensor:
-    """`fade_edges` for the ``values`` of some pixels, from their ``distances`` across the outline."""
+    """Apply the ramp of `fade_edges` to some pixels, from their ``distances`` across the outline."""
     depth = torch.where(selected, distances - 0.5, 0.5 - distances)  # the outline is half a pixel from both centers
     ramp = ((depth + outside) / (inside + outside)).clamp(0, 1)
     return torch.where(selected, torch.minimum(values, ramp), torch.maximum(values, ramp))
 
 
-def distance_to(selected: torch.Tensor, limit: float) -> torch.Tensor:
+def measure_distance(selected: torch.Tensor, limit: float) -> torch.Tensor:
     """The distance from each pixel to the nearest selected one.
 
     Args:
@@ -76,80 +77,81 @@ def distance_to(selected: torch.Tensor, limit: float) -> torch.Tensor:
     Returns:
         Float32 ``[H,W]``.
     """
-    reach = min(math.ceil(limit), max(selected.shape))
+    reach = math.ceil(min(limit, max(selected.shape)))
     if selected.device.type != "cpu":
         rows = rows_away_on_accelerator(selected[None], reach)[0]
-        return _distance_from_rows(rows.float(), reach)  # squares may exceed 32 bits
+        return _distance_from_rows(rows.float(), reach)  # float: squares may exceed 32-bit integers
+    selected = selected.contiguous()
     result = torch.where(selected, 0.0, torch.inf)
     if reach <= _SHORT:
-        pixels, distances = near_outline(selected.numpy(), reach)
-        result.view(-1)[pixels] = torch.where(selected.reshape(-1)[pixels], 0.0, distances)
+        pixels, distances = find_near_outline(selected.numpy(), reach)
+        result.view(-1)[pixels] = torch.where(selected.view(-1)[pixels], 0.0, distances)
     elif selected.any():
         result[...] = torch.from_numpy(import_scipy("ndimage").distance_transform_edt(~selected.numpy()))
     return result
 
 
-def near_outline(selected: np.ndarray, limit: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The pixels that are at most ``limit`` away from a pixel on the other side of the outline.
+def find_near_outline(selected: np.ndarray, limit: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Find the pixels within ``limit`` of the other side of the outline, and their distances.
 
-    Squared distances are passed on from pixel to pixel, first along columns, then along rows, as long as they are lower
-    than what the next pixel has. If they are not, then the nearest pixel of all further ones is another one (Eggers,
-    *Two fast Euclidean distance transformations in Z2 based on sufficient propagation*, 1998). So the cost depends on
-    the length of the outline rather than the size of the mask.
+    Squared distances propagate from pixel to pixel, first along columns, then along rows. Propagation stops at a pixel
+    whose value is not higher: every pixel beyond it is nearer to another one (Eggers, *Two fast Euclidean distance
+    transformations in Z2 based on sufficient propagation*, 1998). So the cost depends mostly on the length of the
+    outline.
 
     Args:
         selected: Bool ``[H,W]``.
         limit: In pixels, at most `_SHORT`.
 
     Returns:
-        Their positions in the flattened mask, int64 ``[n]``, and their distances across the outline, float32 ``[n]``.
+        Indices of these pixels in the flattened mask, int64 ``[n]``, and their distances, float32 ``[n]``.
     """
     whole_width = selected.shape[1]
-    rows, columns = tensors.bounding_slices(selected != selected[0, 0], limit)  # no pixel elsewhere is near
+    rows, columns = tensors.find_bounding_slices(selected != selected[0, 0], limit)  # pixels outside are out of reach
     selected = selected[rows, columns]
     height, width = selected.shape
-    # Initially more than any sum of two squares within the limit, with a border at which everything stops.
+    # Initially more than any sum of two squares within the limit. The border of -1 stops propagation.
     padded, row = np.full((height + 2, width + 2), 2 * limit**2 + 1, np.int16), width + 2
     padded[[0, -1]] = padded[:, [0, -1]] = -1
     inner, squares, zero = padded[1:-1, 1:-1], padded.ravel(), np.int16(0)
-    first = row + 1  # the position of the first pixel
+    first = row + 1  # the index of the first pixel
 
     pairs = np.flatnonzero(selected[1:] != selected[:-1])  # pixels unlike those below them
-    upper = _move(pairs, width, row, first)
+    upper = _reindex(pairs, width, row, first)
     zeros = np.zeros(len(pairs), np.int16)
-    _pass_on(squares, zeros, upper + row, row, limit)
-    _pass_on(squares, zeros, upper, -row, limit)
+    _propagate(squares, zeros, upper + row, row, limit)
+    _propagate(squares, zeros, upper, -row, limit)
 
     unlike = selected[:, 1:] != selected[:, :-1]
-    pairs = np.flatnonzero(unlike | (inner[:, :-1] != inner[:, 1:]))  # of which one pixel passes on to the other
-    left = _move(pairs, width - 1, row, first)
+    pairs = np.flatnonzero(unlike | (inner[:, :-1] != inner[:, 1:]))  # in which one pixel propagates to the other
+    left = _reindex(pairs, width - 1, row, first)
     across, squares_left, squares_right = unlike.ravel().take(pairs), squares.take(left), squares.take(left + 1)
     for values, others, source, step in (
         (squares_left, squares_right, left, 1),
         (squares_right, squares_left, left + 1, -1),
     ):
         passing = np.flatnonzero(across | (values < others))
-        _pass_on(squares, np.where(across, zero, values).take(passing), source.take(passing) + step, step, limit)
+        _propagate(squares, np.where(across, zero, values).take(passing), source.take(passing) + step, step, limit)
 
     pixels = np.flatnonzero(inner <= limit**2)
-    distances = np.sqrt(squares.take(_move(pixels, width, row, first)), dtype=np.float32)
-    pixels = _move(pixels, width, whole_width, rows.start * whole_width + columns.start)
+    distances = np.sqrt(squares.take(_reindex(pixels, width, row, first)), dtype=np.float32)
+    pixels = _reindex(pixels, width, whole_width, rows.start * whole_width + columns.start)
     return torch.from_numpy(pixels), torch.from_numpy(distances)
 
 
-def _move(positions: np.ndarray, width: int, new_width: int, first: int) -> np.ndarray:
-    """From positions in flattened rows of ``width`` to those in rows of ``new_width``, where the first is ``first``."""
+def _reindex(positions: np.ndarray, width: int, new_width: int, first: int) -> np.ndarray:
+    """Convert flat indices from rows of ``width`` to rows of ``new_width``; index 0 becomes ``first``."""
     return positions + positions // width * (new_width - width) + first
 
 
-def _pass_on(squares: np.ndarray, values: np.ndarray, targets: np.ndarray, step: int, limit: int) -> None:
-    """Lower ``squares`` from pixel to pixel, in place.
+def _propagate(squares: np.ndarray, values: np.ndarray, targets: np.ndarray, step: int, limit: int) -> None:
+    """Propagate squared distances in one direction, in place.
 
     Args:
-        squares: Flattened, with a border of -1.
-        values: Squared distances along the other axis, of the pixels that pass them on; 0 for one across the outline.
-        targets: Position of the first pixel that each is passed on to.
-        step: From one position to the next.
+        squares: Flattened, with a border of -1; receives the lower ones.
+        values: Squared distances along the other axis, of the pixels that propagate; 0 for one across the outline.
+        targets: Index of the first pixel that each value propagates to.
+        step: From one index to the next.
     """
     for distance in range(1, limit + 1):
         values = values + np.int16(2 * distance - 1)  # the difference between successive squares
@@ -162,9 +164,9 @@ def _pass_on(squares: np.ndarray, values: np.ndarray, targets: np.ndarray, step:
 
 
 def _distance_from_rows(rows: torch.Tensor, limit: int) -> torch.Tensor:
-    """`distance_to` from the distances along columns, ``[H,W]``: the squares of the distances are the minima of those
-    in all columns nearby, plus the squares of the distances to these columns (Saito and Toriwaki, *New algorithms for
-    Euclidean distance transformation of an n-dimensional digitized picture*, 1994)."""
+    """`measure_distance` from the distances along columns, ``[H,W]``: the squares of the distances are the minima of
+    those in all columns nearby, plus the squares of the distances to these columns (Saito and Toriwaki, *New algorithms
+    for Euclidean distance transformation of an n-dimensional digitized picture*, 1994)."""
     squares = torch.where(rows > limit, torch.inf, rows * rows)
     nearest = squares.clone()
     for x in range(1, min(limit, squares.shape[1] - 1) + 1):

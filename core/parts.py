@@ -44,7 +44,7 @@ def fill_holes(mask: torch.Tensor) -> torch.Tensor:
 
     def fill(values: np.ndarray) -> np.ndarray:
         result = values.copy()
-        crop = tensors.bounding_slices(values > 0)
+        crop = tensors.find_bounding_slices(values > 0)
         values, changed = values[crop], result[crop]
         for level in _levels(values):
             np.maximum(changed, level, out=changed, where=fill_outlines(values >= level))

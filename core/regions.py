@@ -117,7 +117,7 @@ def _find_outlines(selected: np.ndarray, drop_size: int) -> Iterator[tuple[Box, 
 
 def tight_box(selected: np.ndarray) -> Box | None:
     """The tight box around the selected pixels of ``[H,W]`` (bool); None if there are none."""
-    rows, columns = tensors.bounding_slices(selected)
+    rows, columns = tensors.find_bounding_slices(selected)
     return Box(columns.start, rows.start, columns.stop, rows.stop) if rows.stop else None
 
 

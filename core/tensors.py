@@ -28,7 +28,7 @@ def is_selected(values: torch.Tensor) -> np.ndarray:
     return values.detach().cpu().numpy() >= np.float32(1 / 255)
 
 
-def bounding_slices(selected: np.ndarray, margin: int = 0) -> tuple[slice, slice]:
+def find_bounding_slices(selected: np.ndarray, margin: int = 0) -> tuple[slice, slice]:
     """The rows and columns of the rectangle around the selected pixels of ``[H,W]`` (bool), with a margin in pixels,
     clipped to the mask. Both are empty if nothing is selected."""
     rows, columns = np.flatnonzero(selected.any(axis=1)), np.flatnonzero(selected.any(axis=0))

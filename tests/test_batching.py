@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 from fake_host import FakeHost
-from maskwright.core.batching import is_out_of_memory, iterate_chunks, parallel_map
+from maskwright.core.batching import is_out_of_memory, iterate_chunks, parallel_map, use_one_thread
 
 
 class Counter:
@@ -145,6 +147,24 @@ def test_parallel_map_keeps_order_and_restores_threads(cores: int, count: int) -
     thread.start()
     thread.join()
     assert inherited == [cores]
+
+
+def test_parallel_map_restores_default_of_new_threads() -> None:
+    """Although the work itself, on three threads of torch each, sets the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(6)
+    try:
+
+        def work(_: int) -> None:
+            time.sleep(0.05)
+            with use_one_thread():
+                pass
+
+        parallel_map(work, [1, 2])
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == 6
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_parallel_map_divides_threads_and_disables_gradients(cores: int) -> None:

@@ -15,7 +15,7 @@ def random_selection(height: int, width: int, share: float, seed: int) -> torch.
     return torch.rand(1, height, width, generator=torch.Generator().manual_seed(seed)) < share
 
 
-def distances_of(selected: torch.Tensor) -> np.ndarray:
+def compute_distances(selected: torch.Tensor) -> np.ndarray:
     """The distance of each pixel of ``[H,W]`` to the nearest selected one, by comparing all pairs."""
     points = torch.nonzero(selected).float()
     y, x = torch.meshgrid(*(torch.arange(n).float() for n in selected.shape), indexing="ij")
@@ -34,7 +34,7 @@ def distances_of(selected: torch.Tensor) -> np.ndarray:
 )
 def test_is_within_compares_with_nearest_selected_pixel(height, width, share, limit, seed):
     selected = random_selection(height, width, share, seed)
-    expected = distances_of(selected[0]) <= limit + 1e-9
+    expected = compute_distances(selected[0]) <= limit + 1e-9
     assert np.array_equal(distance.is_within(selected, limit)[0].numpy(), expected)
 
 
@@ -42,7 +42,7 @@ def test_is_within_compares_with_nearest_selected_pixel(height, width, share, li
 def test_is_within_does_not_depend_on_bands(band_pixels, monkeypatch):
     monkeypatch.setattr(distance, "_BAND_PIXELS", band_pixels)
     selected = torch.cat([random_selection(40, 33, 0.01, seed) for seed in range(3)])
-    expected = np.stack([distances_of(each) <= 6.3 for each in selected])
+    expected = np.stack([compute_distances(each) <= 6.3 for each in selected])
     assert np.array_equal(distance.is_within(selected, 6.3).numpy(), expected)
 
 

@@ -167,7 +167,7 @@ def test_refine_masks_of_a_composite_recovers_alpha_and_colors() -> None:
 
 
 def test_refine_masks_of_many_unknown_pixels_solves_a_smaller_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It stays as near to the true alpha. ImageSegmentation's matting remains exact."""
+    """Alpha and colors stay near the truth; ImageSegmentation's matting does not change."""
     alpha, mask, settings = disc(128, 40, 6), disc(128, 41, 16), RefineSettings(CLOSED_FORM)
     image = paint(alpha)
     exact, matted = refine_masks(image[None], mask[None], settings), matting.matte(image, mask)
@@ -179,6 +179,26 @@ def test_refine_masks_of_many_unknown_pixels_solves_a_smaller_image(monkeypatch:
     subject = paint(torch.ones_like(alpha))
     assert (fast[2][0] - subject)[alpha > 0.1].abs().mean() < 2 / 255
     assert all(map(torch.equal, matting.matte(image, mask), matted))
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_solve_downscaled_knows_no_pixels_of_a_value_that_does_not_occur(value: float, monkeypatch) -> None:
+    """An unknown patch inside one value has that value, although the other one occurs far away."""
+    trimap = torch.full((60, 80), value)
+    trimap[:, :2] = 1 - value
+    trimap[20:50, 30:70] = 0.5
+    monkeypatch.setattr(downscaled, "FEW_UNKNOWNS", 100)
+    image, mask = torch.full((1, 60, 80, 3), 0.4), torch.full((1, 60, 80), value)
+    alpha = refine_masks(image, mask, RefineSettings(CLOSED_FORM, keep_thin_parts=0.0), trimap[None])[0]
+    assert (alpha[0, 20:50, 30:70] - value).abs().max() < 0.02
+
+
+def test_refine_masks_with_colors_of_a_single_row() -> None:
+    trimap = torch.full((1, 1, downscaled.FEW_PIXELS + 100), 0.0)
+    trimap[..., :200], trimap[..., -200:] = 0.5, 0.5
+    image = torch.rand(*trimap.shape, 3)
+    results = refine_masks(image, trimap, RefineSettings(GUIDED_FILTER), trimap)
+    assert all(bool(each.isfinite().all()) for each in results)
 
 
 @BOTH

@@ -368,7 +368,7 @@ def test_solve_downscaled_edge_is_finer_than_small_image(monkeypatch: pytest.Mon
     need_pymatting()
     image, mask = make_scene(head, noise=0, edge=1, blur=4)
     monkeypatch.setattr(downscaled, "MAX_UNKNOWNS", 100)
-    monkeypatch.setattr(downscaled, "SMALLER", 16)
+    monkeypatch.setattr(downscaled, "REDUCTION", 16)
     y, x = np.mgrid[0:160, 0:130] / 160
     truth = torch.from_numpy((head(y, x) > 0).astype(np.float32))
     unknown = matting.make_trimap(mask) == 0.5

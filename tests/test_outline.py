@@ -1,4 +1,4 @@
-"""Distances across the outline, and fading by them, against a comparison of all pairs of pixels."""
+"""Distances to the outline, and feathering, against a comparison of all pairs of pixels."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from maskwright.core import outline
 from maskwright.core.errors import InputError
-from test_distance import distances_of, random_selection
+from test_distance import compute_distances, random_selection
 
 pytest.importorskip("scipy.ndimage")
 
 
-def distances_across(selected: torch.Tensor) -> np.ndarray:
-    """The distance of each pixel of ``[H,W]`` to the nearest one of the other kind."""
-    return np.where(selected, distances_of(~selected), distances_of(selected))
+def compute_distances_across(selected: torch.Tensor) -> np.ndarray:
+    """The distance of each pixel of ``[H,W]`` to the nearest pixel on the other side of the outline."""
+    return np.where(selected, compute_distances(~selected), compute_distances(selected))
 
 
 @given(
@@ -27,34 +27,41 @@ def distances_across(selected: torch.Tensor) -> np.ndarray:
     st.integers(0, 99),
     st.booleans(),
 )
-def test_near_outline_matches_all_pairs(height, width, share, limit, seed, transpose):
+def test_find_near_outline_matches_all_pairs(height, width, share, limit, seed, transpose):
     selected = random_selection(height, width, share, seed)[0]
     selected = selected.T if transpose else selected
-    expected = distances_across(selected).ravel()
-    pixels, distances = outline.near_outline(selected.numpy(), limit)
+    expected = compute_distances_across(selected).ravel()
+    pixels, distances = outline.find_near_outline(selected.numpy(), limit)
     assert np.array_equal(pixels.numpy(), np.flatnonzero(expected <= limit))
     np.testing.assert_allclose(distances.numpy(), expected[pixels], rtol=1e-6)
 
 
-@pytest.mark.parametrize("limit", [3, 10, 64, 100])  # above and below the limit of the shorter computation
+@pytest.mark.parametrize("limit", [3, 10, 64, 100])  # on both sides of `_SHORT`
 @pytest.mark.parametrize("share", [0.0, 0.0005, 0.01, 0.5, 1.0])
-def test_distance_to_matches_all_pairs(share, limit, cuda):
+def test_measure_distance_matches_all_pairs(share, limit, cuda):
     selected = random_selection(23, 137, share, 5)[0]
-    expected = torch.from_numpy(distances_of(selected)).float()
+    expected = torch.from_numpy(compute_distances(selected)).float()
     for device in ("cpu", cuda):
-        result = outline.distance_to(selected.to(device), limit).cpu()
+        result = outline.measure_distance(selected.to(device), limit).cpu()
         near = expected <= limit
         torch.testing.assert_close(result[near], expected[near])
         assert (result[~near] > limit).all()
 
 
-def test_distance_to_measures_distances_with_squares_above_32_bits(cuda):
+def test_measure_distance_measures_distances_with_squares_above_32_bits(cuda):
     selected = torch.zeros(50000, 2, dtype=torch.bool)
     selected[0, 0] = True
     for device in ("cpu", cuda):
-        result = outline.distance_to(selected.to(device), limit=49999).cpu()
+        result = outline.measure_distance(selected.to(device), limit=49999).cpu()
         torch.testing.assert_close(result[:, 0], torch.arange(50000.0))
         torch.testing.assert_close(result[40, 1].item(), 1601**0.5)
+
+
+@pytest.mark.parametrize("limit", [5, 100])
+def test_measure_distance_of_a_transposed_mask(limit):
+    selected = random_selection(50, 70, 0.1, 3)[0]
+    expected = outline.measure_distance(selected, limit).T
+    assert torch.equal(outline.measure_distance(selected.T, limit), expected)
 
 
 def test_fade_edges_on_gpu_equals_cpu(cuda):

@@ -16,16 +16,16 @@ from . import closed_form
 
 logger = logging.getLogger(__name__)
 
-# Larger images are computed at a smaller size, from `FEW_UNKNOWNS` and `FEW_PIXELS` on if the result need not be exact.
-# The colors of the full image make up for most of the loss.
-SMALLER = 3  # times fewer pixels
+# Above these sizes, alpha and colors are computed on a smaller image: `FEW_...` if speed matters more than exactness,
+# else `MAX_...`. The full image's colors restore most of the detail.
+REDUCTION = 3  # the smaller image has a third of the pixels
 
-# For alpha. Each unknown pixel that is solved for costs about 1 kB of memory and five microseconds.
+# For alpha. Each unknown pixel that is solved for takes about 1 kB of memory.
 FEW_UNKNOWNS, MAX_UNKNOWNS = 1 << 16, 1 << 21
-_MAX_SMALL_UNKNOWNS = 1 << 19  # at the smaller size
+_MAX_DOWNSCALED_UNKNOWNS = 1 << 19  # on the smaller image
 
 # For foreground colors, larger images are cropped to the surroundings of the unknown pixels, and downscaled if the crop
-# is still larger. Each pixel costs about 64 bytes.
+# is still larger. Each pixel takes about 64 bytes.
 FEW_PIXELS, MAX_PIXELS = 1 << 18, 1 << 24
 
 
@@ -41,10 +41,9 @@ def solve_downscaled(
     Closed-form matting models alpha as a linear function of color in every small window. The guided filter upsamples
     the coefficients of that function (He and Sun, *Fast Guided Filter*, 2015).
     """
-    # What takes long checks for an interrupt meanwhile.
     small, small_trimap, touched = run_interruptibly(lambda: _downscale(colors, trimap, unknown), stage)
     size, small_unknown = small_trimap.shape, small_trimap == 0.5
-    logger.info("Alpha matting of %d x %d pixels runs at %d x %d.", *reversed(trimap.shape), *reversed(size))
+    logger.debug("Alpha of a crop of %s is solved at %s (height, width).", trimap.shape, size)
     small_prior = prior and run_interruptibly(lambda: prior.resize(*size), stage)
     small_alpha = small_trimap
     small_alpha[small_unknown] = closed_form.solve(small, small_trimap, small_unknown, stage, small_prior)
@@ -56,27 +55,27 @@ def _downscale(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A smaller image: colors ``[h,w,3]``, trimap ``[h,w]``, and which pixels cover unknown ones, ``[h,w]`` bool."""
     (height, width), count = trimap.shape, np.count_nonzero(unknown)
-    most = min(count // SMALLER, _MAX_SMALL_UNKNOWNS)
-    scale = math.sqrt(most / count)
+    max_unknowns = min(count // REDUCTION, _MAX_DOWNSCALED_UNKNOWNS)
+    scale = math.sqrt(max_unknowns / count)
     while True:
         size = (max(3, int(height * scale)), max(3, int(width * scale)))
-        small_trimap, known = np.full(size, 0.5, np.float32), np.zeros(size, np.float32)
-        for value in (0, 1):  # known if most of the averaged pixels are, and at least one pixel of each value
-            fraction = _shrink((trimap == value).astype(np.float32), *size)
-            small_trimap[fraction >= min(0.5, fraction.max())] = value
-            known += fraction
-        if np.count_nonzero(small_trimap == 0.5) <= most:
+        small_trimap, known_share = np.full(size, 0.5, np.float32), np.zeros(size, np.float32)
+        for value in (0, 1):  # known if most of the averaged pixels are, and at least one pixel of each value there is
+            share = _shrink((trimap == value).astype(np.float32), *size)
+            small_trimap[(share > 0) & (share >= min(0.5, share.max()))] = value
+            known_share += share
+        if np.count_nonzero(small_trimap == 0.5) <= max_unknowns:
             break
         scale *= 0.95
     image = torch.from_numpy(colors).unsqueeze(0)  # [H,W,3] -> [1,H,W,3]
-    return tensors.resize_image(image, *size, mode="area")[0].numpy(), small_trimap, known < 1
+    return tensors.resize_image(image, *size, mode="area")[0].numpy(), small_trimap, known_share < 1
 
 
 def _upsample_alpha(
     colors: np.ndarray, unknown: np.ndarray, small: np.ndarray, small_alpha: np.ndarray, touched: np.ndarray
 ) -> np.ndarray:
     """Alpha of the unknown pixels ``[n]``, from the results of `_downscale` and the alpha ``[h,w]`` of that image."""
-    with use_one_thread():  # for many short operations
+    with use_one_thread():  # threads do not pay for short operations
         lines = _fit_color_lines(torch.from_numpy(small), torch.from_numpy(small_alpha), touched)
     pixels, flat_colors = np.flatnonzero(unknown), colors.reshape(-1, 3)
     result = np.empty(len(pixels))
@@ -87,16 +86,17 @@ def _upsample_alpha(
 
 
 def _shrink(values: np.ndarray, height: int, width: int) -> np.ndarray:
-    """``[H,W]`` -> ``[height,width]``, the means of all pixels that a new one covers."""
+    """``[H,W]`` -> ``[height,width]``; each new pixel is the mean of those it covers."""
     return tensors.resize_mask(torch.from_numpy(values).unsqueeze(0), height, width, "area")[0].numpy()
 
 
 _WINDOW = torch.cartesian_prod(torch.arange(-1, 2), torch.arange(-1, 2))  # [9,2]
-_EPSILON = 1e-5  # added to the variance of the colors, for windows with hardly any
+_EPSILON = 1e-5  # regularizes windows of nearly constant color
 
 
 def _fit_color_lines(image: torch.Tensor, alpha: torch.Tensor, needed: np.ndarray) -> torch.Tensor:
-    """Fit ``alpha = a . color + b`` in windows of 3 x 3 pixels, and average the lines of all windows of a pixel.
+    """Fit ``alpha = a . color + b`` in windows of 3 x 3 pixels, and average the lines of all windows around a pixel
+    (He, Sun and Tang, *Guided Image Filtering*, 2013). Windows repeat the pixels at the image border.
 
     Args:
         image: ``[h,w,3]``.
@@ -107,9 +107,9 @@ def _fit_color_lines(image: torch.Tensor, alpha: torch.Tensor, needed: np.ndarra
         a (3) and b (1) as ``[1,4,h,w]``, float32.
     """
     height, width = alpha.shape
-    near = morphology.dilate(torch.from_numpy(needed)[None].float(), 5)[0]  # the neighbors of their neighbors, too
+    near = morphology.dilate(torch.from_numpy(needed)[None].float(), 5)[0]  # also two pixels around them
     image, alpha, lines = image.double(), alpha.double(), torch.zeros(height, width, 4)
-    windows_of = []  # the pixels of each chunk, and of their windows
+    chunks = []  # center pixels and their windows
     for centers in torch.nonzero(near).split(1 << 14):  # [n,2]; a chunk takes about 10 MB
         y, x = (centers[:, None] + _WINDOW).clamp(min=0).unbind(-1)  # [n,9]
         window = y.clamp(max=height - 1), x.clamp(max=width - 1)
@@ -120,9 +120,9 @@ def _fit_color_lines(image: torch.Tensor, alpha: torch.Tensor, needed: np.ndarra
         a = torch.linalg.solve(covariance, (colors * alphas[..., None]).mean(dim=1))  # [n,3]
         b = alphas.mean(dim=1) - (a * mean).sum(dim=1)
         lines[centers.unbind(-1)] = torch.cat((a, b[:, None]), dim=1).float()
-        windows_of.append((centers.unbind(-1), window))
+        chunks.append((centers.unbind(-1), window))
     averages = torch.zeros(4, height, width)
-    for (rows, columns), window in windows_of:
+    for (rows, columns), window in chunks:
         averages[:, rows, columns] = lines[window].mean(dim=1).T
     return averages[None]
 
@@ -132,40 +132,43 @@ Estimate = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 def estimate_foreground_near(
-    estimate: Estimate, colors: np.ndarray, alpha: np.ndarray, unknown: np.ndarray, most: int
+    estimate: Estimate, colors: np.ndarray, alpha: np.ndarray, unknown: np.ndarray, max_pixels: int
 ) -> np.ndarray:
-    """Estimate foreground colors ``[H,W,3]`` around the unknown pixels, on an image of at most ``most`` pixels.
+    """Estimate foreground colors ``[H,W,3]`` around the unknown pixels, on an image of at most ``max_pixels``.
 
-    Elsewhere alpha is 0 or 1, and the foreground is the image itself.
+    Elsewhere they are the image's colors.
     """
     foreground = colors.copy()
-    crop = tensors.bounding_slices(unknown, 16)
-    if alpha[crop].size <= most:
-        foreground[crop] = estimate(colors[crop], alpha[crop])[0]
+    crop = tensors.find_bounding_slices(unknown, 16)
+    colors, alpha, unknown = colors[crop], alpha[crop], unknown[crop]
+    if alpha.size <= max_pixels:
+        foreground[crop] = estimate(colors, alpha)[0]
     else:
-        foreground[crop][unknown[crop]] = _estimate_downscaled(estimate, colors[crop], alpha[crop], unknown[crop], most)
+        small, of_unknown = _estimate_downscaled(estimate, colors, alpha, unknown, max_pixels)
+        enlarged = tensors.resize_image(small, *alpha.shape, mode="bilinear")[0].numpy()  # [1,h,w,3] -> [H,W,3]
+        np.copyto(foreground[crop], enlarged, where=(alpha == 0)[..., None])
+        foreground[crop][unknown] = of_unknown
     return foreground
 
 
 def _estimate_downscaled(
-    estimate: Estimate, colors: np.ndarray, alpha: np.ndarray, unknown: np.ndarray, most: int
-) -> np.ndarray:
-    """Foreground of the unknown pixels ``[n,3]``, estimated on a smaller image. The result is then adjusted as little
-    as possible so that ``alpha F + (1 - alpha) B`` equals the image (Forte, *Approximate Fast Foreground Colour
+    estimate: Estimate, colors: np.ndarray, alpha: np.ndarray, unknown: np.ndarray, max_pixels: int
+) -> tuple[torch.Tensor, np.ndarray]:
+    """The foreground of a smaller image, ``[1,h,w,3]``, and from it that of the unknown pixels, ``[n,3]``, adjusted as
+    little as possible so that ``alpha F + (1 - alpha) B`` equals the image (Forte, *Approximate Fast Foreground Colour
     Estimation*, 2021)."""
-    scale = math.sqrt(most / alpha.size)
-    size = (int(alpha.shape[0] * scale), int(alpha.shape[1] * scale))
+    scale = math.sqrt(max_pixels / alpha.size)
+    size = (max(1, int(alpha.shape[0] * scale)), max(1, int(alpha.shape[1] * scale)))
     small = tensors.resize_image(torch.from_numpy(colors).unsqueeze(0), *size, mode="area")[0]
-    both = np.concatenate(estimate(small.numpy(), _shrink(alpha, *size)), axis=-1)  # [h,w,6]
-    both = torch.from_numpy(both).permute(2, 0, 1).unsqueeze(0)  # [h,w,6] -> [1,6,h,w]
+    both = torch.from_numpy(np.concatenate(estimate(small.numpy(), _shrink(alpha, *size)), axis=-1))[None]
     pixels, flat_colors, flat_alpha = np.flatnonzero(unknown), colors.reshape(-1, 3), alpha.reshape(-1, 1)
     result = np.empty((len(pixels), 3), np.float32)
-    for chunk, samples in _sample_at(both, pixels, unknown.shape):
+    for chunk, samples in _sample_at(tensors.image_to_bchw(both), pixels, unknown.shape):
         foreground, background = samples.numpy().T[:, :3], samples.numpy().T[:, 3:]
         a = flat_alpha[pixels[chunk]]
         error = flat_colors[pixels[chunk]] - a * foreground - (1 - a) * background
         result[chunk] = foreground + a * error / (a * a + (1 - a) * (1 - a))
-    return result.clip(0, 1)
+    return both[..., :3], result.clip(0, 1)
 
 
 def _sample_at(

@@ -8,9 +8,9 @@ background (0) or unknown (0.5). *Alpha matting* estimates, for every unknown pi
 - Foreground colors: multi-level estimation (Germer et al., *Fast Multi-Level Foreground Estimation*, 2020).
 
 The results match ``rembg.remove(alpha_matting=True)``. rembg builds the equations of the whole image; this code builds
-only those of the unknown pixels. If these are too many for the memory, alpha is solved on a smaller image and upsampled
-by the guided filter. In gray images, whose colors are collinear, rembg is inaccurate; this code is close to the exact
-solution.
+only those of the unknown pixels. If these are too many for the memory or the time, alpha is solved on a smaller image
+and upsampled by the guided filter. In gray images, whose colors are collinear, rembg is inaccurate; this code is close
+to the exact solution.
 
 Each image has its own equations, so images are single here, ``[H,W,C]`` and ``[H,W]``. Matting runs on the CPU.
 """
@@ -235,12 +235,12 @@ def solve_alpha(
 
     Args:
         prior: See `closed_form.solve`.
-        exact: Solve for each of up to `downscaled.MAX_UNKNOWNS` pixels, instead of up to `downscaled.FEW_UNKNOWNS`.
+        exact: Solve at full size up to `downscaled.MAX_UNKNOWNS` unknown pixels; if false, only up to `FEW_UNKNOWNS`.
     """
     stage.advance_to(0)
-    crop = tensors.bounding_slices(unknown, closed_form.REACH)
-    most = downscaled.MAX_UNKNOWNS if exact else downscaled.FEW_UNKNOWNS
-    solve = closed_form.solve if np.count_nonzero(unknown) <= most else downscaled.solve_downscaled
+    crop = tensors.find_bounding_slices(unknown, closed_form.REACH)
+    max_unknowns = downscaled.MAX_UNKNOWNS if exact else downscaled.FEW_UNKNOWNS
+    solve = closed_form.solve if np.count_nonzero(unknown) <= max_unknowns else downscaled.solve_downscaled
     alpha = trimap.copy()
     alpha[unknown] = solve(colors[crop], trimap[crop], unknown[crop], stage, prior and prior.crop(crop))
     return alpha
@@ -259,17 +259,18 @@ def estimate_foreground(
     """Estimate foreground colors ``[H,W,3]``, float32, from colors ``[H,W,3]``, alpha and unknown pixels ``[H,W]``.
 
     Args:
-        exact: Process up to `downscaled.MAX_PIXELS` pixels at full size, instead of up to `downscaled.FEW_PIXELS`.
+        exact: Work at full size up to `downscaled.MAX_PIXELS` pixels; if false, only up to `FEW_PIXELS`, and at a third
+            of the pixels above three times as many.
     """
     if alpha.size == 1:
         return colors  # pymatting divides by the logarithm of the size
     import_pymatting(_MULTI_LEVEL)  # imports belong in the main thread
-    most = downscaled.MAX_PIXELS if exact else downscaled.FEW_PIXELS
-    if alpha.size <= most:
+    max_pixels = downscaled.MAX_PIXELS if exact else downscaled.FEW_PIXELS
+    if alpha.size <= max_pixels:
         return run_interruptibly(lambda: estimate_multi_level(colors, alpha)[0], stage)
     if not exact:
-        most = min(max(most, alpha.size // downscaled.SMALLER), downscaled.MAX_PIXELS)
-    estimate = partial(downscaled.estimate_foreground_near, estimate_multi_level, colors, alpha, unknown, most)
+        max_pixels = min(max(max_pixels, alpha.size // downscaled.REDUCTION), downscaled.MAX_PIXELS)
+    estimate = partial(downscaled.estimate_foreground_near, estimate_multi_level, colors, alpha, unknown, max_pixels)
     return run_interruptibly(estimate, stage)
 
 

@@ -9,7 +9,7 @@ import torch
 
 from .. import tensors
 from ..distance import is_within
-from ..outline import distance_to
+from ..outline import measure_distance
 
 SURE = 0.9  # mask values above it belong to the subject
 _PRESENT = 0.5  # alpha of at least this shows that there is a subject
@@ -64,6 +64,6 @@ class ThinParts:
         lost = faded & ~near_present
         if not lost.any():
             return None
-        distance = distance_to(torch.from_numpy(lost), self.reach).numpy()
+        distance = measure_distance(torch.from_numpy(lost), self.reach).numpy()
         weights = self.weight * (1 - distance / max(self.reach, 1)).clip(0, 1) * (self.mask > 0.5)
         return weights[unknown].astype(np.float64), self.mask[unknown].astype(np.float64)
