@@ -20,10 +20,6 @@ from pack import ROOT
 from rows import MAX_GROWTH, Cell, Figure, Report, Row, Spread
 from workflow.engine_interface import NodeFailed
 
-ABOUT = """In {version}, with models of random weights: on CUDA of the size of Stable Diffusion 1.5 (regions sampled at
-512 x 512) and SDXL (1024 x 1024), with their VAE; on the CPU a small UNet (128 x 128) and a trivial VAE. Mixed regions
-have four sizes. {steps} steps unless another number is given. Nearly all of the time is ComfyUI's sampler and VAE; the
-node's own share is the rest."""
 NOTE = """In both nodes, nearly all of the time is ComfyUI's sampler and VAE. One region at a time, their speed varies
 between runs by more than the node's own work takes."""
 
@@ -169,8 +165,7 @@ def main(quick: bool) -> None:
         print(f"skipped: {comfy.why}")
         return
     impact = impact_pack(comfy)
-    about = ABOUT.format(version=f"ComfyUI {comfy.version}", steps=STEPS)
-    report = Report("Detail", f"{about} {hosted.describe_packs(OTHER)}")
+    report = Report("Detail", version=comfy.version, steps=STEPS, packs=hosted.describe_packs(OTHER))
     packs = [ROOT / "tests" / "host" / "fixture_nodes"] + [impact] * bool(impact)
     for device in reversed(_measuring.devices()):
         with comfyui.Server(comfy, packs=packs, cpu=device == "cpu") as server:

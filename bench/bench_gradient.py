@@ -21,9 +21,6 @@ KERNELS = (3, 15, 31)
 GOAL = (16, 1024)  # where the goal applies
 OPENCV = "Pillow and OpenCV"
 
-ABOUT = """The alternative is the node that this one replaces: 8 bits, with Pillow and OpenCV, mask by mask; on CUDA it
-copies to the CPU and back. The floor reads each mask once and writes each result once, at the rate of a copy. The
-passes in between limit the time: 8 comparisons of each pixel for a kernel of 3, 16 for 15 and 20 for 31."""
 NOTE = """OpenCV compares 8-bit values, four times as many per instruction as this pack's 32-bit values, and is faster
 if its masks fit into the cache. Below a megapixel, threading does not pay, so one core does all the work. The floor
 excludes the passes in between."""
@@ -43,7 +40,7 @@ def run_earlier(batch: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def main(quick: bool) -> None:
-    report = Report("Draw a gradient region", ABOUT)
+    report = Report("Draw a gradient region")
     generator = torch.Generator().manual_seed(0)
     for device in devices():
         rows = {}

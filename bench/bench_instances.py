@@ -15,9 +15,6 @@ from maskwright.nodes.mask_instances import MaskInstances
 SIDE, SPECKS = 4096, 10_000
 FEW, SMALL = 100, 1024  # for the comparison: with 10,000 specks, others take minutes and run out of memory
 
-ABOUT = """Specks of 8 x 8 pixels are found, sorted by size and filtered, without a mask of the image's size for each;
-in the comparison, each speck becomes a mask. The nodes are KJNodes' SeparateMasks and the Impact Pack's MaskToSEGS.
-Labeling the pixels takes most of the time."""
 NOTE = "Each mask has the image's size, in 32 bits: touching that new memory takes most of the time."
 IN_COMFYUI = True
 
@@ -58,7 +55,7 @@ OTHERS = {"KJNodes": split_with_kjnodes, "Impact Pack": split_with_impact}
 
 
 def main(quick: bool) -> None:
-    report, mask = hosted.make_report("Split into instances", ABOUT, *OTHERS), draw_specks(SMALL, FEW)
+    report, mask = hosted.make_report("Split into instances", *OTHERS), draw_specks(SMALL, FEW)
     others = hosted.select_available({name: partial(split, mask) for name, split in OTHERS.items()})
     ours = partial(MaskInstances().split_masks, mask)
     report.add(f"{FEW} masks of a mask of {SMALL} x {SMALL}", ours, others, note=NOTE, headline=True)

@@ -16,10 +16,6 @@ from rows import Figure, Report, Row
 SIDES = {512: "0.26 megapixels", 1024: "1 megapixel", 2048: "4 megapixels", 4096: "16 megapixels"}
 MAX_REMBG_SIDE = 2048
 
-ABOUT = """The part of ImageSegmentation after the network, compared with rembg.remove with the same mask, from a tensor
-through Pillow and back. At 16 megapixels with matting, rembg is left out: it builds the equations of the whole image.
-The floor without matting reads image and mask once and writes cutout and alpha once, at the rate of a copy. With
-matting, solving the equations of the unknown pixels takes most of the time."""
 NOTE = """A pixel of three floats becomes one of four, which cannot be copied as one block, and touching new memory
 takes about as long. The rest is comparing alpha with 0 and writing it to cutout and mask."""
 
@@ -89,7 +85,7 @@ def add_row(report: Report, scene: Scene, what: str, matting: bool) -> Row:
 
 
 def main(quick: bool) -> None:
-    report = Report("Cut out, with the mask known", ABOUT)
+    report = Report("Cut out, with the mask known")
     for device in devices():
         rows = {}
         for side in (512,) if quick else SIDES:

@@ -91,10 +91,10 @@ def import_packs(*names: str) -> None:
                 print(f"{name} does not load: {type(error).__name__}: {error}")
 
 
-def make_report(job: str, about: str, *packs: str) -> Report:
+def make_report(job: str, *packs: str, **values: object) -> Report:
     """Import the packs for a report, and name their versions and ComfyUI's in its text."""
     import_packs(*packs)
-    return Report(job, f"{about.format(version=os.environ[VERSION])} {describe_packs(*packs)}")
+    return Report(job, version=os.environ[VERSION], packs=describe_packs(*packs), **values)
 
 
 def call_node(node: str, *args, **inputs):
