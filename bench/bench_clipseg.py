@@ -155,7 +155,7 @@ class Bench:
             clipseg_loader.release()
             run_ours(clipseg_loader.load(self.folder.name, store), images, PROMPTS[0])
 
-        others = {EARLIER: self.rows[1, 1, 352].others[EARLIER]}
+        others = self.rows[1, 1, 352].others
         self.report.add("1 image, loading the model", run, others, device=self.device, note=COLD)
 
     def add_difference(self, count: int) -> None:

@@ -19,12 +19,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
+
+import torch
+import write_docs
+from rows import ROWS_FILE
+from write_docs import RESULTS
 
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results"
 
 
 def main(arguments: list[str]) -> int:
@@ -44,8 +46,6 @@ def main(arguments: list[str]) -> int:
     if failed:
         print(f"\nfailed: {', '.join(failed)}", file=sys.stderr)
     if not quick:
-        import write_docs
-
         write_docs.write()
     return 1 if failed else 0
 
@@ -62,9 +62,7 @@ def run(script: Path, quick: bool) -> bool:
     return not problem
 
 
-def measure(
-    script: Path, quick: bool, time_limit: float | None = None, variables: Mapping[str, str] = MappingProxyType({})
-) -> tuple[list[dict], str]:
+def measure(script: Path, quick: bool, time_limit: float | None = None, **variables: str) -> tuple[list[dict], str]:
     """Run a benchmark in a separate process.
 
     Args:
@@ -74,8 +72,6 @@ def measure(
     Returns:
         Its rows, also those before a failure; and what failed, or "".
     """
-    from rows import ROWS_FILE
-
     with tempfile.TemporaryDirectory() as folder:
         file, problem = Path(folder) / "rows", ""
         command = [sys.executable, str(HERE / "start.py"), str(script), *(["--quick"] if quick else [])]
@@ -120,8 +116,6 @@ def merge(files: list[str]) -> int:
     except (OSError, ValueError, KeyError, TypeError) as error:
         print(f"--merge needs a file that tools/gpu_check.py wrote ({error!r})", file=sys.stderr)
         return 2
-    import write_docs
-
     write_docs.write()
     return 0
 
@@ -140,8 +134,6 @@ def write(file: Path, results: dict) -> None:
 
 def describe_machine() -> dict:
     """The machine's processor, memory and GPU."""
-    import torch
-
     cpuinfo = Path("/proc/cpuinfo")
     match = re.search(r"^model name\s*: (.+)$", cpuinfo.read_text("utf-8"), re.MULTILINE) if cpuinfo.exists() else None
     processor = match[1].strip() if match else platform.processor() or platform.machine()
@@ -169,8 +161,7 @@ def find_commit() -> str:
         except OSError:  # git is not installed
             return ""
 
-    generated = ("bench/results", "docs/performance")
-    changed = [line for line in git("status", "--porcelain").splitlines() if not line[3:].startswith(generated)]
+    changed = git("status", "--porcelain", ":/", ":!/bench/results", ":!/docs/performance*")
     return (git("rev-parse", "--short=10", "HEAD") or "unknown") + (" and changes" if changed else "")
 
 

@@ -66,12 +66,10 @@ def check(out: Path, comfyui: Path | None, simulated: bool) -> int:
         facts["gpu"] = "simulated"
     variables = {"MASKWRIGHT_BENCH_DEVICE": "simulated" if simulated else "cuda", "HF_HUB_OFFLINE": "1"}
     end = time.monotonic() + SECONDS
-    checks, failed = [], False
+    checks: list[str] = []
     suite.write(out, {"machine": facts, "checks": checks, "benches": {}})
 
     def note(what: str, problem: str = "", skipped: str = "") -> None:
-        nonlocal failed
-        failed |= bool(problem)
         checks.append(f"{what}: {problem and f'FAILED ({problem})'}{skipped}".removesuffix(": "))
         print(checks[-1], flush=True)
         suite.write(out, {**suite.read(out), "checks": checks})
@@ -84,12 +82,12 @@ def check(out: Path, comfyui: Path | None, simulated: bool) -> int:
             note(f"Benchmark {name}", skipped=f"skipped, since {', '.join(missing)} is not installed")
             continue
         limit = COMFYUI_SECONDS if name in IN_COMFYUI else max(1, end - time.monotonic())
-        rows, problem = suite.measure(BENCH / f"bench_{name}.py", simulated, limit, variables)
+        rows, problem = suite.measure(BENCH / f"bench_{name}.py", simulated, limit, **variables)
         if rows:
             suite.store(out, facts, f"bench_{name}", rows)
         note(f"Benchmark {name}: {len(rows)} rows", problem)
     print(f"\nWritten to {out}; add it to docs/performance.md with: tools/dev.py bench --merge {out}")
-    return int(failed)
+    return int(any("FAILED" in check for check in checks))
 
 
 def find_tests() -> list[str]:
