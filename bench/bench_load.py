@@ -52,7 +52,7 @@ def main(quick: bool) -> None:
         scratch, empty = Path(folder), Path(folder) / "empty"
         empty.mkdir()
         (empty / "__init__.py").write_text("NODE_CLASS_MAPPINGS = {}", "utf-8")
-        packs = {OURS: ROOT, EMPTY: empty, **hosted.pack_folders()}
+        packs = {OURS: ROOT, EMPTY: empty, **hosted.pack_folders(*hosted.PACKS)}
         rounds = [{name: load(path, scratch) for name, path in packs.items()} for _ in range(2 if quick else ROUNDS)]
     cells = {name: Cell(Spread.of([each[name][0] for each in rounds[1:]])) for name in packs}
     ours, blank = cells.pop(OURS), cells.pop(EMPTY).time.median
