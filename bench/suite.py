@@ -35,31 +35,28 @@ def main(arguments: list[str]) -> int:
         return 0
     if "--merge" in arguments:
         return merge(arguments[1:])
-    scripts = {script.stem.removeprefix("bench_"): script for script in sorted(HERE.glob("bench_*.py"))}
-    names = [argument for argument in arguments if not argument.startswith("-")] or list(scripts)
-    unknown = [name for name in names if name not in scripts]
+    every = [script.stem.removeprefix("bench_") for script in sorted(HERE.glob("bench_*.py"))]
+    names = [argument for argument in arguments if not argument.startswith("-")] or every
+    unknown = [name for name in names if name not in every]
     if unknown:
-        print(f"no benchmark is called {', '.join(unknown)}; choose from {', '.join(scripts)}", file=sys.stderr)
+        print(f"no benchmark is called {', '.join(unknown)}; choose from {', '.join(every)}", file=sys.stderr)
         return 2
-    quick = "--quick" in arguments
-    failed = [name for name in names if not run(scripts[name], quick)]
+    quick, failed = "--quick" in arguments, []
+    for name in names:
+        start = time.monotonic()
+        rows, problem = measure(HERE / f"bench_{name}.py", quick)
+        seconds = time.monotonic() - start
+        print(f"bench_{name} took {seconds:.0f} s", flush=True)
+        if problem:
+            failed.append(name)
+        elif rows and not quick:
+            facts = describe_machine()
+            store(RESULTS / f"{name_file(facts)}.json", facts, f"bench_{name}", rows, seconds)
     if failed:
         print(f"\nfailed: {', '.join(failed)}", file=sys.stderr)
     if not quick:
         write_docs.write()
     return 1 if failed else 0
-
-
-def run(script: Path, quick: bool) -> bool:
-    """Run a benchmark and store its rows. Returns whether it succeeded."""
-    start = time.monotonic()
-    rows, problem = measure(script, quick)
-    duration = time.monotonic() - start
-    print(f"{script.stem} took {duration:.0f} s", flush=True)
-    if rows and not problem and not quick:
-        facts = describe_machine()
-        store(RESULTS / f"{name_file(facts)}.json", facts, script.stem, rows, seconds=duration)
-    return not problem
 
 
 def measure(script: Path, quick: bool, time_limit: float | None = None, **variables: str) -> tuple[list[dict], str]:

@@ -115,7 +115,7 @@ def run_tests(keyword: str, limit: float) -> tuple[str, str, str]:
     counts, missing = collections.Counter(), set()
     for case in cases:
         result = next((each.tag for each in case if each.tag in ("failure", "error", "skipped")), "passed")
-        package = "" if result in ("passed", "skipped") else find_missing(case)
+        package = find_missing(case)
         counts["skipped" if package else result] += 1
         missing |= {package} - {""}
     reason = f" ({', '.join(sorted(missing))} not installed)" if missing else ""
@@ -124,7 +124,7 @@ def run_tests(keyword: str, limit: float) -> tuple[str, str, str]:
 
 
 def find_missing(case: ElementTree.Element) -> str:
-    """The optional package whose absence made a test fail; "" if something else did."""
+    """The optional package whose absence made a test fail or skip itself; "" if something else did, or nothing."""
     text = "".join(problem.text or "" for problem in case)
     names = re.findall(r"No module named '(\w+)", text)
     return next((name for name in names if not importlib.util.find_spec(name)), "")

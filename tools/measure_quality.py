@@ -41,8 +41,10 @@ TEMPLATE = ROOT / "tools" / "quality_page.md"
 PAGE = ROOT / "docs" / "quality.md"
 IMAGES = ROOT / "docs" / "quality"
 
+# The heads of the template's tables repeat these.
 WEIGHTS = ("u2netp", "u2net")
-EDGE_WIDTHS = (10, 20, 40)  # as in the heads of the template's tables
+EDGE_WIDTHS = (10, 20, 40)
+
 IMAGE_EDGE_WIDTH = 10  # edge width in the images
 WIDTH = 200  # pixels of one panel
 SCENES = range(demo_scenes.HELD_OUT, demo_scenes.HELD_OUT + 50)

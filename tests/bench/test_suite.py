@@ -275,6 +275,6 @@ def test_main_names_an_unknown_benchmark(capsys: pytest.CaptureFixture) -> None:
 def test_main_shows_help_and_runs_nothing(
     option: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(suite, "run", lambda *_: pytest.fail("it ran"))
+    monkeypatch.setattr(suite, "measure", lambda *_: pytest.fail("it ran"))
     assert suite.main([option]) == 0
     assert "dev.py bench [NAME ...] [--quick]" in capsys.readouterr().out
