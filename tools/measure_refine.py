@@ -12,6 +12,7 @@ import numpy as np
 import photographs
 import torch
 from maskwright import NODE_CLASS_MAPPINGS
+from maskwright.core.cutout.matting import MattingSettings, make_trimap
 from photographs import round_down, sad_mse, true_alpha
 from PIL import Image
 
@@ -41,11 +42,8 @@ def matte_with_rembg(image: np.ndarray, mask: np.ndarray, width: int = 10) -> np
 def matte_with_pymatting(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """pymatting's KNN matting with rembg's trimap."""
     from pymatting import estimate_alpha_knn
-    from scipy.ndimage import binary_erosion
 
-    trimap = np.full(mask.shape, 0.5)
-    trimap[binary_erosion(mask > 240, np.ones((10, 10)))] = 1
-    trimap[binary_erosion(mask < 10, np.ones((10, 10)), border_value=1)] = 0
+    trimap = make_trimap(torch.from_numpy(mask).float().div(255), MattingSettings(240, 10, 10)).double().numpy()
     return 255 * estimate_alpha_knn(image / 255.0, trimap)
 
 
