@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from .. import morphology, tensors
-from ..batching import StageProgress, use_one_thread
+from ..batching import StageProgress, run_interruptibly, use_one_thread
 from . import closed_form
 
 logger = logging.getLogger(__name__)
@@ -41,28 +41,43 @@ def solve_downscaled(
     Closed-form matting models alpha as a linear function of color in every small window. The guided filter upsamples
     the coefficients of that function (He and Sun, *Fast Guided Filter*, 2015).
     """
+    # What takes long checks for an interrupt meanwhile.
+    small, small_trimap, touched = run_interruptibly(lambda: _downscale(colors, trimap, unknown), stage)
+    size, small_unknown = small_trimap.shape, small_trimap == 0.5
+    logger.info("Alpha matting of %d x %d pixels runs at %d x %d.", *reversed(trimap.shape), *reversed(size))
+    small_prior = prior and run_interruptibly(lambda: prior.resize(*size), stage)
+    small_alpha = small_trimap
+    small_alpha[small_unknown] = closed_form.solve(small, small_trimap, small_unknown, stage, small_prior)
+    return run_interruptibly(lambda: _upsample_alpha(colors, unknown, small, small_alpha, touched), stage)
+
+
+def _downscale(
+    colors: np.ndarray, trimap: np.ndarray, unknown: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A smaller image: colors ``[h,w,3]``, trimap ``[h,w]``, and which pixels cover unknown ones, ``[h,w]`` bool."""
     (height, width), count = trimap.shape, np.count_nonzero(unknown)
     most = min(count // SMALLER, _MAX_SMALL_UNKNOWNS)
     scale = math.sqrt(most / count)
     while True:
         size = (max(3, int(height * scale)), max(3, int(width * scale)))
-        small_trimap, known = np.full(size, 0.5, np.float32), 0
+        small_trimap, known = np.full(size, 0.5, np.float32), np.zeros(size, np.float32)
         for value in (0, 1):  # known if most of the averaged pixels are, and at least one pixel of each value
             fraction = _shrink((trimap == value).astype(np.float32), *size)
             small_trimap[fraction >= min(0.5, fraction.max())] = value
             known += fraction
-        small_unknown = small_trimap == 0.5
-        if np.count_nonzero(small_unknown) <= most:
+        if np.count_nonzero(small_trimap == 0.5) <= most:
             break
         scale *= 0.95
-    logger.info("Alpha matting of %d x %d pixels runs at %d x %d.", width, height, size[1], size[0])
     image = torch.from_numpy(colors).unsqueeze(0)  # [H,W,3] -> [1,H,W,3]
-    small = tensors.resize_image(image, *size, mode="area")
-    small_prior = prior and prior.resize(*size)
-    small_alpha = small_trimap
-    small_alpha[small_unknown] = closed_form.solve(small[0].numpy(), small_trimap, small_unknown, stage, small_prior)
+    return tensors.resize_image(image, *size, mode="area")[0].numpy(), small_trimap, known < 1
+
+
+def _upsample_alpha(
+    colors: np.ndarray, unknown: np.ndarray, small: np.ndarray, small_alpha: np.ndarray, touched: np.ndarray
+) -> np.ndarray:
+    """Alpha of the unknown pixels ``[n]``, from the results of `_downscale` and the alpha ``[h,w]`` of that image."""
     with use_one_thread():  # for many short operations
-        lines = _fit_color_lines(small[0], torch.from_numpy(small_alpha), known < 1)
+        lines = _fit_color_lines(torch.from_numpy(small), torch.from_numpy(small_alpha), touched)
     pixels, flat_colors = np.flatnonzero(unknown), colors.reshape(-1, 3)
     result = np.empty(len(pixels))
     for chunk, samples in _sample_at(lines, pixels, unknown.shape):
