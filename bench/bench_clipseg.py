@@ -31,10 +31,6 @@ PROMPTS = [
 
 EARLIER = "the earlier CLIPSeg node"
 
-ABOUT = f"""Images of {SIDE} x {SIDE}; the model's input is 352 x 352 unless a resolution is named. The alternative is
-the node that this one replaces, step by step: it loads processor and model for every image, and runs one image and one
-prompt at a time. The floor is the network alone, called in transformers on prepared tensors; it takes most of the
-time."""
 CACHED = """The vision tower is skipped, so the rest matters more: the text, and resizing images and masks in 8 bits, as
 in the earlier node, so that the masks are the same."""
 SMALL = """In addition to the network, each image is resized to its input, and each mask back to the image, in 8 bits,
@@ -159,7 +155,7 @@ class Bench:
             clipseg_loader.release()
             run_ours(clipseg_loader.load(self.folder.name, store), images, PROMPTS[0])
 
-        others = {EARLIER: self.rows[1, 1, 352].others[EARLIER]}
+        others = self.rows[1, 1, 352].others
         self.report.add("1 image, loading the model", run, others, device=self.device, note=COLD)
 
     def add_difference(self, count: int) -> None:
@@ -199,7 +195,7 @@ def main(quick: bool) -> None:
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    report = Report("Find by text", ABOUT)
+    report = Report("Find by text", side=SIDE)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "real size"
         write_model(folder)

@@ -18,10 +18,6 @@ MAX_TIMES_CORE = 1.5
 MAX_TIMES_ONE = 3  # 16 regions relative to 1 region
 IN_COMFYUI = True
 
-ABOUT = f"""In ComfyUI {{version}}, with nothing between crop and stitch. CropAndStitch runs at its defaults, but
-without resizing where it allows that: for single images. The floor is ComfyUI's own crop and composite of the region's
-box, which neither finds regions, nor blends, nor can resize; the goal is {MAX_TIMES_CORE} times that. Copying the image
-for the result takes most of the time."""
 NOTE = """This pack also finds the regions, checks images and crops for NaN, blends with a soft seam, and returns a mask
 of what changed."""
 
@@ -91,7 +87,7 @@ OTHERS = {"CropAndStitch": run_crop_and_stitch, "KJNodes": run_kjnodes, "Impact 
 
 
 def main(quick: bool) -> None:
-    report, rows = hosted.make_report("Crop and stitch", ABOUT, *OTHERS), []
+    report, rows = hosted.make_report("Crop and stitch", *OTHERS, goal=MAX_TIMES_CORE), []
     for what, (count, side, radius, regions, one_mask_each) in CASES.items():
         case = make_case(count, *((256, 16) if quick else (side, radius)), regions, one_mask_each)
         others = hosted.select_available({name: partial(run, *case) for name, run in OTHERS.items()})

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import _measuring  # makes the tools and the tests importable
@@ -20,10 +22,6 @@ from pack import ROOT
 from rows import MAX_GROWTH, Cell, Figure, Report, Row, Spread
 from workflow.engine_interface import NodeFailed
 
-ABOUT = """In {version}, with models of random weights: on CUDA of the size of Stable Diffusion 1.5 (regions sampled at
-512 x 512) and SDXL (1024 x 1024), with their VAE; on the CPU a small UNet (128 x 128) and a trivial VAE. Mixed regions
-have four sizes. {steps} steps unless another number is given. Nearly all of the time is ComfyUI's sampler and VAE; the
-node's own share is the rest."""
 NOTE = """In both nodes, nearly all of the time is ComfyUI's sampler and VAE. One region at a time, their speed varies
 between runs by more than the node's own work takes."""
 
@@ -31,7 +29,8 @@ OTHER = "Impact Pack"
 STEPS, FEW_STEPS = 20, 4
 MAX_SECONDS = 12.0  # for all rounds of a case; at least one runs
 BATCHES = {1: (1,), 8: (1, 4, 8), 32: (1, 4, 8)}  # regions -> values of region_batch
-MAX_OWN_SHARE = {"cpu": 0.1, "cuda": 0.05}  # of the time
+MAX_TIMES_FLOOR = {"cpu": 1 / (1 - 0.1), "cuda": 1 / (1 - 0.05)}  # own shares of 10 % and 5 %
+ANY_TIMES_FLOOR = 100.0
 GOALS = {"cpu": 1, "cuda": 2}  # times as fast as the other node, with regions of one size batched
 IMAGE, SMALL_IMAGE = (1152, 2304), (364, 728)  # height and width; a tenth of the pixels
 DISTANCE = 288  # pixels from one region to the next: four rows of eight
@@ -44,15 +43,6 @@ SETUPS = (
 )
 
 
-@dataclass(frozen=True)
-class Result:
-    """All runs of one case: its time and memory, the median seconds in sampler and VAE, and the image."""
-
-    cell: Cell
-    inside: float
-    image: torch.Tensor
-
-
 class Bench(Detailer):
     """Runs only the node: the model, the VAE and the texts are cached across runs."""
 
@@ -62,10 +52,10 @@ class Bench(Detailer):
         self.name, self.device, self.side, guide_size, shape, vae, self.text = setup
         model = {"channels": 4, "spread": 0.1, "unet": 0.05, "shape": shape}
         widgets = {"guide_size": guide_size, "crop_factor": 2.0, "feather": 5, "noise_mask_feather": 20, "cfg": 5.0}
-        self.options = {"model": model, "vae": {"kind": vae}, **widgets}
+        self.options = {"whose": "Maskwright", "model": model, "vae": {"kind": vae}, **widgets}
 
     def prompt(self, *args: Any, memory: bool = False, control: bool = False, **options: Any) -> tuple[dict, str]:
-        prompt, name = super().prompt(*args, **self.options, **options)
+        prompt, name = super().prompt(*args, **{**self.options, **options})
         if control:
             inputs = {"positive": ["positive", 0], "negative": ["negative", 0], "image": ["image", 0]}
             prompt["control"] = {"class_type": "FixtureControlNet", "inputs": inputs}
@@ -78,35 +68,26 @@ class Bench(Detailer):
         del prompt["save"]["inputs"]["model"]  # which has the list of all its calls
         return prompt, name
 
-    def run(self, cases: dict[str, tuple], steps: int) -> dict[str, Result]:
-        """Run the cases (image, mask, options) in turns. The first round measures memory; its time does not count."""
+    def run(self, cases: dict[str, Callable], steps: int) -> tuple[dict[str, Row], dict[str, torch.Tensor]]:
+        """Run the cases in turns. The first round measures memory; its time does not count.
+
+        Returns: for each case its row, with the seconds in sampler and VAE as the floor, and its image.
+        """
         steps = 2 if self.quick else steps
-        for image, mask, options in list(cases.values())[:1]:
-            self(image, mask, steps=steps, **options)  # loads the weights
-        first = {
-            name: self(image, mask, memory=True, steps=steps, **options)
-            for name, (image, mask, options) in cases.items()
-        }
+        next(iter(cases.values()))(steps=steps)  # loads the weights
+        first = {name: case(memory=True, steps=steps) for name, case in cases.items()}
         times: dict[str, list[dict]] = {name: [] for name in cases}
         start = time.perf_counter()
         while len(times[next(iter(cases))]) < self.rounds and time.perf_counter() - start < MAX_SECONDS:
-            for name, (image, mask, options) in cases.items():
-                times[name] += self(image, mask, steps=steps, **options).times
-        results = {}
+            for name, case in cases.items():
+                times[name] += case(steps=steps).times
+        rows = {}
         for name, runs in times.items():
-            inside = statistics.median(each["sampling"] + each["vae"] for each in runs)
             cell = Cell(Spread.of([each["total"] for each in runs]), first[name].times[0]["peak"])
-            results[name] = Result(cell, inside, first[name].image)
-        return results
-
-    def store(
-        self, what: str, result: Result, others: dict[str, Cell] | None = None, share: float = 0.99, **more
-    ) -> Row:
-        """Store a row. ``share``: the node's own share of the time may be at most this."""
-        more |= {"floor": result.inside, "max_times_floor": 1 / (1 - share), "device": self.device, "note": NOTE}
-        row = Row(f"{self.name}, {what}", result.cell, others or {}, **more)
-        self.report.store(row)
-        return row
+            inside = statistics.median(each["sampling"] + each["vae"] for each in runs)
+            more = {"max_times_floor": ANY_TIMES_FLOOR, "device": self.device, "note": NOTE}
+            rows[name] = Row(f"{self.name}, {name}", cell, floor=inside, **more)
+        return rows, {name: result.image for name, result in first.items()}
 
     def draw(self, count: int, size: tuple[int, int] = IMAGE, parts: list = ONE_SIZE) -> tuple:
         """Draw an image, and a mask of regions so far apart that no crop contains another region."""
@@ -121,37 +102,39 @@ class Bench(Detailer):
     def add_rows(self, count: int, mixed: bool = False) -> None:
         """A number of regions, in batches of several sizes."""
         steps = STEPS if count in (1, 8) and not mixed else FEW_STEPS
-        options = {str(n): {"whose": "Maskwright", "region_batch": n} for n in BATCHES[count]}
-        options |= {OTHER: {"whose": "Impact"}} if self.impact else {}
-        scene = self.draw(count, parts=MIXED if mixed else ONE_SIZE)
-        results = self.run({name: (*scene, each) for name, each in options.items()}, steps)
-        others = {OTHER: results[OTHER].cell} if self.impact else {}
         what = f"{count} {'mixed ' * mixed}region{'s' * (count > 1)}" + f", {steps} steps" * (steps != STEPS)
-        for batch in BATCHES[count]:
-            now, name = results[str(batch)], what + f", {batch} at a time" * (count > 1)
+        batches = {what + f", {batch} at a time" * (count > 1): batch for batch in BATCHES[count]}
+        run = partial(self, *self.draw(count, parts=MIXED if mixed else ONE_SIZE))
+        cases = {name: partial(run, region_batch=batch) for name, batch in batches.items()}
+        rows, images = self.run(cases | ({OTHER: partial(run, whose="Impact")} if self.impact else {}), steps)
+        others = {OTHER: rows[OTHER].ours} if self.impact else {}
+        for name, batch in batches.items():
             batched = count == 8 and not mixed and batch > 1
-            goals = {OTHER: GOALS[self.device]} if batched else {}
-            share = MAX_OWN_SHARE[self.device] if count == 8 else 0.99
-            self.store(name, now, others, share, goals=goals, headline=count == 1 or (batched and batch == 4))
+            more = {"goals": {OTHER: GOALS[self.device]}} if batched else {}
+            more |= {"max_times_floor": MAX_TIMES_FLOOR[self.device]} if count == 8 else {}
+            headline = count == 1 or (batched and batch == 4)
+            self.report.store(replace(rows[name], others=others, headline=headline, **more))
             if batched:
-                difference = 255 * (now.image - results["1"].image).abs().max().item()
+                difference = 255 * (images[name] - images[f"{what}, 1 at a time"]).abs().max().item()
                 what_differs = f"{self.name}, {name}: largest difference from 1 at a time"
                 self.report.store(Figure(what_differs, difference, "/255", self.device))
 
     def add_growth(self) -> None:
         """Ten times the regions, one at a time, ten times the image around one region, and a ControlNet."""
-        options = {"whose": "Maskwright", "region_batch": 1}
         scenes = {"1 region": self.draw(1), "10 regions": self.draw(10)}
         scenes["1 region of a tenth of the image"] = self.draw(1, SMALL_IMAGE)
-        results = self.run({name: (*scene, options) for name, scene in scenes.items()}, FEW_STEPS)
-        one, ten, small = (self.store(f"{name}, {FEW_STEPS} steps", result) for name, result in results.items())
+        cases = {f"{name}, {FEW_STEPS} steps": partial(self, *scene, region_batch=1) for name, scene in scenes.items()}
+        one, ten, small = rows = self.run(cases, FEW_STEPS)[0].values()
+        for row in rows:
+            self.report.store(row)
         self.report.add_growth(f"regions, 1 and 10, {self.name}", one, ten, 10)
         growth = (one.ours.time.median - one.floor) / (small.ours.time.median - small.floor) / 10
         what = f"growth of own time relative to growth of the image's pixels, {self.name}"
         self.report.store(Figure(what, growth, "x", self.device, MAX_GROWTH))
         if self.device == "cpu":  # the fixture's ControlNet is small
-            result = self.run({"": (*self.draw(8), options | {"control": True})}, STEPS)[""]
-            self.store("8 regions with a ControlNet", result, share=MAX_OWN_SHARE["cuda"])
+            case = partial(self, *self.draw(8), region_batch=1, control=True)
+            (row,) = self.run({"8 regions with a ControlNet": case}, STEPS)[0].values()
+            self.report.store(replace(row, max_times_floor=MAX_TIMES_FLOOR["cuda"]))
 
 
 def runs_here(bench: Bench, whose: str) -> bool:
@@ -169,8 +152,7 @@ def main(quick: bool) -> None:
         print(f"skipped: {comfy.why}")
         return
     impact = impact_pack(comfy)
-    about = ABOUT.format(version=f"ComfyUI {comfy.version}", steps=STEPS)
-    report = Report("Detail", f"{about} {hosted.describe_packs(OTHER)}")
+    report = Report("Detail", version=comfy.version, steps=STEPS, packs=hosted.describe_packs(OTHER))
     packs = [ROOT / "tests" / "host" / "fixture_nodes"] + [impact] * bool(impact)
     for device in reversed(_measuring.devices()):
         with comfyui.Server(comfy, packs=packs, cpu=device == "cpu") as server:

@@ -15,10 +15,6 @@ MAX_PIXELS, LARGE = 1 << 27, ("grow 4", "grow 64", "feather 32")  # larger batch
 MAX_GROWTH_WITH_DISTANCE = 1.3  # of the time, from a growth of 4 pixels to one of 64
 IN_COMFYUI = True
 
-ABOUT = """A disc with a wavy outline that covers a third of the mask, in ComfyUI {version}. EditMask grows by Euclidean
-distance, at a cost that does not depend on the distance; others grow by diamonds, squares or octagons, step by step.
-The nodes are ComfyUI's GrowMask, KJNodes' GrowMaskWithBlur, essentials' MaskBlur, LayerStyle's MaskGrow, which returns
-8 bits, and inpaint-nodes' ExpandMask. None of them has a feather, so that row uses their blur."""
 NOTE_BLUR = """KJNodes and LayerStyle blur with Pillow: 8 bits, with boxes in place of a Gaussian. For essentials and
 inpaint-nodes, 32 is the width of the window, and sigma is smaller."""
 NOTE_FILL = "KJNodes makes soft masks binary before it fills them; this pack keeps their softness."
@@ -56,7 +52,7 @@ WORK = {  # the settings of EditMask, other nodes with their inputs, and the not
 
 
 def draw_disc(count: int, side: int, soft: bool = False) -> torch.Tensor:
-    """The disc that `ABOUT` describes, ``[count,side,side]``."""
+    """A disc with a wavy outline, ``[count,side,side]``."""
     y, x = torch.meshgrid(torch.linspace(-1, 1, side), torch.linspace(-1, 1, side), indexing="ij")
     depth = 0.6 + 0.06 * torch.sin(12 * torch.atan2(y, x)) - torch.hypot(x, y)
     mask = (depth * side / 60 + 0.5).clamp(0, 1) if soft else (depth > 0).float()
@@ -83,7 +79,7 @@ def measure(report: Report, masks: torch.Tensor, what: str, ones: dict[str, Row]
 
 
 def main(quick: bool) -> None:
-    report, ones = hosted.make_report("Edit a mask", ABOUT, *BLUR), {}
+    report, ones = hosted.make_report("Edit a mask", *BLUR), {}
     for count, side in [(1, 256), (4, 256)] if quick else SIZES:
         what = f"{count} mask{'s' * (count > 1)} of {side} x {side}"
         rows = measure(report, draw_disc(count, side), what, ones if count > 1 and side > 1024 else {})

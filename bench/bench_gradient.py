@@ -21,16 +21,9 @@ KERNELS = (3, 15, 31)
 GOAL = (16, 1024)  # where the goal applies
 OPENCV = "Pillow and OpenCV"
 
-ABOUT = """The alternative is the node that this one replaces: 8 bits, with Pillow and OpenCV, mask by mask; on CUDA it
-copies to the CPU and back. The floor reads each mask once and writes each result once, at the rate of a copy. The
-passes in between limit the time: 8 comparisons of each pixel for a kernel of 3, 16 for 15 and 20 for 31."""
 NOTE = """OpenCV compares 8-bit values, four times as many per instruction as this pack's 32-bit values, and is faster
 if its masks fit into the cache. Below a megapixel, threading does not pay, so one core does all the work. The floor
 excludes the passes in between."""
-
-
-def run_now(batch: torch.Tensor, size: int) -> torch.Tensor:
-    return NODE_CLASS_MAPPINGS["GradientRegion"]().gradient_region(batch, size)[0]
 
 
 def run_earlier(batch: torch.Tensor, size: int) -> torch.Tensor:
@@ -43,7 +36,7 @@ def run_earlier(batch: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def main(quick: bool) -> None:
-    report = Report("Draw a gradient region", ABOUT)
+    report, node = Report("Draw a gradient region"), NODE_CLASS_MAPPINGS["GradientRegion"]()
     generator = torch.Generator().manual_seed(0)
     for device in devices():
         rows = {}
@@ -54,7 +47,7 @@ def main(quick: bool) -> None:
                 what = f"{count} mask{'s' * (count > 1)} of {side} x {side}, kernel {size}"
                 others = {OPENCV: partial(run_earlier, batch, size)} if cv2 else {}
                 more = {"floor": copy_time(8 * batch.numel(), device), "device": device, "note": NOTE, **goal}
-                rows[count, side, size] = report.add(what, partial(run_now, batch, size), others, **more)
+                rows[count, side, size] = report.add(what, partial(node.gradient_region, batch, size), others, **more)
         if not quick:
             report.add_growth("masks, 16 and 128", rows[16, 1024, 15], rows[128, 1024, 15], 8)
             report.add_growth("pixels, 512 x 512 and 2048 x 2048", rows[1, 512, 15], rows[1, 2048, 15], 16, NOTE)

@@ -15,9 +15,12 @@ from maskwright.nodes.mask_instances import MaskInstances
 SIDE, SPECKS = 4096, 10_000
 FEW, SMALL = 100, 1024  # for the comparison: with 10,000 specks, others take minutes and run out of memory
 
-ABOUT = """Specks of 8 x 8 pixels are found, sorted by size and filtered, without a mask of the image's size for each;
-in the comparison, each speck becomes a mask. The nodes are KJNodes' SeparateMasks and the Impact Pack's MaskToSEGS.
-Labeling the pixels takes most of the time."""
+KJ = {"size_threshold_width": 0, "size_threshold_height": 0, "max_poly_points": 8, "mode": "area"}
+IMPACT = {"combined": False, "crop_factor": 1.0, "bbox_fill": False, "drop_size": 1, "contour_fill": False}
+OTHERS = {
+    "KJNodes": partial(call_node, "SeparateMasks", **KJ),
+    "Impact Pack": partial(call_node, "MaskToSEGS", **IMPACT),
+}
 NOTE = "Each mask has the image's size, in 32 bits: touching that new memory takes most of the time."
 IN_COMFYUI = True
 
@@ -32,39 +35,24 @@ def draw_specks(side: int, count: int) -> torch.Tensor:
     return mask.unsqueeze(0)
 
 
-def find(mask: torch.Tensor) -> int:
+def find(mask: torch.Tensor) -> None:
+    """Find and choose instances without Python's garbage collector, which would run in only some of the calls."""
     choice = Choice(sort_by="largest first", min_area=0.0001, overlap=0.5)
-    return len(choice.candidates(find_instances(mask, least_area=choice.least_area(*mask.shape[1:]))))
-
-
-def find_without_collection(mask: torch.Tensor) -> None:
-    """`find` without Python's garbage collector, which would run in only some of the calls."""
     gc.disable()
     try:
-        find(mask)
+        choice.candidates(find_instances(mask, least_area=choice.least_area(*mask.shape[1:])))
     finally:
         gc.enable()
 
 
-def split_with_kjnodes(mask: torch.Tensor) -> None:
-    call_node("SeparateMasks", mask, size_threshold_width=0, size_threshold_height=0, max_poly_points=8, mode="area")
-
-
-def split_with_impact(mask: torch.Tensor) -> None:
-    call_node("MaskToSEGS", mask, combined=False, crop_factor=1.0, bbox_fill=False, drop_size=1, contour_fill=False)
-
-
-OTHERS = {"KJNodes": split_with_kjnodes, "Impact Pack": split_with_impact}
-
-
 def main(quick: bool) -> None:
-    report, mask = hosted.make_report("Split into instances", ABOUT, *OTHERS), draw_specks(SMALL, FEW)
+    report, mask = hosted.make_report("Split into instances", *OTHERS), draw_specks(SMALL, FEW)
     others = hosted.select_available({name: partial(split, mask) for name, split in OTHERS.items()})
     ours = partial(MaskInstances().split_masks, mask)
     report.add(f"{FEW} masks of a mask of {SMALL} x {SMALL}", ours, others, note=NOTE, headline=True)
     side, specks = (512, 100) if quick else (SIDE, SPECKS)
-    few = report.add("1,024 specks of 1296 x 1296", partial(find_without_collection, draw_specks(1296, 1024)))
-    call = partial(find_without_collection, draw_specks(side, specks))
+    few = report.add("1,024 specks of 1296 x 1296", partial(find, draw_specks(1296, 1024)))
+    call = partial(find, draw_specks(side, specks))
     many = report.add(f"{specks:,} specks of {side} x {side}", call, max_seconds=2, max_bytes=500e6)
     if not quick:
         report.add_growth("specks and pixels, 1,024 and 10,000", few, many, SIDE**2 / 1296**2)

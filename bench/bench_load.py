@@ -22,10 +22,6 @@ EMPTY = "an empty pack"
 LOAD = "import sys; sys.path.insert(0, sys.argv[1]); from bench_load import load_alone; load_alone(*sys.argv[2:])"
 IN_COMFYUI = True
 
-ABOUT = """Loading only the package, already compiled, as ComfyUI {version} does at startup, after its own modules and
-nodes. Reading the files takes most of the time; heavy libraries are imported when a node runs. The Impact Pack has some
-of the same nodes; the other packs, which differ in size, are listed for comparison."""
-
 NOTE = "Python finds, opens and runs each of the pack's modules; it has more and smaller ones than the Impact Pack."
 
 
@@ -51,12 +47,12 @@ def load(folder: Path, scratch: Path) -> list[float]:
 
 
 def main(quick: bool) -> None:
-    report = hosted.make_report("Load the pack", ABOUT)
+    report = hosted.make_report("Load the pack")
     with tempfile.TemporaryDirectory() as folder:
         scratch, empty = Path(folder), Path(folder) / "empty"
         empty.mkdir()
         (empty / "__init__.py").write_text("NODE_CLASS_MAPPINGS = {}", "utf-8")
-        packs = {OURS: ROOT, EMPTY: empty, **hosted.pack_folders()}
+        packs = {OURS: ROOT, EMPTY: empty, **hosted.pack_folders(*hosted.PACKS)}
         rounds = [{name: load(path, scratch) for name, path in packs.items()} for _ in range(2 if quick else ROUNDS)]
     cells = {name: Cell(Spread.of([each[name][0] for each in rounds[1:]])) for name in packs}
     ours, blank = cells.pop(OURS), cells.pop(EMPTY).time.median

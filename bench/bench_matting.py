@@ -16,10 +16,6 @@ from rows import Figure, Report, Row
 SIDES = {512: "0.26 megapixels", 1024: "1 megapixel", 2048: "4 megapixels", 4096: "16 megapixels"}
 MAX_REMBG_SIDE = 2048
 
-ABOUT = """The part of ImageSegmentation after the network, compared with rembg.remove with the same mask, from a tensor
-through Pillow and back. At 16 megapixels with matting, rembg is left out: it builds the equations of the whole image.
-The floor without matting reads image and mask once and writes cutout and alpha once, at the rate of a copy. With
-matting, solving the equations of the unknown pixels takes most of the time."""
 NOTE = """A pixel of three floats becomes one of four, which cannot be copied as one block, and touching new memory
 takes about as long. The rest is comparing alpha with 0 and writing it to cutout and mask."""
 
@@ -72,16 +68,13 @@ def draw_portrait(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
     return tensors.from_8bit((image.clip(0, 1) * 255).astype(np.uint8)), tensors.from_8bit(mask)
 
 
-def add_row(report: Report, scene: Scene, what: str, matting: bool) -> Row:
+def add_matting(report: Report, scene: Scene, what: str) -> Row:
+    """A row with matting, and the largest difference from rembg."""
     side = scene.mask.shape[0]
-    others = {"rembg": partial(scene.run_rembg, matting)} if side <= MAX_REMBG_SIDE or not matting else {}
-    if matting:
-        more = {"goals": {"rembg": 2} if side == 1024 else {}, "headline": bool(others) and side > 512}
-    else:
-        more = {"floor": copy_time(36 * scene.mask.numel(), scene.device), "note": NOTE}
-    what = f"{'with' if matting else 'without'} matting: {what}"
-    row = report.add(what, partial(scene.run_ours, matting), others, device=scene.device, **more)
-    if matting and others and side <= 1024:
+    others = {"rembg": partial(scene.run_rembg, True)} if side <= MAX_REMBG_SIDE else {}
+    more = {"goals": {"rembg": 2} if side == 1024 else {}, "headline": bool(others) and side > 512}
+    row = report.add(what, partial(scene.run_ours, True), others, device=scene.device, **more)
+    if side <= 1024:
         ours, theirs = (tensors.to_8bit(run(True)).astype(int) for run in (scene.run_ours, scene.run_rembg))
         difference = np.abs(ours - theirs)[ours[..., 3] > 0].max().item()
         report.store(Figure(f"{what}: largest difference from rembg", difference, "/255", scene.device, 2))
@@ -89,15 +82,17 @@ def add_row(report: Report, scene: Scene, what: str, matting: bool) -> Row:
 
 
 def main(quick: bool) -> None:
-    report = Report("Cut out, with the mask known", ABOUT)
+    report = Report("Cut out, with the mask known")
     for device in devices():
         rows = {}
         for side in (512,) if quick else SIDES:
-            scene, what = Scene(side, device), f"{side} x {side}, {SIDES[side]}"
-            for matting in (True, False):
-                if device == "cpu" or side <= 1024 or not matting:  # matting runs on the CPU in any case
-                    rows[side, matting] = add_row(report, scene, what, matting)
+            scene, what = Scene(side, device), f"matting: {side} x {side}, {SIDES[side]}"
+            if device == "cpu" or side <= 1024:  # matting runs on the CPU in any case
+                rows["with", side] = add_matting(report, scene, f"with {what}")
+            ours, others = partial(scene.run_ours, False), {"rembg": partial(scene.run_rembg, False)}
+            floor = copy_time(36 * side**2, device)
+            rows["without", side] = report.add(f"without {what}", ours, others, floor, device, note=NOTE)
         if device == "cpu" and not quick:
-            for matting in (True, False):
-                what = f"megapixels, 1 and 16, {'with' if matting else 'without'} matting"
-                report.add_growth(what, rows[1024, matting], rows[4096, matting], 16, NOTE)
+            for which in ("with", "without"):
+                what = f"megapixels, 1 and 16, {which} matting"
+                report.add_growth(what, rows[which, 1024], rows[which, 4096], 16, NOTE)

@@ -32,9 +32,6 @@ EDITS = {
 
 CPU = "the CPU of this machine"
 
-ABOUT = """Tensors on the GPU, as other nodes leave them, compared with the same work on tensors on the CPU. The
-detailer's sampler returns its input and its VAE only moves pixels, so its time is the node's own. Float16 inputs are
-converted first, as in the nodes. Work of a few milliseconds is limited by launching kernels."""
 NOTE = "Connected parts are labeled on the CPU, so masks are copied there and back; each region launches kernels."
 
 
@@ -80,7 +77,7 @@ def main(quick: bool) -> None:
     if "cuda" not in devices():
         print("skipped: no CUDA device")
         return
-    report, side, count = Report("Masks and images on a GPU", ABOUT), *((320, 2) if quick else (2048, 8))
+    report, side, count = Report("Masks and images on a GPU"), *((320, 2) if quick else (2048, 8))
     image, mask = smooth_images(1, side), draw_squares(side)
     on_cpu, gpu = make_calls(image, mask, count), torch.device("cuda")
     for dtype in (torch.float32, torch.float16):

@@ -14,9 +14,6 @@ from rows import Cell, Report, Row, Spread
 LARGE = (4000, 6000)
 LARGE_UNKNOWN = 0.05  # of the pixels
 
-ABOUT = """RefineMask at its defaults on portraits with a known mask, compared with rembg's matting of the same mask.
-Solving the equations of the unknown pixels takes most of the time of the closed form. The memory of the large image is
-that of a process that does nothing else, including torch and all other modules."""
 NOTE = """Half of the time is factorizing and solving the equations, in pymatting's kernels on one core, as in rembg;
 the rest is building the equations, the colors, and restoring thin parts, which rembg loses."""
 
@@ -40,7 +37,7 @@ def add_large(report: Report, height: int, width: int) -> None:
 
 
 def main(quick: bool) -> None:
-    report, side = Report("Refine edges", ABOUT), 256 if quick else 1024
+    report, side = Report("Refine edges"), 256 if quick else 1024
     add_large(report, *((400, 600) if quick else LARGE))
     scene, goals = Scene(side), {} if quick else {"rembg": 3}
     others = {"rembg": partial(scene.run_rembg, True)}

@@ -30,11 +30,6 @@ PROVIDERS = {"cpu": ["CPUExecutionProvider"], "cuda": ["CUDAExecutionProvider", 
 MEAN, DEVIATION, INPUT_SIZE = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (320, 320)
 DEMO = "MODNet's demo"
 
-ABOUT = """Without alpha matting. u2net is compared with rembg as earlier nodes call it: a new session in every run,
-then image by image through Pillow. MODNet, which runs on PyTorch with random weights, is compared with the reference
-implementation's demo, step by step: it creates the network and reads its file in every run. The floor is the network
-alone on prepared images, which takes most of the time: ONNX Runtime's plain session.run, or the call in PyTorch; cold,
-with loading it. The memory of a session counts only where it is created: for rembg in every run."""
 OVERHEAD = "The time beyond the network is preparing the images with Pillow and numpy, resizing, and the cutout."
 SINGLE = "A single image may take less time than a plain call of the network; several take as long as plain calls."
 
@@ -140,7 +135,7 @@ def write_modnet(folder: Path) -> Path:
 
 def main(quick: bool) -> None:
     side, counts, name = (256, (1, 2), "u2netp") if quick else (1024, (1, 8), "u2net")
-    report = Report("Remove the background", ABOUT)
+    report = Report("Remove the background")
     try:
         import onnxruntime
 

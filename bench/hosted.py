@@ -51,18 +51,19 @@ def start_comfyui(scratch: str) -> None:
     _nodes.update(nodes.NODE_CLASS_MAPPINGS)
 
 
-def pack_folders() -> dict[str, Path]:
-    """The folders of the packs whose variable is set, by name."""
-    return {name: Path(os.environ[variable]).absolute() for name, variable in PACKS.items() if os.environ.get(variable)}
+def pack_folders(*names: str) -> dict[str, Path]:
+    """The folders of those of the named packs whose variable is set, by name."""
+    folders = {name: os.environ.get(variable) for name, variable in PACKS.items() if name in names}
+    return {name: Path(folder).absolute() for name, folder in folders.items() if folder}
 
 
 def describe_packs(*names: str) -> str:
     """The versions of the named packs that are on this machine, as a sentence."""
     versions = []
-    for name, folder in pack_folders().items():
+    for name, folder in pack_folders(*names).items():
         file = folder / "pyproject.toml"
         match = re.search(r'^version *= *"(.+?)"', file.read_text("utf-8") if file.exists() else "", re.MULTILINE)
-        versions += [f"{name} {match[1] if match else 'of unknown version'}"] * (name in names)
+        versions.append(f"{name} {match[1] if match else 'of unknown version'}")
     return f"Measured with {', '.join(versions)}." if versions else ""
 
 
@@ -82,19 +83,18 @@ def import_pack(folder: Path) -> dict[str, type]:
 
 def import_packs(*names: str) -> None:
     """Import those of the named packs that are on this machine, so that `call_node` finds their nodes."""
-    for name, folder in pack_folders().items():
-        if name in names:
-            try:
-                _nodes.update(import_pack(folder))
-                _loaded.add(name)
-            except Exception as error:
-                print(f"{name} does not load: {type(error).__name__}: {error}")
+    for name, folder in pack_folders(*names).items():
+        try:
+            _nodes.update(import_pack(folder))
+            _loaded.add(name)
+        except Exception as error:
+            print(f"{name} does not load: {type(error).__name__}: {error}")
 
 
-def make_report(job: str, about: str, *packs: str) -> Report:
+def make_report(job: str, *packs: str, **values: object) -> Report:
     """Import the packs for a report, and name their versions and ComfyUI's in its text."""
     import_packs(*packs)
-    return Report(job, f"{about.format(version=os.environ[VERSION])} {describe_packs(*packs)}")
+    return Report(job, version=os.environ[VERSION], packs=describe_packs(*packs), **values)
 
 
 def call_node(node: str, *args, **inputs):

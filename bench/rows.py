@@ -20,6 +20,8 @@ MAX_TIMES_FLOOR = 1.3  # a row further above its floor needs a note
 MAX_GROWTH = 1.1  # time and memory may grow at most this many times as fast as the work; the tenth is for noise
 BUDGET = 100.0  # seconds of a report, after which rows get at most one round after the first
 ROWS_FILE = "MASKWRIGHT_BENCH_ROWS"  # set by suite.py: the file that rows are appended to, a JSON object per line
+JOB_TEXTS = Path(__file__).with_name("jobs.md").read_text("utf-8").split("\n## ")[1:]
+JOBS = {job: about for job, _, about in (text.partition("\n") for text in JOB_TEXTS)}  # in the page's order
 PACKAGES = ("torch", "numpy", "pillow", "opencv-python-headless", "transformers", "rembg", "onnxruntime", "pymatting")
 
 
@@ -122,11 +124,12 @@ class Report:
 
     Args:
         job: What a user wants to do: the heading of the rows' table.
-        about: What is compared, and what limits the time.
+        values: Those that the job's text in jobs.md has in braces.
     """
 
-    def __init__(self, job: str, about: str) -> None:
-        self.job, self.about, self.end = job, " ".join(about.split()), time.monotonic() + BUDGET
+    def __init__(self, job: str, **values: object) -> None:
+        self.job, self.end = job, time.monotonic() + BUDGET
+        self.about = " ".join(JOBS[job].format(**values).split())
         print(f"\n{job}", flush=True)
 
     def add(

@@ -19,12 +19,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
+
+import torch
+import write_docs
+from rows import ROWS_FILE
+from write_docs import RESULTS
 
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE / "results"
 
 
 def main(arguments: list[str]) -> int:
@@ -33,38 +35,31 @@ def main(arguments: list[str]) -> int:
         return 0
     if "--merge" in arguments:
         return merge(arguments[1:])
-    scripts = {script.stem.removeprefix("bench_"): script for script in sorted(HERE.glob("bench_*.py"))}
-    names = [argument for argument in arguments if not argument.startswith("-")] or list(scripts)
-    unknown = [name for name in names if name not in scripts]
+    every = [script.stem.removeprefix("bench_") for script in sorted(HERE.glob("bench_*.py"))]
+    names = [argument for argument in arguments if not argument.startswith("-")] or every
+    unknown = [name for name in names if name not in every]
     if unknown:
-        print(f"no benchmark is called {', '.join(unknown)}; choose from {', '.join(scripts)}", file=sys.stderr)
+        print(f"no benchmark is called {', '.join(unknown)}; choose from {', '.join(every)}", file=sys.stderr)
         return 2
-    quick = "--quick" in arguments
-    failed = [name for name in names if not run(scripts[name], quick)]
+    quick, failed = "--quick" in arguments, []
+    for name in names:
+        start = time.monotonic()
+        rows, problem = measure(HERE / f"bench_{name}.py", quick)
+        seconds = time.monotonic() - start
+        print(f"bench_{name} took {seconds:.0f} s", flush=True)
+        if problem:
+            failed.append(name)
+        elif rows and not quick:
+            facts = describe_machine()
+            store(RESULTS / f"{name_file(facts)}.json", facts, f"bench_{name}", rows, seconds)
     if failed:
         print(f"\nfailed: {', '.join(failed)}", file=sys.stderr)
     if not quick:
-        import write_docs
-
         write_docs.write()
     return 1 if failed else 0
 
 
-def run(script: Path, quick: bool) -> bool:
-    """Run a benchmark and store its rows. Returns whether it succeeded."""
-    start = time.monotonic()
-    rows, problem = measure(script, quick)
-    duration = time.monotonic() - start
-    print(f"{script.stem} took {duration:.0f} s", flush=True)
-    if rows and not problem and not quick:
-        facts = describe_machine()
-        store(RESULTS / f"{name_file(facts)}.json", facts, script.stem, rows, seconds=duration)
-    return not problem
-
-
-def measure(
-    script: Path, quick: bool, time_limit: float | None = None, variables: Mapping[str, str] = MappingProxyType({})
-) -> tuple[list[dict], str]:
+def measure(script: Path, quick: bool, time_limit: float | None = None, **variables: str) -> tuple[list[dict], str]:
     """Run a benchmark in a separate process.
 
     Args:
@@ -74,8 +69,6 @@ def measure(
     Returns:
         Its rows, also those before a failure; and what failed, or "".
     """
-    from rows import ROWS_FILE
-
     with tempfile.TemporaryDirectory() as folder:
         file, problem = Path(folder) / "rows", ""
         command = [sys.executable, str(HERE / "start.py"), str(script), *(["--quick"] if quick else [])]
@@ -120,8 +113,6 @@ def merge(files: list[str]) -> int:
     except (OSError, ValueError, KeyError, TypeError) as error:
         print(f"--merge needs a file that tools/gpu_check.py wrote ({error!r})", file=sys.stderr)
         return 2
-    import write_docs
-
     write_docs.write()
     return 0
 
@@ -140,8 +131,6 @@ def write(file: Path, results: dict) -> None:
 
 def describe_machine() -> dict:
     """The machine's processor, memory and GPU."""
-    import torch
-
     cpuinfo = Path("/proc/cpuinfo")
     match = re.search(r"^model name\s*: (.+)$", cpuinfo.read_text("utf-8"), re.MULTILINE) if cpuinfo.exists() else None
     processor = match[1].strip() if match else platform.processor() or platform.machine()
@@ -169,8 +158,7 @@ def find_commit() -> str:
         except OSError:  # git is not installed
             return ""
 
-    generated = ("bench/results", "docs/performance")
-    changed = [line for line in git("status", "--porcelain").splitlines() if not line[3:].startswith(generated)]
+    changed = git("status", "--porcelain", ":/", ":!/bench/results", ":!/docs/performance*")
     return (git("rev-parse", "--short=10", "HEAD") or "unknown") + (" and changes" if changed else "")
 
 

@@ -1,4 +1,4 @@
-"""Writes docs/performance.md and its chart from `results/` and `page_template.md`.
+"""Writes docs/performance.md and its chart from `results/`, `page_template.md` and `jobs.md`.
 
 python bench/write_docs.py
 """
@@ -8,25 +8,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from rows import ABOVE_FLOOR, MAX_TIMES_FLOOR, OURS, Figure, Row, format_cell, format_number, from_json
+from rows import ABOVE_FLOOR, JOBS, MAX_TIMES_FLOOR, OURS, Figure, Row, format_cell, format_number, from_json
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS, DOCS = ROOT / "bench" / "results", ROOT / "docs"
 TEMPLATE = ROOT / "bench" / "page_template.md"
 STAR = " \\*"  # after a row that misses a goal
 OWN_SHARE = "Detail"  # the job whose floor is the time of ComfyUI's sampler and VAE: the rest is the node's own share
-JOBS = (  # in the order of the page; others follow
-    "Find by text",
-    "Draw a gradient region",
-    "Remove the background",
-    "Cut out, with the mask known",
-    "Refine edges",
-    "Edit a mask",
-    "Split into instances",
-    "Crop and stitch",
-    OWN_SHARE,
-    "Load the pack",
-)
 
 
 def write() -> None:

@@ -66,12 +66,10 @@ def check(out: Path, comfyui: Path | None, simulated: bool) -> int:
         facts["gpu"] = "simulated"
     variables = {"MASKWRIGHT_BENCH_DEVICE": "simulated" if simulated else "cuda", "HF_HUB_OFFLINE": "1"}
     end = time.monotonic() + SECONDS
-    checks, failed = [], False
+    checks: list[str] = []
     suite.write(out, {"machine": facts, "checks": checks, "benches": {}})
 
     def note(what: str, problem: str = "", skipped: str = "") -> None:
-        nonlocal failed
-        failed |= bool(problem)
         checks.append(f"{what}: {problem and f'FAILED ({problem})'}{skipped}".removesuffix(": "))
         print(checks[-1], flush=True)
         suite.write(out, {**suite.read(out), "checks": checks})
@@ -84,12 +82,12 @@ def check(out: Path, comfyui: Path | None, simulated: bool) -> int:
             note(f"Benchmark {name}", skipped=f"skipped, since {', '.join(missing)} is not installed")
             continue
         limit = COMFYUI_SECONDS if name in IN_COMFYUI else max(1, end - time.monotonic())
-        rows, problem = suite.measure(BENCH / f"bench_{name}.py", simulated, limit, variables)
+        rows, problem = suite.measure(BENCH / f"bench_{name}.py", simulated, limit, **variables)
         if rows:
             suite.store(out, facts, f"bench_{name}", rows)
         note(f"Benchmark {name}: {len(rows)} rows", problem)
     print(f"\nWritten to {out}; add it to docs/performance.md with: tools/dev.py bench --merge {out}")
-    return int(failed)
+    return int(any("FAILED" in check for check in checks))
 
 
 def find_tests() -> list[str]:
@@ -117,7 +115,7 @@ def run_tests(keyword: str, limit: float) -> tuple[str, str, str]:
     counts, missing = collections.Counter(), set()
     for case in cases:
         result = next((each.tag for each in case if each.tag in ("failure", "error", "skipped")), "passed")
-        package = "" if result in ("passed", "skipped") else find_missing(case)
+        package = find_missing(case)
         counts["skipped" if package else result] += 1
         missing |= {package} - {""}
     reason = f" ({', '.join(sorted(missing))} not installed)" if missing else ""
@@ -126,7 +124,7 @@ def run_tests(keyword: str, limit: float) -> tuple[str, str, str]:
 
 
 def find_missing(case: ElementTree.Element) -> str:
-    """The optional package whose absence made a test fail; "" if something else did."""
+    """The optional package whose absence made a test fail or skip itself; "" if something else did, or nothing."""
     text = "".join(problem.text or "" for problem in case)
     names = re.findall(r"No module named '(\w+)", text)
     return next((name for name in names if not importlib.util.find_spec(name)), "")

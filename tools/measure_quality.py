@@ -16,7 +16,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,7 +31,6 @@ from PIL import Image
 sys.path.insert(0, str(ROOT / "tests"))
 
 import demo_scenes
-import mattes
 import measure_refine
 import photographs
 import torch
@@ -42,16 +41,18 @@ TEMPLATE = ROOT / "tools" / "quality_page.md"
 PAGE = ROOT / "docs" / "quality.md"
 IMAGES = ROOT / "docs" / "quality"
 
+# The heads of the template's tables repeat these.
 WEIGHTS = ("u2netp", "u2net")
 EDGE_WIDTHS = (10, 20, 40)
+
 IMAGE_EDGE_WIDTH = 10  # edge width in the images
 WIDTH = 200  # pixels of one panel
 SCENES = range(demo_scenes.HELD_OUT, demo_scenes.HELD_OUT + 50)
 PROMPTS = {"a color and a shape": "color shape", "a shape": "shape", "a color": "color", "background": "background"}
 ORANGE = np.array((255, 150, 40))
 
-Alphas = dict[tuple[str, int], np.ndarray]
-"""Alpha ``[H,W]`` in levels of 255, by implementation (rembg or pack) and edge width; 0 is without matting."""
+Alphas = dict[int, tuple[np.ndarray, np.ndarray]]
+"""rembg's alpha and this pack's ``[H,W]``, in whole levels of 255, by edge width; 0 is without matting."""
 
 
 def main() -> int:
@@ -65,85 +66,68 @@ def main() -> int:
         os.environ["U2NET_HOME"] = home  # rembg looks in one folder only
         for file in files:
             shutil.copy(file, home)
-        write_page()
+        with contextlib.redirect_stdout(io.StringIO()):  # pymatting prints a warning when it retries
+            write_page()
     return 0
 
 
 def write_page() -> None:
     IMAGES.mkdir(exist_ok=True)
-    measured = {name: dict(zip(WEIGHTS, measure(name), strict=True)) for name in photographs.PHOTOGRAPHS}
+    measured = {name: measure(name) for name in photographs.PHOTOGRAPHS}
     libraries = ("rembg", "PyMatting", "onnxruntime", "torch")
     page = TEMPLATE.read_text(encoding="utf-8").format(
         versions=", ".join(f"{name} {version(name)}" for name in libraries),
-        weights="\n".join(row(name, f"`{catalog.BACKGROUND[name].files[0].sha256}`") for name in WEIGHTS),
+        weights=format_rows((name, f"`{catalog.BACKGROUND[name].files[0].sha256}`") for name in WEIGHTS),
         images="\n\n".join(f"![{name}](quality/{name}.jpg)" for name in measured),
         shown=IMAGE_EDGE_WIDTH,
-        **background_tables(measured),
-        **refine_tables(),
-        **text_tables(),
+        differences=format_rows(find_differences(measured)),
+        true_alpha=format_rows(find_errors(measured["lemur"])),
+        refined=format_rows(measure_refine.measure_photographs(WEIGHTS)),
+        composites=format_rows(measure_refine.measure_composites()),
+        **measure_text(),
     )
     PAGE.write_text(page, encoding="utf-8")
 
 
-def measure(name: str) -> list[Alphas]:
+def measure(name: str) -> dict[str, Alphas]:
     """Alphas of a photograph for each of `WEIGHTS`. Saves an image of them."""
     import rembg
 
-    print(name, flush=True)
-    photograph, measured, sheet = photographs.load(name), [], []
+    logging.info(name)
+    photograph, measured, sheet = photographs.load(name), {}, []
     for model in WEIGHTS:
         alphas, cutouts, session = {}, {}, rembg.new_session(model)
         for width in (0, *EDGE_WIDTHS):
             cutout, mask = photographs.remove_background(photograph, model, width)
-            cutouts[width], alphas["pack", width] = cutout[0].numpy(), 255 * mask[0].double().numpy()
             settings = photographs.rembg_settings(width)
-            with contextlib.redirect_stdout(io.StringIO()):  # pymatting prints a warning when it retries
-                rembg_result = rembg.remove(Image.fromarray(photograph), session=session, **settings)
-            alphas["rembg", width] = np.array(rembg_result)[..., 3].astype(np.float64)
-        shown = ("rembg", 0), ("rembg", IMAGE_EDGE_WIDTH), ("pack", IMAGE_EDGE_WIDTH)
-        panels = [photograph, *(alphas[each] for each in shown)]
-        cutout = cutouts[IMAGE_EDGE_WIDTH]
-        on_orange = 255 * cutout[..., :3] * cutout[..., 3:] + ORANGE * (1 - cutout[..., 3:])
-        sheet.append([*panels, *([true_alpha()] if name == "lemur" else []), on_orange])
-        measured.append(alphas)
+            rembg_result = rembg.remove(Image.fromarray(photograph), session=session, **settings)
+            rembg_alpha = np.array(rembg_result)[..., 3].astype(np.float64)
+            cutouts[width] = cutout[0].numpy()
+            alphas[width] = rembg_alpha, round_down(255 * mask[0].double().numpy())
+        colors, alpha = np.split(cutouts[IMAGE_EDGE_WIDTH], [3], axis=-1)
+        panels = [photograph, alphas[0][0], *alphas[IMAGE_EDGE_WIDTH], *([true_alpha()] if name == "lemur" else [])]
+        sheet.append([*panels, 255 * colors * alpha + ORANGE * (1 - alpha)])
+        measured[model] = alphas
     save_sheet(sheet, IMAGES / f"{name}.jpg")
     return measured
 
 
-def background_tables(measured: dict[str, dict[str, Alphas]]) -> dict[str, str]:
-    def pair(alphas: Alphas, width: int) -> list[np.ndarray]:
-        return [round_down(alphas[who, width]) for who in ("rembg", "pack")]
-
-    differences, to_true_alpha = [], []
+def find_differences(measured: dict[str, dict[str, Alphas]]) -> Iterator[tuple[str, ...]]:
+    """For each photograph and model: the largest difference in alpha, by edge width."""
     for name, by_model in measured.items():
         for model, alphas in by_model.items():
-            largest = (np.abs(np.subtract(*pair(alphas, width))).max() for width in (0, *EDGE_WIDTHS))
-            differences.append((name, model, *(f"{each:.0f}" for each in largest)))
-    for model, alphas in measured["lemur"].items():
-        for width in (0, *EDGE_WIDTHS):
-            errors = zip(*(sad_mse(alpha, true_alpha()) for alpha in pair(alphas, width)), strict=True)
-            values = [f"{value:.2f}" for both in errors for value in both]
-            to_true_alpha.append((model, str(width or "no matting"), *values))
-    widths = [f"edge width {width}" for width in EDGE_WIDTHS]
-    four = [f"{what}, {who}" for what in ("SAD", "MSE") for who in ("rembg", "this pack")]
-    return {
-        "differences": table(("photograph", "weights", "no matting", *widths), differences),
-        "true_alpha": table(("weights", "edge width", *four), to_true_alpha),
-    }
+            yield name, model, *(f"{np.abs(ours - theirs).max():.0f}" for theirs, ours in alphas.values())
 
 
-def refine_tables() -> dict[str, str]:
-    composites = [name for name, *_ in mattes.draw_composites(measure_refine.SEED)]
-    return {
-        "refined": table(
-            ("method", *(f"SAD of `lemur`, {model}" for model in WEIGHTS), "legs, u2netp"),
-            measure_refine.measure_photographs(WEIGHTS),
-        ),
-        "composites": table(("method", *composites), measure_refine.measure_composites()),
-    }
+def find_errors(measured: dict[str, Alphas]) -> Iterator[tuple[str, ...]]:
+    """For each model and edge width: both SAD of the lemur, then both mean squared errors."""
+    for model, alphas in measured.items():
+        for width, pair in alphas.items():
+            errors = np.transpose([sad_mse(alpha, true_alpha()) for alpha in pair])
+            yield model, str(width or "no matting"), *(f"{error:.2f}" for error in errors.flat)
 
 
-def text_tables() -> dict[str, str]:
+def measure_text() -> dict[str, str]:
     """How well the demo model's masks fit the shapes of drawings that it was not trained on."""
     model, node = clipseg_loader.load(clipseg_store.DEMO, clipseg_store.ClipsegStore()), CLIPSeg()
     overlaps: dict[str, list[float]] = {kind: [] for kind in PROMPTS}
@@ -161,17 +145,14 @@ def text_tables() -> dict[str, str]:
         areas += [float(select(scene, prompt).mean()) for prompt in shape_scenes.absent_prompts(scene)[:3]]
     rows = [(kind, str(len(each)), f"{np.mean(each):.3f}", f"{min(each):.3f}") for kind, each in overlaps.items()]
     return {
-        "overlaps": table(("prompt", "number", "mean", "lowest"), rows),
+        "overlaps": format_rows(rows),
         "absent": f"{np.mean(areas):.2%} of the image on average and {max(areas):.2%} at most, of {len(areas)} prompts",
     }
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    return "\n".join([row(*heads), "|" + "---|" * len(heads), *(row(*cells) for cells in rows)])
-
-
-def row(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
+def format_rows(rows: Iterable[Sequence[str]]) -> str:
+    """Rows of a table, whose head is in the template."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
 
 
 def save_sheet(rows: Sequence[Sequence[np.ndarray]], path: Path) -> None:

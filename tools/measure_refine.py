@@ -5,15 +5,14 @@ python3 tools/dev.py quality
 
 from __future__ import annotations
 
-import contextlib
-import io
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import mattes
 import numpy as np
 import photographs
 import torch
 from maskwright import NODE_CLASS_MAPPINGS
+from maskwright.core.cutout.matting import MattingSettings, make_trimap
 from photographs import round_down, sad_mse, true_alpha
 from PIL import Image
 
@@ -34,8 +33,7 @@ def matte_with_rembg(image: np.ndarray, mask: np.ndarray, width: int = 10) -> np
     from rembg import bg
 
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # pymatting prints a warning when it retries
-            cutout = bg.alpha_matting_cutout(Image.fromarray(image), Image.fromarray(mask), 240, 10, width)
+        cutout = bg.alpha_matting_cutout(Image.fromarray(image), Image.fromarray(mask), 240, 10, width)
     except ValueError:
         return mask.astype(np.float64)
     return np.array(cutout)[..., 3].astype(np.float64)
@@ -44,13 +42,9 @@ def matte_with_rembg(image: np.ndarray, mask: np.ndarray, width: int = 10) -> np
 def matte_with_pymatting(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """pymatting's KNN matting with rembg's trimap."""
     from pymatting import estimate_alpha_knn
-    from scipy.ndimage import binary_erosion
 
-    trimap = np.full(mask.shape, 0.5)
-    trimap[binary_erosion(mask > 240, np.ones((10, 10)))] = 1
-    trimap[binary_erosion(mask < 10, np.ones((10, 10)), border_value=1)] = 0
-    with contextlib.redirect_stdout(io.StringIO()):
-        return 255 * estimate_alpha_knn(image / 255.0, trimap)
+    trimap = make_trimap(torch.from_numpy(mask).float().div(255), MattingSettings(240, 10, 10)).double().numpy()
+    return 255 * estimate_alpha_knn(image / 255.0, trimap)
 
 
 METHODS: dict[str, Method] = {
@@ -75,29 +69,17 @@ def share_of_legs(alpha: np.ndarray, mask: np.ndarray) -> float:
     return float(round_down(alpha)[LEGS][legs].sum() / mask[LEGS][legs].sum())
 
 
-def photograph_errors(method: Method, masks: dict[str, np.ndarray]) -> Iterator[str]:
-    """SAD of `lemur` for each of the models, and what is left of the legs.
-
-    Args:
-        masks: Those of `lemur` by model, and that of `camera` as "legs".
-    """
-    for model, mask in masks.items():
-        alpha = method(photographs.load("camera" if model == "legs" else "lemur"), mask)
-        is_legs = model == "legs"
-        yield f"{share_of_legs(alpha, mask):.0%}" if is_legs else f"{sad_mse(round_down(alpha), true_alpha())[0]:.2f}"
+def measure_photographs(models: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    """For each method: its name, SAD of `lemur` with the mask of each model, and what is left of the legs."""
+    lemur, camera = photographs.load("lemur"), photographs.load("camera")
+    masks, legs = [find_mask(lemur, model) for model in models], find_mask(camera, "u2netp")
+    for name, method in METHODS.items():
+        errors = [f"{sad_mse(round_down(method(lemur, mask)), true_alpha())[0]:.2f}" for mask in masks]
+        yield name, *errors, f"{share_of_legs(method(camera, legs), legs):.0%}"
 
 
-def measure_photographs(models: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """A row for each method: its name, and the values of `photograph_errors`."""
-    masks = {model: find_mask(photographs.load("lemur"), model) for model in models}
-    masks["legs"] = find_mask(photographs.load("camera"), "u2netp")
-    return [(name, *photograph_errors(method, masks)) for name, method in METHODS.items()]
-
-
-def measure_composites() -> list[tuple[str, ...]]:
-    """A row for each method: its name, and SAD for each composite."""
-    rows = {name: [name] for name in METHODS}
-    for _, image, true, mask in mattes.draw_composites(SEED):
-        for name, method in METHODS.items():
-            rows[name].append(f"{sad_mse(method(image, mask), true)[0]:.2f}")
-    return [tuple(row) for row in rows.values()]
+def measure_composites() -> Iterator[tuple[str, ...]]:
+    """For each method: its name, and SAD for each composite."""
+    composites = list(mattes.draw_composites(SEED))
+    for name, method in METHODS.items():
+        yield name, *(f"{sad_mse(method(image, mask), true)[0]:.2f}" for _, image, true, mask in composites)

@@ -27,22 +27,22 @@ SYNTAX = "|@{}"  # alternatives (of which one is displayed), links, placeholders
 def node_definitions() -> dict:
     """The texts of the nodes that have a help page, as in the editor's nodeDefs.json. The others are the same
     nodes under legacy ids."""
-    pack = load_pack()
-    definitions = {}
-    for name, node in sorted(pack.NODE_CLASS_MAPPINGS.items()):
-        if (ROOT / "web" / "docs" / f"{name}.md").exists():
-            groups = node.INPUT_TYPES()
-            inputs = {**groups.get("required", {}), **groups.get("optional", {})}
-            outputs = enumerate(zip(node.RETURN_NAMES, node.OUTPUT_TOOLTIPS))
-            definitions[name] = {
-                "display_name": pack.NODE_DISPLAY_NAME_MAPPINGS[name],
-                "description": node.DESCRIPTION,
-                "inputs": {
-                    key: {"name": options.get("display_name", key), "tooltip": options["tooltip"]}
-                    for key, (_, options) in inputs.items()
-                },
-                "outputs": {str(slot): {"name": title, "tooltip": tip} for slot, (title, tip) in outputs},
-            }
+    pack, definitions = load_pack(), {}
+    pages = {page.stem for page in (ROOT / "web" / "docs").glob("*.md")}
+    for name in sorted(pages & pack.NODE_CLASS_MAPPINGS.keys()):
+        node = pack.NODE_CLASS_MAPPINGS[name]
+        groups = node.INPUT_TYPES()
+        inputs = {**groups.get("required", {}), **groups.get("optional", {})}
+        outputs = enumerate(zip(node.RETURN_NAMES, node.OUTPUT_TOOLTIPS))
+        definitions[name] = {
+            "display_name": pack.NODE_DISPLAY_NAME_MAPPINGS[name],
+            "description": node.DESCRIPTION,
+            "inputs": {
+                key: {"name": options.get("display_name", key), "tooltip": options["tooltip"]}
+                for key, (_, options) in inputs.items()
+            },
+            "outputs": {str(slot): {"name": title, "tooltip": tip} for slot, (title, tip) in outputs},
+        }
     return definitions
 
 

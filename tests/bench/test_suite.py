@@ -122,15 +122,18 @@ def test_from_json_reads_what_a_report_stored(
 ) -> None:
     file = tmp_path / "rows"
     monkeypatch.setenv(rows.ROWS_FILE, str(file))
-    rows.Report("Cut out", "As  before.").store(row)
+    rows.Report("Find by text", side=64).store(row)
     line = json.loads(file.read_text("utf-8"))
-    assert (line["job"], line["about"]) == ("Cut out", "As before.") and "torch" in line["versions"]
+    assert line["job"] == "Find by text" and line["about"].startswith(
+        "Images of 64 x 64; the model's input is 352 x 352"
+    )
+    assert "torch" in line["versions"]
     assert rows.from_json(line) == row
 
 
 def test_add_measures_calls_and_keeps_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_measuring, "ROUNDS", 2)
-    report, calls = rows.Report("Cut out", "As before."), []
+    report, calls = rows.Report("Refine edges"), []
     row = report.add("work", calls.clear, {"rembg": lambda: calls.append(1)}, floor=lambda: None, note="Why.")
     assert row.ours.time and row.others["rembg"].time.rounds == 2 and row.floor > 0 and row.note == "Why."
     scaled = row.others["rembg"].scale(4, "1 image")
@@ -142,7 +145,7 @@ def test_add_measures_calls_and_keeps_cells(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_add_growth_compares_time_and_memory_with_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    report, stored = rows.Report("Cut out", "As before."), []
+    report, stored = rows.Report("Refine edges"), []
     monkeypatch.setattr(report, "store", stored.append)
     large = replace(ROW, ours=rows.Cell(rows.Spread(2.0, 2.0, 2.0, 1), 4e9))
     report.add_growth("images, 1 and 8", ROW, large, 8)
@@ -272,6 +275,6 @@ def test_main_names_an_unknown_benchmark(capsys: pytest.CaptureFixture) -> None:
 def test_main_shows_help_and_runs_nothing(
     option: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(suite, "run", lambda *_: pytest.fail("it ran"))
+    monkeypatch.setattr(suite, "measure", lambda *_: pytest.fail("it ran"))
     assert suite.main([option]) == 0
     assert "dev.py bench [NAME ...] [--quick]" in capsys.readouterr().out
