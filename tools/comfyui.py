@@ -170,11 +170,6 @@ class Server(Engine):
             f"--pack DIR; those of this ComfyUI with --pack {self.comfyui.path / 'custom_nodes'}"
         ) + (f". Packs that ComfyUI could not load: {', '.join(failed)}" if failed else "")
 
-    def interrupt(self) -> None:
-        """Ask the server to stop the current run. No error if the server is gone."""
-        with contextlib.suppress(OSError):
-            self._session.post(f"{self.url}/interrupt", json={}, timeout=5)
-
     def queue(self, prompt: dict, extra_pnginfo: dict | None = None) -> RunResult:
         """Run an API-format prompt. SaveImage writes `extra_pnginfo` into its files, too.
 
@@ -191,20 +186,12 @@ class Server(Engine):
         return RunResult(entry.get("outputs", {}), self.base)
 
     def _submit(self, body: dict) -> str:
-        response = self._session.post(f"{self.url}/prompt", json=body, timeout=60)
-        try:
-            reply = response.json()
-        except ValueError:
-            reply = {"error": {"message": response.text[:500]}}
-        if reply.get("node_errors"):
-            if "prompt_id" in reply:  # ComfyUI would silently run only the valid part
-                self._session.post(f"{self.url}/queue", json={"delete": [reply["prompt_id"]]}, timeout=60)
-                self.interrupt()
+        reply = self._session.post(f"{self.url}/prompt", json=body, timeout=60).json()
+        if reply.get("node_errors"):  # even if ComfyUI runs the valid part
             raise BadWorkflow(_explain_node_errors(reply["node_errors"], body["prompt"]))
         if "prompt_id" not in reply:
-            reason = reply.get("error") or {}
-            text = f"{reason.get('message', response.text)} {reason.get('details', '')}".strip()
-            raise WorkflowError(f"ComfyUI rejects the workflow: {text}")
+            reason = reply["error"]
+            raise WorkflowError(f"ComfyUI rejects the workflow: {reason['message']} {reason['details']}".strip())
         return reply["prompt_id"]
 
     def _wait_for(self, prompt_id: str, prompt: dict, events: websocket.WebSocket) -> dict:

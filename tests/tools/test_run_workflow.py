@@ -52,7 +52,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 @pytest.mark.parametrize("numbers", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGINT, signal.SIGTERM]])
 def test_script_ends_comfyui_on_a_signal(fake_comfyui: Callable, tmp_path: Path, how: str, numbers: list[int]) -> None:
     place = fake_comfyui(how).path
-    (place / "folder_paths.py").touch()
+    (place / "comfyui_version.py").write_text('__version__ = "1.2.3"')
     (tmp_path / "w.json").write_text(json.dumps({"4": {"class_type": "N", "inputs": {"n": 2}}}), encoding="utf-8")
     scratch = tmp_path / "scratch"
     scratch.mkdir()
