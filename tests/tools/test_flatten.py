@@ -359,15 +359,6 @@ def test_convert_reads_a_value_that_is_an_object(convert: Callable) -> None:
     assert convert(graph([node(1, "ImageCropV2", values=[box])], []))["1"] == {"region": box}
 
 
-def test_convert_gives_a_bounding_box_the_editor_s_default(info: dict) -> None:
-    schema = {"input": {"required": {"box": ["BOUNDING_BOX"], "size": ["INT", {"default": 3}]}}, "output": []}
-    box = {"x": 0, "y": 0, "width": 512, "height": 512}
-    for values, expected in (([], box), ([{**box, "x": 9}, 7], {**box, "x": 9})):
-        data = graph([node(1, "Boxed", values=values)], [])
-        prompt = to_prompt(Workflow(Path("w.json"), data, is_editor=True), {**info, "Boxed": schema}, str)
-        assert prompt["1"]["inputs"] == {"box": expected, "size": 7 if values else 3}
-
-
 def test_convert_reads_values_saved_by_name(convert: Callable) -> None:
     named = edges(1)
     del named["widgets_values"]

@@ -58,7 +58,7 @@ def test_apply_settings_reads_json_but_not_text_and_choices() -> None:
         "N": {
             "input": {
                 "required": {"s": ["STRING", {}], "c": [["true", "false"]], "b": ["BOOLEAN", {}], "f": ["FLOAT", {}]},
-                "optional": {"n": ["COMFY_X", {}], "i": ["INT", {}], "m": ["MASK"]},
+                "optional": {"n": ["COMFY_DYNAMICCOMBO_V3", {}], "i": ["INT", {}], "m": ["MASK"]},
             }
         }
     }

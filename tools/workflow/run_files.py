@@ -18,13 +18,9 @@ class FileWidget(NamedTuple):
     """A widget that names a file in the input folder, such as LoadImage's."""
 
     name: str
+    value: object  # the file's name, or something else by mistake
     label: str  # of the node
     inputs: dict  # the node's, which hold the widget's value
-
-    @property
-    def value(self) -> object:
-        """The file's name, or something else by mistake."""
-        return self.inputs[self.name]
 
     @property
     def file_name(self) -> str:
@@ -35,10 +31,10 @@ class FileWidget(NamedTuple):
 def file_widgets(prompt: dict, object_info: dict) -> Iterator[FileWidget]:
     """The file widgets of the nodes that a run needs, in order of node id."""
     for node_id in sorted(needed_nodes(prompt, object_info), key=id_order):
-        node = prompt[node_id]
-        for name, (_, options) in input_specs(schema_of(object_info, node)).items():
-            if is_upload(options) and not isinstance(node["inputs"].get(name, []), list):  # a list is a link
-                yield FileWidget(name, prompt_label(node_id, node, object_info), node["inputs"])
+        inputs, label = prompt[node_id]["inputs"], prompt_label(node_id, prompt[node_id], object_info)
+        for name, (_, options) in input_specs(schema_of(object_info, prompt[node_id])).items():
+            if is_upload(options) and not isinstance(inputs.get(name, []), list):  # a list is a link
+                yield FileWidget(name, inputs[name], label, inputs)
 
 
 def assign_inputs(prompt: dict, names: list[str], object_info: dict) -> None:
