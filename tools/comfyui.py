@@ -225,24 +225,19 @@ class Server(Engine):
 
 def _explain_node_errors(node_errors: dict, prompt: dict) -> list[str]:
     """A sentence for each fault in the `node_errors` of ComfyUI's /prompt."""
-    sentences = []
-    for node_id, fault in sorted(node_errors.items(), key=lambda item: id_order(item[0])):
-        label = prompt_label(node_id, prompt.get(node_id) or fault)
-        for error in fault.get("errors", []):
-            parts = (error.get("message"), error.get("details"))
-            sentences.append(f"{label}: {': '.join(dict.fromkeys(part for part in parts if part))}")
-    return sentences
+    return [
+        f"{prompt_label(node_id, prompt[node_id])}: {error['message']}: {error['details']}".removesuffix(": ")
+        for node_id in sorted(node_errors, key=id_order)
+        for error in node_errors[node_id]["errors"]
+    ]
 
 
 def _raise_failure(entry: dict) -> None:
-    status = entry.get("status") or {}
-    for kind, data in status.get("messages", []):
+    for kind, data in (entry.get("status") or {}).get("messages", []):
         if kind in ("execution_error", "execution_interrupted"):
             message = data.get("exception_message", "the run was interrupted").strip()
             error, trace = data.get("exception_type", ""), "".join(data.get("traceback") or [])
             raise NodeFailed(str(data.get("node_id")), data.get("node_type", "unknown"), message, error, trace)
-    if status.get("status_str") == "error":
-        raise ServerError(f"ComfyUI reports an error without naming a node: {status}")
 
 
 def free_port() -> int:

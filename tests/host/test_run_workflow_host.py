@@ -222,7 +222,7 @@ def test_queue_reports_failing_node_alike(server: comfyui.Server, builtin: Built
 def test_to_prompt_unknown_node(server: comfyui.Server) -> None:
     prompt = make_invalid_prompt({})
     prompt["5"]["class_type"] = "NodeOfNobody"
-    workflow = Workflow(Path("w.json"), prompt, is_editor=False)
+    workflow = Workflow(prompt, is_editor=False)
     with pytest.raises(BadWorkflow, match="node 5 .NodeOfNobody .Edges.. is not a node of this ComfyUI"):
         to_prompt(workflow, server.object_info(), server.unknown)
     assert "could not load" not in server.unknown("NodeOfNobody")
@@ -267,7 +267,7 @@ def test_report_uses_extra_model_paths(found: comfyui.ComfyUI, tmp_path: Path) -
     prompt = {name: {"class_type": "CLIPSegModelLoader", "inputs": {"model": name}} for name in names}
     arguments = ["--extra-model-paths-config", str(config)]
     with comfyui.Server(found, models=tmp_path / "models", arguments=arguments) as server:
-        workflow = Workflow(Path("w.json"), prompt, is_editor=False)
+        workflow = Workflow(prompt, is_editor=False)
         notes, problems = report(workflow, server.object_info(), str, server.model_folders)
     assert [name for name in names if any(f"the model {name} is in " in note for note in notes)] == names[:2]
     assert any("the model nobody's is not on this computer" in problem for problem in problems)

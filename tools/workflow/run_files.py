@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -64,12 +64,12 @@ def assign_inputs(prompt: dict, names: list[str], object_info: dict) -> None:
         widget.inputs[widget.name] = name
 
 
-def provide_files(prompt: dict, object_info: dict, engine: Engine, places: Iterable[Path]) -> None:
+def provide_files(prompt: dict, object_info: dict, engine: Engine, places: list[Path]) -> None:
     """Copy the files that a prompt names into the engine's input folder from the folders `places`, searched in order.
 
     Raises: `BadWorkflow` naming each file that is in none of them.
     """
-    problems, places = [], list(places)
+    problems = []
     for widget in file_widgets(prompt, object_info):
         label, target = f"{widget.label}, widget {widget.name}", _inside(engine.input_folder, widget.file_name)
         if target is None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable
+
+from comfy_cli.workflow_to_api import is_subgraph_uuid
 
 from .engine_interface import BadWorkflow
 from .flatten import ADD_ONS, EDITOR_ONLY_TYPES, FlatGraph
-from .graph import BYPASSED, MUTED, editor_label, is_slot, prompt_label, schema_of
+from .graph import BYPASSED, MUTED, editor_label, prompt_label, schema_of
 from .read_workflow import Workflow
 from .widgets import input_specs
 
@@ -40,8 +41,6 @@ def convert(workflow: Workflow, object_info: dict, note: Note) -> dict:
     for node_id, node in prompt.items():
         specs = input_specs(schema_of(object_info, node))
         for name, value in node.setdefault("inputs", {}).items():
-            if isinstance(value, list) and len(value) == 2 and is_slot(value[0]) and str(value[0]) in prompt:
-                node["inputs"][name] = [str(value[0]), value[1]]  # people write ids as numbers
             kind, options = specs.get(name, ("", {}))
             if kind == "INT" and isinstance(value, float) and math.isfinite(value):
                 node["inputs"][name] = int(value)  # as in ComfyUI: 2.7 becomes 2
@@ -88,7 +87,7 @@ def _explain_unknown(node: dict, unknown: Unknown) -> str:
     """The end of the sentence "node 7 (KSampler) ..." for a node of the editor's format."""
     if node["type"].startswith(("workflow>", "workflow/")):
         return "is an old group node; open the workflow in the editor, convert it to a subgraph and save again"
-    if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", node["type"]):
+    if is_subgraph_uuid(node["type"]):
         return "is a subgraph whose definition is missing from the file; save the workflow again in the editor"
     properties = node.get("properties") if isinstance(node.get("properties"), dict) else {}
     source = properties.get("aux_id") or properties.get("cnr_id")
