@@ -102,28 +102,28 @@ def install_comfyui(python: Path) -> bool:
     comfyui, target, ref = find_comfyui(), default_workspace(), os.environ.get("COMFYUI_REF")
     if comfyui.usable:
         return True
+    if os.environ.get("COMFYUI_PATH") or comfyui.path is not None or target.exists():
+        print(f"ComfyUI was not installed: {comfyui.why}", flush=True)  # a second one would not be found
+        return False
     device = "--m-series" if sys.platform == "darwin" else "--nvidia" if environment.has_nvidia_gpu() else "--cpu"
     command = [str(python), "-m", "comfy_cli", "--skip-prompt", "--no-enable-telemetry", f"--workspace={target}"]
     command += ["install", "--skip-manager", "--url", SOURCE + (f"@{ref}" if ref else ""), device]
     # comfy-cli creates a virtual environment in the workspace unless these name one.
     variables = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
+    installed = False
     try:
-        if os.environ.get("COMFYUI_PATH") or comfyui.path is not None or target.exists():
-            raise OSError(comfyui.why)  # one was named or exists, and a second one would not be found
         probe = ["git", "ls-remote", "--exit-code", SOURCE, "HEAD"]  # comfy-cli would wait for minutes
         subprocess.run(probe, check=True, capture_output=True, timeout=15)
         print(f"installing ComfyUI from {SOURCE} into {target} (several GB with PyTorch)", flush=True)
-        try:
-            subprocess.run(command, check=True, env=variables)
-            requirements = environment.requirements(ROOT / "requirements.txt")
-            environment.pip(environment.python_in(target / ".venv"), *requirements)
-        except BaseException:
-            shutil.rmtree(target, ignore_errors=True)  # a partial installation would be mistaken for a complete one
-            raise
+        subprocess.run(command, check=True, env=variables)
+        environment.pip(environment.python_in(target / ".venv"), *environment.requirements(ROOT / "requirements.txt"))
+        installed = True
     except (OSError, subprocess.SubprocessError) as error:
         print(f"ComfyUI was not installed: {error}", flush=True)
-        return False
-    return True
+    finally:
+        if not installed:  # a partial installation would be mistaken for a complete one
+            shutil.rmtree(target, ignore_errors=True)
+    return installed
 
 
 @functools.cache

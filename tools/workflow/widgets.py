@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterable
 from datetime import datetime
@@ -15,6 +14,7 @@ from .engine_interface import WorkflowError
 from .graph import id_order, prompt_label, saved_title, schema_of
 
 _EMPTY = {"INT": 0, "FLOAT": 0, "STRING": "", "BOOLEAN": False}
+_TYPES = {"INT": (int,), "FLOAT": (int, float), "BOOLEAN": (bool,)}
 _WIDGETS = frozenset(_EMPTY) | {"COMBO"}
 _VIEWERS = frozenset({"LOAD_3D", "LOAD_3D_ADVANCED", "PREVIEW_3D", "AUDIO_UI", "IMAGEUPLOAD", "AUDIOUPLOAD"})
 _OTHER_WIDGETS = _VIEWERS | {"BOUNDING_BOX", "BOUNDING_BOXES", "COLORS", "COMFY_DYNAMICGROUP_V3"}
@@ -136,7 +136,7 @@ def apply_settings(prompt: dict, settings: Iterable[Setting], object_info: dict)
         label = prompt_label(node_id, prompt[node_id], object_info)
         kind, options = _find_widget(prompt[node_id], label, setting, object_info)
         value = _read_value(setting.value, kind, options)
-        if not _is_of_type(value, kind):
+        if type(value) not in _TYPES.get(kind, (type(value),)):
             text = json.dumps(value, ensure_ascii=False)
             raise setting.error(f"{label}, widget {setting.widget}: {text} is not of type {kind}")
         prompt[node_id]["inputs"][setting.widget] = wrap(value)
@@ -175,16 +175,9 @@ def _read_value(text: str, kind: str, options: dict) -> object:
     if kind == "STRING" or (kind == "COMBO" and text in (options.get("options") or [])):
         return text
     try:
-        value = json.loads(text)
+        return json.loads(text, parse_constant=str)  # NaN and infinity are no JSON
     except ValueError:
         return text
-    return int(value) if kind == "INT" and isinstance(value, float) and value.is_integer() else value
-
-
-def _is_of_type(value: object, kind: str) -> bool:
-    if kind == "FLOAT":
-        return type(value) in (int, float) and math.isfinite(value)
-    return type(value) is {"BOOLEAN": bool, "INT": int}.get(kind, type(value))
 
 
 def expand_prefixes(prompt: dict, now: datetime | None = None) -> None:
