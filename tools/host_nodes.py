@@ -138,8 +138,8 @@ def InvertMask(self: HostNode, mask: torch.Tensor) -> tuple[torch.Tensor]:
 SIZES = {"width": "INT", "height": "INT", "batch_size": "INT"}
 
 
-@host_node("Get Image Size", "image", SIZES, IMAGE)
-def GetImageSize(self: HostNode, image: torch.Tensor) -> tuple[int, int, int]:
+@host_node("Get Image Size", "image", SIZES, IMAGE, hidden={"unique_id": "UNIQUE_ID"})
+def GetImageSize(self: HostNode, image: torch.Tensor, unique_id: str | None = None) -> tuple[int, int, int]:
     return image.shape[2], image.shape[1], image.shape[0]
 
 
