@@ -170,11 +170,6 @@ class Server(Engine):
             f"--pack DIR; those of this ComfyUI with --pack {self.comfyui.path / 'custom_nodes'}"
         ) + (f". Packs that ComfyUI could not load: {', '.join(failed)}" if failed else "")
 
-    def interrupt(self) -> None:
-        """Ask the server to stop the current run. No error if the server is gone."""
-        with contextlib.suppress(OSError):
-            self._session.post(f"{self.url}/interrupt", json={}, timeout=5)
-
     def queue(self, prompt: dict, extra_pnginfo: dict | None = None) -> RunResult:
         """Run an API-format prompt. SaveImage writes `extra_pnginfo` into its files, too.
 
@@ -191,20 +186,12 @@ class Server(Engine):
         return RunResult(entry.get("outputs", {}), self.base)
 
     def _submit(self, body: dict) -> str:
-        response = self._session.post(f"{self.url}/prompt", json=body, timeout=60)
-        try:
-            reply = response.json()
-        except ValueError:
-            reply = {"error": {"message": response.text[:500]}}
-        if reply.get("node_errors"):
-            if "prompt_id" in reply:  # ComfyUI would silently run only the valid part
-                self._session.post(f"{self.url}/queue", json={"delete": [reply["prompt_id"]]}, timeout=60)
-                self.interrupt()
+        reply = self._session.post(f"{self.url}/prompt", json=body, timeout=60).json()
+        if reply.get("node_errors"):  # even if ComfyUI runs the valid part
             raise BadWorkflow(_explain_node_errors(reply["node_errors"], body["prompt"]))
         if "prompt_id" not in reply:
-            reason = reply.get("error") or {}
-            text = f"{reason.get('message', response.text)} {reason.get('details', '')}".strip()
-            raise WorkflowError(f"ComfyUI rejects the workflow: {text}")
+            reason = reply["error"]
+            raise WorkflowError(f"ComfyUI rejects the workflow: {reason['message']} {reason['details']}".strip())
         return reply["prompt_id"]
 
     def _wait_for(self, prompt_id: str, prompt: dict, events: websocket.WebSocket) -> dict:
@@ -238,24 +225,19 @@ class Server(Engine):
 
 def _explain_node_errors(node_errors: dict, prompt: dict) -> list[str]:
     """A sentence for each fault in the `node_errors` of ComfyUI's /prompt."""
-    sentences = []
-    for node_id, fault in sorted(node_errors.items(), key=lambda item: id_order(item[0])):
-        label = prompt_label(node_id, prompt.get(node_id) or fault)
-        for error in fault.get("errors", []):
-            parts = (error.get("message"), error.get("details"))
-            sentences.append(f"{label}: {': '.join(dict.fromkeys(part for part in parts if part))}")
-    return sentences
+    return [
+        f"{prompt_label(node_id, prompt[node_id])}: {error['message']}: {error['details']}".removesuffix(": ")
+        for node_id in sorted(node_errors, key=id_order)
+        for error in node_errors[node_id]["errors"]
+    ]
 
 
 def _raise_failure(entry: dict) -> None:
-    status = entry.get("status") or {}
-    for kind, data in status.get("messages", []):
+    for kind, data in (entry.get("status") or {}).get("messages", []):
         if kind in ("execution_error", "execution_interrupted"):
             message = data.get("exception_message", "the run was interrupted").strip()
             error, trace = data.get("exception_type", ""), "".join(data.get("traceback") or [])
             raise NodeFailed(str(data.get("node_id")), data.get("node_type", "unknown"), message, error, trace)
-    if status.get("status_str") == "error":
-        raise ServerError(f"ComfyUI reports an error without naming a node: {status}")
 
 
 def free_port() -> int:

@@ -68,12 +68,8 @@ def main() -> int:
         for name in ALONE:
             editor.load(workflows.graph({"id": 1, "type": name, "size": [320, 100]}), name)
             save([take_screenshot(editor, name)], HELP / f"{name}.jpg")
-        for name, workflow in {
-            "CLIPSegMasking": make_masking_workflow(),
-            "RegionCrop": make_crop_workflow(),
-            "RegionStitch": make_crop_workflow(),
-        }.items():
-            open_and_run(editor, workflow, name)
+        for name in ("CLIPSegMasking", "RegionCrop", "RegionStitch"):
+            open_and_run(editor, make_workflow(), name)
             save([take_screenshot(editor, name)], HELP / f"{name}.jpg")
         editor.reload()  # closes the other tabs
         open_and_run(editor, read_example("text_to_mask"), "CLIPSeg", "text_to_mask")
@@ -116,34 +112,27 @@ def take_screenshot(editor: Editor, type_name: str) -> bytes:
     return editor.page.locator(f"[data-node-id='{node_id}']").first.screenshot()
 
 
-def make_masking_workflow() -> dict:
-    """An image and CLIPSegMasking, with a preview of its heat map."""
-    inputs = [workflows.slot("images", "IMAGE"), workflows.slot("clipseg_model", "CLIPSEG_MODEL")]
-    values = ["red star | green ring", "", 352, "stretch"]
-    node = {"type": "CLIPSegMasking", "inputs": inputs, "outputs": workflows.out("MASK", "IMAGE")}
-    masking = {**workflows.SEGMENT, **node, "widgets_values": values}
-    links = [*workflows.LINKS[:2], [3, 3, 1, 4, 0, "IMAGE"]]
-    nodes = [workflows.LOAD, workflows.LOADER, masking, workflows.PREVIEW]
-    return workflows.graph(*copy.deepcopy(nodes), links=links)
-
-
-def make_crop_workflow() -> dict:
-    """The shapes -> Region Crop -> inverted colors -> Region Stitch."""
-    out, slot = workflows.out, workflows.slot
-    crop = {"id": 5, "type": "RegionCrop", "outputs": out("IMAGE", "MASK", "REGION_STITCH", "BOUNDING_BOX", "INT"),
-            "inputs": [slot("image", "IMAGE"), slot("mask", "MASK")], "size": [320, 740],
-            "widgets_values": ["connected parts", "as found", False, 0, 1.5, 32, "keep", 1024, 1024, 8, 8,
-                               "one by one"]}  # fmt: skip
-    invert = {"id": 6, "type": "ImageInvert", "inputs": [slot("image", "IMAGE")], "outputs": out("IMAGE")}
-    stitch = {"id": 7, "type": "RegionStitch", "outputs": out("IMAGE", "MASK"), "size": [320, 440],
-              "inputs": [slot("stitch", "REGION_STITCH"), slot("crops", "IMAGE")],
-              "widgets_values": [0.0, -1]}  # fmt: skip
-    text = ["red star | green ring", *workflows.SEGMENT["widgets_values"][1:]]
-    segment = {**workflows.SEGMENT, "widgets_values": text}
-    nodes = [workflows.LOAD, workflows.LOADER, segment, workflows.PREVIEW, crop, invert, stitch]
+def make_workflow() -> dict:
+    """The shapes -> CLIPSegMasking, and -> CLIPSeg -> Region Crop -> inverted colors -> Region Stitch."""
+    out, slot, text = workflows.out, workflows.slot, "red star | green ring"
+    inputs = [slot("images", "IMAGE"), slot("clipseg_model", "CLIPSEG_MODEL")]
+    nodes = [
+        workflows.LOAD,
+        workflows.LOADER,
+        {**workflows.SEGMENT, "widgets_values": [text]},
+        workflows.PREVIEW,
+        {"id": 5, "type": "RegionCrop", "inputs": [slot("image", "IMAGE"), slot("mask", "MASK")], "size": [320, 740],
+         "outputs": out("IMAGE", "MASK", "REGION_STITCH", "BOUNDING_BOX", "INT")},
+        {"id": 6, "type": "ImageInvert", "inputs": [slot("image", "IMAGE")], "outputs": out("IMAGE")},
+        {"id": 7, "type": "RegionStitch", "inputs": [slot("stitch", "REGION_STITCH"), slot("crops", "IMAGE")],
+         "outputs": out("IMAGE", "MASK"), "size": [320, 440]},
+        {**workflows.SEGMENT, "id": 8, "type": "CLIPSegMasking", "inputs": inputs, "outputs": out("MASK", "IMAGE"),
+         "widgets_values": [text]},
+    ]  # fmt: skip
     links = [[1, 1, 0, 3, 0, "IMAGE"], [2, 2, 0, 3, 1, "CLIPSEG_MODEL"], [3, 1, 0, 5, 0, "IMAGE"],
              [4, 3, 0, 5, 1, "MASK"], [5, 5, 0, 6, 0, "IMAGE"], [6, 5, 2, 7, 0, "REGION_STITCH"],
-             [7, 6, 0, 7, 1, "IMAGE"], [8, 7, 0, 4, 0, "IMAGE"]]  # fmt: skip
+             [7, 6, 0, 7, 1, "IMAGE"], [8, 7, 0, 4, 0, "IMAGE"], [9, 1, 0, 8, 0, "IMAGE"],
+             [10, 2, 0, 8, 1, "CLIPSEG_MODEL"]]  # fmt: skip
     return workflows.graph(*copy.deepcopy(nodes), links=links)
 
 

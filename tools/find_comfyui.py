@@ -1,14 +1,11 @@
-"""Find a ComfyUI on this machine, and the Python that can run it, or install one. Standard library only.
-
-`COMFYUI_SOURCE` names another git repository to install (a mirror, a local path); `COMFYUI_REF` a tag or branch of it.
-"""
+"""Find a ComfyUI on this machine, and the Python that can run it, or install one. Standard library only."""
 
 from __future__ import annotations
 
 import functools
 import json
 import os
-import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -47,15 +44,14 @@ def find_comfyui(root: Path = ROOT) -> ComfyUI:
     named = os.environ.get("COMFYUI_PATH")
     if named:
         places = [Path(named).expanduser().absolute()]
-        why = f"COMFYUI_PATH is {named}, which is not a ComfyUI folder: it has no main.py"
+        why = f"COMFYUI_PATH is {named}, which is not a ComfyUI folder: it has no comfyui_version.py"
     else:
-        folders = dict.fromkeys((Path(root).absolute(), Path(root).resolve()))
-        places = [folder.parent.parent for folder in folders if folder.parent.name == "custom_nodes"]
+        places = [root.parent.parent] if root.parent.name == "custom_nodes" else []
         places.append(default_workspace())
         searched = " or ".join(map(str, places))
         why = f"no ComfyUI found: COMFYUI_PATH is not set, and there is none in {searched}"
     for path in places:
-        if (path / "main.py").is_file() and (path / "folder_paths.py").is_file():
+        if (path / "comfyui_version.py").is_file():
             return _with_python(path)
     return ComfyUI(None, None, "", why)
 
@@ -66,9 +62,7 @@ def default_workspace() -> Path:
 
 
 def _with_python(path: Path) -> ComfyUI:
-    file = path / "comfyui_version.py"
-    match = re.search(r"__version__\s*=\s*[\"']([^\"']+)", file.read_text("utf-8") if file.is_file() else "")
-    version = match.group(1) if match else "of unknown version"
+    version = runpy.run_path(str(path / "comfyui_version.py"))["__version__"]
     if os.environ.get("COMFYUI_PYTHON"):
         pythons = [Path(os.environ["COMFYUI_PYTHON"]).expanduser().absolute()]
     else:
@@ -103,37 +97,33 @@ def _find_problem(python: Path) -> str:
 def install_comfyui(python: Path) -> bool:
     """Install ComfyUI in comfy-cli's default workspace, unless a usable one is found. If that fails, print why.
 
-    Args: `python`, an interpreter with comfy-cli.
+    Args: `python`, an interpreter with comfy-cli. The variable `COMFYUI_REF` may name a tag or branch of ComfyUI.
     """
-    comfyui, target = find_comfyui(), default_workspace()
+    comfyui, target, ref = find_comfyui(), default_workspace(), os.environ.get("COMFYUI_REF")
     if comfyui.usable:
         return True
-    source, ref = os.environ.get("COMFYUI_SOURCE", SOURCE), os.environ.get("COMFYUI_REF")
+    if os.environ.get("COMFYUI_PATH") or comfyui.path is not None or target.exists():
+        print(f"ComfyUI was not installed: {comfyui.why}", flush=True)  # a second one would not be found
+        return False
     device = "--m-series" if sys.platform == "darwin" else "--nvidia" if environment.has_nvidia_gpu() else "--cpu"
     command = [str(python), "-m", "comfy_cli", "--skip-prompt", "--no-enable-telemetry", f"--workspace={target}"]
-    command += ["install", "--skip-manager", "--url", source + (f"@{ref}" if ref else ""), device]
+    command += ["install", "--skip-manager", "--url", SOURCE + (f"@{ref}" if ref else ""), device]
     # comfy-cli creates a virtual environment in the workspace unless these name one.
     variables = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
+    installed = False
     try:
-        if os.environ.get("COMFYUI_PATH") or comfyui.path is not None:
-            raise OSError(comfyui.why)  # one was named or exists, and a second one would not be found
-        if target.exists():
-            raise OSError(f"{target} exists, but is not a ComfyUI")
-        probe = ["git", "ls-remote", "--exit-code", source, "HEAD"]  # comfy-cli would wait for minutes
-        quiet = {**os.environ, "GIT_TERMINAL_PROMPT": "0"}
-        subprocess.run(probe, check=True, capture_output=True, timeout=15, env=quiet)
-        print(f"installing ComfyUI from {source} into {target} (several GB with PyTorch)", flush=True)
-        try:
-            subprocess.run(command, check=True, env=variables)
-            requirements = environment.requirements(ROOT / "requirements.txt")
-            environment.pip(environment.python_in(target / ".venv"), *requirements)
-        except BaseException:
-            shutil.rmtree(target, ignore_errors=True)  # a partial installation would be mistaken for a complete one
-            raise
+        probe = ["git", "ls-remote", "--exit-code", SOURCE, "HEAD"]  # comfy-cli would wait for minutes
+        subprocess.run(probe, check=True, capture_output=True, timeout=15)
+        print(f"installing ComfyUI from {SOURCE} into {target} (several GB with PyTorch)", flush=True)
+        subprocess.run(command, check=True, env=variables)
+        environment.pip(environment.python_in(target / ".venv"), *environment.requirements(ROOT / "requirements.txt"))
+        installed = True
     except (OSError, subprocess.SubprocessError) as error:
         print(f"ComfyUI was not installed: {error}", flush=True)
-        return False
-    return True
+    finally:
+        if not installed:  # a partial installation would be mistaken for a complete one
+            shutil.rmtree(target, ignore_errors=True)
+    return installed
 
 
 @functools.cache

@@ -23,7 +23,6 @@ from workflow.run_files import next_number
 load_pack()
 from maskwright.core import tensors  # noqa: E402 - found through the pack
 
-interpolate = torch.nn.functional.interpolate
 HOST_NODES: dict[str, type[HostNode]] = {}
 
 
@@ -156,21 +155,17 @@ def ImageCompositeMasked(self: HostNode, destination, source, x: int, y: int, re
     elif destination.shape[-1] > source.shape[-1]:
         # Opaque. Some host versions pad the destination by mistake and then fail; the others do this.
         source = torch.nn.functional.pad(source, (0, 1), value=1.0)
-    result = destination.clone().movedim(-1, 1)  # bchw from here on
-    source = source.movedim(-1, 1).to(result.device)
-    count, _, height, width = result.shape
+    result = destination.clone()
+    count, height, width = result.shape[:3]
     if resize_source:
-        source = interpolate(source, size=(height, width), mode="bilinear")
-    source = _fit_batch(source, count)
-    mask = source.new_ones(1, *source.shape[-2:]) if mask is None else mask.to(result.device)
-    mask = mask.reshape(-1, 1, *mask.shape[-2:])
-    mask = _fit_batch(interpolate(mask, size=source.shape[-2:], mode="bilinear"), count)
-    left, top = min(x, width), min(y, height)
-    inside = (..., slice(0, height - top), slice(0, width - left))
-    target = (..., slice(top, top + source.shape[-2]), slice(left, left + source.shape[-1]))
-    mask = mask[inside]
-    result[target] = mask * source[inside] + (torch.ones_like(mask) - mask) * result[target]
-    return (result.movedim(1, -1),)
+        source = _resize(source, height, width, "bilinear")
+    mask = source.new_ones(1, *source.shape[1:3], 1) if mask is None else mask.reshape(-1, *mask.shape[-2:], 1)
+    mask = _resize(mask, *source.shape[1:3], "bilinear")  # [B,h,w,1]
+    covered = result[:, y:, x:][:, : source.shape[1], : source.shape[2]]
+    inside = (slice(None), slice(covered.shape[1]), slice(covered.shape[2]))
+    source, mask = _fit_batch(source, count)[inside], _fit_batch(mask, count)[inside]
+    covered.copy_(mask * source + (1.0 - mask) * covered)
+    return (result,)
 
 
 METHODS = ["nearest-exact", "bilinear", "area", "bicubic", "lanczos"]
@@ -194,7 +189,12 @@ def ImageScale(self: HostNode, image: torch.Tensor, upscale_method: str, width: 
     if upscale_method == "lanczos":  # with Pillow in 8 bits, as the host does
         pixels = [tensors.to_pil(each).resize((width, height), Image.Resampling.LANCZOS) for each in image]
         return (torch.stack([tensors.from_pil(each) for each in pixels]),)
-    return (interpolate(image.movedim(-1, 1), size=(height, width), mode=upscale_method).movedim(1, -1),)
+    return (_resize(image, height, width, upscale_method),)
+
+
+def _resize(image: torch.Tensor, height: int, width: int, mode: str) -> torch.Tensor:
+    """Resize [B,H,W,C] without antialiasing and clamping, as the host does."""
+    return torch.nn.functional.interpolate(image.movedim(-1, 1), (height, width), mode=mode).movedim(1, -1)
 
 
 def _mask_to_image(mask: torch.Tensor) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Run a saved ComfyUI workflow file from the shell: in ComfyUI if one is found, else in a small built-in engine.
 
-WORKFLOW is a file saved by the editor, an export in the API format, or a PNG saved by ComfyUI. Without it, one of this
-pack's examples runs. Prints the paths of the images to stdout, everything else to stderr.
+WORKFLOW is a file saved by the editor, an export in the API format, or a PNG saved by ComfyUI. Prints the paths of the
+images to stdout, everything else to stderr.
 
 --input: each FILE is copied to LoadImage's input folder. A node whose saved file name matches a FILE uses that FILE.
 The other FILEs go to the other loading nodes in the order of their ids: one per node, or one per distinct saved name,
@@ -28,12 +28,6 @@ import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
-if __name__ == "__main__":
-    # Find the modules next to this file from any working directory, also with `python -P`.
-    sys.path.insert(0, str(Path(__file__).absolute().parent))
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # unless Ctrl-C is ignored
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback if imports are interrupted
-
 from builtin_engine import BuiltinEngine
 from comfyui import ComfyUI, Server, ServerError, find_comfyui
 from pack import ROOT
@@ -42,12 +36,11 @@ from workflow.engine_interface import NodeFailed, WorkflowError
 from workflow.graph import schema_of
 from workflow.read_workflow import check_structure, read_workflow
 from workflow.report import report
-from workflow.run_files import assign_inputs, prepare_folder, provide_files, save_results
+from workflow.run_files import assign_inputs, provide_files, save_results
 from workflow.to_prompt import to_prompt
 from workflow.widgets import apply_settings, expand_prefixes, parse_settings
 
 OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
-EXAMPLE = ROOT / "example_workflows" / "text_to_mask.json"
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -88,23 +81,17 @@ def _read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     style = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="run_workflow.py", description=__doc__, formatter_class=style)
     add = parser.add_argument
-    add("workflow", type=Path, nargs="?", metavar="WORKFLOW", help=f"the workflow file (default: {EXAMPLE.name})")
+    add("workflow", type=Path, metavar="WORKFLOW", help="the workflow file")
     many = {"type": Path, "action": "extend", "nargs": "+", "default": []}
     add("--input", **many, metavar="FILE", help="files for LoadImage nodes")
     add("--set", action="append", default=[], metavar="NODE.WIDGET=VALUE", help="change a widget's value; repeatable")
     add("--output", type=Path, default=Path("output"), metavar="DIR", help="where images go (default: ./output)")
     add("--check", action="store_true", help="report what the file needs and what is wrong with it; run nothing")
-    engines = ("auto", "comfyui", "builtin")
-    add("--engine", choices=engines, default="auto", help="the engine that runs it (default: auto)")
+    add("--engine", choices=("auto", "comfyui", "builtin"), default="auto", help="the engine (default: auto)")
     add("--pack", **many, metavar="DIR", help="other node packs to load into ComfyUI, or a folder of packs")
     add("--cpu", action="store_true", help="run ComfyUI on the CPU")
     add("--debug", action="store_true", help="show tracebacks")
-    options = parser.parse_args(argv)
-    if options.workflow is None:
-        if any(file.suffix == ".json" for file in options.input):  # --input consumes all names after it
-            parser.error("the files of --input include a workflow; put WORKFLOW before --input")
-        options.workflow = EXAMPLE
-    return options
+    return parser.parse_args(argv)
 
 
 def _fail(options: argparse.Namespace, error: Exception) -> int:
@@ -127,7 +114,7 @@ def _run(options: argparse.Namespace, progress: ProgressBar) -> tuple[int, list[
         if not file.is_file():
             raise WorkflowError(f"--input: there is no file {file}")
     comfyui, engine = _choose_engine(options, progress)
-    prepare_folder(options.output)
+    options.output.mkdir(parents=True, exist_ok=True)
     with engine:
         info = engine.object_info()
         prompt = to_prompt(workflow, info, engine.unknown, lambda text: progress.say(f"note: {text}"))
@@ -136,7 +123,7 @@ def _run(options: argparse.Namespace, progress: ProgressBar) -> tuple[int, list[
         for file in options.input:
             name = file.name if file.name not in names else f"{len(names)}-{file.name}"
             names.append(engine.copy_input(file, name))
-        assign_inputs(prompt, options.input, names, info)
+        assign_inputs(prompt, names, info)
         folder = options.workflow.absolute().parent
         own_folder = [comfyui.path / "input"] if comfyui is not None and comfyui.path is not None else []
         provide_files(prompt, info, engine, [folder, folder / "assets", *own_folder])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import comfyui
 import pytest
@@ -86,7 +85,7 @@ def inputs_of(prompt: dict) -> dict:
 def compare(editor: Editor, info: dict, data: dict) -> None:
     theirs = editor.call(QUEUE, data)
     notes: list[str] = []
-    ours = convert(Workflow(Path("w.json"), data, is_editor=True), info, notes.append)
+    ours = convert(Workflow(data, is_editor=True), info, notes.append)
     assert inputs_of(ours) == inputs_of(theirs)
 
 
@@ -212,7 +211,7 @@ def test_convert_gives_what_the_editor_queues_for_nodes_of_every_kind(queues: Ed
         "return [JSON.parse(JSON.stringify(prompt.workflow)), prompt.output]",
         kinds,
     )
-    workflow = Workflow(Path("w.json"), data, is_editor=True)
+    workflow = Workflow(data, is_editor=True)
     ours, theirs = inputs_of(convert(workflow, info, lambda text: None)), inputs_of(theirs)
     assert len(ours) == len(kinds)
     assert {key: ours.get(key) for key in theirs} == theirs

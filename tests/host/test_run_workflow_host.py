@@ -25,9 +25,8 @@ import tiny_clipseg
 from builtin_engine import BuiltinEngine
 from PIL import Image
 from workflow.engine_interface import BadWorkflow, NodeFailed, RunResult
-from workflow.graph import id_order
 from workflow.read_workflow import Workflow, read_workflow
-from workflow.report import model_notes
+from workflow.report import report
 from workflow.run_files import provide_files
 from workflow.to_prompt import to_prompt
 from workflow.widgets import input_specs
@@ -223,7 +222,7 @@ def test_queue_reports_failing_node_alike(server: comfyui.Server, builtin: Built
 def test_to_prompt_unknown_node(server: comfyui.Server) -> None:
     prompt = make_invalid_prompt({})
     prompt["5"]["class_type"] = "NodeOfNobody"
-    workflow = Workflow(Path("w.json"), prompt, is_editor=False)
+    workflow = Workflow(prompt, is_editor=False)
     with pytest.raises(BadWorkflow, match="node 5 .NodeOfNobody .Edges.. is not a node of this ComfyUI"):
         to_prompt(workflow, server.object_info(), server.unknown)
     assert "could not load" not in server.unknown("NodeOfNobody")
@@ -258,7 +257,7 @@ def test_run_workflow_through_comfyui(tmp_path: Path, capsys: pytest.CaptureFixt
     assert (images[0] == images[1]).all()
 
 
-def test_model_notes_use_extra_model_paths(found: comfyui.ComfyUI, tmp_path: Path) -> None:
+def test_report_uses_extra_model_paths(found: comfyui.ComfyUI, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     config = tmp_path / "extra_model_paths.yaml"
     config.write_text(f"theirs:\n  base_path: {tmp_path.as_posix()}\n  clipseg: segmenters\n", "utf-8")
@@ -268,8 +267,10 @@ def test_model_notes_use_extra_model_paths(found: comfyui.ComfyUI, tmp_path: Pat
     prompt = {name: {"class_type": "CLIPSegModelLoader", "inputs": {"model": name}} for name in names}
     arguments = ["--extra-model-paths-config", str(config)]
     with comfyui.Server(found, models=tmp_path / "models", arguments=arguments) as server:
-        availability = [fine for _, fine in model_notes(prompt, server.object_info(), server.model_folders)]
-    assert availability == [name != "nobody's" for name in sorted(names, key=id_order)]
+        workflow = Workflow(prompt, is_editor=False)
+        notes, problems = report(workflow, server.object_info(), str, server.model_folders)
+    assert [name for name in names if any(f"the model {name} is in " in note for note in notes)] == names[:2]
+    assert any("the model nobody's is not on this computer" in problem for problem in problems)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL exists on POSIX only")

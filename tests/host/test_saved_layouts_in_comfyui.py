@@ -32,7 +32,7 @@ def published_model(server: comfyui.Server) -> Iterator[None]:
 
 def convert_to_prompt(server: comfyui.Server, workflow: dict, is_editor: bool) -> dict:
     info = server.object_info()
-    return to_prompt(Workflow(Path("old.json"), workflow, is_editor=is_editor), info, server.unknown)
+    return to_prompt(Workflow(workflow, is_editor=is_editor), info, server.unknown)
 
 
 @pytest.mark.parametrize("is_editor", [False, True], ids=["api", "editor"])
@@ -65,7 +65,7 @@ def test_saved_detailer_layout_runs(server: comfyui.Server) -> None:
     mask = squares(image, (64, 32))
     info = server.object_info()
     for _, values, names in DETAILED:
-        file = Workflow(Path("old.json"), editor_file("MaskDetailerPipe", values), is_editor=True)
+        file = Workflow(editor_file("MaskDetailerPipe", values), is_editor=True)
         whole = convert(file, info, lambda text: None)["7"]["inputs"]
         short = {name: value for name, value in zip(names, values) if name != "control_after_generate"}
         short.setdefault("cycle", 1)  # older than any ComfyUI that still runs: the editor fills it in

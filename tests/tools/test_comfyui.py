@@ -114,8 +114,6 @@ def test_write_model_paths_adds_folders_for_downloads(tmp_path: Path) -> None:
 
 def make_comfyui(folder: Path) -> Path:
     folder.mkdir(parents=True)
-    for name in ("main.py", "folder_paths.py"):
-        (folder / name).touch()
     (folder / "comfyui_version.py").write_text('__version__ = "1.2.3"\n')
     return folder
 

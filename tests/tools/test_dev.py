@@ -60,9 +60,7 @@ def test_run_stops_after_an_interrupt_or_a_failure(tools: Tools, name: str, code
     assert len(tools.calls) == count
 
 
-@pytest.mark.parametrize(
-    "arguments", [["w.json"], ["w.json", "--check"], ["--output", "o", "w.json"], ["--input", "photo.jpg"], ["--help"]]
-)
+@pytest.mark.parametrize("arguments", [["w.json"], ["w.json", "--check"], ["--output", "o", "w.png"], ["--help"]])
 def test_run_passes_a_workflow_on_and_fetches_no_weights(tools: Tools, arguments: list[str]) -> None:
     assert dev.main(["run", *arguments]) == 0
     assert tools.calls == [["run_workflow.py", *arguments]]

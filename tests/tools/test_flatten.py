@@ -91,7 +91,7 @@ def convert(info: dict) -> Callable:
     """A function that returns the inputs of each node in a file's prompt."""
 
     def convert(data: dict) -> dict[str, dict]:
-        workflow = Workflow(Path("w.json"), data, is_editor=True)
+        workflow = Workflow(data, is_editor=True)
         check_structure(workflow)
         prompt = to_prompt(workflow, info, lambda kind: "is unknown")
         return {key: node["inputs"] for key, node in prompt.items()}
@@ -341,7 +341,7 @@ def test_convert_reads_a_seed_followed_by_a_switch(convert: Callable, switch: ob
 def test_convert_reads_widgets_of_every_kind(info: dict, inputs: dict, values: object, expected: dict) -> None:
     """Combos with a control word, dynamic prompts and combos, rows of LoRAs, and values saved by name."""
     schema = {"input": {"required": inputs}, "output": []}
-    workflow = Workflow(Path("w.json"), graph([node(1, "Other", values=values)], []), is_editor=True)
+    workflow = Workflow(graph([node(1, "Other", values=values)], []), is_editor=True)
     assert to_prompt(workflow, {**info, "Other": schema}, str)["1"]["inputs"] == expected
 
 
@@ -357,15 +357,6 @@ def test_convert_gives_a_widget_without_a_default_what_the_editor_gives_it(conve
 def test_convert_reads_a_value_that_is_an_object(convert: Callable) -> None:
     box = {"x": 1, "y": 2, "width": 33, "height": 44}
     assert convert(graph([node(1, "ImageCropV2", values=[box])], []))["1"] == {"region": box}
-
-
-def test_convert_gives_a_bounding_box_the_editor_s_default(info: dict) -> None:
-    schema = {"input": {"required": {"box": ["BOUNDING_BOX"], "size": ["INT", {"default": 3}]}}, "output": []}
-    box = {"x": 0, "y": 0, "width": 512, "height": 512}
-    for values, expected in (([], box), ([{**box, "x": 9}, 7], {**box, "x": 9})):
-        data = graph([node(1, "Boxed", values=values)], [])
-        prompt = to_prompt(Workflow(Path("w.json"), data, is_editor=True), {**info, "Boxed": schema}, str)
-        assert prompt["1"]["inputs"] == {"box": expected, "size": 7 if values else 3}
 
 
 def test_convert_reads_values_saved_by_name(convert: Callable) -> None:
@@ -384,7 +375,7 @@ def test_convert_reads_the_widgets_of_the_node_s_own_type(convert: Callable) -> 
 
 def test_convert_keeps_the_loader_of_the_output_folder(info: dict) -> None:
     data = graph([node(1, "LoadImageOutput", [], [("IMAGE", "IMAGE")], ["a.png [output]"])], [])
-    prompt = to_prompt(Workflow(Path("w.json"), data, is_editor=True), info, str)
+    prompt = to_prompt(Workflow(data, is_editor=True), info, str)
     inputs = prompt["1"]
     assert (inputs["class_type"], inputs["inputs"]) == ("LoadImageOutput", {"image": "a.png [output]"})
 

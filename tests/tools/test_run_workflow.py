@@ -27,26 +27,6 @@ def test_main_says_why_it_uses_the_builtin_engine(no_comfyui: None, run: Callabl
     assert "--engine comfyui: no ComfyUI found" in err
 
 
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        ([], run_workflow.EXAMPLE),
-        (["--set", "5.kernel_size=3", "--input", "a.png"], run_workflow.EXAMPLE),
-        (["--set", "5.kernel_size=3", "w.json", "--input", "a.png"], Path("w.json")),
-        (["--input", "a.png", "--engine", "builtin", "w.png"], Path("w.png")),
-    ],
-)
-def test_read_arguments_takes_the_workflow_anywhere_or_none(arguments: list[str], expected: Path) -> None:
-    assert run_workflow._read_arguments(arguments).workflow == expected
-    assert run_workflow.EXAMPLE.is_file()
-
-
-def test_read_arguments_refuses_a_workflow_after_input(capsys: pytest.CaptureFixture) -> None:
-    with pytest.raises(SystemExit):
-        run_workflow.main(["--input", "a.png", "w.json"])
-    assert "put WORKFLOW before --input" in capsys.readouterr().err
-
-
 def test_script_runs_from_any_folder(tmp_path: Path) -> None:
     (tmp_path / "w.json").write_text("{", encoding="utf-8")
     done = subprocess.run(
@@ -72,7 +52,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 @pytest.mark.parametrize("numbers", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGINT, signal.SIGTERM]])
 def test_script_ends_comfyui_on_a_signal(fake_comfyui: Callable, tmp_path: Path, how: str, numbers: list[int]) -> None:
     place = fake_comfyui(how).path
-    (place / "folder_paths.py").touch()
+    (place / "comfyui_version.py").write_text('__version__ = "1.2.3"')
     (tmp_path / "w.json").write_text(json.dumps({"4": {"class_type": "N", "inputs": {"n": 2}}}), encoding="utf-8")
     scratch = tmp_path / "scratch"
     scratch.mkdir()

@@ -28,7 +28,7 @@ INFO = {name: node_info(name, node, name) for name, node in NODE_CLASS_MAPPINGS.
 
 def prompt_of(node: str, values: list) -> dict:
     pytest.importorskip("comfy_cli")
-    workflow = Workflow(Path("old.json"), editor_file(node, values), is_editor=True)
+    workflow = Workflow(editor_file(node, values), is_editor=True)
     return convert(workflow, INFO, lambda text: None)["7"]["inputs"]
 
 
@@ -44,7 +44,7 @@ def test_convert_puts_each_saved_value_into_its_widget(node: str, values: list, 
 def test_report_accepts_all_saved_values(node: str, values: list, names: tuple[str, ...]) -> None:
     pytest.importorskip("comfy_cli")
     prompt = {"7": {"class_type": node, "inputs": prompt_of(node, values)}}
-    notes, problems = report(Workflow(Path("old.json"), prompt, is_editor=False), INFO, str, lambda kind: [])
+    notes, problems = report(Workflow(prompt, is_editor=False), INFO, str, lambda kind: [])
     assert not [text for text in problems if "required input" not in text and "no output nodes" not in text]
     assert not [text for text in notes if "is read as" in text]
 
@@ -57,7 +57,7 @@ def test_report_refuses_values_shifted_by_one(missing: str) -> None:
     assert names == DETAILER
     shifted = [value for name, value in zip(names, values) if name != missing]
     prompt = {"7": {"class_type": "MaskDetailerPipe", "inputs": prompt_of("MaskDetailerPipe", shifted)}}
-    _, problems = report(Workflow(Path("old.json"), prompt, is_editor=False), INFO, str, lambda kind: [])
+    _, problems = report(Workflow(prompt, is_editor=False), INFO, str, lambda kind: [])
     names = ("guide_size", "seed", "sampler_name", "scheduler", "steps", "cfg", "denoise")
     assert any(f"MaskDetailerPipe): {name}" in text for text in problems for name in names) or any(
         "not in" in text for text in problems

@@ -44,7 +44,7 @@ def test_to_prompt_prefers_the_value_of_a_primitive() -> None:
     primitive = next(node for node in data["nodes"] if node["type"] == "PrimitiveNode")
     fed = next(node for node in data["nodes"] if node["type"] == "GradientRegion")
     assert primitive["widgets_values"][0] != fed["widgets_values"][0]
-    workflow = Workflow(Path("w.json"), data, is_editor=True)
+    workflow = Workflow(data, is_editor=True)
     with builtin_engine.BuiltinEngine() as engine:
         prompt = to_prompt(workflow, engine.object_info(), engine.unknown)
     assert prompt["5"]["inputs"]["kernel_size"] == primitive["widgets_values"][0]
@@ -57,8 +57,7 @@ def test_to_prompt_reads_links_saved_as_objects() -> None:
     newer = {**data, "links": [dict(zip(keys, link)) for link in data["links"]]}
     with builtin_engine.BuiltinEngine() as engine:
         prompts = [
-            to_prompt(Workflow(Path("w"), each, is_editor=True), engine.object_info(), engine.unknown)
-            for each in (data, newer)
+            to_prompt(Workflow(each, is_editor=True), engine.object_info(), engine.unknown) for each in (data, newer)
         ]
     assert prompts[0] == prompts[1]
 

@@ -58,12 +58,12 @@ def test_apply_settings_reads_json_but_not_text_and_choices() -> None:
         "N": {
             "input": {
                 "required": {"s": ["STRING", {}], "c": [["true", "false"]], "b": ["BOOLEAN", {}], "f": ["FLOAT", {}]},
-                "optional": {"n": ["COMFY_X", {}], "i": ["INT", {}], "m": ["MASK"]},
+                "optional": {"n": ["COMFY_DYNAMICCOMBO_V3", {}], "i": ["INT", {}], "m": ["MASK"]},
             }
         }
     }
     prompt = {"1": {"class_type": "N", "inputs": {}}}
-    settings = ["1.s=1.50", "1.c=true", "1.b=true", "1.f=2.5", "1.n=[1, 2]", "1.i=3.0"]
+    settings = ["1.s=1.50", "1.c=true", "1.b=true", "1.f=2.5", "1.n=[1, 2]", "1.i=3"]
     apply_settings(prompt, parse_settings(settings), info)
     values = {"s": "1.50", "c": "true", "b": True, "f": 2.5, "n": {"__value__": [1, 2]}, "i": 3}
     assert prompt["1"]["inputs"] == values
@@ -92,7 +92,7 @@ def test_set_of_an_unknown_widget_lists_the_known_ones(run: Callable, photo: Pat
 @pytest.mark.parametrize(
     ("kind", "value"),
     [
-        ("INT", "2.7"), ("INT", "true"), ("INT", '"5"'), ("INT", "1e999"), ("INT", "wide"), ("INT", "[1, 2]"),
+        ("INT", "3.0"), ("INT", "true"), ("INT", '"5"'), ("INT", "1e999"), ("INT", "wide"), ("INT", "[1, 2]"),
         ("FLOAT", "false"), ("FLOAT", "NaN"), ("FLOAT", "null"),
         ("BOOLEAN", "no"), ("BOOLEAN", "True"), ("BOOLEAN", "1"),
     ],

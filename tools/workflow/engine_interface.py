@@ -24,10 +24,6 @@ class BadWorkflow(WorkflowError):
         super().__init__(f"the workflow cannot run{details}")
 
 
-Progress = Callable[[str, "int | None", "int | None"], None]
-"""Called with the current step and, if countable, the amounts done and in total."""
-
-
 class NodeFailed(Exception):
     """A node raised an error while it ran. `trace` is the text of the traceback."""
 
@@ -69,7 +65,8 @@ class Engine:
     """
 
     base: Path
-    progress: Progress = staticmethod(lambda text, done, total: None)
+    # Called with the current step and, if countable, the amounts done and in total.
+    progress: Callable[[str, int | None, int | None], None] = staticmethod(lambda text, done, total: None)
 
     @property
     def input_folder(self) -> Path:

@@ -10,12 +10,7 @@ MUTED, BYPASSED = 2, 4  # the editor's node modes in which a node does not run
 def links_of(node: dict) -> list[tuple[str, tuple[str, int]]]:
     """The linked inputs of a prompt's node: [(input name, (source id, source slot)), ...]."""
     pairs = [(name, value) for name, value in node["inputs"].items() if isinstance(value, list) and len(value) == 2]
-    return [(name, (source, slot)) for name, (source, slot) in pairs if isinstance(source, str) and is_slot(slot)]
-
-
-def is_slot(value: object) -> bool:
-    """Whether ``value`` can be a slot number. bool is excluded, although Python counts it as int."""
-    return isinstance(value, int) and not isinstance(value, bool)
+    return [(name, (source, slot)) for name, (source, slot) in pairs if isinstance(source, str) and type(slot) is int]
 
 
 def needed_nodes(prompt: dict, object_info: dict) -> set[str]:
@@ -37,8 +32,7 @@ def schema_of(object_info: dict, node: dict) -> dict:
 
 def definitions_of(data: dict) -> dict[str, dict]:
     """The subgraphs that an editor's file defines, by the type of their nodes."""
-    holder = data.get("definitions")
-    subgraphs = entries(holder, "subgraphs") if isinstance(holder, dict) else []
+    subgraphs = entries(data.get("definitions"), "subgraphs")
     return {sub["id"]: sub for sub in subgraphs if isinstance(sub, dict) and isinstance(sub.get("id"), str)}
 
 

@@ -17,7 +17,6 @@ from .graph import definitions_of, entries, prompt_label, short
 class Workflow:
     """The content of a workflow file, in the editor's format or the API format."""
 
-    path: Path
     data: dict
     is_editor: bool
 
@@ -38,13 +37,11 @@ def read_workflow(path: Path) -> Workflow:
     if not isinstance(data, dict):
         raise WorkflowError(f"{path} contains no workflow: it is not a JSON object")
     if isinstance(data.get("nodes"), list) and isinstance(data.get("links"), list):
-        return Workflow(path, data, is_editor=True)
+        return Workflow(data, is_editor=True)
     if "nodes" not in data and any(isinstance(node, dict) and "class_type" in node for node in data.values()):
-        return Workflow(path, data, is_editor=False)
-    keys = ", ".join(list(data)[:5]) or "none"
+        return Workflow(data, is_editor=False)
     raise WorkflowError(
-        f"{path} contains no workflow: neither the editor's lists of nodes and links, nor nodes with a class_type "
-        f"(keys: {keys})"
+        f"{path} contains no workflow: neither the editor's lists of nodes and links, nor nodes with a class_type"
     )
 
 
@@ -78,16 +75,11 @@ def _editor_problems(data: dict) -> list[str]:
     problems = []
     for graph in (data, *definitions_of(data).values()):
         place = "" if graph is data else f' in subgraph "{graph.get("name", graph["id"])}"'
-        ids: set[str] = set()
         for node in entries(graph, "nodes"):
             if not isinstance(node, dict) or node.get("id") is None:
                 problems.append(f"an entry of nodes{place} is not a node with an id: {short(node)}")
             elif not isinstance(node.get("type"), str):
                 problems.append(f"node {node['id']}{place} has no type")
-            elif str(node["id"]) in ids:
-                problems.append(f"two nodes{place} have the id {node['id']}")
-            else:
-                ids.add(str(node["id"]))
     if not problems:
         findings, _ = broken_link_findings(data)
         # A link that no input names is a leftover, which the editor ignores.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from comfy_cli.cql.engine import Graph
@@ -21,67 +21,52 @@ Report = tuple[list[str], list[str]]  # notes and problems: sentences, each nami
 
 def report(workflow: Workflow, object_info: dict, unknown: Unknown, model_folders: Folders) -> Report:
     """Report on a workflow that `check_structure` accepts. For the other arguments see `to_prompt`."""
-    notes, problems = [], []
-    for sentence, needed in find_unknown(workflow, object_info, unknown):
-        (problems if needed else notes).append(sentence)
+    problems, notes = find_unknown(workflow, object_info, unknown)
     try:
         prompt = convert(workflow, object_info, notes.append)
     except BadWorkflow as error:
         return notes, [*problems, *error.problems]
     problems += check_prompt(prompt, object_info, complete=not problems)
-    for text, fine in model_notes(prompt, object_info, model_folders):
-        (notes if fine else problems).append(text)
-    return notes, problems
-
-
-def model_notes(prompt: dict, object_info: dict, model_folders: Folders) -> Iterator[tuple[str, bool]]:
-    """Yield a sentence for each model that a node of this pack needs, and whether the node can run."""
     load_pack()
     from maskwright.core.errors import PackError  # found through the pack
 
     for node_id in sorted(prompt, key=id_order):
         node = prompt[node_id]
-        kind = own_class(schema_of(object_info, node))
+        kind, label = own_class(schema_of(object_info, node)), prompt_label(node_id, node, object_info)
         try:
-            note = _find_model(kind, node["inputs"], model_folders) if kind else None
+            if kind and (sentence := _describe_model(kind, node["inputs"], model_folders)):
+                notes.append(f"{label}: {sentence}")
         except PackError as error:
-            note = str(error), False
-        if note:
-            yield f"{prompt_label(node_id, node, object_info)}: {note[0]}", note[1]
+            problems.append(f"{label}: {error}")
+    return notes, problems
 
 
-def _find_model(kind: type, inputs: dict, model_folders: Folders) -> tuple[str, bool] | None:
-    from maskwright.models import catalog
-    from maskwright.models.background_models import OTHER_KINDS, BackgroundStore, published_model
-    from maskwright.models.clipseg_store import DEFAULT, ClipsegStore, full_name
+def _describe_model(kind: type, inputs: dict, model_folders: Folders) -> str:
+    """Where a node's model is, or where a run downloads it from; "" for a node without one. Raises: `PackError`."""
+    from maskwright.core.errors import ModelError
+    from maskwright.models import background_models, catalog, clipseg_store
     from maskwright.nodes import clipseg_model_loader, image_segmentation
 
     def folders(*kinds: str) -> list[Path]:
         return [folder for each in kinds for folder in model_folders(each)]
 
     is_background = issubclass(kind, image_segmentation.ImageSegmentation)
+    is_loader = is_background or issubclass(kind, clipseg_model_loader.CLIPSegModelLoader)
+    name = inputs.get("model" if is_loader else "clipseg_model", clipseg_store.DEFAULT)
+    if isinstance(name, list) or not (is_loader or "clipseg_model" in kind.INPUT_TYPES().get("optional", {})):
+        return ""
     if is_background:
-        name = inputs.get("model", "u2net")
-    elif issubclass(kind, clipseg_model_loader.CLIPSegModelLoader):
-        name = inputs.get("model", DEFAULT)
-    elif "clipseg_model" in kind.INPUT_TYPES().get("optional", {}):
-        name = inputs.get("clipseg_model", DEFAULT)
+        store = background_models.BackgroundStore(folders("rembg"), folders(*background_models.OTHER_KINDS))
+        local, published = store.locate(name), background_models.published_model(name)
     else:
-        return None
-    if isinstance(name, list):  # a link
-        return None
-    if is_background:
-        store = BackgroundStore(folders(*BackgroundStore.KINDS), folders(*OTHER_KINDS))
-        local, published = store.locate(name), published_model(name)
-    else:
-        local = ClipsegStore(folders(*ClipsegStore.KINDS)).locate(name)
-        published = catalog.CLIPSEG if full_name(name) == DEFAULT else None
+        local = clipseg_store.ClipsegStore(folders(*clipseg_store.ClipsegStore.KINDS)).locate(name)
+        published = catalog.CLIPSEG if clipseg_store.full_name(name) == clipseg_store.DEFAULT else None
     if local is not None:
-        return f"the model {name} is in {local.path}", True
+        return f"the model {name} is in {local.path}"
     if published is None:
-        return f"the model {name} is not on this computer", False
+        raise ModelError(f"the model {name} is not on this computer", "Choose another one")
     size = f" ({catalog.download_size(published)})" if published.size else ""
-    return f"the model {name} is not on this computer; a run downloads it from {published.page}{size}", True
+    return f"the model {name} is not on this computer; a run downloads it from {published.page}{size}"
 
 
 def check_prompt(prompt: dict, object_info: dict, complete: bool = True) -> list[str]:

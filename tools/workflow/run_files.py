@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -18,15 +17,10 @@ from .widgets import input_specs, is_upload
 class FileWidget(NamedTuple):
     """A widget that names a file in the input folder, such as LoadImage's."""
 
-    node_id: str
     name: str
+    value: object  # the file's name, or something else by mistake
     label: str  # of the node
     inputs: dict  # the node's, which hold the widget's value
-
-    @property
-    def value(self) -> object:
-        """The file's name, or something else by mistake."""
-        return self.inputs[self.name]
 
     @property
     def file_name(self) -> str:
@@ -37,59 +31,45 @@ class FileWidget(NamedTuple):
 def file_widgets(prompt: dict, object_info: dict) -> Iterator[FileWidget]:
     """The file widgets of the nodes that a run needs, in order of node id."""
     for node_id in sorted(needed_nodes(prompt, object_info), key=id_order):
-        node = prompt[node_id]
-        for name, (_, options) in input_specs(schema_of(object_info, node)).items():
-            if is_upload(options) and not isinstance(node["inputs"].get(name, []), list):  # a list is a link
-                yield FileWidget(node_id, name, prompt_label(node_id, node, object_info), node["inputs"])
+        inputs, label = prompt[node_id]["inputs"], prompt_label(node_id, prompt[node_id], object_info)
+        for name, (_, options) in input_specs(schema_of(object_info, prompt[node_id])).items():
+            if is_upload(options) and not isinstance(inputs.get(name, []), list):  # a list is a link
+                yield FileWidget(name, inputs[name], label, inputs)
 
 
-def assign_inputs(prompt: dict, files: list[Path], names: list[str], object_info: dict) -> None:
-    """Assign the files of `--input` to the file widgets of a prompt, in place.
+def assign_inputs(prompt: dict, names: list[str], object_info: dict) -> None:
+    """Assign files in the input folder to the file widgets of a prompt, in place.
 
-    A widget whose saved file name matches a file gets that file. The other files go to the other widgets in order of
-    node id: one per widget, or one per distinct file name, if the numbers match.
+    A widget whose saved file name is one of `names` gets that file. The other files go to the other widgets in order
+    of node id: one per widget, or one per distinct file name, if the numbers match.
 
-    Args: ``files``, the user's paths; ``names``, their names in the input folder.
     Raises: `WorkflowError` if no number matches, listing the widgets.
     """
-    left, widgets = dict(enumerate(names)), []
+    left, widgets = list(names), []
     for widget in file_widgets(prompt, object_info):
         saved_name = PurePosixPath(widget.file_name).name
-        same = next((index for index, file in enumerate(files) if file.name == saved_name), None)
-        if same is None:
-            widgets.append(widget)
+        if saved_name in names:
+            widget.inputs[widget.name] = saved_name
+            left = [name for name in left if name != saved_name]
         else:
-            widget.inputs[widget.name] = names[same]
-            left.pop(same, None)
-    saved_names = dict.fromkeys(str(widget.value) for widget in widgets)
-    if len(left) == len(widgets):
-        chosen = list(left.values())
-    elif len(left) == len(saved_names):
-        by_saved_name = dict(zip(saved_names, left.values()))
-        chosen = [by_saved_name[str(widget.value)] for widget in widgets]
-    elif left:
-        raise WorkflowError(f"--input: {_explain_mismatch([files[index] for index in left], widgets)}")
-    else:
-        chosen = []
-    for widget, name in zip(widgets, chosen):
+            widgets.append(widget)
+    saved_names = list(dict.fromkeys(str(widget.value) for widget in widgets))
+    if len(left) not in (0, len(widgets), len(saved_names)):
+        nodes = "; ".join(f"{widget.label} {widget.name}={widget.value}" for widget in widgets) or "none"
+        files = f"{len(left)} file(s) ({', '.join(left)})"
+        raise WorkflowError(f"--input: {files} for {len(widgets)} nodes that load a file: {nodes}; see --help")
+    if len(left) != len(widgets):
+        left = [left[saved_names.index(str(widget.value))] for widget in widgets] if left else []
+    for widget, name in zip(widgets, left):
         widget.inputs[widget.name] = name
 
 
-def _explain_mismatch(files: list[Path], widgets: list[FileWidget]) -> str:
-    names = ", ".join(file.name for file in files)
-    if not widgets:
-        return f"no node is left that loads a file, so {names} cannot be used"
-    nodes = "; ".join(f"{widget.label} {widget.name}={widget.value}" for widget in widgets)
-    example = f"--set {widgets[0].node_id}.{widgets[0].name}={files[0].name}"
-    return f"{len(files)} file(s) ({names}) for {len(widgets)} nodes that load a file: {nodes}; {example} names one"
-
-
-def provide_files(prompt: dict, object_info: dict, engine: Engine, places: Iterable[Path]) -> None:
+def provide_files(prompt: dict, object_info: dict, engine: Engine, places: list[Path]) -> None:
     """Copy the files that a prompt names into the engine's input folder from the folders `places`, searched in order.
 
     Raises: `BadWorkflow` naming each file that is in none of them.
     """
-    problems, places = [], list(places)
+    problems = []
     for widget in file_widgets(prompt, object_info):
         label, target = f"{widget.label}, widget {widget.name}", _inside(engine.input_folder, widget.file_name)
         if target is None:
@@ -113,15 +93,6 @@ def _inside(folder: Path, name: str) -> Path | None:
     except (OSError, ValueError):  # too long, a null byte, a lone surrogate
         return None
     return target if name and target.is_relative_to(folder.resolve()) else None
-
-
-def prepare_folder(folder: Path) -> None:
-    """Create the folder for results and check, before a run, that it is writable. Raises: `WorkflowError`."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise WorkflowError(f"--output {folder}: {error.strerror or error}") from error
 
 
 def save_results(files: Sequence[OutputFile], folder: Path) -> list[Path]:

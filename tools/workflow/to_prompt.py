@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+
+from comfy_cli.workflow_to_api import is_subgraph_uuid
 
 from .engine_interface import BadWorkflow
 from .flatten import ADD_ONS, EDITOR_ONLY_TYPES, FlatGraph
-from .graph import BYPASSED, MUTED, editor_label, is_slot, prompt_label, schema_of
+from .graph import BYPASSED, MUTED, editor_label, prompt_label, schema_of
 from .read_workflow import Workflow
 from .widgets import input_specs
 
@@ -23,9 +24,9 @@ def to_prompt(workflow: Workflow, object_info: dict, unknown: Unknown, note: Not
     of the sentence "node 7 (KSampler) ..." for an unknown type; ``note``, called about nodes that are left out.
     Raises: `BadWorkflow` for unknown nodes, links in a loop and other failures of the conversion.
     """
-    problems = []
-    for sentence, needed in find_unknown(workflow, object_info, unknown):
-        (problems.append if needed else note)(sentence)
+    problems, notes = find_unknown(workflow, object_info, unknown)
+    for sentence in notes:
+        note(sentence)
     if problems:
         raise BadWorkflow(problems)
     return convert(workflow, object_info, note)
@@ -40,8 +41,6 @@ def convert(workflow: Workflow, object_info: dict, note: Note) -> dict:
     for node_id, node in prompt.items():
         specs = input_specs(schema_of(object_info, node))
         for name, value in node.setdefault("inputs", {}).items():
-            if isinstance(value, list) and len(value) == 2 and is_slot(value[0]) and str(value[0]) in prompt:
-                node["inputs"][name] = [str(value[0]), value[1]]  # people write ids as numbers
             kind, options = specs.get(name, ("", {}))
             if kind == "INT" and isinstance(value, float) and math.isfinite(value):
                 node["inputs"][name] = int(value)  # as in ComfyUI: 2.7 becomes 2
@@ -57,40 +56,38 @@ def convert(workflow: Workflow, object_info: dict, note: Note) -> dict:
     return prompt
 
 
-def find_unknown(workflow: Workflow, object_info: dict, unknown: Unknown) -> Iterator[tuple[str, bool]]:
-    """Yield a sentence for each node of unknown type, except muted ones, and whether a run needs the node.
+def find_unknown(workflow: Workflow, object_info: dict, unknown: Unknown) -> tuple[list[str], list[str]]:
+    """A sentence for each node of unknown type, except muted ones: those that a run needs, and the others.
 
     Args: ``unknown`` as in `to_prompt`.
     """
     if not workflow.is_editor:
-        for key, node in workflow.data.items():
-            if node["class_type"] not in object_info:
-                yield f"{prompt_label(key, node)} {unknown(node['class_type'])}", True
-        return
+        nodes = [(key, node) for key, node in workflow.data.items() if node["class_type"] not in object_info]
+        return [f"{prompt_label(key, node)} {unknown(node['class_type'])}" for key, node in nodes], []
     graph = FlatGraph(workflow.data, object_info)
-    linked, labels = graph.linked_nodes(), set()
+    linked, needed, others = graph.linked_nodes(), [], []
     for node_id, node in graph.nodes.items():
         is_known = node["type"] in object_info or node["type"] in EDITOR_ONLY_TYPES or graph.definition(node)
-        label = editor_label(node) + graph.place_of(node_id)
-        if is_known or node.get("mode") == MUTED or label in labels:
+        if is_known or node.get("mode") == MUTED:
             continue
-        labels.add(label)
-        why = _explain_unknown(node, unknown)
+        label, why = editor_label(node) + graph.place_of(node_id), _explain_unknown(node, unknown)
         if ADD_ONS.fullmatch(node["type"]):
-            yield f"{label} is left out: it works only in the editor", False
+            others.append(f"{label} is left out: it works only in the editor")
         elif node.get("mode") == BYPASSED:
-            yield f"{label} is left out: it is bypassed, and {why}", False
+            others.append(f"{label} is left out: it is bypassed, and {why}")
         elif node_id not in linked:
-            yield f"{label} is left out: it is connected to nothing, and {why}", False
+            others.append(f"{label} is left out: it is connected to nothing, and {why}")
         else:
-            yield f"{label} {why}", True
+            needed.append(f"{label} {why}")
+    # A subgraph that is used several times has the same nodes each time.
+    return list(dict.fromkeys(needed)), list(dict.fromkeys(others))
 
 
 def _explain_unknown(node: dict, unknown: Unknown) -> str:
     """The end of the sentence "node 7 (KSampler) ..." for a node of the editor's format."""
     if node["type"].startswith(("workflow>", "workflow/")):
         return "is an old group node; open the workflow in the editor, convert it to a subgraph and save again"
-    if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", node["type"]):
+    if is_subgraph_uuid(node["type"]):
         return "is a subgraph whose definition is missing from the file; save the workflow again in the editor"
     properties = node.get("properties") if isinstance(node.get("properties"), dict) else {}
     source = properties.get("aux_id") or properties.get("cnr_id")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import json
-import math
 import re
 from collections.abc import Iterable
 from datetime import datetime
@@ -16,7 +14,7 @@ from .engine_interface import WorkflowError
 from .graph import id_order, prompt_label, saved_title, schema_of
 
 _EMPTY = {"INT": 0, "FLOAT": 0, "STRING": "", "BOOLEAN": False}
-_BOX = {"x": 0, "y": 0, "width": 512, "height": 512}  # the editor's default
+_TYPES = {"INT": (int,), "FLOAT": (int, float), "BOOLEAN": (bool,)}
 _WIDGETS = frozenset(_EMPTY) | {"COMBO"}
 _VIEWERS = frozenset({"LOAD_3D", "LOAD_3D_ADVANCED", "PREVIEW_3D", "AUDIO_UI", "IMAGEUPLOAD", "AUDIOUPLOAD"})
 _OTHER_WIDGETS = _VIEWERS | {"BOUNDING_BOX", "BOUNDING_BOXES", "COLORS", "COMFY_DYNAMICGROUP_V3"}
@@ -94,8 +92,6 @@ def _default(kind: str, options: dict) -> object:
     if kind in ("INT", "FLOAT"):
         return max(options.get("min") or 0, 0)
     first = next(iter(options.get("options") or [None]))
-    if kind == "BOUNDING_BOX":
-        return _BOX
     return _EMPTY.get(kind, first["key"] if isinstance(first, dict) else first)
 
 
@@ -140,7 +136,7 @@ def apply_settings(prompt: dict, settings: Iterable[Setting], object_info: dict)
         label = prompt_label(node_id, prompt[node_id], object_info)
         kind, options = _find_widget(prompt[node_id], label, setting, object_info)
         value = _read_value(setting.value, kind, options)
-        if not _is_of_type(value, kind):
+        if type(value) not in _TYPES.get(kind, (type(value),)):
             text = json.dumps(value, ensure_ascii=False)
             raise setting.error(f"{label}, widget {setting.widget}: {text} is not of type {kind}")
         prompt[node_id]["inputs"][setting.widget] = wrap(value)
@@ -167,13 +163,9 @@ def _find_node(prompt: dict, setting: Setting, object_info: dict) -> str:
 
 def _find_widget(node: dict, label: str, setting: Setting, object_info: dict) -> tuple[str, dict]:
     specs, widget = input_specs(schema_of(object_info, node)), setting.widget
-    settable = {
-        name: (kind, options)
-        for name, (kind, options) in specs.items()
-        if kind in _WIDGETS or kind.startswith("COMFY_") or "default" in options
-    }
+    settable = [name for name, spec in specs.items() if has_widget(*spec)]
     if widget in settable:
-        return settable[widget]
+        return specs[widget]
     if widget not in specs and widget in node["inputs"]:
         return "*", {}  # a sub-widget that exists only for the current choice of another widget
     raise setting.error(f"{label} has no widget {widget}. Its widgets: {', '.join(settable) or 'none'}")
@@ -183,37 +175,30 @@ def _read_value(text: str, kind: str, options: dict) -> object:
     if kind == "STRING" or (kind == "COMBO" and text in (options.get("options") or [])):
         return text
     try:
-        value = json.loads(text)
+        return json.loads(text, parse_constant=str)  # NaN and infinity are no JSON
     except ValueError:
         return text
-    return int(value) if kind == "INT" and isinstance(value, float) and value.is_integer() else value
-
-
-def _is_of_type(value: object, kind: str) -> bool:
-    if kind == "FLOAT":
-        return type(value) in (int, float) and math.isfinite(value)
-    return type(value) is {"BOOLEAN": bool, "INT": int}.get(kind, type(value))
 
 
 def expand_prefixes(prompt: dict, now: datetime | None = None) -> None:
     """Expand, in place, the placeholders that the editor expands: %date:yyyy-MM-dd% and %Node.widget% in file names."""
-    for node in prompt.values():
-        text = node["inputs"].get("filename_prefix")
-        if isinstance(text, str):
-            fill_in = functools.partial(_fill_in, prompt=prompt, now=now or datetime.now())
-            node["inputs"]["filename_prefix"] = re.sub(r"%([^%]+)%", fill_in, text)
+    now = now or datetime.now()
 
-
-def _fill_in(placeholder: re.Match, prompt: dict, now: datetime) -> str:
     def format_part(part: re.Match) -> str:
         number = f"{now:{_DATE_CODES[part[0][0]]}}"
         return number[-len(part[0]) :] if len(part[0]) > 1 else str(int(number))
 
-    inside = placeholder[1]
-    if inside.startswith("date:"):
-        return re.sub("yyyy|yy|MM?|dd?|hh?|mm?|ss?", format_part, inside.removeprefix("date:"))
-    name, dot, widget = inside.partition(".")
-    for node in prompt.values() if dot else ():
-        if name in (node["class_type"], saved_title(node)) and widget in node["inputs"]:
-            return re.sub(r'[/?<>\\:*|"\x00-\x1f\x7f]', "_", str(node["inputs"][widget]))
-    return placeholder[0]
+    def fill_in(placeholder: re.Match) -> str:
+        inside = placeholder[1]
+        if inside.startswith("date:"):
+            return re.sub("yyyy|yy|MM?|dd?|hh?|mm?|ss?", format_part, inside.removeprefix("date:"))
+        name, _, widget = inside.partition(".")
+        for node in prompt.values():
+            if name in (node["class_type"], saved_title(node)) and widget in node["inputs"]:
+                return re.sub(r'[/?<>\\:*|"\x00-\x1f\x7f]', "_", str(node["inputs"][widget]))
+        return placeholder[0]
+
+    for node in prompt.values():
+        text = node["inputs"].get("filename_prefix")
+        if isinstance(text, str):
+            node["inputs"]["filename_prefix"] = re.sub(r"%([^%]+)%", fill_in, text)

@@ -1,4 +1,4 @@
-"""Files for LoadImage and its like: --input, and those that the workflow names."""
+"""The files that a run reads, from --input and from the workflow, and the results that it saves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import builtin_engine
 import pytest
 import run_workflow
 from PIL import Image
-from workflow.run_files import assign_inputs
+from workflow.run_files import assign_inputs, next_number
 from workflow_cases import load, loaders, saved
 
 
@@ -37,7 +37,7 @@ def test_assign_inputs_fills_the_loading_nodes(widgets: list[str], files: list[s
     prompt = loaders(*widgets)
     with builtin_engine.BuiltinEngine({}, {}) as engine:
         info = engine.object_info()
-    assign_inputs(prompt, [Path(file) for file in files], files, info)
+    assign_inputs(prompt, files, info)
     assert [prompt[str(number)]["inputs"]["image"] for number in range(1, len(widgets) + 1)] == expected
 
 
@@ -58,9 +58,9 @@ def test_assign_inputs_refuses_files_that_fit_nowhere(run: Callable, photo: Path
     code, _, err = run(loaders("a.png", "b.png", "c.png"), "--input", photo, other)
     assert code == run_workflow.WRONG
     assert "2 file(s) (photo.png, other.png) for 3 nodes that load a file" in err
-    assert "--set 1.image=photo.png" in err
+    assert "node 1 (LoadImage) image=a.png; node 2 (LoadImage) image=b.png" in err
     code, _, err = run(load("edges_api.json"), "--input", photo, "--input", other)
-    assert "no node is left that loads a file, so other.png cannot be used" in err
+    assert "1 file(s) (other.png) for 0 nodes that load a file: none" in err
     code, _, err = run(load("edges_api.json"), "--input", tmp_path / "none.png")
     assert (code, "there is no file" in err) == (run_workflow.WRONG, True)
 
@@ -83,3 +83,31 @@ def test_provide_files_stays_inside_the_input_folder(run: Callable, photo: Path)
     code, _, err = run(loaders("../../etc/passwd"))
     assert code == run_workflow.WRONG
     assert "is not a file name in the input folder" in err
+
+
+def test_save_results_continues_numbers_and_overwrites_nothing(run: Callable, photo: Path, tmp_path: Path) -> None:
+    prompt = load("edges_api.json")
+    prompt["8"]["inputs"]["filename_prefix"] = "sub/edges"
+    prompt["9"] = {"class_type": "MaskPreview", "inputs": {"mask": ["5", 0]}}
+    for number in (1, 2):
+        code, out, err = run(prompt, "--input", photo, "--output", tmp_path / "out")
+        assert code == run_workflow.OK
+        folder = tmp_path / "out"
+        assert saved(out) == [folder / "sub" / f"edges_{number:05}_.png", folder / f"preview-9_{number:05}_.png"]
+    assert err == "engine: built-in (requested)\n"
+
+
+def test_main_creates_the_output_folder_before_the_engine_starts(
+    run: Callable, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_workflow.BuiltinEngine, "__enter__", lambda engine: pytest.fail("it started"))
+    for folder in (photo, photo / "deeper" / "down"):
+        code, _, err = run(load("edges_api.json"), "--input", photo, "--output", folder)
+        assert (code, err.startswith("engine"), str(photo) in err) == (run_workflow.FAILED, True, True)
+
+
+def test_next_number_counts_as_comfyui_does(tmp_path: Path) -> None:
+    assert next_number(tmp_path, "a") == 1
+    for name in ("a_00002_.png", "a_00007_.webp", "a_x_.png", "ab_00009_.png", "b_00011_.png"):
+        (tmp_path / name).touch()
+    assert next_number(tmp_path, "a") == 8
