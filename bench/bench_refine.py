@@ -14,8 +14,8 @@ from rows import Cell, Report, Row, Spread
 LARGE = (4000, 6000)
 LARGE_UNKNOWN = 0.05  # of the pixels
 
-NOTE = """Half of the time is factorizing and solving the equations, in pymatting's kernels on one core, as in rembg;
-the rest is building the equations, the colors, and restoring thin parts, which rembg loses."""
+NOTE = """A third of the time is factorizing and solving the equations, in pymatting's kernels on one core, as in rembg;
+the rest is the trimap, a smaller image, the colors, and restoring thin parts, which rembg loses."""
 
 
 def refine(scene: Scene, method: str = RefineSettings.method) -> torch.Tensor:
