@@ -17,7 +17,7 @@ from .distance import rows_away_on_accelerator
 from .morphology import MAX_SIZE
 from .packages import import_scipy
 
-_CHUNK = 1 << 15  # pixels for which PyTorch uses one thread, as more threads would take longer
+_CHUNK = 1 << 15  # PyTorch uses one thread for so many pixels; threads do not pay here
 _SHORT = 64  # up to this distance, following the outline is faster than scipy, and 16 bits hold all sums of squares
 
 
@@ -71,13 +71,12 @@ def measure_distance(selected: torch.Tensor, limit: float) -> torch.Tensor:
 
     Args:
         selected: Bool ``[H,W]``.
-        limit: Distances above it, in pixels, may be replaced by infinity, as are those in a mask without selected
-            pixels.
+        limit: In pixels. Larger distances may be infinity. Without selected pixels, all are.
 
     Returns:
         Float32 ``[H,W]``.
     """
-    reach = math.ceil(min(limit, max(selected.shape)))
+    reach = math.ceil(min(limit, math.hypot(*selected.shape)))
     if selected.device.type != "cpu":
         rows = rows_away_on_accelerator(selected[None], reach)[0]
         return _distance_from_rows(rows.float(), reach)  # float: squares may exceed 32-bit integers
@@ -164,9 +163,9 @@ def _propagate(squares: np.ndarray, values: np.ndarray, targets: np.ndarray, ste
 
 
 def _distance_from_rows(rows: torch.Tensor, limit: int) -> torch.Tensor:
-    """`measure_distance` from the distances along columns, ``[H,W]``: the squares of the distances are the minima of
-    those in all columns nearby, plus the squares of the distances to these columns (Saito and Toriwaki, *New algorithms
-    for Euclidean distance transformation of an n-dimensional digitized picture*, 1994)."""
+    """`measure_distance` from the distances along columns, ``[H,W]``: each squared distance is the minimum, over nearby
+    columns, of the squared distance along that column plus the squared distance to it (Saito and Toriwaki, *New
+    algorithms for Euclidean distance transformation of an n-dimensional digitized picture*, 1994)."""
     squares = torch.where(rows > limit, torch.inf, rows * rows)
     nearest = squares.clone()
     for x in range(1, min(limit, squares.shape[1] - 1) + 1):

@@ -58,8 +58,8 @@ def _levels(values: np.ndarray) -> np.ndarray:
     high = values.max(initial=0)
     if ((values == 0) | (values == high)).all():
         return np.array([high] if high > 0 else [], np.float32)
-    for some in (values[::16, ::16], values):  # few are sorted much faster, and usually enough
-        distinct = np.unique(some)
+    for sample in (values[::16, ::16], values):  # a sparse sample sorts faster, and usually has enough values
+        distinct = np.unique(sample)
         if len(distinct) > _SOFT_LEVELS:
             return np.linspace(0, high, _SOFT_LEVELS + 1, dtype=np.float32)[1:]
     return distinct[distinct > 0]

@@ -182,7 +182,7 @@ def test_refine_masks_of_many_unknown_pixels_solves_a_smaller_image(monkeypatch:
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
-def test_solve_downscaled_knows_no_pixels_of_a_value_that_does_not_occur(value: float, monkeypatch) -> None:
+def test_solve_downscaled_ignores_values_outside_crop(value: float, monkeypatch) -> None:
     """An unknown patch inside one value has that value, although the other one occurs far away."""
     trimap = torch.full((60, 80), value)
     trimap[:, :2] = 1 - value

@@ -48,13 +48,22 @@ def test_measure_distance_matches_all_pairs(share, limit, cuda):
         assert (result[~near] > limit).all()
 
 
-def test_measure_distance_measures_distances_with_squares_above_32_bits(cuda):
+def test_measure_distance_with_squares_above_32_bits(cuda):
     selected = torch.zeros(50000, 2, dtype=torch.bool)
     selected[0, 0] = True
     for device in ("cpu", cuda):
         result = outline.measure_distance(selected.to(device), limit=49999).cpu()
         torch.testing.assert_close(result[:, 0], torch.arange(50000.0))
         torch.testing.assert_close(result[40, 1].item(), 1601**0.5)
+
+
+def test_measure_distance_reaches_opposite_corner(cuda):
+    """It is farther away than the image is long."""
+    selected = torch.zeros(50, 50, dtype=torch.bool)
+    selected[0, 0] = True
+    for device in ("cpu", cuda):
+        corner = outline.measure_distance(selected.to(device), 100)[-1, -1].item()
+        assert corner == pytest.approx(49 * 2**0.5)
 
 
 @pytest.mark.parametrize("limit", [5, 100])

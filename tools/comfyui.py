@@ -74,7 +74,7 @@ class Server(Engine):
         self._session = requests.Session()
         self._session.trust_env = False  # no proxies for loopback
         with contextlib.ExitStack() as cleanup:
-            # Windows keeps files of a process that has just ended for a moment.
+            # On Windows, files stay locked briefly after a process ends, so some may remain.
             scratch = tempfile.TemporaryDirectory(prefix="maskwright-comfyui-", ignore_cleanup_errors=True)
             self.base = Path(cleanup.enter_context(scratch)).resolve()
             self.log = self.base / "comfyui.log"
@@ -170,6 +170,11 @@ class Server(Engine):
             f"--pack DIR; those of this ComfyUI with --pack {self.comfyui.path / 'custom_nodes'}"
         ) + (f". Packs that ComfyUI could not load: {', '.join(failed)}" if failed else "")
 
+    def interrupt(self) -> None:
+        """Ask the server to stop the current run. No error if the server is gone."""
+        with contextlib.suppress(OSError):
+            self._session.post(f"{self.url}/interrupt", json={}, timeout=5)
+
     def queue(self, prompt: dict, extra_pnginfo: dict | None = None) -> RunResult:
         """Run an API-format prompt. SaveImage writes `extra_pnginfo` into its files, too.
 
@@ -186,12 +191,16 @@ class Server(Engine):
         return RunResult(entry.get("outputs", {}), self.base)
 
     def _submit(self, body: dict) -> str:
-        reply = self._session.post(f"{self.url}/prompt", json=body, timeout=60).json()
+        response = self._session.post(f"{self.url}/prompt", json=body, timeout=60)
+        try:
+            reply = response.json()
+        except ValueError:
+            reply = {"error": {"message": response.text[:500]}}
         if reply.get("node_errors"):  # even if ComfyUI runs the valid part
             raise BadWorkflow(_explain_node_errors(reply["node_errors"], body["prompt"]))
         if "prompt_id" not in reply:
-            reason = reply["error"]
-            raise WorkflowError(f"ComfyUI rejects the workflow: {reason['message']} {reason['details']}".strip())
+            reason = f"{reply['error']['message']} {reply['error'].get('details', '')}".strip()
+            raise WorkflowError(f"ComfyUI rejects the workflow: {reason}")
         return reply["prompt_id"]
 
     def _wait_for(self, prompt_id: str, prompt: dict, events: websocket.WebSocket) -> dict:
@@ -233,11 +242,14 @@ def _explain_node_errors(node_errors: dict, prompt: dict) -> list[str]:
 
 
 def _raise_failure(entry: dict) -> None:
-    for kind, data in (entry.get("status") or {}).get("messages", []):
+    status = entry.get("status") or {}
+    for kind, data in status.get("messages", []):
         if kind in ("execution_error", "execution_interrupted"):
             message = data.get("exception_message", "the run was interrupted").strip()
             error, trace = data.get("exception_type", ""), "".join(data.get("traceback") or [])
             raise NodeFailed(str(data.get("node_id")), data.get("node_type", "unknown"), message, error, trace)
+    if status.get("status_str") == "error":
+        raise ServerError(f"ComfyUI reports an error without naming a node: {status}")
 
 
 def free_port() -> int:

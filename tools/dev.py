@@ -15,6 +15,7 @@ tries that too, and skips the tests that need it if it fails; `test --no-comfyui
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import subprocess
@@ -58,7 +59,12 @@ def run(arguments: list[str]) -> int:
         if not install_comfyui(PYTHON):
             return _fail("without --comfyui the built-in engine runs what it can")
         arguments += ["--engine", "comfyui"]
-    if any(argument.endswith((".json", ".png", "-h", "--help")) for argument in arguments):
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for option in ("--output", "--engine"):
+        parser.add_argument(option)
+    for option in ("--cpu", "--debug"):
+        parser.add_argument(option, action="store_true")
+    if parser.parse_known_args(arguments)[1]:  # more than the options that both examples take
         return _become(str(ROOT / "tools" / "run_workflow.py"), *arguments)
     arguments = ["--engine", "builtin", *arguments]  # the last --engine counts
     fetch_code = _tool("fetch_weights.py")

@@ -80,7 +80,11 @@ def _unpack(name: str, folder: Path) -> Path:
 
 
 def _is_published(name: str, path: Path) -> bool:
-    return hashlib.sha256(path.read_bytes()).hexdigest() == catalog.BACKGROUND[name].files[0].sha256
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{name} cannot be read ({error})", "Delete that file, or make it readable") from error
+    return hashlib.sha256(content).hexdigest() == catalog.BACKGROUND[name].files[0].sha256
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def find_comfyui(root: Path = ROOT) -> ComfyUI:
     named = os.environ.get("COMFYUI_PATH")
     if named:
         places = [Path(named).expanduser().absolute()]
-        why = f"COMFYUI_PATH is {named}, which is not a ComfyUI folder: it has no comfyui_version.py"
+        why = f"COMFYUI_PATH is {named}, which is not a ComfyUI folder: it has no comfyui_version.py, or is too old"
     else:
         places = [root.parent.parent] if root.parent.name == "custom_nodes" else []
         places.append(default_workspace())
@@ -102,8 +102,10 @@ def install_comfyui(python: Path) -> bool:
     comfyui, target, ref = find_comfyui(), default_workspace(), os.environ.get("COMFYUI_REF")
     if comfyui.usable:
         return True
+    # A second one would not be found.
     if os.environ.get("COMFYUI_PATH") or comfyui.path is not None or target.exists():
-        print(f"ComfyUI was not installed: {comfyui.why}", flush=True)  # a second one would not be found
+        why = f"{target} exists, but is not a ComfyUI" if target.exists() and comfyui.path is None else comfyui.why
+        print(f"ComfyUI was not installed: {why}", flush=True)
         return False
     device = "--m-series" if sys.platform == "darwin" else "--nvidia" if environment.has_nvidia_gpu() else "--cpu"
     command = [str(python), "-m", "comfy_cli", "--skip-prompt", "--no-enable-telemetry", f"--workspace={target}"]

@@ -24,6 +24,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,7 +84,7 @@ def _read_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("workflow", type=Path, metavar="WORKFLOW", help="the workflow file")
     many = {"type": Path, "action": "extend", "nargs": "+", "default": []}
-    add("--input", **many, metavar="FILE", help="files for LoadImage nodes")
+    add("--input", **many, metavar="FILE", help="files for LoadImage nodes; put WORKFLOW before them")
     add("--set", action="append", default=[], metavar="NODE.WIDGET=VALUE", help="change a widget's value; repeatable")
     add("--output", type=Path, default=Path("output"), metavar="DIR", help="where images go (default: ./output)")
     add("--check", action="store_true", help="report what the file needs and what is wrong with it; run nothing")
@@ -114,7 +115,11 @@ def _run(options: argparse.Namespace, progress: ProgressBar) -> tuple[int, list[
         if not file.is_file():
             raise WorkflowError(f"--input: there is no file {file}")
     comfyui, engine = _choose_engine(options, progress)
-    options.output.mkdir(parents=True, exist_ok=True)
+    try:
+        options.output.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=options.output).close()
+    except OSError as error:
+        raise WorkflowError(f"--output: cannot write to {options.output}: {error.strerror}") from None
     with engine:
         info = engine.object_info()
         prompt = to_prompt(workflow, info, engine.unknown, lambda text: progress.say(f"note: {text}"))

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 # Above these sizes, alpha and colors are computed on a smaller image: `FEW_...` if speed matters more than exactness,
 # else `MAX_...`. The full image's colors restore most of the detail.
-REDUCTION = 3  # the smaller image has a third of the pixels
+REDUCTION = 3  # a smaller image has at most a third of the (unknown) pixels
 
 # For alpha. Each unknown pixel that is solved for takes about 1 kB of memory.
 FEW_UNKNOWNS, MAX_UNKNOWNS = 1 << 16, 1 << 21
@@ -41,13 +41,13 @@ def solve_downscaled(
     Closed-form matting models alpha as a linear function of color in every small window. The guided filter upsamples
     the coefficients of that function (He and Sun, *Fast Guided Filter*, 2015).
     """
-    small, small_trimap, touched = run_interruptibly(lambda: _downscale(colors, trimap, unknown), stage)
+    small, small_trimap, covers_unknown = run_interruptibly(lambda: _downscale(colors, trimap, unknown), stage)
     size, small_unknown = small_trimap.shape, small_trimap == 0.5
     logger.debug("Alpha of a crop of %s is solved at %s (height, width).", trimap.shape, size)
     small_prior = prior and run_interruptibly(lambda: prior.resize(*size), stage)
     small_alpha = small_trimap
     small_alpha[small_unknown] = closed_form.solve(small, small_trimap, small_unknown, stage, small_prior)
-    return run_interruptibly(lambda: _upsample_alpha(colors, unknown, small, small_alpha, touched), stage)
+    return run_interruptibly(lambda: _upsample_alpha(colors, unknown, small, small_alpha, covers_unknown), stage)
 
 
 def _downscale(
@@ -60,7 +60,8 @@ def _downscale(
     while True:
         size = (max(3, int(height * scale)), max(3, int(width * scale)))
         small_trimap, known_share = np.full(size, 0.5, np.float32), np.zeros(size, np.float32)
-        for value in (0, 1):  # known if most of the averaged pixels are, and at least one pixel of each value there is
+        # Known if half of the averaged pixels are. If no pixel reaches half: those with the largest share.
+        for value in (0, 1):
             share = _shrink((trimap == value).astype(np.float32), *size)
             small_trimap[(share > 0) & (share >= min(0.5, share.max()))] = value
             known_share += share
@@ -72,11 +73,11 @@ def _downscale(
 
 
 def _upsample_alpha(
-    colors: np.ndarray, unknown: np.ndarray, small: np.ndarray, small_alpha: np.ndarray, touched: np.ndarray
+    colors: np.ndarray, unknown: np.ndarray, small: np.ndarray, small_alpha: np.ndarray, covers_unknown: np.ndarray
 ) -> np.ndarray:
     """Alpha of the unknown pixels ``[n]``, from the results of `_downscale` and the alpha ``[h,w]`` of that image."""
     with use_one_thread():  # threads do not pay for short operations
-        lines = _fit_color_lines(torch.from_numpy(small), torch.from_numpy(small_alpha), touched)
+        lines = _fit_color_lines(torch.from_numpy(small), torch.from_numpy(small_alpha), covers_unknown)
     pixels, flat_colors = np.flatnonzero(unknown), colors.reshape(-1, 3)
     result = np.empty(len(pixels))
     for chunk, samples in _sample_at(lines, pixels, unknown.shape):
@@ -136,7 +137,8 @@ def estimate_foreground_near(
 ) -> np.ndarray:
     """Estimate foreground colors ``[H,W,3]`` around the unknown pixels, on an image of at most ``max_pixels``.
 
-    Elsewhere they are the image's colors.
+    Far from them the foreground is the image. Nearby it also continues where alpha is 0, for masks that are blurred or
+    grown afterwards.
     """
     foreground = colors.copy()
     crop = tensors.find_bounding_slices(unknown, 16)
@@ -144,19 +146,24 @@ def estimate_foreground_near(
     if alpha.size <= max_pixels:
         foreground[crop] = estimate(colors, alpha)[0]
     else:
-        small, of_unknown = _estimate_downscaled(estimate, colors, alpha, unknown, max_pixels)
-        enlarged = tensors.resize_image(small, *alpha.shape, mode="bilinear")[0].numpy()  # [1,h,w,3] -> [H,W,3]
-        np.copyto(foreground[crop], enlarged, where=(alpha == 0)[..., None])
-        foreground[crop][unknown] = of_unknown
+        small, unknown_colors = _estimate_downscaled(estimate, colors, alpha, unknown, max_pixels)
+        large_foreground = tensors.resize_image(small, *alpha.shape, mode="bilinear")[0].numpy()  # [1,h,w,3] -> [H,W,3]
+        np.copyto(foreground[crop], large_foreground, where=(alpha == 0)[..., None])
+        foreground[crop][unknown] = unknown_colors
     return foreground
 
 
 def _estimate_downscaled(
     estimate: Estimate, colors: np.ndarray, alpha: np.ndarray, unknown: np.ndarray, max_pixels: int
 ) -> tuple[torch.Tensor, np.ndarray]:
-    """The foreground of a smaller image, ``[1,h,w,3]``, and from it that of the unknown pixels, ``[n,3]``, adjusted as
-    little as possible so that ``alpha F + (1 - alpha) B`` equals the image (Forte, *Approximate Fast Foreground Colour
-    Estimation*, 2021)."""
+    """Estimate the foreground on a smaller image.
+
+    That of the unknown pixels is adjusted as little as possible so that ``alpha F + (1 - alpha) B`` equals the full
+    image (Forte, *Approximate Fast Foreground Colour Estimation*, 2021).
+
+    Returns:
+        The foreground of the smaller image, ``[1,h,w,3]``, and that of the unknown pixels, ``[n,3]``.
+    """
     scale = math.sqrt(max_pixels / alpha.size)
     size = (max(1, int(alpha.shape[0] * scale)), max(1, int(alpha.shape[1] * scale)))
     small = tensors.resize_image(torch.from_numpy(colors).unsqueeze(0), *size, mode="area")[0]

@@ -8,7 +8,7 @@ background (0) or unknown (0.5). *Alpha matting* estimates, for every unknown pi
 - Foreground colors: multi-level estimation (Germer et al., *Fast Multi-Level Foreground Estimation*, 2020).
 
 The results match ``rembg.remove(alpha_matting=True)``. rembg builds the equations of the whole image; this code builds
-only those of the unknown pixels. If these are too many for the memory or the time, alpha is solved on a smaller image
+only those of the unknown pixels. If there are too many of them, alpha is solved on a smaller image
 and upsampled by the guided filter. In gray images, whose colors are collinear, rembg is inaccurate; this code is close
 to the exact solution.
 
@@ -259,8 +259,8 @@ def estimate_foreground(
     """Estimate foreground colors ``[H,W,3]``, float32, from colors ``[H,W,3]``, alpha and unknown pixels ``[H,W]``.
 
     Args:
-        exact: Work at full size up to `downscaled.MAX_PIXELS` pixels; if false, only up to `FEW_PIXELS`, and at a third
-            of the pixels above three times as many.
+        exact: Work at full size up to `downscaled.MAX_PIXELS` pixels; if false, larger images than
+            `FEW_PIXELS` are reduced to a third of their pixels, but not below `FEW_PIXELS`.
     """
     if alpha.size == 1:
         return colors  # pymatting divides by the logarithm of the size

@@ -29,10 +29,14 @@ def read_workflow(path: Path) -> Workflow:
     try:
         raw = path.read_bytes()
         text = _read_png(path) if raw.startswith(b"\x89PNG") else raw.decode("utf-8-sig")
-        data = json.loads(text, parse_constant=lambda name: None)  # NaN and infinity are no JSON for browsers
+        data = json.loads(text, parse_constant=lambda name: None)  # NaN and infinity are not valid JSON
     except OSError as error:
         raise WorkflowError(f"cannot read the workflow file {path}: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:
+    except UnicodeDecodeError:
+        raise WorkflowError(f"{path} is neither text nor a PNG: save the workflow as JSON") from None
+    except RecursionError:
+        raise WorkflowError(f"{path} is not a workflow: it is nested too deeply") from None
+    except ValueError as error:
         raise WorkflowError(f"{path} is not JSON, or is incomplete: {error}") from None
     if not isinstance(data, dict):
         raise WorkflowError(f"{path} contains no workflow: it is not a JSON object")
@@ -55,7 +59,7 @@ def _read_png(path: Path) -> str:
 
 
 def check_structure(workflow: Workflow) -> None:
-    """Check that a file is well-formed and its links are valid. Raises: `BadWorkflow` naming every fault."""
+    """Check the nodes of a file and its links. Raises: `BadWorkflow` naming every fault of these."""
     problems = _editor_problems(workflow.data) if workflow.is_editor else _prompt_problems(workflow.data)
     if problems:
         raise BadWorkflow(problems)

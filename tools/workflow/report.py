@@ -52,8 +52,11 @@ def _describe_model(kind: type, inputs: dict, model_folders: Folders) -> str:
 
     is_background = issubclass(kind, image_segmentation.ImageSegmentation)
     is_loader = is_background or issubclass(kind, clipseg_model_loader.CLIPSegModelLoader)
-    name = inputs.get("model" if is_loader else "clipseg_model", clipseg_store.DEFAULT)
-    if isinstance(name, list) or not (is_loader or "clipseg_model" in kind.INPUT_TYPES().get("optional", {})):
+    if not is_loader and "clipseg_model" not in kind.INPUT_TYPES().get("optional", {}):
+        return ""
+    default = "u2net" if is_background else clipseg_store.DEFAULT
+    name = inputs.get("model" if is_loader else "clipseg_model", default)
+    if isinstance(name, list):  # a link
         return ""
     if is_background:
         store = background_models.BackgroundStore(folders("rembg"), folders(*background_models.OTHER_KINDS))
@@ -64,7 +67,7 @@ def _describe_model(kind: type, inputs: dict, model_folders: Folders) -> str:
     if local is not None:
         return f"the model {name} is in {local.path}"
     if published is None:
-        raise ModelError(f"the model {name} is not on this computer", "Choose another one")
+        raise ModelError(f"the model {name} is not on this computer", "Choose another model")
     size = f" ({catalog.download_size(published)})" if published.size else ""
     return f"the model {name} is not on this computer; a run downloads it from {published.page}{size}"
 

@@ -55,11 +55,14 @@ def assign_inputs(prompt: dict, names: list[str], object_info: dict) -> None:
             widgets.append(widget)
     saved_names = list(dict.fromkeys(str(widget.value) for widget in widgets))
     if len(left) not in (0, len(widgets), len(saved_names)):
-        nodes = "; ".join(f"{widget.label} {widget.name}={widget.value}" for widget in widgets) or "none"
+        if not widgets:
+            raise WorkflowError(f"--input: no node is left that loads a file, for {', '.join(left)}")
+        nodes = "; ".join(f"{widget.label} {widget.name}={widget.value}" for widget in widgets)
         files = f"{len(left)} file(s) ({', '.join(left)})"
         raise WorkflowError(f"--input: {files} for {len(widgets)} nodes that load a file: {nodes}; see --help")
-    if len(left) != len(widgets):
-        left = [left[saved_names.index(str(widget.value))] for widget in widgets] if left else []
+    by_saved_name = dict(zip(saved_names, left))
+    if left and len(left) != len(widgets):
+        left = [by_saved_name[str(widget.value)] for widget in widgets]
     for widget, name in zip(widgets, left):
         widget.inputs[widget.name] = name
 
