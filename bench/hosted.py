@@ -30,7 +30,7 @@ PACKS = {
 VERSION = "MASKWRIGHT_BENCH_COMFYUI"  # ComfyUI's version, set where its modules are loaded
 
 _nodes: dict[str, type] = {}
-_loaded = {"ComfyUI"}
+_loaded = {"ComfyUI"}  # names of packs whose nodes `call_node` can run
 
 
 def start_comfyui(scratch: str) -> None:
@@ -52,7 +52,7 @@ def start_comfyui(scratch: str) -> None:
 
 
 def pack_folders(*names: str) -> dict[str, Path]:
-    """The folders of those of the named packs whose variable is set, by name."""
+    """The folders of the named packs, by name, if their variable is set."""
     folders = {name: os.environ.get(variable) for name, variable in PACKS.items() if name in names}
     return {name: Path(folder).absolute() for name, folder in folders.items() if folder}
 
@@ -106,5 +106,5 @@ def call_node(node: str, *args, **inputs):
 
 
 def select_available(calls: dict[str, Call]) -> dict[str, Call]:
-    """The calls whose pack, the key, was imported."""
+    """The calls of imported packs. Keys are names of packs."""
     return {name: call for name, call in calls.items() if name in _loaded}

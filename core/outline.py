@@ -48,9 +48,9 @@ def fade_edges(mask: torch.Tensor, inside: float, outside: float) -> torch.Tenso
         if mask.device.type == "cpu" and reach <= _SHORT:
             pixels, distances = find_near_outline(selected.numpy(), reach)
             flat, flat_selected = each.view(-1), selected.view(-1)
-            for some, across in zip(pixels.split(_CHUNK), distances.split(_CHUNK)):
-                values = flat.index_select(0, some), flat_selected.index_select(0, some)
-                flat.scatter_(0, some, _fade(*values, across, inside, outside))
+            for chunk, across in zip(pixels.split(_CHUNK), distances.split(_CHUNK)):
+                values, is_selected = flat.index_select(0, chunk), flat_selected.index_select(0, chunk)
+                flat.scatter_(0, chunk, _fade(values, is_selected, across, inside, outside))
         else:
             distances = torch.where(selected, measure_distance(~selected, reach), measure_distance(selected, reach))
             each.copy_(_fade(each, selected, distances, inside, outside))
@@ -110,20 +110,21 @@ def find_near_outline(selected: np.ndarray, limit: int) -> tuple[torch.Tensor, t
     selected = selected[rows, columns]
     height, width = selected.shape
     # Initially more than any sum of two squares within the limit. The border of -1 stops propagation.
-    padded, row = np.full((height + 2, width + 2), 2 * limit**2 + 1, np.int16), width + 2
+    stride = width + 2
+    padded = np.full((height + 2, stride), 2 * limit**2 + 1, np.int16)
     padded[[0, -1]] = padded[:, [0, -1]] = -1
     inner, squares, zero = padded[1:-1, 1:-1], padded.ravel(), np.int16(0)
-    first = row + 1  # the index of the first pixel
+    first = stride + 1  # the index of the first pixel
 
     pairs = np.flatnonzero(selected[1:] != selected[:-1])  # pixels unlike those below them
-    upper = _reindex(pairs, width, row, first)
+    upper = _reindex(pairs, width, stride, first)
     zeros = np.zeros(len(pairs), np.int16)
-    _propagate(squares, zeros, upper + row, row, limit)
-    _propagate(squares, zeros, upper, -row, limit)
+    _propagate(squares, zeros, upper + stride, stride, limit)
+    _propagate(squares, zeros, upper, -stride, limit)
 
     unlike = selected[:, 1:] != selected[:, :-1]
     pairs = np.flatnonzero(unlike | (inner[:, :-1] != inner[:, 1:]))  # in which one pixel propagates to the other
-    left = _reindex(pairs, width - 1, row, first)
+    left = _reindex(pairs, width - 1, stride, first)
     across, squares_left, squares_right = unlike.ravel().take(pairs), squares.take(left), squares.take(left + 1)
     for values, others, source, step in (
         (squares_left, squares_right, left, 1),
@@ -133,7 +134,7 @@ def find_near_outline(selected: np.ndarray, limit: int) -> tuple[torch.Tensor, t
         _propagate(squares, np.where(across, zero, values).take(passing), source.take(passing) + step, step, limit)
 
     pixels = np.flatnonzero(inner <= limit**2)
-    distances = np.sqrt(squares.take(_reindex(pixels, width, row, first)), dtype=np.float32)
+    distances = np.sqrt(squares.take(_reindex(pixels, width, stride, first)), dtype=np.float32)
     pixels = _reindex(pixels, width, whole_width, rows.start * whole_width + columns.start)
     return torch.from_numpy(pixels), torch.from_numpy(distances)
 

@@ -41,7 +41,7 @@ TEMPLATE = ROOT / "tools" / "quality_page.md"
 PAGE = ROOT / "docs" / "quality.md"
 IMAGES = ROOT / "docs" / "quality"
 
-# The heads of the template's tables repeat these.
+# The table headers in quality_page.md repeat these.
 WEIGHTS = ("u2netp", "u2net")
 EDGE_WIDTHS = (10, 20, 40)
 

@@ -175,7 +175,7 @@ def _read_value(text: str, kind: str, options: dict) -> object:
     if kind == "STRING" or (kind == "COMBO" and text in (options.get("options") or [])):
         return text
     try:
-        return json.loads(text, parse_constant=str)  # NaN and infinity are no JSON
+        return json.loads(text, parse_constant=str)  # NaN and infinity are not valid JSON
     except ValueError:
         return text
 
