@@ -183,8 +183,8 @@ def test_model_loader_outputs_and_names(folder, monkeypatch: pytest.MonkeyPatch)
     assert CLIPSegModelLoader.VALIDATE_INPUTS(model="a name that is not in the list") is True
     # What ComfyUI asks where the name comes through a link from a node that gives text.
     assert CLIPSegModelLoader.VALIDATE_INPUTS(input_types={"model": "STRING"}) is True
-    with pytest.raises(PackError, match="nobody/nothing"):
-        CLIPSegModelLoader().clipseg_model("nobody/nothing")
+    with pytest.raises(PackError, match="unknown/missing"):
+        CLIPSegModelLoader().clipseg_model("unknown/missing")
 
 
 def test_model_loader_option_labels(folder, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

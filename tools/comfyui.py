@@ -196,7 +196,7 @@ class Server(Engine):
             reply = response.json()
         except ValueError:
             reply = {"error": {"message": response.text[:500]}}
-        if reply.get("node_errors"):  # even if ComfyUI runs the valid part
+        if reply.get("node_errors"):  # ComfyUI may run the valid part until the server stops
             raise BadWorkflow(_explain_node_errors(reply["node_errors"], body["prompt"]))
         if "prompt_id" not in reply:
             reason = f"{reply['error']['message']} {reply['error'].get('details', '')}".strip()

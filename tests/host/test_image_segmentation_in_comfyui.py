@@ -99,7 +99,7 @@ def test_node_stops_on_interrupt(server: comfyui.Server, portrait: Path, monkeyp
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ({"model": "of nobody"}, "model is 'of nobody', which is not a background removal model"),
+        ({"model": "unknown"}, "model is 'unknown', which is not a background removal model"),
         ({"model": "../rembg/mine.onnx"}, "which is not a background removal model"),
     ],
 )

@@ -263,14 +263,14 @@ def test_report_uses_extra_model_paths(found: comfyui.ComfyUI, tmp_path: Path) -
     config.write_text(f"theirs:\n  base_path: {tmp_path.as_posix()}\n  clipseg: segmenters\n", "utf-8")
     tiny_clipseg.write(tmp_path / "segmenters" / "one of theirs")
     tiny_clipseg.write(tmp_path / "models" / "clipseg" / "one of ours")
-    names = ["one of theirs", "one of ours", "nobody's"]
+    names = ["one of theirs", "one of ours", "missing"]
     prompt = {name: {"class_type": "CLIPSegModelLoader", "inputs": {"model": name}} for name in names}
     arguments = ["--extra-model-paths-config", str(config)]
     with comfyui.Server(found, models=tmp_path / "models", arguments=arguments) as server:
         workflow = Workflow(prompt, is_editor=False)
         notes, problems = report(workflow, server.object_info(), str, server.model_folders)
     assert [name for name in names if any(f"the model {name} is in " in note for note in notes)] == names[:2]
-    assert any("the model nobody's is not on this computer" in problem for problem in problems)
+    assert any("the model missing is not on this computer" in problem for problem in problems)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL exists on POSIX only")

@@ -58,8 +58,8 @@ def assign_inputs(prompt: dict, names: list[str], object_info: dict) -> None:
         if not widgets:
             raise WorkflowError(f"--input: no node is left that loads a file, for {', '.join(left)}")
         nodes = "; ".join(f"{widget.label} {widget.name}={widget.value}" for widget in widgets)
-        files = f"{len(left)} file(s) ({', '.join(left)})"
-        raise WorkflowError(f"--input: {files} for {len(widgets)} nodes that load a file: {nodes}; see --help")
+        files = f"{len(left)} file(s) ({', '.join(left)}) for {len(widgets)} nodes that load a file: {nodes}"
+        raise WorkflowError(f"--input: {files}; --set NODE.WIDGET=FILE names one")
     by_saved_name = dict(zip(saved_names, left))
     if left and len(left) != len(widgets):
         left = [by_saved_name[str(widget.value)] for widget in widgets]
